@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Fixtures of the end-to-end tests.
+
+  folder   a short temporary directory (a Unix socket's path has 107 characters at most)
+  vhubd    starts daemons: vhubd("disk0,driver=malloc,size=64M,socket=...", ...) -> Vhubd, ready;
+           whatever still runs at the end of the test is stopped, and must stop well
+  blk      the text of one --blk argument with a socket in `folder`
+
+vhubd.py, the next file on the way, has the class and the environment variables.
+"""
+
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+for each in (HERE, HERE.parent / "guest", HERE.parent / "conformance"):
+    if str(each) not in sys.path:
+        sys.path.insert(0, str(each))
+
+from vhubd import Vhubd, sanitized  # noqa: E402
+
+TEST_SECONDS = 240
+
+
+@pytest.fixture(autouse=True)
+def bounded(request):
+    """No test may hang: after TEST_SECONDS, or the seconds of @pytest.mark.seconds(N), it fails."""
+    mark = request.node.get_closest_marker("seconds")
+    seconds = mark.args[0] if mark else TEST_SECONDS
+
+    def too_long(*_):
+        raise TimeoutError(f"the test took more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "seconds(n): how long the test may take")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Lets fixtures see how the test itself went."""
+    outcome = yield
+    setattr(item, "report_" + call.when, outcome.get_result())
+
+
+@pytest.fixture
+def folder():
+    path = Path(tempfile.mkdtemp(prefix="vhub-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def slow():
+    """How many times longer things may take: 1, or more under a sanitizer."""
+    return 5 if sanitized() else 1
+
+
+@pytest.fixture
+def blk(folder):
+    def make(name="disk0", **keys):
+        keys.setdefault("driver", "malloc")
+        if keys["driver"] == "malloc":
+            keys.setdefault("size", "64M")
+        if not {"socket", "fd", "connect"} & set(keys):
+            keys["socket"] = folder / f"{name}.sock"
+        return ",".join([name, *(f"{key}={value}" for key, value in keys.items())])
+
+    return make
+
+
+@pytest.fixture
+def vhubd(request, folder):
+    started = []
+
+    def start(*blks, wait=True, **keywords):
+        keywords.setdefault("name", f"vhubd{len(started)}")
+        daemon = Vhubd(*blks, folder=keywords.pop("folder", folder), **keywords)
+        started.append(daemon)
+        return daemon.start() if wait else daemon.spawn()
+
+    yield start
+    failed = getattr(request.node, "report_call", None) is None or request.node.report_call.failed
+    trouble = []
+    for daemon in started:
+        try:
+            if daemon.running() and not failed:
+                daemon.stop()
+            else:
+                daemon.kill()
+                daemon.check_log()
+        except AssertionError as err:
+            daemon.kill()
+            trouble.append(str(err))
+        if failed:
+            print(f"--- {daemon.log_path.name} ---\n{daemon.log[-8000:]}")
+    assert not trouble, "\n".join(trouble)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Starts, watches and stops one vhubd for a test.
+
+Used through the fixtures of conftest.py by every end-to-end and conformance test.
+
+Environment
+  VHUB_BUILD     build directory that holds app/vhubd (default: build, beside this checkout's README)
+  VHUB_NO_HUGE   1: vhubd is started with --no-huge
+  VHUB_HUGE      1: it is an error if vhubd does not use hugepages
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LOG_LINES = 40
+
+# What a sanitizer prints; any of it in a daemon's log fails the test that started the daemon.
+SANITIZER = re.compile(r"runtime error:|ERROR: \w+Sanitizer|\w+Sanitizer:DEADLYSIGNAL")
+
+
+def build_dir():
+    path = Path(os.environ.get("VHUB_BUILD") or "build")
+    return path if path.is_absolute() else ROOT / path
+
+
+def sanitized():
+    """Whether the build directory is one with sanitizers; such a program is several times slower."""
+    try:
+        options = json.loads((build_dir() / "meson-info/intro-buildoptions.json").read_text())
+    except OSError:
+        return False
+    return any(each["name"] == "b_sanitize" and each["value"] != "none" for each in options)
+
+
+class VhubdError(AssertionError):
+    """vhubd did not do what a test takes for granted; the text holds the end of its log."""
+
+
+class Vhubd:
+    """One daemon. Nothing runs until start().
+
+    blks      the arguments of --blk, one string a disk: "disk0,socket=/x/d.sock,driver=malloc,size=64M"
+    args      further arguments of vhubd
+    eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
+              asks for it
+    memory_mb what --no-huge may use; disks of the driver malloc are taken from it
+    folder    where the log goes
+    """
+
+    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=512, log_level=None, env=None,
+                 pass_fds=(), name="vhubd"):
+        self.blks = list(blks)
+        self.args = list(args)
+        self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
+        self.log_level = log_level
+        self.env = dict(os.environ, **(env or {}))
+        self.pass_fds = tuple(pass_fds)
+        self.log_path = Path(folder) / f"{name}.log"
+        self.process = None
+
+    @property
+    def sockets(self):
+        """The socket files that this daemon binds; those of connect= belong to the front end."""
+        found = (re.search(r"(?:^|,)socket=([^,]+)", blk) for blk in self.blks)
+        return [Path(match.group(1)) for match in found if match]
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def log(self):
+        try:
+            return self.log_path.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def command(self):
+        program = build_dir() / "app/vhubd"
+        if not os.access(program, os.X_OK):
+            raise VhubdError(f"{program} is not there: build first (or set VHUB_BUILD)")
+        words = [str(program)]
+        if self.eal:
+            words += [*self.eal, "--"]
+        for blk in self.blks:
+            words += ["--blk", blk]
+        if self.log_level:
+            words += ["--log-level", self.log_level]
+        return words + self.args
+
+    # --- start and stop
+
+    def spawn(self):
+        """Starts the program without waiting for anything."""
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=log, env=self.env, pass_fds=self.pass_fds)
+        return self
+
+    def start(self, timeout=20):
+        """Starts it and waits until all its sockets listen."""
+        seen = len(self.log)
+        self.spawn()
+        deadline = time.monotonic() + timeout
+        while not re.search(r"vhubd: ready|\bready\b", self.log[seen:]):
+            if self.process.poll() is not None:
+                raise self._error(f"ended with status {self.process.returncode} before it was ready")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise self._error(f"not ready after {timeout} s")
+            time.sleep(0.01)
+        for path in self.sockets:
+            if not path.is_socket():
+                raise self._error(f"is ready, but {path} is no socket")
+        if os.environ.get("VHUB_HUGE") == "1" and self.eal is None and not self.uses_hugepages():
+            raise self._error("does not use hugepages, though VHUB_HUGE=1 says there are some")
+        return self
+
+    def stop(self, timeout=None, sig=signal.SIGTERM):
+        """Asks it to end: status 0 within a second (more under a sanitizer), sockets removed."""
+        if timeout is None:
+            timeout = 20 if sanitized() else 3
+        begin = time.monotonic()
+        self.process.send_signal(sig)
+        try:
+            self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise self._error(f"still there {timeout} s after signal {sig}") from None
+        self.stop_seconds = time.monotonic() - begin
+        self.check_log()
+        if self.process.returncode != 0:
+            raise self._error(f"ended with status {self.process.returncode} after signal {sig}")
+        left = [str(path) for path in self.sockets if path.exists()]
+        if left:
+            raise self._error(f"left its sockets behind: {' '.join(left)}")
+
+    def kill(self):
+        """SIGKILL; the socket files stay, as after a crash."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        if self.process is not None:
+            self.process.wait()
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def check_log(self):
+        """Fails when a sanitizer has complained."""
+        found = SANITIZER.search(self.log)
+        if found:
+            raise VhubdError(f"vhubd: a sanitizer complains\n{self.log[found.start():][:6000]}")
+
+    def wait_log(self, pattern, timeout=10, since=0):
+        """Waits until the log matches the regular expression after the offset; returns the match."""
+        deadline = time.monotonic() + timeout
+        while True:
+            found = re.search(pattern, self.log[since:])
+            if found:
+                return found
+            if time.monotonic() > deadline or not self.running():
+                raise self._error(f"no {pattern!r} in its log within {timeout} s")
+            time.sleep(0.02)
+
+    def _error(self, what):
+        tail = "\n".join("  " + line for line in self.log.splitlines()[-LOG_LINES:])
+        return VhubdError(f"vhubd: {what}\ncommand: {' '.join(self.command())}\n"
+                          f"--- last lines of its log ---\n{tail}")
+
+    # --- figures from /proc
+
+    def fds(self):
+        """{number: what it is}"""
+        out = {}
+        for each in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                out[int(each.name)] = os.readlink(each)
+            except OSError:
+                pass
+        return out
+
+    def maps(self):
+        """Number of mappings."""
+        return len(Path(f"/proc/{self.pid}/maps").read_text().splitlines())
+
+    def rss_kb(self):
+        return int(re.search(r"VmRSS:\s+(\d+)", self._proc("status")).group(1))
+
+    def threads(self):
+        """{thread id: (name, CPU seconds used so far)}"""
+        ticks = os.sysconf("SC_CLK_TCK")
+        out = {}
+        for each in Path(f"/proc/{self.pid}/task").iterdir():
+            try:
+                stat = (each / "stat").read_text()
+            except OSError:
+                continue
+            name, rest = stat[stat.index("(") + 1:stat.rindex(")")], stat[stat.rindex(")") + 2:]
+            fields = rest.split()
+            out[int(each.name)] = (name, (int(fields[11]) + int(fields[12])) / ticks)
+        return out
+
+    def cpu_seconds(self):
+        """CPU time of the whole process so far, user and system."""
+        fields = self._proc("stat").rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def uses_hugepages(self):
+        """Whether any page of a hugetlb mapping is in use."""
+        found = re.findall(r"(?:Private|Shared)_Hugetlb:\s+(\d+) kB", self._proc("smaps"))
+        return any(int(each) > 0 for each in found)
+
+    def _proc(self, name):
+        return Path(f"/proc/{self.pid}/{name}").read_text()
+
+
+def no_huge():
+    return os.environ.get("VHUB_NO_HUGE") == "1"
+
+
+def no_huge_arguments(memory_mb):
+    """EAL arguments for ordinary memory: the main lcore on the first CPU that we may use, the worker on
+    the second, or both on the only one there is."""
+    cpus = sorted(os.sched_getaffinity(0))
+    worker = cpus[1] if len(cpus) > 1 else cpus[0]
+    return ["--in-memory", "--no-huge", "-m", str(memory_mb), "--no-pci",
+            f"--lcores=0@{cpus[0]},1@{worker}"]

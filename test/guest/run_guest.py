@@ -1,0 +1,365 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Boots the test guest on vhost-user disks and reports what it saw.
+
+As a module: `Disk`, `Guest` and `run`, used by test/e2e and by whoever else needs a real Linux front
+end. As a program: what usertools/quickstart.sh calls. The kernel is Debian's cloud kernel, the
+initramfs comes from initramfs.py, and the file `init` is what runs inside.
+"""
+
+import argparse
+import json
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import initramfs  # noqa: E402
+from initramfs import GuestError  # noqa: E402
+
+QEMU = "qemu-system-x86_64"
+APPEND = ("console=ttyS0 quiet loglevel=4 panic=-1 nokaslr mitigations=off tsc=reliable "
+          "no_timer_check random.trust_cpu=on i8042.noaux i8042.nopnp cryptomgr.notests")
+RESULT = re.compile(r"VHUB-GUEST: ([\w.\-]+)=(.*)")
+TAIL_LINES = 25
+
+# Bits of the virtio feature word that tests and the quickstart's table name.
+FEATURES = {
+    "SIZE_MAX": 1, "SEG_MAX": 2, "GEOMETRY": 4, "RO": 5, "BLK_SIZE": 6, "FLUSH": 9, "TOPOLOGY": 10,
+    "CONFIG_WCE": 11, "MQ": 12, "DISCARD": 13, "WRITE_ZEROES": 14, "INDIRECT_DESC": 28,
+    "EVENT_IDX": 29, "VERSION_1": 32, "ACCESS_PLATFORM": 33, "RING_PACKED": 34, "IN_ORDER": 35,
+}
+
+
+@dataclass
+class Disk:
+    """One vhost-user-blk device: its socket and how the front end asks for it."""
+
+    socket: str
+    queues: int = 1
+    packed: bool = False
+    server: bool = False        # QEMU binds the socket and the back end connects
+    reconnect: int = 1          # seconds between QEMU's tries; 0: QEMU does not come back
+    config_wce: bool = True
+    ring_size: int = 128
+    props: dict = field(default_factory=dict)
+
+    def arguments(self, index):
+        chardev = f"socket,id=vu{index},path={self.socket}"
+        if self.server:
+            chardev += ",server=on,wait=off"
+        elif self.reconnect:
+            chardev += f",reconnect={self.reconnect}"
+        props = {
+            "chardev": f"vu{index}",
+            "id": f"disk{index}",
+            "num-queues": self.queues,
+            "queue-size": self.ring_size,
+            "packed": on_off(self.packed),
+            "config-wce": on_off(self.config_wce),
+            "disable-legacy": "on",
+            **self.props,
+        }
+        device = ",".join(["vhost-user-blk-pci", *(f"{key}={val}" for key, val in props.items())])
+        return ["-chardev", chardev, "-device", device]
+
+
+def on_off(value):
+    return "on" if value else "off"
+
+
+class Guest:
+    """One boot of the guest. A context manager: leaving it ends QEMU whatever happened.
+
+    do        the steps (see the file `init`), joined by commas or as a list
+    disks     Disk objects, /dev/vda first
+    timeout   seconds from the start until the guest must have powered off
+    options   further `vhub.NAME=VALUE` words of the kernel command line
+    qemu      further arguments for QEMU
+    progress  called with (seconds since the start, key, value) for each line of the guest
+    """
+
+    def __init__(self, disks, do="info", memory_mb=256, cpus=None, timeout=120, options=None, qemu=(),
+                 progress=None):
+        self.disks = list(disks)
+        self.do = do if isinstance(do, str) else ",".join(do)
+        self.memory_mb = memory_mb
+        self.cpus = cpus or max([disk.queues for disk in self.disks], default=1)
+        self.timeout = timeout
+        self.options = {"do": self.do, "disks": len(self.disks), **(options or {})}
+        self.qemu = list(qemu)
+        self.progress = progress
+        self.results = {}
+        self.console = ""
+        self.stderr = ""
+        self.process = None
+        self.started = None
+        self._changed = threading.Condition()
+        self._reader = None
+        self._eof = False
+
+    # --- start and stop
+
+    def command(self):
+        kernel, ramdisk = initramfs.build()
+        qemu = shutil.which(QEMU)
+        if qemu is None:
+            raise GuestError(f"no {QEMU}: apt-get install qemu-system-x86")
+        words = [f"vhub.{key}={value}" for key, value in self.options.items()]
+        args = [
+            qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+            "-machine", "q35,memory-backend=mem", "-accel", "tcg,thread=multi", "-cpu", "max",
+            "-smp", str(self.cpus), "-m", str(self.memory_mb),
+            "-object", f"memory-backend-memfd,id=mem,share=on,size={self.memory_mb}M",
+            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+            "-kernel", str(kernel), "-initrd", str(ramdisk), "-append", " ".join([APPEND, *words]),
+        ]
+        for index, disk in enumerate(self.disks):
+            args += disk.arguments(index)
+        return args + self.qemu
+
+    def start(self):
+        args = self.command()
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, bufsize=0)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def kill(self):
+        """Ends QEMU without asking the guest; a no-op when it has ended by itself."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join(5)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            try:
+                pipe.close()
+            except OSError:
+                pass
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+
+    # --- what comes from the guest
+
+    def _read(self):
+        """The reader thread: takes the console and QEMU's own messages as they come."""
+        fds = {self.process.stdout.fileno(): "console", self.process.stderr.fileno(): "stderr"}
+        line = ""
+        while fds:
+            for fd in select.select(list(fds), [], [])[0]:
+                data = os.read(fd, 65536)
+                if not data:
+                    del fds[fd]
+                    continue
+                text = data.decode("utf-8", "replace").replace("\r", "")
+                if fds[fd] == "stderr":
+                    self.stderr += text
+                else:
+                    self.console += text
+                    *whole, line = (line + text).split("\n")
+                    for each in whole:
+                        self._take(each)
+        with self._changed:
+            self._eof = True
+            self._changed.notify_all()
+
+    def _take(self, line):
+        found = RESULT.search(line)
+        if not found:
+            return
+        key, value = found.group(1), found.group(2).strip()
+        with self._changed:
+            if key in ("step", "dmesg.line"):
+                self.results.setdefault(key + "s", []).append(value)
+            self.results[key] = value
+            self._changed.notify_all()
+        if self.progress:
+            self.progress(time.monotonic() - self.started, key, value)
+
+    def expect(self, key, value=None, timeout=60):
+        """Waits until the guest has said key (=value); returns the value."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while not (key in self.results and value in (None, self.results[key])):
+                left = deadline - time.monotonic()
+                if self._eof or "error" in self.results or left <= 0:
+                    break
+                self._changed.wait(left)
+            if key in self.results and value in (None, self.results[key]):
+                return self.results[key]
+        what = key if value is None else f"{key}={value}"
+        raise self._error(f"the guest did not say {what} within {timeout} s")
+
+    def send(self, line=""):
+        """A line for the step `wait`."""
+        self.process.stdin.write(line.encode() + b"\n")
+
+    def wait(self):
+        """Waits for the guest's end; returns its results, or raises a GuestError that says why not."""
+        left = self.started + self.timeout - time.monotonic()
+        try:
+            self.process.wait(max(left, 0.1))
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise self._error(f"the guest was not done after {self.timeout} s, "
+                              f"it was at step {self.results.get('step', '(kernel start)')!r}",
+                              ended=False) from None
+        self._reader.join(5)
+        self.results["seconds"] = f"{time.monotonic() - self.started:.1f}"
+        if self.process.returncode != 0 or self.results.get("end") != "ok":
+            raise self._error("the guest ended without having done everything")
+        return self.results
+
+    def _error(self, what, ended=True):
+        """The most telling cause first: the guest's own word, the kernel's, QEMU's, and then ours."""
+        reasons = []
+        if "error" in self.results:
+            reasons.append(f"the guest gave up: {self.results['error']}")
+        panic = re.search(r"Kernel panic[^\n]*", self.console)
+        if panic:
+            reasons.append(panic.group(0))
+        code = self.process.poll()
+        if ended and code not in (None, 0):
+            reasons.append(f"QEMU ended with status {code}")
+        if not self.results and code not in (None, 0) and self.stderr:
+            reasons.append("the kernel never started")
+        reasons.append(what)
+        text = "; ".join(reasons)
+        if self.stderr.strip():
+            text += "\n--- QEMU said ---\n" + tail(self.stderr)
+        if self.console.strip():
+            text += f"\n--- last lines of the guest's console ---\n{tail(self.console)}"
+        return GuestError(text)
+
+
+def tail(text, lines=TAIL_LINES):
+    return "\n".join("  " + line for line in text.strip().splitlines()[-lines:])
+
+
+def run(disks, do="info", **keywords):
+    """Boots, waits until the guest has powered off, returns its results."""
+    with Guest(disks, do, **keywords) as guest:
+        return guest.wait()
+
+
+# --- reading the results ---------------------------------------------------------------------------
+
+def features(results, dev="vda"):
+    """Names of the features that the guest's driver and the device have agreed on."""
+    bits = results[f"{dev}.features"]
+    return {name for name, bit in FEATURES.items() if bit < len(bits) and bits[bit] == "1"}
+
+
+def sums(results, kind):
+    """{file: sha256} of the files `written` or `read`."""
+    suffix = "." + kind
+    return {key[len("file."):-len(suffix)]: value for key, value in results.items()
+            if key.startswith("file.") and key.endswith(suffix)}
+
+
+def table(results, dev="vda"):
+    """The short table that the quickstart prints: what the guest saw, in a person's words."""
+    size = int(results.get(f"{dev}.size_bytes", 0))
+    written, read = sums(results, "written"), sums(results, "read")
+    rows = [
+        ("guest", f"Linux {results.get('kernel', '?')}, {results.get('cpus', '?')} CPU(s), TCG"),
+        ("disk", f"/dev/{dev}, {size // 2**20} MiB, serial {results.get(dev + '.serial') or '-'}"),
+        ("queues", f"{results.get(dev + '.queues', '?')}, "
+                   f"{'packed' if 'RING_PACKED' in features(results, dev) else 'split'} ring"),
+        ("features", " ".join(sorted(features(results, dev)))),
+    ]
+    if written:
+        same = sum(read.get(name) == value for name, value in written.items())
+        rows.append(("ext4", "made, mounted, written, unmounted, mounted again"))
+        rows.append(("files", f"{len(written)} written, {same} read back with the same SHA-256"))
+        name = max(written, key=lambda each: (each == "f.large", each))
+        rows.append(("", f"{written[name][:16]}... written, {read.get(name, '?')[:16]}... read "
+                         f"({name})"))
+    rows.append(("I/O errors", results.get("dmesg.io_errors", "?")))
+    rows.append(("time", f"{results.get('seconds', '?')} s from power-on to power-off"))
+    return "\n".join(f"  {name:<11} {value}" for name, value in rows)
+
+
+def complaints(results):
+    """What is wrong with the results of a run that did end; an empty list when nothing is."""
+    bad = []
+    if results.get("dmesg.io_errors") != "0":
+        bad.append("the guest's kernel complains: " + "; ".join(results.get("dmesg.lines", ["?"])))
+    written, read = sums(results, "written"), sums(results, "read")
+    if read:
+        bad += [f"{name} was written as {value} and read as {read.get(name, 'nothing')}"
+                for name, value in written.items() if read.get(name) != value]
+    return bad
+
+
+# --- as a program ----------------------------------------------------------------------------------
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description="Boot a small Linux guest on vhost-user disks and report what it saw.")
+    parser.add_argument("socket", nargs="+", help="vhost-user socket of a disk, /dev/vda first")
+    parser.add_argument("--do", default="info", metavar="STEP,...",
+                        help="info, mkfs, write, verify, mkfs-write, raw, write-refused, idle, wait "
+                             "(default: info)")
+    parser.add_argument("--queues", type=int, default=1, help="queues a disk (default 1)")
+    parser.add_argument("--packed", action="store_true", help="packed rings")
+    parser.add_argument("--server", action="store_true", help="QEMU listens on the socket")
+    parser.add_argument("--kib", type=int, default=4096, help="size of the largest file written")
+    parser.add_argument("--memory", type=int, default=256, metavar="MIB")
+    parser.add_argument("--timeout", type=int, default=120, metavar="SECONDS")
+    parser.add_argument("--format", choices=("table", "json", "lines"), default="table")
+    parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
+    parser.add_argument("--show-console", action="store_true", help="the console on standard error")
+    return parser.parse_args()
+
+
+def show_progress(seconds, key, value):
+    if key in ("step", "error", "end"):
+        print(f"  {seconds:5.1f} s  guest: {value if key == 'step' else key + '=' + value}",
+              file=sys.stderr, flush=True)
+
+
+def main():
+    args = parse_arguments()
+    disks = [Disk(path, args.queues, args.packed, args.server) for path in args.socket]
+    guest = Guest(disks, args.do, memory_mb=args.memory, timeout=args.timeout,
+                  options={"kib": args.kib}, progress=None if args.quiet else show_progress)
+    try:
+        with guest:
+            results = guest.wait()
+    except GuestError as err:
+        print(f"run_guest.py: {err}", file=sys.stderr)
+        return 1
+    finally:
+        if args.show_console:
+            print(guest.console, file=sys.stderr)
+    if args.format == "json":
+        print(json.dumps(results, indent=1))
+    elif args.format == "lines":
+        print("\n".join(f"{key}={value}" for key, value in results.items()))
+    else:
+        print(table(results))
+    bad = complaints(results)
+    for text in bad:
+        print(f"run_guest.py: {text}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
