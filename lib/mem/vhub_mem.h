@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Guest memory: mappings of what a front end gave us, the table that translates guest addresses, the dirty log,
+ * and the guard against memory that is truncated under us.
+ *
+ * Ownership: a mapping (struct vhub_mem_map) is reference-counted and shared by successive tables that contain
+ * the same region. A table never changes once it is built; a change builds a new one. Whoever uses a table holds
+ * a reference: the session, and each started vring (so that in-flight I/O keeps its memory). The last reference
+ * to a mapping unmaps it on the blocking-work thread.
+ *
+ * A table pointer read by lcores that hold no reference (a packet copied into another session's guest) is
+ * protected by quiescence: swap the pointer, vhub_quiesce_begin(), then put the old table.
+ */
+#ifndef VHUB_MEM_H
+#define VHUB_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_branch_prediction.h>
+
+#include "vhub_common.h"
+#include "vhub_loop.h"
+#include "vhub_user.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** What an access wants; a vIOMMU will check it behind the same calls. */
+#define VHUB_MEM_READ 0x1u
+#define VHUB_MEM_WRITE 0x2u
+
+/**
+ * Who is told when memory of his faults: embedded in a session. `broken` runs on CTL, once for each owner, after
+ * the region was replaced by private zero pages.
+ */
+struct vhub_mem_owner {
+	void (*broken)(struct vhub_mem_owner *owner);
+	uint32_t faulted; /**< shared atomic, set in the signal handler; LCOREs may look at it */
+};
+
+/** One mmap of a front end's fd. Opaque. */
+struct vhub_mem_map;
+
+/**
+ * Maps [offset, offset + size) of `fd`, shared, readable and writable. Checks for overflow and against the fd's
+ * real size first; offsets need not be aligned (hugetlbfs: the mapping is widened to its page size). `fd` stays the
+ * caller's. The returned reference is the caller's; *hva is the address of `offset`.
+ * Thread: WORK (blocks). Returns 0, -EINVAL (size 0 or overflow), -ERANGE (the file is shorter), -EBADF, -ENOMEM,
+ * or the errno of fstat/mmap.
+ */
+VHUB_API int
+vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct vhub_mem_owner *owner,
+		    struct vhub_mem_map **out, void **hva);
+
+/** References. Thread: ANY for get; CTL or WORK for put. The unmapping happens on WORK. NULL is fine for put. */
+VHUB_API struct vhub_mem_map *
+vhub_mem_map_get(struct vhub_mem_map *map);
+VHUB_API void
+vhub_mem_map_put(struct vhub_mem_map *map);
+
+/* ---- tables ---- */
+
+/** One region, translated: sorted by gpa, none overlaps another in gpa or in uva. */
+struct vhub_mem_region {
+	uint64_t gpa;
+	uint64_t size_bytes;
+	uint8_t *hva;
+	uint64_t uva;
+	struct vhub_mem_map *map;
+	/* Identity, by which an equal region of the next table is kept. */
+	uint64_t mmap_offset_bytes;
+	uint64_t file_dev;
+	uint64_t file_ino;
+	uint64_t file_seq; /**< mem: tells apart files whose dev and ino are equal but that are not the same open memfd; see table.c */
+};
+
+/** An immutable table. */
+struct vhub_mem_table {
+	uint32_t refs; /**< shared atomic */
+	uint32_t n_regions;
+	int numa_node; /**< of the first region's memory, -1 unknown */
+	struct vhub_mem_region regions[];
+};
+
+/**
+ * Builds a table of `n` regions (0 .. VHUB_MAX_MEM_SLOTS) from descriptions and fds (fds stay the caller's), reusing
+ * mappings of `old` (may be NULL) for equal regions. Rejects overlap in guest or in user addresses and any
+ * arithmetic overflow. Thread: WORK (blocks). Returns 0, -EINVAL, -EEXIST (overlap), or as vhub_mem_map_create();
+ * on failure nothing has changed and nothing stays mapped.
+ */
+VHUB_API int
+vhub_mem_table_build(const struct vhub_mem_table *old, const struct vhub_user_mem_region *descs, const int *fds,
+		     unsigned int n, struct vhub_mem_owner *owner, struct vhub_mem_table **out);
+
+/** A new table: `old` (may be NULL) and one region more. Thread: WORK. Also -ENOSPC: all slots are taken. */
+VHUB_API int
+vhub_mem_table_add(const struct vhub_mem_table *old, const struct vhub_user_mem_region *desc, int fd,
+		   struct vhub_mem_owner *owner, struct vhub_mem_table **out);
+
+/** A new table: `old` without the region of that guest address, user address and size. Thread: WORK. -ENOENT: none is. */
+VHUB_API int
+vhub_mem_table_remove(const struct vhub_mem_table *old, const struct vhub_user_mem_region *desc,
+		      struct vhub_mem_table **out);
+
+/** References. Thread: ANY for get; CTL or WORK for put. NULL is fine for put. */
+VHUB_API struct vhub_mem_table *
+vhub_mem_table_get(struct vhub_mem_table *table);
+VHUB_API void
+vhub_mem_table_put(struct vhub_mem_table *table);
+
+/** The last region that translated; one for each user of a table, zeroed when the table changes. */
+struct vhub_mem_cache {
+	const struct vhub_mem_region *last;
+};
+
+/** Slow half of vhub_mem_gpa_to_hva(): binary search. */
+VHUB_API const struct vhub_mem_region *
+vhub_mem_find(const struct vhub_mem_table *table, uint64_t gpa);
+
+/**
+ * Translates a guest address. On success returns the host address and lowers *len to what is contiguous there (at
+ * least 1, so a longer access goes on at gpa + *len with another call); NULL when `gpa` is unmapped or *len is 0.
+ * Thread: LCORE. Never blocks.
+ */
+static inline void *
+vhub_mem_gpa_to_hva(const struct vhub_mem_table *table, struct vhub_mem_cache *cache, uint64_t gpa, uint64_t *len,
+		    uint32_t perm)
+{
+	const struct vhub_mem_region *r = cache->last;
+	uint64_t left;
+
+	(void)perm; /* plain guest memory may be read and written; a vIOMMU will look at it */
+	if (unlikely(r == NULL || gpa - r->gpa >= r->size_bytes)) {
+		r = vhub_mem_find(table, gpa);
+		if (unlikely(r == NULL))
+			return NULL;
+		cache->last = r;
+	}
+	left = r->size_bytes - (gpa - r->gpa);
+	if (unlikely(*len > left))
+		*len = left;
+	if (unlikely(*len == 0))
+		return NULL;
+	return r->hva + (gpa - r->gpa);
+}
+
+/**
+ * Translates an address of the front end (ring addresses only): NULL unless all `len` bytes lie in one region.
+ * Thread: CTL or LCORE.
+ */
+VHUB_API void *
+vhub_mem_uva_to_hva(const struct vhub_mem_table *table, uint64_t uva, uint64_t len);
+
+/** The guest address of a host address inside the table; UINT64_MAX when it is not. Thread: LCORE (dirty log). */
+VHUB_API uint64_t
+vhub_mem_hva_to_gpa(const struct vhub_mem_table *table, const void *hva);
+
+/* ---- dirty log ("Migration") ---- */
+
+#define VHUB_LOG_PAGE_BYTES 4096u
+
+/** The shared bitmap, one bit a page of VHUB_LOG_PAGE_BYTES from guest address 0. */
+struct vhub_dirty_log {
+	uint32_t refs; /**< shared atomic */
+	uint8_t *bits;
+	uint64_t size_bytes;
+	struct vhub_mem_map *map;
+};
+
+/** Maps a log. Thread: WORK. Errors as vhub_mem_map_create(). */
+VHUB_API int
+vhub_dirty_log_create(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct vhub_mem_owner *owner,
+		      struct vhub_dirty_log **out);
+
+/** References; as vhub_mem_table_get() and _put(). */
+VHUB_API struct vhub_dirty_log *
+vhub_dirty_log_get(struct vhub_dirty_log *log);
+VHUB_API void
+vhub_dirty_log_put(struct vhub_dirty_log *log);
+
+/**
+ * Marks the pages of [gpa, gpa + len) with atomic ORs (release: after the data was written); nothing for len 0, and
+ * nothing beyond the end of the log. Thread: LCORE.
+ */
+VHUB_API void
+vhub_dirty_log_mark(struct vhub_dirty_log *log, uint64_t gpa, uint64_t len);
+
+/** True when the log covers every page of [gpa, gpa + len). Thread: ANY. */
+VHUB_API bool
+vhub_dirty_log_covers(const struct vhub_dirty_log *log, uint64_t gpa, uint64_t len);
+
+/* ---- guard ---- */
+
+/**
+ * Installs the SIGBUS handler and the way by which owners are told on `loop`. A fault inside a registered mapping
+ * replaces it with private zero pages and marks its owner; any other SIGBUS goes to the handler that was there.
+ * Thread: CTL, once, after rte_eal_init() (EAL has a handler of its own while its heap grows).
+ * Returns 0, -EALREADY, or an errno of sigaction/eventfd/epoll_ctl.
+ */
+VHUB_API int
+vhub_mem_guard_start(struct vhub_loop *loop);
+
+/** Puts the previous handler back. Thread: CTL, with no mapping left. */
+VHUB_API void
+vhub_mem_guard_stop(void);
+
+/** Number of mappings and bytes mapped now: for statistics and leak tests. Thread: ANY. */
+VHUB_API void
+vhub_mem_usage(uint64_t *n_maps, uint64_t *bytes);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VHUB_MEM_H */

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Executors and their lcores. Each EAL worker lcore runs one loop: messages, then every poller, then a safe
+ * point at which it reports a quiescent state. No lock, system call or allocation is on that way, but for the
+ * sleep of the idle policy.
+ *
+ * Idle policies
+ *   poll      never sleeps.
+ *   adaptive  after `idle_us` without work: each poller is armed (it asks its guests and its driver for
+ *             notifications and looks once more), the mailbox is looked at once more, then the lcore sleeps in
+ *             epoll_wait(2) on kick fds, driver fds and its mailbox. One poller that cannot be armed (a ring
+ *             without kick fd) keeps the lcore awake. Nothing is lost: work that came before the arming is seen
+ *             by the look after it, work that comes later writes to an fd.
+ */
+#ifndef VHUB_LCORE_H
+#define VHUB_LCORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhub_common.h"
+#include "vhub_loop.h"
+#include "vhub_msg.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** Most lcores in one executor, and in vhub. */
+#define VHUB_MAX_LCORES 128
+
+struct vhub_lcore;
+struct vhub_poller;
+
+/** What an lcore does with a poller. All run on that lcore. */
+struct vhub_poller_ops {
+	/** Required. One bounded turn of work. Returns how many items it handled; 0 means idle. */
+	unsigned int (*poll)(struct vhub_poller *poller);
+	/**
+	 * Optional. The lcore is about to sleep: ask for notifications, then look once more. Returns 0 when
+	 * it may sleep; anything else (-EAGAIN work is there, -ENOTSUP nothing would wake us) keeps the lcore
+	 * awake. Without this slot the lcore never sleeps while the poller is there.
+	 */
+	int (*arm)(struct vhub_poller *poller);
+	/** Optional. Awake again: ask guests to stop notifying. Called for each poller that was armed. */
+	void (*disarm)(struct vhub_poller *poller);
+};
+
+/** Embedded by its owner; on an lcore's list from add to remove. */
+struct vhub_poller {
+	const struct vhub_poller_ops *ops;
+	struct vhub_poller *next; /**< runtime */
+	bool armed;		  /**< runtime */
+};
+
+/** How an lcore behaves when nothing comes. */
+enum vhub_idle_policy {
+	VHUB_IDLE_POLL,
+	VHUB_IDLE_ADAPTIVE,
+};
+
+/** What an lcore has done; a copy. Cycles are TSC cycles. */
+struct vhub_lcore_stats {
+	unsigned int lcore_id;
+	unsigned int n_pollers;
+	uint64_t turns;
+	uint64_t busy_cycles;  /**< turns in which a poller or a message did something */
+	uint64_t idle_cycles;  /**< turns in which none did */
+	uint64_t sleep_cycles; /**< asleep in epoll_wait(2) */
+	uint64_t sleeps;
+	bool asleep;
+};
+
+/** Where a device runs: its control loop, and the lcores that it may use, of which the first is its home. A plain value. */
+struct vhub_executor {
+	struct vhub_loop *loop;
+	unsigned int n_lcores;
+	struct vhub_lcore *lcores[VHUB_MAX_LCORES];
+};
+
+/**
+ * Launches the loop on every EAL worker lcore, and the watchdog on `loop`.
+ * Thread: CTL, after rte_eal_init() and before any executor is made.
+ * Returns 0, -ENODEV when EAL has no worker lcore, -EALREADY, -ENOMEM.
+ */
+VHUB_API int
+vhub_lcores_start(struct vhub_loop *loop, enum vhub_idle_policy policy, uint32_t idle_us);
+
+/** Ends every lcore's loop and waits for it; pollers must have been removed. Thread: CTL. Blocks for one turn. */
+VHUB_API void
+vhub_lcores_stop(void);
+
+/** Number of running lcores, and the i-th of them (0 .. count-1), NULL beyond. Thread: ANY. */
+VHUB_API unsigned int
+vhub_lcore_count(void);
+VHUB_API struct vhub_lcore *
+vhub_lcore_at(unsigned int i);
+
+/** The calling lcore, NULL on other threads. Thread: ANY. */
+VHUB_API struct vhub_lcore *
+vhub_lcore_self(void);
+
+/** EAL's number, NUMA node (SOCKET_ID_ANY possible), place in vhub_lcore_at(). Thread: ANY. */
+VHUB_API unsigned int
+vhub_lcore_id(const struct vhub_lcore *lcore);
+VHUB_API int
+vhub_lcore_node(const struct vhub_lcore *lcore);
+VHUB_API unsigned int
+vhub_lcore_index(const struct vhub_lcore *lcore);
+
+/** Copies the counters. Thread: ANY; values of one call may be a turn apart. */
+VHUB_API void
+vhub_lcore_get_stats(const struct vhub_lcore *lcore, struct vhub_lcore_stats *stats);
+
+/** Runs msg->fn at the lcore's next safe point, waking it if it sleeps. Thread: ANY. Never blocks. */
+VHUB_API void
+vhub_lcore_post(struct vhub_lcore *lcore, struct vhub_msg *msg);
+
+/** Adds or removes a poller of the calling lcore. Thread: LCORE, from a message or a poller's own poll. */
+VHUB_API void
+vhub_lcore_add_poller(struct vhub_poller *poller);
+VHUB_API void
+vhub_lcore_remove_poller(struct vhub_poller *poller);
+
+/**
+ * Lets `fd` wake the calling lcore from its sleep, edge-triggered; it is never read. The fd's owner removes it
+ * before closing it. Thread: LCORE. Returns 0 or the errno of epoll_ctl(2); -EPERM: cannot be polled.
+ */
+VHUB_API int
+vhub_lcore_add_wake_fd(int fd);
+VHUB_API void
+vhub_lcore_remove_wake_fd(int fd);
+
+/**
+ * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares the file's
+ * flags and counter): the watchdog interrupts it then, after 10 to 20 ms.
+ * Thread: LCORE. Returns 0, -EINTR when the watchdog interrupted it, -EAGAIN when the counter or pipe is full
+ * (the receiver has a notification pending: not an error), or another errno of write(2).
+ */
+VHUB_API int
+vhub_lcore_notify_fd(int fd);
+
+/** Waits, without blocking, until every lcore has passed a safe point. Embedded by its owner. */
+struct vhub_quiesce {
+	void (*fn)(struct vhub_quiesce *quiesce); /**< CTL: all lcores have; may free the structure */
+	uint64_t token;				  /**< runtime */
+	struct vhub_timer timer;		  /**< runtime */
+};
+
+/**
+ * Calls quiesce->fn on `loop` once every lcore has passed a safe point after this call: whoever read a pointer
+ * that was replaced before the call has let go of it. Without running lcores fn runs on the next turn.
+ * Thread: CTL. Does not block.
+ */
+VHUB_API void
+vhub_quiesce_begin(struct vhub_loop *loop, struct vhub_quiesce *quiesce);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VHUB_LCORE_H */

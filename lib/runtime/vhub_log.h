@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Log lines, through rte_log, one log type for each part ("vhub.conn", "vhub.mem", ...), and the limit on what
+ * a guest or a front end can make us print.
+ */
+#ifndef VHUB_LOG_H
+#define VHUB_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_log.h>
+
+#include "vhub_common.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/**
+ * Declares this file's log type: VHUB_LOGTYPE(conn) registers "vhub.conn" and makes VHUB_LOG use it.
+ * Once per source file that logs; several files may share a name.
+ */
+#define VHUB_LOGTYPE(part) static RTE_LOG_REGISTER(vhub_logtype, vhub.part, INFO)
+
+/** Logs one line; LEVEL is ERR, WARNING, NOTICE, INFO or DEBUG. Thread: ANY, never on the fast path. */
+#define VHUB_LOG(level, fmt, ...) \
+	rte_log(RTE_LOG_##level, vhub_logtype, "vhub: " fmt "\n", ##__VA_ARGS__)
+
+/** At most `burst` lines at once and one more for each `interval_ms` after that. Zeroed: 10 lines, 1 a second. */
+struct vhub_log_limit {
+	uint64_t last_tsc;
+	uint32_t tokens;
+	uint32_t suppressed; /**< lines swallowed since the last one let through */
+	bool started;
+};
+
+/**
+ * Tells whether a line caused by a peer may be printed now.
+ * Thread: the one that owns `limit`. Does not block.
+ */
+VHUB_API bool
+vhub_log_allowed(struct vhub_log_limit *limit);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VHUB_LOG_H */
