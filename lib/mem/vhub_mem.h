@@ -70,11 +70,10 @@ struct vhub_mem_region {
 	uint8_t *hva;
 	uint64_t uva;
 	struct vhub_mem_map *map;
-	/* Identity, by which an equal region of the next table is kept. */
+	/* Identity, by which an equal region of the next table is kept; our mapping keeps the inode from being reused. */
 	uint64_t mmap_offset_bytes;
 	uint64_t file_dev;
 	uint64_t file_ino;
-	uint64_t file_seq; /**< mem: tells apart files whose dev and ino are equal but that are not the same open memfd; see table.c */
 };
 
 /** An immutable table. */

@@ -77,12 +77,13 @@ class PackedRing(Ring):
         if self.room < len(chain) or not self.ids:
             raise IndexError("ring full")
         buffer_id = self.ids.pop(0) if self.in_order else self.ids.pop()
-        head, head_word = self.next_avail, None
+        slots, head_word = [], None
         for i, (addr, length, write) in enumerate(chain):
             flags = self.flags_avail(self.avail_wrap)
             flags |= DESC_INDIRECT if table is not None else DESC_WRITE if write else 0
             flags |= DESC_NEXT if i < len(chain) - 1 else 0
             slot = self.next_avail
+            slots.append(slot)
             word = length | buffer_id << 32 | flags << 48
             self.desc[2 * slot] = addr
             if i == 0:
@@ -96,10 +97,10 @@ class PackedRing(Ring):
         self.room -= len(chain)
         # Heads behind the first unshown one may be written at once: the device stops at the first.
         if self.unshown is None:
-            self.unshown = (head, head_word)
+            self.unshown = (slots[0], head_word)
         else:
-            self.desc[2 * head + 1] = head_word
-        return Chain(cookie, buffer_id, len(chain), table, writable)
+            self.desc[2 * slots[0] + 1] = head_word
+        return Chain(cookie, buffer_id, slots, table, writable)
 
     def publish(self):
         """Shows the device what was added. True if it wants a kick for that."""
@@ -140,8 +141,8 @@ class PackedRing(Ring):
             buffer_id, length = word >> 32 & 0xffff, word & 0xffffffff
             for entry, length_ in self._finish(buffer_id, length):
                 self.ids.append(entry.head)
-                self.room += entry.ndesc
-                self.next_used += entry.ndesc
+                self.room += len(entry.slots)
+                self.next_used += len(entry.slots)
                 if self.next_used >= self.size:
                     self.next_used -= self.size
                     self.used_wrap ^= 1

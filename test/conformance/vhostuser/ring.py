@@ -16,12 +16,12 @@ class RingError(Exception):
 class Chain:
     """One chain that the device owns: what it is for, and what to give back when it is used."""
 
-    __slots__ = ("cookie", "head", "ndesc", "table", "writable")
+    __slots__ = ("cookie", "head", "slots", "table", "writable")
 
-    def __init__(self, cookie, head, ndesc, table, writable):
+    def __init__(self, cookie, head, slots, table, writable):
         self.cookie = cookie
         self.head = head                # split: head descriptor; packed: buffer id
-        self.ndesc = ndesc              # descriptors of the ring it takes
+        self.slots = slots              # the descriptors of the ring that it takes
         self.table = table              # (guest address, bytes) of an indirect table, or None
         self.writable = writable        # bytes that the device may write
 

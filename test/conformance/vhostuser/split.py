@@ -2,7 +2,7 @@
 """A split virtqueue, driver side (VIRTIO 1.2, section 2.7). Used by frontend.py; packed.py is its twin."""
 
 from . import memory
-from .ring import DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Ring, RingError
+from .ring import DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Chain, Ring, RingError
 
 AVAIL_NO_INTERRUPT = 1
 USED_NO_NOTIFY = 1
@@ -91,7 +91,7 @@ class SplitRing(Ring):
                 flags |= DESC_NEXT
                 next_ = slots[i + 1]
             self.set_desc(slots[i], addr, length, flags, next_)
-        entry = Chain_(cookie, slots[0], slots, table, writable)
+        entry = Chain(cookie, slots[0], slots, table, writable)
         self.avail[2 + self.next_avail % self.size] = slots[0]
         self.next_avail = (self.next_avail + 1) & 0xffff
         return entry
@@ -137,16 +137,3 @@ class SplitRing(Ring):
             self.avail[2 + self.size] = (self.next_used - 1) & 0xffff
         else:
             self.avail[0] = AVAIL_NO_INTERRUPT
-
-
-class Chain_:
-    """A chain with the descriptors it took."""
-
-    __slots__ = ("cookie", "head", "slots", "table", "writable")
-
-    def __init__(self, cookie, head, slots, table, writable):
-        self.cookie = cookie
-        self.head = head
-        self.slots = slots
-        self.table = table
-        self.writable = writable
