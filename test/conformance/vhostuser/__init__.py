@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A vhost-user front end in plain Python, for the tests: complete, readable, and able to misbehave on request.
+
+    protocol   numbers and layouts of the specification
+    wire       messages on a socket, also broken ones
+    memory     guest memory in several files
+    ring, split, packed   virtqueues, seen by the driver
+    inflight, dirtylog, channel   what a session shares besides memory
+    frontend   one session
+    blk        a virtio-blk driver
+    load       a load generator with a figure per time window
+
+Only the standard library is used.
+"""
+
+from .blk import BlkDisk, IoError
+from .channel import BackendChannel
+from .dirtylog import DirtyLog, pages_of
+from .frontend import EventFd, Frontend, Queue, Refused, pattern, vring_addr
+from .inflight import Inflight
+from .memory import GuestMemory, Region
+from .packed import PackedRing
+from .protocol import F, PF, Req, Status
+from .split import SplitRing
+from .wire import Closed, Message, ProtocolError, Wire

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The dirty page log of a migration, in a file of its own. Set with SET_LOG_BASE through frontend.py."""
+
+import mmap
+import os
+
+from . import protocol as p
+
+
+class DirtyLog:
+    """Covers guest addresses 0..max_gpa; starts at `offset` of its file."""
+
+    def __init__(self, max_gpa, offset=0):
+        self.size = -(-(-(-max_gpa // p.LOG_PAGE)) // 8)
+        self.offset = offset
+        self.fd = os.memfd_create("fe-log", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, offset + self.size)
+        self.map = mmap.mmap(self.fd, offset + self.size)
+
+    @property
+    def payload(self):
+        return p.LOG.pack(self.size, self.offset)
+
+    def pages(self):
+        """The numbers of the pages marked."""
+        content = self.map[self.offset:self.offset + self.size]
+        return {8 * i + bit for i, byte in enumerate(content) if byte for bit in range(8) if byte >> bit & 1}
+
+    def before(self):
+        """What lies before the log in the file: nobody may write there."""
+        return self.map[:self.offset]
+
+    def clear(self):
+        self.map[self.offset:self.offset + self.size] = bytes(self.size)
+
+    def close(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.map = None
+
+
+def pages_of(gpa, size):
+    """The pages that these bytes lie in."""
+    return set(range(gpa // p.LOG_PAGE, (gpa + size - 1) // p.LOG_PAGE + 1)) if size else set()
