@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * virtio-blk, and the contract of the block drivers behind it.
+ *
+ * Life of a disk (one instance of a driver)
+ *   parse       CTL: arguments are checked; nothing is touched.
+ *   open        CTL or WORK, may block: paths become fds, sizes are known. Before a jail.
+ *   info        any time after open.
+ *   lock        CTL: the disk is about to be used, or no longer: image locks (a migration's two ends hand over).
+ *   queue_get   LCORE: one queue for each lcore that uses the disk; gets and puts are counted by the blk device, so a
+ *   ...         driver sees one get and one put for each lcore.
+ *   submit      LCORE: a burst. "n accepted: each of those completes exactly once; the others never."
+ *   reap        LCORE: what has completed, in any order.
+ *   queue_put   LCORE: with nothing in flight.
+ *   destroy     CTL or WORK, may block: with no queue got.
+ *
+ * A driver never sees a guest's address: iovecs are host addresses, sectors are bytes, and both were checked against
+ * the capacity. Guest memory may vanish under it (EFAULT from the kernel, zero pages from the guard); that is an
+ * I/O error and nothing more. The smallest example is drivers/blk/null.
+ */
+#ifndef VHUB_BLK_H
+#define VHUB_BLK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <rte_kvargs.h>
+
+#include "vhub_common.h"
+#include "vhub_lcore.h"
+#include "vhub_registry.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** virtio-blk counts in sectors of this size whatever the block size (VIRTIO 1.2, 5.2). */
+#define VHUB_BLK_SECTOR_BYTES 512u
+/** Data segments of one request that we offer (SEG_MAX). */
+#define VHUB_BLK_SEG_MAX 254u
+/** Most bytes of one segment that we offer (SIZE_MAX). */
+#define VHUB_BLK_SIZE_MAX_BYTES (4u << 20)
+
+enum vhub_blk_op {
+	VHUB_BLK_READ,
+	VHUB_BLK_WRITE,
+	VHUB_BLK_FLUSH,
+	VHUB_BLK_OPS
+};
+
+/** The write is durable before it completes. */
+#define VHUB_BLK_IO_FUA 0x1u
+
+/** One I/O. Between submit and reap it is the driver's, but for the fields before `result`, which nobody changes. */
+struct vhub_blk_io {
+	const struct iovec *iov; /**< READ: to be filled, WRITE: to be stored; valid until reaped */
+	uint16_t n_iov;
+	uint8_t op;    /**< enum vhub_blk_op */
+	uint8_t flags; /**< VHUB_BLK_IO_* */
+	uint32_t len_bytes;    /**< sum over iov; a multiple of 512 */
+	uint64_t offset_bytes; /**< a multiple of 512; offset + len <= capacity */
+
+	int32_t result; /**< set by the driver: 0, or a negative errno (short I/O is -EIO) */
+	struct vhub_blk_io *next; /**< the driver's own, a list of what is in flight */
+	uint64_t driver[2];	  /**< the driver's own */
+};
+
+/** What a disk is. */
+struct vhub_blk_info {
+	uint64_t capacity_bytes;     /**< a multiple of 512 */
+	uint32_t block_bytes;	     /**< logical block size: 512 or 4096 */
+	uint32_t physical_block_bytes; /**< >= block_bytes, a power of two */
+	uint32_t optimal_io_bytes;   /**< 0 unknown */
+	bool read_only;
+	bool volatile_cache; /**< FLUSH means something: a completed write may be lost in a power failure */
+	char target[128];    /**< for people: "/srv/disk0.img", "memory" */
+};
+
+struct vhub_blk_disk;
+struct vhub_blk_queue;
+
+/** A driver. Registered once; const. */
+struct vhub_blk_driver_ops {
+	const char *name;	 /**< as in driver=NAME */
+	const char *help;	 /**< one line for each argument */
+	const char *const *keys; /**< names of its arguments, NULL-terminated; "ro" is every driver's */
+
+	/** Required. CTL. On -EINVAL `error` holds one sentence: the key, its value, what is allowed. */
+	int (*parse)(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error, size_t error_len);
+	/** Required. CTL or WORK; may block. Errors as above; may be undone by destroy only. */
+	int (*open)(struct vhub_blk_disk *disk, char *error, size_t error_len);
+	/** Required. CTL or WORK; may block. Frees the disk in whatever state. */
+	void (*destroy)(struct vhub_blk_disk *disk);
+	/** Required. ANY. Does not block. */
+	void (*info)(const struct vhub_blk_disk *disk, struct vhub_blk_info *info);
+	/** Optional. CTL. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else holds it; `error` names the image. */
+	int (*lock)(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
+	/** Required. LCORE. A queue of the calling lcore. May allocate; does not block. */
+	int (*queue_get)(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
+	/** Required. LCORE. Nothing is in flight on it. */
+	void (*queue_put)(struct vhub_blk_queue *queue);
+	/** Required. LCORE. Returns how many, from the front, were accepted: each completes exactly once through reap. */
+	uint16_t (*submit)(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
+	/** Required. LCORE. Up to `max` completed I/Os with `result` set. Does not block. */
+	uint16_t (*reap)(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
+	/**
+	 * Optional. LCORE. Before a sleep with I/O in flight: 0 a completion will wake this lcore (through an fd that
+	 * queue_get gave to vhub_lcore_add_wake_fd()), -EAGAIN one is there. Without this slot the lcore stays awake.
+	 */
+	int (*arm)(struct vhub_blk_queue *queue);
+};
+
+/** Embedded first by its implementation. */
+struct vhub_blk_disk {
+	const struct vhub_blk_driver_ops *ops;
+};
+struct vhub_blk_queue {
+	struct vhub_blk_disk *disk;
+};
+
+/** Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL (a required slot is missing). */
+VHUB_API int
+vhub_blk_driver_register(const struct vhub_blk_driver_ops *ops);
+
+/** By name, NULL when there is none; and the i-th one, NULL beyond the last. Thread: CTL. */
+VHUB_API const struct vhub_blk_driver_ops *
+vhub_blk_driver_find(const char *name);
+VHUB_API const struct vhub_blk_driver_ops *
+vhub_blk_driver_at(unsigned int i);
+
+/** Registers OPS before main(). */
+#define VHUB_BLK_DRIVER_REGISTER(ops_) \
+	static void __attribute__((constructor)) vhub_blk_driver_register_##ops_(void) \
+	{ \
+		vhub_registered(vhub_blk_driver_register(&ops_), (ops_).name); \
+	}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VHUB_BLK_H */
