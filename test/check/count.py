@@ -1,0 +1,74 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Counts tests that have run, for usertools/run-tests.sh: prints "PASSED FAILED".
+
+  count.py junit FILE    a JUnit file as pytest writes it
+  count.py meson FILE    the testlog.json of `meson test`; a cmocka program counts by its own tests
+
+What was skipped, or expected to fail, counts as failed: this project has no test that may be left out.
+A file that is not there, is broken or holds no test is one failure. The names of what failed go to
+standard error.
+"""
+
+import json
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+
+CMOCKA = {word: re.compile(rf"\[\s*{word}\s*\] (\d+) test")
+          for word in ("PASSED", "FAILED", "SKIPPED")}
+
+
+def count_junit(path):
+    passed, bad = 0, []
+    for case in ElementTree.parse(path).iter("testcase"):
+        trouble = [child for child in case if child.tag in ("failure", "error", "skipped")]
+        name = f"{case.get('classname')}::{case.get('name')}"
+        if trouble:
+            bad.append(f"{name} ({', '.join(child.tag for child in trouble)})")
+        else:
+            passed += 1
+    return passed, len(bad), bad
+
+
+def count_program(entry):
+    """One line of testlog.json: a program, which may hold several tests."""
+    text = entry.get("stdout", "") + entry.get("stderr", "")
+    numbers = {word: sum(map(int, pattern.findall(text))) for word, pattern in CMOCKA.items()}
+    passed = numbers["PASSED"]
+    failed = numbers["FAILED"] + numbers["SKIPPED"]
+    if entry["result"] != "OK":
+        failed = max(failed, 1)         # it may have crashed before it could say which
+    elif passed + failed == 0:
+        passed = 1
+    return passed, failed
+
+
+def count_meson(path):
+    passed, failed, bad = 0, 0, []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for line in file:
+            entry = json.loads(line)
+            good, wrong = count_program(entry)
+            passed += good
+            failed += wrong
+            if wrong:
+                bad.append(f"{entry['name']} ({entry['result']}, {wrong} failed)")
+    return passed, failed, bad
+
+
+def main():
+    kind, path = sys.argv[1:]
+    try:
+        passed, failed, bad = {"junit": count_junit, "meson": count_meson}[kind](path)
+    except (OSError, ValueError, KeyError, ElementTree.ParseError) as err:
+        passed, failed, bad = 0, 1, [f"no result in {path}: {err}"]
+    if passed + failed == 0:
+        failed, bad = 1, [f"no test in {path}"]
+    for name in bad:
+        print(f"      failed: {name}", file=sys.stderr)
+    print(passed, failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# What quickstart.sh and run-tests.sh share: packages, building, hugepages, processes that must not
+# outlive the script. Sourced, never run. The sourcing script has `set -euo pipefail` on and calls
+# vhub_begin first.
+
+VHUB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VHUB_TMP=          # directory for sockets and logs, removed at the end unless VHUB_KEEP is set
+VHUB_KEEP=         # not empty: leave VHUB_TMP and the processes alone at the end
+VHUB_CHILDREN=()   # processes started with start_child
+VHUB_HUGEPAGES=    # number of hugepages to go back to at the end, when it was changed
+
+# For building and for booting the test guest; recommended packages are left out.
+# shellcheck disable=SC2034 # for the scripts that source this
+VHUB_BUILD_PACKAGES=(gcc libc6-dev meson ninja-build pkg-config libdpdk-dev libnuma-dev libbsd-dev
+	liburing-dev libcmocka-dev)
+# shellcheck disable=SC2034
+VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs kmod python3)
+# shellcheck disable=SC2034
+VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest git
+	qemu-utils qemu-system-common dpdk libclang-rt-14-dev)
+
+# --- talking ---------------------------------------------------------------------------------------
+
+say() {
+	printf '%s\n' "$*"
+}
+
+# Standard error, so that it is seen where standard output is a pipe.
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# --- begin and end ---------------------------------------------------------------------------------
+
+# Every way out goes through vhub_end: normal end, error, and the signals, which end the script with
+# the status that a shell gives them.
+vhub_begin() {
+	cd "$VHUB_ROOT" || exit 1
+	VHUB_TMP=$(mktemp -d "${TMPDIR:-/tmp}/vhub.XXXXXX")
+	trap vhub_end EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+}
+
+vhub_end() {
+	local status=$?
+	trap '' HUP INT TERM
+	trap - EXIT
+	set +e
+	if [[ -z $VHUB_KEEP ]]; then
+		local pid
+		for pid in "${VHUB_CHILDREN[@]}"; do
+			stop_child "$pid"
+		done
+		rm -rf "$VHUB_TMP"
+	fi
+	restore_hugepages
+	exit "$status"
+}
+
+# --- processes -------------------------------------------------------------------------------------
+
+# start_child LOG COMMAND...: in the background, without standard input, its output added to LOG; in a
+# session of its own, so that a Ctrl-C at the terminal reaches this script alone, which then stops it in
+# order. Its id is in VHUB_CHILD.
+start_child() {
+	local log=$1
+	shift
+	setsid "$@" </dev/null >>"$log" 2>&1 &
+	VHUB_CHILD=$!
+	VHUB_CHILDREN+=("$VHUB_CHILD")
+}
+
+# SIGTERM, and SIGKILL to one that has not gone after ten seconds.
+stop_child() {
+	local pid=$1 i
+	kill -TERM "$pid" 2>/dev/null || return 0
+	for ((i = 0; i < 100; i++)); do
+		kill -0 "$pid" 2>/dev/null || break
+		sleep 0.1
+	done
+	kill -KILL -- "-$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
+}
+
+# forget_child PID: it has ended and its status was taken.
+forget_child() {
+	local pid rest=()
+	for pid in "${VHUB_CHILDREN[@]}"; do
+		[[ $pid == "$1" ]] || rest+=("$pid")
+	done
+	VHUB_CHILDREN=("${rest[@]}")
+}
+
+# --- packages --------------------------------------------------------------------------------------
+
+# missing_packages NAME...: those that are not installed, on one line.
+missing_packages() {
+	local name state out=()
+	for name in "$@"; do
+		# shellcheck disable=SC2016 # dpkg-query expands it
+		state=$(dpkg-query -W -f '${db:Status-Abbrev}' "$name" 2>/dev/null) || state=
+		[[ $state == ii* ]] || out+=("$name")
+	done
+	printf '%s' "${out[*]}"
+}
+
+# need_packages LOG NAME...: installs what is missing, and only that. Root does it directly, another
+# user through sudo; where neither goes, says what is missing and how to get it.
+need_packages() {
+	local log=$1 missing run=()
+	shift
+	command -v dpkg-query >/dev/null ||
+		die "this is made for Debian 12 and finds no dpkg; packages needed, by Debian's names: $*"
+	missing=$(missing_packages "$@")
+	[[ -n $missing ]] || return 0
+	[[ $(dpkg --print-architecture) == amd64 ]] || die "the test guest needs an amd64 machine"
+	if [[ $(id -u) != 0 ]]; then
+		run=(sudo)
+		[[ -t 0 ]] || run+=(-n)
+		if ! command -v sudo >/dev/null || ! "${run[@]}" true; then
+			die "packages are missing and this user can install none. As root:
+    apt-get update && apt-get install --no-install-recommends $missing"
+		fi
+	fi
+	say "      installing: $missing"
+	run+=(env DEBIAN_FRONTEND=noninteractive apt-get -q)
+	# shellcheck disable=SC2086 # a list of words
+	if ! { "${run[@]}" update && "${run[@]}" install -y --no-install-recommends $missing; } \
+		</dev/null >"$log" 2>&1; then
+		tail -n 20 "$log" >&2
+		die "installing packages failed (above: the end of what apt-get said). As root, by hand:
+    apt-get update && apt-get install --no-install-recommends $missing"
+	fi
+}
+
+# --- building --------------------------------------------------------------------------------------
+
+# The python of Debian's packages: another one, first in PATH, may lack pytest.
+debian_python() {
+	/usr/bin/python3 "$@"
+}
+
+# build_into DIR LOG [MESON OPTION...]: configures DIR, or changes the options of one that is there, and
+# builds everything. Nothing is compiled twice.
+build_into() {
+	local dir=$1 log=$2
+	shift 2
+	if [[ -f $dir/build.ninja ]]; then
+		[[ $# == 0 ]] || meson configure "$dir" "$@" || return 1
+	else
+		# What is left of a set-up that failed would only be in the way.
+		rm -rf "$dir"
+		meson setup "$dir" "$@" || return 1
+	fi </dev/null >"$log" 2>&1
+	ninja -C "$dir" </dev/null >>"$log" 2>&1
+}
+
+# --- hugepages -------------------------------------------------------------------------------------
+
+hugepages_dir() {
+	local size
+	size=$(awk '$1 == "Hugepagesize:" { print $2 }' /proc/meminfo)
+	printf '/sys/kernel/mm/hugepages/hugepages-%skB' "${size:-2048}"
+}
+
+hugepages() {
+	cat "$(hugepages_dir)/$1" 2>/dev/null || printf '0\n'
+}
+
+# reserve_hugepages MIB: sees to that much free hugepage memory; true if it is there. Takes it only as
+# root and only when three times as much memory is available.
+reserve_hugepages() {
+	local mib=$1 dir size_kib need free total available
+	dir=$(hugepages_dir)
+	size_kib=${dir##*-}
+	size_kib=${size_kib%kB}
+	need=$(((mib * 1024 + size_kib - 1) / size_kib))
+	free=$(hugepages free_hugepages)
+	[[ $free -lt $need ]] || return 0
+	[[ -w $dir/nr_hugepages ]] || return 1
+	available=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
+	[[ $available -gt $((mib * 3)) ]] || return 1
+	total=$(hugepages nr_hugepages)
+	VHUB_HUGEPAGES=$total
+	echo $((total + need - free)) 2>/dev/null >"$dir/nr_hugepages" || true
+	[[ $(hugepages free_hugepages) -ge $need ]]
+}
+
+restore_hugepages() {
+	[[ -n $VHUB_HUGEPAGES ]] || return 0
+	echo "$VHUB_HUGEPAGES" 2>/dev/null >"$(hugepages_dir)/nr_hugepages"
+	VHUB_HUGEPAGES=
+}

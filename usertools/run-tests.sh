@@ -1,0 +1,370 @@
+#!/bin/bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# Builds with both compilers and with sanitizers, runs every test there is, and ends with the line
+# "N passed, N failed". Run by developers and by .ci/run. lib.sh has what it shares with quickstart.sh;
+# test/check/count.py does the counting.
+#
+# A stage that fails never keeps a later one from running, except for those that need what it should
+# have built: they then count one failure each.
+
+set -euo pipefail
+# shellcheck source=usertools/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+LOGS=$VHUB_ROOT/build-logs
+HUGEPAGE_MIB=1024
+ONLY=()
+QUICK=
+PASSED=0
+FAILED=0
+SUMMARY=()
+
+# name: seconds at most: what it does. In the order in which they run.
+STAGES=(
+	"packages:900:install the packages that are missing"
+	"build:900:build with gcc into build/, release, warnings are errors"
+	"check:300:format, licence lines, headers, spelling, scripts, links"
+	"unit:300:unit tests"
+	"e2e-nohuge:900:conformance and end-to-end tests, ordinary memory"
+	"e2e-huge:900:the same with hugepages, where some can be had"
+	"quickstart:300:usertools/quickstart.sh as a new user runs it"
+	"build-asan:900:build with gcc, ASan and UBSan into build-asan/, warnings are errors"
+	"unit-asan:600:unit tests under the sanitizers"
+	"e2e-asan:900:conformance tests and some end-to-end tests under the sanitizers"
+	"build-clang:900:build with clang into build-clang/, warnings are errors"
+	"unit-clang:300:unit tests as clang compiles them"
+	"fuzz:600:fuzzers, built into build-fuzz/, for a bounded time"
+)
+QUICK_STAGES=(packages build check unit e2e-nohuge)
+FUZZ_SECONDS=15
+
+usage() {
+	cat <<'EOF'
+Usage: usertools/run-tests.sh [--quick] [--only STAGE[,STAGE...]] [--list] [--help]
+
+Installs the packages that the tests need (Debian 12; root, or sudo for this step only), builds, runs all
+tests and ends with the line "N passed, N failed". Exit status: 0 when none failed. Takes about 20 minutes
+on two cores.
+
+  --quick        build with gcc, checks, unit tests, and end-to-end tests in ordinary memory
+  --only STAGES  only these stages; they use what earlier runs have built
+  --list         the stages and what they do
+  --help         this text
+
+Each stage's output is kept in build-logs/.
+EOF
+}
+
+stage_names() {
+	local each
+	for each in "${STAGES[@]}"; do
+		printf '%s ' "${each%%:*}"
+	done
+}
+
+parse_arguments() {
+	local each
+	while [[ $# -gt 0 ]]; do
+		case $1 in
+		--quick) QUICK=1 ;;
+		--only | --only=*)
+			if [[ $1 == --only ]]; then
+				[[ $# -gt 1 ]] || wrong_argument "--only needs a stage of: $(stage_names)"
+				shift
+			fi
+			IFS=, read -r -a ONLY <<<"${1#--only=}"
+			for each in "${ONLY[@]}"; do
+				[[ " $(stage_names)" == *" $each "* ]] ||
+					wrong_argument "--only $each: no such stage; there are $(stage_names)"
+			done
+			;;
+		--list)
+			printf '%s\n' "${STAGES[@]}" | awk -F: '{ printf "%-12s %s\n", $1, $3 }'
+			exit 0
+			;;
+		-h | --help)
+			usage
+			exit 0
+			;;
+		*) wrong_argument "unknown option $1; --quick, --only, --list and --help are allowed" ;;
+		esac
+		shift
+	done
+}
+
+wrong_argument() {
+	printf 'run-tests.sh: %s\n' "$1" >&2
+	exit 2
+}
+
+chosen() {
+	if [[ ${#ONLY[@]} -gt 0 ]]; then
+		[[ " ${ONLY[*]} " == *" $1 "* ]]
+	elif [[ -n $QUICK ]]; then
+		[[ " ${QUICK_STAGES[*]} " == *" $1 "* ]]
+	fi
+}
+
+# --- running and counting --------------------------------------------------------------------------
+
+# ticker NAME LOG: in the background, shows that a stage is alive: on a terminal its last line, elsewhere
+# (a log that somebody reads later) a line every half minute.
+ticker() {
+	local line begin=$SECONDS
+	trap - EXIT
+	trap 'exit 0' TERM
+	while :; do
+		if [[ -t 1 ]]; then
+			sleep 1 & wait $!
+		else
+			sleep 30 & wait $!
+		fi
+		line=$(tail -n 1 "$2" 2>/dev/null | tr -d '\r' | cut -c 1-80)
+		line=$(printf '    %s: %d s: %s' "$1" $((SECONDS - begin)) "$line")
+		if [[ -t 1 ]]; then
+			printf '\r\033[K%s\r' "$line"
+		else
+			printf '%s\n' "$line"
+		fi
+	done
+}
+
+start_ticker() {
+	ticker "$1" "$2" &
+	TICKER=$!
+	VHUB_CHILDREN+=("$TICKER")
+}
+
+stop_ticker() {
+	kill -TERM "$TICKER" 2>/dev/null
+	wait "$TICKER" 2>/dev/null
+	forget_child "$TICKER"
+	[[ ! -t 1 ]] || printf '\r\033[K'
+}
+
+# bounded COMMAND...: runs it in the stage's time, output to the stage's log. What it has started ends
+# with it when the time is over, or when this script ends.
+bounded() {
+	local status=0
+	echo "+ $*" >>"$LOG"
+	start_child "$LOG" timeout -k 20 "$LIMIT" "$@"
+	wait "$VHUB_CHILD" || status=$?
+	forget_child "$VHUB_CHILD"
+	if [[ $status == 124 || $status == 137 ]]; then
+		echo "stopped after $LIMIT s: $*" >>"$LOG"
+	fi
+	return "$status"
+}
+
+# count PASSED FAILED: adds to what this stage has.
+count() {
+	STAGE_PASSED=$((STAGE_PASSED + $1))
+	STAGE_FAILED=$((STAGE_FAILED + $2))
+}
+
+show_end_of_log() {
+	[[ ! -s $LOG ]] || tail -n "${1:-60}" "$LOG" | sed 's/^/      | /'
+}
+
+# one_test COMMAND...: a command that is a test itself: a build, a script.
+one_test() {
+	if "$@"; then
+		count 1 0
+	else
+		count 0 1
+		show_end_of_log
+	fi
+}
+
+# count_file KIND FILE STATUS: counts what a test runner has written. A runner that failed though no test
+# of it did (it crashed, or ran out of time) is one more failure.
+count_file() {
+	local numbers
+	numbers=$(debian_python test/check/count.py "$1" "$2" 2>>"$LOG.failed")
+	# shellcheck disable=SC2086 # two numbers
+	set -- $numbers "$3"
+	if [[ $3 != 0 && $2 == 0 ]]; then
+		echo "      failed: the runner itself, status $3" >>"$LOG.failed"
+		set -- "$1" 1
+	fi
+	count "$1" "$2"
+	if [[ $2 != 0 ]]; then
+		show_end_of_log 120
+		cat "$LOG.failed"
+	fi
+}
+
+run_pytest() {
+	local status=0 junit=$LOG.xml
+	rm -f "$junit"
+	bounded env "$@" || status=$?
+	count_file junit "$junit" "$status"
+}
+
+# pytest_in BUILD [NAME=VALUE...] -- ARGUMENT...
+pytest_in() {
+	local env=(VHUB_BUILD="$1" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1)
+	shift
+	while [[ $1 != -- ]]; do
+		env+=("$1")
+		shift
+	done
+	shift
+	run_pytest "${env[@]}" /usr/bin/python3 -m pytest -p no:cacheprovider -v --durations=5 \
+		--junitxml="$LOG.xml" "$@"
+}
+
+meson_tests() {
+	local dir=$1 status=0
+	shift
+	rm -f "$dir/meson-logs/testlog.json"
+	bounded env "$@" meson test -C "$dir" --no-rebuild --suite unit --print-errorlogs || status=$?
+	count_file meson "$dir/meson-logs/testlog.json" "$status"
+}
+
+# needs FILE: whether an earlier stage has built it.
+needs() {
+	[[ -e $1 ]] && return
+	say "      $1 is not there; run the stage that builds it"
+	count 0 1
+	return 1
+}
+
+# --- stages ----------------------------------------------------------------------------------------
+
+SANITIZER_ENV=(
+	"ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1"
+	"UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1"
+)
+
+stage_packages() {
+	(need_packages "$LOG" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}" \
+		"${VHUB_TEST_PACKAGES[@]}") || count 0 1
+}
+
+# build_stage DIR MESON-OPTION...
+build_stage() {
+	one_test build_into "$1" "$LOG" -Dwerror=true "${@:2}"
+}
+
+stage_build() {
+	build_stage build
+}
+
+stage_build_clang() {
+	CC=clang build_stage build-clang
+}
+
+stage_build_asan() {
+	build_stage build-asan -Db_sanitize=address,undefined -Ddebug=true -Doptimization=1
+}
+
+stage_check() {
+	needs build/compile_commands.json || return 0
+	pytest_in build -- test/check
+}
+
+stage_unit() {
+	needs build/build.ninja || return 0
+	meson_tests build
+}
+
+stage_unit_clang() {
+	needs build-clang/build.ninja || return 0
+	meson_tests build-clang
+}
+
+stage_unit_asan() {
+	needs build-asan/build.ninja || return 0
+	meson_tests build-asan "${SANITIZER_ENV[@]}"
+}
+
+stage_e2e_nohuge() {
+	needs build/app/vhubd || return 0
+	pytest_in build VHUB_NO_HUGE=1 -- test/conformance test/e2e
+}
+
+stage_e2e_huge() {
+	needs build/app/vhubd || return 0
+	if ! reserve_hugepages "$HUGEPAGE_MIB"; then
+		say "      not run: $HUGEPAGE_MIB MiB of hugepages cannot be had on this machine"
+		return 0
+	fi
+	pytest_in build VHUB_HUGE=1 -- test/conformance test/e2e
+	restore_hugepages
+}
+
+stage_e2e_asan() {
+	needs build-asan/app/vhubd || return 0
+	pytest_in build-asan VHUB_NO_HUGE=1 "${SANITIZER_ENV[@]}" -- -m "not plain_only" \
+		test/conformance test/e2e
+}
+
+stage_quickstart() {
+	one_test bounded usertools/quickstart.sh
+}
+
+stage_fuzz() {
+	local fuzzer name corpus
+	if ! CC=clang build_into build-fuzz "$LOG" -Dfuzz=true -Dwerror=true -Ddebug=true -Doptimization=1 \
+		-Db_sanitize=address,undefined -Db_lundef=false; then
+		count 0 1
+		show_end_of_log
+		return 0
+	fi
+	for fuzzer in build-fuzz/test/fuzz/fuzz_*; do
+		[[ -f $fuzzer && -x $fuzzer ]] || continue
+		name=${fuzzer##*/}
+		corpus=$LOGS/corpus/$name
+		mkdir -p "$corpus"
+		one_test bounded env "${SANITIZER_ENV[@]}" "$fuzzer" -max_total_time="$FUZZ_SECONDS" \
+			-rss_limit_mb=2048 -timeout=10 -artifact_prefix="$LOGS/$name-" "$corpus"
+	done
+	[[ $((STAGE_PASSED + STAGE_FAILED)) -gt 0 ]] || needs "build-fuzz/test/fuzz/fuzz_*" || true
+}
+
+# --- entry -----------------------------------------------------------------------------------------
+
+run_stage() {
+	local name=$1 what=$3 begin=$SECONDS
+	LIMIT=$2
+	LOG=$LOGS/$name.log
+	STAGE_PASSED=0
+	STAGE_FAILED=0
+	rm -f "$LOG" "$LOG".*
+	: >"$LOG"
+	say "--- $name: $what"
+	start_ticker "$name" "$LOG"
+	# Without errexit: a stage says by counting how it went.
+	set +e
+	"stage_${name//-/_}"
+	stop_ticker
+	set -e
+	PASSED=$((PASSED + STAGE_PASSED))
+	FAILED=$((FAILED + STAGE_FAILED))
+	say "    $name: $STAGE_PASSED passed, $STAGE_FAILED failed, $((SECONDS - begin)) s"
+	SUMMARY+=("$(printf '%-12s %6d %6d %6d s' "$name" "$STAGE_PASSED" "$STAGE_FAILED" \
+		$((SECONDS - begin)))")
+}
+
+main() {
+	local each name limit what
+	parse_arguments "$@"
+	vhub_begin
+	mkdir -p "$LOGS"
+	for each in "${STAGES[@]}"; do
+		IFS=: read -r name limit what <<<"$each"
+		if chosen "$name"; then
+			run_stage "$name" "$limit" "$what"
+		fi
+	done
+	say
+	printf '%-12s %6s %6s %8s\n' stage passed failed time
+	printf '%s\n' "${SUMMARY[@]}"
+	say "in all $((SECONDS / 60)) min $((SECONDS % 60)) s"
+	say "$PASSED passed, $FAILED failed"
+	[[ $FAILED == 0 && ($PASSED -gt 0 || ${#ONLY[@]} -gt 0) ]]
+}
+
+main "$@"
