@@ -32,7 +32,7 @@ class Inflight:
     """The region as GET_INFLIGHT_FD answered it; owns the fd."""
 
     def __init__(self, payload, fd, packed=False):
-        self.mmap_size, self.mmap_offset, self.queues, self.queue_size = p.INFLIGHT.unpack(payload)
+        self.mmap_size, self.mmap_offset, self.queues, self.queue_size = p.INFLIGHT.unpack_from(payload)
         self.fd = fd
         self.packed = packed
         self.header = PACKED_HEADER if packed else SPLIT_HEADER

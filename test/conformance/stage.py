@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The daemon that most conformance tests share, the figures they compare, and the innocent neighbour.
+
+Used by conftest.py. With VHOSTUSER_PEER=qsd in the environment the peer is qemu-storage-daemon instead of vhubd: a second
+opinion while writing tests, no way to run the whole suite.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from vhostuser import BlkDisk, pattern
+
+MB = 1 << 20
+
+#: name: --blk options after the socket. "plain" and "victim" are what tests work on, "innocent" belongs to the neighbour.
+DISKS = {
+    "plain": "driver=malloc,size=64M,queues=4",
+    "victim": "driver=malloc,size=16M,queues=4",
+    "innocent": "driver=malloc,size=16M",
+    "readonly": "driver=malloc,size=16M,ro=on",
+    "null": "driver=null,size=64M,queues=2",
+    "late": "driver=null,size=64M,latency_us=300000,queues=2",
+}
+
+
+class Figures:
+    """What a process holds: descriptors and mappings, as /proc tells."""
+
+    def __init__(self, pid):
+        self.fds = sorted(self._links(pid))
+        with open("/proc/%d/maps" % pid) as maps:
+            lines = maps.read().splitlines()
+        self.maps = len(lines)
+        self.foreign = sorted(line.split(None, 5)[5] for line in lines if "memfd:fe-" in line)
+
+    @staticmethod
+    def _links(pid):
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            try:
+                # The number of an anonymous inode or a socket differs from time to time.
+                yield re.sub(r"\[\d+\]", "", os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+            except OSError:
+                pass
+
+    def growth(self, before):
+        """What there is more than in `before`, as text; empty if nothing."""
+        found = []
+        if len(self.fds) > len(before.fds):
+            extra = list(self.fds)
+            for link in before.fds:
+                if link in extra:
+                    extra.remove(link)
+            found.append("fds %d -> %d: %s" % (len(before.fds), len(self.fds), extra))
+        if self.maps > before.maps:
+            found.append("mappings %d -> %d" % (before.maps, self.maps))
+        if len(self.foreign) > len(before.foreign):
+            found.append("mappings of ours: %s" % self.foreign)
+        return "; ".join(found)
+
+
+class Stage:
+    """The shared daemon. ensure() before a test starts it, again if need be."""
+
+    def __init__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="vhub-c-"))
+        self.peer = None
+        self.number = 0
+
+    def path(self, disk):
+        return str(self.folder / (disk + ".sock"))
+
+    def ensure(self):
+        if self.peer is not None and self.peer.running():
+            return
+        for socket in self.folder.glob("*.sock"):
+            socket.unlink()
+        self.number += 1
+        if os.environ.get("VHOSTUSER_PEER") == "qsd":
+            self.peer = Qsd(self.folder, {name: self.path(name) for name in ("plain", "victim", "innocent")})
+        else:
+            from vhubd import Vhubd
+            self.peer = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), options)
+                                for name, options in DISKS.items()),
+                              folder=self.folder, name="stage%d" % self.number)
+        self.peer.start()
+        # What is made at first use is there before anybody counts.
+        for disk in ("plain", "victim"):
+            for packed in (False, True) if not isinstance(self.peer, Qsd) else (False,):
+                with BlkDisk.open(self.path(disk), packed=packed) as session:
+                    session.read(0, 4096)
+
+    def check_alive(self):
+        if not self.peer.running():
+            text = self.peer.log[-8000:]
+            raise AssertionError("the daemon died with status %s\n%s" % (self.peer.process.returncode, text))
+        self.peer.check_log()
+
+    @property
+    def pid(self):
+        return self.peer.pid
+
+    @property
+    def log(self):
+        return self.peer.log
+
+    def figures(self):
+        return Figures(self.pid)
+
+    def wait_settled(self, before, timeout=5.0):
+        """Waits until nothing has grown since `before`; the growth that stays, as text."""
+        deadline = time.monotonic() + timeout
+        while True:
+            growth = self.figures().growth(before)
+            if not growth or time.monotonic() > deadline:
+                return growth
+            time.sleep(0.02)
+
+    def wait_log(self, expression, since, timeout=3.0):
+        """The first line of the log after offset `since` that matches; None if there is none in time."""
+        deadline = time.monotonic() + timeout
+        while True:
+            for line in self.log[since:].splitlines():
+                if re.search(expression, line):
+                    return line
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.02)
+
+    def close(self):
+        try:
+            if self.peer is not None and self.peer.running():
+                self.peer.stop()
+        finally:
+            if self.peer is not None:
+                self.peer.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Qsd:
+    """qemu-storage-daemon in the shape of Vhubd."""
+
+    def __init__(self, folder, sockets):
+        self.folder = folder
+        self.sockets = sockets
+        self.log_path = folder / "qsd.log"
+        self.process = None
+
+    def start(self):
+        command = ["qemu-storage-daemon"]
+        for name, path in self.sockets.items():
+            image = self.folder / (name + ".img")
+            with open(image, "wb") as file:
+                file.truncate(16 * MB)
+            command += ["--blockdev", "driver=file,node-name=%s,filename=%s" % (name, image), "--export",
+                        "type=vhost-user-blk,id=e-%s,node-name=%s,addr.type=unix,addr.path=%s,writable=on,num-queues=4"
+                        % (name, name, path)]
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 10
+        while not all(os.path.exists(path) for path in self.sockets.values()):
+            if time.monotonic() > deadline:
+                raise RuntimeError("qemu-storage-daemon: %s" % self.log)
+            time.sleep(0.02)
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def log(self):
+        return self.log_path.read_text()
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def check_log(self):
+        pass
+
+    def stop(self):
+        self.kill()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Neighbour:
+    """An innocent front end on a disk of its own: writes, reads back and compares, without a pause longer than it says.
+
+    It runs in a thread of this process, with the same session from first to last.
+    """
+
+    PAUSE = 0.001
+    GAP_LIMIT = 2.0
+
+    def __init__(self, path, **keywords):
+        self.disk = BlkDisk.open(path, **keywords)
+        self.count = 0
+        self.gap = 0.0
+        self.error = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        last = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                sector = self.count % 1000 * 8
+                data = pattern(self.count, 4096)
+                self.disk.write(sector, data)
+                if self.disk.read(sector, 4096) != data:
+                    raise AssertionError("the neighbour read other data than it wrote")
+                self.count += 1
+                now = time.monotonic()
+                self.gap = max(self.gap, now - last)
+                last = now
+                time.sleep(self.PAUSE)
+        except BaseException as error:          # told by check()
+            self.error = error
+
+    def check(self, since):
+        """It has gone on since its count was `since`, without a failure and without a long gap."""
+        deadline = time.monotonic() + 5
+        while self.count < since + 5 and self.error is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if self.error is not None:
+            raise AssertionError("the neighbour's I/O failed: %r" % self.error)
+        if self.count < since + 5:
+            raise AssertionError("the neighbour's I/O stopped")
+        if self.gap > self.GAP_LIMIT:
+            gap, self.gap = self.gap, 0.0
+            raise AssertionError("the neighbour's I/O stood still for %.1f s" % gap)
+
+    def close(self):
+        self._stop.set()
+        self._thread.join(10)
+        self.disk.close()
