@@ -65,6 +65,13 @@ struct vhub_chain {
 	struct iovec inline_iov[VHUB_CHAIN_INLINE_IOV];
 };
 
+/** Whether these features make a packed ring. Thread: ANY. */
+static inline bool
+vhub_virtq_is_packed(uint64_t features)
+{
+	return (features & (UINT64_C(1) << 34)) != 0;
+}
+
 /** Where a ring lies and what was negotiated. Pointers are host addresses inside config->mem. */
 struct vhub_virtq_config {
 	uint16_t size; /**< entries; split: a power of two */
