@@ -32,30 +32,55 @@ extern "C" {
 #define VHUB_MEM_READ 0x1u
 #define VHUB_MEM_WRITE 0x2u
 
+/* Bits of struct vhub_mem_owner's `faulted`. */
+#define VHUB_MEM_FAULTED \
+	0x1u /**< the signal handler: memory of this owner is being replaced or was */
+#define VHUB_MEM_FAULT_TOLD 0x2u /**< CTL: `broken` was called */
+
 /**
- * Who is told when memory of his faults: embedded in a session. `broken` runs on CTL, once for each owner, after
- * the region was replaced by private zero pages.
+ * Who is told when memory of his faults: embedded in a session, zeroed but for `broken`. `broken` runs on CTL,
+ * once for each owner, after the region was replaced by private zero pages; it may detach and free the owner.
  */
 struct vhub_mem_owner {
 	void (*broken)(struct vhub_mem_owner *owner);
-	uint32_t faulted; /**< shared atomic, set in the signal handler; LCOREs may look at it */
+	/**
+	 * Shared atomic. Not 0 from before the first zero page can be seen: an lcore that has read guest memory and
+	 * then, after an acquire fence, sees 0 here has read what the guest wrote.
+	 */
+	uint32_t faulted;
 };
+
+/**
+ * Ends the owner's part in every mapping that it was given to: `broken` will not be called any more, and the
+ * owner may be freed, though mappings may live on (in-flight I/O holds them). They stay guarded.
+ * Thread: CTL. Does not block, but for a handler's few instructions.
+ */
+VHUB_API void
+vhub_mem_owner_detach(struct vhub_mem_owner *owner);
 
 /** One mmap of a front end's fd. Opaque. */
 struct vhub_mem_map;
 
 /**
- * Maps [offset, offset + size) of `fd`, shared, readable and writable. Checks for overflow and against the fd's
- * real size first; offsets need not be aligned (hugetlbfs: the mapping is widened to its page size). `fd` stays the
- * caller's. The returned reference is the caller's; *hva is the address of `offset`.
- * Thread: WORK (blocks). Returns 0, -EINVAL (size 0 or overflow), -ERANGE (the file is shorter), -EBADF, -ENOMEM,
- * or the errno of fstat/mmap.
+ * Maps [offset, offset + size) of `fd`, shared, readable and writable, left out of core dumps. Checks for overflow
+ * and against the file's real size first; offsets need not be aligned (hugetlbfs: the mapping is widened to its
+ * page size). `fd` stays the caller's; `owner` may be NULL. The returned reference is the caller's; *hva is the
+ * address of `offset`.
+ *
+ * The file must lie in memory (memfd, tmpfs, hugetlbfs) or on a file system of a block device. Others, FUSE and
+ * network file systems above all, let whoever serves them stall each access of ours for ever.
+ * Thread: WORK (blocks). Returns 0, -EINVAL (size 0, overflow, or not a regular file), -ERANGE (the file is
+ * shorter), -EOPNOTSUPP (such a file system), -EBADF, -EACCES (not open for reading and writing), -ENOMEM (also:
+ * too many mappings), or another errno of statx(2) and mmap(2).
  */
 VHUB_API int
-vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct vhub_mem_owner *owner,
-		    struct vhub_mem_map **out, void **hva);
+vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
+		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva);
 
-/** References. Thread: ANY for get; CTL or WORK for put. The unmapping happens on WORK. NULL is fine for put. */
+/**
+ * References. Thread: ANY for get; CTL or WORK for put. The last put unmaps: on WORK when it comes from inside a
+ * running control loop, else at once. NULL is fine for put.
+ */
 VHUB_API struct vhub_mem_map *
 vhub_mem_map_get(struct vhub_mem_map *map);
 VHUB_API void
@@ -86,23 +111,28 @@ struct vhub_mem_table {
 
 /**
  * Builds a table of `n` regions (0 .. VHUB_MAX_MEM_SLOTS) from descriptions and fds (fds stay the caller's), reusing
- * mappings of `old` (may be NULL) for equal regions. Rejects overlap in guest or in user addresses and any
- * arithmetic overflow. Thread: WORK (blocks). Returns 0, -EINVAL, -EEXIST (overlap), or as vhub_mem_map_create();
+ * mappings of `old` (may be NULL) for equal regions, unless they have faulted or were mapped for another owner.
+ * Rejects overlap in guest or in user addresses and any arithmetic overflow; a region may end at 2^64 exactly.
+ * Thread: WORK (blocks). Returns 0, -EINVAL, -EEXIST (overlap), or as vhub_mem_map_create();
  * on failure nothing has changed and nothing stays mapped.
  */
 VHUB_API int
-vhub_mem_table_build(const struct vhub_mem_table *old, const struct vhub_user_mem_region *descs, const int *fds,
-		     unsigned int n, struct vhub_mem_owner *owner, struct vhub_mem_table **out);
+vhub_mem_table_build(const struct vhub_mem_table *old, const struct vhub_user_mem_region *descs,
+		const int *fds, unsigned int n, struct vhub_mem_owner *owner,
+		struct vhub_mem_table **out);
 
 /** A new table: `old` (may be NULL) and one region more. Thread: WORK. Also -ENOSPC: all slots are taken. */
 VHUB_API int
-vhub_mem_table_add(const struct vhub_mem_table *old, const struct vhub_user_mem_region *desc, int fd,
-		   struct vhub_mem_owner *owner, struct vhub_mem_table **out);
+vhub_mem_table_add(const struct vhub_mem_table *old, const struct vhub_user_mem_region *desc,
+		int fd, struct vhub_mem_owner *owner, struct vhub_mem_table **out);
 
-/** A new table: `old` without the region of that guest address, user address and size. Thread: WORK. -ENOENT: none is. */
+/**
+ * A new table: `old` (may be NULL) without the region of that guest address, user address and size.
+ * Thread: WORK. Also -ENOENT: none is.
+ */
 VHUB_API int
 vhub_mem_table_remove(const struct vhub_mem_table *old, const struct vhub_user_mem_region *desc,
-		      struct vhub_mem_table **out);
+		struct vhub_mem_table **out);
 
 /** References. Thread: ANY for get; CTL or WORK for put. NULL is fine for put. */
 VHUB_API struct vhub_mem_table *
@@ -125,8 +155,8 @@ vhub_mem_find(const struct vhub_mem_table *table, uint64_t gpa);
  * Thread: LCORE. Never blocks.
  */
 static inline void *
-vhub_mem_gpa_to_hva(const struct vhub_mem_table *table, struct vhub_mem_cache *cache, uint64_t gpa, uint64_t *len,
-		    uint32_t perm)
+vhub_mem_gpa_to_hva(const struct vhub_mem_table *table, struct vhub_mem_cache *cache, uint64_t gpa,
+		uint64_t *len, uint32_t perm)
 {
 	const struct vhub_mem_region *r = cache->last;
 	uint64_t left;
@@ -147,13 +177,16 @@ vhub_mem_gpa_to_hva(const struct vhub_mem_table *table, struct vhub_mem_cache *c
 }
 
 /**
- * Translates an address of the front end (ring addresses only): NULL unless all `len` bytes lie in one region.
- * Thread: CTL or LCORE.
+ * Translates an address of the front end (ring addresses only): NULL unless all `len` bytes, at least 1, lie in
+ * one region. Thread: CTL or LCORE.
  */
 VHUB_API void *
 vhub_mem_uva_to_hva(const struct vhub_mem_table *table, uint64_t uva, uint64_t len);
 
-/** The guest address of a host address inside the table; UINT64_MAX when it is not. Thread: LCORE (dirty log). */
+/**
+ * The guest address of a host address inside the table; UINT64_MAX when it is not. One look at each region.
+ * Thread: LCORE (dirty log).
+ */
 VHUB_API uint64_t
 vhub_mem_hva_to_gpa(const struct vhub_mem_table *table, const void *hva);
 
@@ -171,8 +204,8 @@ struct vhub_dirty_log {
 
 /** Maps a log. Thread: WORK. Errors as vhub_mem_map_create(). */
 VHUB_API int
-vhub_dirty_log_create(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct vhub_mem_owner *owner,
-		      struct vhub_dirty_log **out);
+vhub_dirty_log_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
+		struct vhub_mem_owner *owner, struct vhub_dirty_log **out);
 
 /** References; as vhub_mem_table_get() and _put(). */
 VHUB_API struct vhub_dirty_log *
@@ -187,7 +220,7 @@ vhub_dirty_log_put(struct vhub_dirty_log *log);
 VHUB_API void
 vhub_dirty_log_mark(struct vhub_dirty_log *log, uint64_t gpa, uint64_t len);
 
-/** True when the log covers every page of [gpa, gpa + len). Thread: ANY. */
+/** True when the log covers every page of [gpa, gpa + len); also for len 0. Thread: ANY. */
 VHUB_API bool
 vhub_dirty_log_covers(const struct vhub_dirty_log *log, uint64_t gpa, uint64_t len);
 
@@ -196,6 +229,9 @@ vhub_dirty_log_covers(const struct vhub_dirty_log *log, uint64_t gpa, uint64_t l
 /**
  * Installs the SIGBUS handler and the way by which owners are told on `loop`. A fault inside a registered mapping
  * replaces it with private zero pages and marks its owner; any other SIGBUS goes to the handler that was there.
+ *
+ * The kernel kills a process whose thread faults with SIGBUS blocked, whatever handler there is: no thread that
+ * touches guest memory may block SIGBUS. A system call given such memory fails with -EFAULT, without a signal.
  * Thread: CTL, once, after rte_eal_init() (EAL has a handler of its own while its heap grows).
  * Returns 0, -EALREADY, or an errno of sigaction/eventfd/epoll_ctl.
  */

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One mapping of a front end's file: what may be mapped, references, and the unmapping on the blocking-work
+ * thread. Used by table.c and log.c, and by lib/device for the inflight region; registry.c is told of each.
+ */
+#include "mem_pvt.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <linux/magic.h>
+
+#include "vhub_log.h"
+#include "vhub_work.h"
+
+VHUB_LOGTYPE(mem);
+
+struct vhub_mem_map {
+	uint32_t refs; /* shared atomic */
+	uint32_t slot; /* in the registry */
+	void *base;
+	size_t len_bytes;
+	struct vhub_work work; /* the unmapping */
+};
+
+static struct {
+	uint64_t n_maps; /* shared atomics */
+	uint64_t bytes;
+} mem_usage;
+
+/*
+ * May we touch pages of this file without asking its owner's leave each time? Only shmem and hugetlbfs know
+ * seals, so those are told without a question that a hostile FUSE server could leave unanswered; of the rest, a
+ * device number with a major part means a block device.
+ */
+static int
+file_check_kind(int fd, const struct statx *st, uint64_t *page_bytes)
+{
+	struct statfs fs;
+
+	*page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
+	if (fcntl(fd, F_GET_SEALS) < 0)
+		return st->stx_dev_major != 0 ? 0 : -EOPNOTSUPP;
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	if (fs.f_type == HUGETLBFS_MAGIC)
+		*page_bytes = (uint64_t)fs.f_bsize;
+	return 0;
+}
+
+int
+mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_file *out)
+{
+	struct statx st;
+	uint64_t end_bytes;
+
+	if (size_bytes == 0 || __builtin_add_overflow(offset_bytes, size_bytes, &end_bytes))
+		return -EINVAL;
+	/* DONT_SYNC: answered from memory, also by a file system whose server is the front end's friend. */
+	if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.stx_mode))
+		return -EINVAL;
+	if (end_bytes > st.stx_size)
+		return -ERANGE;
+	out->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
+	out->ino = st.stx_ino;
+	return file_check_kind(fd, &st, &out->page_bytes);
+}
+
+/*
+ * No page is reserved (hugetlbfs) or touched here: the front end has those it uses, and where it has none, the
+ * guard is there for us.
+ */
+static int
+map_enter(struct vhub_mem_map *map, int fd, off_t start_offset_bytes, struct vhub_mem_owner *owner)
+{
+	int ret;
+
+	map->base = mmap(NULL, map->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+			fd, start_offset_bytes);
+	if (map->base == MAP_FAILED)
+		return -errno;
+	ret = mem_registry_add(map->base, map->len_bytes, owner, &map->slot);
+	if (ret < 0) {
+		munmap(map->base, map->len_bytes);
+		return ret;
+	}
+	madvise(map->base, map->len_bytes, MADV_DONTDUMP);
+	__atomic_fetch_add(&mem_usage.n_maps, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&mem_usage.bytes, map->len_bytes, __ATOMIC_RELAXED);
+	return 0;
+}
+
+static void
+map_leave(struct vhub_mem_map *map)
+{
+	mem_registry_remove(map->slot);
+	if (munmap(map->base, map->len_bytes) < 0)
+		VHUB_LOG(ERR, "%zu bytes of guest memory at %p stay mapped: errno %d",
+				map->len_bytes, map->base, errno);
+	__atomic_fetch_sub(&mem_usage.n_maps, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&mem_usage.bytes, map->len_bytes, __ATOMIC_RELAXED);
+}
+
+int
+mem_map_file(int fd, const struct mem_file *file, uint64_t offset_bytes, uint64_t size_bytes,
+		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva)
+{
+	/* All below 2^64: the probe saw offset + size within a file, whose size is below 2^63. */
+	uint64_t before_bytes = offset_bytes & (file->page_bytes - 1);
+	uint64_t len_bytes = (before_bytes + size_bytes + file->page_bytes - 1) &
+			~(file->page_bytes - 1);
+	struct vhub_mem_map *map;
+	int ret;
+
+	map = calloc(1, sizeof(*map));
+	if (map == NULL)
+		return -ENOMEM;
+	map->refs = 1;
+	map->len_bytes = len_bytes;
+	ret = map_enter(map, fd, (off_t)(offset_bytes - before_bytes), owner);
+	if (ret < 0) {
+		free(map);
+		return ret;
+	}
+	*out = map;
+	*hva = (uint8_t *)map->base + before_bytes;
+	return 0;
+}
+
+bool
+mem_map_is_intact(const struct vhub_mem_map *map, const struct vhub_mem_owner *owner)
+{
+	return mem_registry_is_intact(map->slot, owner);
+}
+
+struct vhub_mem_map *
+vhub_mem_map_get(struct vhub_mem_map *map)
+{
+	__atomic_fetch_add(&map->refs, 1, __ATOMIC_RELAXED);
+	return map;
+}
+
+static void
+map_work_run(struct vhub_work *work)
+{
+	map_leave(vhub_container_of(work, struct vhub_mem_map, work));
+}
+
+static void
+map_work_done(struct vhub_work *work)
+{
+	free(vhub_container_of(work, struct vhub_mem_map, work));
+}
+
+void
+vhub_mem_map_put(struct vhub_mem_map *map)
+{
+	/* Acquire and release: every user's last access comes before the unmapping. */
+	if (map == NULL || __atomic_fetch_sub(&map->refs, 1, __ATOMIC_ACQ_REL) != 1)
+		return;
+	if (vhub_loop_running()) {
+		map->work = (struct vhub_work){ .run = map_work_run, .done = map_work_done };
+		vhub_work_submit(&map->work);
+		return;
+	}
+	map_leave(map);
+	free(map);
+}
+
+void
+vhub_mem_usage(uint64_t *n_maps, uint64_t *bytes)
+{
+	*n_maps = __atomic_load_n(&mem_usage.n_maps, __ATOMIC_RELAXED);
+	*bytes = __atomic_load_n(&mem_usage.bytes, __ATOMIC_RELAXED);
+}
+
+int
+vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
+		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva)
+{
+	struct mem_file file;
+	int ret;
+
+	ret = mem_file_probe(fd, offset_bytes, size_bytes, &file);
+	if (ret < 0)
+		return ret;
+	return mem_map_file(fd, &file, offset_bytes, size_bytes, owner, out, hva);
+}

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of lib/mem share: the registry of mappings that the SIGBUS handler searches (registry.c), and
+ * the steps of making a mapping that tables reuse (map.c).
+ */
+#ifndef MEM_PVT_H
+#define MEM_PVT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vhub_mem.h"
+
+/* ---- registry.c ---- */
+
+/**
+ * Most mappings at once: half of what Linux gives a process (vm.max_map_count, 65530), so that front ends with many
+ * regions cannot take the rest of vhub its share. The handler itself needs one mapping to go on.
+ */
+#define MEM_MAX_SLOTS 32768u
+
+/** Bits of a slot's `state`. */
+#define MEM_SLOT_ZEROED 0x1u /**< the handler has put zero pages in its place */
+#define MEM_SLOT_UNTOLD 0x2u /**< and CTL has not looked yet whom to tell */
+#define MEM_SLOT_GONE 0x4u /**< removed since, and waits only for that; under the registry's lock */
+
+/** One mapping, as the handler sees it. Slots are never freed, only used again; all fields are shared atomics. */
+struct mem_slot {
+	uintptr_t start;  /**< 0: not live. Multiple of the mapping's page size, as is len_bytes */
+	size_t len_bytes; /**< changes only while start is 0 and pins is 0 */
+	struct vhub_mem_owner *owner; /**< NULL: nobody is told */
+	uint32_t pins;	    /**< handlers at work on it: it may not be unmapped meanwhile */
+	uint32_t state;	    /**< MEM_SLOT_* */
+	uint32_t next_free; /**< under the registry's lock */
+};
+
+/**
+ * Enters a mapping; from now on a fault in it is guarded. Thread: any. Returns 0 or -ENOMEM: all slots are taken.
+ */
+int
+mem_registry_add(void *start, size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot);
+
+/** Takes a mapping out, before it is unmapped. Waits for handlers at work on it. Thread: WORK. */
+void
+mem_registry_remove(uint32_t slot);
+
+/** True when the slot's mapping has not faulted and belongs to `owner`. Thread: WORK. */
+bool
+mem_registry_is_intact(uint32_t slot, const struct vhub_mem_owner *owner);
+
+/** The live slot around `addr`, pinned, or NULL. Async-signal-safe. */
+struct mem_slot *
+mem_registry_pin(uintptr_t addr);
+
+/** Ends a pin. Async-signal-safe. */
+void
+mem_registry_unpin(struct mem_slot *slot);
+
+/** Sets `faulted` of the pinned slot's owner, if it has one still. Async-signal-safe. */
+void
+mem_registry_mark_owner(struct mem_slot *slot);
+
+/**
+ * Goes on from slot *next to a slot whose fault nobody was told of, and takes that mark off; *next is then the
+ * one after it. Thread: CTL. Returns false at the end; *owner may be NULL.
+ */
+bool
+mem_registry_next_untold(uint32_t *next, struct vhub_mem_owner **owner);
+
+/* ---- map.c ---- */
+
+/** What mem_file_probe() learns of a file. */
+struct mem_file {
+	uint64_t dev;
+	uint64_t ino;
+	uint64_t page_bytes; /**< mappings start and end at multiples of it */
+};
+
+/** Checks that [offset, offset + size) of `fd` may be mapped; errors as vhub_mem_map_create(). Thread: WORK. */
+int
+mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_file *out);
+
+/** Maps what mem_file_probe() has found good. Thread: WORK. Returns 0, -ENOMEM, or the errno of mmap(2). */
+int
+mem_map_file(int fd, const struct mem_file *file, uint64_t offset_bytes, uint64_t size_bytes,
+		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva);
+
+/** True when a later table of `owner` may go on with this mapping. Thread: WORK. */
+bool
+mem_map_is_intact(const struct vhub_mem_map *map, const struct vhub_mem_owner *owner);
+
+#endif /* MEM_PVT_H */
