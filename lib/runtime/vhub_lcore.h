@@ -42,7 +42,10 @@ struct vhub_poller_ops {
 	 * awake. Without this slot the lcore never sleeps while the poller is there.
 	 */
 	int (*arm)(struct vhub_poller *poller);
-	/** Optional. Awake again: ask guests to stop notifying. Called for each poller that was armed. */
+	/**
+	 * Optional. Awake again: ask guests to stop notifying. Called once after each call of arm, also after
+	 * one that kept the lcore awake.
+	 */
 	void (*disarm)(struct vhub_poller *poller);
 };
 
@@ -81,7 +84,8 @@ struct vhub_executor {
 /**
  * Launches the loop on every EAL worker lcore, and the watchdog on `loop`.
  * Thread: CTL, after rte_eal_init() and before any executor is made.
- * Returns 0, -ENODEV when EAL has no worker lcore, -EALREADY, -ENOMEM.
+ * Returns 0, -ENODEV when EAL has no worker lcore, -EBUSY when a worker runs something else, -EALREADY, -ENOMEM,
+ * or the errno of eventfd(2) or epoll_create1(2).
  */
 VHUB_API int
 vhub_lcores_start(struct vhub_loop *loop, enum vhub_idle_policy policy, uint32_t idle_us);
@@ -134,7 +138,7 @@ vhub_lcore_remove_wake_fd(int fd);
 /**
  * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares the file's
  * flags and counter): the watchdog interrupts it then, after 10 to 20 ms.
- * Thread: LCORE. Returns 0, -EINTR when the watchdog interrupted it, -EAGAIN when the counter or pipe is full
+ * Thread: LCORE (on another thread it is a plain write). Returns 0, -EINTR when the watchdog interrupted it, -EAGAIN when the counter or pipe is full
  * (the receiver has a notification pending: not an error), or another errno of write(2).
  */
 VHUB_API int
@@ -144,6 +148,8 @@ vhub_lcore_notify_fd(int fd);
 struct vhub_quiesce {
 	void (*fn)(struct vhub_quiesce *quiesce); /**< CTL: all lcores have; may free the structure */
 	uint64_t token;				  /**< runtime */
+	struct vhub_loop *loop;			  /**< runtime */
+	uint64_t delay_us;			  /**< runtime: until the next look */
 	struct vhub_timer timer;		  /**< runtime */
 };
 

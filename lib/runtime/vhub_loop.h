@@ -57,7 +57,10 @@ vhub_loop_destroy(struct vhub_loop *loop);
 VHUB_API int
 vhub_loop_run(struct vhub_loop *loop);
 
-/** Ends the run after the present callback, with `result`. Thread: CTL. */
+/**
+ * Ends the run after the present callback, with `result`; a loop that does not run yet returns it at once when run.
+ * Thread: CTL.
+ */
 VHUB_API void
 vhub_loop_stop(struct vhub_loop *loop, int result);
 

@@ -8,7 +8,6 @@
 
 #include "vhub_common.h"
 #include "vhub_loop.h"
-#include "vhub_msg.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -19,17 +18,19 @@ struct vhub_work {
 	void (*run)(struct vhub_work *work);  /**< WORK: may block */
 	void (*done)(struct vhub_work *work); /**< CTL: after run; may free the work. NULL: nothing to tell */
 	struct vhub_work *next;		      /**< runtime */
-	struct vhub_msg msg;		      /**< runtime */
 };
 
 /**
  * Starts the thread ("vhub-work", all signals blocked, so that only faults reach it); results go to `loop`.
- * Thread: CTL, once. Returns 0, -EALREADY, or the errno of pthread_create(3).
+ * Thread: CTL, once. Returns 0, -EALREADY, or the errno of pthread_create(3), eventfd(2) or epoll_ctl(2).
  */
 VHUB_API int
 vhub_work_start(struct vhub_loop *loop);
 
-/** Runs what is queued to its end and joins the thread; `done` callbacks not yet delivered are not called. Thread: CTL. */
+/**
+ * Runs what is queued to its end and joins the thread; `done` callbacks not yet delivered are not called.
+ * Thread: CTL, before the loop is destroyed. Blocks.
+ */
 VHUB_API void
 vhub_work_stop(void);
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Starts EAL inside a unit test: one main and two worker lcores on at most two CPUs, no files, no devices, no
- * hugepages (DPDK 22.11 refuses --in-memory together with --no-huge; --no-shconf leaves as little behind). Every test program that needs EAL includes this (as "../eal_fixture.h") and calls test_eal_init()
- * once, from main() or a group setup.
+ * hugepages (DPDK 22.11 refuses --in-memory together with --no-huge; --no-shconf leaves as little behind).
+ * Every test program that needs EAL includes this (as "../eal_fixture.h") and calls test_eal_init() once,
+ * from main() or a group setup.
  */
 #ifndef EAL_FIXTURE_H
 #define EAL_FIXTURE_H
@@ -23,7 +24,7 @@ test_eal_init(void)
 	static char args[256];
 	char *argv[24];
 	int argc = 0;
-	int cpu[2] = {-1, -1};
+	int cpu[2] = { -1, -1 };
 	static int started;
 	cpu_set_t set;
 
@@ -38,9 +39,9 @@ test_eal_init(void)
 	if (cpu[1] < 0)
 		cpu[1] = cpu[0];
 	snprintf(args, sizeof(args),
-		"unit-test --no-huge --no-shconf -m 64 --no-pci --no-telemetry --iova-mode=va "
-		"--log-level=lib.eal:error --lcores 0@%d,1@%d,2@%d",
-		cpu[0], cpu[1], cpu[1]);
+			"unit-test --no-huge --no-shconf -m 64 --no-pci --no-telemetry --iova-mode=va "
+			"--log-level=lib.eal:error --lcores 0@%d,1@%d,2@%d",
+			cpu[0], cpu[1], cpu[1]);
 	for (char *word = strtok(args, " "); word != NULL; word = strtok(NULL, " "))
 		argv[argc++] = word;
 	if (rte_eal_init(argc, argv) < 0)

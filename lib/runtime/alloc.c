@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Memory on a NUMA node, straight from mmap(2) and bound with mbind(2) before the first touch. Called by lcore.c,
+ * lib/device, lib/blk and drivers when they build what lcores will use. Where NUMA calls are missing or
+ * forbidden (containers), the memory is plain: placement is a wish, not a condition.
+ */
+#include <errno.h>
+#include <numa.h>
+#include <numaif.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <rte_common.h>
+
+#include "vhub_alloc.h"
+
+/* The unit of vhub_zalloc_huge(), whichever kind of page it gets: so the size alone tells what to unmap. */
+#define HUGE_BYTES (2ul << 20)
+
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26)
+#endif
+
+static bool numa_works;
+
+static void
+numa_probe(void)
+{
+	numa_works = numa_available() >= 0;
+}
+
+static bool
+numa_usable(void)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	pthread_once(&once, numa_probe);
+	return numa_works;
+}
+
+int
+vhub_numa_node_of(const void *addr)
+{
+	int node;
+
+	if (!numa_usable())
+		return -1;
+	/* The kernel faults the page in; an address that cannot be read is EFAULT, not a signal. */
+	if (get_mempolicy(&node, NULL, 0, (void *)(uintptr_t)addr, MPOL_F_NODE | MPOL_F_ADDR) != 0)
+		return -1;
+	return node;
+}
+
+/* Binds pages that nobody has touched. Preferred, so that a full node costs speed and not the device. */
+static void
+numa_prefer(void *ptr, size_t bytes, int node)
+{
+	struct bitmask *mask;
+
+	if (node < 0 || !numa_usable() || node > numa_max_node())
+		return;
+	mask = numa_allocate_nodemask();
+	if (mask == NULL)
+		return;
+	numa_bitmask_setbit(mask, (unsigned int)node);
+	/* Not libnuma's own call around it, which prints. One more than the size: the kernel takes one off. */
+	mbind(ptr, bytes, MPOL_PREFERRED, mask->maskp, mask->size + 1, 0);
+	numa_bitmask_free(mask);
+}
+
+/* Rounds up to `unit`; 0 for what is nothing or too much. */
+static size_t
+round_bytes(size_t bytes, size_t unit)
+{
+	return bytes <= SIZE_MAX - 2 * unit ? RTE_ALIGN_CEIL(bytes, unit) : 0;
+}
+
+static void *
+map_anonymous(size_t bytes, int flags)
+{
+	void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags,
+			-1, 0);
+
+	return ptr != MAP_FAILED ? ptr : NULL;
+}
+
+void *
+vhub_zalloc_node(size_t size_bytes, int node)
+{
+	const size_t bytes = round_bytes(size_bytes, (size_t)sysconf(_SC_PAGESIZE));
+	void *ptr;
+
+	if (bytes == 0)
+		return NULL;
+	ptr = map_anonymous(bytes, 0);
+	if (ptr != NULL)
+		numa_prefer(ptr, bytes, node);
+	return ptr;
+}
+
+void
+vhub_free(void *ptr, size_t size_bytes)
+{
+	if (ptr != NULL)
+		munmap(ptr, round_bytes(size_bytes, (size_t)sysconf(_SC_PAGESIZE)));
+}
+
+/* Touches every page. Returns false when there is not enough memory. */
+static bool
+populate(char *ptr, size_t bytes)
+{
+	const size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+
+#ifdef MADV_POPULATE_WRITE
+	if (madvise(ptr, bytes, MADV_POPULATE_WRITE) == 0)
+		return true;
+	if (errno != EINVAL) /* EINVAL: a kernel before 5.14, or one that cannot for this mapping */
+		return false;
+#endif
+	/* An atomic store, as a plain one to memory that nobody reads here may be dropped. */
+	for (size_t i = 0; i < bytes; i += page_bytes)
+		__atomic_store_n(ptr + i, 0, __ATOMIC_RELAXED);
+	return true;
+}
+
+/* Hugetlb pages; the kernel reserves them in mmap(2), so a shortage is told there. */
+static void *
+map_hugetlb(size_t bytes, int node)
+{
+	void *ptr = map_anonymous(bytes, MAP_HUGETLB | MAP_HUGE_2MB);
+
+	if (ptr == NULL)
+		return NULL;
+	numa_prefer(ptr, bytes, node);
+	if (!populate(ptr, bytes)) {
+		munmap(ptr, bytes);
+		return NULL;
+	}
+	return ptr;
+}
+
+/* Small pages at an address that lets the kernel use transparent huge ones. */
+static void *
+map_transparent(size_t bytes, int node)
+{
+	char *ptr, *aligned;
+	size_t head;
+
+	ptr = map_anonymous(bytes + HUGE_BYTES, 0);
+	if (ptr == NULL)
+		return NULL;
+	aligned = RTE_PTR_ALIGN_CEIL(ptr, HUGE_BYTES);
+	head = (size_t)(aligned - ptr);
+	if (head != 0)
+		munmap(ptr, head);
+	munmap(aligned + bytes, HUGE_BYTES - head);
+	numa_prefer(aligned, bytes, node);
+	madvise(aligned, bytes, MADV_HUGEPAGE); /* a wish as well */
+	if (!populate(aligned, bytes)) {
+		munmap(aligned, bytes);
+		return NULL;
+	}
+	return aligned;
+}
+
+void *
+vhub_zalloc_huge(size_t size_bytes, int node, bool *huge)
+{
+	const size_t bytes = round_bytes(size_bytes, HUGE_BYTES);
+	void *ptr;
+
+	if (bytes == 0)
+		return NULL;
+	ptr = map_hugetlb(bytes, node);
+	if (huge != NULL)
+		*huge = ptr != NULL;
+	return ptr != NULL ? ptr : map_transparent(bytes, node);
+}
+
+void
+vhub_free_huge(void *ptr, size_t size_bytes)
+{
+	if (ptr != NULL)
+		munmap(ptr, round_bytes(size_bytes, HUGE_BYTES));
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The sleep of an lcore with the policy `adaptive`, called by lcore.c when nothing came for a while.
+ *
+ * Why no wake is lost: whatever brings work writes to an fd of our epoll if it was told to, and each source is told
+ * before it is looked at for the last time. Guests and drivers by their poller's arm, which looks after asking;
+ * messages by vhub_mailbox_sleep_begin(), which looks after announcing. Watched fds are edge-triggered: an
+ * edge that comes between that look and epoll_wait(2) waits in the epoll instance.
+ */
+#include <errno.h>
+#include <sys/epoll.h>
+
+#include <rte_cycles.h>
+
+#include "lcore_pvt.h"
+#include "msg_pvt.h"
+
+/* Which fd woke us does not matter, every poller looks; edges not fetched end the next sleep, once. */
+#define IDLE_MAX_EVENTS 64
+
+static void
+idle_disarm(struct vhub_lcore *lcore)
+{
+	struct vhub_poller *poller, *next;
+
+	for (poller = lcore->pollers; poller != NULL; poller = next) {
+		next = poller->next;
+		if (!poller->armed)
+			continue;
+		poller->armed = false;
+		if (poller->ops->disarm != NULL)
+			poller->ops->disarm(poller);
+	}
+}
+
+/* Returns false when a poller keeps the lcore awake. */
+static bool
+idle_arm(struct vhub_lcore *lcore)
+{
+	struct vhub_poller *poller, *next;
+
+	for (poller = lcore->pollers; poller != NULL; poller = next) {
+		next = poller->next;
+		poller->armed = true;
+		if (poller->ops->arm(poller) != 0)
+			return false;
+	}
+	return true;
+}
+
+static void
+idle_wait(struct vhub_lcore *lcore)
+{
+	struct epoll_event events[IDLE_MAX_EVENTS];
+	const uint64_t begin = rte_rdtsc(), slept = lcore->sleep_word;
+
+	__atomic_store_n(&lcore->sleep_word, (slept - begin) | 1, __ATOMIC_RELAXED);
+	lcore_count(&lcore->idle_cycles_done, begin - lcore->turn_tsc);
+	lcore_count(&lcore->sleeps, 1);
+
+	/* EINTR, from a watchdog that was late, is a wake like any other. */
+	epoll_wait(lcore->epoll_fd, events, IDLE_MAX_EVENTS, -1);
+
+	lcore->turn_tsc = rte_rdtsc();
+	__atomic_store_n(&lcore->sleep_word, (slept + lcore->turn_tsc - begin) & ~1ull,
+			__ATOMIC_RELAXED);
+}
+
+void
+idle_sleep(struct vhub_lcore *lcore)
+{
+	/* An outbox is emptied by turns only: asleep, nobody would. */
+	if (lcore->n_unarmable == 0 && outbox_empty() && idle_arm(lcore) &&
+			vhub_mailbox_sleep_begin(&lcore->box)) {
+		/*
+		 * Offline: nobody waits for our safe points while we sleep, as we hold no pointer over it. The
+		 * fence in rte_rcu_qsbr_thread_online() pairs with the one in vhub_quiesce_begin().
+		 */
+		rte_rcu_qsbr_thread_offline(lcore->qsbr, lcore->index);
+		idle_wait(lcore);
+		rte_rcu_qsbr_thread_online(lcore->qsbr, lcore->index);
+		vhub_mailbox_sleep_end(&lcore->box);
+	}
+	idle_disarm(lcore);
+	lcore->work_tsc = rte_rdtsc();
+}
