@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Registries of const ops tables, and reading the arguments of what is registered in them. Builders
+ * (device/builder.c) and block drivers (blk/driver.c) are found through it; their parse slots read
+ * their arguments through it.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_common.h>
+
+#include "vhub_registry.h"
+
+/* Every entry starts with its name. */
+static const char *
+entry_name(const void *entry)
+{
+	return *(const char *const *)entry;
+}
+
+int
+vhub_registry_add(struct vhub_registry *registry, const void *entry)
+{
+	const char *name = entry_name(entry);
+
+	if (name == NULL || name[0] == '\0')
+		return -EINVAL;
+	if (vhub_registry_find(registry, name) != NULL)
+		return -EEXIST;
+	if (registry->n == VHUB_REGISTRY_MAX)
+		return -ENOSPC;
+	registry->entries[registry->n++] = entry;
+	return 0;
+}
+
+const void *
+vhub_registry_find(const struct vhub_registry *registry, const char *name)
+{
+	for (unsigned int i = 0; i < registry->n; i++) {
+		if (strcmp(entry_name(registry->entries[i]), name) == 0)
+			return registry->entries[i];
+	}
+	return NULL;
+}
+
+const void *
+vhub_registry_at(const struct vhub_registry *registry, unsigned int i)
+{
+	return i < registry->n ? registry->entries[i] : NULL;
+}
+
+void
+vhub_registered(int result, const char *name)
+{
+	if (result == 0)
+		return;
+	fprintf(stderr, "vhub: \"%s\" cannot be registered: %s\n", name == NULL ? "" : name,
+			strerror(-result));
+	exit(EXIT_FAILURE);
+}
+
+/* ---- arguments ---- */
+
+/* The pair of `key`, NULL when there is none. The last one counts; builders refuse a second one. */
+static const struct rte_kvargs_pair *
+find_pair(const struct rte_kvargs *args, const char *key)
+{
+	for (unsigned int i = args->count; i > 0; i--) {
+		if (strcmp(args->pairs[i - 1].key, key) == 0)
+			return &args->pairs[i - 1];
+	}
+	return NULL;
+}
+
+/* 0 with *text, 0 with *text NULL when the key is absent, -EINVAL when it has no value. */
+static int
+get_text(const struct rte_kvargs *args, const char *key, const char **text, char *error,
+		size_t error_len)
+{
+	const struct rte_kvargs_pair *pair = args == NULL ? NULL : find_pair(args, key);
+
+	*text = NULL;
+	if (pair == NULL)
+		return 0;
+	if (pair->value == NULL || pair->value[0] == '\0') {
+		snprintf(error, error_len, "%s: a value is missing (%s=VALUE)", key, key);
+		return -EINVAL;
+	}
+	*text = pair->value;
+	return 0;
+}
+
+/* Decimal digits alone; -ERANGE beyond 64 bits. *end is behind the last digit. */
+static int
+parse_digits(const char *text, uint64_t *value, const char **end)
+{
+	uint64_t sum = 0;
+	const char *p = text;
+
+	for (; *p >= '0' && *p <= '9'; p++) {
+		if (__builtin_mul_overflow(sum, UINT64_C(10), &sum) ||
+				__builtin_add_overflow(sum, (uint64_t)(*p - '0'), &sum))
+			return -ERANGE;
+	}
+	if (p == text)
+		return -EINVAL;
+	*value = sum;
+	*end = p;
+	return 0;
+}
+
+/* "64M" to bytes. */
+static int
+parse_size(const char *text, uint64_t *value)
+{
+	static const char suffixes[] = "kmgt";
+	const char *end = NULL;
+	unsigned int shift = 0;
+	int ret;
+
+	ret = parse_digits(text, value, &end);
+	if (ret != 0)
+		return ret;
+	if (*end != '\0') {
+		const char *found = strchr(suffixes, tolower((unsigned char)*end));
+
+		if (found == NULL || end[1] != '\0')
+			return -EINVAL;
+		shift = 10 * (unsigned int)(found - suffixes + 1);
+	}
+	if (*value > UINT64_MAX >> shift)
+		return -ERANGE;
+	*value <<= shift;
+	return 0;
+}
+
+/* A size as people write it, where it is a round one. */
+static const char *
+size_text(uint64_t bytes, char *buf, size_t len)
+{
+	static const char suffixes[] = { '\0', 'k', 'M', 'G', 'T', '\0' };
+	unsigned int i = 0;
+
+	while (i < 4 && bytes != 0 && bytes % 1024 == 0) {
+		bytes /= 1024;
+		i++;
+	}
+	snprintf(buf, len, "%" PRIu64 "%.1s", bytes, &suffixes[i]);
+	return buf;
+}
+
+int
+vhub_arg_size(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len)
+{
+	char from[32], to[32];
+	const char *text;
+	uint64_t size;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	if (parse_size(text, &size) != 0 || size < min || size > max) {
+		snprintf(error, error_len,
+				"%s=%s: not a size from %s to %s (a number, with k, M, G or T)",
+				key, text, size_text(min, from, sizeof(from)),
+				size_text(max, to, sizeof(to)));
+		return -EINVAL;
+	}
+	*value = size;
+	return 0;
+}
+
+int
+vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len)
+{
+	const char *text, *end;
+	uint64_t number;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	if (parse_digits(text, &number, &end) != 0 || *end != '\0' || number < min ||
+			number > max) {
+		snprintf(error, error_len, "%s=%s: not a number from %" PRIu64 " to %" PRIu64, key,
+				text, min, max);
+		return -EINVAL;
+	}
+	*value = number;
+	return 0;
+}
+
+int
+vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error,
+		size_t error_len)
+{
+	/* Those that mean "on" have an even place. */
+	static const char *const words[] = { "on", "off", "yes", "no", "true", "false", "1", "0" };
+	const char *text;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	for (unsigned int i = 0; i < RTE_DIM(words); i++) {
+		if (strcmp(text, words[i]) == 0) {
+			*value = i % 2 == 0;
+			return 0;
+		}
+	}
+	snprintf(error, error_len, "%s=%s: neither on nor off", key, text);
+	return -EINVAL;
+}
+
+int
+vhub_arg_choice(const struct rte_kvargs *args, const char *key, const char *const *words,
+		unsigned int *value, char *error, size_t error_len)
+{
+	const char *text;
+	size_t used;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	for (unsigned int i = 0; words[i] != NULL; i++) {
+		if (strcmp(text, words[i]) == 0) {
+			*value = i;
+			return 0;
+		}
+	}
+	used = (size_t)snprintf(error, error_len, "%s=%s: not one of", key, text);
+	for (unsigned int i = 0; words[i] != NULL && used < error_len; i++)
+		used += (size_t)snprintf(error + used, error_len - used, "%s %s", i == 0 ? "" : ",",
+				words[i]);
+	return -EINVAL;
+}
+
+int
+vhub_arg_text(const struct rte_kvargs *args, const char *key, const char **value, char *error,
+		size_t error_len)
+{
+	const char *text;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	*value = text;
+	return 0;
+}
