@@ -9,6 +9,7 @@ VHUB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VHUB_TMP=          # directory for sockets and logs, removed at the end unless VHUB_KEEP is set
 VHUB_KEEP=         # not empty: leave VHUB_TMP and the processes alone at the end
 VHUB_CHILDREN=()   # processes started with start_child
+VHUB_PROGRESS=     # what run_child calls the work that it shows to be alive
 VHUB_HUGEPAGES=    # number of hugepages to go back to at the end, when it was changed
 
 # For building and for booting the test guest; recommended packages are left out.
@@ -39,6 +40,7 @@ die() {
 # the status that a shell gives them.
 vhub_begin() {
 	cd "$VHUB_ROOT" || exit 1
+	exec {VHUB_CLOCK}<> <(:)
 	VHUB_TMP=$(mktemp -d "${TMPDIR:-/tmp}/vhub.XXXXXX")
 	trap vhub_end EXIT
 	trap 'exit 129' HUP
@@ -70,7 +72,7 @@ vhub_end() {
 start_child() {
 	local log=$1
 	shift
-	setsid "$@" </dev/null >>"$log" 2>&1 &
+	setsid "$@" </dev/null >>"$log" 2>&1 {VHUB_CLOCK}>&- &
 	VHUB_CHILD=$!
 	VHUB_CHILDREN+=("$VHUB_CHILD")
 }
@@ -94,6 +96,31 @@ forget_child() {
 		[[ $pid == "$1" ]] || rest+=("$pid")
 	done
 	VHUB_CHILDREN=("${rest[@]}")
+}
+
+# run_child LOG COMMAND...: runs it to its end like start_child, and shows meanwhile that it is alive: on
+# a terminal by the log's last line, elsewhere (a log that somebody reads later) by a line every half
+# minute. Returns the command's status.
+run_child() {
+	local log=$1 begin=$SECONDS shown=$SECONDS status=0 line
+	start_child "$@"
+	while kill -0 "$VHUB_CHILD" 2>/dev/null; do
+		# Nothing ever comes from there: a sleep that needs no process and that a signal ends.
+		read -r -t 0.2 -u "$VHUB_CLOCK" || true
+		if [[ -t 1 && $SECONDS != "$shown" ]]; then
+			line=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-70)
+			printf '\r\033[K    %s %d s: %s\r' "$VHUB_PROGRESS" $((SECONDS - begin)) "$line"
+			shown=$SECONDS
+		elif [[ ! -t 1 && $((SECONDS - shown)) -ge 30 ]]; then
+			line=$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-70)
+			printf '    %s %d s: %s\n' "$VHUB_PROGRESS" $((SECONDS - begin)) "$line"
+			shown=$SECONDS
+		fi
+	done
+	[[ ! -t 1 ]] || printf '\033[K'
+	wait "$VHUB_CHILD" || status=$?
+	forget_child "$VHUB_CHILD"
+	return "$status"
 }
 
 # --- packages --------------------------------------------------------------------------------------
@@ -130,6 +157,7 @@ need_packages() {
 	say "      installing: $missing"
 	run+=(env DEBIAN_FRONTEND=noninteractive apt-get -q)
 	# shellcheck disable=SC2086 # a list of words
+	# Not through run_child: sudo may have to ask at this terminal.
 	if ! { "${run[@]}" update && "${run[@]}" install -y --no-install-recommends $missing; } \
 		</dev/null >"$log" 2>&1; then
 		tail -n 20 "$log" >&2
@@ -140,24 +168,19 @@ need_packages() {
 
 # --- building --------------------------------------------------------------------------------------
 
-# The python of Debian's packages: another one, first in PATH, may lack pytest.
-debian_python() {
-	/usr/bin/python3 "$@"
-}
-
 # build_into DIR LOG [MESON OPTION...]: configures DIR, or changes the options of one that is there, and
 # builds everything. Nothing is compiled twice.
 build_into() {
 	local dir=$1 log=$2
 	shift 2
 	if [[ -f $dir/build.ninja ]]; then
-		[[ $# == 0 ]] || meson configure "$dir" "$@" || return 1
+		[[ $# == 0 ]] || run_child "$log" meson configure "$dir" "$@" || return 1
 	else
 		# What is left of a set-up that failed would only be in the way.
 		rm -rf "$dir"
-		meson setup "$dir" "$@" || return 1
-	fi </dev/null >"$log" 2>&1
-	ninja -C "$dir" </dev/null >>"$log" 2>&1
+		run_child "$log" meson setup "$dir" "$@" || return 1
+	fi
+	run_child "$log" ninja -C "$dir"
 }
 
 # --- hugepages -------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ parse_arguments() {
 }
 
 packages() {
+	VHUB_PROGRESS=packages
 	say "[1/5] packages"
 	need_packages "$VHUB_TMP/packages.log" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}"
 	say "      all there"
@@ -54,6 +55,7 @@ packages() {
 
 build() {
 	local log=$VHUB_TMP/build.log
+	VHUB_PROGRESS=build
 	say "[2/5] build into build/ (the first time takes about a minute)"
 	if ! build_into build "$log"; then
 		tail -n 40 "$log" >&2
@@ -99,12 +101,10 @@ start_vhubd() {
 }
 
 boot_guest() {
-	local status=0
 	say "[4/5] a Linux guest on that disk (QEMU, emulated CPU)"
-	start_child "$VHUB_TMP/guest.txt" debian_python test/guest/run_guest.py --do mkfs-write "$SOCKET"
-	wait "$VHUB_CHILD" || status=$?
-	forget_child "$VHUB_CHILD"
-	if [[ $status != 0 ]]; then
+	VHUB_PROGRESS=guest
+	if ! run_child "$VHUB_TMP/guest.txt" /usr/bin/python3 test/guest/run_guest.py --do mkfs-write \
+		"$SOCKET"; then
 		cat "$VHUB_TMP/guest.txt" >&2
 		say "--- the end of vhubd's log ---" >&2
 		tail -n 20 "$VHUB_TMP/vhubd.log" >&2

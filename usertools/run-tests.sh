@@ -108,49 +108,12 @@ chosen() {
 
 # --- running and counting --------------------------------------------------------------------------
 
-# ticker NAME LOG: in the background, shows that a stage is alive: on a terminal its last line, elsewhere
-# (a log that somebody reads later) a line every half minute.
-ticker() {
-	local line begin=$SECONDS
-	trap - EXIT
-	trap 'exit 0' TERM
-	while :; do
-		if [[ -t 1 ]]; then
-			sleep 1 & wait $!
-		else
-			sleep 30 & wait $!
-		fi
-		line=$(tail -n 1 "$2" 2>/dev/null | tr -d '\r' | cut -c 1-80)
-		line=$(printf '    %s: %d s: %s' "$1" $((SECONDS - begin)) "$line")
-		if [[ -t 1 ]]; then
-			printf '\r\033[K%s\r' "$line"
-		else
-			printf '%s\n' "$line"
-		fi
-	done
-}
-
-start_ticker() {
-	ticker "$1" "$2" &
-	TICKER=$!
-	VHUB_CHILDREN+=("$TICKER")
-}
-
-stop_ticker() {
-	kill -TERM "$TICKER" 2>/dev/null
-	wait "$TICKER" 2>/dev/null
-	forget_child "$TICKER"
-	[[ ! -t 1 ]] || printf '\r\033[K'
-}
-
 # bounded COMMAND...: runs it in the stage's time, output to the stage's log. What it has started ends
 # with it when the time is over, or when this script ends.
 bounded() {
 	local status=0
 	echo "+ $*" >>"$LOG"
-	start_child "$LOG" timeout -k 20 "$LIMIT" "$@"
-	wait "$VHUB_CHILD" || status=$?
-	forget_child "$VHUB_CHILD"
+	run_child "$LOG" timeout -k 20 "$LIMIT" "$@" || status=$?
 	if [[ $status == 124 || $status == 137 ]]; then
 		echo "stopped after $LIMIT s: $*" >>"$LOG"
 	fi
@@ -181,7 +144,7 @@ one_test() {
 # of it did (it crashed, or ran out of time) is one more failure.
 count_file() {
 	local numbers
-	numbers=$(debian_python test/check/count.py "$1" "$2" 2>>"$LOG.failed")
+	numbers=$(/usr/bin/python3 test/check/count.py "$1" "$2" 2>>"$LOG.failed")
 	# shellcheck disable=SC2086 # two numbers
 	set -- $numbers "$3"
 	if [[ $3 != 0 && $2 == 0 ]]; then
@@ -335,11 +298,10 @@ run_stage() {
 	rm -f "$LOG" "$LOG".*
 	: >"$LOG"
 	say "--- $name: $what"
-	start_ticker "$name" "$LOG"
+	VHUB_PROGRESS=$name
 	# Without errexit: a stage says by counting how it went.
 	set +e
 	"stage_${name//-/_}"
-	stop_ticker
 	set -e
 	PASSED=$((PASSED + STAGE_PASSED))
 	FAILED=$((FAILED + STAGE_FAILED))

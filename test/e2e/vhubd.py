@@ -12,6 +12,7 @@ Environment
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -99,7 +100,7 @@ class Vhubd:
     def spawn(self):
         """Starts the program without waiting for anything."""
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdin=subprocess.DEVNULL, stdout=log,
+            self.process = subprocess.Popen(dies_with_us(self.command()), stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=log, env=self.env, pass_fds=self.pass_fds)
         return self
 
@@ -218,6 +219,12 @@ class Vhubd:
 
     def _proc(self, name):
         return Path(f"/proc/{self.pid}/{name}").read_text()
+
+
+def dies_with_us(command):
+    """Has the kernel end the daemon when the tests end, even where nothing could be cleaned up."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
 
 
 def no_huge():

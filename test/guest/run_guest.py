@@ -13,6 +13,7 @@ import os
 import re
 import select
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -72,6 +73,12 @@ class Disk:
         return ["-chardev", chardev, "-device", device]
 
 
+def dies_with_us(command):
+    """Has the kernel end the program when this one ends, even where nothing could be cleaned up."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
+
+
 def on_off(value):
     return "on" if value else "off"
 
@@ -127,7 +134,7 @@ class Guest:
         return args + self.qemu
 
     def start(self):
-        args = self.command()
+        args = dies_with_us(self.command())
         self.started = time.monotonic()
         self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, bufsize=0)
@@ -337,6 +344,8 @@ def show_progress(seconds, key, value):
 
 def main():
     args = parse_arguments()
+    # As an exception, so that QEMU is ended on the way out.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     disks = [Disk(path, args.queues, args.packed, args.server) for path in args.socket]
     guest = Guest(disks, args.do, memory_mb=args.memory, timeout=args.timeout,
                   options={"kib": args.kib}, progress=None if args.quiet else show_progress)
