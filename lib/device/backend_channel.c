@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The back-end channel ("Back-end communication"): the socket on which we may send the front end a request. Today one: the
+ * config space has changed. No reply is asked for, sending never blocks, and a suspended device stays silent until it runs.
+ */
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "handler_pvt.h"
+
+static void
+unwatch(struct vhub_device_handler *h)
+{
+	if (h->channel_watched)
+		vhub_loop_unwatch(h->lifecycle.loop, &h->channel_watch);
+	h->channel_watched = false;
+}
+
+static void
+writable(struct vhub_watch *watch, uint32_t events)
+{
+	struct vhub_device_handler *h = vhub_container_of(watch, struct vhub_device_handler, channel_watch);
+
+	unwatch(h);
+	if ((events & EPOLLOUT) != 0)
+		backend_channel_flush(h);
+}
+
+static void
+wait_until_writable(struct vhub_device_handler *h)
+{
+	if (h->channel_watched)
+		return;
+	h->channel_watch.fd = h->rec.backend_fd;
+	h->channel_watch.fn = writable;
+	h->channel_watched = vhub_loop_watch(h->lifecycle.loop, &h->channel_watch, EPOLLOUT) == 0;
+}
+
+void
+backend_channel_flush(struct vhub_device_handler *h)
+{
+	struct vhub_user_header header = {
+		.request = VHUB_USER_BACKEND_CONFIG_CHANGE_MSG,
+		.flags = VHUB_USER_VERSION,
+	};
+	ssize_t sent;
+
+	if (!h->config_change_due || h->rec.backend_fd < 0 || !handler_running(h) ||
+	    (h->rec.protocol_features & VHUB_USER_PF(CONFIG)) == 0)
+		return;
+	sent = send(h->rec.backend_fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
+		wait_until_writable(h);
+		return;
+	}
+	/* Sent, or the channel is broken: nobody hears it any more, and the session's own socket will tell. */
+	h->config_change_due = false;
+}
+
+void
+backend_channel_drop(struct vhub_device_handler *h)
+{
+	unwatch(h);
+	h->config_change_due = false;
+}
+
+static bool
+is_stream_socket(int fd)
+{
+	int type;
+	socklen_t len = sizeof(type);
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
+int
+req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	if (req->n_fds != 1 || !is_stream_socket(req->fds[0]))
+		return -EINVAL;
+	unwatch(h);
+	session_record_set_fd(&h->rec.backend_fd, vhub_request_take_fd(req, 0));
+	backend_channel_flush(h);
+	return 0;
+}
+
+void
+vhub_device_config_changed(struct vhub_device *dev)
+{
+	struct vhub_device_handler *h = dev->handler;
+
+	if (h == NULL || h->session == NULL)
+		return;
+	h->config_change_due = true;
+	backend_channel_flush(h);
+}

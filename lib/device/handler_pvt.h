@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The stock request handler: its state, and what its files share. All of it belongs to CTL; what lcores need of it is handed
+ * to them in struct vring_run and struct lifecycle_event.
+ *
+ * One request is under way at a time. A request that takes longer returns VHUB_REQ_PENDING and goes on in steps: blocking work
+ * (handler_work), an event to the lcores (handler_event), a quiescent state (handler_quiesce); the last step calls
+ * handler_finish().
+ */
+#ifndef HANDLER_PVT_H
+#define HANDLER_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lifecycle.h"
+#include "session_record.h"
+#include "vhub_device.h"
+#include "vhub_log.h"
+#include "vhub_work.h"
+
+struct vhub_device_handler;
+
+/** One step of a request, or of the close, has ended. */
+typedef void (*handler_step_fn)(struct vhub_device_handler *h, int result);
+
+struct vhub_device_handler {
+	struct vhub_req_handler base; /**< first */
+	struct vhub_device *dev;
+	struct vhub_session *session; /**< NULL: no front end */
+	struct session_record rec;
+
+	/* Made from the record. */
+	struct vhub_mem_owner mem_owner;
+	struct vhub_mem_table *mem;
+	struct vhub_dirty_log *log;
+	struct vhub_mem_map *inflight_map;
+	uint8_t *inflight;
+	struct vring_run *vrings[VHUB_MAX_VRINGS]; /**< started ones */
+
+	struct lifecycle lifecycle;
+	struct lifecycle_event attach_event;
+
+	/* The step under way. */
+	struct vhub_request *req;
+	struct lifecycle_event event;
+	struct vhub_quiesce quiesce;
+	struct vhub_work work;
+	handler_step_fn step;
+	int work_result;
+	int result; /**< kept over the later steps of a request */
+	bool closing; /**< the front end is gone */
+	handler_step_fn stop_step; /**< rings_stop(): what follows */
+
+	/* Inputs and outputs of the blocking work. */
+	struct vhub_mem_table *new_mem;
+	struct vhub_dirty_log *new_log;
+	struct vhub_mem_map *new_map;
+	void *new_hva;
+	struct vhub_virtq *new_vq;
+	struct vhub_virtq_config new_config;
+	unsigned int new_index;
+	int new_fd;
+	int *new_fd_slot;
+
+	/* Migration of the device's state (state.c). */
+	int state_fd;
+	bool state_loading;
+
+	/* Back-end channel (backend_channel.c). */
+	struct vhub_watch channel_watch;
+	bool channel_watched;
+	bool config_change_due;
+
+	struct vhub_log_limit log_limit;
+};
+
+static inline struct vhub_device_handler *
+handler_of(struct vhub_req_handler *base)
+{
+	return vhub_container_of(base, struct vhub_device_handler, base);
+}
+
+/* ---- handler.c: steps ---- */
+
+/** Runs `run` on the blocking-work thread, which leaves its result in h->work_result, then `step`. */
+int
+handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work), handler_step_fn step);
+
+/** Begins h->event: no vrings, no phases. */
+void
+handler_event_begin(struct vhub_device_handler *h);
+
+/** Adds the vring, or every started one, to h->event. */
+void
+handler_event_add(struct vhub_device_handler *h, struct vring_run *vring);
+void
+handler_event_add_all(struct vhub_device_handler *h);
+
+/** Posts h->event with `n` phases, then `step`. */
+int
+handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first, enum vring_op second,
+		   handler_step_fn step);
+
+/** Waits for a quiescent state of every lcore, then `step` with `result`. */
+int
+handler_quiesce(struct vhub_device_handler *h, int result, handler_step_fn step);
+
+/** Ends the pending request with `result`. Also a step. */
+void
+handler_finish(struct vhub_device_handler *h, int result);
+
+static inline struct vhub_device_handler *
+handler_of_work(struct vhub_work *work)
+{
+	return vhub_container_of(work, struct vhub_device_handler, work);
+}
+
+/** True when rings run. */
+bool
+handler_running(const struct vhub_device_handler *h);
+
+/** The record of vring `index`, NULL when the device has no such vring. */
+struct vring_record *
+handler_vring(struct vhub_device_handler *h, uint64_t index);
+
+/** The log that rings are to write: NULL while LOG_ALL is off. */
+struct vhub_dirty_log *
+handler_active_log(const struct vhub_device_handler *h);
+
+/* ---- rings.c: starting and stopping ---- */
+
+/** Stops the rings of h->event (drain all, then stop all), releases them, then `step`. */
+int
+rings_stop(struct vhub_device_handler *h, handler_step_fn step);
+
+/** Starts ring `index` as its record says, then ends the request. Returns VHUB_REQ_PENDING, or an error and nothing was begun. */
+int
+rings_start(struct vhub_device_handler *h, unsigned int index);
+
+/** Fills vring->want for the ring's addresses in `mem`. Returns 0 or -EFAULT: an address is not in guest memory. */
+int
+rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem);
+
+/** Fills vring->want for the log. Returns 0 or -ERANGE: the log does not cover the used ring. */
+int
+rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
+
+/** Gives back what APPLY replaced in every ring of h->event. */
+void
+rings_put_old(struct vhub_device_handler *h);
+
+/* ---- slots of the requests, by file ---- */
+
+/* req_session.c */
+int req_get_features(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_features(struct vhub_req_handler *base, struct vhub_request *req);
+int req_get_protocol_features(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_protocol_features(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_owner(struct vhub_req_handler *base, struct vhub_request *req);
+int req_reset_owner(struct vhub_req_handler *base, struct vhub_request *req);
+int req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_status(struct vhub_req_handler *base, struct vhub_request *req);
+int req_get_status(struct vhub_req_handler *base, struct vhub_request *req);
+int req_reset_device(struct vhub_req_handler *base, struct vhub_request *req);
+
+/* req_memory.c */
+int req_set_mem_table(struct vhub_req_handler *base, struct vhub_request *req);
+int req_get_max_mem_slots(struct vhub_req_handler *base, struct vhub_request *req);
+int req_add_mem_reg(struct vhub_req_handler *base, struct vhub_request *req);
+int req_rem_mem_reg(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_log_fd(struct vhub_req_handler *base, struct vhub_request *req);
+
+/* req_vring.c */
+int req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
+int req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_vring_call(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_vring_err(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req);
+
+/* req_config.c */
+int req_get_config(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_config(struct vhub_req_handler *base, struct vhub_request *req);
+
+/* req_inflight.c */
+int req_get_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
+
+/** The ring's part of the inflight region in *part (NULL: no region). Returns 0, or -EINVAL: the region is for another size. */
+int
+inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, uint64_t *bytes);
+
+/** Drops the region. */
+void
+inflight_drop(struct vhub_device_handler *h);
+
+/* state.c */
+int req_set_device_state_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int req_check_device_state(struct vhub_req_handler *base, struct vhub_request *req);
+void
+state_drop(struct vhub_device_handler *h);
+
+/* backend_channel.c */
+int req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req);
+
+/** Sends what is due, unless the device is suspended. */
+void
+backend_channel_flush(struct vhub_device_handler *h);
+
+/** The channel's fd is about to be closed. */
+void
+backend_channel_drop(struct vhub_device_handler *h);
+
+#endif /* HANDLER_PVT_H */

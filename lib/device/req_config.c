@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * GET_CONFIG and SET_CONFIG ("Virtio device config space"). Next: the device's config_read and config_write.
+ */
+#include <errno.h>
+
+#include <rte_common.h>
+
+#include "handler_pvt.h"
+
+#define CONFIG_MIGRATION 1u
+
+/* Whether the message carries exactly the bytes that it names, within what a message can carry. */
+static bool
+is_sound(const struct vhub_request *req)
+{
+	const struct vhub_user_config *config = &req->payload.config;
+
+	return config->size <= VHUB_USER_MAX_CONFIG && config->offset <= VHUB_USER_MAX_CONFIG - config->size &&
+	       req->header.size == VHUB_USER_CONFIG_HEAD + config->size;
+}
+
+/*
+ * A front end that knows a newer config space asks for more than we have: fields that a device does not have read as zero.
+ * "Uses zero length of payload to indicate an error."
+ */
+int
+req_get_config(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device *dev = handler_of(base)->dev;
+	const struct vhub_user_config *asked = &req->payload.config;
+	struct vhub_user_config *config = &req->reply.config;
+	uint32_t len = 0;
+
+	if (!is_sound(req))
+		return 0;
+	if (asked->offset < dev->config_bytes)
+		len = RTE_MIN(asked->size, dev->config_bytes - asked->offset);
+	if (len > 0 && dev->ops->config_read(dev, asked->offset, config->data, len) != 0)
+		return 0;
+	config->offset = asked->offset;
+	config->size = asked->size;
+	config->flags = asked->flags;
+	req->reply_size_bytes = VHUB_USER_CONFIG_HEAD + asked->size;
+	return 0;
+}
+
+int
+req_set_config(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device *dev = handler_of(base)->dev;
+	const struct vhub_user_config *config = &req->payload.config;
+
+	if (!is_sound(req) || config->flags > CONFIG_MIGRATION || config->offset > dev->config_bytes ||
+	    config->size > dev->config_bytes - config->offset)
+		return -EINVAL;
+	if (dev->ops->config_write == NULL)
+		return -EPERM;
+	return dev->ops->config_write(dev, config->offset, config->data, config->size,
+				      config->flags == CONFIG_MIGRATION);
+}

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * GET_INFLIGHT_FD and SET_INFLIGHT_FD: the memory in which rings note what is in flight ("Inflight I/O tracking"). GET makes a
+ * fresh one and keeps nothing of it; only what SET brings is used. Next: rings.c gives each ring its part, lib/virtq writes it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "handler_pvt.h"
+
+static bool
+is_packed(const struct vhub_device_handler *h)
+{
+	return vhub_virtq_is_packed(h->rec.features);
+}
+
+static int
+check_shape(const struct vhub_device_handler *h, const struct vhub_user_inflight *inflight)
+{
+	if (inflight->num_queues == 0 || inflight->num_queues > h->dev->max_queues)
+		return -EINVAL;
+	if (inflight->queue_size == 0 || inflight->queue_size > VHUB_VIRTQ_MAX_SIZE)
+		return -EINVAL;
+	return 0;
+}
+
+static uint64_t
+region_bytes(const struct vhub_device_handler *h, const struct vhub_user_inflight *inflight)
+{
+	return inflight->num_queues * vhub_inflight_queue_bytes(inflight->queue_size, is_packed(h));
+}
+
+void
+inflight_drop(struct vhub_device_handler *h)
+{
+	vhub_mem_map_put(h->inflight_map);
+	h->inflight_map = NULL;
+	h->inflight = NULL;
+}
+
+int
+inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, uint64_t *bytes)
+{
+	const struct vhub_user_inflight *inflight = &h->rec.inflight;
+
+	*part = NULL;
+	*bytes = 0;
+	if (h->inflight == NULL || index >= inflight->num_queues)
+		return 0;
+	if (inflight->queue_size != h->rec.vrings[index].size ||
+	    inflight->mmap_size_bytes < region_bytes(h, inflight))
+		return -EINVAL;
+	*bytes = vhub_inflight_queue_bytes(inflight->queue_size, is_packed(h));
+	*part = h->inflight + index * *bytes;
+	return 0;
+}
+
+/* ---- GET ---- */
+
+/* A zeroed file whose size nobody can change: each ring prepares its part when it first starts. */
+static int
+make_region(uint64_t bytes)
+{
+	int fd = memfd_create("vhub-inflight", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)bytes) != 0 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+		int ret = -errno;
+
+		close(fd);
+		return ret;
+	}
+	return fd;
+}
+
+int
+req_get_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	int ret = check_shape(h, &req->payload.inflight);
+
+	if (ret != 0)
+		return ret;
+	req->reply.inflight = req->payload.inflight;
+	req->reply.inflight.mmap_size_bytes = region_bytes(h, &req->payload.inflight);
+	req->reply.inflight.mmap_offset_bytes = 0;
+	req->reply_fd = make_region(req->reply.inflight.mmap_size_bytes);
+	if (req->reply_fd < 0)
+		return req->reply_fd;
+	req->reply_size_bytes = req->header.size;
+	return 0;
+}
+
+/* ---- SET ---- */
+
+static void
+region_mapped(struct vhub_device_handler *h, int result)
+{
+	if (result == 0) {
+		inflight_drop(h);
+		h->inflight_map = h->new_map;
+		h->inflight = h->new_hva;
+		h->rec.inflight = h->req->payload.inflight;
+		session_record_set_fd(&h->rec.inflight_fd, vhub_request_take_fd(h->req, 0));
+	}
+	handler_finish(h, result);
+}
+
+static void
+map_region(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+	const struct vhub_user_inflight *inflight = &h->req->payload.inflight;
+
+	h->work_result = vhub_mem_map_create(h->req->fds[0], inflight->mmap_offset_bytes, inflight->mmap_size_bytes,
+					     &h->mem_owner, &h->new_map, &h->new_hva);
+}
+
+int
+req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	const struct vhub_user_inflight *inflight = &req->payload.inflight;
+	int ret = check_shape(h, inflight);
+
+	if (ret != 0)
+		return ret;
+	if (handler_running(h))
+		return -EBUSY;
+	if (inflight->mmap_size_bytes < region_bytes(h, inflight) || inflight->mmap_offset_bytes % 8 != 0)
+		return -EINVAL;
+	h->req = req;
+	return handler_work(h, map_region, region_mapped);
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests about guest memory: the table, memory slots, and the dirty log. Mapping runs on the blocking-work thread; then the
+ * running rings drain and change over, every lcore passes a safe point, and the former table is let go. Next: handler.c, vring.c.
+ */
+#include <errno.h>
+
+#include "handler_pvt.h"
+
+/* ---- changing to another table ---- */
+
+static void
+old_table_unused(struct vhub_device_handler *h, int result)
+{
+	vhub_mem_table_put(h->new_mem);
+	h->new_mem = NULL;
+	handler_finish(h, result);
+}
+
+/* The rings use the new table; the former one goes once nobody can be reading it. */
+static void
+table_applied(struct vhub_device_handler *h, int result)
+{
+	struct vhub_mem_table *old = h->mem;
+
+	rings_put_old(h);
+	h->mem = h->new_mem;
+	h->new_mem = old;
+	handler_quiesce(h, result, old_table_unused);
+}
+
+static void
+drop_new_table(struct vhub_device_handler *h, int result)
+{
+	vhub_mem_table_put(h->new_mem);
+	h->new_mem = NULL;
+	handler_finish(h, result);
+}
+
+/* The record follows the table: it has the same regions, and the fds, which the table does not need any more. */
+static void
+record_regions(struct vhub_device_handler *h)
+{
+	struct vhub_request *req = h->req;
+	int fds[VHUB_USER_MAX_TABLE_REGIONS];
+	unsigned int i;
+
+	switch (req->header.request) {
+	case VHUB_USER_SET_MEM_TABLE:
+		for (i = 0; i < req->n_fds; i++)
+			fds[i] = vhub_request_take_fd(req, i);
+		session_record_set_regions(&h->rec, req->payload.mem.regions, fds, req->n_fds);
+		break;
+	case VHUB_USER_ADD_MEM_REG:
+		session_record_add_region(&h->rec, &req->payload.slot.region, vhub_request_take_fd(req, 0));
+		break;
+	case VHUB_USER_REM_MEM_REG:
+		session_record_remove_region(&h->rec, &req->payload.slot.region);
+		break;
+	}
+}
+
+static void
+table_built(struct vhub_device_handler *h, int result)
+{
+	unsigned int i;
+
+	if (result != 0) {
+		handler_finish(h, result);
+		return;
+	}
+	handler_event_begin(h);
+	handler_event_add_all(h);
+	for (i = 0; i < h->event.n_vrings; i++) {
+		result = rings_want_mem(h, h->event.vrings[i], h->new_mem);
+		if (result != 0) {
+			drop_new_table(h, result);
+			return;
+		}
+	}
+	record_regions(h);
+	handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_APPLY, table_applied);
+}
+
+/* ---- the three requests that change it ---- */
+
+static void
+build_table(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+	const struct vhub_user_mem_table *mem = &h->req->payload.mem;
+
+	h->work_result = vhub_mem_table_build(h->mem, mem->regions, h->req->fds, mem->n_regions, &h->mem_owner,
+					      &h->new_mem);
+}
+
+int
+req_set_mem_table(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	h->req = req;
+	return handler_work(h, build_table, table_built);
+}
+
+static void
+build_with_region(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->work_result = vhub_mem_table_add(h->mem, &h->req->payload.slot.region, h->req->fds[0], &h->mem_owner,
+					    &h->new_mem);
+}
+
+int
+req_add_mem_reg(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	h->req = req;
+	return handler_work(h, build_with_region, table_built);
+}
+
+static void
+build_without_region(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->work_result = vhub_mem_table_remove(h->mem, &h->req->payload.slot.region, &h->new_mem);
+}
+
+int
+req_rem_mem_reg(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	if (h->mem == NULL)
+		return -ENOENT;
+	h->req = req;
+	return handler_work(h, build_without_region, table_built);
+}
+
+int
+req_get_max_mem_slots(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	(void)base;
+	req->reply.u64 = VHUB_MAX_MEM_SLOTS;
+	req->reply_size_bytes = sizeof(req->reply.u64);
+	return 0;
+}
+
+/* ---- dirty log ---- */
+
+/* SET_LOG_BASE answers with a u64 once LOG_SHMFD is negotiated; lib/conn makes it from the result. */
+static void
+log_applied(struct vhub_device_handler *h, int result)
+{
+	rings_put_old(h);
+	vhub_dirty_log_put(h->new_log);
+	h->new_log = NULL;
+	handler_finish(h, result);
+}
+
+/* Back to the log that was: nothing of the new one is used yet. */
+static void
+log_refused(struct vhub_device_handler *h, struct vhub_dirty_log *old, int result)
+{
+	vhub_dirty_log_put(h->log);
+	h->log = old;
+	h->new_log = NULL;
+	handler_finish(h, result);
+}
+
+static void
+log_mapped(struct vhub_device_handler *h, int result)
+{
+	struct vhub_dirty_log *old = h->log;
+	unsigned int i;
+
+	if (result != 0) {
+		handler_finish(h, result);
+		return;
+	}
+	h->log = h->new_log;
+	h->new_log = old;
+	handler_event_begin(h);
+	handler_event_add_all(h);
+	for (i = 0; i < h->event.n_vrings; i++) {
+		result = rings_want_log(h, h->event.vrings[i], handler_active_log(h));
+		if (result != 0) {
+			log_refused(h, old, result);
+			return;
+		}
+	}
+	h->rec.log = h->req->payload.log;
+	session_record_set_fd(&h->rec.log_fd, vhub_request_take_fd(h->req, 0));
+	handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, log_applied);
+}
+
+static void
+map_log(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+	const struct vhub_user_log *log = &h->req->payload.log;
+
+	h->work_result = vhub_dirty_log_create(h->req->fds[0], log->offset_bytes, log->size_bytes, &h->mem_owner,
+					       &h->new_log);
+}
+
+int
+req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	if ((h->rec.protocol_features & VHUB_USER_PF(LOG_SHMFD)) == 0)
+		return -ENOTSUP; /* an address in the front end's own memory: of no use to us */
+	if (req->header.size != sizeof(req->payload.log) || req->n_fds != 1)
+		return -EINVAL;
+	h->req = req;
+	return handler_work(h, map_log, log_mapped);
+}
+
+/* The fd may be used to tell the front end that the log has been written to; like other back ends we do not. */
+int
+req_set_log_fd(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	session_record_set_fd(&handler_of(base)->rec.log_event_fd, vhub_request_take_fd(req, 0));
+	return 0;
+}

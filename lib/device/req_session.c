@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests about the session as a whole: owner, features, protocol features, queue count, status, reset. Next: handler.c for
+ * the steps, rings.c for the stop that a reset needs.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "handler_pvt.h"
+
+VHUB_LOGTYPE(device);
+
+#define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
+#define F_PROTOCOL_BIT (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
+
+/* VIRTIO 1.2, 2.1 "Device Status Field". */
+#define STATUS_FEATURES_OK 8u
+
+/* What the stock handler serves for every device. */
+#define STOCK_PROTOCOL_FEATURES \
+	(VHUB_USER_PF(MQ) | VHUB_USER_PF(LOG_SHMFD) | VHUB_USER_PF(REPLY_ACK) | VHUB_USER_PF(BACKEND_REQ) | \
+	 VHUB_USER_PF(CONFIG) | VHUB_USER_PF(INFLIGHT_SHMFD) | VHUB_USER_PF(RESET_DEVICE) | \
+	 VHUB_USER_PF(CONFIGURE_MEM_SLOTS) | VHUB_USER_PF(STATUS))
+
+static uint64_t
+offered_features(const struct vhub_device *dev)
+{
+	return dev->features | LOG_ALL_BIT | F_PROTOCOL_BIT;
+}
+
+/* A device without state to carry does not offer to carry it. */
+static uint64_t
+offered_protocol_features(const struct vhub_device *dev)
+{
+	uint64_t features = STOCK_PROTOCOL_FEATURES | dev->protocol_features;
+
+	if (dev->ops->snapshot != NULL && dev->ops->restore != NULL)
+		features |= VHUB_USER_PF(DEVICE_STATE);
+	return features;
+}
+
+static int
+reply_u64(struct vhub_request *req, uint64_t value)
+{
+	req->reply.u64 = value;
+	req->reply_size_bytes = sizeof(req->reply.u64);
+	return 0;
+}
+
+int
+req_get_features(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return reply_u64(req, offered_features(handler_of(base)->dev));
+}
+
+/* ---- SET_FEATURES ---- */
+
+static void
+enable_all(struct vhub_device_handler *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->dev->max_queues; i++)
+		h->rec.vrings[i].enabled = true;
+}
+
+static void
+features_applied(struct vhub_device_handler *h, int result)
+{
+	rings_put_old(h);
+	handler_finish(h, result);
+}
+
+/* Ring features cannot change under a running ring; LOG_ALL and bit 30 can. */
+static int
+check_features(const struct vhub_device_handler *h, uint64_t features)
+{
+	uint64_t changed = (features ^ h->rec.features) & ~(LOG_ALL_BIT | F_PROTOCOL_BIT);
+
+	if ((features & ~offered_features(h->dev)) != 0) {
+		VHUB_LOG(ERR, "%s: SET_FEATURES has bits 0x%" PRIx64 " that were not offered",
+			 vhub_session_name(h->session), features & ~offered_features(h->dev));
+		return -EINVAL;
+	}
+	if (handler_running(h) && changed != 0)
+		return -EBUSY;
+	return 0;
+}
+
+/* Tells every running ring of its log and whether it is enabled. */
+static int
+apply_features(struct vhub_device_handler *h)
+{
+	unsigned int i;
+	int ret;
+
+	handler_event_begin(h);
+	handler_event_add_all(h);
+	for (i = 0; i < h->event.n_vrings; i++) {
+		struct vring_run *run = h->event.vrings[i];
+
+		ret = rings_want_log(h, run, handler_active_log(h));
+		if (ret != 0)
+			return ret;
+		run->want.mask |= VRING_WANT_ENABLED;
+		run->want.enabled = h->rec.vrings[run->pub.index].enabled;
+	}
+	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, features_applied);
+}
+
+int
+req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	uint64_t features = req->payload.u64;
+	uint64_t old = h->rec.features;
+	int ret = check_features(h, features);
+
+	if (ret == 0 && h->dev->ops->ack_features != NULL && !handler_running(h))
+		ret = h->dev->ops->ack_features(h->dev, features & ~(LOG_ALL_BIT | F_PROTOCOL_BIT));
+	if (ret != 0)
+		return ret;
+	h->req = req;
+	h->rec.features = features;
+	h->rec.has_features = true;
+	if ((features & F_PROTOCOL_BIT) == 0)
+		enable_all(h);
+	ret = apply_features(h);
+	if (ret < 0)
+		h->rec.features = old;
+	return ret;
+}
+
+/* ---- protocol features, owner, queues ---- */
+
+int
+req_get_protocol_features(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return reply_u64(req, offered_protocol_features(handler_of(base)->dev));
+}
+
+int
+req_set_protocol_features(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	if ((req->payload.u64 & ~offered_protocol_features(h->dev)) != 0)
+		return -EINVAL;
+	h->rec.protocol_features = req->payload.u64;
+	return 0;
+}
+
+int
+req_set_owner(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	(void)req;
+	if (h->rec.owned)
+		return -EALREADY;
+	h->rec.owned = true;
+	return 0;
+}
+
+/* "It is recommended that back-ends either ignore this message": it is deprecated. */
+int
+req_reset_owner(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	(void)req;
+	handler_of(base)->rec.owned = false;
+	return 0;
+}
+
+int
+req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return reply_u64(req, handler_of(base)->dev->max_queues);
+}
+
+/* ---- status and reset ---- */
+
+/*
+ * Owner, protocol features, memory, log and back-end channel stay; rings, features and what the device keeps of the
+ * driver's go. A log stays mapped, but nothing is logged until LOG_ALL comes again.
+ */
+static void
+reset_done(struct vhub_device_handler *h, int result)
+{
+	inflight_drop(h);
+	session_record_reset_device(&h->rec);
+	if (h->dev->ops->reset != NULL)
+		h->dev->ops->reset(h->dev);
+	handler_finish(h, result);
+}
+
+static int
+reset_device(struct vhub_device_handler *h, struct vhub_request *req)
+{
+	h->req = req;
+	h->rec.has_features = false;
+	handler_event_begin(h);
+	handler_event_add_all(h);
+	return rings_stop(h, reset_done);
+}
+
+int
+req_reset_device(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return reset_device(handler_of(base), req);
+}
+
+int
+req_set_status(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+
+	if (req->payload.u64 > UINT8_MAX)
+		return -EINVAL;
+	if (req->payload.u64 == 0)
+		return reset_device(h, req);
+	h->rec.status = (uint8_t)req->payload.u64;
+	/* VIRTIO 1.2, 3.1.1: the driver reads FEATURES_OK back to learn whether its features were accepted. */
+	if (!h->rec.has_features)
+		h->rec.status &= (uint8_t)~STATUS_FEATURES_OK;
+	return 0;
+}
+
+int
+req_get_status(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return reply_u64(req, handler_of(base)->rec.status);
+}

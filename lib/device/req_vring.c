@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests about one vring: size, addresses, base, the three fds, enable. Next: rings.c.
+ *
+ * SET_VRING_KICK starts a vring, with an fd or without; only GET_VRING_BASE, a reset or the disconnect stops it. On a running
+ * ring a new fd, new addresses or another log flag take effect between two bursts.
+ */
+#include <errno.h>
+
+#include "handler_pvt.h"
+
+int
+req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vring_record *vring = handler_vring(handler_of(base), req->payload.state.index);
+	uint32_t num = req->payload.state.num;
+
+	if (vring == NULL || num == 0 || num > VHUB_VIRTQ_MAX_SIZE)
+		return -EINVAL;
+	vring->size = (uint16_t)num;
+	return 0;
+}
+
+/* ---- addresses ---- */
+
+static void
+addr_applied(struct vhub_device_handler *h, int result)
+{
+	rings_put_old(h);
+	handler_finish(h, result);
+}
+
+static bool
+same_addresses(const struct vhub_user_vring_addr *a, const struct vhub_user_vring_addr *b)
+{
+	return a->desc_uva == b->desc_uva && a->avail_uva == b->avail_uva && a->used_uva == b->used_uva;
+}
+
+/* The record has the new addresses; the ring does not yet. */
+static int
+change_running_addr(struct vhub_device_handler *h, struct vring_run *run, bool same)
+{
+	int ret;
+
+	handler_event_begin(h);
+	handler_event_add(h, run);
+	ret = rings_want_log(h, run, handler_active_log(h));
+	if (ret != 0)
+		return ret;
+	if (same)
+		return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, addr_applied);
+	ret = rings_want_mem(h, run, h->mem);
+	if (ret != 0)
+		return ret;
+	return handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_APPLY, addr_applied);
+}
+
+int
+req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	const struct vhub_user_vring_addr *addr = &req->payload.addr;
+	struct vring_record *vring = handler_vring(h, addr->index);
+	struct vhub_user_vring_addr old;
+	int ret;
+
+	if (vring == NULL || (addr->flags & ~VHUB_USER_VRING_F_LOG) != 0)
+		return -EINVAL;
+	old = vring->addr;
+	vring->addr = *addr;
+	vring->has_addr = true;
+	if (h->vrings[addr->index] == NULL)
+		return 0;
+	h->req = req;
+	ret = change_running_addr(h, h->vrings[addr->index], same_addresses(&old, addr));
+	if (ret < 0)
+		vring->addr = old;
+	return ret;
+}
+
+/* ---- base ---- */
+
+int
+req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	struct vring_record *vring = handler_vring(h, req->payload.state.index);
+
+	if (vring == NULL)
+		return -EINVAL;
+	vring->base = req->payload.state.num;
+	return 0;
+}
+
+static int
+reply_base(struct vhub_request *req, const struct vring_record *vring)
+{
+	req->reply.state.index = req->payload.state.index;
+	req->reply.state.num = vring->base;
+	req->reply_size_bytes = sizeof(req->reply.state);
+	return 0;
+}
+
+static void
+stopped_for_base(struct vhub_device_handler *h, int result)
+{
+	if (result == 0)
+		reply_base(h->req, &h->rec.vrings[h->req->payload.state.index]);
+	handler_finish(h, result);
+}
+
+int
+req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	struct vring_record *vring = handler_vring(h, req->payload.state.index);
+	struct vring_run *run;
+
+	if (vring == NULL)
+		return -EINVAL;
+	run = h->vrings[req->payload.state.index];
+	if (run == NULL)
+		return reply_base(req, vring);
+	h->req = req;
+	handler_event_begin(h);
+	handler_event_add(h, run);
+	return rings_stop(h, stopped_for_base);
+}
+
+/* ---- the three fds ---- */
+
+/* What a payload of SET_VRING_KICK, _CALL or _ERR says: the vring, and the fd taken from the request, or -1. */
+static int
+vring_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_record **vring, int *fd)
+{
+	uint64_t u64 = req->payload.u64;
+	bool nofd = (u64 & VHUB_USER_VRING_NOFD) != 0;
+
+	*vring = handler_vring(h, u64 & VHUB_USER_VRING_INDEX_MASK);
+	if (*vring == NULL || (u64 & ~(VHUB_USER_VRING_INDEX_MASK | VHUB_USER_VRING_NOFD)) != 0)
+		return -EINVAL;
+	if (nofd != (req->n_fds == 0))
+		return -EINVAL;
+	*fd = vhub_request_take_fd(req, 0);
+	return 0;
+}
+
+/* The lcore uses the new fd: the old one may go. */
+static void
+fd_applied(struct vhub_device_handler *h, int result)
+{
+	if (result == 0) {
+		session_record_set_fd(h->new_fd_slot, h->new_fd);
+		h->new_fd = -1;
+	} else {
+		session_record_set_fd(&h->new_fd, -1);
+	}
+	handler_finish(h, result);
+}
+
+static int
+change_running_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_run *run, uint32_t mask,
+		  int *slot, int fd)
+{
+	h->req = req;
+	h->new_fd = fd;
+	h->new_fd_slot = slot;
+	handler_event_begin(h);
+	handler_event_add(h, run);
+	run->want.mask = mask;
+	run->want.kick_fd = fd;
+	run->want.call_fd = fd;
+	run->want.err_fd = fd;
+	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, fd_applied);
+}
+
+int
+req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	unsigned int index = req->payload.u64 & VHUB_USER_VRING_INDEX_MASK;
+	struct vring_record *vring;
+	int fd;
+	int ret = vring_fd(h, req, &vring, &fd);
+
+	if (ret != 0)
+		return ret;
+	if (h->vrings[index] != NULL)
+		return change_running_fd(h, req, h->vrings[index], VRING_WANT_KICK, &vring->kick_fd, fd);
+	session_record_set_fd(&vring->kick_fd, fd);
+	h->req = req;
+	return rings_start(h, index);
+}
+
+/* SET_VRING_CALL and SET_VRING_ERR: fds that only the ring writes to. */
+static int
+set_notify_fd(struct vhub_device_handler *h, struct vhub_request *req, uint32_t mask)
+{
+	struct vring_record *vring;
+	struct vring_run *run;
+	int *slot;
+	int fd;
+	int ret = vring_fd(h, req, &vring, &fd);
+
+	if (ret != 0)
+		return ret;
+	slot = mask == VRING_WANT_CALL ? &vring->call_fd : &vring->err_fd;
+	run = h->vrings[req->payload.u64 & VHUB_USER_VRING_INDEX_MASK];
+	if (run != NULL)
+		return change_running_fd(h, req, run, mask, slot, fd);
+	session_record_set_fd(slot, fd);
+	return 0;
+}
+
+int
+req_set_vring_call(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return set_notify_fd(handler_of(base), req, VRING_WANT_CALL);
+}
+
+int
+req_set_vring_err(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return set_notify_fd(handler_of(base), req, VRING_WANT_ERR);
+}
+
+/* ---- enable ---- */
+
+int
+req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	struct vring_record *vring = handler_vring(h, req->payload.state.index);
+	struct vring_run *run;
+
+	if (vring == NULL || req->payload.state.num > 1)
+		return -EINVAL;
+	vring->enabled = req->payload.state.num == 1;
+	run = h->vrings[req->payload.state.index];
+	if (run == NULL)
+		return 0;
+	h->req = req;
+	handler_event_begin(h);
+	handler_event_add(h, run);
+	run->want.mask = VRING_WANT_ENABLED;
+	run->want.enabled = vring->enabled;
+	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, handler_finish);
+}

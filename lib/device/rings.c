@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Starting and stopping the rings of a session, from its record. Called by req_vring.c, req_session.c and handler.c; the
+ * other side is vring.c on the lcores.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "handler_pvt.h"
+
+VHUB_LOGTYPE(device);
+
+/* ---- where a ring lies ---- */
+
+/* VIRTIO 1.2, 2.7 and 2.8: alignments of the three parts. */
+static bool
+is_aligned(const void *desc, const void *avail, const void *used, bool packed)
+{
+	uintptr_t avail_mask = packed ? 3 : 1;
+
+	return ((uintptr_t)desc & 15) == 0 && ((uintptr_t)avail & avail_mask) == 0 && ((uintptr_t)used & 3) == 0;
+}
+
+static int
+ring_addresses(const struct vhub_device_handler *h, unsigned int index, const struct vhub_mem_table *mem, void **desc,
+	       void **avail, void **used)
+{
+	const struct vring_record *rec = &h->rec.vrings[index];
+	uint64_t desc_bytes, avail_bytes, used_bytes;
+
+	vhub_virtq_layout(rec->size, h->rec.features, &desc_bytes, &avail_bytes, &used_bytes);
+	*desc = vhub_mem_uva_to_hva(mem, rec->addr.desc_uva, desc_bytes);
+	*avail = vhub_mem_uva_to_hva(mem, rec->addr.avail_uva, avail_bytes);
+	*used = vhub_mem_uva_to_hva(mem, rec->addr.used_uva, used_bytes);
+	if (*desc == NULL || *avail == NULL || *used == NULL)
+		return -EFAULT;
+	return is_aligned(*desc, *avail, *used, vhub_virtq_is_packed(h->rec.features)) ? 0 : -EINVAL;
+}
+
+int
+rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem)
+{
+	struct vring_want *want = &vring->want;
+	int ret = ring_addresses(h, vring->pub.index, mem, &want->desc, &want->avail, &want->used);
+
+	if (ret != 0)
+		return ret;
+	want->mem = mem;
+	want->mask |= VRING_WANT_MEM;
+	return 0;
+}
+
+/* The last byte of the used ring must have its bit in the log ("Migration"). */
+static int
+check_used_log(const struct vhub_device_handler *h, unsigned int index, const struct vhub_dirty_log *log)
+{
+	const struct vring_record *rec = &h->rec.vrings[index];
+	uint64_t desc_bytes, avail_bytes, used_bytes;
+
+	if (log == NULL || (rec->addr.flags & VHUB_USER_VRING_F_LOG) == 0)
+		return 0;
+	vhub_virtq_layout(rec->size, h->rec.features, &desc_bytes, &avail_bytes, &used_bytes);
+	/* In a packed ring the descriptors are what the device writes. */
+	if (vhub_virtq_is_packed(h->rec.features))
+		used_bytes = desc_bytes;
+	return vhub_dirty_log_covers(log, rec->addr.log_gpa, used_bytes) ? 0 : -ERANGE;
+}
+
+int
+rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log)
+{
+	const struct vhub_user_vring_addr *addr = &h->rec.vrings[vring->pub.index].addr;
+	int ret = check_used_log(h, vring->pub.index, log);
+
+	if (ret != 0)
+		return ret;
+	vring->want.log = log;
+	vring->want.log_used = (addr->flags & VHUB_USER_VRING_F_LOG) != 0;
+	vring->want.used_log_gpa = addr->log_gpa;
+	vring->want.mask |= VRING_WANT_LOG;
+	return 0;
+}
+
+void
+rings_put_old(struct vhub_device_handler *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->event.n_vrings; i++) {
+		struct vring_run *vring = h->event.vrings[i];
+
+		vhub_mem_table_put(vring->old_mem);
+		vring->old_mem = NULL;
+		vhub_dirty_log_put(vring->old_log);
+		vring->old_log = NULL;
+	}
+}
+
+/* ---- the end of a ring ---- */
+
+/* A ring broke: heard on CTL, perhaps only after the ring was released. */
+static void
+ring_broken(struct vring_run *vring)
+{
+	struct vhub_device_handler *h = vring->owner;
+
+	vring->broken_heard = true;
+	if (vring->freed) {
+		free(vring);
+		return;
+	}
+	if (h->session != NULL && vhub_log_allowed(&h->log_limit))
+		VHUB_LOG(WARNING, "%s: vring %u is broken: %s; it is served no more until it is restarted",
+			 vhub_session_name(h->session), vring->pub.index,
+			 vhub_virtq_reason_name(vhub_virtq_broken(vring->pub.vq)));
+}
+
+static void
+ring_free(struct vring_run *vring)
+{
+	struct vhub_device *dev = vring->pub.dev;
+
+	dev->ops->queue_release(dev, &vring->pub);
+	vhub_virtq_destroy(vring->pub.vq);
+	vring->pub.vq = NULL;
+	vring->freed = true;
+	/* A message on its way to ring_broken() frees it there. */
+	if (!vring->broken_told || vring->broken_heard)
+		free(vring);
+}
+
+static void
+set_running(struct vhub_device_handler *h, bool running)
+{
+	if (h->dev->ops->set_running != NULL)
+		h->dev->ops->set_running(h->dev, running);
+}
+
+static void
+rings_stopped(struct vhub_device_handler *h, int result)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->event.n_vrings; i++) {
+		struct vring_run *vring = h->event.vrings[i];
+		struct vring_record *rec = &h->rec.vrings[vring->pub.index];
+
+		rec->base = vhub_virtq_base(vring->pub.vq);
+		rec->started = false;
+		session_record_set_fd(&rec->kick_fd, -1);
+		h->vrings[vring->pub.index] = NULL;
+		ring_free(vring);
+	}
+	if (h->event.n_vrings > 0 && !handler_running(h))
+		set_running(h, false);
+	h->stop_step(h, result);
+}
+
+int
+rings_stop(struct vhub_device_handler *h, handler_step_fn step)
+{
+	h->stop_step = step;
+	return handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_STOP, rings_stopped);
+}
+
+/* ---- the start of a ring ---- */
+
+static void
+start_failed(struct vhub_device_handler *h, int result)
+{
+	if (!handler_running(h))
+		set_running(h, false);
+	handler_finish(h, result);
+}
+
+static void
+ring_started(struct vhub_device_handler *h, int result)
+{
+	struct vring_run *vring = h->event.vrings[0];
+
+	if (result != 0) {
+		VHUB_LOG(ERR, "%s: vring %u cannot be started: %s", vhub_session_name(h->session),
+			 vring->pub.index, strerror(-result));
+		h->vrings[vring->pub.index] = NULL;
+		ring_free(vring);
+		start_failed(h, result);
+		return;
+	}
+	h->rec.vrings[vring->pub.index].started = true;
+	backend_channel_flush(h);
+	handler_finish(h, 0);
+}
+
+static struct vring_run *
+ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq *vq)
+{
+	struct vhub_device *dev = h->dev;
+	struct vring_record *rec = &h->rec.vrings[index];
+	struct vring_run *vring = calloc(1, sizeof(*vring));
+
+	if (vring == NULL)
+		return NULL;
+	vring_init(vring);
+	vring->pub.dev = dev;
+	vring->pub.vq = vq;
+	vring->pub.lcore = dev->executor.lcores[index % dev->executor.n_lcores];
+	vring->pub.features = h->rec.features;
+	vring->pub.index = (uint16_t)index;
+	vring->pub.enabled = rec->enabled;
+	vring->home = h->lifecycle.home;
+	vring->loop = h->lifecycle.loop;
+	vring->broken = ring_broken;
+	vring->owner = h;
+	vring->err_fd = rec->err_fd;
+	return vring;
+}
+
+/* The ring is made; the device and then its lcore take it. */
+static void
+ring_created(struct vhub_device_handler *h, int result)
+{
+	struct vhub_virtq *vq = h->new_vq;
+	struct vring_run *vring;
+
+	if (result != 0) {
+		VHUB_LOG(ERR, "%s: vring %u cannot be made: %s", vhub_session_name(h->session), h->new_index,
+			 strerror(-result));
+		start_failed(h, result);
+		return;
+	}
+	vring = ring_alloc(h, h->new_index, vq);
+	result = vring == NULL ? -ENOMEM : h->dev->ops->queue_prepare(h->dev, &vring->pub);
+	if (result != 0) {
+		free(vring);
+		vhub_virtq_destroy(vq);
+		start_failed(h, result);
+		return;
+	}
+	h->vrings[h->new_index] = vring;
+	handler_event_begin(h);
+	handler_event_add(h, vring);
+	vring->want.kick_fd = h->rec.vrings[h->new_index].kick_fd;
+	handler_event_post(h, 1, VRING_OP_START, VRING_OP_START, ring_started);
+}
+
+/* WORK: allocates the ring's requests, reads its used index and inflight region. */
+static void
+create_ring(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+	const struct vhub_virtq_config *config = &h->new_config;
+
+	h->work_result = 0;
+	if (config->inflight != NULL)
+		h->work_result = vhub_inflight_queue_init(config->inflight, config->inflight_bytes, config->size,
+							  vhub_virtq_is_packed(config->features));
+	if (h->work_result == 0)
+		h->work_result = vhub_virtq_create(config, &h->new_vq);
+}
+
+static int
+ring_config(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq_config *config)
+{
+	struct vring_record *rec = &h->rec.vrings[index];
+	int ret;
+
+	memset(config, 0, sizeof(*config));
+	config->size = rec->size;
+	config->features = h->rec.features;
+	config->base = rec->base;
+	config->mem = h->mem;
+	config->log = handler_active_log(h);
+	config->log_used = (rec->addr.flags & VHUB_USER_VRING_F_LOG) != 0;
+	config->used_log_gpa = rec->addr.log_gpa;
+	config->call_fd = rec->call_fd;
+	config->chain_bytes = h->dev->chain_bytes;
+	config->numa_node = h->mem->numa_node;
+	ret = ring_addresses(h, index, h->mem, &config->desc, &config->avail, &config->used);
+	if (ret == 0)
+		ret = check_used_log(h, index, config->log);
+	if (ret == 0)
+		ret = inflight_part(h, index, &config->inflight, &config->inflight_bytes);
+	return ret;
+}
+
+int
+rings_start(struct vhub_device_handler *h, unsigned int index)
+{
+	struct vring_record *rec = &h->rec.vrings[index];
+	int ret;
+
+	if (rec->size == 0 || !rec->has_addr || !h->rec.has_features)
+		return -EINVAL;
+	ret = ring_config(h, index, &h->new_config);
+	if (ret != 0)
+		return ret;
+	if (!handler_running(h) && h->dev->ops->set_running != NULL) {
+		ret = h->dev->ops->set_running(h->dev, true);
+		if (ret != 0)
+			return ret;
+	}
+	h->new_index = index;
+	return handler_work(h, create_ring, ring_created);
+}

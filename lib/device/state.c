@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * SET_DEVICE_STATE_FD and CHECK_DEVICE_STATE ("Migrating back-end state"). The channel is always a memory file of ours, handed
+ * to the front end with the reply: reading and writing it never blocks, whatever the front end does at its end. Next: the
+ * device's snapshot and restore.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "handler_pvt.h"
+
+#define DIRECTION_SAVE 0u
+#define DIRECTION_LOAD 1u
+#define PHASE_STOPPED 0u
+#define NO_FD UINT64_C(0x100)
+#define STATE_MAX_BYTES 65536u
+
+void
+state_drop(struct vhub_device_handler *h)
+{
+	session_record_set_fd(&h->state_fd, -1);
+	h->state_loading = false;
+}
+
+static int
+save(struct vhub_device_handler *h, int fd)
+{
+	void *buf = malloc(STATE_MAX_BYTES);
+	int ret;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	ret = h->dev->ops->snapshot(h->dev, buf, STATE_MAX_BYTES);
+	if (ret > 0 && pwrite(fd, buf, (size_t)ret, 0) != ret)
+		ret = -EIO;
+	free(buf);
+	return ret < 0 ? ret : 0;
+}
+
+static int
+load(struct vhub_device_handler *h)
+{
+	void *buf = malloc(STATE_MAX_BYTES);
+	struct stat st;
+	ssize_t len;
+	int ret = -EINVAL;
+
+	if (buf == NULL)
+		return -ENOMEM;
+	if (fstat(h->state_fd, &st) == 0 && st.st_size <= (off_t)STATE_MAX_BYTES) {
+		len = pread(h->state_fd, buf, STATE_MAX_BYTES, 0);
+		if (len >= 0)
+			ret = h->dev->ops->restore(h->dev, buf, (uint32_t)len);
+	}
+	free(buf);
+	return ret;
+}
+
+static int
+begin(struct vhub_device_handler *h, bool loading, int *reply_fd)
+{
+	int fd = memfd_create("vhub-device-state", MFD_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (!loading)
+		ret = save(h, fd);
+	if (ret == 0) {
+		*reply_fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+		if (*reply_fd < 0)
+			ret = -errno;
+	}
+	if (ret != 0) {
+		close(fd);
+		return ret;
+	}
+	state_drop(h);
+	h->state_fd = fd;
+	h->state_loading = loading;
+	return 0;
+}
+
+int
+req_set_device_state_fd(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	const struct vhub_user_device_state *params = &req->payload.device_state;
+	int ret = -EINVAL;
+
+	if (h->dev->ops->snapshot == NULL || h->dev->ops->restore == NULL)
+		return -ENOTSUP;
+	if (params->direction <= DIRECTION_LOAD && params->phase == PHASE_STOPPED && !handler_running(h))
+		ret = begin(h, params->direction == DIRECTION_LOAD, &req->reply_fd);
+	/* Bits 0-7: error; bit 8: no fd comes with this. */
+	req->reply.u64 = ret == 0 ? 0 : (1 | NO_FD);
+	req->reply_size_bytes = sizeof(req->reply.u64);
+	return 0;
+}
+
+int
+req_check_device_state(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	int ret = h->state_fd < 0 ? -EINVAL : 0;
+
+	if (ret == 0 && h->state_loading)
+		ret = load(h);
+	state_drop(h);
+	req->reply.u64 = ret == 0 ? 0 : (uint64_t)-ret;
+	req->reply_size_bytes = sizeof(req->reply.u64);
+	return 0;
+}

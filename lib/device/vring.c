@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A started vring on its lcore. Operations come from lifecycle.c as messages; between them the lcore polls. Next on the
+ * way of a request: the device's queue_poll (for disks: blk/blk.c).
+ */
+#include <errno.h>
+
+#include "lifecycle.h"
+#include "vring.h"
+
+static void
+broken_on_ctl(struct vhub_msg *msg)
+{
+	struct vring_run *vring = vhub_container_of(msg, struct vring_run, broken_msg);
+
+	vring->broken(vring);
+}
+
+/* Tells the front end through its err fd ("VHOST_USER_SET_VRING_ERR") and CTL, once. */
+static void
+tell_broken(struct vring_run *vring)
+{
+	vring->broken_told = true;
+	vring->pub.taking = false;
+	if (vring->err_fd >= 0)
+		vhub_lcore_notify_fd(vring->err_fd);
+	vhub_loop_post(vring->loop, &vring->broken_msg);
+}
+
+static void
+update_taking(struct vring_run *vring)
+{
+	vring->pub.taking = vring->pub.enabled && !vring->draining && !vring->broken_told;
+}
+
+static void
+op_done(struct vring_run *vring, int result)
+{
+	vring->result = result;
+	vring->msg.fn = lifecycle_vring_done;
+	if (vring->home == vhub_lcore_self())
+		lifecycle_vring_done(&vring->msg);
+	else
+		vhub_lcore_post(vring->home, &vring->msg);
+}
+
+static void
+drained(struct vhub_msg *msg)
+{
+	op_done(vhub_container_of(msg, struct vring_run, msg), 0);
+}
+
+static unsigned int
+vring_poll(struct vhub_poller *poller)
+{
+	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
+	unsigned int n = vring->pub.dev->ops->queue_poll(&vring->pub);
+
+	/* A broken ring pops nothing, so a busy one need not be looked at. */
+	if (n == 0 && !vring->broken_told && vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK)
+		tell_broken(vring);
+	if (vring->drain_pending && vhub_virtq_in_flight(vring->pub.vq) == 0) {
+		/*
+		 * By a message to ourselves: what follows may free this vring on CTL, and the lcore's loop still
+		 * has to come back through this poller.
+		 */
+		vring->drain_pending = false;
+		vring->msg.fn = drained;
+		vhub_lcore_post(vring->pub.lcore, &vring->msg);
+	}
+	return n;
+}
+
+static int
+vring_arm(struct vhub_poller *poller)
+{
+	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
+	const struct vhub_device_ops *ops = vring->pub.dev->ops;
+	int ret;
+
+	if (vhub_virtq_in_flight(vring->pub.vq) != 0) {
+		ret = ops->queue_arm == NULL ? -ENOTSUP : ops->queue_arm(&vring->pub);
+		if (ret != 0)
+			return ret;
+	}
+	if (!vring->pub.taking)
+		return 0;
+	if (!vring->pub.has_kick_fd)
+		return -ENOTSUP;
+	return vhub_virtq_arm(vring->pub.vq);
+}
+
+static void
+vring_disarm(struct vhub_poller *poller)
+{
+	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
+
+	if (vring->pub.taking)
+		vhub_virtq_disarm(vring->pub.vq);
+}
+
+static const struct vhub_poller_ops vring_poller_ops = {
+	.poll = vring_poll,
+	.arm = vring_arm,
+	.disarm = vring_disarm,
+};
+
+/* The new fd is watched before the old one is let go, so that a failure changes nothing. */
+static int
+set_kick_fd(struct vring_run *vring, int fd)
+{
+	int ret;
+
+	if (fd >= 0) {
+		ret = vhub_lcore_add_wake_fd(fd);
+		if (ret != 0)
+			return ret;
+	}
+	if (vring->kick_fd >= 0)
+		vhub_lcore_remove_wake_fd(vring->kick_fd);
+	vring->kick_fd = fd;
+	vring->pub.has_kick_fd = fd >= 0;
+	return 0;
+}
+
+static int
+op_start(struct vring_run *vring)
+{
+	int ret = set_kick_fd(vring, vring->want.kick_fd);
+
+	if (ret != 0)
+		return ret;
+	ret = vring->pub.dev->ops->queue_start(&vring->pub);
+	if (ret != 0) {
+		set_kick_fd(vring, -1);
+		return ret;
+	}
+	vhub_virtq_disarm(vring->pub.vq);
+	update_taking(vring);
+	vhub_lcore_add_poller(&vring->poller);
+	return 0;
+}
+
+static int
+op_apply(struct vring_run *vring)
+{
+	const struct vring_want *want = &vring->want;
+	struct vhub_virtq *vq = vring->pub.vq;
+	int ret = 0;
+
+	if ((want->mask & VRING_WANT_KICK) != 0)
+		ret = set_kick_fd(vring, want->kick_fd);
+	if ((want->mask & VRING_WANT_CALL) != 0)
+		vhub_virtq_set_call_fd(vq, want->call_fd);
+	if ((want->mask & VRING_WANT_ERR) != 0)
+		vring->err_fd = want->err_fd;
+	if ((want->mask & VRING_WANT_MEM) != 0)
+		vring->old_mem = vhub_virtq_set_mem(vq, want->mem, want->desc, want->avail, want->used);
+	if ((want->mask & VRING_WANT_LOG) != 0)
+		vring->old_log = vhub_virtq_set_log(vq, want->log, want->log_used, want->used_log_gpa);
+	if ((want->mask & VRING_WANT_ENABLED) != 0)
+		vring->pub.enabled = want->enabled;
+	vring->draining = false;
+	update_taking(vring);
+	return ret;
+}
+
+static int
+op_stop(struct vring_run *vring)
+{
+	vhub_lcore_remove_poller(&vring->poller);
+	vring->pub.dev->ops->queue_stop(&vring->pub);
+	set_kick_fd(vring, -1);
+	return 0;
+}
+
+/* Returns true when the drain is not over yet: vring_poll() will end it. */
+static bool
+op_drain(struct vring_run *vring)
+{
+	vring->draining = true;
+	update_taking(vring);
+	vring->drain_pending = vhub_virtq_in_flight(vring->pub.vq) != 0;
+	return vring->drain_pending;
+}
+
+void
+vring_init(struct vring_run *vring)
+{
+	vring->poller.ops = &vring_poller_ops;
+	vring->broken_msg.fn = broken_on_ctl;
+	vring->kick_fd = -1;
+}
+
+void
+vring_run_op(struct vhub_msg *msg)
+{
+	struct vring_run *vring = vhub_container_of(msg, struct vring_run, msg);
+
+	switch (vring->op) {
+	case VRING_OP_START:
+		op_done(vring, op_start(vring));
+		break;
+	case VRING_OP_DRAIN:
+		if (!op_drain(vring))
+			op_done(vring, 0);
+		break;
+	case VRING_OP_APPLY:
+		op_done(vring, op_apply(vring));
+		break;
+	case VRING_OP_STOP:
+		op_done(vring, op_stop(vring));
+		break;
+	}
+}

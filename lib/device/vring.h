@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A started vring on its lcore: the poller that runs the device's queue_poll, and the operations that change it at a safe
+ * point. CTL makes and frees it; in between, CTL writes only `want`, and only while no operation is under way (the message
+ * that carries the operation orders the two). Used by lifecycle.c; implemented in vring.c.
+ */
+#ifndef VRING_H
+#define VRING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhub_device.h"
+
+struct lifecycle_event;
+
+/** What can be done to a started vring. */
+enum vring_op {
+	VRING_OP_START, /**< get the device's queue, begin to poll */
+	VRING_OP_DRAIN, /**< take nothing new; done when nothing is in flight */
+	VRING_OP_APPLY, /**< take over `want`; take new chains again */
+	VRING_OP_STOP,	/**< drained: give the queue back, stop polling */
+};
+
+#define VRING_WANT_ENABLED 0x01u
+#define VRING_WANT_KICK 0x02u
+#define VRING_WANT_CALL 0x04u
+#define VRING_WANT_ERR 0x08u
+#define VRING_WANT_MEM 0x10u
+#define VRING_WANT_LOG 0x20u
+
+/** Settings to take over; `mask` says which. fds stay CTL's, which keeps both old and new open until the operation is done. */
+struct vring_want {
+	uint32_t mask;
+	bool enabled;
+	bool log_used;
+	int kick_fd;
+	int call_fd;
+	int err_fd;
+	struct vhub_mem_table *mem;
+	void *desc;
+	void *avail;
+	void *used;
+	struct vhub_dirty_log *log;
+	uint64_t used_log_gpa;
+};
+
+struct vring_run {
+	struct vhub_vring pub; /**< what the device sees; first */
+	struct vhub_poller poller;
+	struct vhub_lcore *home; /**< of the connection */
+
+	/* LCORE. */
+	bool draining;
+	bool drain_pending; /**< a DRAIN waits for in-flight chains */
+	bool broken_told;
+	int kick_fd;
+	int err_fd;
+
+	/* Handed over with each operation. */
+	struct vhub_msg msg;
+	struct lifecycle_event *event;
+	enum vring_op op;
+	int result;
+	struct vring_want want;
+	struct vhub_mem_table *old_mem; /**< replaced by APPLY: CTL puts it */
+	struct vhub_dirty_log *old_log;
+
+	/* LCORE to CTL, once: the ring broke. */
+	struct vhub_loop *loop;
+	struct vhub_msg broken_msg;
+	void (*broken)(struct vring_run *vring); /**< CTL */
+	bool broken_heard;			 /**< CTL */
+	bool freed;				 /**< CTL: wanted to free it before it heard */
+	void *owner;				 /**< CTL: the device handler */
+};
+
+/** Prepares the poller and the messages; the public part and fds are filled by the caller. Thread: CTL. */
+void
+vring_init(struct vring_run *vring);
+
+/** Runs vring->op; afterwards lifecycle_vring_done() runs on the home lcore. Thread: LCORE, the owner's. */
+void
+vring_run_op(struct vhub_msg *msg);
+
+#endif /* VRING_H */
