@@ -91,10 +91,12 @@ struct vhub_req_handler_ops {
 	/** Required. Bits of VHUB_USER_WHEN_STOPPED and _MEMORY that hold now, for the vring `index` where a request names one. */
 	uint32_t (*when)(struct vhub_req_handler *handler, uint32_t index);
 
+	/* clang-format off */
 #define VHUB_REQ_HANDLER_SLOT(num, name, slot, ...) \
 	int (*slot)(struct vhub_req_handler *handler, struct vhub_request *req);
 	VHUB_USER_REQUESTS(VHUB_REQ_HANDLER_SLOT)
 #undef VHUB_REQ_HANDLER_SLOT
+	/* clang-format on */
 };
 
 /** Embedded by its implementation. */
@@ -105,11 +107,17 @@ struct vhub_req_handler {
 
 /* ---- sessions, as their handler sees them ---- */
 
-/** Ends the session from our side (`reason` < 0, `why` for the log): its close slot runs on the next turn. A request pending stays pending until the handler ends it. Thread: CTL. */
+/**
+ * Ends the session from our side (`reason` < 0, `why` for the log): nothing more is read, and its close slot runs on the
+ * next turn, or, while a request is pending, once the handler has ended that with vhub_request_done(). Thread: CTL.
+ */
 VHUB_API void
 vhub_session_end(struct vhub_session *session, int reason, const char *why);
 
-/** The handler has given everything back, after its close slot ran. Frees the session. Thread: CTL. */
+/**
+ * The handler has given everything back, in or after its close slot. The socket is closed and the session freed on the
+ * loop's next turn; the run's or the server's completion comes after that. Thread: CTL.
+ */
 VHUB_API void
 vhub_session_closed(struct vhub_session *session);
 
@@ -137,7 +145,7 @@ struct vhub_listener_options {
 	mode_t mode;	  /**< of the socket file; 0: 0660 */
 	uid_t owner;	  /**< (uid_t)-1: as created */
 	gid_t group;	  /**< (gid_t)-1: as created */
-	bool check_peer;  /**< accept only peers of peer_uid / peer_gid (SO_PEERCRED); (uid_t)-1, (gid_t)-1: any */
+	bool check_peer; /**< accept only peers of peer_uid / peer_gid (SO_PEERCRED); (uid_t)-1, (gid_t)-1: any */
 	uid_t peer_uid;
 	gid_t peer_gid;
 };
@@ -193,7 +201,7 @@ vhub_parent_resources_release(struct vhub_parent_resources *resources);
  */
 VHUB_API int
 vhub_run_req_handler(struct vhub_connection *connection, struct vhub_req_handler *handler,
-		     const struct vhub_executor *executor, vhub_complete_fn complete, void *arg);
+		const struct vhub_executor *executor, vhub_complete_fn complete, void *arg);
 
 /** A slot that serves front ends one after the other, for ever. */
 struct vhub_server;
@@ -206,7 +214,7 @@ struct vhub_server;
  */
 VHUB_API int
 vhub_serve(struct vhub_connection *connection, struct vhub_req_handler *handler,
-	   const struct vhub_executor *executor, struct vhub_server **out);
+		const struct vhub_executor *executor, struct vhub_server **out);
 
 /**
  * Stops listening, removes the socket file, ends the present session; `complete` runs once it has closed, and
@@ -217,11 +225,13 @@ vhub_server_stop(struct vhub_server *server, vhub_complete_fn complete, void *ar
 
 /** Numbers of one server; a copy. */
 struct vhub_server_stats {
-	uint64_t sessions;	   /**< front ends served */
-	uint64_t refused;	   /**< accepted and closed because the slot was busy, or by SO_PEERCRED */
-	uint64_t requests;	   /**< protocol requests handled */
+	uint64_t sessions; /**< front ends served */
+	uint64_t refused;  /**< accepted and closed because the slot was busy, or by SO_PEERCRED */
+	uint64_t requests; /**< protocol requests given to the handler */
 	uint64_t protocol_errors; /**< sessions ended for breaking a rule */
+	uint64_t refused_requests; /**< refused, by the handler or because they came at the wrong time or are not supported */
 	bool connected;
+	uint64_t by_request[VHUB_USER_REQUEST_MAX]; /**< `requests`, by number */
 };
 VHUB_API void
 vhub_server_get_stats(const struct vhub_server *server, struct vhub_server_stats *stats);

@@ -158,15 +158,15 @@ union vhub_user_payload {
 
 /** How a request is answered. */
 enum vhub_user_answer {
-	VHUB_USER_ANSWER_ACK,	/**< no reply of its own; an ack when need_reply asks and REPLY_ACK is negotiated */
+	VHUB_USER_ANSWER_ACK, /**< no reply of its own; an ack when need_reply asks and REPLY_ACK is negotiated */
 	VHUB_USER_ANSWER_REPLY, /**< always the reply that the specification gives it */
-	VHUB_USER_ANSWER_LOG,	/**< SET_LOG_BASE: a reply once LOG_SHMFD is negotiated, else like ACK */
+	VHUB_USER_ANSWER_LOG, /**< SET_LOG_BASE: a reply once LOG_SHMFD is negotiated, else like ACK */
 };
 
 /* When a request may come; several may be joined. 0: at any time. */
 #define VHUB_USER_WHEN_ANY 0x0u
-#define VHUB_USER_WHEN_STOPPED 0x1u  /**< while the vring that it names is stopped */
-#define VHUB_USER_WHEN_MEMORY 0x2u   /**< after a memory table */
+#define VHUB_USER_WHEN_STOPPED 0x1u    /**< while the vring that it names is stopped */
+#define VHUB_USER_WHEN_MEMORY 0x2u     /**< after a memory table */
 #define VHUB_USER_WHEN_F_PROTOCOL 0x4u /**< after SET_FEATURES with bit 30 */
 
 /* Bytes of the payload that must be there whatever the rest. */
@@ -201,7 +201,7 @@ enum vhub_user_answer {
 	X(19, SEND_RARP,             send_rarp,             8, 8,    0, 0, VHUB_USER_PF_RARP, ACK, VHUB_USER_WHEN_ANY) \
 	X(20, NET_SET_MTU,           net_set_mtu,           8, 8,    0, 0, VHUB_USER_PF_NET_MTU, ACK, VHUB_USER_WHEN_ANY) \
 	X(21, SET_BACKEND_REQ_FD,    set_backend_req_fd,    0, 8,    1, 1, VHUB_USER_PF_BACKEND_REQ, ACK, VHUB_USER_WHEN_ANY) \
-	X(22, IOTLB_MSG,             iotlb_msg,             32, 32,  0, 0, -1,   REPLY, VHUB_USER_WHEN_ANY) \
+	X(22, IOTLB_MSG,             iotlb_msg,             26, 32,  0, 0, -1,   REPLY, VHUB_USER_WHEN_ANY) \
 	X(23, SET_VRING_ENDIAN,      set_vring_endian,      8, 8,    0, 0, VHUB_USER_PF_CROSS_ENDIAN, ACK, VHUB_USER_WHEN_STOPPED) \
 	X(24, GET_CONFIG,            get_config,            12, 268, 0, 0, VHUB_USER_PF_CONFIG, REPLY, VHUB_USER_WHEN_ANY) \
 	X(25, SET_CONFIG,            set_config,            12, 268, 0, 0, VHUB_USER_PF_CONFIG, ACK, VHUB_USER_WHEN_ANY) \
@@ -229,7 +229,7 @@ enum vhub_user_request {
 #define VHUB_USER_REQUEST_ENUM(num, name, ...) VHUB_USER_##name = (num),
 	VHUB_USER_REQUESTS(VHUB_USER_REQUEST_ENUM)
 #undef VHUB_USER_REQUEST_ENUM
-		VHUB_USER_REQUEST_MAX
+	VHUB_USER_REQUEST_MAX
 };
 
 /* "Back-end message types": requests that we make on the back-end channel. */

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the files of this folder share: the ops table behind every kind of connection, the slot that sessions belong to,
+ * and sessions as their slot sees them.
+ *
+ *   listener.c, stream.c, dialer.c   bring connected sockets (connection->deliver)
+ *   connection.c, server.c           the slots: one front end, or one after the other for ever
+ *   session.c                        one front end on one socket
+ */
+#ifndef CONN_PVT_H
+#define CONN_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhub_conn.h"
+#include "vhub_log.h"
+
+/** Requests of one session handled in one turn of the loop; the others have their turn then. */
+#define CONN_REQUESTS_PER_TURN 16u
+/** A front end that leaves a reply unread for so long, its socket full, is given up. */
+#define CONN_REPLY_TIMEOUT_US 5000000ull
+/** How long a second front end waits for the slot, once the first has hung up. */
+#define CONN_DRAIN_WAIT_US 1000000ull
+/** A dialer's waits between attempts: doubled from the first to the last. */
+#define CONN_REDIAL_MIN_US 100000ull
+#define CONN_REDIAL_MAX_US 5000000ull
+/** Longest path in a struct sockaddr_un, without its end. */
+#define CONN_PATH_MAX_BYTES 107u
+
+/* ---- kinds of connection ---- */
+
+/** What a kind of connection provides. All run on CTL and do not block. */
+struct vhub_connection_ops {
+	/** For log lines: "listener". */
+	const char *kind;
+	/**
+	 * Required. Once, when the connection is run; connection->loop is set. From the next turn on every connected
+	 * socket is handed to connection->deliver(), the last thing that the kind does in its callback: the connection may
+	 * be destroyed in there. On failure nothing goes on.
+	 */
+	int (*start)(struct vhub_connection *connection);
+	/** Optional. The socket delivered last has ended its session: who brings one at a time brings the next. */
+	void (*next)(struct vhub_connection *connection);
+	/** Optional. See vhub_take_parent_process_resources(). */
+	struct vhub_parent_resources *(*take_parent_resources)(struct vhub_connection *connection);
+	/** Required. Stops, gives everything back, frees. Started or not. */
+	void (*destroy)(struct vhub_connection *connection);
+};
+
+/** Embedded first by each kind. */
+struct vhub_connection {
+	const struct vhub_connection_ops *ops;
+	struct vhub_loop *loop; /**< NULL until started */
+	/** The owner of the run; takes the fd. */
+	void (*deliver)(struct vhub_connection *connection, int fd);
+	void *owner;
+	uint64_t n_refused; /**< peers that this kind turned away itself */
+};
+
+/** Starts `connection` on `loop`. Returns what ops->start returned. */
+int
+conn_start(struct vhub_connection *connection, struct vhub_loop *loop,
+		void (*deliver)(struct vhub_connection *connection, int fd), void *owner);
+
+/** A listener on an fd that listens already; takes the fd on success. Returns 0 or -ENOMEM. */
+int
+conn_listener_from_fd(int fd, struct vhub_connection **out);
+
+/* ---- the file of a bound socket ---- */
+
+/** Names one very file: the path, and an O_PATH fd that keeps its inode number from being used again. Zeroed with fd = -1: none. */
+struct conn_socket_file {
+	char *path; /**< absolute */
+	int fd;
+};
+
+/** The socket file at `path` as it is now. Returns 0, -ENOMEM, -EADDRINUSE (no socket), or an errno of open(2). */
+int
+conn_socket_file_open(const char *path, struct conn_socket_file *file);
+
+/** Removes the file if it is still the very one. */
+void
+conn_socket_file_unlink(const struct conn_socket_file *file);
+
+/** Forgets it; the file stays. */
+void
+conn_socket_file_close(struct conn_socket_file *file);
+
+/** Makes parent-process resources of `file`, which is taken. Returns NULL without memory; `file` is unchanged then. */
+struct vhub_parent_resources *
+conn_parent_resources_create(struct conn_socket_file *file);
+
+/* ---- sessions and what they belong to ---- */
+
+/** Where front ends are served: embedded by struct vhub_server and by a single run. */
+struct conn_slot {
+	struct vhub_loop *loop;
+	struct vhub_req_handler *handler;
+	/** The session is gone, its memory too; `reason` as in vhub_complete_fn. */
+	void (*closed)(struct conn_slot *slot, int reason);
+	struct vhub_server_stats stats;
+	struct vhub_log_limit log_limit;  /**< what went wrong */
+	struct vhub_log_limit chat_limit; /**< who came and went */
+};
+
+/** Whether a handler has what it must have. */
+bool
+conn_handler_is_complete(const struct vhub_req_handler *handler);
+
+/**
+ * A front end is there on the connected socket `fd`, which is taken in every case. Returns 0 and then slot->closed()
+ * will run, or -ENOMEM or what the handler's open refused it with.
+ */
+int
+conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);
+
+/** Whether the session is ending or its peer has hung up, also when nobody has read that yet. */
+bool
+conn_session_is_leaving(const struct vhub_session *session);
+
+/** Whether the peer of a connected socket has hung up. */
+bool
+conn_peer_has_hung_up(int fd);
+
+#endif /* CONN_PVT_H */

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The operations that every kind of connection has, and the run of a handler for one front end. Called by vhubd and by
+ * vhub_run_backend() and vhub_run_device() in lib/device. Next on the way: listener.c, stream.c or dialer.c, then
+ * session.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "conn_pvt.h"
+
+/* One front end served by vhub_run_req_handler(). */
+struct conn_run {
+	struct conn_slot slot;
+	vhub_complete_fn complete;
+	void *arg;
+};
+
+void
+vhub_connection_destroy(struct vhub_connection *connection)
+{
+	if (connection != NULL)
+		connection->ops->destroy(connection);
+}
+
+struct vhub_parent_resources *
+vhub_take_parent_process_resources(struct vhub_connection *connection)
+{
+	if (connection->ops->take_parent_resources == NULL)
+		return NULL;
+	return connection->ops->take_parent_resources(connection);
+}
+
+int
+conn_start(struct vhub_connection *connection, struct vhub_loop *loop,
+		void (*deliver)(struct vhub_connection *connection, int fd), void *owner)
+{
+	connection->loop = loop;
+	connection->deliver = deliver;
+	connection->owner = owner;
+	return connection->ops->start(connection);
+}
+
+static void
+run_end(struct conn_run *run, int result)
+{
+	const vhub_complete_fn complete = run->complete;
+	void *const arg = run->arg;
+
+	free(run);
+	if (complete != NULL)
+		complete(arg, result);
+}
+
+static void
+run_closed(struct conn_slot *slot, int reason)
+{
+	run_end(vhub_container_of(slot, struct conn_run, slot), reason);
+}
+
+static void
+run_connected(struct vhub_connection *connection, int fd)
+{
+	struct conn_run *run = connection->owner;
+	struct vhub_session *session;
+	int ret;
+
+	/* This is the one front end: a listener lets nobody else queue. */
+	vhub_connection_destroy(connection);
+	ret = conn_session_open(&run->slot, fd, &session);
+	if (ret != 0)
+		run_end(run, ret);
+}
+
+int
+vhub_run_req_handler(struct vhub_connection *connection, struct vhub_req_handler *handler,
+		const struct vhub_executor *executor, vhub_complete_fn complete, void *arg)
+{
+	struct conn_run *run;
+	int ret;
+
+	if (executor == NULL || executor->loop == NULL || !conn_handler_is_complete(handler)) {
+		ret = -EINVAL;
+		goto destroy_connection;
+	}
+	run = calloc(1, sizeof(*run));
+	if (run == NULL) {
+		ret = -ENOMEM;
+		goto destroy_connection;
+	}
+	run->slot.loop = executor->loop;
+	run->slot.handler = handler;
+	run->slot.closed = run_closed;
+	run->complete = complete;
+	run->arg = arg;
+	ret = conn_start(connection, executor->loop, run_connected, run);
+	if (ret != 0)
+		goto free_run;
+	return 0;
+
+free_run:
+	free(run);
+destroy_connection:
+	vhub_connection_destroy(connection);
+	return ret;
+}

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One front end on one connected socket: reads its requests, has them checked, gives them to the handler, answers, and
+ * ends in order. Made by connection.c or server.c. Next on the way: the handler, as in lib/device.
+ *
+ *   OPEN      requests are read, but while one is pending or a reply waits for room in the socket
+ *   ENDING    nothing is read any more; a pending request is waited for; the close slot is due on the next turn
+ *   CLOSING   the close slot has run; the handler gives everything back
+ *   CLOSED    it has; the slot is told on the next turn, so that it may free the handler whose frame may still be here
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "answer.h"
+#include "conn_pvt.h"
+#include "frame.h"
+#include "requests.h"
+#include "validate.h"
+
+VHUB_LOGTYPE(conn);
+
+enum session_state {
+	SESSION_OPEN,
+	SESSION_ENDING,
+	SESSION_CLOSING,
+	SESSION_CLOSED,
+};
+
+struct vhub_session {
+	/* Immutable. */
+	struct conn_slot *slot;
+	int fd;
+	char name[96];
+
+	enum session_state state;
+	int reason;
+	struct vhub_watch watch;
+	uint32_t watched_for; /* 0: not watched */
+	struct vhub_task task;
+	struct vhub_timer reply_timer;
+
+	uint64_t protocol_features;
+	bool f_protocol;
+
+	/* The request at hand. */
+	struct conn_frame_in in;
+	struct vhub_request req;
+	bool supported;
+	bool reply_ack; /* negotiated when it came */
+	bool in_slot;
+	bool pending;	 /* the slot said so, and vhub_request_done() has not come */
+	bool done_early; /* vhub_request_done() came before the slot returned */
+	int early_result;
+
+	struct conn_frame_out out;
+	bool peer_gone; /* a reply could not be sent; requests that it left behind are still served */
+};
+
+bool
+conn_peer_has_hung_up(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+bool
+conn_session_is_leaving(const struct vhub_session *session)
+{
+	return session->state != SESSION_OPEN || session->peer_gone ||
+			conn_peer_has_hung_up(session->fd);
+}
+
+bool
+conn_handler_is_complete(const struct vhub_req_handler *handler)
+{
+	return handler != NULL && handler->ops != NULL && handler->name != NULL &&
+			handler->ops->open != NULL && handler->ops->close != NULL &&
+			handler->ops->when != NULL;
+}
+
+/* ---- what the socket is watched for ---- */
+
+static uint32_t
+wanted_events(const struct vhub_session *session)
+{
+	/* Not watched at all while a request is pending: a hang-up is told as long as it lasts, and would keep us awake. */
+	if (session->state != SESSION_OPEN || session->pending)
+		return 0;
+	return session->out.size_bytes != 0 ? EPOLLOUT : EPOLLIN;
+}
+
+static int
+update_watch(struct vhub_session *session)
+{
+	const uint32_t events = wanted_events(session);
+	struct vhub_loop *loop = session->slot->loop;
+	int ret = 0;
+
+	if (events == session->watched_for)
+		return 0;
+	if (events == 0)
+		vhub_loop_unwatch(loop, &session->watch);
+	else if (session->watched_for == 0)
+		ret = vhub_loop_watch(loop, &session->watch, events);
+	else
+		ret = vhub_loop_rewatch(loop, &session->watch, events);
+	if (ret == 0)
+		session->watched_for = events;
+	return ret;
+}
+
+/* ---- the end ---- */
+
+static void
+start_ending(struct vhub_session *session, int reason)
+{
+	if (session->state != SESSION_OPEN)
+		return;
+	session->state = SESSION_ENDING;
+	session->reason = reason;
+	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
+	update_watch(session);
+	if (!session->pending)
+		vhub_loop_defer(session->slot->loop, &session->task);
+}
+
+/* Ends the session because of what the request at hand was or met. */
+static void __attribute__((format(printf, 3, 4)))
+fail(struct vhub_session *session, int reason, const char *format, ...)
+{
+	char why[192];
+	va_list args;
+
+	if (session->state != SESSION_OPEN)
+		return;
+	va_start(args, format);
+	vsnprintf(why, sizeof(why), format, args);
+	va_end(args);
+	if (vhub_log_allowed(&session->slot->log_limit))
+		VHUB_LOG(WARNING, "%s: session ended: %s (%u): %s", session->name,
+				conn_request_name(session->req.header.request),
+				session->req.header.request, why);
+	start_ending(session, reason);
+}
+
+static void
+fail_rule(struct vhub_session *session, const struct conn_violation *violation)
+{
+	if (session->state == SESSION_OPEN)
+		session->slot->stats.protocol_errors++;
+	fail(session, -EPROTO, "%s", violation->text);
+}
+
+/* The front end has hung up, between two messages or inside one. */
+static void
+hung_up(struct vhub_session *session)
+{
+	const struct conn_frame_in *in = &session->in;
+
+	if (in->header_bytes == 0) {
+		if (vhub_log_allowed(&session->slot->chat_limit))
+			VHUB_LOG(INFO, "%s: front end disconnected", session->name);
+		start_ending(session, 0);
+	} else if (in->header_bytes < sizeof(struct vhub_user_header)) {
+		session->req.header.request = 0; /* perhaps not whole */
+		fail(session, -ECONNRESET, "hung up after %u bytes of a header", in->header_bytes);
+	} else {
+		fail(session, -ECONNRESET, "hung up after %u of %u bytes of payload",
+				in->payload_bytes, session->req.header.size);
+	}
+}
+
+void
+vhub_session_end(struct vhub_session *session, int reason, const char *why)
+{
+	if (session->state != SESSION_OPEN)
+		return;
+	if (vhub_log_allowed(&session->slot->log_limit))
+		VHUB_LOG(NOTICE, "%s: session ended: %s: %s", session->name,
+				why != NULL ? why : "by us", strerror(-reason));
+	start_ending(session, reason);
+}
+
+static void
+free_session(struct vhub_session *session)
+{
+	struct conn_slot *slot = session->slot;
+
+	vhub_timer_cancel(slot->loop, &session->reply_timer);
+	vhub_loop_undefer(slot->loop, &session->task);
+	conn_frame_reset(&session->in, &session->req);
+	conn_frame_drop(&session->out);
+	close(session->fd);
+	free(session);
+}
+
+static void
+tell_slot(struct vhub_task *task)
+{
+	struct vhub_session *session = vhub_container_of(task, struct vhub_session, task);
+	struct conn_slot *slot = session->slot;
+	const int reason = session->reason;
+
+	free_session(session);
+	slot->closed(slot, reason);
+}
+
+void
+vhub_session_closed(struct vhub_session *session)
+{
+	if (session->state != SESSION_CLOSING)
+		return;
+	session->state = SESSION_CLOSED;
+	session->task.fn = tell_slot;
+	vhub_loop_defer(session->slot->loop, &session->task);
+}
+
+static void
+close_session(struct vhub_task *task)
+{
+	struct vhub_session *session = vhub_container_of(task, struct vhub_session, task);
+	struct vhub_req_handler *handler = session->slot->handler;
+
+	if (session->pending) /* it became so in the slot that also ended the session: vhub_request_done() comes here again */
+		return;
+	session->state = SESSION_CLOSING;
+	handler->ops->close(handler, session, session->reason);
+}
+
+/* ---- answers ---- */
+
+static void
+reply_timed_out(struct vhub_timer *timer)
+{
+	struct vhub_session *session = vhub_container_of(timer, struct vhub_session, reply_timer);
+
+	fail(session, -ETIMEDOUT, "its reply was not read for %llu ms",
+			CONN_REPLY_TIMEOUT_US / 1000);
+}
+
+/* Sends what is left of the reply; what does not go now goes when the socket is writable. */
+static void
+send_reply(struct vhub_session *session)
+{
+	int ret = conn_frame_send(session->fd, &session->out);
+
+	if (ret == 0) {
+		if (session->state == SESSION_OPEN && !session->reply_timer.armed)
+			vhub_timer_arm(session->slot->loop, &session->reply_timer,
+					CONN_REPLY_TIMEOUT_US);
+		return;
+	}
+	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
+	if (ret > 0)
+		return;
+	conn_frame_drop(&session->out);
+	if ((ret == -EPIPE || ret == -ECONNRESET) && conn_peer_has_hung_up(session->fd))
+		session->peer_gone = true;
+	else
+		fail(session, ret, "its reply cannot be sent: %s", strerror(-ret));
+}
+
+/* What the session itself keeps of requests that were accepted. */
+static void
+note_accepted(struct vhub_session *session)
+{
+	const struct vhub_request *req = &session->req;
+
+	if (req->header.request == VHUB_USER_SET_PROTOCOL_FEATURES)
+		session->protocol_features = req->payload.u64;
+	else if (req->header.request == VHUB_USER_SET_FEATURES)
+		session->f_protocol = (req->payload.u64 >> VHUB_USER_F_PROTOCOL_FEATURES & 1) != 0;
+}
+
+static void
+log_refusal(struct vhub_session *session, int result, const char *why)
+{
+	session->slot->stats.refused_requests++;
+	if (!vhub_log_allowed(&session->slot->log_limit))
+		return;
+	VHUB_LOG(NOTICE, "%s: %s (%u) refused: %s", session->name,
+			conn_request_name(session->req.header.request), session->req.header.request,
+			why != NULL ? why : strerror(-result));
+}
+
+/* Ends the request at hand. `why`: for a refusal, NULL for what `result` says. */
+static void
+finish_request(struct vhub_session *session, int result, const char *why)
+{
+	struct vhub_request *req = &session->req;
+	struct conn_answer_terms terms = { .supported = session->supported };
+	int ret;
+
+	if (result > 0 || req->reply_size_bytes > sizeof(req->reply))
+		result = -EIO; /* no answer that the contract knows */
+	if (result == 0)
+		note_accepted(session);
+	terms.result = result;
+	/* A request that negotiates REPLY_ACK may already use it; one that gives it up was sent while it held. */
+	terms.reply_ack = session->reply_ack ||
+			(session->protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
+	terms.protocol_features = session->protocol_features;
+	ret = conn_answer(req, &terms);
+	if (ret < 0) {
+		session->slot->stats.refused_requests++;
+		fail(session, ret, "refused, and nothing asks for an answer: %s",
+				why != NULL ? why : strerror(-ret));
+	} else if (result < 0) {
+		log_refusal(session, result, why);
+	}
+	if (ret > 0 && !session->peer_gone) {
+		conn_frame_reply(&session->out, req);
+		send_reply(session);
+	}
+	conn_frame_reset(&session->in, req);
+}
+
+void
+vhub_request_done(struct vhub_request *req, int result)
+{
+	struct vhub_session *session = req->session;
+
+	if (session->in_slot) {
+		session->done_early = true;
+		session->early_result = result;
+		return;
+	}
+	if (!session->pending)
+		return;
+	session->pending = false;
+	finish_request(session, result, NULL);
+	if (session->state == SESSION_ENDING)
+		vhub_loop_defer(session->slot->loop, &session->task);
+	else if (update_watch(session) != 0)
+		start_ending(session, -ENOMEM);
+}
+
+int
+vhub_request_take_fd(struct vhub_request *req, unsigned int i)
+{
+	int fd;
+
+	if (i >= req->n_fds)
+		return -1;
+	fd = req->fds[i];
+	req->fds[i] = -1;
+	return fd;
+}
+
+/* ---- requests ---- */
+
+/* Returns the slot's result, VHUB_REQ_PENDING only when it is really still to come. */
+static int
+call_slot(struct vhub_session *session)
+{
+	struct vhub_req_handler *handler = session->slot->handler;
+	const uint32_t request = session->req.header.request;
+	int ret;
+
+	session->slot->stats.requests++;
+	session->slot->stats.by_request[request]++;
+	session->done_early = false;
+	session->in_slot = true;
+	ret = conn_request_slot_of(handler->ops, request)(handler, &session->req);
+	session->in_slot = false;
+	if (ret == VHUB_REQ_PENDING && session->done_early)
+		return session->early_result;
+	return ret;
+}
+
+/* A whole message. */
+static void
+serve_request(struct vhub_session *session)
+{
+	struct conn_violation violation;
+	int ret;
+
+	session->reply_ack = (session->protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
+	if (!session->supported) {
+		finish_request(session, -ENOTSUP, "not supported");
+		return;
+	}
+	if (conn_validate_message(&session->req, session->in.n_fds_surplus, &violation) != 0) {
+		fail_rule(session, &violation);
+		return;
+	}
+	ret = conn_validate_moment(&session->req, session->slot->handler, session->f_protocol,
+			&violation);
+	if (ret != 0) {
+		finish_request(session, ret, violation.text);
+		return;
+	}
+	ret = call_slot(session);
+	if (ret == VHUB_REQ_PENDING)
+		session->pending = true;
+	else
+		finish_request(session, ret, NULL);
+}
+
+/* Judges what a read told. Returns whether the part that was read for is whole. */
+static bool
+read_is_whole(struct vhub_session *session, int ret)
+{
+	struct conn_violation violation = { .text = "more fds than any message has" };
+
+	if (ret > 0)
+		return true;
+	if (ret == -ENODATA)
+		hung_up(session);
+	else if (ret == -EMSGSIZE)
+		fail_rule(session, &violation);
+	else if (ret < 0)
+		fail(session, ret, "cannot be read: %s", strerror(-ret));
+	return false;
+}
+
+/* Reads on; returns true when a message was served and the next may be read. */
+static bool
+read_request(struct vhub_session *session)
+{
+	const struct vhub_req_handler_ops *ops = session->slot->handler->ops;
+	struct vhub_request *req = &session->req;
+	struct conn_violation violation;
+
+	if (!read_is_whole(session, conn_frame_read_header(session->fd, &session->in, req)))
+		return false;
+	session->supported = conn_request_supported(ops, req->header.request,
+			session->protocol_features);
+	if (conn_validate_header(&req->header, session->supported, &violation) != 0) {
+		fail_rule(session, &violation);
+		return false;
+	}
+	if (!read_is_whole(session, conn_frame_read_payload(session->fd, &session->in, req)))
+		return false;
+	serve_request(session);
+	return wanted_events(session) == EPOLLIN;
+}
+
+static void
+on_socket(struct vhub_watch *watch, uint32_t events)
+{
+	struct vhub_session *session = vhub_container_of(watch, struct vhub_session, watch);
+	unsigned int n = 0;
+
+	(void)events; /* a hang-up is read as one, after what was sent before it */
+	if (session->out.size_bytes != 0)
+		send_reply(session);
+	if (wanted_events(session) == EPOLLIN) {
+		while (n < CONN_REQUESTS_PER_TURN && read_request(session))
+			n++;
+	}
+	if (update_watch(session) != 0)
+		start_ending(session, -ENOMEM);
+}
+
+/* ---- what handlers ask ---- */
+
+uint64_t
+vhub_session_protocol_features(const struct vhub_session *session)
+{
+	return session->protocol_features;
+}
+
+bool
+vhub_session_has_f_protocol(const struct vhub_session *session)
+{
+	return session->f_protocol;
+}
+
+const char *
+vhub_session_name(const struct vhub_session *session)
+{
+	return session->name;
+}
+
+struct vhub_loop *
+vhub_session_loop(const struct vhub_session *session)
+{
+	return session->slot->loop;
+}
+
+/* ---- the beginning ---- */
+
+static struct vhub_session *
+make_session(struct conn_slot *slot, int fd)
+{
+	struct vhub_session *session = calloc(1, sizeof(*session));
+
+	if (session == NULL)
+		return NULL;
+	session->slot = slot;
+	session->fd = fd;
+	session->watch.fd = fd;
+	session->watch.fn = on_socket;
+	session->task.fn = close_session;
+	session->reply_timer.fn = reply_timed_out;
+	session->out.fd = -1;
+	session->req.session = session;
+	session->req.reply_fd = -1;
+	conn_frame_reset(&session->in, &session->req);
+	snprintf(session->name, sizeof(session->name), "%s#%" PRIu64, slot->handler->name,
+			slot->stats.sessions + 1);
+	return session;
+}
+
+int
+conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out)
+{
+	struct vhub_session *session = make_session(slot, fd);
+	int ret;
+
+	if (session == NULL) {
+		close(fd);
+		return -ENOMEM;
+	}
+	ret = slot->handler->ops->open(slot->handler, session);
+	if (ret != 0) {
+		free_session(session);
+		return ret < 0 ? ret : -EIO;
+	}
+	slot->stats.sessions++;
+	if (vhub_log_allowed(&slot->chat_limit))
+		VHUB_LOG(INFO, "%s: front end connected", session->name);
+	ret = update_watch(session);
+	if (ret != 0)
+		vhub_session_end(session, ret, "its socket cannot be watched");
+	*out = session;
+	return 0;
+}
