@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Starts EAL. Without arguments from the user: main lcore on the first CPU of the affinity mask, a worker on each other one (on
+ * the same one where there is no other), memory that is preallocated and cannot grow, because EAL has a SIGBUS handler of its
+ * own while its heap grows. Called by main.c.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <numa.h>
+
+#include <bsd/string.h>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_log.h>
+
+#include "eal.h"
+
+/* What rings, mailboxes and pools need; disks in memory and request arrays live outside of EAL's heap. */
+#define EAL_MEMORY_MB 64
+#define HUGEPAGE_MB 2
+#define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define MAX_ARGS 24
+
+struct eal_args {
+	int n;
+	char *argv[MAX_ARGS];
+	char lcores[RTE_MAX_LCORE * 10];
+	char memory[16];
+	char limit[RTE_MAX_NUMA_NODES * 8];
+};
+
+static long
+free_hugepages(void)
+{
+	FILE *file = fopen(FREE_HUGEPAGES, "re");
+	long n = 0;
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%ld", &n) != 1)
+		n = 0;
+	fclose(file);
+	return n;
+}
+
+/* "0@2,1@3,2@4": lcores are numbered, CPUs are those of the mask. */
+static void
+lcores_from_affinity(char *text, size_t len)
+{
+	cpu_set_t cpus;
+	int cpu, first = -1;
+	unsigned int n = 0;
+	size_t used = 0;
+
+	CPU_ZERO(&cpus);
+	if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0)
+		CPU_SET(0, &cpus);
+	for (cpu = 0; cpu < CPU_SETSIZE && n < RTE_MAX_LCORE; cpu++) {
+		if (!CPU_ISSET(cpu, &cpus))
+			continue;
+		if (first < 0)
+			first = cpu;
+		used += (size_t)snprintf(text + used, len - used, "%s%u@%d", n > 0 ? "," : "", n, cpu);
+		n++;
+	}
+	if (n == 1)
+		snprintf(text + used, len - used, ",1@%d", first);
+}
+
+/* One limit for each NUMA node, so that the heap cannot grow on any. */
+static void
+memory_limit(char *text, size_t len)
+{
+	int nodes = numa_available() < 0 ? 1 : numa_max_node() + 1;
+	size_t used = 0;
+	int i;
+
+	for (i = 0; i < nodes && i < RTE_MAX_NUMA_NODES; i++)
+		used += (size_t)snprintf(text + used, len - used, "%s%d", i > 0 ? "," : "", EAL_MEMORY_MB);
+}
+
+static void
+add(struct eal_args *args, const char *arg)
+{
+	/* rte_eal_init() takes char **, and may reorder the array, but writes into no string. */
+	args->argv[args->n++] = (char *)(uintptr_t)arg;
+}
+
+static void
+make_args(struct eal_args *args)
+{
+	memset(args, 0, sizeof(*args));
+	lcores_from_affinity(args->lcores, sizeof(args->lcores));
+	memory_limit(args->limit, sizeof(args->limit));
+	snprintf(args->memory, sizeof(args->memory), "%d", EAL_MEMORY_MB);
+	add(args, "vhubd");
+	add(args, "--lcores");
+	add(args, args->lcores);
+	add(args, "--in-memory");
+	add(args, "--no-pci");
+	add(args, "--no-telemetry");
+	add(args, "--log-level");
+	add(args, "*:warning");
+	add(args, "-m");
+	add(args, args->memory);
+	if (free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB) {
+		add(args, "--socket-limit");
+		add(args, args->limit);
+	} else {
+		fprintf(stderr, "vhub: no %d MB of free 2 MB hugepages: using ordinary memory, which is slower\n",
+			EAL_MEMORY_MB);
+		add(args, "--no-huge");
+	}
+}
+
+int
+eal_start(const struct options *options)
+{
+	struct eal_args args;
+	int ret;
+
+	/* Without a stream of its own EAL logs to syslog too. */
+	rte_openlog_stream(stderr);
+	if (options->eal_argc > 0) {
+		ret = rte_eal_init(options->eal_argc, options->eal_argv);
+	} else {
+		make_args(&args);
+		ret = rte_eal_init(args.n, args.argv);
+	}
+	if (ret < 0) {
+		ret = rte_errno > 0 ? -rte_errno : -EINVAL;
+		fprintf(stderr, "vhubd: EAL does not start: %s\n", rte_strerror(-ret));
+		return ret;
+	}
+	rte_log_set_level_pattern("vhub.*", options->log_level);
+	return 0;
+}

@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * vhubd: serves virtio devices over vhost-user. Here: starting the parts in order, signals, and the orderly end. Next:
+ * options.c, eal.c, slots.c.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+
+#include "eal.h"
+#include "options.h"
+#include "slots.h"
+#include "vhub_log.h"
+#include "vhub_mem.h"
+#include "vhub_work.h"
+
+VHUB_LOGTYPE(vhubd);
+
+/* Exit statuses. */
+#define EXIT_USAGE 2
+#define EXIT_STUCK 3
+
+#define STOP_TIMEOUT_US 900000
+
+struct daemon_state {
+	struct vhub_loop *loop;
+	struct slots *slots;
+	struct vhub_watch signals;
+	bool stopping;
+};
+
+static struct options options;
+
+/* ---- signals ---- */
+
+/* Before EAL starts its threads, so that they inherit the mask and the signals come to us only. */
+static void
+block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigprocmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static void
+stopped(void *arg, unsigned int n_stuck)
+{
+	struct daemon_state *d = arg;
+
+	vhub_loop_stop(d->loop, n_stuck == 0 ? 0 : -EBUSY);
+}
+
+static void
+on_signal(struct vhub_watch *watch, uint32_t events)
+{
+	struct daemon_state *d = vhub_container_of(watch, struct daemon_state, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(watch->fd, &info, sizeof(info)) != (ssize_t)sizeof(info) || d->stopping)
+		return;
+	d->stopping = true;
+	VHUB_LOG(NOTICE, "%s: stopping", strsignal((int)info.ssi_signo));
+	slots_stop(d->slots, STOP_TIMEOUT_US, stopped, d);
+}
+
+static int
+watch_signals(struct daemon_state *d, const sigset_t *set)
+{
+	d->signals.fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (d->signals.fd < 0)
+		return -errno;
+	d->signals.fn = on_signal;
+	return vhub_loop_watch(d->loop, &d->signals, EPOLLIN);
+}
+
+/* ---- start and end ---- */
+
+static int
+start_parts(struct daemon_state *d, const sigset_t *set)
+{
+	int ret = vhub_loop_create(&d->loop);
+
+	if (ret == 0)
+		ret = watch_signals(d, set);
+	if (ret == 0)
+		ret = vhub_work_start(d->loop);
+	if (ret == 0)
+		ret = vhub_mem_guard_start(d->loop);
+	if (ret == 0)
+		ret = vhub_lcores_start(d->loop, options.idle_policy, options.idle_us);
+	if (ret == -ENODEV)
+		VHUB_LOG(ERR, "EAL has no worker lcore: give it two lcores or more, for example -l 0-1");
+	else if (ret != 0)
+		VHUB_LOG(ERR, "cannot start: %s", strerror(-ret));
+	if (ret == 0)
+		ret = slots_create(d->loop, &d->slots);
+	return ret;
+}
+
+static int
+add_slots(struct daemon_state *d)
+{
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < options.n_slots; i++) {
+		ret = slots_add(d->slots, &options.slots[i]);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
+static void
+failed_stop(void *arg, unsigned int n_stuck)
+{
+	(void)n_stuck;
+	vhub_loop_stop(arg, 0);
+}
+
+/* A device could not be added: those before it give their sockets back. */
+static void
+abandon(struct daemon_state *d)
+{
+	slots_stop(d->slots, STOP_TIMEOUT_US, failed_stop, d->loop);
+	vhub_loop_run(d->loop);
+}
+
+static int
+serve(struct daemon_state *d)
+{
+	int ret = add_slots(d);
+
+	if (ret != 0) {
+		abandon(d);
+		return EXIT_FAILURE;
+	}
+	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots, options.n_slots == 1 ? "" : "s",
+		 vhub_lcore_count(), vhub_lcore_count() == 1 ? "" : "s");
+	ret = vhub_loop_run(d->loop);
+	if (ret != 0) {
+		/* An lcore still has I/O in flight: nothing can be given back in order. */
+		fflush(NULL);
+		_exit(EXIT_STUCK);
+	}
+	return EXIT_SUCCESS;
+}
+
+static void
+stop_parts(struct daemon_state *d)
+{
+	if (d->slots != NULL)
+		slots_destroy(d->slots);
+	vhub_lcores_stop();
+	vhub_work_stop();
+	vhub_mem_guard_stop();
+	if (d->loop != NULL && d->signals.fd >= 0) {
+		vhub_loop_unwatch(d->loop, &d->signals);
+		close(d->signals.fd);
+	}
+	vhub_loop_destroy(d->loop);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct daemon_state d = {.signals.fd = -1};
+	int status = EXIT_FAILURE;
+	sigset_t set;
+	int ret;
+
+	ret = options_parse(&options, argc, argv);
+	if (ret != 0) {
+		options_free(&options);
+		return ret > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	}
+	block_signals(&set);
+	if (eal_start(&options) == 0) {
+		if (start_parts(&d, &set) == 0)
+			status = serve(&d);
+		stop_parts(&d);
+		rte_eal_cleanup();
+	}
+	options_free(&options);
+	return status;
+}
