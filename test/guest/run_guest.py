@@ -298,6 +298,8 @@ def table(results, dev="vda"):
         name = max(written, key=lambda each: (each == "f.large", each))
         rows.append(("", f"{written[name][:16]}... written, {read.get(name, '?')[:16]}... read "
                          f"({name})"))
+    elif read:
+        rows.append(("ext4", f"mounted, {len(read)} files read"))
     rows.append(("I/O errors", results.get("dmesg.io_errors", "?")))
     rows.append(("time", f"{results.get('seconds', '?')} s from power-on to power-off"))
     return "\n".join(f"  {name:<11} {value}" for name, value in rows)
