@@ -11,6 +11,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 DISK_MIB=256
+EAL_MIB=64 # what vhubd asks for itself
 KEEP=
 
 usage() {
@@ -66,17 +67,20 @@ build() {
 
 # vhubd decides by itself; this only tells the user beforehand what it will find.
 describe_memory() {
-	local free size_kib
-	free=$(hugepages free_hugepages)
-	size_kib=$(hugepages_dir)
-	size_kib=${size_kib##*-}
+	local dir free size_kib mib
+	dir=$(hugepages_dir)
+	size_kib=${dir##*-}
 	size_kib=${size_kib%kB}
-	if ((free * size_kib >= (DISK_MIB + 64) * 1024)); then
-		say "      hugepages: $free free of $((size_kib / 1024)) MiB: vhubd uses them"
+	free=$(hugepages free_hugepages)
+	mib=$((free * size_kib / 1024))
+	if ((mib >= EAL_MIB + DISK_MIB)); then
+		say "      hugepages: $mib MiB free: vhubd and its disk use them"
+	elif ((mib >= EAL_MIB)); then
+		say "      hugepages: $mib MiB free: vhubd uses them, but for its disk it takes ordinary memory"
 	else
-		say "      hugepages: too few free ($free of $((size_kib / 1024)) MiB): vhubd runs in ordinary memory"
-		say "      (--no-huge). All works the same, with less speed. To have hugepages, as root:"
-		say "        echo $(((DISK_MIB + 256) * 1024 / size_kib)) > $(hugepages_dir)/nr_hugepages"
+		say "      hugepages: $mib MiB free: too few, so vhubd runs in ordinary memory (--no-huge)."
+		say "      All works the same, with less speed. To have hugepages, as root:"
+		say "        echo $(((EAL_MIB + DISK_MIB) * 1024 / size_kib)) >$dir/nr_hugepages"
 	fi
 }
 

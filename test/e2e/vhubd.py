@@ -50,11 +50,11 @@ class Vhubd:
     args      further arguments of vhubd
     eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
               asks for it
-    memory_mb what --no-huge may use; disks of the driver malloc are taken from it
+    memory_mb what EAL may use with --no-huge; disks of the driver malloc have memory of their own
     folder    where the log goes
     """
 
-    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=512, log_level=None, env=None,
+    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
                  pass_fds=(), name="vhubd"):
         self.blks = list(blks)
         self.args = list(args)
