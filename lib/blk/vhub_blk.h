@@ -38,8 +38,11 @@ extern "C" {
 
 /** virtio-blk counts in sectors of this size whatever the block size (VIRTIO 1.2, 5.2). */
 #define VHUB_BLK_SECTOR_BYTES 512u
-/** Data segments of one request that we offer (SEG_MAX). */
-#define VHUB_BLK_SEG_MAX 254u
+/**
+ * Data segments of one request that we offer (SEG_MAX): with header and status, what fits into a ring of 128 entries, the
+ * smallest usual one. A Linux guest without INDIRECT_DESC never submits what does not fit, and hangs.
+ */
+#define VHUB_BLK_SEG_MAX 126u
 /** Most bytes of one segment that we offer (SIZE_MAX). */
 #define VHUB_BLK_SIZE_MAX_BYTES (4u << 20)
 
@@ -59,8 +62,8 @@ struct vhub_blk_io {
 	uint16_t n_iov;
 	uint8_t op;    /**< enum vhub_blk_op */
 	uint8_t flags; /**< VHUB_BLK_IO_* */
-	uint32_t len_bytes;    /**< sum over iov; a multiple of 512 */
-	uint64_t offset_bytes; /**< a multiple of 512; offset + len <= capacity */
+	uint32_t len_bytes;    /**< sum over iov; a multiple of info's block_bytes, not 0; FLUSH: 0 */
+	uint64_t offset_bytes; /**< a multiple of info's block_bytes; offset + len <= capacity */
 
 	int32_t result; /**< set by the driver: 0, or a negative errno (short I/O is -EIO) */
 	struct vhub_blk_io *next; /**< the driver's own, a list of what is in flight */
@@ -69,7 +72,7 @@ struct vhub_blk_io {
 
 /** What a disk is. */
 struct vhub_blk_info {
-	uint64_t capacity_bytes;     /**< a multiple of 512 */
+	uint64_t capacity_bytes;     /**< a multiple of block_bytes, not 0 */
 	uint32_t block_bytes;	     /**< logical block size: 512 or 4096 */
 	uint32_t physical_block_bytes; /**< >= block_bytes, a power of two */
 	uint32_t optimal_io_bytes;   /**< 0 unknown */
@@ -101,7 +104,10 @@ struct vhub_blk_driver_ops {
 	int (*queue_get)(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
 	/** Required. LCORE. Nothing is in flight on it. */
 	void (*queue_put)(struct vhub_blk_queue *queue);
-	/** Required. LCORE. Returns how many, from the front, were accepted: each completes exactly once through reap. */
+	/**
+	 * Required. LCORE. Returns how many, from the front, were accepted: each completes exactly once through reap. Fewer
+	 * than n: the rest comes again later. With nothing in flight at least one is accepted.
+	 */
 	uint16_t (*submit)(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
 	/** Required. LCORE. Up to `max` completed I/Os with `result` set. Does not block. */
 	uint16_t (*reap)(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
@@ -136,6 +142,29 @@ vhub_blk_driver_at(unsigned int i);
 	{ \
 		vhub_registered(vhub_blk_driver_register(&ops_), (ops_).name); \
 	}
+
+/* ---- statistics of a disk ---- */
+
+struct vhub_device;
+
+/** What one queue of a disk has done since the device was built; sessions come and go. */
+struct vhub_blk_stats {
+	struct {
+		uint64_t requests; /**< completed, with whatever status */
+		uint64_t bytes;	   /**< read or written without an error */
+		uint64_t errors;   /**< of requests: the status was not OK */
+	} op[VHUB_BLK_OPS];
+	uint64_t other_requests; /**< GET_ID, and types that are not served */
+	uint64_t other_errors;
+	uint64_t in_flight; /**< taken from the ring and not completed yet */
+};
+
+/**
+ * Copies the counters of queue `index` of a blk device. Thread: ANY; values of one call may be a burst apart.
+ * Returns 0, -EINVAL (not a blk device, or no such queue).
+ */
+VHUB_API int
+vhub_blk_get_stats(const struct vhub_device *dev, uint16_t index, struct vhub_blk_stats *stats);
 
 #ifdef __cplusplus
 }

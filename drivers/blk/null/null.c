@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The null driver: writes go nowhere, reads leave the buffer as it is, and all of it completes, at once or after a fixed
+ * time. For measuring what everything but the storage costs, for tests of slow and stuck storage, and for reading: it is
+ * the smallest driver that keeps the whole contract of blk/vhub_blk.h. Called by lib/blk.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <rte_cycles.h>
+
+#include "vhub_blk.h"
+
+/* The disk. Immutable once parsed, so every lcore may look at it. */
+struct null_disk {
+	struct vhub_blk_disk disk; /* first */
+	uint64_t size_bytes;
+	uint64_t latency_cycles;
+	bool read_only;
+};
+
+/* What one lcore has in flight: a list in order of submission, which with one latency for all is the order of completion. */
+struct null_queue {
+	struct vhub_blk_queue queue; /* first */
+	struct vhub_blk_io *head;
+	struct vhub_blk_io **tail;
+	uint64_t latency_cycles;
+};
+
+/* The fields of struct vhub_blk_io that are a driver's own. */
+#define IO_DUE 0 /* of io->driver: TSC at which it completes */
+
+static int
+null_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
+		size_t error_len);
+
+static int
+null_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
+{
+	(void)disk;
+	(void)error;
+	(void)error_len;
+	return 0;
+}
+
+static void
+null_destroy(struct vhub_blk_disk *disk)
+{
+	free(vhub_container_of(disk, struct null_disk, disk));
+}
+
+static void
+null_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
+{
+	const struct null_disk *d = vhub_container_of(disk, struct null_disk, disk);
+
+	*info = (struct vhub_blk_info){
+		.capacity_bytes = d->size_bytes,
+		.block_bytes = 512,
+		.physical_block_bytes = 4096,
+		.read_only = d->read_only,
+		.target = "nothing",
+	};
+}
+
+static int
+null_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
+{
+	struct null_queue *q = calloc(1, sizeof(*q));
+
+	if (q == NULL)
+		return -ENOMEM;
+	q->queue.disk = disk;
+	q->tail = &q->head;
+	q->latency_cycles = vhub_container_of(disk, struct null_disk, disk)->latency_cycles;
+	*out = &q->queue;
+	return 0;
+}
+
+static void
+null_queue_put(struct vhub_blk_queue *queue)
+{
+	free(vhub_container_of(queue, struct null_queue, queue));
+}
+
+/* Accepts everything: the list has room for as many as there are. */
+static uint16_t
+null_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n)
+{
+	struct null_queue *q = vhub_container_of(queue, struct null_queue, queue);
+	uint64_t due = q->latency_cycles == 0 ? 0 : rte_rdtsc() + q->latency_cycles;
+
+	for (uint16_t i = 0; i < n; i++) {
+		ios[i]->driver[IO_DUE] = due;
+		ios[i]->next = NULL;
+		*q->tail = ios[i];
+		q->tail = &ios[i]->next;
+	}
+	return n;
+}
+
+static uint16_t
+null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
+{
+	struct null_queue *q = vhub_container_of(queue, struct null_queue, queue);
+	uint64_t now;
+	uint16_t n = 0;
+
+	if (q->head == NULL)
+		return 0;
+	now = q->latency_cycles == 0 ? 0 : rte_rdtsc();
+	while (n < max && q->head != NULL && q->head->driver[IO_DUE] <= now) {
+		struct vhub_blk_io *io = q->head;
+
+		q->head = io->next;
+		io->result = 0;
+		ios[n++] = io;
+	}
+	if (q->head == NULL)
+		q->tail = &q->head;
+	return n;
+}
+
+static const char *const null_keys[] = { "size", "latency_us", NULL };
+
+/* No `lock`: there is no image. No `arm`: nothing would wake a sleeping lcore, so it stays awake. */
+static const struct vhub_blk_driver_ops null_ops = {
+	.name = "null",
+	.help = "size=SIZE         what the guest sees, with k, M, G or T (1G)\n"
+		"latency_us=N      every request takes that long, in microseconds (0)",
+	.keys = null_keys,
+	.parse = null_parse,
+	.open = null_open,
+	.destroy = null_destroy,
+	.info = null_info,
+	.queue_get = null_queue_get,
+	.queue_put = null_queue_put,
+	.submit = null_submit,
+	.reap = null_reap,
+};
+
+static int
+null_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
+		size_t error_len)
+{
+	uint64_t size_bytes = UINT64_C(1) << 30, latency_us = 0;
+	struct null_disk *d;
+	int ret;
+
+	ret = vhub_arg_size(args, "size", 512, UINT64_C(1) << 60, &size_bytes, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "latency_us", 0, UINT64_C(3600000000), &latency_us, error,
+				error_len);
+	if (ret != 0)
+		return ret;
+	if (size_bytes % 512 != 0) {
+		snprintf(error, error_len, "size=%s: not a multiple of 512",
+				rte_kvargs_get(args, "size"));
+		return -EINVAL;
+	}
+	d = calloc(1, sizeof(*d));
+	if (d == NULL)
+		return -ENOMEM;
+	d->disk.ops = &null_ops;
+	d->size_bytes = size_bytes;
+	/* In this order: the product of an hour and a frequency fits into 64 bits. */
+	d->latency_cycles = latency_us * (rte_get_tsc_hz() / 1000) / 1000;
+	d->read_only = read_only;
+	*out = &d->disk;
+	return 0;
+}
+
+VHUB_BLK_DRIVER_REGISTER(null_ops)

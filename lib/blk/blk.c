@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * virtio-blk as a device: the ops table that the stock request handler serves (device/handler.c), and a ring's turn on its
+ * lcore (device/vring.c calls it). Made by builder.c. Next on the way of a request: submit.c.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <bsd/string.h>
+
+#include "blk_pvt.h"
+#include "vhub_alloc.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(blk)
+
+static size_t
+dev_bytes(uint16_t n_queues)
+{
+	return sizeof(struct blk_dev) + n_queues * sizeof(struct blk_queue_stats);
+}
+
+static void
+blk_destroy(struct vhub_device *device)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+
+	dev->driver->destroy(dev->disk);
+	vhub_free(dev, dev_bytes(device->max_queues));
+}
+
+static void
+prepare_chain(struct vhub_chain *chain, void *arg)
+{
+	vhub_container_of(chain, struct blk_req, chain)->ring = arg;
+}
+
+static int
+blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_ring *ring;
+
+	if (vring->index >= device->max_queues)
+		return -EINVAL;
+	ring = vhub_zalloc_node(sizeof(*ring), vhub_lcore_node(vring->lcore));
+	if (ring == NULL)
+		return -ENOMEM;
+	ring->vring = vring;
+	ring->dev = dev;
+	ring->lcore = &dev->lcores[vhub_lcore_index(vring->lcore)];
+	ring->stats = &dev->stats[vring->index];
+	ring->fua = blk_fua_mode(dev, vring->features);
+	vhub_virtq_for_each_chain(vring->vq, prepare_chain, ring);
+	vring->priv = ring;
+	return 0;
+}
+
+static int
+blk_queue_start(struct vhub_vring *vring)
+{
+	struct blk_ring *ring = vring->priv;
+	struct blk_lcore *lcore = ring->lcore;
+	int ret;
+
+	if (lcore->refs == 0) {
+		ret = ring->dev->driver->queue_get(ring->dev->disk, &lcore->queue);
+		if (ret != 0)
+			return ret;
+	}
+	lcore->refs++;
+	return 0;
+}
+
+static unsigned int
+blk_queue_poll(struct vhub_vring *vring)
+{
+	struct blk_ring *ring = vring->priv;
+	unsigned int n = blk_submit(ring);
+
+	n += blk_reap(ring->lcore);
+	blk_push(ring->lcore);
+	return n;
+}
+
+static int
+blk_queue_arm(struct vhub_vring *vring)
+{
+	struct blk_ring *ring = vring->priv;
+
+	if (ring->n_wait != 0)
+		return -EAGAIN;
+	if (ring->dev->driver->arm == NULL)
+		return -ENOTSUP;
+	return ring->dev->driver->arm(ring->lcore->queue);
+}
+
+static void
+blk_queue_stop(struct vhub_vring *vring)
+{
+	struct blk_ring *ring = vring->priv;
+	struct blk_lcore *lcore = ring->lcore;
+
+	if (--lcore->refs == 0) {
+		ring->dev->driver->queue_put(lcore->queue);
+		lcore->queue = NULL;
+	}
+}
+
+static void
+blk_queue_release(struct vhub_device *dev, struct vhub_vring *vring)
+{
+	(void)dev;
+	vhub_free(vring->priv, sizeof(struct blk_ring));
+	vring->priv = NULL;
+}
+
+static int
+blk_set_running(struct vhub_device *device, bool running)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	char error[256] = "";
+	int ret;
+
+	if (dev->driver->lock == NULL || dev->locked == running)
+		return 0;
+	ret = dev->driver->lock(dev->disk, running, error, sizeof(error));
+	if (ret != 0) {
+		VHUB_LOG(ERR, "%s: %s", device->name, error[0] != '\0' ? error : strerror(-ret));
+		return ret;
+	}
+	dev->locked = running;
+	return 0;
+}
+
+static int
+blk_describe(const struct vhub_device *device, char *buf, size_t len)
+{
+	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	uint64_t n = 0;
+
+	for (uint16_t i = 0; i < device->max_queues; i++)
+		n += __atomic_load_n(&dev->stats[i].s.in_flight, __ATOMIC_RELAXED);
+	return snprintf(buf, len, "%s: %s, %" PRIu64 " request%s", device->name, dev->info.target,
+			n, n == 1 ? "" : "s");
+}
+
+static const struct vhub_device_ops blk_ops = {
+	.destroy = blk_destroy,
+	.ack_features = blk_ack_features,
+	.config_read = blk_config_read,
+	.config_write = blk_config_write,
+	.queue_prepare = blk_queue_prepare,
+	.queue_start = blk_queue_start,
+	.queue_poll = blk_queue_poll,
+	.queue_arm = blk_queue_arm,
+	.queue_stop = blk_queue_stop,
+	.queue_release = blk_queue_release,
+	.set_running = blk_set_running,
+	.reset = blk_reset,
+	.snapshot = blk_snapshot,
+	.restore = blk_restore,
+	.describe = blk_describe,
+};
+
+int
+vhub_blk_get_stats(const struct vhub_device *device, uint16_t index, struct vhub_blk_stats *stats)
+{
+	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const uint64_t *from;
+	uint64_t *to = (uint64_t *)stats;
+
+	if (device->ops != &blk_ops || index >= device->max_queues)
+		return -EINVAL;
+	/* Nothing but counters is in it, and each is read whole. */
+	from = (const uint64_t *)&dev->stats[index].s;
+	for (size_t i = 0; i < sizeof(*stats) / sizeof(*to); i++)
+		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+	return 0;
+}
+
+/* A larger block than the driver's is fine, a smaller one would need us to read, modify and write. */
+static int
+check_block_size(const struct blk_params *params, const struct vhub_blk_info *info, char *error,
+		size_t error_len)
+{
+	if (params->block_bytes == 0)
+		return 0;
+	if (params->block_bytes < info->block_bytes) {
+		snprintf(error, error_len, "block_size=%u: %s has blocks of %u bytes",
+				params->block_bytes, info->target, info->block_bytes);
+		return -EINVAL;
+	}
+	if (info->capacity_bytes % params->block_bytes != 0) {
+		snprintf(error, error_len,
+				"block_size=%u: the size of %s, %" PRIu64
+				", is not a multiple of it",
+				params->block_bytes, info->target, info->capacity_bytes);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int
+blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
+		const struct vhub_executor *executor, struct vhub_device **out, char *error,
+		size_t error_len)
+{
+	struct vhub_blk_info info = { 0 };
+	struct blk_dev *dev;
+	int ret;
+
+	disk->ops->info(disk, &info);
+	ret = check_block_size(params, &info, error, error_len);
+	if (ret != 0)
+		return ret;
+	dev = vhub_zalloc_node(dev_bytes(params->n_queues),
+			executor->n_lcores != 0 ? vhub_lcore_node(executor->lcores[0]) : -1);
+	if (dev == NULL)
+		return -ENOMEM;
+
+	dev->disk = disk;
+	dev->driver = disk->ops;
+	dev->info = info;
+	dev->limits.capacity_bytes = info.capacity_bytes;
+	dev->limits.align_mask = info.block_bytes - 1;
+	dev->limits.read_only = info.read_only;
+	memcpy(dev->limits.id, params->id, sizeof(dev->limits.id));
+	dev->dev.ops = &blk_ops;
+	dev->dev.executor = *executor;
+	dev->dev.chain_bytes = sizeof(struct blk_req);
+	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
+	blk_config_init(dev, params->n_queues,
+			params->block_bytes != 0 ? params->block_bytes : info.block_bytes);
+	*out = &dev->dev;
+	return 0;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of virtio-blk: one file for each stage of a request's way.
+ *
+ *     blk.c (poll) -> decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
+ *
+ * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore), so what is reaped for one ring may
+ * belong to a sibling: every request knows its ring, and goes back to that one.
+ */
+#ifndef BLK_PVT_H
+#define BLK_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include <linux/virtio_blk.h>
+#include <rte_common.h>
+
+#include "vhub_blk.h"
+#include "vhub_device.h"
+#include "vhub_lcore.h"
+#include "vhub_user.h"
+#include "vhub_virtq.h"
+
+/*
+ * The config space that we answer for. Behind the fields of virtio-blk it reads as zero: front ends ask for the largest
+ * struct virtio_blk_config that they know, and some for as much as a message carries.
+ */
+#define BLK_CONFIG_BYTES VHUB_USER_MAX_CONFIG
+
+/* Place of the one field that a driver may write. */
+#define BLK_CONFIG_WCE offsetof(struct virtio_blk_config, wce)
+
+/* What decode.c needs to know about a disk. Immutable. */
+struct blk_limits {
+	uint64_t capacity_bytes;
+	uint32_t align_mask; /* block size of the driver - 1 */
+	bool read_only;
+	char id[VIRTIO_BLK_ID_BYTES]; /* padded with zeros, not terminated when it is full */
+};
+
+/* A request; the ring has one for each of its slots. */
+struct blk_req {
+	struct vhub_chain chain; /* first: virtq's view */
+	struct vhub_blk_io io;	 /* the driver's view */
+	struct blk_ring *ring;	 /* immutable */
+	/* Set by decode. */
+	struct iovec *status_piece; /* one byte shorter while the request is under way */
+	uint8_t *status_hva;	    /* that byte; NULL: there is no place for a status */
+	uint8_t status;		    /* VIRTIO_BLK_S_*, when it is answered without the driver */
+	uint8_t op; /* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
+} __rte_cache_aligned;
+
+/* Counters of one queue of the disk. Written by the lcore that owns the ring now, read by anybody: shared atomics. */
+struct blk_queue_stats {
+	struct vhub_blk_stats s;
+} __rte_cache_aligned;
+
+/* What the rings of one disk share on one lcore. LCORE. */
+struct blk_lcore {
+	struct vhub_blk_queue *queue;
+	unsigned int refs;	  /* rings that hold the queue */
+	struct blk_ring *touched; /* rings with something to push */
+} __rte_cache_aligned;
+
+/* When a write must be durable before it completes (VIRTIO 1.2, 5.2.6.2). */
+enum blk_fua {
+	BLK_FUA_NEVER,	/* the guest flushes, or there is no cache */
+	BLK_FUA_ALWAYS, /* the guest knows no flush */
+	BLK_FUA_BY_WCE, /* as the writeback field says */
+};
+
+/* A started ring: vring->priv. */
+struct blk_ring {
+	/* Immutable. */
+	struct vhub_vring *vring;
+	struct blk_dev *dev;
+	struct blk_lcore *lcore;
+	struct blk_queue_stats *stats;
+	enum blk_fua fua;
+
+	/* LCORE. */
+	uint16_t n_done;
+	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */
+	uint16_t n_wait;
+	struct blk_ring *next_touched;
+	/* Answered and not pushed yet. One turn answers at most a burst that it took and a burst that it reaped. */
+	struct vhub_chain *done[2 * VHUB_VIRTQ_BURST];
+	/* Not accepted by the driver yet, in order; nothing new is taken while there are some. */
+	struct vhub_blk_io *wait[VHUB_VIRTQ_BURST];
+};
+
+struct blk_dev {
+	struct vhub_device dev; /* first */
+
+	/* Immutable. */
+	struct vhub_blk_disk *disk;
+	const struct vhub_blk_driver_ops *driver; /* of disk */
+	struct vhub_blk_info info;
+	struct blk_limits limits;
+	uint8_t config[BLK_CONFIG_BYTES]; /* with `wce` as it is after a reset */
+
+	/* CTL. */
+	uint64_t guest_features;
+	bool locked; /* the image lock is held */
+
+	/* Shared atomic: the writeback field. Written by CTL, read by lcores. */
+	uint8_t wce;
+
+	struct blk_lcore lcores[VHUB_MAX_LCORES];
+	struct blk_queue_stats stats[]; /* one a queue */
+};
+
+/* A counter with one writer at a time, which others may read at any time: no order is needed, only whole values. */
+static inline void
+blk_count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+/* ---- driver.c ---- */
+
+/* Names of the arguments of a blk device: its own and those of every driver, NULL-terminated; and help on them. */
+extern const char *blk_builder_keys[];
+extern char blk_builder_help[];
+
+/* ---- config.c ---- */
+
+/* Fills dev->config, dev->dev.features and the like from dev->info. */
+void
+blk_config_init(struct blk_dev *dev, uint16_t n_queues, uint32_t block_bytes);
+int
+blk_config_read(struct vhub_device *dev, uint32_t offset, void *buf, uint32_t len);
+int
+blk_config_write(struct vhub_device *dev, uint32_t offset, const void *buf, uint32_t len,
+		bool migration);
+int
+blk_ack_features(struct vhub_device *dev, uint64_t features);
+void
+blk_reset(struct vhub_device *dev);
+int
+blk_snapshot(struct vhub_device *dev, void *buf, uint32_t len);
+int
+blk_restore(struct vhub_device *dev, const void *buf, uint32_t len);
+/* How writes of a ring are treated under these negotiated features. */
+enum blk_fua
+blk_fua_mode(const struct blk_dev *dev, uint64_t features);
+
+/* ---- decode.c ---- */
+
+enum blk_verdict {
+	BLK_SUBMIT,    /* req->io is for the driver */
+	BLK_ANSWERED,  /* req->status is the answer */
+	BLK_NO_STATUS, /* the guest left no place for a status: the ring is broken */
+};
+
+/* Makes an I/O of the chain in `req`. Trims chain->iov in place; blk_put_status() undoes what concerns writable pieces. */
+enum blk_verdict
+blk_decode(const struct blk_limits *limits, struct blk_req *req);
+/* Writes the status to guest memory and restores the writable pieces, which the dirty log is marked by. */
+void
+blk_put_status(struct blk_req *req, uint8_t status);
+
+/* ---- submit.c ---- */
+
+/* Gives the driver what waits, then a burst from the ring. Returns the number of requests moved on. */
+unsigned int
+blk_submit(struct blk_ring *ring);
+
+/* ---- complete.c ---- */
+
+/* The request is over: its status goes to the guest, the chain to the ring with the next blk_push(). */
+void
+blk_answer(struct blk_req *req, uint8_t status);
+/* Reaps a burst from the driver's queue and answers it. Returns how many there were. */
+unsigned int
+blk_reap(struct blk_lcore *lcore);
+/* Pushes what has been answered, ring by ring, and notifies. */
+void
+blk_push(struct blk_lcore *lcore);
+
+/* ---- blk.c ---- */
+
+/* What the builder has read. */
+struct blk_params {
+	char name[64];
+	char id[VIRTIO_BLK_ID_BYTES];
+	uint16_t n_queues;
+	uint32_t block_bytes; /* 0: the driver's */
+};
+
+/* Makes the device of an opened disk, which it owns from then on. Errors as in struct vhub_builder_ops. */
+int
+blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
+		const struct vhub_executor *executor, struct vhub_device **out, char *error,
+		size_t error_len);
+
+#endif /* BLK_PVT_H */

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * From the driver back to the rings: status, used length, push, notify. Called by blk.c's turn and, for what needs no driver,
+ * by submit.c; virtq comes next.
+ *
+ * A queue of the driver serves every ring of the disk on this lcore. What one ring's turn reaps is answered to whichever
+ * ring it came from, and pushed grouped by ring.
+ */
+#include <rte_branch_prediction.h>
+
+#include "blk_pvt.h"
+
+static void
+count(struct vhub_blk_stats *stats, const struct blk_req *req, uint8_t status)
+{
+	blk_count(&stats->in_flight, UINT64_MAX); /* one less */
+	if (unlikely(req->op >= VHUB_BLK_OPS)) {
+		blk_count(&stats->other_requests, 1);
+		if (status != VIRTIO_BLK_S_OK)
+			blk_count(&stats->other_errors, 1);
+		return;
+	}
+	blk_count(&stats->op[req->op].requests, 1);
+	if (likely(status == VIRTIO_BLK_S_OK))
+		blk_count(&stats->op[req->op].bytes, req->io.len_bytes);
+	else
+		blk_count(&stats->op[req->op].errors, 1);
+}
+
+/*
+ * The status is the last writable byte, so all writable bytes before it count as used, also after an error: a used length
+ * that ended earlier would hide from the dirty log the status, and data that the driver stored before it failed.
+ */
+void
+blk_answer(struct blk_req *req, uint8_t status)
+{
+	struct blk_ring *ring = req->ring;
+
+	if (likely(req->status_hva != NULL)) {
+		blk_put_status(req, status);
+		req->chain.used_bytes = req->chain.in_bytes;
+	} else {
+		req->chain.used_bytes = 0;
+	}
+	count(&ring->stats->s, req, status);
+	if (ring->n_done == 0) {
+		ring->next_touched = ring->lcore->touched;
+		ring->lcore->touched = ring;
+	}
+	ring->done[ring->n_done++] = &req->chain;
+}
+
+unsigned int
+blk_reap(struct blk_lcore *lcore)
+{
+	struct vhub_blk_io *ios[VHUB_VIRTQ_BURST];
+	uint16_t n = lcore->queue->disk->ops->reap(lcore->queue, ios, VHUB_VIRTQ_BURST);
+
+	for (uint16_t i = 0; i < n; i++) {
+		struct blk_req *req = vhub_container_of(ios[i], struct blk_req, io);
+
+		blk_answer(req, likely(ios[i]->result == 0) ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
+	}
+	return n;
+}
+
+void
+blk_push(struct blk_lcore *lcore)
+{
+	struct blk_ring *ring = lcore->touched;
+
+	lcore->touched = NULL;
+	for (; ring != NULL; ring = ring->next_touched) {
+		vhub_virtq_push(ring->vring->vq, ring->done, ring->n_done);
+		ring->n_done = 0;
+		vhub_virtq_notify(ring->vring->vq);
+	}
+}

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a guest is told about the disk: features and config space (VIRTIO 1.2, 5.2.3 and 5.2.4), and the one thing in it
+ * that the guest may change, the writeback field. Called on CTL through the device's ops (blk.c); lcores read `wce`.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <rte_byteorder.h>
+
+#include "blk_pvt.h"
+
+#define BIT(n) (UINT64_C(1) << (n))
+
+#define BLK_FEATURES \
+	(VHUB_VIRTQ_FEATURES | BIT(VIRTIO_BLK_F_SIZE_MAX) | BIT(VIRTIO_BLK_F_SEG_MAX) | \
+			BIT(VIRTIO_BLK_F_BLK_SIZE) | BIT(VIRTIO_BLK_F_FLUSH) | \
+			BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_CONFIG_WCE) | \
+			BIT(VIRTIO_BLK_F_MQ))
+
+/* What a migration carries. Whole bytes, so no order of bytes. */
+struct blk_state {
+	uint8_t version;
+	uint8_t wce;
+};
+#define BLK_STATE_VERSION 1
+
+static void
+store_wce(struct blk_dev *dev, uint8_t wce)
+{
+	/* Pairs with the load in submit.c. A guest that has seen the write acknowledged sees its next request obey. */
+	__atomic_store_n(&dev->wce, wce, __ATOMIC_RELEASE);
+}
+
+static uint8_t
+log2_of(uint32_t power_of_two)
+{
+	return (uint8_t)__builtin_ctz(power_of_two);
+}
+
+void
+blk_config_init(struct blk_dev *dev, uint16_t n_queues, uint32_t block_bytes)
+{
+	const struct vhub_blk_info *info = &dev->info;
+	uint32_t physical_bytes = RTE_MAX(info->physical_block_bytes, block_bytes);
+	struct virtio_blk_config config = { 0 };
+
+	config.capacity = rte_cpu_to_le_64(info->capacity_bytes / VHUB_BLK_SECTOR_BYTES);
+	config.size_max = rte_cpu_to_le_32(VHUB_BLK_SIZE_MAX_BYTES);
+	config.seg_max = rte_cpu_to_le_32(VHUB_BLK_SEG_MAX);
+	config.blk_size = rte_cpu_to_le_32(block_bytes);
+	config.physical_block_exp = log2_of(physical_bytes / block_bytes);
+	config.min_io_size = rte_cpu_to_le_16((uint16_t)(physical_bytes / block_bytes));
+	config.opt_io_size = rte_cpu_to_le_32(info->optimal_io_bytes / block_bytes);
+	config.wce = info->volatile_cache;
+	config.num_queues = rte_cpu_to_le_16(n_queues);
+	memcpy(dev->config, &config, sizeof(config));
+
+	dev->wce = config.wce;
+	dev->dev.max_queues = n_queues;
+	dev->dev.config_bytes = BLK_CONFIG_BYTES;
+	dev->dev.features = BLK_FEATURES;
+	if (info->read_only)
+		dev->dev.features |= BIT(VIRTIO_BLK_F_RO);
+}
+
+int
+blk_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t len)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	uint8_t config[BLK_CONFIG_BYTES];
+
+	if ((uint64_t)offset + len > BLK_CONFIG_BYTES)
+		return -EINVAL;
+	memcpy(config, dev->config, sizeof(config));
+	config[BLK_CONFIG_WCE] = dev->wce;
+	memcpy(buf, config + offset, len);
+	return 0;
+}
+
+/* The destination of a migration is told the source's space: all of it must be ours, but for writeback. */
+static int
+write_all(struct blk_dev *dev, uint32_t offset, const uint8_t *bytes, uint32_t len)
+{
+	uint8_t wce = dev->wce;
+
+	for (uint32_t i = 0; i < len; i++) {
+		if (offset + i == BLK_CONFIG_WCE)
+			wce = bytes[i];
+		else if (bytes[i] != dev->config[offset + i])
+			return -EINVAL;
+	}
+	if (wce > 1)
+		return -EINVAL;
+	store_wce(dev, wce);
+	return 0;
+}
+
+int
+blk_config_write(struct vhub_device *device, uint32_t offset, const void *buf, uint32_t len,
+		bool migration)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const uint8_t *bytes = buf;
+
+	if ((uint64_t)offset + len > BLK_CONFIG_BYTES)
+		return -EINVAL;
+	if (migration)
+		return write_all(dev, offset, bytes, len);
+	if (offset != BLK_CONFIG_WCE || len != 1 ||
+			(dev->guest_features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) == 0)
+		return -EPERM;
+	if (bytes[0] > 1)
+		return -EINVAL;
+	store_wce(dev, bytes[0]);
+	return 0;
+}
+
+int
+blk_ack_features(struct vhub_device *device, uint64_t features)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	uint64_t cache = BIT(VIRTIO_BLK_F_CONFIG_WCE) | BIT(VIRTIO_BLK_F_FLUSH);
+
+	/*
+	 * "If VIRTIO_BLK_F_CONFIG_WCE is negotiated but VIRTIO_BLK_F_FLUSH is not, the device MUST initialize writeback
+	 * to 0" (5.2.5.2). Features come again when logging is switched on: nothing is initialised then.
+	 */
+	if (((features ^ dev->guest_features) & cache) != 0 &&
+			(features & cache) == BIT(VIRTIO_BLK_F_CONFIG_WCE))
+		store_wce(dev, 0);
+	dev->guest_features = features;
+	return 0;
+}
+
+void
+blk_reset(struct vhub_device *device)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+
+	dev->guest_features = 0;
+	store_wce(dev, dev->config[BLK_CONFIG_WCE]);
+}
+
+int
+blk_snapshot(struct vhub_device *device, void *buf, uint32_t len)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_state state = { .version = BLK_STATE_VERSION, .wce = dev->wce };
+
+	if (len < sizeof(state))
+		return -ENOSPC;
+	memcpy(buf, &state, sizeof(state));
+	return sizeof(state);
+}
+
+int
+blk_restore(struct vhub_device *device, const void *buf, uint32_t len)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_state state;
+
+	if (len != sizeof(state))
+		return -EINVAL;
+	memcpy(&state, buf, sizeof(state));
+	if (state.version != BLK_STATE_VERSION || state.wce > 1)
+		return -EINVAL;
+	store_wce(dev, state.wce);
+	return 0;
+}
+
+/* VIRTIO 1.2, 5.2.6.2: a completed write is stable when neither bit was negotiated, or writeback was 0. */
+enum blk_fua
+blk_fua_mode(const struct blk_dev *dev, uint64_t features)
+{
+	if (!dev->info.volatile_cache)
+		return BLK_FUA_NEVER;
+	if ((features & BIT(VIRTIO_BLK_F_FLUSH)) == 0)
+		return BLK_FUA_ALWAYS;
+	if ((features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) != 0)
+		return BLK_FUA_BY_WCE;
+	return BLK_FUA_NEVER;
+}

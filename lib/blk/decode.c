@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * From a chain to an I/O: finds header, data and status wherever the guest's driver has cut them (VIRTIO 1.2, 2.7.4: only
+ * the order of the bytes counts), and checks what is asked for against the disk (5.2.6). Called by submit.c, which also
+ * comes next. The header is copied once and only the copy is looked at.
+ */
+#include <string.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_byteorder.h>
+
+#include "blk_pvt.h"
+
+/* The data part of a request, in chain->iov. */
+struct data_part {
+	struct iovec *iov;
+	uint16_t n_iov;
+	uint32_t len_bytes;
+};
+
+/* The status is the last writable byte. It is cut off there, so that data may lie before it in the same piece. */
+static bool
+take_status(struct blk_req *req)
+{
+	struct vhub_chain *chain = &req->chain;
+	struct iovec *piece = &chain->iov[chain->n_out + chain->n_in];
+
+	req->status_hva = NULL;
+	while (piece > &chain->iov[chain->n_out]) {
+		piece--;
+		if (likely(piece->iov_len != 0)) {
+			piece->iov_len--;
+			req->status_piece = piece;
+			req->status_hva = (uint8_t *)piece->iov_base + piece->iov_len;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Copies the header out of the first readable pieces and cuts it off; *first is the piece that data begin in. */
+static bool
+take_header(struct vhub_chain *chain, struct virtio_blk_outhdr *header, uint16_t *first)
+{
+	uint8_t *to = (uint8_t *)header;
+	size_t left = sizeof(*header);
+	uint16_t i = 0;
+
+	while (i < chain->n_out) {
+		struct iovec *piece = &chain->iov[i];
+		size_t n = RTE_MIN(left, piece->iov_len);
+
+		memcpy(to, piece->iov_base, n);
+		to += n;
+		left -= n;
+		piece->iov_base = (uint8_t *)piece->iov_base + n;
+		piece->iov_len -= n;
+		if (piece->iov_len == 0)
+			i++;
+		if (left == 0) {
+			*first = i;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The writable part without the status. */
+static struct data_part
+data_in(const struct blk_req *req)
+{
+	const struct vhub_chain *chain = &req->chain;
+	struct iovec *first = &chain->iov[chain->n_out];
+	struct iovec *end = req->status_piece + (req->status_piece->iov_len != 0);
+
+	return (struct data_part){
+		.iov = first,
+		.n_iov = (uint16_t)(end - first),
+		.len_bytes = chain->in_bytes - 1,
+	};
+}
+
+/* The readable part without the header. */
+static struct data_part
+data_out(const struct vhub_chain *chain, uint16_t first)
+{
+	return (struct data_part){
+		.iov = &chain->iov[first],
+		.n_iov = (uint16_t)(chain->n_out - first),
+		.len_bytes = chain->out_bytes - (uint32_t)sizeof(struct virtio_blk_outhdr),
+	};
+}
+
+static enum blk_verdict
+answer(struct blk_req *req, uint8_t status)
+{
+	req->status = status;
+	return BLK_ANSWERED;
+}
+
+static enum blk_verdict
+decode_rw(const struct blk_limits *limits, struct blk_req *req, uint64_t sector,
+		enum vhub_blk_op op, const struct data_part *data)
+{
+	struct vhub_blk_io *io = &req->io;
+	uint64_t offset;
+
+	req->op = (uint8_t)op;
+	if (unlikely(op == VHUB_BLK_WRITE && limits->read_only))
+		return answer(req, VIRTIO_BLK_S_IOERR);
+	/* In sectors first: a sector near 2^64 has no offset in bytes. */
+	if (unlikely(sector > limits->capacity_bytes / VHUB_BLK_SECTOR_BYTES))
+		return answer(req, VIRTIO_BLK_S_IOERR);
+	offset = sector * VHUB_BLK_SECTOR_BYTES;
+	if (unlikely(data->len_bytes > limits->capacity_bytes - offset ||
+			    ((offset | data->len_bytes) & limits->align_mask) != 0))
+		return answer(req, VIRTIO_BLK_S_IOERR);
+	if (unlikely(data->len_bytes == 0))
+		return answer(req, VIRTIO_BLK_S_OK);
+	io->iov = data->iov;
+	io->n_iov = data->n_iov;
+	io->op = (uint8_t)op;
+	io->flags = 0;
+	io->len_bytes = data->len_bytes;
+	io->offset_bytes = offset;
+	return BLK_SUBMIT;
+}
+
+static enum blk_verdict
+decode_flush(struct blk_req *req)
+{
+	struct vhub_blk_io *io = &req->io;
+
+	req->op = VHUB_BLK_FLUSH;
+	io->iov = NULL;
+	io->n_iov = 0;
+	io->op = VHUB_BLK_FLUSH;
+	io->flags = 0;
+	io->len_bytes = 0;
+	io->offset_bytes = 0;
+	return BLK_SUBMIT;
+}
+
+/* A name cut short might be another disk's, so a buffer that is too small gets none. */
+static enum blk_verdict
+answer_id(const struct blk_limits *limits, struct blk_req *req, const struct data_part *data)
+{
+	const char *from = limits->id;
+	size_t left = sizeof(limits->id);
+
+	if (data->len_bytes < left)
+		return answer(req, VIRTIO_BLK_S_IOERR);
+	for (uint16_t i = 0; i < data->n_iov && left != 0; i++) {
+		size_t n = RTE_MIN(left, data->iov[i].iov_len);
+
+		memcpy(data->iov[i].iov_base, from, n);
+		from += n;
+		left -= n;
+	}
+	return answer(req, VIRTIO_BLK_S_OK);
+}
+
+void
+blk_put_status(struct blk_req *req, uint8_t status)
+{
+	*req->status_hva = status;
+	req->status_piece->iov_len++;
+}
+
+enum blk_verdict
+blk_decode(const struct blk_limits *limits, struct blk_req *req)
+{
+	struct virtio_blk_outhdr header;
+	struct data_part data;
+	uint16_t first;
+
+	req->op = VHUB_BLK_OPS;
+	if (unlikely(!take_status(req)))
+		return BLK_NO_STATUS;
+	if (unlikely(!take_header(&req->chain, &header, &first)))
+		return answer(req, VIRTIO_BLK_S_IOERR);
+
+	switch (rte_le_to_cpu_32(header.type)) {
+	case VIRTIO_BLK_T_IN:
+		data = data_in(req);
+		return decode_rw(limits, req, rte_le_to_cpu_64(header.sector), VHUB_BLK_READ,
+				&data);
+	case VIRTIO_BLK_T_OUT:
+		data = data_out(&req->chain, first);
+		return decode_rw(limits, req, rte_le_to_cpu_64(header.sector), VHUB_BLK_WRITE,
+				&data);
+	case VIRTIO_BLK_T_FLUSH:
+		return decode_flush(req);
+	case VIRTIO_BLK_T_GET_ID:
+		data = data_in(req);
+		return answer_id(limits, req, &data);
+	default:
+		return answer(req, VIRTIO_BLK_S_UNSUPP);
+	}
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * From the ring to the driver, in bursts. Called by blk.c's turn; complete.c comes next.
+ *
+ * What the driver does not accept waits here, in order, and the ring is not touched meanwhile: the guest's ring is the
+ * queue. A flush needs no barrier: it covers the writes that had completed when the guest sent it (VIRTIO 1.2, 5.2.6.2),
+ * and those are the driver's already.
+ */
+#include <rte_branch_prediction.h>
+
+#include "blk_pvt.h"
+
+static uint8_t
+write_flags(const struct blk_ring *ring)
+{
+	/* Pairs with store_wce() in config.c. */
+	if (ring->fua == BLK_FUA_ALWAYS ||
+			(ring->fua == BLK_FUA_BY_WCE &&
+					__atomic_load_n(&ring->dev->wce, __ATOMIC_ACQUIRE) == 0))
+		return VHUB_BLK_IO_FUA;
+	return 0;
+}
+
+/* Returns how many of what waits were accepted. */
+static uint16_t
+submit_waiting(struct blk_ring *ring)
+{
+	uint16_t n = ring->dev->driver->submit(ring->lcore->queue, &ring->wait[ring->wait_first],
+			ring->n_wait);
+
+	ring->wait_first += n;
+	ring->n_wait -= n;
+	return n;
+}
+
+/* Decodes a burst: what is for the driver begins to wait, the rest is answered. */
+static void
+decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n)
+{
+	const struct blk_limits *limits = &ring->dev->limits;
+	uint8_t flags = write_flags(ring);
+
+	ring->wait_first = 0;
+	for (uint16_t i = 0; i < n; i++) {
+		struct blk_req *req = vhub_container_of(chains[i], struct blk_req, chain);
+
+		switch (blk_decode(limits, req)) {
+		case BLK_SUBMIT:
+			if (req->op == VHUB_BLK_WRITE)
+				req->io.flags = flags;
+			ring->wait[ring->n_wait++] = &req->io;
+			break;
+		case BLK_ANSWERED:
+			blk_answer(req, req->status);
+			break;
+		case BLK_NO_STATUS:
+			vhub_virtq_break(ring->vring->vq, VHUB_VIRTQ_BAD_REQUEST);
+			blk_answer(req, VIRTIO_BLK_S_IOERR);
+			break;
+		}
+	}
+}
+
+unsigned int
+blk_submit(struct blk_ring *ring)
+{
+	struct vhub_chain *chains[VHUB_VIRTQ_BURST];
+	unsigned int moved = 0;
+	uint16_t n;
+
+	if (unlikely(ring->n_wait != 0)) {
+		moved = submit_waiting(ring);
+		if (ring->n_wait != 0)
+			return moved;
+	}
+	if (unlikely(!ring->vring->taking))
+		return moved;
+	n = vhub_virtq_pop(ring->vring->vq, chains, VHUB_VIRTQ_BURST);
+	if (n == 0)
+		return moved;
+	blk_count(&ring->stats->s.in_flight, n);
+	decode_burst(ring, chains, n);
+	if (likely(ring->n_wait != 0))
+		submit_waiting(ring);
+	return moved + n;
+}
