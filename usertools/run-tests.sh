@@ -144,7 +144,7 @@ one_test() {
 # of it did (it crashed, or ran out of time) is one more failure.
 count_file() {
 	local numbers
-	numbers=$(/usr/bin/python3 test/check/count.py "$1" "$2" 2>>"$LOG.failed")
+	numbers=$(/usr/bin/python3 test/check/count.py "$1" "$2" 2>"$LOG.failed")
 	# shellcheck disable=SC2086 # two numbers
 	set -- $numbers "$3"
 	if [[ $3 != 0 && $2 == 0 ]]; then
@@ -245,7 +245,8 @@ stage_unit_asan() {
 
 stage_e2e_nohuge() {
 	needs build/app/vhubd || return 0
-	pytest_in build VHUB_NO_HUGE=1 -- test/conformance test/e2e
+	pytest_in build VHUB_NO_HUGE=1 -- test/conformance
+	pytest_in build VHUB_NO_HUGE=1 -- test/e2e
 }
 
 stage_e2e_huge() {
@@ -254,14 +255,17 @@ stage_e2e_huge() {
 		say "      not run: $HUGEPAGE_MIB MiB of hugepages cannot be had on this machine"
 		return 0
 	fi
-	pytest_in build VHUB_HUGE=1 -- test/conformance test/e2e
+	pytest_in build VHUB_HUGE=1 -- test/conformance
+	pytest_in build VHUB_HUGE=1 -- test/e2e
 	restore_hugepages
 }
 
 stage_e2e_asan() {
+	local folder
 	needs build-asan/app/vhubd || return 0
-	pytest_in build-asan VHUB_NO_HUGE=1 "${SANITIZER_ENV[@]}" -- -m "not plain_only" \
-		test/conformance test/e2e
+	for folder in conformance e2e; do
+		pytest_in build-asan VHUB_NO_HUGE=1 "${SANITIZER_ENV[@]}" -- -m "not plain_only" "test/$folder"
+	done
 }
 
 stage_quickstart() {
