@@ -148,16 +148,14 @@ vhub_mem_map_get(struct vhub_mem_map *map)
 	return map;
 }
 
+/* WORK. Without a `done` nobody touches the work after this, so it frees what the work is a part of. */
 static void
 map_work_run(struct vhub_work *work)
 {
-	map_leave(vhub_container_of(work, struct vhub_mem_map, work));
-}
+	struct vhub_mem_map *map = vhub_container_of(work, struct vhub_mem_map, work);
 
-static void
-map_work_done(struct vhub_work *work)
-{
-	free(vhub_container_of(work, struct vhub_mem_map, work));
+	map_leave(map);
+	free(map);
 }
 
 void
@@ -166,13 +164,11 @@ vhub_mem_map_put(struct vhub_mem_map *map)
 	/* Acquire and release: every user's last access comes before the unmapping. */
 	if (map == NULL || __atomic_fetch_sub(&map->refs, 1, __ATOMIC_ACQ_REL) != 1)
 		return;
-	if (vhub_loop_running()) {
-		map->work = (struct vhub_work){ .run = map_work_run, .done = map_work_done };
+	map->work = (struct vhub_work){ .run = map_work_run };
+	if (vhub_loop_running())
 		vhub_work_submit(&map->work);
-		return;
-	}
-	map_leave(map);
-	free(map);
+	else
+		map_work_run(&map->work);
 }
 
 void

@@ -53,6 +53,7 @@ struct vhub_mem_owner {
 /**
  * Ends the owner's part in every mapping that it was given to: `broken` will not be called any more, and the
  * owner may be freed, though mappings may live on (in-flight I/O holds them). They stay guarded.
+ * No work that maps for this owner may be under way on WORK.
  * Thread: CTL. Does not block, but for a handler's few instructions.
  */
 VHUB_API void

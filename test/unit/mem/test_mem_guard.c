@@ -1,0 +1,924 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guard: what faults in a mapping of ours is answered with zero pages and told once, everything else goes where
+ * it went before. Also here: the unmapping on the blocking-work thread, which needs a loop as well.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "mem_fixture.h"
+
+#include "../eal_fixture.h"
+#include "vhub_work.h"
+
+#define UVA UINT64_C(0x7f0000000000)
+
+static struct vhub_loop *loop;
+
+/* ---- one session, as far as memory is concerned ---- */
+
+struct session {
+	struct vhub_mem_owner owner;
+	struct vhub_mem_map *map;
+	uint8_t *hva;
+	int fd;
+	unsigned int n_broken;
+};
+
+/* Ends the loop's run, so that a test waits for being told by running the loop. */
+static void
+session_broken(struct vhub_mem_owner *owner)
+{
+	struct session *session = vhub_container_of(owner, struct session, owner);
+
+	session->n_broken++;
+	vhub_loop_stop(loop, 0);
+}
+
+static void
+session_open(struct session *session, uint64_t size_bytes)
+{
+	memset(session, 0, sizeof(*session));
+	session->owner.broken = session_broken;
+	session->fd = test_memfd(size_bytes, 0);
+	assert_int_equal(vhub_mem_map_create(session->fd, 0, size_bytes, &session->owner,
+					 &session->map, (void **)&session->hva),
+			0);
+}
+
+static void
+session_close(struct session *session)
+{
+	vhub_mem_owner_detach(&session->owner);
+	vhub_mem_map_put(session->map);
+	close(session->fd);
+}
+
+static uint32_t
+session_faulted(struct session *session)
+{
+	return __atomic_load_n(&session->owner.faulted, __ATOMIC_ACQUIRE);
+}
+
+/* Kept by the compiler, though nobody looks at what it read. */
+static uint8_t
+touch(const uint8_t *p)
+{
+	return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+static void
+poke(uint8_t *p, uint8_t value)
+{
+	__atomic_store_n(p, value, __ATOMIC_RELAXED);
+}
+
+static void
+stop_loop(struct vhub_timer *timer)
+{
+	(void)timer;
+	vhub_loop_stop(loop, 1);
+}
+
+/* Runs the loop until a callback stops it: 0; or until nothing came for `ms`: 1. */
+static int
+run_loop(unsigned int ms)
+{
+	struct vhub_timer timer = { .fn = stop_loop };
+	int ret;
+
+	vhub_timer_arm(loop, &timer, ms * UINT64_C(1000));
+	ret = vhub_loop_run(loop);
+	vhub_timer_cancel(loop, &timer);
+	return ret;
+}
+
+/*
+ * cmocka puts a SIGBUS handler of its own in place before each test and the old one back after it, so the guard is
+ * started inside each test, above cmocka's.
+ */
+static void
+guard_start(void)
+{
+	vhub_mem_guard_stop();
+	assert_int_equal(vhub_mem_guard_start(loop), 0);
+}
+
+/* ---- faults in mappings of ours ---- */
+
+static void
+test_truncated_memory_reads_as_zero(void **state)
+{
+	struct session session, other;
+	uint8_t in_file;
+
+	(void)state;
+	guard_start();
+	session_open(&session, 4 * PAGE);
+	session_open(&other, 4 * PAGE);
+	memset(session.hva, 0xaa, 4 * PAGE);
+	memset(other.hva, 0xbb, 4 * PAGE);
+	assert_int_equal(ftruncate(session.fd, PAGE), 0);
+	/* The part that is left may be used still. */
+	assert_int_equal(touch(session.hva + PAGE - 1), 0xaa);
+	assert_int_equal(session_faulted(&session), 0);
+
+	assert_int_equal(touch(session.hva + 3 * PAGE), 0);
+	assert_int_equal(session_faulted(&session), VHUB_MEM_FAULTED);
+	/* The whole mapping was replaced, and it is ours alone now. */
+	assert_int_equal(touch(session.hva), 0);
+	poke(session.hva + PAGE, 0xcc);
+	assert_int_equal(touch(session.hva + PAGE), 0xcc);
+	assert_int_equal(ftruncate(session.fd, 4 * PAGE), 0);
+	poke(session.hva, 1);
+	assert_int_equal(pread(session.fd, &in_file, 1, 0), 1);
+	assert_int_equal(in_file, 0xaa);
+
+	assert_int_equal(session.n_broken, 0);
+	assert_int_equal(run_loop(2000), 0);
+	assert_int_equal(session.n_broken, 1);
+	assert_int_equal(session_faulted(&session), VHUB_MEM_FAULTED | VHUB_MEM_FAULT_TOLD);
+	assert_int_equal(session_faulted(&other), 0);
+	assert_int_equal(other.n_broken, 0);
+	for (size_t i = 0; i < 4 * PAGE; i++)
+		assert_int_equal(other.hva[i], 0xbb);
+	session_close(&session);
+	session_close(&other);
+}
+
+/* A write is the first access; also to memory that nobody had touched before. */
+static void
+test_write_to_truncated_memory(void **state)
+{
+	struct session session;
+
+	(void)state;
+	guard_start();
+	session_open(&session, 2 * PAGE);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	poke(session.hva + PAGE + 1, 7);
+	assert_int_equal(touch(session.hva + PAGE + 1), 7);
+	assert_int_equal(touch(session.hva + PAGE), 0);
+	assert_int_equal(run_loop(2000), 0);
+	session_close(&session);
+}
+
+/* One owner with several mappings that fault one after the other, before and after it was told. */
+static void
+test_owner_is_told_once(void **state)
+{
+	struct session session, more[3];
+
+	(void)state;
+	guard_start();
+	session_open(&session, PAGE);
+	for (int i = 0; i < 3; i++) {
+		memset(&more[i], 0, sizeof(more[i]));
+		more[i].fd = test_memfd(PAGE, 0);
+		assert_int_equal(vhub_mem_map_create(more[i].fd, 0, PAGE, &session.owner,
+						 &more[i].map, (void **)&more[i].hva),
+				0);
+		assert_int_equal(ftruncate(more[i].fd, 0), 0);
+	}
+	assert_int_equal(touch(more[0].hva), 0);
+	assert_int_equal(touch(more[1].hva), 0);
+	assert_int_equal(run_loop(2000), 0);
+	assert_int_equal(touch(more[2].hva), 0);
+	assert_int_equal(run_loop(50), 1);
+	assert_int_equal(session.n_broken, 1);
+	for (int i = 0; i < 3; i++) {
+		vhub_mem_map_put(more[i].map);
+		close(more[i].fd);
+	}
+	session_close(&session);
+}
+
+static void
+test_each_owner_is_told(void **state)
+{
+	struct session sessions[8];
+
+	(void)state;
+	guard_start();
+	for (int i = 0; i < 8; i++) {
+		session_open(&sessions[i], PAGE);
+		assert_int_equal(ftruncate(sessions[i].fd, 0), 0);
+	}
+	for (int i = 0; i < 8; i += 2)
+		assert_int_equal(touch(sessions[i].hva), 0);
+	assert_int_equal(run_loop(2000), 0);
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(sessions[i].n_broken, i % 2 == 0);
+	for (int i = 0; i < 8; i++)
+		session_close(&sessions[i]);
+}
+
+/* The mapping went before CTL had a look: its owner has a right to be told all the same, and the slot comes back. */
+static void
+test_owner_is_told_after_the_unmapping(void **state)
+{
+	struct session session, next;
+
+	(void)state;
+	guard_start();
+	session_open(&session, PAGE);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	assert_int_equal(touch(session.hva), 0);
+	vhub_mem_map_put(session.map);
+	session.map = NULL;
+	session_open(&next, PAGE);
+	assert_int_equal(run_loop(2000), 0);
+	assert_int_equal(session.n_broken, 1);
+	assert_int_equal(next.n_broken, 0);
+	session_close(&next);
+	session_close(&session);
+}
+
+/* An owner that left is not touched and not told, and its mappings stay guarded. */
+static void
+test_detached_owner_is_not_told(void **state)
+{
+	struct session *session = malloc(sizeof(*session));
+	struct vhub_mem_map *map, *second;
+	uint8_t *hva, *second_hva;
+	int fd;
+
+	(void)state;
+	guard_start();
+	assert_non_null(session);
+	session_open(session, 2 * PAGE);
+	assert_int_equal(vhub_mem_map_create(session->fd, 0, PAGE, &session->owner, &second,
+					 (void **)&second_hva),
+			0);
+	fd = session->fd;
+	map = session->map;
+	hva = session->hva;
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(touch(hva), 0);
+	vhub_mem_owner_detach(&session->owner);
+	assert_int_equal(session->n_broken, 0);
+	free(session); /* ASan would see any later access */
+	assert_int_equal(touch(second_hva), 0);
+	assert_int_equal(run_loop(50), 1);
+	vhub_mem_map_put(map);
+	vhub_mem_map_put(second);
+	close(fd);
+}
+
+/* What session code may do when it is told: leave, give its memory back, free itself. */
+static void
+free_session(struct vhub_mem_owner *owner)
+{
+	struct session *session = vhub_container_of(owner, struct session, owner);
+
+	session_close(session);
+	free(session);
+	vhub_loop_stop(loop, 0);
+}
+
+static void
+test_owner_may_go_when_told(void **state)
+{
+	struct test_usage before;
+
+	(void)state;
+	guard_start();
+	test_usage_take(&before);
+	for (int i = 0; i < 4; i++) {
+		struct session *session = malloc(sizeof(*session));
+
+		assert_non_null(session);
+		session_open(session, PAGE);
+		session->owner.broken = free_session;
+		assert_int_equal(ftruncate(session->fd, 0), 0);
+		assert_int_equal(touch(session->hva), 0);
+	}
+	for (int i = 0; i < 4; i++) {
+		uint64_t n_maps, bytes;
+
+		vhub_mem_usage(&n_maps, &bytes);
+		if (n_maps == before.n_maps)
+			break;
+		assert_int_equal(run_loop(2000), 0);
+	}
+	test_usage_check(&before);
+}
+
+static void
+test_nobody_to_tell(void **state)
+{
+	struct vhub_mem_map *map;
+	uint8_t *hva;
+	int fd;
+
+	(void)state;
+	guard_start();
+	fd = test_memfd(PAGE, 0);
+	assert_int_equal(vhub_mem_map_create(fd, 0, PAGE, NULL, &map, (void **)&hva), 0);
+	assert_int_equal(ftruncate(fd, 0), 0);
+	assert_int_equal(touch(hva), 0);
+	assert_int_equal(run_loop(50), 1);
+	vhub_mem_map_put(map);
+	close(fd);
+}
+
+/* A table that is built anew after a fault does not go on with the zero pages. */
+static void
+test_zero_pages_are_not_kept(void **state)
+{
+	const struct vhub_user_mem_region desc = test_desc(0, 2 * PAGE, UVA, 0);
+	struct vhub_mem_table *a, *b;
+	struct session session;
+
+	(void)state;
+	guard_start();
+	session_open(&session, 2 * PAGE);
+	assert_int_equal(vhub_mem_table_build(NULL, &desc, &session.fd, 1, &session.owner, &a), 0);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	assert_int_equal(touch(a->regions[0].hva), 0);
+	assert_int_equal(ftruncate(session.fd, 2 * PAGE), 0);
+	assert_int_equal(vhub_mem_table_build(a, &desc, &session.fd, 1, &session.owner, &b), 0);
+	assert_ptr_not_equal(a->regions[0].map, b->regions[0].map);
+	assert_int_equal(run_loop(2000), 0);
+	vhub_mem_table_put(a);
+	vhub_mem_table_put(b);
+	session_close(&session);
+}
+
+static void
+test_log_is_guarded(void **state)
+{
+	struct vhub_dirty_log *log;
+	struct session session;
+
+	(void)state;
+	guard_start();
+	session_open(&session, 4 * PAGE);
+	assert_int_equal(vhub_dirty_log_create(session.fd, 100, 3 * PAGE, &session.owner, &log), 0);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	vhub_dirty_log_mark(log, 0, UINT64_MAX);
+	assert_int_equal(log->bits[3 * PAGE - 1], 0xff);
+	assert_int_equal(run_loop(2000), 0);
+	vhub_dirty_log_put(log);
+	session_close(&session);
+}
+
+/*
+ * hugetlbfs without a free page faults as a truncated file does (and with one it is truncated). Its mappings can
+ * only be cut at huge pages; the unmapping afterwards shows that they are not.
+ */
+static void
+test_hugetlb_is_replaced_whole(void **state)
+{
+	const uint64_t huge = 2 << 20;
+	struct session session;
+	struct test_usage before;
+
+	(void)state;
+	guard_start();
+	test_usage_take(&before);
+	memset(&session, 0, sizeof(session));
+	session.owner.broken = session_broken;
+	session.fd = test_memfd(2 * huge, MFD_HUGETLB | (21u << 26));
+	assert_int_equal(vhub_mem_map_create(session.fd, PAGE, huge, &session.owner, &session.map,
+					 (void **)&session.hva),
+			0);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	assert_int_equal(touch(session.hva + huge - 1), 0);
+	poke(session.hva, 1);
+	assert_int_equal(run_loop(2000), 0);
+	session_close(&session);
+	test_usage_check(&before);
+}
+
+/* ---- several threads ---- */
+
+#define N_THREADS 6
+
+struct toucher {
+	pthread_t thread;
+	pthread_barrier_t *barrier;
+	uint8_t *hva;
+	uint64_t size_bytes;
+	struct vhub_mem_owner *owner;
+	uint64_t n_zero_before_flag;
+};
+
+/* Faults at the same instant as the others, then looks at every page. */
+static void *
+toucher_main(void *arg)
+{
+	struct toucher *t = arg;
+
+	pthread_barrier_wait(t->barrier);
+	for (uint64_t at = 0; at < t->size_bytes; at += PAGE) {
+		uint8_t got = touch(t->hva + at);
+
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (got == 0 && __atomic_load_n(&t->owner->faulted, __ATOMIC_RELAXED) == 0)
+			t->n_zero_before_flag++;
+	}
+	return NULL;
+}
+
+static void
+test_faults_of_several_threads_at_once(void **state)
+{
+	const uint64_t size = 64 * PAGE;
+	struct toucher touchers[N_THREADS];
+	pthread_barrier_t barrier;
+	struct test_usage before;
+
+	(void)state;
+	guard_start();
+	test_usage_take(&before);
+	for (int round = 0; round < 200; round++) {
+		struct session session;
+
+		session_open(&session, size);
+		memset(session.hva, 0xaa, size);
+		pthread_barrier_init(&barrier, NULL, N_THREADS + 1);
+		for (int i = 0; i < N_THREADS; i++) {
+			touchers[i] = (struct toucher){
+				.barrier = &barrier,
+				.hva = session.hva,
+				.size_bytes = size,
+				.owner = &session.owner,
+			};
+			assert_int_equal(pthread_create(&touchers[i].thread, NULL, toucher_main,
+							 &touchers[i]),
+					0);
+		}
+		/* Before they start, or while they run. */
+		if (round % 2 == 0)
+			assert_int_equal(ftruncate(session.fd, 0), 0);
+		pthread_barrier_wait(&barrier);
+		if (round % 2 != 0)
+			assert_int_equal(ftruncate(session.fd, 0), 0);
+		for (int i = 0; i < N_THREADS; i++) {
+			pthread_join(touchers[i].thread, NULL);
+			/* Whoever sees our zeros sees that there was a fault. */
+			assert_int_equal(touchers[i].n_zero_before_flag, 0);
+		}
+		pthread_barrier_destroy(&barrier);
+		if (session_faulted(&session) != 0) {
+			assert_int_equal(run_loop(2000), 0);
+			assert_int_equal(session.n_broken, 1);
+		} else {
+			assert_int_not_equal(round % 2, 0);
+		}
+		session_close(&session);
+	}
+	test_usage_check(&before);
+}
+
+/*
+ * A churn of sessions that map, are truncated, fault and unmap on several threads at once, while each thread keeps
+ * an area of its own in the same address space: no area may ever be replaced by zero pages of somebody's fault.
+ */
+struct churner {
+	pthread_t thread;
+	uint64_t seed;
+	unsigned int n_lost;
+	unsigned int n_wrong;
+};
+
+static void
+churn_broken(struct vhub_mem_owner *owner)
+{
+	(void)owner;
+}
+
+static void
+churn_once(struct churner *churner)
+{
+	struct vhub_mem_owner *owner = calloc(1, sizeof(*owner));
+	uint64_t size = (1 + test_random_below(&churner->seed, 8)) * PAGE;
+	struct vhub_mem_map *map;
+	uint8_t *hva, *area;
+	int fd;
+
+	owner->broken = churn_broken;
+	fd = memfd_create("vhub-churn", MFD_CLOEXEC);
+	if (ftruncate(fd, (off_t)size) != 0 ||
+			vhub_mem_map_create(fd, 0, size, owner, &map, (void **)&hva) != 0) {
+		churner->n_wrong++;
+		goto out;
+	}
+	poke(hva, 1);
+	if (ftruncate(fd, 0) != 0 || touch(hva + size - 1) != 0 || owner->faulted == 0)
+		churner->n_wrong++;
+	vhub_mem_owner_detach(owner);
+	vhub_mem_map_put(map);
+	/* Most likely where the mapping was. */
+	area = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (area == MAP_FAILED) {
+		churner->n_wrong++;
+		goto out;
+	}
+	memset(area, 0x77, size);
+	sched_yield();
+	for (uint64_t i = 0; i < size; i++)
+		churner->n_lost += area[i] != 0x77;
+	munmap(area, size);
+out:
+	close(fd);
+	free(owner);
+}
+
+static void *
+churner_main(void *arg)
+{
+	for (int i = 0; i < 1500; i++)
+		churn_once(arg);
+	return NULL;
+}
+
+static void
+test_churn_replaces_nothing_else(void **state)
+{
+	struct churner churners[N_THREADS];
+	struct test_usage before;
+
+	(void)state;
+	guard_start();
+	test_usage_take(&before);
+	for (int i = 0; i < N_THREADS; i++) {
+		churners[i] = (struct churner){ .seed = (uint64_t)i + 1 };
+		assert_int_equal(pthread_create(&churners[i].thread, NULL, churner_main,
+						 &churners[i]),
+				0);
+	}
+	for (int i = 0; i < N_THREADS; i++) {
+		pthread_join(churners[i].thread, NULL);
+		assert_int_equal(churners[i].n_lost, 0);
+		assert_int_equal(churners[i].n_wrong, 0);
+	}
+	run_loop(1);
+	test_usage_check(&before);
+}
+
+/* ---- the blocking-work thread ---- */
+
+struct held_work {
+	struct vhub_work work;
+	sem_t go;
+};
+
+static void
+held_run(struct vhub_work *work)
+{
+	struct held_work *held = vhub_container_of(work, struct held_work, work);
+
+	while (sem_wait(&held->go) != 0)
+		continue;
+}
+
+static void
+held_done(struct vhub_work *work)
+{
+	(void)work;
+}
+
+struct put_task {
+	struct vhub_task task;
+	struct session *session;
+	uint64_t n_maps_after;
+};
+
+static void
+put_in_loop(struct vhub_task *task)
+{
+	struct put_task *put = vhub_container_of(task, struct put_task, task);
+	uint64_t bytes;
+
+	vhub_mem_map_put(put->session->map);
+	vhub_mem_usage(&put->n_maps_after, &bytes);
+	vhub_loop_stop(loop, 0);
+}
+
+/* While WORK is busy with something else, a put on CTL comes back at once and the mapping is still there. */
+static void
+test_work_unmaps_for_a_running_loop(void **state)
+{
+	struct held_work held = { .work = { .run = held_run, .done = held_done } };
+	struct put_task put = { .task = { .fn = put_in_loop } };
+	struct session session;
+	struct test_usage before;
+
+	(void)state;
+	guard_start();
+	test_usage_take(&before);
+	session_open(&session, PAGE);
+	assert_int_equal(sem_init(&held.go, 0, 0), 0);
+	assert_int_equal(vhub_work_start(loop), 0);
+	vhub_work_submit(&held.work);
+	put.session = &session;
+	vhub_loop_defer(loop, &put.task);
+	assert_int_equal(run_loop(2000), 0);
+	assert_int_equal(put.n_maps_after, before.n_maps + 1);
+	poke(session.hva, 1);
+
+	sem_post(&held.go);
+	vhub_work_stop();
+	session.map = NULL;
+	session_close(&session);
+	sem_destroy(&held.go);
+	test_usage_check(&before);
+}
+
+/* WORK may fault too (it reads a device's inflight region): its signals must not stop the handler. */
+struct touch_work {
+	struct vhub_work work;
+	struct session *session;
+};
+
+static void
+touch_run(struct vhub_work *work)
+{
+	struct touch_work *t = vhub_container_of(work, struct touch_work, work);
+
+	touch(t->session->hva);
+}
+
+static void
+test_work_may_fault(void **state)
+{
+	struct touch_work t = { .work = { .run = touch_run, .done = held_done } };
+	struct session session;
+
+	(void)state;
+	guard_start();
+	session_open(&session, PAGE);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	t.session = &session;
+	assert_int_equal(vhub_work_start(loop), 0);
+	vhub_work_submit(&t.work);
+	assert_int_equal(run_loop(2000), 0);
+	vhub_work_stop();
+	assert_int_equal(session.n_broken, 1);
+	session_close(&session);
+}
+
+/* ---- what is not ours: in a child, with a handler or a default of its own below the guard ---- */
+
+static uint8_t *child_hva;
+static int child_fd;
+
+static void
+previous_handler(int sig, siginfo_t *info, void *context)
+{
+	(void)context;
+	_exit(sig == SIGBUS && info->si_code == BUS_ADRERR && info->si_addr == child_hva ? 42 : 43);
+}
+
+static void
+previous_plain(int sig)
+{
+	_exit(sig == SIGBUS ? 44 : 45);
+}
+
+static void
+previous_returns(int sig)
+{
+	(void)sig;
+	child_fd = -1;
+}
+
+/* Runs fn in a child in which `previous` was installed before the guard; returns the status of waitpid(2). */
+static int
+in_child(const struct sigaction *previous, void (*fn)(void))
+{
+	struct rlimit no_core = { 0, 0 };
+	pid_t pid;
+	int status;
+
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		setrlimit(RLIMIT_CORE, &no_core);
+		vhub_mem_guard_stop();
+		sigaction(SIGBUS, previous, NULL);
+		if (vhub_loop_create(&loop) != 0 || vhub_mem_guard_start(loop) != 0)
+			_exit(100);
+		/* Memory of somebody else, that will fault. */
+		child_fd = memfd_create("vhub-foreign", MFD_CLOEXEC);
+		child_hva = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, child_fd, 0);
+		fn();
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void
+fault_outside(void)
+{
+	/* A mapping of ours beside it makes no difference. */
+	struct session session;
+
+	session_open(&session, PAGE);
+	poke(child_hva, 1);
+	_exit(101);
+}
+
+static void
+send_to_self(void)
+{
+	raise(SIGBUS);
+}
+
+/* The address that a sent signal claims is nothing to go by. */
+static void
+send_with_address_of_ours(void)
+{
+	struct session session;
+	union sigval value;
+
+	session_open(&session, PAGE);
+	value.sival_ptr = session.hva;
+	sigqueue(getpid(), SIGBUS, value);
+	_exit(session.owner.faulted == 0 && child_fd == -1 ? 46 : 102);
+}
+
+/* Nothing that the guard does changes what the interrupted code sees. */
+static void
+errno_stays(void)
+{
+	struct session session;
+
+	session_open(&session, PAGE);
+	if (ftruncate(session.fd, 0) != 0)
+		_exit(103);
+	errno = 4711;
+	touch(session.hva);
+	_exit(errno == 4711 ? 47 : 104);
+}
+
+static void
+fault_after_stop(void)
+{
+	struct session session;
+
+	session_open(&session, PAGE);
+	if (ftruncate(session.fd, 0) != 0)
+		_exit(105);
+	vhub_mem_guard_stop();
+	vhub_mem_guard_stop();
+	child_hva = session.hva;
+	touch(session.hva);
+	_exit(106);
+}
+
+static void
+test_other_faults_go_to_the_previous_handler(void **state)
+{
+	const struct sigaction with_info = { .sa_sigaction = previous_handler,
+		.sa_flags = SA_SIGINFO };
+	const struct sigaction plain = { .sa_handler = previous_plain };
+	const struct sigaction returns = { .sa_handler = previous_returns };
+	int status;
+
+	(void)state;
+	status = in_child(&with_info, fault_outside);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 42);
+	status = in_child(&plain, fault_outside);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 44);
+	status = in_child(&plain, send_to_self);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 44);
+	status = in_child(&returns, send_with_address_of_ours);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 46);
+	status = in_child(&with_info, fault_after_stop);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 42);
+}
+
+static void
+test_other_faults_meet_the_default(void **state)
+{
+	const struct sigaction dfl = { .sa_handler = SIG_DFL };
+	const struct sigaction ign = { .sa_handler = SIG_IGN };
+	int status;
+
+	(void)state;
+	status = in_child(&dfl, fault_outside);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGBUS);
+	status = in_child(&dfl, send_to_self);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGBUS);
+	/* A fault cannot be ignored, a signal that was sent can. */
+	status = in_child(&ign, fault_outside);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGBUS);
+	status = in_child(&ign, send_to_self);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void
+test_errno_is_kept(void **state)
+{
+	const struct sigaction dfl = { .sa_handler = SIG_DFL };
+	int status;
+
+	(void)state;
+	status = in_child(&dfl, errno_stays);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 47);
+}
+
+/* Where private memory is counted at its full size, there is not enough for the zeros; the way out costs pages. */
+static void
+no_private_memory(void)
+{
+	struct rlimit none = { 0, 0 };
+	struct session session;
+
+	session_open(&session, 512 * PAGE);
+	if (ftruncate(session.fd, 0) != 0 || setrlimit(RLIMIT_DATA, &none) != 0)
+		_exit(107);
+	if (mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
+			MAP_FAILED)
+		_exit(108);
+	if (touch(session.hva + 511 * PAGE) != 0)
+		_exit(109);
+	poke(session.hva, 1);
+	_exit(touch(session.hva) == 1 && session.owner.faulted != 0 ? 48 : 110);
+}
+
+static void
+test_zero_pages_without_private_memory(void **state)
+{
+	const struct sigaction dfl = { .sa_handler = SIG_DFL };
+	int status;
+
+	(void)state;
+	status = in_child(&dfl, no_private_memory);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 48);
+}
+
+static void
+test_started_once(void **state)
+{
+	(void)state;
+	guard_start();
+	assert_int_equal(vhub_mem_guard_start(loop), -EALREADY);
+}
+
+static int
+group_setup(void **state)
+{
+	(void)state;
+	return test_eal_init() != 0 ? -1 : vhub_loop_create(&loop);
+}
+
+static int
+group_teardown(void **state)
+{
+	(void)state;
+	vhub_mem_guard_stop();
+	vhub_loop_destroy(loop);
+	return 0;
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_started_once),
+		cmocka_unit_test(test_truncated_memory_reads_as_zero),
+		cmocka_unit_test(test_write_to_truncated_memory),
+		cmocka_unit_test(test_owner_is_told_once),
+		cmocka_unit_test(test_each_owner_is_told),
+		cmocka_unit_test(test_owner_is_told_after_the_unmapping),
+		cmocka_unit_test(test_detached_owner_is_not_told),
+		cmocka_unit_test(test_owner_may_go_when_told),
+		cmocka_unit_test(test_nobody_to_tell),
+		cmocka_unit_test(test_zero_pages_are_not_kept),
+		cmocka_unit_test(test_log_is_guarded),
+		cmocka_unit_test(test_hugetlb_is_replaced_whole),
+		cmocka_unit_test(test_faults_of_several_threads_at_once),
+		cmocka_unit_test(test_churn_replaces_nothing_else),
+		cmocka_unit_test(test_work_unmaps_for_a_running_loop),
+		cmocka_unit_test(test_work_may_fault),
+		cmocka_unit_test(test_other_faults_go_to_the_previous_handler),
+		cmocka_unit_test(test_other_faults_meet_the_default),
+		cmocka_unit_test(test_errno_is_kept),
+		cmocka_unit_test(test_zero_pages_without_private_memory),
+	};
+
+	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+}
