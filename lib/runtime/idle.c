@@ -48,27 +48,35 @@ idle_arm(struct vhub_lcore *lcore)
 	return true;
 }
 
-static void
+/* Returns whether the mailbox was among what ended the sleep. */
+static bool
 idle_wait(struct vhub_lcore *lcore)
 {
 	struct epoll_event events[IDLE_MAX_EVENTS];
 	const uint64_t begin = rte_rdtsc(), slept = lcore->sleep_word;
+	bool signalled = false;
+	int n;
 
 	__atomic_store_n(&lcore->sleep_word, (slept - begin) | 1, __ATOMIC_RELAXED);
 	lcore_count(&lcore->idle_cycles_done, begin - lcore->turn_tsc);
 	lcore_count(&lcore->sleeps, 1);
 
 	/* EINTR, from a watchdog that was late, is a wake like any other. */
-	epoll_wait(lcore->epoll_fd, events, IDLE_MAX_EVENTS, -1);
+	n = epoll_wait(lcore->epoll_fd, events, IDLE_MAX_EVENTS, -1);
 
 	lcore->turn_tsc = rte_rdtsc();
 	__atomic_store_n(&lcore->sleep_word, (slept + lcore->turn_tsc - begin) & ~1ull,
 			__ATOMIC_RELAXED);
+	for (int i = 0; i < n; i++)
+		signalled |= events[i].data.ptr == &lcore->box;
+	return signalled;
 }
 
 void
 idle_sleep(struct vhub_lcore *lcore)
 {
+	bool signalled;
+
 	/* An outbox is emptied by turns only: asleep, nobody would. */
 	if (lcore->n_unarmable == 0 && outbox_empty() && idle_arm(lcore) &&
 			vhub_mailbox_sleep_begin(&lcore->box)) {
@@ -77,9 +85,9 @@ idle_sleep(struct vhub_lcore *lcore)
 		 * fence in rte_rcu_qsbr_thread_online() pairs with the one in vhub_quiesce_begin().
 		 */
 		rte_rcu_qsbr_thread_offline(lcore->qsbr, lcore->index);
-		idle_wait(lcore);
+		signalled = idle_wait(lcore);
 		rte_rcu_qsbr_thread_online(lcore->qsbr, lcore->index);
-		vhub_mailbox_sleep_end(&lcore->box);
+		vhub_mailbox_sleep_end(&lcore->box, signalled);
 	}
 	idle_disarm(lcore);
 	lcore->work_tsc = rte_rdtsc();

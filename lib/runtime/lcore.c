@@ -261,6 +261,7 @@ lcore_create(unsigned int id, struct vhub_lcore **out)
 		ret = -errno;
 		goto fini_box;
 	}
+	event.data.ptr = &lcore->box; /* wake fds have NULL there */
 	if (epoll_ctl(lcore->epoll_fd, EPOLL_CTL_ADD, lcore->box.event_fd, &event) != 0) {
 		ret = -errno;
 		goto close_epoll;

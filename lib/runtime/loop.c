@@ -23,7 +23,7 @@
 /* The loop that runs on this thread. */
 static __thread struct vhub_loop *loop_running;
 
-/* vhub_mailbox_sleep_end() has emptied the eventfd already; the messages run on the next turn. */
+/* loop_wait() has emptied the eventfd already; the messages run on the next turn. */
 static void
 loop_on_mailbox(struct vhub_watch *watch, uint32_t events)
 {
@@ -226,6 +226,16 @@ loop_epoll(struct vhub_loop *loop, uint64_t wait_ns)
 			for_ever ? -1 : (int)wait_ms);
 }
 
+static bool
+loop_fetched(const struct vhub_loop *loop, const struct vhub_watch *watch)
+{
+	for (int i = 0; i < loop->n_events; i++) {
+		if (loop->events[i].data.ptr == watch)
+			return true;
+	}
+	return false;
+}
+
 /* Fetches events, asleep until there is something to do. Returns 0 or the errno of epoll_wait(2). */
 static int
 loop_wait(struct vhub_loop *loop)
@@ -241,10 +251,10 @@ loop_wait(struct vhub_loop *loop)
 	}
 	n = loop_epoll(loop, wait_ns);
 	err = n < 0 ? errno : 0;
-	if (announced)
-		vhub_mailbox_sleep_end(&loop->box);
 	loop->next_event = 0;
 	loop->n_events = RTE_MAX(n, 0);
+	if (announced)
+		vhub_mailbox_sleep_end(&loop->box, loop_fetched(loop, &loop->box_watch));
 	return err == EINTR ? 0 : -err;
 }
 

@@ -188,14 +188,15 @@ vhub_mailbox_sleep_begin(struct vhub_mailbox *box)
 }
 
 void
-vhub_mailbox_sleep_end(struct vhub_mailbox *box)
+vhub_mailbox_sleep_end(struct vhub_mailbox *box, bool signalled)
 {
 	eventfd_t wakes;
 
 	__atomic_store_n(&box->sleeping, 0, __ATOMIC_RELAXED);
 	/*
-	 * EAGAIN when something else ended the sleep. A sender that still saw `sleeping` may write after this
-	 * read: the next sleep then ends at once, which costs one turn and loses nothing.
+	 * A sender that still saw `sleeping` may write after this: the next sleep then ends at once, which costs
+	 * one turn and loses nothing.
 	 */
-	eventfd_read(box->event_fd, &wakes);
+	if (signalled)
+		eventfd_read(box->event_fd, &wakes);
 }

@@ -69,9 +69,12 @@ vhub_mailbox_run(struct vhub_mailbox *box, unsigned int max);
 VHUB_API bool
 vhub_mailbox_sleep_begin(struct vhub_mailbox *box);
 
-/** The receiver is awake again: takes the announcement back and empties event_fd. */
+/**
+ * The receiver is awake again: takes the announcement back, and empties event_fd when it is what woke the
+ * receiver (`signalled`; otherwise the system call is saved).
+ */
 VHUB_API void
-vhub_mailbox_sleep_end(struct vhub_mailbox *box);
+vhub_mailbox_sleep_end(struct vhub_mailbox *box, bool signalled);
 
 #ifdef __cplusplus
 }

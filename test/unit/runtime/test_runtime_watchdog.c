@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Writes to fds of a front end: results, the one that is made to block, and what watching them costs. */
+#include "lcore_test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+
+struct notify {
+	struct vhub_msg msg;
+	int fd;
+	int result;
+	uint64_t took_ns;
+	uint32_t done;
+};
+
+static void
+on_notify(struct vhub_msg *msg)
+{
+	struct notify *n = vhub_container_of(msg, struct notify, msg);
+	const uint64_t begin_ns = test_now_ns();
+
+	n->result = vhub_lcore_notify_fd(n->fd);
+	n->took_ns = test_now_ns() - begin_ns;
+	test_store(&n->done, 1);
+}
+
+/* Notifies `fd` from lcore `i` while the loop runs. A write that nobody interrupts ends the test program. */
+static struct notify
+notify_from(unsigned int i, int fd)
+{
+	struct notify n = { .msg.fn = on_notify, .fd = fd };
+
+	vhub_lcore_post(vhub_lcore_at(i), &n.msg);
+	for (unsigned int tries = 0; test_load(&n.done) == 0; tries++) {
+		if (tries == 1000)
+			_exit(1);
+		test_run_loop(5000);
+	}
+	return n;
+}
+
+/* What a hostile front end hands over: the next write blocks for ever. */
+static int
+saturated_eventfd(void)
+{
+	const int fd = eventfd(0, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(eventfd_write(fd, UINT64_MAX - 1), 0);
+	return fd;
+}
+
+static void
+write_that_blocks_is_interrupted(void **unused)
+{
+	const int fd = saturated_eventfd();
+	struct notify n;
+
+	(void)unused;
+	for (unsigned int round = 0; round < 5; round++) {
+		n = notify_from(round & 1, fd);
+		assert_int_equal(n.result, -EINTR);
+		/* 10 to 20 ms, but for a machine that has other things to do. */
+		assert_in_range(n.took_ns, 9000000, 2000000000);
+		if (round == 2)
+			test_run_loop(300000); /* long enough for the watchdog to park */
+	}
+	close(fd);
+}
+
+static void
+two_lcores_stuck_at_once(void **unused)
+{
+	const int fd = saturated_eventfd();
+	struct notify a = { .msg.fn = on_notify, .fd = fd }, b;
+
+	(void)unused;
+	vhub_lcore_post(vhub_lcore_at(0), &a.msg);
+	b = notify_from(1, fd);
+	while (test_load(&a.done) == 0)
+		test_run_loop(5000);
+	assert_int_equal(a.result, -EINTR);
+	assert_int_equal(b.result, -EINTR);
+	close(fd);
+}
+
+static void
+stop_frees_an_lcore_that_is_stuck(void **unused)
+{
+	const int fd = saturated_eventfd();
+	struct notify n = { .msg.fn = on_notify, .fd = fd };
+
+	(void)unused;
+	assert_int_equal(vhub_lcores_start(test_loop, VHUB_IDLE_ADAPTIVE, 0), 0);
+	vhub_lcore_post(vhub_lcore_at(0), &n.msg);
+	usleep(5000);
+	vhub_lcores_stop(); /* the loop does not run now */
+	assert_int_equal(test_load(&n.done), 1);
+	assert_int_equal(n.result, -EINTR);
+	close(fd);
+}
+
+static void
+results_of_other_writes(void **unused)
+{
+	int full = eventfd(0, EFD_NONBLOCK), fine = eventfd(0, EFD_NONBLOCK), fds[2];
+	eventfd_t value;
+
+	(void)unused;
+	assert_int_equal(eventfd_write(full, UINT64_MAX - 1), 0);
+	assert_int_equal(notify_from(0, full).result, -EAGAIN);
+	assert_int_equal(notify_from(0, fine).result, 0);
+	assert_int_equal(notify_from(1, fine).result, 0);
+	assert_int_equal(eventfd_read(fine, &value), 0);
+	assert_int_equal(value, 2);
+	assert_int_equal(notify_from(0, -1).result, -EBADF);
+	assert_int_equal(vhub_lcore_notify_fd(fine),
+			0); /* here is no lcore: written all the same */
+	assert_int_equal(eventfd_read(fine, &value), 0);
+	/* A pipe nobody reads: an error, and no SIGPIPE, now or when the lcores end. */
+	assert_int_equal(pipe(fds), 0);
+	close(fds[0]);
+	assert_int_equal(notify_from(0, fds[1]).result, -EPIPE);
+	close(fds[1]);
+	close(full);
+	close(fine);
+}
+
+static void
+read_mask(void *arg)
+{
+	pthread_sigmask(SIG_BLOCK, NULL, arg);
+}
+
+static void
+lcores_take_no_other_signal(void **unused)
+{
+	sigset_t mask;
+	int n_free = 0;
+
+	(void)unused;
+	test_on_lcore(0, read_mask, &mask);
+	assert_int_equal(sigismember(&mask, SIGTERM), 1);
+	assert_int_equal(sigismember(&mask, SIGPIPE), 1);
+	assert_int_equal(sigismember(&mask, SIGBUS), 0);
+	for (int s = SIGRTMIN; s <= SIGRTMAX; s++)
+		n_free += sigismember(&mask, s) == 0;
+	assert_int_equal(n_free, 1);
+}
+
+/* ---- cost ---- */
+
+struct notifier {
+	struct vhub_poller poller;
+	int fd;
+};
+
+static unsigned int
+poll_notifier(struct vhub_poller *poller)
+{
+	return vhub_lcore_notify_fd(vhub_container_of(poller, struct notifier, poller)->fd) == 0;
+}
+
+static const struct vhub_poller_ops notifier_ops = { .poll = poll_notifier };
+
+static long
+switches(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nvcsw;
+}
+
+static void
+ctl_sleeps_while_nobody_writes(void **unused)
+{
+	const int fd = eventfd(0, EFD_NONBLOCK);
+	long n;
+
+	(void)unused;
+	assert_int_equal(notify_from(0, fd).result, 0);
+	test_run_loop(300000); /* parks */
+	n = switches();
+	test_run_loop(500000);
+	assert_true(switches() - n < 10); /* a tick each 10 ms would be 50 */
+	close(fd);
+}
+
+/* What a wake of this thread costs by itself: on a virtual machine, many times the microsecond of real hardware. */
+static uint64_t
+bare_wake_ns(void)
+{
+	const struct timespec tick = { .tv_nsec = 10000000 };
+	uint64_t cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+
+	for (unsigned int i = 0; i < 50; i++)
+		nanosleep(&tick, NULL);
+	return (test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns) / 50;
+}
+
+static void
+ctl_ticks_cheaply_while_an_lcore_writes(void **unused)
+{
+	struct notifier p = { .poller.ops = &notifier_ops, .fd = eventfd(0, EFD_NONBLOCK) };
+	uint64_t cpu_ns, bare_ns;
+	long n;
+
+	(void)unused;
+	test_on_lcore(0, test_add_poller, &p.poller);
+	bare_ns = bare_wake_ns();
+	test_run_loop(20000);
+	n = switches();
+	cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+	test_run_loop(1000000);
+	cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
+	n = switches() - n;
+	test_on_lcore(0, test_remove_poller, &p.poller);
+	print_message("%ld ticks in a second, %lu ns each, %lu ns of them for a bare wake\n", n,
+			(unsigned long)(cpu_ns / (unsigned long)RTE_MAX(n, 1)),
+			(unsigned long)bare_ns);
+	assert_in_range(n, 20, 120);
+	/* A hundred times 10 us are 0.1 % of a CPU; the bare wake varies by half on a busy machine. */
+	assert_true(cpu_ns / (unsigned long)n < bare_ns * 3 / 2 + 10000);
+	close(p.fd);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(write_that_blocks_is_interrupted,
+				test_start_adaptive, test_stop_lcores),
+		cmocka_unit_test_setup_teardown(two_lcores_stuck_at_once, test_start_poll,
+				test_stop_lcores),
+		cmocka_unit_test(stop_frees_an_lcore_that_is_stuck),
+		cmocka_unit_test_setup_teardown(results_of_other_writes, test_start_adaptive,
+				test_stop_lcores),
+		cmocka_unit_test_setup_teardown(lcores_take_no_other_signal, test_start_adaptive,
+				test_stop_lcores),
+		cmocka_unit_test_setup_teardown(ctl_sleeps_while_nobody_writes, test_start_poll,
+				test_stop_lcores),
+		cmocka_unit_test_setup_teardown(ctl_ticks_cheaply_while_an_lcore_writes,
+				test_start_poll, test_stop_lcores),
+	};
+
+	return cmocka_run_group_tests(tests, test_group_setup, test_group_teardown);
+}

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The blocking-work thread: order, threads, completions on the loop, and the stop. */
+#include "runtime_test.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vhub_work.h"
+
+#define N_WORKS 50
+
+struct numbered_work {
+	struct vhub_work work;
+	unsigned int number;
+	unsigned int stop_after; /* ends the loop when this many are done */
+};
+
+static struct {
+	struct vhub_loop *loop;
+	pthread_t ctl;
+	unsigned int n_run;
+	unsigned int n_done;
+	unsigned int n_wrong;
+	uint32_t gate; /* held works wait until it is 1 */
+	sigset_t mask;
+} state;
+
+static void
+run_numbered(struct vhub_work *work)
+{
+	struct numbered_work *w = vhub_container_of(work, struct numbered_work, work);
+
+	if (w->number != state.n_run++ || pthread_equal(pthread_self(), state.ctl))
+		state.n_wrong++;
+}
+
+static void
+done_numbered(struct vhub_work *work)
+{
+	struct numbered_work *w = vhub_container_of(work, struct numbered_work, work);
+
+	if (w->number != state.n_done++ || !pthread_equal(pthread_self(), state.ctl))
+		state.n_wrong++;
+	if (state.n_done == w->stop_after)
+		vhub_loop_stop(state.loop, 0);
+	free(w);
+}
+
+static struct vhub_work *
+work_make(unsigned int number, unsigned int stop_after)
+{
+	struct numbered_work *w = calloc(1, sizeof(*w));
+
+	assert_non_null(w);
+	*w = (struct numbered_work){ .work = { .run = run_numbered, .done = done_numbered },
+		.number = number,
+		.stop_after = stop_after };
+	return &w->work;
+}
+
+static int
+setup(void **unused)
+{
+	(void)unused;
+	memset(&state, 0, sizeof(state));
+	state.ctl = pthread_self();
+	return vhub_loop_create(&state.loop) != 0 || vhub_work_start(state.loop) != 0;
+}
+
+static int
+teardown(void **unused)
+{
+	(void)unused;
+	vhub_work_stop();
+	vhub_loop_destroy(state.loop);
+	return 0;
+}
+
+static void
+works_run_in_order_and_complete_on_the_loop(void **unused)
+{
+	(void)unused;
+	for (unsigned int i = 0; i < N_WORKS; i++)
+		vhub_work_submit(work_make(i, N_WORKS));
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_run, N_WORKS);
+	assert_int_equal(state.n_done, N_WORKS);
+	assert_int_equal(state.n_wrong, 0);
+}
+
+static void
+stop_of_the_loop_comes_between_completions(void **unused)
+{
+	(void)unused;
+	for (unsigned int i = 0; i < 3; i++)
+		vhub_work_submit(work_make(i, i == 0 ? 1 : 3));
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_done, 1);
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_done, 3);
+	assert_int_equal(state.n_wrong, 0);
+}
+
+static void
+run_gate(struct vhub_work *work)
+{
+	(void)work;
+	pthread_sigmask(SIG_BLOCK, NULL, &state.mask);
+	test_wait(&state.gate, 1);
+}
+
+static void
+done_gate(struct vhub_work *work)
+{
+	(void)work;
+	vhub_loop_stop(state.loop, 0);
+}
+
+static void
+on_open_gate(struct vhub_timer *timer)
+{
+	(void)timer;
+	test_store(&state.gate, 1);
+}
+
+static void
+loop_goes_on_while_work_blocks(void **unused)
+{
+	struct vhub_work gate = { .run = run_gate, .done = done_gate };
+	struct vhub_timer opener = { .fn = on_open_gate };
+	const uint64_t begin_ns = test_now_ns();
+
+	(void)unused;
+	vhub_work_submit(&gate);
+	vhub_timer_arm(state.loop, &opener, 2000);
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_true(test_now_ns() - begin_ns <
+			4000000000ull); /* the timer opened it, not the end of the wait */
+	/* Only the thread's own faults get through. */
+	assert_int_equal(sigismember(&state.mask, SIGTERM), 1);
+	assert_int_equal(sigismember(&state.mask, SIGALRM), 1);
+	assert_int_equal(sigismember(&state.mask, SIGBUS), 0);
+	assert_int_equal(sigismember(&state.mask, SIGSEGV), 0);
+}
+
+static void
+stop_runs_what_is_queued_and_forgets_completions(void **unused)
+{
+	struct vhub_work *works[5];
+
+	(void)unused;
+	for (unsigned int i = 0; i < 5; i++) {
+		works[i] = work_make(i, 0);
+		vhub_work_submit(works[i]);
+	}
+	vhub_work_stop();
+	assert_int_equal(state.n_run, 5);
+	for (unsigned int i = 0; i < 5; i++)
+		free(vhub_container_of(works[i], struct numbered_work, work));
+	/* The loop must not touch them now, and a new start must not bring them back. */
+	assert_int_equal(vhub_work_start(state.loop), 0);
+	state.n_run = 0;
+	vhub_work_submit(work_make(0, 1));
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_done, 1);
+	assert_int_equal(state.n_wrong, 0);
+}
+
+static void
+run_and_free(struct vhub_work *work)
+{
+	free(work);
+	test_store(&state.gate, 1);
+}
+
+static void
+work_without_done_may_free_itself(void **unused)
+{
+	struct vhub_work *work = calloc(1, sizeof(*work));
+
+	(void)unused;
+	assert_non_null(work);
+	work->run = run_and_free;
+	vhub_work_submit(work);
+	assert_true(test_wait(&state.gate, 1));
+	vhub_work_submit(work_make(0, 1));
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+}
+
+static void
+started_once(void **unused)
+{
+	(void)unused;
+	assert_int_equal(vhub_work_start(state.loop), -EALREADY);
+}
+
+static void
+run_here(struct vhub_work *work)
+{
+	(void)work;
+	state.n_run++;
+	state.n_wrong += !pthread_equal(pthread_self(), state.ctl);
+}
+
+static void
+done_here(struct vhub_work *work)
+{
+	(void)work;
+	state.n_done++;
+}
+
+static void
+without_thread_all_happens_at_once(void **unused)
+{
+	struct vhub_work work = { .run = run_here, .done = done_here };
+
+	(void)unused;
+	vhub_work_stop();
+	vhub_work_submit(&work);
+	assert_int_equal(state.n_run, 1);
+	assert_int_equal(state.n_done, 1);
+	assert_int_equal(state.n_wrong, 0);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(works_run_in_order_and_complete_on_the_loop, setup,
+				teardown),
+		cmocka_unit_test_setup_teardown(stop_of_the_loop_comes_between_completions, setup,
+				teardown),
+		cmocka_unit_test_setup_teardown(loop_goes_on_while_work_blocks, setup, teardown),
+		cmocka_unit_test_setup_teardown(stop_runs_what_is_queued_and_forgets_completions,
+				setup, teardown),
+		cmocka_unit_test_setup_teardown(work_without_done_may_free_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(started_once, setup, teardown),
+		cmocka_unit_test_setup_teardown(without_thread_all_happens_at_once, setup,
+				teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
