@@ -7,6 +7,7 @@ itself a thing to hold. A test that needs to kill or configure a daemon uses the
   stage     the daemon and its disks (class Stage in stage.py, the next file)
   plain     opens a session on the disk "plain": plain(packed=True, ...) -> BlkDisk
   opened    opens a session on any socket, closed at the end of the test
+  scene     for hostile tests: a victim, an innocent neighbour, and what must hold afterwards (scene.py)
 """
 
 import importlib.util
@@ -33,9 +34,9 @@ vhubd = e2e_conftest.vhubd
 pytest_configure = e2e_conftest.pytest_configure
 pytest_runtest_makereport = e2e_conftest.pytest_runtest_makereport
 
-from stage import Stage  # noqa: E402
-from vhostuser import BlkDisk, Closed  # noqa: E402
-from vhostuser import protocol as p  # noqa: E402
+from scene import Scene, expect_refusal  # noqa: E402
+from stage import Neighbour, Stage  # noqa: E402
+from vhostuser import BlkDisk  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -78,23 +79,24 @@ def plain(stage, opened):
 
 @pytest.fixture
 def refused():
-    """refused(session, request, payload, fds): the request is sent asking for an acknowledgement, and the answer must be an
-    error or the end of that session. Returns "error" or "closed"."""
+    """refused(session, request, payload, fds) -> "error" or "closed": see expect_refusal() in scene.py."""
+    return expect_refusal
 
-    def send(session, request, payload=b"", fds=(), **header):
-        try:
-            session.wire.send(request, payload, fds, need_reply=True, **header)
-            reply = session.wire.recv()
-        except Closed:
-            return "closed"
-        reply.close()
-        assert reply.request == request
-        assert reply.flags & p.FLAG_REPLY
-        if request in p.REPLYING:
-            # Either an empty payload, or what the specification calls an error for this request.
-            assert len(reply.payload) == 0 or reply.u64 != 0, "%r was accepted" % reply
-        else:
-            assert reply.u64 != 0, "%r was accepted" % reply
-        return "error"
 
-    return send
+@pytest.fixture(scope="module")
+def neighbours():
+    """Holds the innocent front end of a module: one session from its first test to its last."""
+    held = []
+    yield held
+    for neighbour in held:
+        neighbour.close()
+
+
+@pytest.fixture
+def scene(stage, neighbours):
+    """A victim to abuse beside an innocent neighbour; what must hold afterwards is checked (scene.py)."""
+    if not neighbours or neighbours[-1].error is not None:
+        neighbours.append(Neighbour(stage.path("innocent")))
+    made = Scene(stage, neighbours[-1])
+    yield made
+    made.finish()

@@ -102,9 +102,8 @@ class PackedRing(Ring):
             self.desc[2 * slots[0] + 1] = head_word
         return Chain(cookie, buffer_id, slots, table, writable)
 
-    def publish(self):
-        """Shows the device what was added. True if it wants a kick for that."""
-        old = self.shown
+    def show(self):
+        """Shows the device what was added, without a look at whether it wants a kick."""
         self.shown = self.next_avail | self.avail_wrap << 15
         if self.unshown is not None:
             memory.memory_barrier()
@@ -113,6 +112,11 @@ class PackedRing(Ring):
             self.unshown = None
         self.pending = 0
         memory.memory_barrier()
+
+    def publish(self):
+        """Shows the device what was added. True if it wants a kick for that."""
+        old = self.shown
+        self.show()
         off_wrap, flags = self.device[0], self.device[1]
         if flags != EVENT_DESC:
             return flags != EVENT_DISABLE

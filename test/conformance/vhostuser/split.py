@@ -96,13 +96,17 @@ class SplitRing(Ring):
         self.next_avail = (self.next_avail + 1) & 0xffff
         return entry
 
+    def show(self):
+        """Shows the device what was added, without a look at whether it wants a kick."""
+        self.avail[1] = self.next_avail
+        self.shown = self.next_avail
+        self.pending = 0
+        memory.memory_barrier()
+
     def publish(self):
         """Shows the device what was added. True if it wants a kick for that."""
         old, new = self.shown, self.next_avail
-        self.avail[1] = new
-        self.shown = new
-        self.pending = 0
-        memory.memory_barrier()
+        self.show()
         if self.event_idx:
             event = self.used16[2 + 4 * self.size]
             return (new - event - 1) & 0xffff < (new - old) & 0xffff

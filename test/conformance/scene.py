@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The scene of a hostile test: a victim slot to abuse, an innocent neighbour, and what must hold afterwards.
+
+Made by the fixture `scene` in conftest.py. After each test
+  - the neighbour's I/O has gone on without a failure or a long gap,
+  - the victim's slot takes a well-behaved front end, whose I/O works,
+  - the daemon has as many descriptors and mappings as before, and none of the hostile front end's,
+and the test itself says with reason() which line of the log it expects.
+"""
+
+from vhostuser import BlkDisk, Closed, Wire, pattern
+
+
+class Scene:
+    def __init__(self, stage, neighbour):
+        self.stage = stage
+        self.neighbour = neighbour
+        self.path = stage.path("victim")
+        self.sessions = []
+        self.before = stage.figures()
+        self.since = len(stage.log)
+        self.count = neighbour.count
+
+    def wire(self, timeout=5.0):
+        """A connection to the victim's slot on which nothing was said."""
+        wire = Wire.connect(self.path, timeout)
+        self.sessions.append(wire)
+        return wire
+
+    def bare(self, **negotiation):
+        """A session without memory and rings; negotiated unless asked not to."""
+        disk = BlkDisk(self.path)
+        self.sessions.append(disk)
+        disk.negotiate(**negotiation)
+        return disk
+
+    def open(self, **keywords):
+        """A session whose rings run."""
+        disk = BlkDisk.open(self.path, **keywords)
+        self.sessions.append(disk)
+        return disk
+
+    def reason(self, expression):
+        """The log tells, since the scene began, of the victim with a line that matches; its text."""
+        line = self.stage.wait_log("victim.*(%s)" % expression, self.since)
+        assert line is not None, "no reason like %r in the log:\n%s" % (expression, self.stage.log[self.since:])
+        return line
+
+    def ended(self, session, expression):
+        """The session is closed by the daemon, and the log tells why."""
+        wire = session if isinstance(session, Wire) else session.wire
+        assert wire.wait_closed(5), "the session goes on"
+        return self.reason(expression)
+
+    def broken(self, disk, expression, queue=0):
+        """The ring is broken, which its err fd tells, and the session is not; the log tells why."""
+        assert disk.queues[queue].err.wait(5), "the ring's err fd was not signalled"
+        disk.fence()
+        return self.reason(expression)
+
+    def goes_on(self, disk, queue=0):
+        """This session still works."""
+        disk.write(8, pattern(11, 4096), queue=queue)
+        assert disk.read(8, 4096, queue=queue) == pattern(11, 4096)
+
+    def finish(self):
+        self.stage.check_alive()
+        for session in self.sessions:
+            session.close()
+        for packed in (False, True):
+            with BlkDisk.open(self.path, packed=packed, queues=2) as disk:
+                for queue in (0, 1):
+                    disk.write(0, pattern(queue, 4096), queue=queue)
+                    assert disk.read(0, 4096, queue=queue) == pattern(queue, 4096)
+        growth = self.stage.wait_settled(self.before)
+        assert growth == "", growth
+        self.neighbour.check(self.count)
+
+
+def expect_refusal(disk, request, payload=b"", fds=(), **header):
+    """Sends it with need_reply. "error": acknowledged with an error; "closed": the session was ended. Nothing else will do."""
+    try:
+        disk.wire.send(request, payload, fds, need_reply=True, **header)
+        reply = disk.wire.recv()
+    except Closed:
+        return "closed"
+    reply.close()
+    assert reply.request == request and reply.flags & 4, reply
+    assert len(reply.payload) in (0, 8), reply
+    assert not reply.payload or reply.u64 != 0, "%r: it was accepted" % reply
+    return "error"

@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Files that are cut after they were mapped: guest memory, rings, logs, inflight regions. Whoever touches them first gets a
+SIGBUS; it must cost that one session and nothing else (design, section 4)."""
+
+import os
+import time
+
+import pytest
+
+from vhostuser import BlkDisk, DirtyLog, F, GuestMemory, Queue, Req
+from vhostuser import blk
+from vhostuser import protocol as p
+
+REASON = r"(?i)truncat|SIGBUS|bus error|vanish|lost|gone|fault"
+both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+
+
+def aimed(disk, kind, gpa, size, sector=0):
+    """A request whose data lies at this address; header and status stay in the region with the most room."""
+    request = disk.prepare(kind, sector)
+    request.data = [(gpa, size)]
+    request.writes = kind != blk.T_OUT
+    return request
+
+
+@both_kinds
+@pytest.mark.parametrize("kind", [blk.T_IN, blk.T_OUT], ids=["read", "write"])
+def test_data_buffers_are_cut_off_before_the_request(scene, packed, kind):
+    disk = scene.open(packed=packed, regions=(0, 0, 0))
+    scene.goes_on(disk)
+    region = disk.mem.regions[2]
+    request = aimed(disk, kind, region.gpa + 65536, 65536)
+    disk.mem.write(region.gpa, bytes(region.size))          # every page is there, then none is
+    region.truncate(0)
+    disk.submit([request])
+    scene.ended(disk, REASON)
+
+
+@both_kinds
+def test_data_buffers_are_cut_off_in_the_middle(scene, packed):
+    disk = scene.open(packed=packed, regions=(0, 0, 0))
+    region = disk.mem.regions[2]
+    requests = [aimed(disk, blk.T_IN, region.gpa + i * 65536, 65536, i) for i in range(16)]
+    region.truncate(8 * 65536 + 100)
+    disk.submit(requests)
+    scene.ended(disk, REASON)
+
+
+@both_kinds
+def test_memory_is_cut_under_continuous_io(scene, packed):
+    for delay in (0, 0.001, 0.003, 0.01):
+        disk = BlkDisk.open(scene.path, packed=packed, queues=4, size=256, regions=(0, 0, 0))
+        scene.sessions.append(disk)
+        region = disk.mem.regions[2]
+        for queue in range(4):
+            disk.submit([aimed(disk, blk.T_IN if i % 2 else blk.T_OUT, region.gpa + i % 8 * 262144, 262144, i)
+                         for i in range(40)], queue=queue)
+        time.sleep(delay)
+        region.truncate(0)
+        # More of the same, should the first lot be done already.
+        late = [aimed(disk, blk.T_IN, region.gpa, 262144) for i in range(10)]
+        disk.submit(late, queue=1)
+        disk.queues[1].kick.signal()
+        scene.ended(disk, REASON)
+        disk.close()
+
+
+@both_kinds
+def test_the_ring_itself_is_cut_off(scene, packed):
+    disk = scene.open(packed=packed, regions=(2, 2, 2))
+    disk.read(0, 512)
+    time.sleep(0.05)
+    disk.mem.regions[2].truncate(0)
+    disk.queues[0].kick.signal()
+    scene.ended(disk, REASON)
+
+
+@both_kinds
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["descriptors", "available", "used"])
+def test_one_part_of_the_ring_is_cut_off(scene, packed, part):
+    regions = [0, 0, 0]
+    regions[part] = 2
+    disk = scene.open(packed=packed, regions=tuple(regions), event_idx=True)
+    disk.read(0, 512)
+    time.sleep(0.05)
+    queue = disk.queues[0]
+    if part == 2 or part == 1 and packed:
+        # What only completing touches: a request is put before the cut and shown after it.
+        request = disk.prepare(blk.T_IN, in_bytes=512)
+        queue.ring.add(disk.chain(request), request)
+    disk.mem.regions[2].truncate(0)
+    if part == 0 and not packed:
+        queue.ring.push(0, publish=False)
+    if (part, packed) not in ((0, True), (1, False)):       # these two the device reads by itself
+        queue.ring.show()
+    queue.kick.signal()
+    scene.ended(disk, REASON)
+
+
+def test_a_polled_ring_is_cut_off(scene):
+    disk = scene.open(regions=(2, 2, 2), kick=False)
+    disk.read(0, 512)
+    disk.mem.regions[2].truncate(0)
+    scene.ended(disk, REASON)
+
+
+@both_kinds
+def test_memory_is_gone_before_the_ring_starts(scene, packed):
+    """The control thread looks at the ring when it starts it."""
+    disk = scene.bare(features=(F.RING_PACKED,) if packed else ())
+    disk.set_mem_table(GuestMemory())
+    queue = Queue(0, disk.new_ring(64, regions=(2, 2, 2)))
+    base = queue.ring.base
+    disk.set_vring_num(0, 64)
+    disk.set_vring_base(0, base)
+    disk.set_vring_addr(0, queue.ring)
+    disk.mem.regions[2].truncate(0)
+    disk.wire.send(Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd], need_reply=True)
+    disk.wire.send(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 1), need_reply=True)
+    queue.close()
+    scene.ended(disk, REASON)
+
+
+@both_kinds
+def test_memory_is_gone_when_the_ring_stops(scene, packed):
+    disk = scene.open(packed=packed, regions=(2, 2, 2))
+    disk.read(0, 512)
+    time.sleep(0.1)
+    disk.mem.regions[2].truncate(0)
+    disk.wire.send(Req.GET_VRING_BASE, p.VRING_STATE.pack(0, 0))
+    try:
+        disk.wire.recv().close()        # the base is known without looking at memory
+    except Exception as error:
+        assert type(error).__name__ == "Closed"
+
+
+def test_indirect_tables_are_cut_off(scene):
+    for packed in (False, True):
+        disk = scene.open(packed=packed, indirect=True, regions=(0, 0, 0))
+        region = disk.mem.regions[2]
+        disk.queues[0].ring.add([(region.gpa + 4096, 48, None)])
+        ring = disk.queues[0].ring
+        if packed:
+            slot, word = ring.unshown
+            ring.unshown = (slot, word | 4 << 48)
+        else:
+            ring.set_desc(ring.avail[2 + (ring.next_avail - 1) % ring.size], region.gpa + 4096, 48, 4)
+        region.truncate(0)
+        disk.queues[0].notify()
+        scene.ended(disk, REASON)
+        disk.close()
+
+
+@both_kinds
+@pytest.mark.parametrize("which", ["header", "status"])
+def test_header_or_status_are_cut_off(scene, packed, which):
+    disk = scene.open(packed=packed, regions=(0, 0, 0))
+    gpa = disk.mem.regions[2].gpa + 512
+    request = disk.prepare(blk.T_IN, in_bytes=4096)
+    if which == "header":
+        request.header = [(gpa, 16)]
+    else:
+        request.status_gpa = gpa
+    disk.mem.regions[2].truncate(0)
+    disk.submit([request])
+    scene.ended(disk, REASON)
+
+
+@both_kinds
+def test_the_dirty_log_is_cut_off(scene, packed):
+    disk = scene.open(packed=packed)
+    log = DirtyLog(disk.mem.max_gpa)
+    disk.set_log(log)
+    disk.set_features(disk.features | p.bits(F.LOG_ALL))
+    disk.set_vring_addr(0, disk.queues[0].ring, p.VRING_F_LOG, disk.queues[0].ring.log_gpa)
+    disk.read(0, 4096)
+    os.ftruncate(log.fd, 0)
+    disk.submit([disk.prepare(blk.T_IN, in_bytes=4096)])
+    scene.ended(disk, REASON)
+    log.close()
+
+
+@both_kinds
+def test_the_inflight_region_is_cut_off(scene, packed):
+    disk = scene.open(packed=packed, queues=0)
+    region = disk.get_inflight(1, 64)
+    disk.set_inflight(region)
+    disk.start_queue(Queue(0, disk.new_ring(64)))
+    disk.read(0, 512)
+    try:
+        os.ftruncate(region.fd, 0)
+    except PermissionError:
+        region.close()                  # sealed by the daemon: it cannot happen
+        return
+    disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
+    scene.ended(disk, REASON)
+    region.close()
+
+
+@both_kinds
+def test_the_front_ends_own_inflight_region_is_cut_off_before_the_ring_starts(scene, packed):
+    from vhostuser import Inflight
+    disk = scene.open(packed=packed, queues=0)
+    region = Inflight.create(1, 64, packed)
+    disk.set_inflight(region)
+    os.ftruncate(region.fd, 0)
+    try:
+        disk.start_queue(Queue(0, disk.new_ring(64)))
+        disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
+    except Exception as error:
+        assert type(error).__name__ in ("Closed", "Refused"), error
+    scene.ended(disk, REASON + "|inflight")
+    region.close()
+
+
+def test_memory_that_is_cut_and_grows_again_does_not_come_back(scene):
+    """What the daemon put in the place of the lost pages is its own; the session is over all the same."""
+    disk = scene.open(regions=(0, 0, 0))
+    region = disk.mem.regions[2]
+    request = aimed(disk, blk.T_IN, region.gpa, 65536)
+    region.truncate(0)
+    region.truncate(region.size)
+    region.truncate(0)
+    disk.submit([request])
+    scene.ended(disk, REASON)
+
+
+def test_cut_memory_of_an_idle_session_does_no_harm(scene):
+    disk = scene.open()
+    disk.read(0, 512)
+    for region in disk.mem.regions:
+        region.truncate(0)
+    count = scene.neighbour.count
+    time.sleep(0.2)
+    scene.neighbour.check(count)
+
+
+@both_kinds
+def test_cutting_again_and_again(scene, packed):
+    for _ in range(10):
+        disk = scene.open(packed=packed, regions=(0, 0, 0))
+        region = disk.mem.regions[2]
+        request = aimed(disk, blk.T_OUT, region.gpa, 65536)
+        region.truncate(0)
+        disk.submit([request])
+        assert disk.wire.wait_closed(5)
+        disk.close()
+    scene.reason(REASON)
