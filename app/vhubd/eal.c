@@ -101,20 +101,23 @@ make_args(struct eal_args *args)
 	add(args, "vhubd");
 	add(args, "--lcores");
 	add(args, args->lcores);
-	add(args, "--in-memory");
 	add(args, "--no-pci");
+	add(args, "--iova-mode=va");
 	add(args, "--no-telemetry");
 	add(args, "--log-level");
 	add(args, "*:warning");
 	add(args, "-m");
 	add(args, args->memory);
 	if (free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB) {
+		add(args, "--in-memory");
 		add(args, "--socket-limit");
 		add(args, args->limit);
 	} else {
 		fprintf(stderr, "vhub: no %d MB of free 2 MB hugepages: using ordinary memory, which is slower\n",
 			EAL_MEMORY_MB);
+		/* EAL 22.11 refuses --in-memory with --no-huge; this leaves as little behind. */
 		add(args, "--no-huge");
+		add(args, "--no-shconf");
 	}
 }
 
