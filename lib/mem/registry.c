@@ -51,6 +51,7 @@ static void
 slot_release(uint32_t i)
 {
 	__atomic_store_n(&registry_slots[i].owner, NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&registry_slots[i].state, 0, __ATOMIC_RELAXED);
 	registry_slots[i].next_free = registry.free_head;
 	registry.free_head = i;
 }
