@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * I/O of the uring driver. lib/blk submits bursts, each with one io_uring_submit(), and reaps by looking at the completion
+ * ring, which takes no system call.
+ *
+ * An I/O may take several steps: what the kernel did not finish (short, interrupted, beyond what one call moves, longer than
+ * a bounce buffer) is asked for again from where it ended. At most one step of an I/O is under way, and there are as many
+ * slots as entries in the submission ring, so an entry is always free for the next step.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+
+#include "uring_pvt.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(blk)
+
+/* Completions looked at in one reap. */
+#define REAP_BURST 64
+
+/* The one fixed file of each ring. */
+#define FIXED_FILE 0
+
+static void
+prepare_bounced(struct uring_slot *slot, struct io_uring_sqe *sqe)
+{
+	const struct vhub_blk_io *io = slot->io;
+	uint64_t offset = io->offset_bytes + slot->done_bytes;
+
+	slot->step_bytes = RTE_MIN(io->len_bytes - slot->done_bytes, URING_BOUNCE_BYTES);
+	if (io->op == VHUB_BLK_READ) {
+		io_uring_prep_read(sqe, FIXED_FILE, slot->bounce, slot->step_bytes, offset);
+	} else {
+		bounce_gather(slot, slot->step_bytes);
+		io_uring_prep_write(sqe, FIXED_FILE, slot->bounce, slot->step_bytes, offset);
+	}
+}
+
+/* Inside of a piece: the rest of that piece. At its beginning: all pieces that are left. */
+static void
+prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
+{
+	const struct vhub_blk_io *io = slot->io;
+	const struct iovec *iov = &io->iov[slot->iov_index];
+	uint16_t n_iov = io->n_iov - slot->iov_index;
+	uint64_t offset = io->offset_bytes + slot->done_bytes;
+	uint8_t *base = (uint8_t *)iov->iov_base + slot->iov_done_bytes;
+
+	if (n_iov == 1 || slot->iov_done_bytes != 0) {
+		slot->step_bytes = (uint32_t)(iov->iov_len - slot->iov_done_bytes);
+		if (io->op == VHUB_BLK_READ)
+			io_uring_prep_read(sqe, FIXED_FILE, base, slot->step_bytes, offset);
+		else
+			io_uring_prep_write(sqe, FIXED_FILE, base, slot->step_bytes, offset);
+		return;
+	}
+	slot->step_bytes = io->len_bytes - slot->done_bytes;
+	if (io->op == VHUB_BLK_READ)
+		io_uring_prep_readv(sqe, FIXED_FILE, iov, n_iov, offset);
+	else
+		io_uring_prep_writev(sqe, FIXED_FILE, iov, n_iov, offset);
+}
+
+/* Puts the next step into the submission ring. */
+static void
+prepare_step(struct uring_queue *q, struct uring_slot *slot, bool may_block)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+	const struct vhub_blk_io *io = slot->io;
+
+	if (io->op == VHUB_BLK_FLUSH) {
+		slot->step_bytes = 0;
+		io_uring_prep_fsync(sqe, FIXED_FILE, IORING_FSYNC_DATASYNC);
+	} else {
+		if (slot->bounce != NULL)
+			prepare_bounced(slot, sqe);
+		else
+			prepare_straight(slot, sqe);
+		if ((io->flags & VHUB_BLK_IO_FUA) != 0 && io->op == VHUB_BLK_WRITE)
+			sqe->rw_flags = RWF_DSYNC;
+	}
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (may_block ? IOSQE_ASYNC : 0));
+	io_uring_sqe_set_data(sqe, slot);
+}
+
+/*
+ * What the kernel does not take now (out of memory, completion ring full) stays in the submission ring, and the next reap
+ * tries again. Other errors would be our own mistakes; they are told, and look like storage that is stuck.
+ */
+static void
+flush_ring(struct uring_queue *q)
+{
+	static _Thread_local struct vhub_log_limit limit;
+	int ret = io_uring_submit(&q->ring);
+
+	if (unlikely(ret < 0 && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR &&
+			    ret != -ENOMEM) &&
+			vhub_log_allowed(&limit))
+		VHUB_LOG(ERR, "%s: io_uring_enter: %s", q->disk->path, strerror(-ret));
+}
+
+uint16_t
+uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n)
+{
+	struct uring_queue *q = uring_queue_of(queue);
+	uint16_t i;
+
+	for (i = 0; i < n && q->free_slots != NULL; i++) {
+		struct uring_slot *slot = q->free_slots;
+		uint8_t *bounce = NULL;
+
+		if (unlikely(bounce_needed(q->disk, ios[i]))) {
+			bounce = bounce_get(q);
+			if (bounce == NULL)
+				break;
+		}
+		q->free_slots = slot->next_free;
+		*slot = (struct uring_slot){ .io = ios[i], .bounce = bounce };
+		prepare_step(q, slot, false);
+		q->n_in_flight++;
+	}
+	if (i != 0)
+		flush_ring(q);
+	return i;
+}
+
+static void
+advance(struct uring_slot *slot, uint32_t n)
+{
+	slot->done_bytes += n;
+	slot->iov_done_bytes += n;
+	while (slot->iov_index < slot->io->n_iov &&
+			slot->iov_done_bytes >= slot->io->iov[slot->iov_index].iov_len) {
+		slot->iov_done_bytes -= slot->io->iov[slot->iov_index].iov_len;
+		slot->iov_index++;
+	}
+}
+
+/* Returns -EINPROGRESS when another step is needed, else the result of the I/O. */
+static int
+end_error(struct uring_slot *slot, int res)
+{
+	if (res != -EAGAIN && res != -EINTR)
+		return res;
+	return ++slot->tries < URING_MAX_TRIES ? -EINPROGRESS : -EIO;
+}
+
+static int
+end_transfer(const struct uring_disk *d, struct uring_slot *slot, uint32_t moved)
+{
+	uint32_t n = RTE_MIN(moved, slot->step_bytes);
+
+	/* Nothing more to read: the file became shorter. Nothing written, and no reason told. */
+	if (moved == 0)
+		return -EIO;
+	/* O_DIRECT goes on at whole blocks only. */
+	if (d->direct)
+		n -= n % d->info.block_bytes;
+	if (slot->bounce != NULL && slot->io->op == VHUB_BLK_READ)
+		bounce_scatter(slot, n);
+	if (n < slot->step_bytes && ++slot->tries >= URING_MAX_TRIES)
+		return -EIO;
+	advance(slot, n);
+	return slot->done_bytes == slot->io->len_bytes ? 0 : -EINPROGRESS;
+}
+
+static int
+end_step(const struct uring_disk *d, struct uring_slot *slot, int res)
+{
+	if (unlikely(res < 0))
+		return end_error(slot, res);
+	/* Most I/Os: one step. */
+	if (likely((uint32_t)res == slot->io->len_bytes && slot->bounce == NULL &&
+			    slot->done_bytes == 0))
+		return 0;
+	return end_transfer(d, slot, (uint32_t)res);
+}
+
+static struct vhub_blk_io *
+release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
+{
+	struct vhub_blk_io *io = slot->io;
+
+	if (slot->bounce != NULL)
+		bounce_put(q, slot->bounce);
+	slot->next_free = q->free_slots;
+	q->free_slots = slot;
+	q->n_in_flight--;
+	io->result = result;
+	return io;
+}
+
+uint16_t
+uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
+{
+	struct uring_queue *q = uring_queue_of(queue);
+	struct io_uring_cqe *cqes[REAP_BURST];
+	unsigned int n_cqes;
+	uint16_t n = 0;
+
+	if (q->n_in_flight == 0)
+		return 0;
+	/* Enters the kernel only when that says, in shared memory, that it holds completions back for us. */
+	n_cqes = io_uring_peek_batch_cqe(&q->ring, cqes, RTE_MIN(max, REAP_BURST));
+	for (unsigned int i = 0; i < n_cqes; i++) {
+		struct uring_slot *slot = io_uring_cqe_get_data(cqes[i]);
+		int res = cqes[i]->res;
+		int result = end_step(q->disk, slot, res);
+
+		if (unlikely(result == -EINPROGRESS))
+			prepare_step(q, slot, res == -EAGAIN);
+		else
+			ios[n++] = release_slot(q, slot, result);
+	}
+	io_uring_cq_advance(&q->ring, n_cqes);
+	if (unlikely(io_uring_sq_ready(&q->ring) != 0))
+		flush_ring(q);
+	return n;
+}

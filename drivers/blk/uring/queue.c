@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Queues of the uring driver: one io_uring for each lcore that uses the disk, made on that lcore, since the kernel is told
+ * that nobody else submits to it. Called by lib/blk when rings start and stop; io.c comes next.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <rte_common.h>
+
+#include "uring_pvt.h"
+#include "vhub_lcore.h"
+
+/* Best first; a kernel refuses (-EINVAL) what it does not know. 6.0 knows SINGLE_ISSUER, 5.19 the other two. */
+static const unsigned int setups[] = {
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+	0,
+};
+
+static int
+create_ring(struct io_uring *ring, unsigned int depth)
+{
+	int ret = -EINVAL;
+
+	for (unsigned int i = 0; i < RTE_DIM(setups) && ret == -EINVAL; i++)
+		ret = io_uring_queue_init(depth, ring, setups[i]);
+	return ret;
+}
+
+int
+uring_probe(char *error, size_t error_len)
+{
+	struct io_uring ring;
+	int ret = create_ring(&ring, 1);
+
+	if (ret == 0) {
+		io_uring_queue_exit(&ring);
+		return 0;
+	}
+	if (ret == -ENOSYS || ret == -EPERM || ret == -EACCES)
+		snprintf(error, error_len,
+				"driver=uring: io_uring is %s here (kernel.io_uring_disabled, a container's "
+				"system call filter, an old kernel)",
+				ret == -ENOSYS ? "missing" : "forbidden");
+	else
+		snprintf(error, error_len, "driver=uring: io_uring: %s", strerror(-ret));
+	return ret;
+}
+
+static int
+create_bounces(struct uring_queue *q)
+{
+	size_t bytes = (size_t)URING_BOUNCES * URING_BOUNCE_BYTES;
+	void *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (area == MAP_FAILED)
+		return -ENOMEM;
+	q->bounce_area = area;
+	for (unsigned int i = 0; i < URING_BOUNCES; i++)
+		bounce_put(q, q->bounce_area + (size_t)i * URING_BOUNCE_BYTES);
+	return 0;
+}
+
+int
+uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
+{
+	struct uring_queue *q = calloc(1, sizeof(*q));
+	int ret;
+
+	if (q == NULL)
+		return -ENOMEM;
+	q->queue.disk = disk;
+	q->disk = uring_disk_of(disk);
+	for (unsigned int i = URING_DEPTH; i > 0; i--) {
+		q->slots[i - 1].next_free = q->free_slots;
+		q->free_slots = &q->slots[i - 1];
+	}
+	ret = create_ring(&q->ring, URING_DEPTH);
+	if (ret != 0)
+		goto err_free;
+	ret = io_uring_register_files(&q->ring, &q->disk->fd, 1);
+	if (ret != 0)
+		goto err_ring;
+	if (q->disk->direct) {
+		ret = create_bounces(q);
+		if (ret != 0)
+			goto err_ring;
+	}
+	*out = &q->queue;
+	return 0;
+
+err_ring:
+	io_uring_queue_exit(&q->ring);
+err_free:
+	free(q);
+	return ret;
+}
+
+void
+uring_queue_put(struct vhub_blk_queue *queue)
+{
+	struct uring_queue *q = uring_queue_of(queue);
+
+	if (q->watched)
+		vhub_lcore_remove_wake_fd(q->ring.ring_fd);
+	io_uring_queue_exit(&q->ring);
+	if (q->bounce_area != NULL)
+		munmap(q->bounce_area, (size_t)URING_BOUNCES * URING_BOUNCE_BYTES);
+	free(q);
+}
+
+/* Completions, or work of the kernel's that will make some when it is let. */
+static bool
+anything_there(struct io_uring *ring)
+{
+	return io_uring_cq_ready(ring) != 0 || io_uring_sq_ready(ring) != 0 ||
+			(__atomic_load_n(ring->sq.kflags, __ATOMIC_RELAXED) &
+					(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+/*
+ * The io_uring's own fd wakes the lcore. Unlike an eventfd that is switched on only now, it needs no care for completions
+ * that come while it is switched on: the kernel tells it of each. It is watched from the first sleep on, so that lcores that
+ * never sleep do not pay for it.
+ */
+int
+uring_arm(struct vhub_blk_queue *queue)
+{
+	struct uring_queue *q = uring_queue_of(queue);
+
+	if (!q->watched) {
+		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->ring.ring_fd) != 0)
+			return -ENOTSUP;
+		q->watched = true;
+	}
+	return anything_there(&q->ring) ? -EAGAIN : 0;
+}

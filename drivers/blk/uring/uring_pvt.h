@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of the uring driver: files and block devices through io_uring(7).
+ *
+ *     uring.c (arguments, ops) -> open.c (path to fd) -> queue.c (an io_uring for each lcore) -> io.c (submit, reap)
+ *                                                                                              -> bounce.c (what O_DIRECT refuses)
+ */
+#ifndef URING_PVT_H
+#define URING_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <liburing.h>
+
+#include "vhub_blk.h"
+
+/* I/Os in flight in one queue, so entries of its submission ring; the completion ring has twice as many. */
+#define URING_DEPTH 256
+/* Bounce buffers of one queue, and bytes of each: a longer I/O takes several steps through its one. */
+#define URING_BOUNCES 16
+#define URING_BOUNCE_BYTES (256u << 10)
+/* Steps of one I/O that may end short, interrupted, or with "try again" before it fails. */
+#define URING_MAX_TRIES 64
+
+enum uring_direct {
+	URING_DIRECT_AUTO, /* O_DIRECT where it can be had with blocks of 512 bytes */
+	URING_DIRECT_ON,
+	URING_DIRECT_OFF,
+};
+
+struct uring_disk {
+	struct vhub_blk_disk disk; /* first */
+	/* From parse on. */
+	char *path;
+	enum uring_direct want_direct;
+	bool read_only;
+	/* From open on. */
+	int fd; /* -1 before */
+	bool direct;
+	uint32_t mem_align_bytes; /* O_DIRECT: of buffers' addresses; their lengths are multiples of a block */
+	struct vhub_blk_info info;
+};
+
+/* An I/O in flight. What an io_uring operation has not done is asked for again, from where it ended: a step. */
+struct uring_slot {
+	struct vhub_blk_io *io;
+	struct uring_slot *next_free;
+	uint8_t *bounce; /* NULL: straight from and to the guest's memory */
+	uint32_t done_bytes;
+	uint32_t step_bytes; /* of the step under way */
+	uint16_t iov_index;  /* where done_bytes lies in io->iov */
+	uint16_t tries;
+	size_t iov_done_bytes; /* of that piece */
+};
+
+/* One for each lcore that uses the disk. LCORE. */
+struct uring_queue {
+	struct vhub_blk_queue queue; /* first */
+	const struct uring_disk *disk;
+	struct io_uring ring;
+	bool watched; /* the ring's fd wakes this lcore */
+	uint16_t n_in_flight;
+	struct uring_slot *free_slots;
+	uint8_t *bounce_area; /* URING_BOUNCES buffers; pages come with their first use */
+	uint16_t n_free_bounces;
+	uint8_t *free_bounces[URING_BOUNCES];
+	struct uring_slot slots[URING_DEPTH];
+};
+
+static inline struct uring_disk *
+uring_disk_of(const struct vhub_blk_disk *disk)
+{
+	return vhub_container_of(disk, struct uring_disk, disk);
+}
+
+static inline struct uring_queue *
+uring_queue_of(struct vhub_blk_queue *queue)
+{
+	return vhub_container_of(queue, struct uring_queue, queue);
+}
+
+/* ---- open.c ---- */
+
+/* Opens d->path and learns what it is; fills `fd`, `direct`, `info`. Blocks. */
+int
+uring_open_image(struct uring_disk *d, char *error, size_t error_len);
+
+/* ---- queue.c ---- */
+
+/* Tells whether this process may use io_uring at all. */
+int
+uring_probe(char *error, size_t error_len);
+int
+uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
+void
+uring_queue_put(struct vhub_blk_queue *queue);
+int
+uring_arm(struct vhub_blk_queue *queue);
+
+/* ---- io.c ---- */
+
+uint16_t
+uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
+uint16_t
+uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
+
+/* ---- bounce.c ---- */
+
+/* True when O_DIRECT would refuse the buffers of `io`. */
+bool
+bounce_needed(const struct uring_disk *d, const struct vhub_blk_io *io);
+/* A buffer, NULL when all are in use; and back. */
+uint8_t *
+bounce_get(struct uring_queue *q);
+void
+bounce_put(struct uring_queue *q, uint8_t *bounce);
+/* Moves n bytes between the buffer and the I/O's iovec at the slot's place, which does not move. */
+void
+bounce_gather(const struct uring_slot *slot, size_t n);
+void
+bounce_scatter(const struct uring_slot *slot, size_t n);
+
+#endif /* URING_PVT_H */
