@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Starts EAL. Without arguments from the user: main lcore on the first CPU of the affinity mask, a worker on each other one (on
- * the same one where there is no other), memory that is preallocated and cannot grow, because EAL has a SIGBUS handler of its
- * own while its heap grows. Called by main.c.
+ * Starts EAL. Without arguments from the user: main lcore on the first CPU of the affinity mask, a
+ * worker on each other one (on the same one where there is no other), memory that is preallocated
+ * and cannot grow, because EAL has a SIGBUS handler of its own while its heap grows. Called by
+ * main.c.
  */
 #include <errno.h>
 #include <sched.h>
@@ -20,7 +21,10 @@
 
 #include "eal.h"
 
-/* What rings, mailboxes and pools need; disks in memory and request arrays live outside of EAL's heap. */
+/*
+ * What rings, mailboxes and pools need; disks in memory and request arrays live outside of EAL's
+ * heap.
+ */
 #define EAL_MEMORY_MB 64
 #define HUGEPAGE_MB 2
 #define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
@@ -65,7 +69,8 @@ lcores_from_affinity(char *text, size_t len)
 			continue;
 		if (first < 0)
 			first = cpu;
-		used += (size_t)snprintf(text + used, len - used, "%s%u@%d", n > 0 ? "," : "", n, cpu);
+		used += (size_t)snprintf(text + used, len - used, "%s%u@%d", n > 0 ? "," : "", n,
+				cpu);
 		n++;
 	}
 	if (n == 1)
@@ -81,7 +86,8 @@ memory_limit(char *text, size_t len)
 	int i;
 
 	for (i = 0; i < nodes && i < RTE_MAX_NUMA_NODES; i++)
-		used += (size_t)snprintf(text + used, len - used, "%s%d", i > 0 ? "," : "", EAL_MEMORY_MB);
+		used += (size_t)snprintf(text + used, len - used, "%s%d", i > 0 ? "," : "",
+				EAL_MEMORY_MB);
 }
 
 static void
@@ -114,7 +120,7 @@ make_args(struct eal_args *args)
 		add(args, args->limit);
 	} else {
 		fprintf(stderr, "vhub: no %d MB of free 2 MB hugepages: using ordinary memory, which is slower\n",
-			EAL_MEMORY_MB);
+				EAL_MEMORY_MB);
 		/* EAL 22.11 refuses --in-memory with --no-huge; this leaves as little behind. */
 		add(args, "--no-huge");
 		add(args, "--no-shconf");

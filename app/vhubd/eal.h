@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Starting EAL, with the user's arguments or with ones made from what the machine has. Called by main.c.
+ * Starting EAL, with the user's arguments or with ones made from what the machine has. Called by
+ * main.c.
  */
 #ifndef EAL_H
 #define EAL_H

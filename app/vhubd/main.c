@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vhubd: serves virtio devices over vhost-user. Here: starting the parts in order, signals, and the orderly end. Next:
- * options.c, eal.c, slots.c.
+ * vhubd: serves virtio devices over vhost-user. Here: starting the parts in order, signals, and the
+ * orderly end. Next: options.c, eal.c, slots.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -145,8 +145,9 @@ serve(struct daemon_state *d)
 		abandon(d);
 		return EXIT_FAILURE;
 	}
-	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots, options.n_slots == 1 ? "" : "s",
-		 vhub_lcore_count(), vhub_lcore_count() == 1 ? "" : "s");
+	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
+			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
+			vhub_lcore_count() == 1 ? "" : "s");
 	ret = vhub_loop_run(d->loop);
 	if (ret != 0) {
 		/* An lcore still has I/O in flight: nothing can be given back in order. */
@@ -174,7 +175,7 @@ stop_parts(struct daemon_state *d)
 int
 main(int argc, char **argv)
 {
-	struct daemon_state d = {.signals.fd = -1};
+	struct daemon_state d = { .signals.fd = -1 };
 	int status = EXIT_FAILURE;
 	sigset_t set;
 	int ret;

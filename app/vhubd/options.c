@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reads the command line of vhubd: EAL's arguments before "--", ours after it, or ours alone. Called by main.c; next:
- * slot_spec.c for each device.
+ * Reads the command line of vhubd: EAL's arguments before "--", ours after it, or ours alone.
+ * Called by main.c; next: slot_spec.c for each device.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -23,8 +23,11 @@ static const struct {
 	const char *name;
 	uint32_t level;
 } log_levels[] = {
-	{"error", RTE_LOG_ERR},	  {"warning", RTE_LOG_WARNING}, {"notice", RTE_LOG_NOTICE},
-	{"info", RTE_LOG_INFO},	  {"debug", RTE_LOG_DEBUG},
+	{ "error", RTE_LOG_ERR },
+	{ "warning", RTE_LOG_WARNING },
+	{ "notice", RTE_LOG_NOTICE },
+	{ "info", RTE_LOG_INFO },
+	{ "debug", RTE_LOG_DEBUG },
 };
 
 /* ---- help ---- */
@@ -46,7 +49,7 @@ print_help(void)
 	       "  --log-level LEVEL     error, warning, notice, info or debug (default: info)\n"
 	       "  --version             print the version and exit\n"
 	       "  --help                print this and exit\n",
-	       VHUB_VERSION, DEFAULT_IDLE_US);
+			VHUB_VERSION, DEFAULT_IDLE_US);
 	for (i = 0; (ops = vhub_builder_at(i)) != NULL; i++)
 		printf("  --%s NAME,key=value,...\n%s%s", ops->name, slot_spec_help, ops->help);
 }
@@ -96,7 +99,8 @@ parse_idle_us(struct options *options, const char *value)
 }
 
 static int
-parse_slot(struct options *options, const struct vhub_builder_ops *ops, const char *option, const char *value)
+parse_slot(struct options *options, const struct vhub_builder_ops *ops, const char *option,
+		const char *value)
 {
 	struct slot_options *slot = &options->slots[options->n_slots];
 	char error[512] = "";
@@ -122,9 +126,9 @@ static const struct {
 	const char *name;
 	int (*parse)(struct options *options, const char *value);
 } plain_options[] = {
-	{"--log-level", parse_log_level},
-	{"--idle", parse_idle},
-	{"--idle-us", parse_idle_us},
+	{ "--log-level", parse_log_level },
+	{ "--idle", parse_idle },
+	{ "--idle-us", parse_idle_us },
 };
 
 /* ---- entry ---- */
@@ -147,7 +151,8 @@ parse_option(struct options *options, const char *option, const char *value)
 	}
 	if (value == NULL)
 		return wrong(option, "", "a value must follow");
-	return ops != NULL ? parse_slot(options, ops, option, value) : plain_options[i].parse(options, value);
+	return ops != NULL ? parse_slot(options, ops, option, value) :
+			     plain_options[i].parse(options, value);
 }
 
 /* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */
@@ -204,7 +209,8 @@ options_parse(struct options *options, int argc, char **argv)
 	}
 	if (options->n_slots > 0)
 		return 0;
-	fprintf(stderr, "vhubd: there is nothing to serve: give a device, such as "
+	fprintf(stderr,
+			"vhubd: there is nothing to serve: give a device, such as "
 			"--blk disk0,socket=/tmp/disk0.sock,driver=malloc,size=1G (--help tells more)\n");
 	return -EINVAL;
 }

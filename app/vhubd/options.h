@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What vhubd was asked to do: the result of reading its command line. Filled by options.c, used by main.c.
+ * What vhubd was asked to do: the result of reading its command line. Filled by options.c, used by
+ * main.c.
  */
 #ifndef OPTIONS_H
 #define OPTIONS_H
@@ -45,8 +46,8 @@ struct options {
 };
 
 /**
- * Reads the command line. Returns 0; -EINVAL when something is wrong, with one line on stderr; 1 when --help or --version has
- * said all. options_free() afterwards in every case.
+ * Reads the command line. Returns 0; -EINVAL when something is wrong, with one line on stderr; 1
+ * when --help or --version has said all. options_free() afterwards in every case.
  */
 int
 options_parse(struct options *options, int argc, char **argv);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reads one device specification: its name, how its front end comes, and the rest, which is the builder's. Called by options.c.
+ * Reads one device specification: its name, how its front end comes, and the rest, which is the
+ * builder's. Called by options.c.
  */
 #include <errno.h>
 #include <grp.h>
@@ -15,17 +16,17 @@
 #include "slot_spec.h"
 
 const char slot_spec_help[] =
-	"      socket=PATH     listen there (a stale socket file is replaced)\n"
-	"      fd=N            use an inherited socket, listening or connected\n"
-	"      connect=PATH    connect to a front end that listens there, again and again\n"
-	"      mode=0660       of the socket file\n"
-	"      owner=USER      of the socket file, a name or a number\n"
-	"      group=GROUP     of the socket file, a name or a number\n"
-	"      peer_user=USER  accept only front ends of this user\n"
-	"      peer_group=GROUP  accept only front ends of this group\n";
+		"      socket=PATH     listen there (a stale socket file is replaced)\n"
+		"      fd=N            use an inherited socket, listening or connected\n"
+		"      connect=PATH    connect to a front end that listens there, again and again\n"
+		"      mode=0660       of the socket file\n"
+		"      owner=USER      of the socket file, a name or a number\n"
+		"      group=GROUP     of the socket file, a name or a number\n"
+		"      peer_user=USER  accept only front ends of this user\n"
+		"      peer_group=GROUP  accept only front ends of this group\n";
 
-static const char *const connection_keys[] = {"socket", "fd",	 "connect",   "mode",
-					      "owner",	"group", "peer_user", "peer_group", NULL};
+static const char *const connection_keys[] = { "socket", "fd", "connect", "mode", "owner", "group",
+	"peer_user", "peer_group", NULL };
 
 /* ---- splitting ---- */
 
@@ -36,7 +37,8 @@ is_connection_key(const char *pair)
 	unsigned int i;
 
 	for (i = 0; connection_keys[i] != NULL; i++) {
-		if (strlen(connection_keys[i]) == len && strncmp(connection_keys[i], pair, len) == 0)
+		if (strlen(connection_keys[i]) == len &&
+				strncmp(connection_keys[i], pair, len) == 0)
 			return true;
 	}
 	return false;
@@ -50,7 +52,10 @@ append(char *list, size_t len, const char *pair)
 	strlcat(list, pair, len);
 }
 
-/* Sorts "a=1,b=2" into the connection's pairs and the device's. Both buffers are as long as `pairs`. */
+/*
+ * Sorts "a=1,b=2" into the connection's pairs and the device's. Both buffers are as long as
+ * `pairs`.
+ */
 static void
 sort_pairs(char *pairs, char *connection, char *device, size_t len)
 {
@@ -84,7 +89,8 @@ parse_pairs(const char *pairs, struct rte_kvargs **out, char *error, size_t erro
 {
 	*out = rte_kvargs_parse(pairs, NULL);
 	if (*out == NULL) {
-		snprintf(error, error_len, "'%s' is not a list of at most %d key=value", pairs, RTE_KVARGS_MAX);
+		snprintf(error, error_len, "'%s' is not a list of at most %d key=value", pairs,
+				RTE_KVARGS_MAX);
 		return -EINVAL;
 	}
 	return check_duplicates(*out, error, error_len);
@@ -114,7 +120,8 @@ split_pairs(struct slot_options *slot, const char *pairs, char *error, size_t er
 /* ---- the connection's arguments ---- */
 
 static int
-parse_user(const struct rte_kvargs *args, const char *key, uid_t *uid, char *error, size_t error_len)
+parse_user(const struct rte_kvargs *args, const char *key, uid_t *uid, char *error,
+		size_t error_len)
 {
 	const char *text = rte_kvargs_get(args, key);
 	const char *bad = NULL;
@@ -132,7 +139,8 @@ parse_user(const struct rte_kvargs *args, const char *key, uid_t *uid, char *err
 }
 
 static int
-parse_group(const struct rte_kvargs *args, const char *key, gid_t *gid, char *error, size_t error_len)
+parse_group(const struct rte_kvargs *args, const char *key, gid_t *gid, char *error,
+		size_t error_len)
 {
 	const char *text = rte_kvargs_get(args, key);
 	const char *bad = NULL;
@@ -184,8 +192,9 @@ check_path(const char *key, const char *path, char *error, size_t error_len)
 {
 	if (path[0] != '\0' && strlen(path) <= 107)
 		return 0;
-	snprintf(error, error_len, "%s=%s is not a path of 1 to 107 bytes, which is all that a Unix socket takes", key,
-		 path);
+	snprintf(error, error_len,
+			"%s=%s is not a path of 1 to 107 bytes, which is all that a Unix socket takes",
+			key, path);
 	return -EINVAL;
 }
 
@@ -198,7 +207,8 @@ parse_kind(struct slot_options *slot, char *error, size_t error_len)
 	const char *fd = rte_kvargs_get(args, "fd");
 
 	if ((listen_path != NULL) + (dial_path != NULL) + (fd != NULL) != 1) {
-		snprintf(error, error_len, "exactly one of socket=PATH, connect=PATH and fd=N says how the front end comes");
+		snprintf(error, error_len,
+				"exactly one of socket=PATH, connect=PATH and fd=N says how the front end comes");
 		return -EINVAL;
 	}
 	if (fd != NULL) {
@@ -207,14 +217,15 @@ parse_kind(struct slot_options *slot, char *error, size_t error_len)
 	}
 	slot->connection = listen_path != NULL ? CONNECTION_LISTEN : CONNECTION_DIAL;
 	slot->listener.path = listen_path != NULL ? listen_path : dial_path;
-	return check_path(listen_path != NULL ? "socket" : "connect", slot->listener.path, error, error_len);
+	return check_path(listen_path != NULL ? "socket" : "connect", slot->listener.path, error,
+			error_len);
 }
 
 /* What only a socket file of ours can have. */
 static int
 check_listener_keys(const struct slot_options *slot, char *error, size_t error_len)
 {
-	static const char *const keys[] = {"mode", "owner", "group", "peer_user", "peer_group"};
+	static const char *const keys[] = { "mode", "owner", "group", "peer_user", "peer_group" };
 	unsigned int i;
 
 	if (slot->connection == CONNECTION_LISTEN)
@@ -256,12 +267,13 @@ parse_connection(struct slot_options *slot, char *error, size_t error_len)
 static int
 parse_name(struct slot_options *slot, const char *text, size_t len, char *error, size_t error_len)
 {
-	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+	static const char allowed[] =
+			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
 
 	if (len == 0 || len >= sizeof(slot->name) || strspn(text, allowed) < len) {
 		snprintf(error, error_len,
-			 "it begins with the device's name, 1 to %zu of A-Z a-z 0-9 _ . -, and then a comma",
-			 sizeof(slot->name) - 1);
+				"it begins with the device's name, 1 to %zu of A-Z a-z 0-9 _ . -, and then a comma",
+				sizeof(slot->name) - 1);
 		return -EINVAL;
 	}
 	memcpy(slot->name, text, len);
@@ -270,8 +282,8 @@ parse_name(struct slot_options *slot, const char *text, size_t len, char *error,
 }
 
 int
-slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, const char *text, char *error,
-		size_t error_len)
+slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, const char *text,
+		char *error, size_t error_len)
 {
 	size_t name_len = strcspn(text, ",");
 	int ret;
@@ -281,7 +293,8 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 	slot->fd = -1;
 	ret = parse_name(slot, text, name_len, error, error_len);
 	if (ret == 0)
-		ret = split_pairs(slot, text[name_len] == ',' ? text + name_len + 1 : "", error, error_len);
+		ret = split_pairs(slot, text[name_len] == ',' ? text + name_len + 1 : "", error,
+				error_len);
 	if (ret == 0)
 		ret = parse_connection(slot, error, error_len);
 	if (ret == 0)

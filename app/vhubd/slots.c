@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The device slots of a running vhubd. Called by main.c with what options.c read; next: conn/server.c brings front ends to the
- * device's request handler.
+ * The device slots of a running vhubd. Called by main.c with what options.c read; next:
+ * conn/server.c brings front ends to the device's request handler.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -76,21 +76,23 @@ connect_slot(const struct slot_options *options, struct vhub_connection **connec
 	case CONNECTION_LISTEN:
 		ret = vhub_listener_create(&options->listener, connection);
 		if (ret != 0)
-			VHUB_LOG(ERR, "%s: cannot listen on socket=%s: %s%s", options->name, options->listener.path,
-				 strerror(-ret),
-				 ret == -EADDRINUSE ? "; stop what listens there, or choose another path" : "");
+			VHUB_LOG(ERR, "%s: cannot listen on socket=%s: %s%s", options->name,
+					options->listener.path, strerror(-ret),
+					ret == -EADDRINUSE ?
+							"; stop what listens there, or choose another path" :
+							"");
 		break;
 	case CONNECTION_DIAL:
 		ret = vhub_dialer_create(options->listener.path, connection);
 		if (ret != 0)
-			VHUB_LOG(ERR, "%s: cannot use connect=%s: %s", options->name, options->listener.path,
-				 strerror(-ret));
+			VHUB_LOG(ERR, "%s: cannot use connect=%s: %s", options->name,
+					options->listener.path, strerror(-ret));
 		break;
 	case CONNECTION_INHERIT:
 		ret = vhub_connection_from_fd(options->fd, connection);
 		if (ret != 0)
 			VHUB_LOG(ERR, "%s: cannot use fd=%d: %s; a Unix stream socket is wanted, listening or connected",
-				 options->name, options->fd, strerror(-ret));
+					options->name, options->fd, strerror(-ret));
 		break;
 	}
 	return ret;
@@ -185,7 +187,7 @@ name_stuck(const struct slot *slot)
 	if (slot->device->ops->describe != NULL)
 		slot->device->ops->describe(slot->device, what, sizeof(what));
 	VHUB_LOG(ERR, "%s does not come to rest: %s; the front end's inflight region, if it has one, holds what is not done",
-		 slot->device->name, what[0] != '\0' ? what : "requests are in flight");
+			slot->device->name, what[0] != '\0' ? what : "requests are in flight");
 }
 
 static void
@@ -202,7 +204,8 @@ stop_timeout(struct vhub_timer *timer)
 }
 
 void
-slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, unsigned int n_stuck), void *arg)
+slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, unsigned int n_stuck),
+		void *arg)
 {
 	struct slot *slot;
 

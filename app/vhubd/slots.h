@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The device slots of a running vhubd: a device, its request handler and the server that brings it front ends, for ever. Called
- * by main.c.
+ * The device slots of a running vhubd: a device, its request handler and the server that brings it
+ * front ends, for ever. Called by main.c.
  */
 #ifndef SLOTS_H
 #define SLOTS_H
@@ -18,15 +18,20 @@ slots_create(struct vhub_loop *loop, struct slots **out);
 void
 slots_destroy(struct slots *slots);
 
-/** Opens and builds the device and begins to serve it. Blocks as long as opening takes. Returns 0, or a negative errno with a log line. */
+/**
+ * Opens and builds the device and begins to serve it. Blocks as long as opening takes. Returns 0,
+ * or a negative errno with a log line.
+ */
 int
 slots_add(struct slots *slots, struct slot_options *options);
 
 /**
- * Stops every server: sockets go at once, rings are drained. `done` runs when all are at rest, or once `timeout_us` has passed:
- * `n_stuck` is the number of those that are not at rest, and each has been named in the log.
+ * Stops every server: sockets go at once, rings are drained. `done` runs when all are at rest, or
+ * once `timeout_us` has passed: `n_stuck` is the number of those that are not at rest, and each has
+ * been named in the log.
  */
 void
-slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, unsigned int n_stuck), void *arg);
+slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, unsigned int n_stuck),
+		void *arg);
 
 #endif /* SLOTS_H */

@@ -6,17 +6,21 @@
  *   parse       CTL: arguments are checked; nothing is touched.
  *   open        CTL or WORK, may block: paths become fds, sizes are known. Before a jail.
  *   info        any time after open.
- *   lock        CTL: the disk is about to be used, or no longer: image locks (a migration's two ends hand over).
- *   queue_get   LCORE: one queue for each lcore that uses the disk; gets and puts are counted by the blk device, so a
+ *   lock        CTL: the disk is about to be used, or no longer: image locks (a migration's two
+ *               ends hand over).
+ *   queue_get   LCORE: one queue for each lcore that uses the disk; gets and puts are counted by
+ *               the blk device, so a
  *   ...         driver sees one get and one put for each lcore.
- *   submit      LCORE: a burst. "n accepted: each of those completes exactly once; the others never."
+ *   submit      LCORE: a burst. "n accepted: each of those completes exactly once; the others
+ *               never."
  *   reap        LCORE: what has completed, in any order.
  *   queue_put   LCORE: with nothing in flight.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
- * A driver never sees a guest's address: iovecs are host addresses, sectors are bytes, and both were checked against
- * the capacity. Guest memory may vanish under it (EFAULT from the kernel, zero pages from the guard); that is an
- * I/O error and nothing more. The smallest example is drivers/blk/null.
+ * A driver never sees a guest's address: iovecs are host addresses, sectors are bytes, and both
+ * were checked against the capacity. Guest memory may vanish under it (EFAULT from the kernel, zero
+ * pages from the guard); that is an I/O error and nothing more. The smallest example is
+ * drivers/blk/null.
  */
 #ifndef VHUB_BLK_H
 #define VHUB_BLK_H
@@ -39,8 +43,9 @@ extern "C" {
 /** virtio-blk counts in sectors of this size whatever the block size (VIRTIO 1.2, 5.2). */
 #define VHUB_BLK_SECTOR_BYTES 512u
 /**
- * Data segments of one request that we offer (SEG_MAX): with header and status, what fits into a ring of 128 entries, the
- * smallest usual one. A Linux guest without INDIRECT_DESC never submits what does not fit, and hangs.
+ * Data segments of one request that we offer (SEG_MAX): with header and status, what fits into a
+ * ring of 128 entries, the smallest usual one. A Linux guest without INDIRECT_DESC never submits
+ * what does not fit, and hangs.
  */
 #define VHUB_BLK_SEG_MAX 126u
 /** Most bytes of one segment that we offer (SIZE_MAX). */
@@ -56,13 +61,17 @@ enum vhub_blk_op {
 /** The write is durable before it completes. */
 #define VHUB_BLK_IO_FUA 0x1u
 
-/** One I/O. Between submit and reap it is the driver's, but for the fields before `result`, which nobody changes. */
+/**
+ * One I/O. Between submit and reap it is the driver's, but for the fields before `result`, which
+ * nobody changes.
+ */
 struct vhub_blk_io {
 	const struct iovec *iov; /**< READ: to be filled, WRITE: to be stored; valid until reaped */
 	uint16_t n_iov;
 	uint8_t op;    /**< enum vhub_blk_op */
 	uint8_t flags; /**< VHUB_BLK_IO_* */
-	uint32_t len_bytes;    /**< sum over iov; a multiple of info's block_bytes, not 0; FLUSH: 0 */
+	/** sum over iov; a multiple of info's block_bytes, not 0; FLUSH: 0 */
+	uint32_t len_bytes;
 	uint64_t offset_bytes; /**< a multiple of info's block_bytes; offset + len <= capacity */
 
 	int32_t result; /**< set by the driver: 0, or a negative errno (short I/O is -EIO) */
@@ -72,13 +81,14 @@ struct vhub_blk_io {
 
 /** What a disk is. */
 struct vhub_blk_info {
-	uint64_t capacity_bytes;     /**< a multiple of block_bytes, not 0 */
-	uint32_t block_bytes;	     /**< logical block size: 512 or 4096 */
+	uint64_t capacity_bytes;       /**< a multiple of block_bytes, not 0 */
+	uint32_t block_bytes;	       /**< logical block size: 512 or 4096 */
 	uint32_t physical_block_bytes; /**< >= block_bytes, a power of two */
-	uint32_t optimal_io_bytes;   /**< 0 unknown */
+	uint32_t optimal_io_bytes;     /**< 0 unknown */
 	bool read_only;
-	bool volatile_cache; /**< FLUSH means something: a completed write may be lost in a power failure */
-	char target[128];    /**< for people: "/srv/disk0.img", "memory" */
+	/** FLUSH means something: a completed write may be lost in a power failure */
+	bool volatile_cache;
+	char target[128]; /**< for people: "/srv/disk0.img", "memory" */
 };
 
 struct vhub_blk_disk;
@@ -86,34 +96,45 @@ struct vhub_blk_queue;
 
 /** A driver. Registered once; const. */
 struct vhub_blk_driver_ops {
-	const char *name;	 /**< as in driver=NAME */
-	const char *help;	 /**< one line for each argument */
-	const char *const *keys; /**< names of its arguments, NULL-terminated; "ro" is every driver's */
+	const char *name; /**< as in driver=NAME */
+	const char *help; /**< one line for each argument */
+	/** names of its arguments, NULL-terminated; "ro" is every driver's */
+	const char *const *keys;
 
-	/** Required. CTL. On -EINVAL `error` holds one sentence: the key, its value, what is allowed. */
-	int (*parse)(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error, size_t error_len);
+	/**
+	 * Required. CTL. On -EINVAL `error` holds one sentence: the key, its value, what is
+	 * allowed.
+	 */
+	int (*parse)(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out,
+			char *error, size_t error_len);
 	/** Required. CTL or WORK; may block. Errors as above; may be undone by destroy only. */
 	int (*open)(struct vhub_blk_disk *disk, char *error, size_t error_len);
 	/** Required. CTL or WORK; may block. Frees the disk in whatever state. */
 	void (*destroy)(struct vhub_blk_disk *disk);
 	/** Required. ANY. Does not block. */
 	void (*info)(const struct vhub_blk_disk *disk, struct vhub_blk_info *info);
-	/** Optional. CTL. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else holds it; `error` names the image. */
+	/**
+	 * Optional. CTL. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else
+	 * holds it; `error` names the image.
+	 */
 	int (*lock)(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
 	/** Required. LCORE. A queue of the calling lcore. May allocate; does not block. */
 	int (*queue_get)(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
 	/** Required. LCORE. Nothing is in flight on it. */
 	void (*queue_put)(struct vhub_blk_queue *queue);
 	/**
-	 * Required. LCORE. Returns how many, from the front, were accepted: each completes exactly once through reap. Fewer
-	 * than n: the rest comes again later. With nothing in flight at least one is accepted.
+	 * Required. LCORE. Returns how many, from the front, were accepted: each completes exactly
+	 * once through reap. Fewer than n: the rest comes again later. With nothing in flight at
+	 * least one is accepted.
 	 */
-	uint16_t (*submit)(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
+	uint16_t (*submit)(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios,
+			uint16_t n);
 	/** Required. LCORE. Up to `max` completed I/Os with `result` set. Does not block. */
 	uint16_t (*reap)(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
 	/**
-	 * Optional. LCORE. Before a sleep with I/O in flight: 0 a completion will wake this lcore (through an fd that
-	 * queue_get gave to vhub_lcore_add_wake_fd()), -EAGAIN one is there. Without this slot the lcore stays awake.
+	 * Optional. LCORE. Before a sleep with I/O in flight: 0 a completion will wake this lcore
+	 * (through an fd that queue_get gave to vhub_lcore_add_wake_fd()), -EAGAIN one is there.
+	 * Without this slot the lcore stays awake.
 	 */
 	int (*arm)(struct vhub_blk_queue *queue);
 };
@@ -126,7 +147,10 @@ struct vhub_blk_queue {
 	struct vhub_blk_disk *disk;
 };
 
-/** Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL (a required slot is missing). */
+/**
+ * Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL
+ * (a required slot is missing).
+ */
 VHUB_API int
 vhub_blk_driver_register(const struct vhub_blk_driver_ops *ops);
 
@@ -160,8 +184,8 @@ struct vhub_blk_stats {
 };
 
 /**
- * Copies the counters of queue `index` of a blk device. Thread: ANY; values of one call may be a burst apart.
- * Returns 0, -EINVAL (not a blk device, or no such queue).
+ * Copies the counters of queue `index` of a blk device. Thread: ANY; values of one call may be a
+ * burst apart. Returns 0, -EINVAL (not a blk device, or no such queue).
  */
 VHUB_API int
 vhub_blk_get_stats(const struct vhub_device *dev, uint16_t index, struct vhub_blk_stats *stats);

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Connections: the contract by which device code serves a vhost-user front end without knowing how it came.
+ * Connections: the contract by which device code serves a vhost-user front end without knowing how
+ * it came.
  *
  * Life of a connection
- *   create     vhub_listener_create(), vhub_connection_from_fd(), vhub_dialer_create(). It holds its socket and
- *              nothing happens yet. A listener already listens: front ends may queue.
- *   consume    exactly one of vhub_run_req_handler(), vhub_serve() here, vhub_run_backend(), vhub_run_device() in
- *              vhub_device.h. From then on, even when the call fails, the connection is not the caller's.
+ *   create     vhub_listener_create(), vhub_connection_from_fd(), vhub_dialer_create(). It holds
+ *              its socket and nothing happens yet. A listener already listens: front ends may
+ *              queue.
+ *   consume    exactly one of vhub_run_req_handler(), vhub_serve() here, vhub_run_backend(),
+ *              vhub_run_device() in vhub_device.h. From then on, even when the call fails, the
+ *              connection is not the caller's.
  *   or destroy vhub_connection_destroy(), when it was never run.
  *
  * Life of a session (one front end on one connected socket)
  *   open       handler->ops->open(): the front end is connected.
  *   requests   one at a time: while a slot has returned VHUB_REQ_PENDING the socket is left unread.
- *   close      handler->ops->close(): the front end hung up or broke a rule; the handler stops its rings, gives
- *              everything back and calls vhub_session_closed(), perhaps later. Only then does the run complete.
+ *   close      handler->ops->close(): the front end hung up or broke a rule; the handler stops its
+ *              rings, gives everything back and calls vhub_session_closed(), perhaps later. Only
+ *              then does the run complete.
  *
  * All of this runs on the control thread; nothing here blocks.
  */
@@ -41,14 +45,18 @@ struct vhub_req_handler;
 /** A slot's answer that comes later, by vhub_request_done(). */
 #define VHUB_REQ_PENDING 1
 
-/** Called once, when what was started has ended. `result`: 0 the front end disconnected, or a negative errno. */
+/**
+ * Called once, when what was started has ended. `result`: 0 the front end disconnected, or a
+ * negative errno.
+ */
 typedef void (*vhub_complete_fn)(void *arg, int result);
 
 /* ---- requests and their handler ---- */
 
 /**
  * One request, whole and checked against the table of requests. The session owns it.
- * An fd that a slot keeps is taken with vhub_request_take_fd(); the rest are closed after the slot has answered.
+ * An fd that a slot keeps is taken with vhub_request_take_fd(); the rest are closed after the slot
+ * has answered.
  */
 struct vhub_request {
 	struct vhub_session *session;
@@ -57,7 +65,10 @@ struct vhub_request {
 	unsigned int n_fds;
 	int fds[VHUB_USER_MAX_TABLE_REGIONS];
 
-	/* Filled by slots of requests that have a reply of their own; both zeroed before the slot runs. */
+	/*
+	 * Filled by slots of requests that have a reply of their own; both zeroed before the slot
+	 * runs.
+	 */
 	union vhub_user_payload reply;
 	uint32_t reply_size_bytes;
 	int reply_fd; /**< sent with the reply and then closed; -1: none */
@@ -75,20 +86,27 @@ VHUB_API void
 vhub_request_done(struct vhub_request *req, int result);
 
 /**
- * What serves the requests of one front end at a time. Every slot runs on CTL, must not block, and returns
+ * What serves the requests of one front end at a time. Every slot runs on CTL, must not block, and
+ * returns
  *   0                  done (for requests with a reply: reply and reply_size_bytes are filled),
  *   VHUB_REQ_PENDING   vhub_request_done() will follow,
- *   -errno             refused: with need_reply the front end gets a non-zero ack, or for requests that have a
- *                      reply the error reply of the specification when the slot filled one; with no way to
- *                      tell it, the session ends with a log line.
+ *   -errno             refused: with need_reply the front end gets a non-zero ack, or for requests
+ *                      that have a reply the error reply of the specification when the slot filled
+ *                      one; with no way to tell it, the session ends with a log line.
  * A NULL slot of a request means "not supported": refused with -ENOTSUP.
  */
 struct vhub_req_handler_ops {
 	/** Required. A front end is there. Non-zero refuses it (the socket is closed). */
 	int (*open)(struct vhub_req_handler *handler, struct vhub_session *session);
-	/** Required. The front end is gone, `reason` as in vhub_complete_fn; ends with vhub_session_closed(). */
+	/**
+	 * Required. The front end is gone, `reason` as in vhub_complete_fn; ends with
+	 * vhub_session_closed().
+	 */
 	void (*close)(struct vhub_req_handler *handler, struct vhub_session *session, int reason);
-	/** Required. Bits of VHUB_USER_WHEN_STOPPED and _MEMORY that hold now, for the vring `index` where a request names one. */
+	/**
+	 * Required. Bits of VHUB_USER_WHEN_STOPPED and _MEMORY that hold now, for the vring `index`
+	 * where a request names one.
+	 */
 	uint32_t (*when)(struct vhub_req_handler *handler, uint32_t index);
 
 	/* clang-format off */
@@ -108,15 +126,17 @@ struct vhub_req_handler {
 /* ---- sessions, as their handler sees them ---- */
 
 /**
- * Ends the session from our side (`reason` < 0, `why` for the log): nothing more is read, and its close slot runs on the
- * next turn, or, while a request is pending, once the handler has ended that with vhub_request_done(). Thread: CTL.
+ * Ends the session from our side (`reason` < 0, `why` for the log): nothing more is read, and its
+ * close slot runs on the next turn, or, while a request is pending, once the handler has ended that
+ * with vhub_request_done(). Thread: CTL.
  */
 VHUB_API void
 vhub_session_end(struct vhub_session *session, int reason, const char *why);
 
 /**
- * The handler has given everything back, in or after its close slot. The socket is closed and the session freed on the
- * loop's next turn; the run's or the server's completion comes after that. Thread: CTL.
+ * The handler has given everything back, in or after its close slot. The socket is closed and the
+ * session freed on the loop's next turn; the run's or the server's completion comes after that.
+ * Thread: CTL.
  */
 VHUB_API void
 vhub_session_closed(struct vhub_session *session);
@@ -129,7 +149,10 @@ vhub_session_protocol_features(const struct vhub_session *session);
 VHUB_API bool
 vhub_session_has_f_protocol(const struct vhub_session *session);
 
-/** A name for log lines: "disk0#3", the slot's name and the number of the session on it. Thread: CTL. */
+/**
+ * A name for log lines: "disk0#3", the slot's name and the number of the session on it. Thread:
+ * CTL.
+ */
 VHUB_API const char *
 vhub_session_name(const struct vhub_session *session);
 
@@ -145,59 +168,68 @@ struct vhub_listener_options {
 	mode_t mode;	  /**< of the socket file; 0: 0660 */
 	uid_t owner;	  /**< (uid_t)-1: as created */
 	gid_t group;	  /**< (gid_t)-1: as created */
-	bool check_peer; /**< accept only peers of peer_uid / peer_gid (SO_PEERCRED); (uid_t)-1, (gid_t)-1: any */
+	/** accept only peers of peer_uid / peer_gid (SO_PEERCRED); (uid_t)-1, (gid_t)-1: any */
+	bool check_peer;
 	uid_t peer_uid;
 	gid_t peer_gid;
 };
 
 /**
- * Binds and listens. A socket file on which nobody answers is removed first; a file that is no socket never.
- * Thread: CTL. Returns 0, -ENAMETOOLONG, -EADDRINUSE (somebody listens there, or a file that is no socket is in
- * the way), -EINVAL, -ENOMEM, or an errno of socket/bind/listen/chmod/chown.
+ * Binds and listens. A socket file on which nobody answers is removed first; a file that is no
+ * socket never. Thread: CTL. Returns 0, -ENAMETOOLONG, -EADDRINUSE (somebody listens there, or a
+ * file that is no socket is in the way), -EINVAL, -ENOMEM, or an errno of
+ * socket/bind/listen/chmod/chown.
  */
 VHUB_API int
 vhub_listener_create(const struct vhub_listener_options *options, struct vhub_connection **out);
 
 /**
- * From an inherited fd: a listening Unix stream socket (as from systemd) becomes a listener, a connected one a
- * stream that serves one front end. The fd is the connection's from then on, on success only.
- * Thread: CTL. Returns 0, -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (not a Unix stream socket), -ENOTCONN (neither
- * listening nor connected), -ENOMEM.
+ * From an inherited fd: a listening Unix stream socket (as from systemd) becomes a listener, a
+ * connected one a stream that serves one front end. The fd is the connection's from then on, on
+ * success only. Thread: CTL. Returns 0, -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (not a Unix stream
+ * socket), -ENOTCONN (neither listening nor connected), -ENOMEM.
  */
 VHUB_API int
 vhub_connection_from_fd(int fd, struct vhub_connection **out);
 
 /**
- * Connects to a front end that listens at `path`, again and again, 100 ms to 5 s apart, also after it hung up
- * when served by vhub_serve(). Thread: CTL. Returns 0, -ENAMETOOLONG, -ENOMEM.
+ * Connects to a front end that listens at `path`, again and again, 100 ms to 5 s apart, also after
+ * it hung up when served by vhub_serve(). Thread: CTL. Returns 0, -ENAMETOOLONG, -ENOMEM.
  */
 VHUB_API int
 vhub_dialer_create(const char *path, struct vhub_connection **out);
 
-/** Gives back a connection that was never run; removes a listener's socket file. NULL is fine. Thread: CTL. */
+/**
+ * Gives back a connection that was never run; removes a listener's socket file. NULL is fine.
+ * Thread: CTL.
+ */
 VHUB_API void
 vhub_connection_destroy(struct vhub_connection *connection);
 
 /**
- * Before a fork into a jailed child: what the child will not be able to clean up (the bound socket file).
- * The child runs the connection, which will not touch the file any more; the parent destroys its copy of the
- * connection after the fork (which then leaves the file alone too) and keeps this until the child has ended.
- * Returns NULL when there is nothing, which is no error. Thread: CTL.
+ * Before a fork into a jailed child: what the child will not be able to clean up (the bound socket
+ * file). The child runs the connection, which will not touch the file any more; the parent destroys
+ * its copy of the connection after the fork (which then leaves the file alone too) and keeps this
+ * until the child has ended. Returns NULL when there is nothing, which is no error. Thread: CTL.
  */
 VHUB_API struct vhub_parent_resources *
 vhub_take_parent_process_resources(struct vhub_connection *connection);
 
-/** Cleans up, and frees; NULL is fine. Removes only the very file that was bound (device and inode). Thread: CTL. */
+/**
+ * Cleans up, and frees; NULL is fine. Removes only the very file that was bound (device and inode).
+ * Thread: CTL.
+ */
 VHUB_API void
 vhub_parent_resources_release(struct vhub_parent_resources *resources);
 
 /* ---- running them ---- */
 
 /**
- * Serves the protocol requests of one front end with `handler`; `complete` runs once, on the loop, when the
- * front end has disconnected, or on an error, and after the handler has closed. A listener takes the first
- * front end, then stops listening and removes its socket file. Runs on executor->loop; the executor is copied.
- * Consumes `connection` in every case. Thread: CTL. Returns 0, or -ENOMEM, -EINVAL and then `complete` never runs.
+ * Serves the protocol requests of one front end with `handler`; `complete` runs once, on the loop,
+ * when the front end has disconnected, or on an error, and after the handler has closed. A listener
+ * takes the first front end, then stops listening and removes its socket file. Runs on
+ * executor->loop; the executor is copied. Consumes `connection` in every case. Thread: CTL. Returns
+ * 0, or -ENOMEM, -EINVAL and then `complete` never runs.
  */
 VHUB_API int
 vhub_run_req_handler(struct vhub_connection *connection, struct vhub_req_handler *handler,
@@ -207,18 +239,18 @@ vhub_run_req_handler(struct vhub_connection *connection, struct vhub_req_handler
 struct vhub_server;
 
 /**
- * Serves one front end after the other until vhub_server_stop(). While one is served, a second is accepted and
- * closed; once the first has hung up, a second waits up to one second for the slot to drain, then it is closed.
- * A stream (inherited connected fd) serves its one front end and then stays quiet.
- * Consumes `connection` in every case. Thread: CTL. Returns 0, -ENOMEM, -EINVAL.
+ * Serves one front end after the other until vhub_server_stop(). While one is served, a second is
+ * accepted and closed; once the first has hung up, a second waits up to one second for the slot to
+ * drain, then it is closed. A stream (inherited connected fd) serves its one front end and then
+ * stays quiet. Consumes `connection` in every case. Thread: CTL. Returns 0, -ENOMEM, -EINVAL.
  */
 VHUB_API int
 vhub_serve(struct vhub_connection *connection, struct vhub_req_handler *handler,
 		const struct vhub_executor *executor, struct vhub_server **out);
 
 /**
- * Stops listening, removes the socket file, ends the present session; `complete` runs once it has closed, and
- * the server is freed then. Thread: CTL.
+ * Stops listening, removes the socket file, ends the present session; `complete` runs once it has
+ * closed, and the server is freed then. Thread: CTL.
  */
 VHUB_API void
 vhub_server_stop(struct vhub_server *server, vhub_complete_fn complete, void *arg);
@@ -229,7 +261,8 @@ struct vhub_server_stats {
 	uint64_t refused;  /**< accepted and closed because the slot was busy, or by SO_PEERCRED */
 	uint64_t requests; /**< protocol requests given to the handler */
 	uint64_t protocol_errors; /**< sessions ended for breaking a rule */
-	uint64_t refused_requests; /**< refused, by the handler or because they came at the wrong time or are not supported */
+	/** refused, by the handler or because they came at the wrong time or are not supported */
+	uint64_t refused_requests;
 	bool connected;
 	uint64_t by_request[VHUB_USER_REQUEST_MAX]; /**< `requests`, by number */
 };

@@ -2,8 +2,9 @@
 /*
  * The vhost-user protocol on the wire, and the one table of its requests.
  *
- * Specification: QEMU docs/interop/vhost-user.rst at commit f6b615b52d1d92f02103596a30df95f31138a2e4. All
- * numbers are in the host's byte order. Section names below are that document's.
+ * Specification: QEMU docs/interop/vhost-user.rst at commit
+ * f6b615b52d1d92f02103596a30df95f31138a2e4. All numbers are in the host's byte order. Section names
+ * below are that document's.
  */
 #ifndef VHUB_USER_H
 #define VHUB_USER_H
@@ -54,7 +55,9 @@ enum vhub_user_protocol_feature {
 /** The mask of one protocol feature: VHUB_USER_PF(MQ). */
 #define VHUB_USER_PF(bit) (UINT64_C(1) << VHUB_USER_PF_##bit)
 
-/** Most regions in SET_MEM_TABLE ("Multiple Memory regions description"), so most fds in a message. */
+/**
+ * Most regions in SET_MEM_TABLE ("Multiple Memory regions description"), so most fds in a message.
+ */
 #define VHUB_USER_MAX_TABLE_REGIONS 8
 /** Most vrings: a vring index in SET_VRING_KICK has 8 bits. vhub serves up to 128. */
 #define VHUB_MAX_VRINGS 128
@@ -158,9 +161,11 @@ union vhub_user_payload {
 
 /** How a request is answered. */
 enum vhub_user_answer {
-	VHUB_USER_ANSWER_ACK, /**< no reply of its own; an ack when need_reply asks and REPLY_ACK is negotiated */
+	/** no reply of its own; an ack when need_reply asks and REPLY_ACK is negotiated */
+	VHUB_USER_ANSWER_ACK,
 	VHUB_USER_ANSWER_REPLY, /**< always the reply that the specification gives it */
-	VHUB_USER_ANSWER_LOG, /**< SET_LOG_BASE: a reply once LOG_SHMFD is negotiated, else like ACK */
+	/** SET_LOG_BASE: a reply once LOG_SHMFD is negotiated, else like ACK */
+	VHUB_USER_ANSWER_LOG,
 };
 
 /* When a request may come; several may be joined. 0: at any time. */
@@ -174,9 +179,10 @@ enum vhub_user_answer {
 #define VHUB_USER_MEM_TABLE_HEAD 8u
 
 /**
- * Every request of the specification, one row each; from it come dispatch, validation, tracing, statistics and
- * doc/. Columns: number, name, slot of struct vhub_req_handler_ops, least and most bytes of payload, least and
- * most fds, protocol feature it needs (-1: none), answer, when it may come.
+ * Every request of the specification, one row each; from it come dispatch, validation, tracing,
+ * statistics and doc/. Columns: number, name, slot of struct vhub_req_handler_ops, least and most
+ * bytes of payload, least and most fds, protocol feature it needs (-1: none), answer, when it may
+ * come.
  */
 /* clang-format off */
 #define VHUB_USER_REQUESTS(X) \

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The back-end channel ("Back-end communication"): the socket on which we may send the front end a request. Today one: the
- * config space has changed. No reply is asked for, sending never blocks, and a suspended device stays silent until it runs.
+ * The back-end channel ("Back-end communication"): the socket on which we may send the front end a
+ * request. Today one: the config space has changed. No reply is asked for, sending never blocks,
+ * and a suspended device stays silent until it runs.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -20,7 +21,8 @@ unwatch(struct vhub_device_handler *h)
 static void
 writable(struct vhub_watch *watch, uint32_t events)
 {
-	struct vhub_device_handler *h = vhub_container_of(watch, struct vhub_device_handler, channel_watch);
+	struct vhub_device_handler *h = vhub_container_of(watch, struct vhub_device_handler,
+			channel_watch);
 
 	unwatch(h);
 	if ((events & EPOLLOUT) != 0)
@@ -47,14 +49,17 @@ backend_channel_flush(struct vhub_device_handler *h)
 	ssize_t sent;
 
 	if (!h->config_change_due || h->rec.backend_fd < 0 || !handler_running(h) ||
-	    (h->rec.protocol_features & VHUB_USER_PF(CONFIG)) == 0)
+			(h->rec.protocol_features & VHUB_USER_PF(CONFIG)) == 0)
 		return;
 	sent = send(h->rec.backend_fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
 		wait_until_writable(h);
 		return;
 	}
-	/* Sent, or the channel is broken: nobody hears it any more, and the session's own socket will tell. */
+	/*
+	 * Sent, or the channel is broken: nobody hears it any more, and the session's own socket
+	 * will tell.
+	 */
 	h->config_change_due = false;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry of device builders. Kinds register in constructors (lib/blk/builder.c); vhubd and run.c find them here.
+ * The registry of device builders. Kinds register in constructors (lib/blk/builder.c); vhubd and
+ * run.c find them here.
  */
 #include <errno.h>
 

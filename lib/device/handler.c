@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The stock request handler: serves every struct vhub_device. lib/conn calls its slots with requests that were checked against
- * the table of requests; the slots live in req_*.c. Here: the life of a session, and the steps of requests that take longer.
- * Next: lifecycle.c.
+ * The stock request handler: serves every struct vhub_device. lib/conn calls its slots with
+ * requests that were checked against the table of requests; the slots live in req_*.c. Here: the
+ * life of a session, and the steps of requests that take longer. Next: lifecycle.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +22,8 @@ work_done(struct vhub_work *work)
 }
 
 int
-handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work), handler_step_fn step)
+handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step)
 {
 	h->step = step;
 	h->work.run = run;
@@ -65,8 +66,8 @@ handler_event_add_all(struct vhub_device_handler *h)
 }
 
 int
-handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first, enum vring_op second,
-		   handler_step_fn step)
+handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first,
+		enum vring_op second, handler_step_fn step)
 {
 	h->step = step;
 	h->event.n_phases = n;
@@ -75,7 +76,8 @@ handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op 
 	if (h->closing)
 		h->event.goal = LIFECYCLE_DETACHED;
 	else
-		h->event.goal = h->mem != NULL && h->rec.has_features ? LIFECYCLE_READY : LIFECYCLE_ATTACHED;
+		h->event.goal = h->mem != NULL && h->rec.has_features ? LIFECYCLE_READY :
+									LIFECYCLE_ATTACHED;
 	h->event.done = event_done;
 	lifecycle_post(&h->lifecycle, &h->event);
 	return VHUB_REQ_PENDING;
@@ -84,7 +86,8 @@ handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op 
 static void
 quiesce_done(struct vhub_quiesce *quiesce)
 {
-	struct vhub_device_handler *h = vhub_container_of(quiesce, struct vhub_device_handler, quiesce);
+	struct vhub_device_handler *h = vhub_container_of(quiesce, struct vhub_device_handler,
+			quiesce);
 
 	h->step(h, h->result);
 }
@@ -140,10 +143,12 @@ handler_active_log(const struct vhub_device_handler *h)
 static void
 memory_broken(struct vhub_mem_owner *owner)
 {
-	struct vhub_device_handler *h = vhub_container_of(owner, struct vhub_device_handler, mem_owner);
+	struct vhub_device_handler *h = vhub_container_of(owner, struct vhub_device_handler,
+			mem_owner);
 
 	if (h->session != NULL)
-		vhub_session_end(h->session, -EFAULT, "a file that it shares as memory was truncated");
+		vhub_session_end(h->session, -EFAULT,
+				"a file that it shares as memory was truncated");
 }
 
 static void

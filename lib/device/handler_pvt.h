@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The stock request handler: its state, and what its files share. All of it belongs to CTL; what lcores need of it is handed
- * to them in struct vring_run and struct lifecycle_event.
+ * The stock request handler: its state, and what its files share. All of it belongs to CTL; what
+ * lcores need of it is handed to them in struct vring_run and struct lifecycle_event.
  *
- * One request is under way at a time. A request that takes longer returns VHUB_REQ_PENDING and goes on in steps: blocking work
- * (handler_work), an event to the lcores (handler_event), a quiescent state (handler_quiesce); the last step calls
- * handler_finish().
+ * One request is under way at a time. A request that takes longer returns VHUB_REQ_PENDING and goes
+ * on in steps: blocking work (handler_work), an event to the lcores (handler_event), a quiescent
+ * state (handler_quiesce); the last step calls handler_finish().
  */
 #ifndef HANDLER_PVT_H
 #define HANDLER_PVT_H
@@ -48,8 +48,8 @@ struct vhub_device_handler {
 	struct vhub_work work;
 	handler_step_fn step;
 	int work_result;
-	int result; /**< kept over the later steps of a request */
-	bool closing; /**< the front end is gone */
+	int result;		   /**< kept over the later steps of a request */
+	bool closing;		   /**< the front end is gone */
 	handler_step_fn stop_step; /**< rings_stop(): what follows */
 
 	/* Inputs and outputs of the blocking work. */
@@ -83,9 +83,12 @@ handler_of(struct vhub_req_handler *base)
 
 /* ---- handler.c: steps ---- */
 
-/** Runs `run` on the blocking-work thread, which leaves its result in h->work_result, then `step`. */
+/**
+ * Runs `run` on the blocking-work thread, which leaves its result in h->work_result, then `step`.
+ */
 int
-handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work), handler_step_fn step);
+handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step);
 
 /** Begins h->event: no vrings, no phases. */
 void
@@ -99,8 +102,8 @@ handler_event_add_all(struct vhub_device_handler *h);
 
 /** Posts h->event with `n` phases, then `step`. */
 int
-handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first, enum vring_op second,
-		   handler_step_fn step);
+handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first,
+		enum vring_op second, handler_step_fn step);
 
 /** Waits for a quiescent state of every lcore, then `step` with `result`. */
 int
@@ -134,11 +137,17 @@ handler_active_log(const struct vhub_device_handler *h);
 int
 rings_stop(struct vhub_device_handler *h, handler_step_fn step);
 
-/** Starts ring `index` as its record says, then ends the request. Returns VHUB_REQ_PENDING, or an error and nothing was begun. */
+/**
+ * Starts ring `index` as its record says, then ends the request. Returns VHUB_REQ_PENDING, or an
+ * error and nothing was begun.
+ */
 int
 rings_start(struct vhub_device_handler *h, unsigned int index);
 
-/** Fills vring->want for the ring's addresses in `mem`. Returns 0 or -EFAULT: an address is not in guest memory. */
+/**
+ * Fills vring->want for the ring's addresses in `mem`. Returns 0 or -EFAULT: an address is not in
+ * guest memory.
+ */
 int
 rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem);
 
@@ -153,44 +162,75 @@ rings_put_old(struct vhub_device_handler *h);
 /* ---- slots of the requests, by file ---- */
 
 /* req_session.c */
-int req_get_features(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_features(struct vhub_req_handler *base, struct vhub_request *req);
-int req_get_protocol_features(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_protocol_features(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_owner(struct vhub_req_handler *base, struct vhub_request *req);
-int req_reset_owner(struct vhub_req_handler *base, struct vhub_request *req);
-int req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_status(struct vhub_req_handler *base, struct vhub_request *req);
-int req_get_status(struct vhub_req_handler *base, struct vhub_request *req);
-int req_reset_device(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_features(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_features(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_protocol_features(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_protocol_features(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_owner(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_reset_owner(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_status(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_status(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_reset_device(struct vhub_req_handler *base, struct vhub_request *req);
 
 /* req_memory.c */
-int req_set_mem_table(struct vhub_req_handler *base, struct vhub_request *req);
-int req_get_max_mem_slots(struct vhub_req_handler *base, struct vhub_request *req);
-int req_add_mem_reg(struct vhub_req_handler *base, struct vhub_request *req);
-int req_rem_mem_reg(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_log_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_mem_table(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_max_mem_slots(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_add_mem_reg(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_rem_mem_reg(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_log_fd(struct vhub_req_handler *base, struct vhub_request *req);
 
 /* req_vring.c */
-int req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
-int req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_vring_call(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_vring_err(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_call(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_err(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req);
 
 /* req_config.c */
-int req_get_config(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_config(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_config(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_config(struct vhub_req_handler *base, struct vhub_request *req);
 
 /* req_inflight.c */
-int req_get_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
-int req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
 
-/** The ring's part of the inflight region in *part (NULL: no region). Returns 0, or -EINVAL: the region is for another size. */
+/**
+ * The ring's part of the inflight region in *part (NULL: no region). Returns 0, or -EINVAL: the
+ * region is for another size.
+ */
 int
 inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, uint64_t *bytes);
 
@@ -199,13 +239,16 @@ void
 inflight_drop(struct vhub_device_handler *h);
 
 /* state.c */
-int req_set_device_state_fd(struct vhub_req_handler *base, struct vhub_request *req);
-int req_check_device_state(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_device_state_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_check_device_state(struct vhub_req_handler *base, struct vhub_request *req);
 void
 state_drop(struct vhub_device_handler *h);
 
 /* backend_channel.c */
-int req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req);
 
 /** Sends what is due, unless the device is suspended. */
 void

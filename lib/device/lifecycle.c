@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The state machine of a connection, on its home lcore. Events come from handler.c; the operations on the single vrings are
- * in vring.c.
+ * The state machine of a connection, on its home lcore. Events come from handler.c; the operations
+ * on the single vrings are in vring.c.
  */
 #include "lifecycle.h"
 
 static const char *const state_names[] = {
-	[VHUB_CONN_DETACHED] = "detached", [VHUB_CONN_ATTACHED] = "attached",
-	[VHUB_CONN_READY] = "ready",	   [VHUB_CONN_RUNNING] = "running",
-	[VHUB_CONN_DRAINING] = "draining", [VHUB_CONN_SUSPENDED] = "suspended",
+	[VHUB_CONN_DETACHED] = "detached",
+	[VHUB_CONN_ATTACHED] = "attached",
+	[VHUB_CONN_READY] = "ready",
+	[VHUB_CONN_RUNNING] = "running",
+	[VHUB_CONN_DRAINING] = "draining",
+	[VHUB_CONN_SUSPENDED] = "suspended",
 };
 
 const char *
 vhub_conn_state_name(enum vhub_conn_state state)
 {
-	return (unsigned int)state < sizeof(state_names) / sizeof(state_names[0]) ? state_names[state]
-										    : "unknown";
+	return (unsigned int)state < sizeof(state_names) / sizeof(state_names[0]) ?
+			state_names[state] :
+			"unknown";
 }
 
 /* Relaxed: a figure for statistics; what depends on the state is ordered by the messages. */
@@ -33,7 +37,7 @@ lifecycle_state(const struct lifecycle *lifecycle)
 
 static enum vhub_conn_state
 state_after(const struct lifecycle *lifecycle, const struct lifecycle_event *event,
-	    enum vhub_conn_state before)
+		enum vhub_conn_state before)
 {
 	if (event->goal == LIFECYCLE_DETACHED)
 		return VHUB_CONN_DETACHED;
@@ -70,7 +74,10 @@ run_phase(struct lifecycle_event *event)
 
 	if (op == VRING_OP_DRAIN && event->n_vrings > 0)
 		set_state(event->lifecycle, VHUB_CONN_DRAINING);
-	/* One more than there are vrings, so that the phase cannot end while it is being handed out. */
+	/*
+	 * One more than there are vrings, so that the phase cannot end while it is being handed
+	 * out.
+	 */
 	event->n_pending = event->n_vrings + 1;
 	for (i = 0; i < event->n_vrings; i++) {
 		struct vring_run *vring = event->vrings[i];

@@ -4,10 +4,11 @@
  *
  *     DETACHED -> ATTACHED -> READY -> RUNNING <-> DRAINING -> SUSPENDED -> DETACHED
  *
- * CTL turns a validated request into an event and posts it; the home lcore makes the transition at a safe point, carries the
- * event's operations to the vrings on their own lcores, one phase after the other (a stop over several lcores: all drain, then
- * all stop), and posts the result back. CTL posts the next event of a connection only when the last one has come back; the
- * one exception is the attachment, which nobody waits for.
+ * CTL turns a validated request into an event and posts it; the home lcore makes the transition at
+ * a safe point, carries the event's operations to the vrings on their own lcores, one phase after
+ * the other (a stop over several lcores: all drain, then all stop), and posts the result back. CTL
+ * posts the next event of a connection only when the last one has come back; the one exception is
+ * the attachment, which nobody waits for.
  */
 #ifndef LIFECYCLE_H
 #define LIFECYCLE_H
@@ -21,8 +22,9 @@
 struct lifecycle {
 	struct vhub_loop *loop;	 /**< immutable */
 	struct vhub_lcore *home; /**< immutable */
-	uint32_t state;		 /**< enum vhub_conn_state: written by the home lcore, shared atomic */
-	uint16_t n_started;	 /**< home lcore */
+	/** enum vhub_conn_state: written by the home lcore, shared atomic */
+	uint32_t state;
+	uint16_t n_started; /**< home lcore */
 };
 
 /** Where the connection stands after the event, but for what its started rings say. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * GET_CONFIG and SET_CONFIG ("Virtio device config space"). Next: the device's config_read and config_write.
+ * GET_CONFIG and SET_CONFIG ("Virtio device config space"). Next: the device's config_read and
+ * config_write.
  */
 #include <errno.h>
 
@@ -16,13 +17,14 @@ is_sound(const struct vhub_request *req)
 {
 	const struct vhub_user_config *config = &req->payload.config;
 
-	return config->size <= VHUB_USER_MAX_CONFIG && config->offset <= VHUB_USER_MAX_CONFIG - config->size &&
-	       req->header.size == VHUB_USER_CONFIG_HEAD + config->size;
+	return config->size <= VHUB_USER_MAX_CONFIG &&
+			config->offset <= VHUB_USER_MAX_CONFIG - config->size &&
+			req->header.size == VHUB_USER_CONFIG_HEAD + config->size;
 }
 
 /*
- * A front end that knows a newer config space asks for more than we have: fields that a device does not have read as zero.
- * "Uses zero length of payload to indicate an error."
+ * A front end that knows a newer config space asks for more than we have: fields that a device does
+ * not have read as zero. "Uses zero length of payload to indicate an error."
  */
 int
 req_get_config(struct vhub_req_handler *base, struct vhub_request *req)
@@ -51,11 +53,12 @@ req_set_config(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vhub_device *dev = handler_of(base)->dev;
 	const struct vhub_user_config *config = &req->payload.config;
 
-	if (!is_sound(req) || config->flags > CONFIG_MIGRATION || config->offset > dev->config_bytes ||
-	    config->size > dev->config_bytes - config->offset)
+	if (!is_sound(req) || config->flags > CONFIG_MIGRATION ||
+			config->offset > dev->config_bytes ||
+			config->size > dev->config_bytes - config->offset)
 		return -EINVAL;
 	if (dev->ops->config_write == NULL)
 		return -EPERM;
 	return dev->ops->config_write(dev, config->offset, config->data, config->size,
-				      config->flags == CONFIG_MIGRATION);
+			config->flags == CONFIG_MIGRATION);
 }

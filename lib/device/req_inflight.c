@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * GET_INFLIGHT_FD and SET_INFLIGHT_FD: the memory in which rings note what is in flight ("Inflight I/O tracking"). GET makes a
- * fresh one and keeps nothing of it; only what SET brings is used. Next: rings.c gives each ring its part, lib/virtq writes it.
+ * GET_INFLIGHT_FD and SET_INFLIGHT_FD: the memory in which rings note what is in flight ("Inflight
+ * I/O tracking"). GET makes a fresh one and keeps nothing of it; only what SET brings is used.
+ * Next: rings.c gives each ring its part, lib/virtq writes it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,7 +51,7 @@ inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, ui
 	if (h->inflight == NULL || index >= inflight->num_queues)
 		return 0;
 	if (inflight->queue_size != h->rec.vrings[index].size ||
-	    inflight->mmap_size_bytes < region_bytes(h, inflight))
+			inflight->mmap_size_bytes < region_bytes(h, inflight))
 		return -EINVAL;
 	*bytes = vhub_inflight_queue_bytes(inflight->queue_size, is_packed(h));
 	*part = h->inflight + index * *bytes;
@@ -68,7 +69,7 @@ make_region(uint64_t bytes)
 	if (fd < 0)
 		return -errno;
 	if (ftruncate(fd, (off_t)bytes) != 0 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+			fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
 		int ret = -errno;
 
 		close(fd);
@@ -116,8 +117,8 @@ map_region(struct vhub_work *work)
 	struct vhub_device_handler *h = handler_of_work(work);
 	const struct vhub_user_inflight *inflight = &h->req->payload.inflight;
 
-	h->work_result = vhub_mem_map_create(h->req->fds[0], inflight->mmap_offset_bytes, inflight->mmap_size_bytes,
-					     &h->mem_owner, &h->new_map, &h->new_hva);
+	h->work_result = vhub_mem_map_create(h->req->fds[0], inflight->mmap_offset_bytes,
+			inflight->mmap_size_bytes, &h->mem_owner, &h->new_map, &h->new_hva);
 }
 
 int
@@ -131,7 +132,8 @@ req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
 		return ret;
 	if (handler_running(h))
 		return -EBUSY;
-	if (inflight->mmap_size_bytes < region_bytes(h, inflight) || inflight->mmap_offset_bytes % 8 != 0)
+	if (inflight->mmap_size_bytes < region_bytes(h, inflight) ||
+			inflight->mmap_offset_bytes % 8 != 0)
 		return -EINVAL;
 	h->req = req;
 	return handler_work(h, map_region, region_mapped);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Requests about guest memory: the table, memory slots, and the dirty log. Mapping runs on the blocking-work thread; then the
- * running rings drain and change over, every lcore passes a safe point, and the former table is let go. Next: handler.c, vring.c.
+ * Requests about guest memory: the table, memory slots, and the dirty log. Mapping runs on the
+ * blocking-work thread; then the running rings drain and change over, every lcore passes a safe
+ * point, and the former table is let go. Next: handler.c, vring.c.
  */
 #include <errno.h>
 
@@ -37,7 +38,10 @@ drop_new_table(struct vhub_device_handler *h, int result)
 	handler_finish(h, result);
 }
 
-/* The record follows the table: it has the same regions, and the fds, which the table does not need any more. */
+/*
+ * The record follows the table: it has the same regions, and the fds, which the table does not need
+ * any more.
+ */
 static void
 record_regions(struct vhub_device_handler *h)
 {
@@ -52,7 +56,8 @@ record_regions(struct vhub_device_handler *h)
 		session_record_set_regions(&h->rec, req->payload.mem.regions, fds, req->n_fds);
 		break;
 	case VHUB_USER_ADD_MEM_REG:
-		session_record_add_region(&h->rec, &req->payload.slot.region, vhub_request_take_fd(req, 0));
+		session_record_add_region(&h->rec, &req->payload.slot.region,
+				vhub_request_take_fd(req, 0));
 		break;
 	case VHUB_USER_REM_MEM_REG:
 		session_record_remove_region(&h->rec, &req->payload.slot.region);
@@ -90,8 +95,8 @@ build_table(struct vhub_work *work)
 	struct vhub_device_handler *h = handler_of_work(work);
 	const struct vhub_user_mem_table *mem = &h->req->payload.mem;
 
-	h->work_result = vhub_mem_table_build(h->mem, mem->regions, h->req->fds, mem->n_regions, &h->mem_owner,
-					      &h->new_mem);
+	h->work_result = vhub_mem_table_build(h->mem, mem->regions, h->req->fds, mem->n_regions,
+			&h->mem_owner, &h->new_mem);
 }
 
 int
@@ -108,8 +113,8 @@ build_with_region(struct vhub_work *work)
 {
 	struct vhub_device_handler *h = handler_of_work(work);
 
-	h->work_result = vhub_mem_table_add(h->mem, &h->req->payload.slot.region, h->req->fds[0], &h->mem_owner,
-					    &h->new_mem);
+	h->work_result = vhub_mem_table_add(h->mem, &h->req->payload.slot.region, h->req->fds[0],
+			&h->mem_owner, &h->new_mem);
 }
 
 int
@@ -151,7 +156,9 @@ req_get_max_mem_slots(struct vhub_req_handler *base, struct vhub_request *req)
 
 /* ---- dirty log ---- */
 
-/* SET_LOG_BASE answers with a u64 once LOG_SHMFD is negotiated; lib/conn makes it from the result. */
+/*
+ * SET_LOG_BASE answers with a u64 once LOG_SHMFD is negotiated; lib/conn makes it from the result.
+ */
 static void
 log_applied(struct vhub_device_handler *h, int result)
 {
@@ -203,8 +210,8 @@ map_log(struct vhub_work *work)
 	struct vhub_device_handler *h = handler_of_work(work);
 	const struct vhub_user_log *log = &h->req->payload.log;
 
-	h->work_result = vhub_dirty_log_create(h->req->fds[0], log->offset_bytes, log->size_bytes, &h->mem_owner,
-					       &h->new_log);
+	h->work_result = vhub_dirty_log_create(h->req->fds[0], log->offset_bytes, log->size_bytes,
+			&h->mem_owner, &h->new_log);
 }
 
 int
@@ -220,7 +227,10 @@ req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req)
 	return handler_work(h, map_log, log_mapped);
 }
 
-/* The fd may be used to tell the front end that the log has been written to; like other back ends we do not. */
+/*
+ * The fd may be used to tell the front end that the log has been written to; like other back ends
+ * we do not.
+ */
 int
 req_set_log_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Requests about the session as a whole: owner, features, protocol features, queue count, status, reset. Next: handler.c for
- * the steps, rings.c for the stop that a reset needs.
+ * Requests about the session as a whole: owner, features, protocol features, queue count, status,
+ * reset. Next: handler.c for the steps, rings.c for the stop that a reset needs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,9 +18,10 @@ VHUB_LOGTYPE(device);
 
 /* What the stock handler serves for every device. */
 #define STOCK_PROTOCOL_FEATURES \
-	(VHUB_USER_PF(MQ) | VHUB_USER_PF(LOG_SHMFD) | VHUB_USER_PF(REPLY_ACK) | VHUB_USER_PF(BACKEND_REQ) | \
-	 VHUB_USER_PF(CONFIG) | VHUB_USER_PF(INFLIGHT_SHMFD) | VHUB_USER_PF(RESET_DEVICE) | \
-	 VHUB_USER_PF(CONFIGURE_MEM_SLOTS) | VHUB_USER_PF(STATUS))
+	(VHUB_USER_PF(MQ) | VHUB_USER_PF(LOG_SHMFD) | VHUB_USER_PF(REPLY_ACK) | \
+			VHUB_USER_PF(BACKEND_REQ) | VHUB_USER_PF(CONFIG) | \
+			VHUB_USER_PF(INFLIGHT_SHMFD) | VHUB_USER_PF(RESET_DEVICE) | \
+			VHUB_USER_PF(CONFIGURE_MEM_SLOTS) | VHUB_USER_PF(STATUS))
 
 static uint64_t
 offered_features(const struct vhub_device *dev)
@@ -79,7 +80,8 @@ check_features(const struct vhub_device_handler *h, uint64_t features)
 
 	if ((features & ~offered_features(h->dev)) != 0) {
 		VHUB_LOG(ERR, "%s: SET_FEATURES has bits 0x%" PRIx64 " that were not offered",
-			 vhub_session_name(h->session), features & ~offered_features(h->dev));
+				vhub_session_name(h->session),
+				features & ~offered_features(h->dev));
 		return -EINVAL;
 	}
 	if (handler_running(h) && changed != 0)
@@ -180,8 +182,9 @@ req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req)
 /* ---- status and reset ---- */
 
 /*
- * Owner, protocol features, memory, log and back-end channel stay; rings, features and what the device keeps of the
- * driver's go. A log stays mapped, but nothing is logged until LOG_ALL comes again.
+ * Owner, protocol features, memory, log and back-end channel stay; rings, features and what the
+ * device keeps of the driver's go. A log stays mapped, but nothing is logged until LOG_ALL comes
+ * again.
  */
 static void
 reset_done(struct vhub_device_handler *h, int result)
@@ -219,7 +222,10 @@ req_set_status(struct vhub_req_handler *base, struct vhub_request *req)
 	if (req->payload.u64 == 0)
 		return reset_device(h, req);
 	h->rec.status = (uint8_t)req->payload.u64;
-	/* VIRTIO 1.2, 3.1.1: the driver reads FEATURES_OK back to learn whether its features were accepted. */
+	/*
+	 * VIRTIO 1.2, 3.1.1: the driver reads FEATURES_OK back to learn whether its features were
+	 * accepted.
+	 */
 	if (!h->rec.has_features)
 		h->rec.status &= (uint8_t)~STATUS_FEATURES_OK;
 	return 0;

@@ -2,8 +2,9 @@
 /*
  * Requests about one vring: size, addresses, base, the three fds, enable. Next: rings.c.
  *
- * SET_VRING_KICK starts a vring, with an fd or without; only GET_VRING_BASE, a reset or the disconnect stops it. On a running
- * ring a new fd, new addresses or another log flag take effect between two bursts.
+ * SET_VRING_KICK starts a vring, with an fd or without; only GET_VRING_BASE, a reset or the
+ * disconnect stops it. On a running ring a new fd, new addresses or another log flag take effect
+ * between two bursts.
  */
 #include <errno.h>
 
@@ -33,7 +34,8 @@ addr_applied(struct vhub_device_handler *h, int result)
 static bool
 same_addresses(const struct vhub_user_vring_addr *a, const struct vhub_user_vring_addr *b)
 {
-	return a->desc_uva == b->desc_uva && a->avail_uva == b->avail_uva && a->used_uva == b->used_uva;
+	return a->desc_uva == b->desc_uva && a->avail_uva == b->avail_uva &&
+			a->used_uva == b->used_uva;
 }
 
 /* The record has the new addresses; the ring does not yet. */
@@ -129,9 +131,13 @@ req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
 
 /* ---- the three fds ---- */
 
-/* What a payload of SET_VRING_KICK, _CALL or _ERR says: the vring, and the fd taken from the request, or -1. */
+/*
+ * What a payload of SET_VRING_KICK, _CALL or _ERR says: the vring, and the fd taken from the
+ * request, or -1.
+ */
 static int
-vring_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_record **vring, int *fd)
+vring_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_record **vring,
+		int *fd)
 {
 	uint64_t u64 = req->payload.u64;
 	bool nofd = (u64 & VHUB_USER_VRING_NOFD) != 0;
@@ -159,8 +165,8 @@ fd_applied(struct vhub_device_handler *h, int result)
 }
 
 static int
-change_running_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_run *run, uint32_t mask,
-		  int *slot, int fd)
+change_running_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_run *run,
+		uint32_t mask, int *slot, int fd)
 {
 	h->req = req;
 	h->new_fd = fd;
@@ -186,7 +192,8 @@ req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req)
 	if (ret != 0)
 		return ret;
 	if (h->vrings[index] != NULL)
-		return change_running_fd(h, req, h->vrings[index], VRING_WANT_KICK, &vring->kick_fd, fd);
+		return change_running_fd(h, req, h->vrings[index], VRING_WANT_KICK, &vring->kick_fd,
+				fd);
 	session_record_set_fd(&vring->kick_fd, fd);
 	h->req = req;
 	return rings_start(h, index);

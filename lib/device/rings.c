@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Starting and stopping the rings of a session, from its record. Called by req_vring.c, req_session.c and handler.c; the
- * other side is vring.c on the lcores.
+ * Starting and stopping the rings of a session, from its record. Called by req_vring.c,
+ * req_session.c and handler.c; the other side is vring.c on the lcores.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -19,12 +19,13 @@ is_aligned(const void *desc, const void *avail, const void *used, bool packed)
 {
 	uintptr_t avail_mask = packed ? 3 : 1;
 
-	return ((uintptr_t)desc & 15) == 0 && ((uintptr_t)avail & avail_mask) == 0 && ((uintptr_t)used & 3) == 0;
+	return ((uintptr_t)desc & 15) == 0 && ((uintptr_t)avail & avail_mask) == 0 &&
+			((uintptr_t)used & 3) == 0;
 }
 
 static int
-ring_addresses(const struct vhub_device_handler *h, unsigned int index, const struct vhub_mem_table *mem, void **desc,
-	       void **avail, void **used)
+ring_addresses(const struct vhub_device_handler *h, unsigned int index,
+		const struct vhub_mem_table *mem, void **desc, void **avail, void **used)
 {
 	const struct vring_record *rec = &h->rec.vrings[index];
 	uint64_t desc_bytes, avail_bytes, used_bytes;
@@ -35,7 +36,8 @@ ring_addresses(const struct vhub_device_handler *h, unsigned int index, const st
 	*used = vhub_mem_uva_to_hva(mem, rec->addr.used_uva, used_bytes);
 	if (*desc == NULL || *avail == NULL || *used == NULL)
 		return -EFAULT;
-	return is_aligned(*desc, *avail, *used, vhub_virtq_is_packed(h->rec.features)) ? 0 : -EINVAL;
+	return is_aligned(*desc, *avail, *used, vhub_virtq_is_packed(h->rec.features)) ? 0 :
+											 -EINVAL;
 }
 
 int
@@ -53,7 +55,8 @@ rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vh
 
 /* The last byte of the used ring must have its bit in the log ("Migration"). */
 static int
-check_used_log(const struct vhub_device_handler *h, unsigned int index, const struct vhub_dirty_log *log)
+check_used_log(const struct vhub_device_handler *h, unsigned int index,
+		const struct vhub_dirty_log *log)
 {
 	const struct vring_record *rec = &h->rec.vrings[index];
 	uint64_t desc_bytes, avail_bytes, used_bytes;
@@ -111,9 +114,10 @@ ring_broken(struct vring_run *vring)
 		return;
 	}
 	if (h->session != NULL && vhub_log_allowed(&h->log_limit))
-		VHUB_LOG(WARNING, "%s: vring %u is broken: %s; it is served no more until it is restarted",
-			 vhub_session_name(h->session), vring->pub.index,
-			 vhub_virtq_reason_name(vhub_virtq_broken(vring->pub.vq)));
+		VHUB_LOG(WARNING,
+				"%s: vring %u is broken: %s; it is served no more until it is restarted",
+				vhub_session_name(h->session), vring->pub.index,
+				vhub_virtq_reason_name(vhub_virtq_broken(vring->pub.vq)));
 }
 
 static void
@@ -181,7 +185,7 @@ ring_started(struct vhub_device_handler *h, int result)
 
 	if (result != 0) {
 		VHUB_LOG(ERR, "%s: vring %u cannot be started: %s", vhub_session_name(h->session),
-			 vring->pub.index, strerror(-result));
+				vring->pub.index, strerror(-result));
 		h->vrings[vring->pub.index] = NULL;
 		ring_free(vring);
 		start_failed(h, result);
@@ -224,8 +228,8 @@ ring_created(struct vhub_device_handler *h, int result)
 	struct vring_run *vring;
 
 	if (result != 0) {
-		VHUB_LOG(ERR, "%s: vring %u cannot be made: %s", vhub_session_name(h->session), h->new_index,
-			 strerror(-result));
+		VHUB_LOG(ERR, "%s: vring %u cannot be made: %s", vhub_session_name(h->session),
+				h->new_index, strerror(-result));
 		start_failed(h, result);
 		return;
 	}
@@ -253,8 +257,8 @@ create_ring(struct vhub_work *work)
 
 	h->work_result = 0;
 	if (config->inflight != NULL)
-		h->work_result = vhub_inflight_queue_init(config->inflight, config->inflight_bytes, config->size,
-							  vhub_virtq_is_packed(config->features));
+		h->work_result = vhub_inflight_queue_init(config->inflight, config->inflight_bytes,
+				config->size, vhub_virtq_is_packed(config->features));
 	if (h->work_result == 0)
 		h->work_result = vhub_virtq_create(config, &h->new_vq);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The second half of the connection contract: run_backend and run_device, which put the stock request handler between a
- * connection and a device. First half: conn/connection.c.
+ * The second half of the connection contract: run_backend and run_device, which put the stock
+ * request handler between a connection and a device. First half: conn/connection.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -29,7 +29,8 @@ backend_complete(void *arg, int result)
 }
 
 static int
-backend_run_create(struct vhub_device *device, vhub_complete_fn complete, void *arg, struct backend_run **out)
+backend_run_create(struct vhub_device *device, vhub_complete_fn complete, void *arg,
+		struct backend_run **out)
 {
 	struct backend_run *run = calloc(1, sizeof(*run));
 	int ret;
@@ -48,8 +49,8 @@ backend_run_create(struct vhub_device *device, vhub_complete_fn complete, void *
 }
 
 int
-vhub_run_backend(struct vhub_connection *connection, struct vhub_device *device, const struct vhub_executor *executor,
-		 vhub_complete_fn complete, void *arg)
+vhub_run_backend(struct vhub_connection *connection, struct vhub_device *device,
+		const struct vhub_executor *executor, vhub_complete_fn complete, void *arg)
 {
 	struct backend_run *run;
 	int ret = backend_run_create(device, complete, arg, &run);
@@ -69,7 +70,8 @@ vhub_run_backend(struct vhub_connection *connection, struct vhub_device *device,
 /* ---- run_device ---- */
 
 static int
-open_and_build(struct vhub_builder *builder, const struct vhub_executor *executor, struct vhub_device **device)
+open_and_build(struct vhub_builder *builder, const struct vhub_executor *executor,
+		struct vhub_device **device)
 {
 	char error[256] = "";
 	int ret = 0;
@@ -90,7 +92,8 @@ device_complete(void *arg, int result)
 }
 
 int
-vhub_run_device(struct vhub_connection *connection, const struct vhub_executor *executor, struct vhub_builder *builder)
+vhub_run_device(struct vhub_connection *connection, const struct vhub_executor *executor,
+		struct vhub_builder *builder)
 {
 	struct vhub_device *device = NULL;
 	int ret = -EDEADLK;

@@ -74,8 +74,8 @@ session_record_clear(struct session_record *rec)
 }
 
 void
-session_record_set_regions(struct session_record *rec, const struct vhub_user_mem_region *descs, const int *fds,
-			   uint32_t n)
+session_record_set_regions(struct session_record *rec, const struct vhub_user_mem_region *descs,
+		const int *fds, uint32_t n)
 {
 	uint32_t i;
 
@@ -87,7 +87,8 @@ session_record_set_regions(struct session_record *rec, const struct vhub_user_me
 }
 
 void
-session_record_add_region(struct session_record *rec, const struct vhub_user_mem_region *desc, int fd)
+session_record_add_region(struct session_record *rec, const struct vhub_user_mem_region *desc,
+		int fd)
 {
 	struct region_record *region = &rec->regions[rec->n_regions++];
 
@@ -103,8 +104,9 @@ session_record_remove_region(struct session_record *rec, const struct vhub_user_
 	for (i = 0; i < rec->n_regions; i++) {
 		const struct vhub_user_mem_region *r = &rec->regions[i].desc;
 
-		if (r->guest_addr_gpa == desc->guest_addr_gpa && r->size_bytes == desc->size_bytes &&
-		    r->user_addr_uva == desc->user_addr_uva)
+		if (r->guest_addr_gpa == desc->guest_addr_gpa &&
+				r->size_bytes == desc->size_bytes &&
+				r->user_addr_uva == desc->user_addr_uva)
 			break;
 	}
 	if (i == rec->n_regions)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The session record: all that a front end has told us, and nothing else. It has a version, no pointers, and the fds
- * that came. Whatever must survive the session's process or be told again (a data path of another library, a restart, a
- * live upgrade) is made from it; whatever can be derived from it is not in it.
+ * The session record: all that a front end has told us, and nothing else. It has a version, no
+ * pointers, and the fds that came. Whatever must survive the session's process or be told again (a
+ * data path of another library, a restart, a live upgrade) is made from it; whatever can be derived
+ * from it is not in it.
  *
  * Written by CTL only (request handlers in this folder); read next by handler.c.
  */
@@ -37,10 +38,10 @@ struct region_record {
 
 struct session_record {
 	uint32_t version;
-	bool owned;	     /**< SET_OWNER came */
-	bool has_features;   /**< SET_FEATURES came */
-	uint8_t status;	     /**< virtio device status */
-	uint64_t features;   /**< as accepted, with bits 26 and 30 */
+	bool owned;	   /**< SET_OWNER came */
+	bool has_features; /**< SET_FEATURES came */
+	uint8_t status;	   /**< virtio device status */
+	uint64_t features; /**< as accepted, with bits 26 and 30 */
 	uint64_t protocol_features;
 
 	struct vhub_user_log log;
@@ -75,12 +76,13 @@ session_record_set_fd(int *slot, int fd);
 
 /** Replaces all regions; the record owns the fds from then on. */
 void
-session_record_set_regions(struct session_record *rec, const struct vhub_user_mem_region *descs, const int *fds,
-			   uint32_t n);
+session_record_set_regions(struct session_record *rec, const struct vhub_user_mem_region *descs,
+		const int *fds, uint32_t n);
 
 /** Appends a region; there is room. */
 void
-session_record_add_region(struct session_record *rec, const struct vhub_user_mem_region *desc, int fd);
+session_record_add_region(struct session_record *rec, const struct vhub_user_mem_region *desc,
+		int fd);
 
 /** Removes the region of that guest address, user address and size. */
 void

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * SET_DEVICE_STATE_FD and CHECK_DEVICE_STATE ("Migrating back-end state"). The channel is always a memory file of ours, handed
- * to the front end with the reply: reading and writing it never blocks, whatever the front end does at its end. Next: the
- * device's snapshot and restore.
+ * SET_DEVICE_STATE_FD and CHECK_DEVICE_STATE ("Migrating back-end state"). The channel is always a
+ * memory file of ours, handed to the front end with the reply: reading and writing it never blocks,
+ * whatever the front end does at its end. Next: the device's snapshot and restore.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -94,7 +94,8 @@ req_set_device_state_fd(struct vhub_req_handler *base, struct vhub_request *req)
 
 	if (h->dev->ops->snapshot == NULL || h->dev->ops->restore == NULL)
 		return -ENOTSUP;
-	if (params->direction <= DIRECTION_LOAD && params->phase == PHASE_STOPPED && !handler_running(h))
+	if (params->direction <= DIRECTION_LOAD && params->phase == PHASE_STOPPED &&
+			!handler_running(h))
 		ret = begin(h, params->direction == DIRECTION_LOAD, &req->reply_fd);
 	/* Bits 0-7: error; bit 8: no fd comes with this. */
 	req->reply.u64 = ret == 0 ? 0 : (1 | NO_FD);

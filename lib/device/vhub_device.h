@@ -3,11 +3,12 @@
  * Devices, their builders, and the two operations of the connection contract that need them.
  *
  * Life of a device
- *   parse, open, build   struct vhub_builder: arguments are checked, paths become fds (before a jail), then the
- *                        device is made for an executor (after it).
- *   sessions             front ends come and go; the device and its storage stay. For each: ack_features, then for
- *                        each ring that starts queue_prepare (CTL), queue_start (its lcore), queue_poll ... , and for
- *                        each that stops queue_stop (its lcore) once nothing is in flight, queue_release (CTL).
+ *   parse, open, build   struct vhub_builder: arguments are checked, paths become fds (before a
+ *                        jail), then the device is made for an executor (after it).
+ *   sessions             front ends come and go; the device and its storage stay. For each:
+ *                        ack_features, then for each ring that starts queue_prepare (CTL),
+ *                        queue_start (its lcore), queue_poll ... , and for each that stops
+ *                        queue_stop (its lcore) once nothing is in flight, queue_release (CTL).
  *   destroy              with no session.
  */
 #ifndef VHUB_DEVICE_H
@@ -31,8 +32,8 @@ extern "C" {
 struct vhub_device;
 
 /**
- * One started ring of a device, as its device sees it on the ring's lcore. The device handler makes it when the
- * ring starts and frees it after queue_release.
+ * One started ring of a device, as its device sees it on the ring's lcore. The device handler makes
+ * it when the ring starts and frees it after queue_release.
  */
 struct vhub_vring {
 	/* Immutable while it runs. */
@@ -45,8 +46,9 @@ struct vhub_vring {
 	void *priv; /**< the device's, from queue_prepare on */
 
 	/* LCORE. */
-	bool taking;  /**< new chains may be popped: enabled, not draining, not broken */
-	bool enabled; /**< SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
+	bool taking; /**< new chains may be popped: enabled, not draining, not broken */
+	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
+	bool enabled;
 };
 
 /**
@@ -55,39 +57,70 @@ struct vhub_vring {
 struct vhub_device_ops {
 	/** Required. CTL. Frees the device; there is no session. */
 	void (*destroy)(struct vhub_device *dev);
-	/** Optional. CTL. The front end has accepted `features`, a subset of dev->features. Non-zero refuses them. */
+	/**
+	 * Optional. CTL. The front end has accepted `features`, a subset of dev->features. Non-zero
+	 * refuses them.
+	 */
 	int (*ack_features)(struct vhub_device *dev, uint64_t features);
-	/** Required. CTL. Copies [offset, offset + len) of the config space, already checked against dev->config_bytes. */
+	/**
+	 * Required. CTL. Copies [offset, offset + len) of the config space, already checked against
+	 * dev->config_bytes.
+	 */
 	int (*config_read)(struct vhub_device *dev, uint32_t offset, void *buf, uint32_t len);
-	/** Optional. CTL. Writes config space; `migration`: read-only fields too. Without it -EPERM. */
-	int (*config_write)(struct vhub_device *dev, uint32_t offset, const void *buf, uint32_t len, bool migration);
+	/**
+	 * Optional. CTL. Writes config space; `migration`: read-only fields too. Without it -EPERM.
+	 */
+	int (*config_write)(struct vhub_device *dev, uint32_t offset, const void *buf, uint32_t len,
+			bool migration);
 	/** Required. CTL. The ring is about to start on vring->lcore: allocate vring->priv. */
 	int (*queue_prepare)(struct vhub_device *dev, struct vhub_vring *vring);
-	/** Required. LCORE. Get what belongs to this lcore (a driver's queue). On failure nothing is held. */
+	/**
+	 * Required. LCORE. Get what belongs to this lcore (a driver's queue). On failure nothing is
+	 * held.
+	 */
 	int (*queue_start)(struct vhub_vring *vring);
 	/**
-	 * Required. LCORE. One bounded turn: take, submit, reap, complete, notify. Only while vring->taking new chains are
-	 * popped; what is in flight is completed either way. Returns the number of items handled.
+	 * Required. LCORE. One bounded turn: take, submit, reap, complete, notify. Only while
+	 * vring->taking new chains are popped; what is in flight is completed either way. Returns
+	 * the number of items handled.
 	 */
 	unsigned int (*queue_poll)(struct vhub_vring *vring);
-	/** Optional. LCORE. Before a sleep, with something in flight: 0 a completion will wake this lcore, -EAGAIN there is one, -ENOTSUP it cannot. */
+	/**
+	 * Optional. LCORE. Before a sleep, with something in flight: 0 a completion will wake this
+	 * lcore, -EAGAIN there is one, -ENOTSUP it cannot.
+	 */
 	int (*queue_arm)(struct vhub_vring *vring);
 	/** Required. LCORE. Nothing is in flight: give back what queue_start got. */
 	void (*queue_stop)(struct vhub_vring *vring);
 	/** Required. CTL. Free vring->priv. */
 	void (*queue_release)(struct vhub_device *dev, struct vhub_vring *vring);
-	/** Optional. CTL. The last ring has stopped (suspended) or the first one is about to start: `running` tells. Image locks. */
+	/**
+	 * Optional. CTL. The last ring has stopped (suspended) or the first one is about to start:
+	 * `running` tells. Image locks.
+	 */
 	int (*set_running)(struct vhub_device *dev, bool running);
-	/** Optional. CTL. Back to the state after build, but for the storage: STATUS 0, RESET_DEVICE, or a new front end. */
+	/**
+	 * Optional. CTL. Back to the state after build, but for the storage: STATUS 0,
+	 * RESET_DEVICE, or a new front end.
+	 */
 	void (*reset)(struct vhub_device *dev);
-	/** Optional both. CTL. State that a migration carries; snapshot returns the size or -ENOSPC when `len` is too small. */
+	/**
+	 * Optional both. CTL. State that a migration carries; snapshot returns the size or -ENOSPC
+	 * when `len` is too small.
+	 */
 	int (*snapshot)(struct vhub_device *dev, void *buf, uint32_t len);
 	int (*restore)(struct vhub_device *dev, const void *buf, uint32_t len);
-	/** Optional. CTL. Names what is in flight and stuck, for the message at an unclean end: "disk0: /dev/sdb, 3 requests". */
+	/**
+	 * Optional. CTL. Names what is in flight and stuck, for the message at an unclean end:
+	 * "disk0: /dev/sdb, 3 requests".
+	 */
 	int (*describe)(const struct vhub_device *dev, char *buf, size_t len);
 };
 
-/** Embedded first in a device by its implementation, which fills the immutable part before it hands it out. */
+/**
+ * Embedded first in a device by its implementation, which fills the immutable part before it hands
+ * it out.
+ */
 struct vhub_device {
 	/* Immutable. */
 	const struct vhub_device_ops *ops;
@@ -97,13 +130,16 @@ struct vhub_device {
 	uint64_t features;	    /**< offered, without bits 26 and 30, which the handler adds */
 	uint64_t protocol_features; /**< offered beyond those of the stock handler */
 	uint32_t config_bytes;
-	uint32_t chain_bytes;	    /**< of its request, which starts with a struct vhub_chain */
+	uint32_t chain_bytes; /**< of its request, which starts with a struct vhub_chain */
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;
 };
 
-/** Tells the front end that the config space has changed, if there is one that wants to know. Thread: CTL. */
+/**
+ * Tells the front end that the config space has changed, if there is one that wants to know.
+ * Thread: CTL.
+ */
 VHUB_API void
 vhub_device_config_changed(struct vhub_device *dev);
 
@@ -113,7 +149,10 @@ vhub_device_destroy(struct vhub_device *dev);
 
 /* ---- the stock request handler ---- */
 
-/** Makes the handler that serves every struct vhub_device. Does not own `dev`. Thread: CTL. Returns 0 or -ENOMEM. */
+/**
+ * Makes the handler that serves every struct vhub_device. Does not own `dev`. Thread: CTL. Returns
+ * 0 or -ENOMEM.
+ */
 VHUB_API int
 vhub_device_handler_create(struct vhub_device *dev, struct vhub_req_handler **out);
 
@@ -142,16 +181,19 @@ struct vhub_builder_ops {
 	const char *name; /**< as on the command line: --blk */
 	const char *help; /**< one line for each argument, for --help */
 	/**
-	 * Required. CTL. Checks `args` (keys not of this kind have been removed) and makes a builder. On -EINVAL
-	 * `error` holds one sentence: the key, its value, what is allowed.
+	 * Required. CTL. Checks `args` (keys not of this kind have been removed) and makes a
+	 * builder. On -EINVAL `error` holds one sentence: the key, its value, what is allowed.
 	 */
-	int (*parse)(const char *device_name, const struct rte_kvargs *args, struct vhub_builder **out,
-		     char *error, size_t error_len);
+	int (*parse)(const char *device_name, const struct rte_kvargs *args,
+			struct vhub_builder **out, char *error, size_t error_len);
 	/** Optional. CTL or WORK; may block. Paths to fds, before a jail. Errors as above. */
 	int (*open)(struct vhub_builder *builder, char *error, size_t error_len);
-	/** Required. CTL or WORK; may block. Makes the device. The builder is still the caller's. Errors as above. */
-	int (*build)(struct vhub_builder *builder, const struct vhub_executor *executor, struct vhub_device **out,
-		     char *error, size_t error_len);
+	/**
+	 * Required. CTL or WORK; may block. Makes the device. The builder is still the caller's.
+	 * Errors as above.
+	 */
+	int (*build)(struct vhub_builder *builder, const struct vhub_executor *executor,
+			struct vhub_device **out, char *error, size_t error_len);
 	/** Required. CTL. Frees the builder and what open got and build did not take. */
 	void (*destroy)(struct vhub_builder *builder);
 	const char *const *keys; /**< names of its arguments, NULL-terminated */
@@ -162,7 +204,10 @@ struct vhub_builder {
 	const struct vhub_builder_ops *ops;
 };
 
-/** Registers a kind. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL (a required slot is missing). */
+/**
+ * Registers a kind. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL
+ * (a required slot is missing).
+ */
 VHUB_API int
 vhub_builder_register(const struct vhub_builder_ops *ops);
 
@@ -172,7 +217,10 @@ vhub_builder_find(const char *name);
 VHUB_API const struct vhub_builder_ops *
 vhub_builder_at(unsigned int i);
 
-/** Registers OPS before main(); ends the program with a message when that is refused, for it is a programming error. */
+/**
+ * Registers OPS before main(); ends the program with a message when that is refused, for it is a
+ * programming error.
+ */
 #define VHUB_BUILDER_REGISTER(ops_) \
 	static void __attribute__((constructor)) vhub_builder_register_##ops_(void) \
 	{ \
@@ -183,20 +231,23 @@ vhub_builder_at(unsigned int i);
 
 /**
  * Serves one front end on `connection` with `device`: wraps it in the stock request handler, then
- * vhub_run_req_handler(). `complete` runs once, after the device is at rest; the device stays the caller's.
- * Consumes `connection` in every case. Thread: CTL. Returns 0, -ENOMEM, -EINVAL (complete never runs).
+ * vhub_run_req_handler(). `complete` runs once, after the device is at rest; the device stays the
+ * caller's. Consumes `connection` in every case. Thread: CTL. Returns 0, -ENOMEM, -EINVAL (complete
+ * never runs).
  */
 VHUB_API int
-vhub_run_backend(struct vhub_connection *connection, struct vhub_device *device, const struct vhub_executor *executor,
-		 vhub_complete_fn complete, void *arg);
+vhub_run_backend(struct vhub_connection *connection, struct vhub_device *device,
+		const struct vhub_executor *executor, vhub_complete_fn complete, void *arg);
 
 /**
- * Builds the device now (so after a jail was entered), serves one front end and returns when it has disconnected
- * or on an error. It is the loop: it runs executor->loop until done. Consumes `connection` and `builder` in every case.
- * Thread: CTL. Blocks. Returns 0, -EDEADLK when called from inside a running control loop, or what open, build or the session returned.
+ * Builds the device now (so after a jail was entered), serves one front end and returns when it has
+ * disconnected or on an error. It is the loop: it runs executor->loop until done. Consumes
+ * `connection` and `builder` in every case. Thread: CTL. Blocks. Returns 0, -EDEADLK when called
+ * from inside a running control loop, or what open, build or the session returned.
  */
 VHUB_API int
-vhub_run_device(struct vhub_connection *connection, const struct vhub_executor *executor, struct vhub_builder *builder);
+vhub_run_device(struct vhub_connection *connection, const struct vhub_executor *executor,
+		struct vhub_builder *builder);
 
 #ifdef __cplusplus
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A started vring on its lcore. Operations come from lifecycle.c as messages; between them the lcore polls. Next on the
- * way of a request: the device's queue_poll (for disks: blk/blk.c).
+ * A started vring on its lcore. Operations come from lifecycle.c as messages; between them the
+ * lcore polls. Next on the way of a request: the device's queue_poll (for disks: blk/blk.c).
  */
 #include <errno.h>
 
@@ -61,8 +61,8 @@ vring_poll(struct vhub_poller *poller)
 		tell_broken(vring);
 	if (vring->drain_pending && vhub_virtq_in_flight(vring->pub.vq) == 0) {
 		/*
-		 * By a message to ourselves: what follows may free this vring on CTL, and the lcore's loop still
-		 * has to come back through this poller.
+		 * By a message to ourselves: what follows may free this vring on CTL, and the
+		 * lcore's loop still has to come back through this poller.
 		 */
 		vring->drain_pending = false;
 		vring->msg.fn = drained;
@@ -155,9 +155,11 @@ op_apply(struct vring_run *vring)
 	if ((want->mask & VRING_WANT_ERR) != 0)
 		vring->err_fd = want->err_fd;
 	if ((want->mask & VRING_WANT_MEM) != 0)
-		vring->old_mem = vhub_virtq_set_mem(vq, want->mem, want->desc, want->avail, want->used);
+		vring->old_mem = vhub_virtq_set_mem(vq, want->mem, want->desc, want->avail,
+				want->used);
 	if ((want->mask & VRING_WANT_LOG) != 0)
-		vring->old_log = vhub_virtq_set_log(vq, want->log, want->log_used, want->used_log_gpa);
+		vring->old_log = vhub_virtq_set_log(vq, want->log, want->log_used,
+				want->used_log_gpa);
 	if ((want->mask & VRING_WANT_ENABLED) != 0)
 		vring->pub.enabled = want->enabled;
 	vring->draining = false;

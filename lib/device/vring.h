@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A started vring on its lcore: the poller that runs the device's queue_poll, and the operations that change it at a safe
- * point. CTL makes and frees it; in between, CTL writes only `want`, and only while no operation is under way (the message
- * that carries the operation orders the two). Used by lifecycle.c; implemented in vring.c.
+ * A started vring on its lcore: the poller that runs the device's queue_poll, and the operations
+ * that change it at a safe point. CTL makes and frees it; in between, CTL writes only `want`, and
+ * only while no operation is under way (the message that carries the operation orders the two).
+ * Used by lifecycle.c; implemented in vring.c.
  */
 #ifndef VRING_H
 #define VRING_H
@@ -29,7 +30,10 @@ enum vring_op {
 #define VRING_WANT_MEM 0x10u
 #define VRING_WANT_LOG 0x20u
 
-/** Settings to take over; `mask` says which. fds stay CTL's, which keeps both old and new open until the operation is done. */
+/**
+ * Settings to take over; `mask` says which. fds stay CTL's, which keeps both old and new open until
+ * the operation is done.
+ */
 struct vring_want {
 	uint32_t mask;
 	bool enabled;
@@ -75,11 +79,17 @@ struct vring_run {
 	void *owner;				 /**< CTL: the device handler */
 };
 
-/** Prepares the poller and the messages; the public part and fds are filled by the caller. Thread: CTL. */
+/**
+ * Prepares the poller and the messages; the public part and fds are filled by the caller. Thread:
+ * CTL.
+ */
 void
 vring_init(struct vring_run *vring);
 
-/** Runs vring->op; afterwards lifecycle_vring_done() runs on the home lcore. Thread: LCORE, the owner's. */
+/**
+ * Runs vring->op; afterwards lifecycle_vring_done() runs on the home lcore. Thread: LCORE, the
+ * owner's.
+ */
 void
 vring_run_op(struct vhub_msg *msg);
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Guest memory: mappings of what a front end gave us, the table that translates guest addresses, the dirty log,
- * and the guard against memory that is truncated under us.
+ * Guest memory: mappings of what a front end gave us, the table that translates guest addresses,
+ * the dirty log, and the guard against memory that is truncated under us.
  *
- * Ownership: a mapping (struct vhub_mem_map) is reference-counted and shared by successive tables that contain
- * the same region. A table never changes once it is built; a change builds a new one. Whoever uses a table holds
- * a reference: the session, and each started vring (so that in-flight I/O keeps its memory). The last reference
- * to a mapping unmaps it on the blocking-work thread.
+ * Ownership: a mapping (struct vhub_mem_map) is reference-counted and shared by successive tables
+ * that contain the same region. A table never changes once it is built; a change builds a new one.
+ * Whoever uses a table holds a reference: the session, and each started vring (so that in-flight
+ * I/O keeps its memory). The last reference to a mapping unmaps it on the blocking-work thread.
  *
- * A table pointer read by lcores that hold no reference (a packet copied into another session's guest) is
- * protected by quiescence: swap the pointer, vhub_quiesce_begin(), then put the old table.
+ * A table pointer read by lcores that hold no reference (a packet copied into another session's
+ * guest) is protected by quiescence: swap the pointer, vhub_quiesce_begin(), then put the old
+ * table.
  */
 #ifndef VHUB_MEM_H
 #define VHUB_MEM_H
@@ -38,23 +39,24 @@ extern "C" {
 #define VHUB_MEM_FAULT_TOLD 0x2u /**< CTL: `broken` was called */
 
 /**
- * Who is told when memory of his faults: embedded in a session, zeroed but for `broken`. `broken` runs on CTL,
- * once for each owner, after the region was replaced by private zero pages; it may detach and free the owner.
+ * Who is told when memory of his faults: embedded in a session, zeroed but for `broken`. `broken`
+ * runs on CTL, once for each owner, after the region was replaced by private zero pages; it may
+ * detach and free the owner.
  */
 struct vhub_mem_owner {
 	void (*broken)(struct vhub_mem_owner *owner);
 	/**
-	 * Shared atomic. Not 0 from before the first zero page can be seen: an lcore that has read guest memory and
-	 * then, after an acquire fence, sees 0 here has read what the guest wrote.
+	 * Shared atomic. Not 0 from before the first zero page can be seen: an lcore that has read
+	 * guest memory and then, after an acquire fence, sees 0 here has read what the guest wrote.
 	 */
 	uint32_t faulted;
 };
 
 /**
- * Ends the owner's part in every mapping that it was given to: `broken` will not be called any more, and the
- * owner may be freed, though mappings may live on (in-flight I/O holds them). They stay guarded.
- * No work that maps for this owner may be under way on WORK.
- * Thread: CTL. Does not block, but for a handler's few instructions.
+ * Ends the owner's part in every mapping that it was given to: `broken` will not be called any
+ * more, and the owner may be freed, though mappings may live on (in-flight I/O holds them). They
+ * stay guarded. No work that maps for this owner may be under way on WORK. Thread: CTL. Does not
+ * block, but for a handler's few instructions.
  */
 VHUB_API void
 vhub_mem_owner_detach(struct vhub_mem_owner *owner);
@@ -63,24 +65,25 @@ vhub_mem_owner_detach(struct vhub_mem_owner *owner);
 struct vhub_mem_map;
 
 /**
- * Maps [offset, offset + size) of `fd`, shared, readable and writable, left out of core dumps. Checks for overflow
- * and against the file's real size first; offsets need not be aligned (hugetlbfs: the mapping is widened to its
- * page size). `fd` stays the caller's; `owner` may be NULL. The returned reference is the caller's; *hva is the
- * address of `offset`.
+ * Maps [offset, offset + size) of `fd`, shared, readable and writable, left out of core dumps.
+ * Checks for overflow and against the file's real size first; offsets need not be aligned
+ * (hugetlbfs: the mapping is widened to its page size). `fd` stays the caller's; `owner` may be
+ * NULL. The returned reference is the caller's; *hva is the address of `offset`.
  *
- * The file must lie in memory (memfd, tmpfs, hugetlbfs) or on a file system of a block device. Others, FUSE and
- * network file systems above all, let whoever serves them stall each access of ours for ever.
- * Thread: WORK (blocks). Returns 0, -EINVAL (size 0, overflow, or not a regular file), -ERANGE (the file is
- * shorter), -EOPNOTSUPP (such a file system), -EBADF, -EACCES (not open for reading and writing), -ENOMEM (also:
- * too many mappings), or another errno of statx(2) and mmap(2).
+ * The file must lie in memory (memfd, tmpfs, hugetlbfs) or on a file system of a block device.
+ * Others, FUSE and network file systems above all, let whoever serves them stall each access of
+ * ours for ever. Thread: WORK (blocks). Returns 0, -EINVAL (size 0, overflow, or not a regular
+ * file), -ERANGE (the file is shorter), -EOPNOTSUPP (such a file system), -EBADF, -EACCES (not open
+ * for reading and writing), -ENOMEM (also: too many mappings), or another errno of statx(2) and
+ * mmap(2).
  */
 VHUB_API int
 vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
 		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva);
 
 /**
- * References. Thread: ANY for get; CTL or WORK for put. The last put unmaps: on WORK when it comes from inside a
- * running control loop, else at once. NULL is fine for put.
+ * References. Thread: ANY for get; CTL or WORK for put. The last put unmaps: on WORK when it comes
+ * from inside a running control loop, else at once. NULL is fine for put.
  */
 VHUB_API struct vhub_mem_map *
 vhub_mem_map_get(struct vhub_mem_map *map);
@@ -96,7 +99,10 @@ struct vhub_mem_region {
 	uint8_t *hva;
 	uint64_t uva;
 	struct vhub_mem_map *map;
-	/* Identity, by which an equal region of the next table is kept; our mapping keeps the inode from being reused. */
+	/*
+	 * Identity, by which an equal region of the next table is kept; our mapping keeps the inode
+	 * from being reused.
+	 */
 	uint64_t mmap_offset_bytes;
 	uint64_t file_dev;
 	uint64_t file_ino;
@@ -111,18 +117,21 @@ struct vhub_mem_table {
 };
 
 /**
- * Builds a table of `n` regions (0 .. VHUB_MAX_MEM_SLOTS) from descriptions and fds (fds stay the caller's), reusing
- * mappings of `old` (may be NULL) for equal regions, unless they have faulted or were mapped for another owner.
- * Rejects overlap in guest or in user addresses and any arithmetic overflow; a region may end at 2^64 exactly.
- * Thread: WORK (blocks). Returns 0, -EINVAL, -EEXIST (overlap), or as vhub_mem_map_create();
- * on failure nothing has changed and nothing stays mapped.
+ * Builds a table of `n` regions (0 .. VHUB_MAX_MEM_SLOTS) from descriptions and fds (fds stay the
+ * caller's), reusing mappings of `old` (may be NULL) for equal regions, unless they have faulted or
+ * were mapped for another owner. Rejects overlap in guest or in user addresses and any arithmetic
+ * overflow; a region may end at 2^64 exactly. Thread: WORK (blocks). Returns 0, -EINVAL, -EEXIST
+ * (overlap), or as vhub_mem_map_create(); on failure nothing has changed and nothing stays mapped.
  */
 VHUB_API int
 vhub_mem_table_build(const struct vhub_mem_table *old, const struct vhub_user_mem_region *descs,
 		const int *fds, unsigned int n, struct vhub_mem_owner *owner,
 		struct vhub_mem_table **out);
 
-/** A new table: `old` (may be NULL) and one region more. Thread: WORK. Also -ENOSPC: all slots are taken. */
+/**
+ * A new table: `old` (may be NULL) and one region more. Thread: WORK. Also -ENOSPC: all slots are
+ * taken.
+ */
 VHUB_API int
 vhub_mem_table_add(const struct vhub_mem_table *old, const struct vhub_user_mem_region *desc,
 		int fd, struct vhub_mem_owner *owner, struct vhub_mem_table **out);
@@ -151,9 +160,9 @@ VHUB_API const struct vhub_mem_region *
 vhub_mem_find(const struct vhub_mem_table *table, uint64_t gpa);
 
 /**
- * Translates a guest address. On success returns the host address and lowers *len to what is contiguous there (at
- * least 1, so a longer access goes on at gpa + *len with another call); NULL when `gpa` is unmapped or *len is 0.
- * Thread: LCORE. Never blocks.
+ * Translates a guest address. On success returns the host address and lowers *len to what is
+ * contiguous there (at least 1, so a longer access goes on at gpa + *len with another call); NULL
+ * when `gpa` is unmapped or *len is 0. Thread: LCORE. Never blocks.
  */
 static inline void *
 vhub_mem_gpa_to_hva(const struct vhub_mem_table *table, struct vhub_mem_cache *cache, uint64_t gpa,
@@ -178,15 +187,15 @@ vhub_mem_gpa_to_hva(const struct vhub_mem_table *table, struct vhub_mem_cache *c
 }
 
 /**
- * Translates an address of the front end (ring addresses only): NULL unless all `len` bytes, at least 1, lie in
- * one region. Thread: CTL or LCORE.
+ * Translates an address of the front end (ring addresses only): NULL unless all `len` bytes, at
+ * least 1, lie in one region. Thread: CTL or LCORE.
  */
 VHUB_API void *
 vhub_mem_uva_to_hva(const struct vhub_mem_table *table, uint64_t uva, uint64_t len);
 
 /**
- * The guest address of a host address inside the table; UINT64_MAX when it is not. One look at each region.
- * Thread: LCORE (dirty log).
+ * The guest address of a host address inside the table; UINT64_MAX when it is not. One look at each
+ * region. Thread: LCORE (dirty log).
  */
 VHUB_API uint64_t
 vhub_mem_hva_to_gpa(const struct vhub_mem_table *table, const void *hva);
@@ -215,8 +224,8 @@ VHUB_API void
 vhub_dirty_log_put(struct vhub_dirty_log *log);
 
 /**
- * Marks the pages of [gpa, gpa + len) with atomic ORs (release: after the data was written); nothing for len 0, and
- * nothing beyond the end of the log. Thread: LCORE.
+ * Marks the pages of [gpa, gpa + len) with atomic ORs (release: after the data was written);
+ * nothing for len 0, and nothing beyond the end of the log. Thread: LCORE.
  */
 VHUB_API void
 vhub_dirty_log_mark(struct vhub_dirty_log *log, uint64_t gpa, uint64_t len);
@@ -228,13 +237,14 @@ vhub_dirty_log_covers(const struct vhub_dirty_log *log, uint64_t gpa, uint64_t l
 /* ---- guard ---- */
 
 /**
- * Installs the SIGBUS handler and the way by which owners are told on `loop`. A fault inside a registered mapping
- * replaces it with private zero pages and marks its owner; any other SIGBUS goes to the handler that was there.
+ * Installs the SIGBUS handler and the way by which owners are told on `loop`. A fault inside a
+ * registered mapping replaces it with private zero pages and marks its owner; any other SIGBUS goes
+ * to the handler that was there.
  *
- * The kernel kills a process whose thread faults with SIGBUS blocked, whatever handler there is: no thread that
- * touches guest memory may block SIGBUS. A system call given such memory fails with -EFAULT, without a signal.
- * Thread: CTL, once, after rte_eal_init() (EAL has a handler of its own while its heap grows).
- * Returns 0, -EALREADY, or an errno of sigaction/eventfd/epoll_ctl.
+ * The kernel kills a process whose thread faults with SIGBUS blocked, whatever handler there is: no
+ * thread that touches guest memory may block SIGBUS. A system call given such memory fails with
+ * -EFAULT, without a signal. Thread: CTL, once, after rte_eal_init() (EAL has a handler of its own
+ * while its heap grows). Returns 0, -EALREADY, or an errno of sigaction/eventfd/epoll_ctl.
  */
 VHUB_API int
 vhub_mem_guard_start(struct vhub_loop *loop);

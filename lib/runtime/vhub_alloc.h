@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory of the control path that lcores will use, on a NUMA node, through libnuma: rings' request arrays,
- * disks in memory. EAL's heap is preallocated and small (design, section 4), so large things do not live there.
+ * Memory of the control path that lcores will use, on a NUMA node, through libnuma: rings' request
+ * arrays, disks in memory. EAL's heap is preallocated and small (design, section 4), so large
+ * things do not live there.
  */
 #ifndef VHUB_ALLOC_H
 #define VHUB_ALLOC_H
@@ -15,13 +16,16 @@
 extern "C" {
 #endif
 
-/** NUMA node that holds the page at `addr`, or -1 where it cannot be told. Thread: CTL or WORK; faults the page in. */
+/**
+ * NUMA node that holds the page at `addr`, or -1 where it cannot be told. Thread: CTL or WORK;
+ * faults the page in.
+ */
 VHUB_API int
 vhub_numa_node_of(const void *addr);
 
 /**
- * Zeroed memory, cache-line aligned, on `node` (-1: the calling thread's choice). Thread: CTL or WORK.
- * Returns NULL when there is none. Free with vhub_free() and the same size.
+ * Zeroed memory, cache-line aligned, on `node` (-1: the calling thread's choice). Thread: CTL or
+ * WORK. Returns NULL when there is none. Free with vhub_free() and the same size.
  */
 VHUB_API void *
 vhub_zalloc_node(size_t size_bytes, int node);
@@ -29,8 +33,9 @@ VHUB_API void
 vhub_free(void *ptr, size_t size_bytes);
 
 /**
- * The same for large areas: hugetlb pages where enough are free (`*huge` tells, NULL is fine), transparent huge
- * pages otherwise. Pages are populated, so that the fast path takes no fault and "out of memory" is told here.
+ * The same for large areas: hugetlb pages where enough are free (`*huge` tells, NULL is fine),
+ * transparent huge pages otherwise. Pages are populated, so that the fast path takes no fault and
+ * "out of memory" is told here.
  */
 VHUB_API void *
 vhub_zalloc_huge(size_t size_bytes, int node, bool *huge);

@@ -23,7 +23,7 @@ extern "C" {
 
 /** The structure of type TYPE whose member MEMBER is at PTR. */
 #define vhub_container_of(ptr, type, member) \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #ifdef __cplusplus
 }

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Executors and their lcores. Each EAL worker lcore runs one loop: messages, then every poller, then a safe
- * point at which it reports a quiescent state. No lock, system call or allocation is on that way, but for the
- * sleep of the idle policy.
+ * Executors and their lcores. Each EAL worker lcore runs one loop: messages, then every poller,
+ * then a safe point at which it reports a quiescent state. No lock, system call or allocation is on
+ * that way, but for the sleep of the idle policy.
  *
  * Idle policies
  *   poll      never sleeps.
- *   adaptive  after `idle_us` without work: each poller is armed (it asks its guests and its driver for
- *             notifications and looks once more), the mailbox is looked at once more, then the lcore sleeps in
- *             epoll_wait(2) on kick fds, driver fds and its mailbox. One poller that cannot be armed (a ring
- *             without kick fd) keeps the lcore awake. Nothing is lost: work that came before the arming is seen
- *             by the look after it, work that comes later writes to an fd.
+ *   adaptive  after `idle_us` without work: each poller is armed (it asks its guests and its driver
+ *   for
+ *             notifications and looks once more), the mailbox is looked at once more, then the
+ *             lcore sleeps in epoll_wait(2) on kick fds, driver fds and its mailbox. One poller
+ *             that cannot be armed (a ring without kick fd) keeps the lcore awake. Nothing is lost:
+ *             work that came before the arming is seen by the look after it, work that comes later
+ *             writes to an fd.
  */
 #ifndef VHUB_LCORE_H
 #define VHUB_LCORE_H
@@ -37,14 +39,15 @@ struct vhub_poller_ops {
 	/** Required. One bounded turn of work. Returns how many items it handled; 0 means idle. */
 	unsigned int (*poll)(struct vhub_poller *poller);
 	/**
-	 * Optional. The lcore is about to sleep: ask for notifications, then look once more. Returns 0 when
-	 * it may sleep; anything else (-EAGAIN work is there, -ENOTSUP nothing would wake us) keeps the lcore
-	 * awake. Without this slot the lcore never sleeps while the poller is there.
+	 * Optional. The lcore is about to sleep: ask for notifications, then look once more.
+	 * Returns 0 when it may sleep; anything else (-EAGAIN work is there, -ENOTSUP nothing would
+	 * wake us) keeps the lcore awake. Without this slot the lcore never sleeps while the poller
+	 * is there.
 	 */
 	int (*arm)(struct vhub_poller *poller);
 	/**
-	 * Optional. Awake again: ask guests to stop notifying. Called once after each call of arm, also after
-	 * one that kept the lcore awake.
+	 * Optional. Awake again: ask guests to stop notifying. Called once after each call of arm,
+	 * also after one that kept the lcore awake.
 	 */
 	void (*disarm)(struct vhub_poller *poller);
 };
@@ -74,7 +77,10 @@ struct vhub_lcore_stats {
 	bool asleep;
 };
 
-/** Where a device runs: its control loop, and the lcores that it may use, of which the first is its home. A plain value. */
+/**
+ * Where a device runs: its control loop, and the lcores that it may use, of which the first is its
+ * home. A plain value.
+ */
 struct vhub_executor {
 	struct vhub_loop *loop;
 	unsigned int n_lcores;
@@ -84,13 +90,16 @@ struct vhub_executor {
 /**
  * Launches the loop on every EAL worker lcore, and the watchdog on `loop`.
  * Thread: CTL, after rte_eal_init() and before any executor is made.
- * Returns 0, -ENODEV when EAL has no worker lcore, -EBUSY when a worker runs something else, -EALREADY, -ENOMEM,
- * or the errno of eventfd(2) or epoll_create1(2).
+ * Returns 0, -ENODEV when EAL has no worker lcore, -EBUSY when a worker runs something else,
+ * -EALREADY, -ENOMEM, or the errno of eventfd(2) or epoll_create1(2).
  */
 VHUB_API int
 vhub_lcores_start(struct vhub_loop *loop, enum vhub_idle_policy policy, uint32_t idle_us);
 
-/** Ends every lcore's loop and waits for it; pollers must have been removed. Thread: CTL. Blocks for one turn. */
+/**
+ * Ends every lcore's loop and waits for it; pollers must have been removed. Thread: CTL. Blocks for
+ * one turn.
+ */
 VHUB_API void
 vhub_lcores_stop(void);
 
@@ -116,19 +125,25 @@ vhub_lcore_index(const struct vhub_lcore *lcore);
 VHUB_API void
 vhub_lcore_get_stats(const struct vhub_lcore *lcore, struct vhub_lcore_stats *stats);
 
-/** Runs msg->fn at the lcore's next safe point, waking it if it sleeps. Thread: ANY. Never blocks. */
+/**
+ * Runs msg->fn at the lcore's next safe point, waking it if it sleeps. Thread: ANY. Never blocks.
+ */
 VHUB_API void
 vhub_lcore_post(struct vhub_lcore *lcore, struct vhub_msg *msg);
 
-/** Adds or removes a poller of the calling lcore. Thread: LCORE, from a message or a poller's own poll. */
+/**
+ * Adds or removes a poller of the calling lcore. Thread: LCORE, from a message or a poller's own
+ * poll.
+ */
 VHUB_API void
 vhub_lcore_add_poller(struct vhub_poller *poller);
 VHUB_API void
 vhub_lcore_remove_poller(struct vhub_poller *poller);
 
 /**
- * Lets `fd` wake the calling lcore from its sleep, edge-triggered; it is never read. The fd's owner removes it
- * before closing it. Thread: LCORE. Returns 0 or the errno of epoll_ctl(2); -EPERM: cannot be polled.
+ * Lets `fd` wake the calling lcore from its sleep, edge-triggered; it is never read. The fd's owner
+ * removes it before closing it. Thread: LCORE. Returns 0 or the errno of epoll_ctl(2); -EPERM:
+ * cannot be polled.
  */
 VHUB_API int
 vhub_lcore_add_wake_fd(int fd);
@@ -136,27 +151,29 @@ VHUB_API void
 vhub_lcore_remove_wake_fd(int fd);
 
 /**
- * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares the file's
- * flags and counter): the watchdog interrupts it then, after 10 to 20 ms.
- * Thread: LCORE (on another thread it is a plain write). Returns 0, -EINTR when the watchdog interrupted it, -EAGAIN when the counter or pipe is full
- * (the receiver has a notification pending: not an error), or another errno of write(2).
+ * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares
+ * the file's flags and counter): the watchdog interrupts it then, after 10 to 20 ms. Thread: LCORE
+ * (on another thread it is a plain write). Returns 0, -EINTR when the watchdog interrupted it,
+ * -EAGAIN when the counter or pipe is full (the receiver has a notification pending: not an error),
+ * or another errno of write(2).
  */
 VHUB_API int
 vhub_lcore_notify_fd(int fd);
 
 /** Waits, without blocking, until every lcore has passed a safe point. Embedded by its owner. */
 struct vhub_quiesce {
-	void (*fn)(struct vhub_quiesce *quiesce); /**< CTL: all lcores have; may free the structure */
-	uint64_t token;				  /**< runtime */
-	struct vhub_loop *loop;			  /**< runtime */
-	uint64_t delay_us;			  /**< runtime: until the next look */
-	struct vhub_timer timer;		  /**< runtime */
+	/** CTL: all lcores have; may free the structure */
+	void (*fn)(struct vhub_quiesce *quiesce);
+	uint64_t token;		 /**< runtime */
+	struct vhub_loop *loop;	 /**< runtime */
+	uint64_t delay_us;	 /**< runtime: until the next look */
+	struct vhub_timer timer; /**< runtime */
 };
 
 /**
- * Calls quiesce->fn on `loop` once every lcore has passed a safe point after this call: whoever read a pointer
- * that was replaced before the call has let go of it. Without running lcores fn runs on the next turn.
- * Thread: CTL. Does not block.
+ * Calls quiesce->fn on `loop` once every lcore has passed a safe point after this call: whoever
+ * read a pointer that was replaced before the call has let go of it. Without running lcores fn runs
+ * on the next turn. Thread: CTL. Does not block.
  */
 VHUB_API void
 vhub_quiesce_begin(struct vhub_loop *loop, struct vhub_quiesce *quiesce);

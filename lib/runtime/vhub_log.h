@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Log lines, through rte_log, one log type for each part ("vhub.conn", "vhub.mem", ...), and the limit on what
- * a guest or a front end can make us print.
+ * Log lines, through rte_log, one log type for each part ("vhub.conn", "vhub.mem", ...), and the
+ * limit on what a guest or a front end can make us print.
  */
 #ifndef VHUB_LOG_H
 #define VHUB_LOG_H
@@ -19,19 +19,23 @@ extern "C" {
 #endif
 
 /**
- * Declares this file's log type: VHUB_LOGTYPE(conn) registers "vhub.conn" and makes VHUB_LOG use it.
- * Once per source file that logs; several files may share a name (RTE_LOG_REGISTER would define a global).
+ * Declares this file's log type: VHUB_LOGTYPE(conn) registers "vhub.conn" and makes VHUB_LOG use
+ * it. Once per source file that logs; several files may share a name (RTE_LOG_REGISTER would define
+ * a global).
  */
 #define VHUB_LOGTYPE(part) \
 	static int vhub_logtype; \
 	RTE_INIT(vhub_logtype_init) \
 	{ \
-		vhub_logtype = rte_log_register_type_and_pick_level(RTE_STR(vhub.part), RTE_LOG_INFO); \
+		vhub_logtype = rte_log_register_type_and_pick_level(RTE_STR(vhub.part), \
+				RTE_LOG_INFO); \
 		if (vhub_logtype < 0) \
 			vhub_logtype = RTE_LOGTYPE_EAL; \
 	}
 
-/** Logs one line; LEVEL is ERR, WARNING, NOTICE, INFO or DEBUG. Thread: ANY, never on the fast path. */
+/**
+ * Logs one line; LEVEL is ERR, WARNING, NOTICE, INFO or DEBUG. Thread: ANY, never on the fast path.
+ */
 #define VHUB_LOG(level, fmt, ...) \
 	rte_log(RTE_LOG_##level, vhub_logtype, "vhub: " fmt "\n", ##__VA_ARGS__)
 
@@ -39,7 +43,9 @@ extern "C" {
 struct vhub_log_limit {
 	uint64_t last_ns; /**< runtime: when the tokens were counted last */
 	uint32_t tokens;  /**< runtime: lines that may still be printed now */
-	/** Lines swallowed since the last one let through; still there for that next line to tell. */
+	/**
+	 * Lines swallowed since the last one let through; still there for that next line to tell.
+	 */
 	uint32_t suppressed;
 	bool told; /**< runtime: `suppressed` belongs to a line let through */
 	bool started;

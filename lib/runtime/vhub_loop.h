@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control loop: epoll, timers, deferred tasks and messages from other threads, on one thread, asleep when
- * there is nothing to do. vhubd runs it on the main thread; a test or another program may run it on any thread
- * of its own. Everything that handles sockets, protocol messages and registration runs here.
+ * The control loop: epoll, timers, deferred tasks and messages from other threads, on one thread,
+ * asleep when there is nothing to do. vhubd runs it on the main thread; a test or another program
+ * may run it on any thread of its own. Everything that handles sockets, protocol messages and
+ * registration runs here.
  */
 #ifndef VHUB_LOOP_H
 #define VHUB_LOOP_H
@@ -22,7 +23,10 @@ struct vhub_loop;
 /** Interest in a file descriptor; embedded by its owner and valid from watch to unwatch. */
 struct vhub_watch {
 	int fd;
-	/** CTL; `events` is what epoll_wait(2) told. May unwatch itself or any other watch, and free them. */
+	/**
+	 * CTL; `events` is what epoll_wait(2) told. May unwatch itself or any other watch, and free
+	 * them.
+	 */
 	void (*fn)(struct vhub_watch *watch, uint32_t events);
 };
 
@@ -41,7 +45,10 @@ struct vhub_task {
 	bool queued;		/**< runtime */
 };
 
-/** Makes a loop. Needs rte_eal_init(). Thread: the one that will run it. Returns 0, -ENOMEM, or an errno of epoll/eventfd. */
+/**
+ * Makes a loop. Needs rte_eal_init(). Thread: the one that will run it. Returns 0, -ENOMEM, or an
+ * errno of epoll/eventfd.
+ */
 VHUB_API int
 vhub_loop_create(struct vhub_loop **out);
 
@@ -51,15 +58,15 @@ vhub_loop_destroy(struct vhub_loop *loop);
 
 /**
  * Runs until vhub_loop_stop(); may be run again after that. Blocks.
- * Returns the result given to vhub_loop_stop(), or -EDEADLK when called from inside a running loop of this
- * thread (nothing is changed then).
+ * Returns the result given to vhub_loop_stop(), or -EDEADLK when called from inside a running loop
+ * of this thread (nothing is changed then).
  */
 VHUB_API int
 vhub_loop_run(struct vhub_loop *loop);
 
 /**
- * Ends the run after the present callback, with `result`; a loop that does not run yet returns it at once when run.
- * Thread: CTL.
+ * Ends the run after the present callback, with `result`; a loop that does not run yet returns it
+ * at once when run. Thread: CTL.
  */
 VHUB_API void
 vhub_loop_stop(struct vhub_loop *loop, int result);
@@ -68,15 +75,23 @@ vhub_loop_stop(struct vhub_loop *loop, int result);
 VHUB_API bool
 vhub_loop_running(void);
 
-/** Watches watch->fd for EPOLL* `events`, level-triggered. Thread: CTL. Returns 0 or the errno of epoll_ctl(2), -EPERM for a file that cannot be polled. */
+/**
+ * Watches watch->fd for EPOLL* `events`, level-triggered. Thread: CTL. Returns 0 or the errno of
+ * epoll_ctl(2), -EPERM for a file that cannot be polled.
+ */
 VHUB_API int
 vhub_loop_watch(struct vhub_loop *loop, struct vhub_watch *watch, uint32_t events);
 
-/** Changes what is watched for; 0 keeps the watch and reports only hang-up and error. Thread: CTL. */
+/**
+ * Changes what is watched for; 0 keeps the watch and reports only hang-up and error. Thread: CTL.
+ */
 VHUB_API int
 vhub_loop_rewatch(struct vhub_loop *loop, struct vhub_watch *watch, uint32_t events);
 
-/** Ends the watch; its fn will not run any more, not even for events already fetched. Does not close the fd. Thread: CTL. */
+/**
+ * Ends the watch; its fn will not run any more, not even for events already fetched. Does not close
+ * the fd. Thread: CTL.
+ */
 VHUB_API void
 vhub_loop_unwatch(struct vhub_loop *loop, struct vhub_watch *watch);
 

@@ -2,14 +2,15 @@
 /*
  * Messages between threads: an intrusive message, and the mailbox of the thread that receives it.
  *
- * A mailbox is an rte_ring (many senders, one receiver) with an eventfd that wakes a sleeping receiver. Sending
- * never blocks an lcore and never fails: what does not fit into the ring waits in an outbox of the sending
- * thread and is sent by vhub_outbox_flush(), which every lcore turn and every loop turn calls. Messages from one
- * thread to one mailbox arrive in the order in which they were sent.
+ * A mailbox is an rte_ring (many senders, one receiver) with an eventfd that wakes a sleeping
+ * receiver. Sending never blocks an lcore and never fails: what does not fit into the ring waits in
+ * an outbox of the sending thread and is sent by vhub_outbox_flush(), which every lcore turn and
+ * every loop turn calls. Messages from one thread to one mailbox arrive in the order in which they
+ * were sent.
  *
- * Life of a message: the sender embeds it in a structure of its own and sets `fn`; from vhub_mailbox_post() until
- * `fn` runs it belongs to the runtime, in `fn` to the receiver, who may post the same message on (as the answer).
- * Nothing is allocated.
+ * Life of a message: the sender embeds it in a structure of its own and sets `fn`; from
+ * vhub_mailbox_post() until `fn` runs it belongs to the runtime, in `fn` to the receiver, who may
+ * post the same message on (as the answer). Nothing is allocated.
  */
 #ifndef VHUB_MSG_H
 #define VHUB_MSG_H
@@ -46,7 +47,10 @@ struct vhub_mailbox {
 VHUB_API int
 vhub_mailbox_init(struct vhub_mailbox *box, unsigned int capacity);
 
-/** Frees what init made. Messages still inside are forgotten. Thread: CTL, after the receiver has ended. */
+/**
+ * Frees what init made. Messages still inside are forgotten. Thread: CTL, after the receiver has
+ * ended.
+ */
 VHUB_API void
 vhub_mailbox_fini(struct vhub_mailbox *box);
 
@@ -54,7 +58,10 @@ vhub_mailbox_fini(struct vhub_mailbox *box);
 VHUB_API void
 vhub_mailbox_post(struct vhub_mailbox *box, struct vhub_msg *msg);
 
-/** Sends what waits in the calling thread's outbox. Thread: ANY. Returns true when the outbox is empty. */
+/**
+ * Sends what waits in the calling thread's outbox. Thread: ANY. Returns true when the outbox is
+ * empty.
+ */
 VHUB_API bool
 vhub_outbox_flush(void);
 
@@ -70,8 +77,8 @@ VHUB_API bool
 vhub_mailbox_sleep_begin(struct vhub_mailbox *box);
 
 /**
- * The receiver is awake again: takes the announcement back, and empties event_fd when it is what woke the
- * receiver (`signalled`; otherwise the system call is saved).
+ * The receiver is awake again: takes the announcement back, and empties event_fd when it is what
+ * woke the receiver (`signalled`; otherwise the system call is saved).
  */
 VHUB_API void
 vhub_mailbox_sleep_end(struct vhub_mailbox *box, bool signalled);

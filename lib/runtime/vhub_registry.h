@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What every registry of const ops tables shares (device builders, block drivers), and reading their arguments.
+ * What every registry of const ops tables shares (device builders, block drivers), and reading
+ * their arguments.
  */
 #ifndef VHUB_REGISTRY_H
 #define VHUB_REGISTRY_H
@@ -20,13 +21,19 @@ extern "C" {
 /** Most entries of one registry. */
 #define VHUB_REGISTRY_MAX 32
 
-/** A registry: entries are const structures whose first member is their name. Zero-initialised it is empty. */
+/**
+ * A registry: entries are const structures whose first member is their name. Zero-initialised it is
+ * empty.
+ */
 struct vhub_registry {
 	const void *entries[VHUB_REGISTRY_MAX];
 	unsigned int n;
 };
 
-/** Adds an entry. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL (no name), -ENOSPC. */
+/**
+ * Adds an entry. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL (no
+ * name), -ENOSPC.
+ */
 VHUB_API int
 vhub_registry_add(struct vhub_registry *registry, const void *entry);
 
@@ -36,37 +43,42 @@ vhub_registry_find(const struct vhub_registry *registry, const char *name);
 VHUB_API const void *
 vhub_registry_at(const struct vhub_registry *registry, unsigned int i);
 
-/** For the register macros: ends the program with a message when a registration was refused, for it is a programming error. */
+/**
+ * For the register macros: ends the program with a message when a registration was refused, for it
+ * is a programming error.
+ */
 VHUB_API void
 vhub_registered(int result, const char *name);
 
 /*
- * Arguments. Each returns 0 and leaves *value alone when the key is absent, or -EINVAL with a sentence in `error` that
- * names the key, the value and what is allowed. Thread: ANY.
+ * Arguments. Each returns 0 and leaves *value alone when the key is absent, or -EINVAL with a
+ * sentence in `error` that names the key, the value and what is allowed. Thread: ANY.
  */
 
 /** A size with an optional suffix k, M, G, T (powers of 1024): "64M". */
 VHUB_API int
-vhub_arg_size(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max, uint64_t *value, char *error,
-	      size_t error_len);
+vhub_arg_size(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len);
 
 /** A decimal number. */
 VHUB_API int
-vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max, uint64_t *value, char *error,
-	      size_t error_len);
+vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len);
 
 /** on, off, yes, no, true, false, 1, 0. */
 VHUB_API int
-vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error, size_t error_len);
+vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error,
+		size_t error_len);
 
 /** One of a NULL-terminated list of words; *value is its place. */
 VHUB_API int
-vhub_arg_choice(const struct rte_kvargs *args, const char *key, const char *const *words, unsigned int *value,
-		char *error, size_t error_len);
+vhub_arg_choice(const struct rte_kvargs *args, const char *key, const char *const *words,
+		unsigned int *value, char *error, size_t error_len);
 
 /** The text; valid as long as `args`. */
 VHUB_API int
-vhub_arg_text(const struct rte_kvargs *args, const char *key, const char **value, char *error, size_t error_len);
+vhub_arg_text(const struct rte_kvargs *args, const char *key, const char **value, char *error,
+		size_t error_len);
 
 #ifdef __cplusplus
 }

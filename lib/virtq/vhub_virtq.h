@@ -2,15 +2,16 @@
 /*
  * Virtqueues, the device's side: split and packed rings behind one set of burst operations.
  *
- * Specification: VIRTIO 1.2, 2.6 "Virtqueues", 2.7 "Split Virtqueues", 2.8 "Packed Virtqueues"; inflight regions:
- * vhost-user "Inflight I/O tracking".
+ * Specification: VIRTIO 1.2, 2.6 "Virtqueues", 2.7 "Split Virtqueues", 2.8 "Packed Virtqueues";
+ * inflight regions: vhost-user "Inflight I/O tracking".
  *
- * Way of a chain: pop -> (the device works on chain->iov) -> push -> notify. Each descriptor is read from guest memory once,
- * the copy is validated and translated to host addresses, and only the result is used. What the guest does wrong breaks the
- * ring (vhub_virtq_broken()), never the process.
+ * Way of a chain: pop -> (the device works on chain->iov) -> push -> notify. Each descriptor is
+ * read from guest memory once, the copy is validated and translated to host addresses, and only the
+ * result is used. What the guest does wrong breaks the ring (vhub_virtq_broken()), never the
+ * process.
  *
- * Life: created on the control path with everything allocated, used by exactly one lcore, destroyed on the control path.
- * Setters may be called between bursts by the owning lcore.
+ * Life: created on the control path with everything allocated, used by exactly one lcore, destroyed
+ * on the control path. Setters may be called between bursts by the owning lcore.
  */
 #ifndef VHUB_VIRTQ_H
 #define VHUB_VIRTQ_H
@@ -28,37 +29,53 @@ extern "C" {
 
 /** Largest ring (VIRTIO 1.2, 2.6). */
 #define VHUB_VIRTQ_MAX_SIZE 32768u
-/** Most pieces of one chain in host memory; a longer chain breaks the ring. Enough for SEG_MAX and headers in pieces. */
+/**
+ * Most pieces of one chain in host memory; a longer chain breaks the ring. Enough for SEG_MAX and
+ * headers in pieces.
+ */
 #define VHUB_CHAIN_MAX_IOV 320u
-/** Pieces kept inside the chain; a longer chain borrows a block of VHUB_CHAIN_MAX_IOV from the ring's few. */
+/**
+ * Pieces kept inside the chain; a longer chain borrows a block of VHUB_CHAIN_MAX_IOV from the
+ * ring's few.
+ */
 #define VHUB_CHAIN_INLINE_IOV 8u
-/** Chains longer than VHUB_CHAIN_INLINE_IOV that one ring can have in flight; when all are, pop waits for one. */
+/**
+ * Chains longer than VHUB_CHAIN_INLINE_IOV that one ring can have in flight; when all are, pop
+ * waits for one.
+ */
 #define VHUB_VIRTQ_LONG_CHAINS 64u
 /** Most chains in one burst. */
 #define VHUB_VIRTQ_BURST 64u
 
 struct vhub_virtq;
 
-/** Device feature bits that concern rings (VIRTIO 1.2, 6 "Reserved Feature Bits"); others are ignored here. */
+/**
+ * Device feature bits that concern rings (VIRTIO 1.2, 6 "Reserved Feature Bits"); others are
+ * ignored here.
+ */
 #define VHUB_VIRTQ_FEATURES \
 	((UINT64_C(1) << 28) /* INDIRECT_DESC */ | (UINT64_C(1) << 29) /* EVENT_IDX */ | \
-	 (UINT64_C(1) << 32) /* VERSION_1 */ | (UINT64_C(1) << 34) /* RING_PACKED */ | \
-	 (UINT64_C(1) << 35) /* IN_ORDER */)
+			(UINT64_C(1) << 32) /* VERSION_1 */ | \
+			(UINT64_C(1) << 34) /* RING_PACKED */ | \
+			(UINT64_C(1) << 35) /* IN_ORDER */)
 
 /**
- * One request of the guest. The device embeds it in its own request and gets one for each slot of the ring, allocated with
- * the ring. Between pop and push it is the device's.
+ * One request of the guest. The device embeds it in its own request and gets one for each slot of
+ * the ring, allocated with the ring. Between pop and push it is the device's.
  */
 struct vhub_chain {
-	struct iovec *iov;   /**< host addresses: n_out readable pieces, then n_in writable ones */
+	struct iovec *iov; /**< host addresses: n_out readable pieces, then n_in writable ones */
 	uint16_t n_out;
 	uint16_t n_in;
-	uint32_t out_bytes;  /**< sum over the readable pieces; a chain of 4 GiB or more breaks the ring */
-	uint32_t in_bytes;   /**< sum over the writable pieces */
-	uint32_t used_bytes; /**< set by the device before push: bytes written, from the start of the writable pieces */
+	/** sum over the readable pieces; a chain of 4 GiB or more breaks the ring */
+	uint32_t out_bytes;
+	uint32_t in_bytes; /**< sum over the writable pieces */
+	/** set by the device before push: bytes written, from the start of the writable pieces */
+	uint32_t used_bytes;
 
 	/* virtq's own. */
 	uint16_t id;		/**< split: head descriptor; packed: buffer id */
+	uint16_t order;		/**< number of its pop: IN_ORDER puts pushes back in this order */
 	uint16_t n_slots;	/**< packed: ring slots that the chain takes; split: 1 */
 	uint16_t inflight_slot; /**< packed: its entry in the inflight region */
 	uint16_t long_block;	/**< index + 1 of the borrowed block, 0 none */
@@ -79,16 +96,21 @@ struct vhub_virtq_config {
 	void *desc;  /**< split: descriptor table; packed: descriptor ring */
 	void *avail; /**< split: available ring; packed: driver event suppression */
 	void *used;  /**< split: used ring; packed: device event suppression */
-	uint32_t base; /**< as in SET_VRING_BASE: split: next available index; packed: both indexes and wrap counters */
-	struct vhub_mem_table *mem;  /**< the ring takes a reference */
-	struct vhub_dirty_log *log;  /**< NULL: not logging; the ring takes a reference */
-	bool log_used;		     /**< mark writes to the used ring too, at used_log_gpa */
+	/**
+	 * as in SET_VRING_BASE: split: next available index; packed: both indexes and wrap counters
+	 */
+	uint32_t base;
+	struct vhub_mem_table *mem; /**< the ring takes a reference */
+	struct vhub_dirty_log *log; /**< NULL: not logging; the ring takes a reference */
+	bool log_used;		    /**< mark writes to the used ring too, at used_log_gpa */
 	uint64_t used_log_gpa;
-	void *inflight;		     /**< the ring's part of the inflight region, NULL: none; outlives the ring */
-	uint64_t inflight_bytes;     /**< size of that part */
-	int call_fd;		     /**< stays the caller's; -1: none, the guest polls */
-	uint32_t chain_bytes;	     /**< size of the device's request, >= sizeof(struct vhub_chain), which it starts with */
-	int numa_node;		     /**< for the ring's own memory; -1 any */
+	/** the ring's part of the inflight region, NULL: none; outlives the ring */
+	void *inflight;
+	uint64_t inflight_bytes; /**< size of that part */
+	int call_fd;		 /**< stays the caller's; -1: none, the guest polls */
+	/** size of the device's request, >= sizeof(struct vhub_chain), which it starts with */
+	uint32_t chain_bytes;
+	int numa_node; /**< for the ring's own memory; -1 any */
 };
 
 /** Why a ring is broken; each has a counter and a sentence (vhub_virtq_reason_name()). */
@@ -103,10 +125,12 @@ enum vhub_virtq_reason {
 	VHUB_VIRTQ_BAD_ADDRESS,	   /**< a piece outside of guest memory */
 	VHUB_VIRTQ_ZERO_LENGTH,	   /**< a descriptor of length 0 */
 	VHUB_VIRTQ_BAD_ORDER,	   /**< readable after writable */
-	VHUB_VIRTQ_BAD_INDIRECT,   /**< indirect table nested, not negotiated, of odd size, empty, or with NEXT set */
-	VHUB_VIRTQ_BAD_INFLIGHT,   /**< inflight region that makes no sense */
-	VHUB_VIRTQ_BAD_REQUEST,	   /**< told by the device: a request that it cannot answer (no place for a status) */
-	VHUB_VIRTQ_NOTIFY_STUCK,   /**< the call fd blocked */
+	/** indirect table nested, not negotiated, of odd size, empty, or with NEXT set */
+	VHUB_VIRTQ_BAD_INDIRECT,
+	VHUB_VIRTQ_BAD_INFLIGHT, /**< inflight region that makes no sense */
+	/** told by the device: a request that it cannot answer (no place for a status) */
+	VHUB_VIRTQ_BAD_REQUEST,
+	VHUB_VIRTQ_NOTIFY_STUCK, /**< the call fd blocked */
 	VHUB_VIRTQ_REASONS
 };
 
@@ -116,57 +140,76 @@ vhub_virtq_reason_name(enum vhub_virtq_reason reason);
 
 /** Counters of one ring. */
 struct vhub_virtq_stats {
-	uint64_t chains;	 /**< popped */
-	uint64_t completions;	 /**< pushed */
-	uint64_t resubmitted;	 /**< of chains: replayed from the inflight region */
-	uint64_t calls;		 /**< call fd written */
+	uint64_t chains;	   /**< popped */
+	uint64_t completions;	   /**< pushed */
+	uint64_t resubmitted;	   /**< of chains: replayed from the inflight region */
+	uint64_t calls;		   /**< call fd written */
 	uint64_t calls_suppressed; /**< guest did not want one */
-	uint64_t long_chain_waits; /**< pops cut short because VHUB_VIRTQ_LONG_CHAINS were in flight */
+	/** call fd refused the write (EBADF, EPIPE, ...); a full one is no error */
+	uint64_t call_errors;
+	/** pops cut short because VHUB_VIRTQ_LONG_CHAINS were in flight */
+	uint64_t long_chain_waits;
 };
 
 /** Bytes that the host area of a ring of `size` takes at desc, avail and used. Thread: ANY. */
 VHUB_API void
-vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64_t *avail_bytes, uint64_t *used_bytes);
+vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64_t *avail_bytes,
+		uint64_t *used_bytes);
 
 /**
- * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a split ring and, when
- * config->inflight is set, the inflight region: what was in flight is popped again first, in the order of submission.
- * Resume: split, available index = base + number in flight; packed, the inflight region wins over base.
- * Thread: CTL (reads guest memory). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region: wrong version, size, lists).
+ * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a
+ * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
+ * again first, in the order of submission. Resume: split, available index = base + number in
+ * flight; packed, the inflight region wins over base. Thread: CTL (reads guest memory). Returns 0,
+ * -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region: wrong version, size, lists).
  */
 VHUB_API int
 vhub_virtq_create(const struct vhub_virtq_config *config, struct vhub_virtq **out);
 
-/** Frees it; chains in flight are forgotten. NULL is fine. Thread: CTL, no lcore uses it any more. */
+/**
+ * Frees it; chains in flight are forgotten. NULL is fine. Thread: CTL, no lcore uses it any more.
+ */
 VHUB_API void
 vhub_virtq_destroy(struct vhub_virtq *vq);
 
-/** Visits every request (chain) once, for the device to prepare its fixed fields. Thread: CTL, before the first pop. */
+/**
+ * Visits every request (chain) once, for the device to prepare its fixed fields. Thread: CTL,
+ * before the first pop.
+ */
 VHUB_API void
-vhub_virtq_for_each_chain(struct vhub_virtq *vq, void (*fn)(struct vhub_chain *chain, void *arg), void *arg);
+vhub_virtq_for_each_chain(struct vhub_virtq *vq, void (*fn)(struct vhub_chain *chain, void *arg),
+		void *arg);
 
 /** Bytes of one ring's part of an inflight region, a multiple of 64. Thread: ANY. */
 VHUB_API uint64_t
 vhub_inflight_queue_bytes(uint16_t size, bool packed);
 
-/** Fills a fresh (zeroed) part of an inflight region; a part that is already in use is left. Thread: CTL. Returns 0 or -EINVAL (it is in use, for another size or version). */
+/**
+ * Fills a fresh (zeroed) part of an inflight region; a part that is already in use is left. Thread:
+ * CTL. Returns 0 or -EINVAL (it is in use, for another size or version).
+ */
 VHUB_API int
 vhub_inflight_queue_init(void *part, uint64_t part_bytes, uint16_t size, bool packed);
 
 /* ---- LCORE ---- */
 
-/** Takes up to `max` (<= VHUB_VIRTQ_BURST) chains. Returns how many; 0 also when the ring is broken. */
+/**
+ * Takes up to `max` (<= VHUB_VIRTQ_BURST) chains. Returns how many; 0 also when the ring is broken.
+ */
 VHUB_API uint16_t
 vhub_virtq_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 
 /**
- * Gives `n` chains back in any order (with IN_ORDER negotiated the ring puts them in order itself), marks the dirty log,
- * publishes the used index once. The guest is not told yet.
+ * Gives `n` chains back in any order (with IN_ORDER negotiated the ring puts them in order itself),
+ * marks the dirty log, publishes the used index once. The guest is not told yet.
  */
 VHUB_API void
 vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 
-/** Tells the guest about what was pushed since the last call, if it wants to be told. One system call at most. */
+/**
+ * Tells the guest about what was pushed since the last call, if it wants to be told. One system
+ * call at most.
+ */
 VHUB_API void
 vhub_virtq_notify(struct vhub_virtq *vq);
 
@@ -174,7 +217,10 @@ vhub_virtq_notify(struct vhub_virtq *vq);
 VHUB_API bool
 vhub_virtq_has_work(struct vhub_virtq *vq);
 
-/** Asks the guest to kick, then looks once more: 0 may sleep, -EAGAIN work is there (and kicks are off again). */
+/**
+ * Asks the guest to kick, then looks once more: 0 may sleep, -EAGAIN work is there (and kicks are
+ * off again).
+ */
 VHUB_API int
 vhub_virtq_arm(struct vhub_virtq *vq);
 
@@ -186,11 +232,17 @@ vhub_virtq_disarm(struct vhub_virtq *vq);
 VHUB_API uint16_t
 vhub_virtq_in_flight(const struct vhub_virtq *vq);
 
-/** What GET_VRING_BASE answers; meaningful with nothing in flight. Thread: the owner, or CTL once it has stopped. */
+/**
+ * What GET_VRING_BASE answers; meaningful with nothing in flight. Thread: the owner, or CTL once it
+ * has stopped.
+ */
 VHUB_API uint32_t
 vhub_virtq_base(const struct vhub_virtq *vq);
 
-/** VHUB_VIRTQ_OK or why the ring is broken; a broken ring pops nothing, but chains in flight may be pushed (they are dropped). */
+/**
+ * VHUB_VIRTQ_OK or why the ring is broken; a broken ring pops nothing, but chains in flight may be
+ * pushed (they are dropped).
+ */
 VHUB_API enum vhub_virtq_reason
 vhub_virtq_broken(const struct vhub_virtq *vq);
 
@@ -203,15 +255,17 @@ VHUB_API void
 vhub_virtq_set_call_fd(struct vhub_virtq *vq, int fd);
 
 /**
- * Another memory table and the ring's addresses in it; only with nothing in flight. References: takes one of `mem`, puts
- * none: the former table is returned, with its reference, for CTL to put.
+ * Another memory table and the ring's addresses in it; only with nothing in flight. References:
+ * takes one of `mem`, puts none: the former table is returned, with its reference, for CTL to put.
  */
 VHUB_API struct vhub_mem_table *
-vhub_virtq_set_mem(struct vhub_virtq *vq, struct vhub_mem_table *mem, void *desc, void *avail, void *used);
+vhub_virtq_set_mem(struct vhub_virtq *vq, struct vhub_mem_table *mem, void *desc, void *avail,
+		void *used);
 
 /** Another dirty log (NULL: none), references as above. */
 VHUB_API struct vhub_dirty_log *
-vhub_virtq_set_log(struct vhub_virtq *vq, struct vhub_dirty_log *log, bool log_used, uint64_t used_log_gpa);
+vhub_virtq_set_log(struct vhub_virtq *vq, struct vhub_dirty_log *log, bool log_used,
+		uint64_t used_log_gpa);
 
 /** Copies the counters. Thread: ANY; values of one call may be a burst apart. */
 VHUB_API void
