@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A device for the tests of lib/device: takes chains, holds them until it is told to let go, and
+ * notes what is done to it. Its two queues live on two lcores.
+ */
+#ifndef HOLDING_DEVICE_H
+#define HOLDING_DEVICE_H
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "vhub_device.h"
+
+#define HOLD_QUEUES 4
+
+struct hold_queue {
+	struct vhub_chain *held[64];
+	uint32_t n_held;       /* shared atomic */
+	uint32_t lcore_id;     /* that polled it */
+	bool others_in_flight; /* at the stop: another queue had not drained */
+	uint32_t starts;
+	uint32_t stops;
+};
+
+struct hold_device {
+	struct vhub_device dev;
+	uint32_t holding; /* shared atomic */
+	struct hold_queue queues[HOLD_QUEUES];
+	uint8_t config[16];
+	uint8_t state;
+	int running_changes;
+	bool running;
+	int resets;
+};
+
+static inline struct hold_device *
+hold_of(struct vhub_device *dev)
+{
+	return (struct hold_device *)(void *)dev;
+}
+
+static inline struct hold_queue *
+hold_queue_of(struct vhub_vring *vring)
+{
+	return &hold_of(vring->dev)->queues[vring->index];
+}
+
+static inline void
+hold_destroy(struct vhub_device *dev)
+{
+	(void)dev;
+}
+
+static inline int
+hold_config_read(struct vhub_device *dev, uint32_t offset, void *buf, uint32_t len)
+{
+	memcpy(buf, hold_of(dev)->config + offset, len);
+	return 0;
+}
+
+static inline int
+hold_prepare(struct vhub_device *dev, struct vhub_vring *vring)
+{
+	(void)dev;
+	(void)vring;
+	return 0;
+}
+
+static inline int
+hold_start(struct vhub_vring *vring)
+{
+	hold_queue_of(vring)->starts++;
+	return 0;
+}
+
+static inline unsigned int
+hold_poll(struct vhub_vring *vring)
+{
+	struct hold_queue *q = hold_queue_of(vring);
+	uint32_t n = __atomic_load_n(&q->n_held, __ATOMIC_RELAXED);
+	unsigned int done = 0;
+
+	q->lcore_id = vhub_lcore_id(vhub_lcore_self());
+	if (vring->taking && n < 64)
+		done = vhub_virtq_pop(vring->vq, q->held + n, (uint16_t)(64 - n));
+	n += done;
+	if (n > 0 && __atomic_load_n(&hold_of(vring->dev)->holding, __ATOMIC_ACQUIRE) == 0) {
+		vhub_virtq_push(vring->vq, q->held, (uint16_t)n);
+		vhub_virtq_notify(vring->vq);
+		n = 0;
+		done++;
+	}
+	__atomic_store_n(&q->n_held, n, __ATOMIC_RELEASE);
+	return done;
+}
+
+static inline void
+hold_stop(struct vhub_vring *vring)
+{
+	struct hold_device *hold = hold_of(vring->dev);
+	unsigned int i;
+
+	for (i = 0; i < HOLD_QUEUES; i++) {
+		if (__atomic_load_n(&hold->queues[i].n_held, __ATOMIC_ACQUIRE) != 0)
+			hold_queue_of(vring)->others_in_flight = true;
+	}
+	hold_queue_of(vring)->stops++;
+}
+
+static inline void
+hold_release(struct vhub_device *dev, struct vhub_vring *vring)
+{
+	(void)dev;
+	(void)vring;
+}
+
+static inline int
+hold_set_running(struct vhub_device *dev, bool running)
+{
+	hold_of(dev)->running = running;
+	hold_of(dev)->running_changes++;
+	return 0;
+}
+
+static inline void
+hold_reset(struct vhub_device *dev)
+{
+	hold_of(dev)->resets++;
+}
+
+static inline int
+hold_snapshot(struct vhub_device *dev, void *buf, uint32_t len)
+{
+	if (len < 1)
+		return -ENOSPC;
+	memcpy(buf, &hold_of(dev)->state, 1);
+	return 1;
+}
+
+static inline int
+hold_restore(struct vhub_device *dev, const void *buf, uint32_t len)
+{
+	if (len != 1)
+		return -EINVAL;
+	memcpy(&hold_of(dev)->state, buf, 1);
+	return 0;
+}
+
+static const struct vhub_device_ops hold_ops = {
+	.destroy = hold_destroy,
+	.config_read = hold_config_read,
+	.queue_prepare = hold_prepare,
+	.queue_start = hold_start,
+	.queue_poll = hold_poll,
+	.queue_stop = hold_stop,
+	.queue_release = hold_release,
+	.set_running = hold_set_running,
+	.reset = hold_reset,
+	.snapshot = hold_snapshot,
+	.restore = hold_restore,
+};
+
+static inline void
+hold_init(struct hold_device *hold, struct vhub_loop *loop)
+{
+	memset(hold, 0, sizeof(*hold));
+	hold->dev.ops = &hold_ops;
+	strcpy(hold->dev.name, "hold");
+	hold->dev.max_queues = HOLD_QUEUES;
+	hold->dev.features = VHUB_VIRTQ_FEATURES;
+	hold->dev.config_bytes = sizeof(hold->config);
+	hold->dev.chain_bytes = sizeof(struct vhub_chain);
+	hold->dev.executor.loop = loop;
+	hold->dev.executor.n_lcores = 2;
+	hold->dev.executor.lcores[0] = vhub_lcore_at(0);
+	hold->dev.executor.lcores[1] = vhub_lcore_at(1);
+}
+
+/* Waits, up to five seconds, until queue `i` holds `n`. */
+static inline bool
+hold_wait(struct hold_device *hold, unsigned int i, uint32_t n)
+{
+	int tries;
+
+	for (tries = 0; tries < 5000; tries++) {
+		if (__atomic_load_n(&hold->queues[i].n_held, __ATOMIC_ACQUIRE) == n)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+#endif /* HOLDING_DEVICE_H */

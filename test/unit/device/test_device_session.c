@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The stock request handler and the state machine under it: a front end on one thread, the control
+ * loop on another, a device that holds what it takes, with queues on two lcores.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../eal_fixture.h"
+#include "frontend.h"
+#include "handler_pvt.h"
+#include "holding_device.h"
+#include "vhub_work.h"
+
+static struct vhub_loop *loop;
+static struct hold_device hold;
+
+/* ---- one front end against one run of the device ---- */
+
+struct scene {
+	void (*play)(struct fe *fe);
+	struct fe fe;
+};
+
+static void *
+play(void *arg)
+{
+	struct scene *scene = arg;
+
+	scene->play(&scene->fe);
+	fe_fini(&scene->fe);
+	return NULL;
+}
+
+static void
+ran(void *arg, int result)
+{
+	*(int *)arg = result;
+	vhub_loop_stop(loop, 0);
+}
+
+/* Serves the front end that `fn` plays; returns the result of the run. */
+static int
+run_scene(void (*fn)(struct fe *fe))
+{
+	struct vhub_connection *connection;
+	struct scene scene = { .play = fn };
+	pthread_t thread;
+	int result = 1;
+	int sock[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sock), 0);
+	fe_init(&scene.fe, sock[0]);
+	assert_int_equal(vhub_connection_from_fd(sock[1], &connection), 0);
+	assert_int_equal(vhub_run_backend(connection, &hold.dev, &hold.dev.executor, ran, &result),
+			0);
+	assert_int_equal(pthread_create(&thread, NULL, play, &scene), 0);
+	assert_int_equal(vhub_loop_run(loop), 0);
+	pthread_join(thread, NULL);
+	return result;
+}
+
+/* cmocka's asserts jump: on the front end's thread a failure is noted and looked at by the test. */
+static const char *failed;
+#define fe_check(what) \
+	do { \
+		if (!(what) && failed == NULL) \
+			failed = #what; \
+	} while (0)
+
+static int
+setup(void **state)
+{
+	(void)state;
+	failed = NULL;
+	hold_init(&hold, loop);
+	return 0;
+}
+
+/* ---- rings on two lcores ---- */
+
+static void
+play_two_lcores(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_check(fe_start_ring(fe, 0) == 0);
+	fe_check(fe_start_ring(fe, 1) == 0);
+	fe_offer(fe, 0);
+	fe_offer(fe, 1);
+	fe_check(fe_wait_used(fe, 0, 1));
+	fe_check(fe_wait_used(fe, 1, 1));
+	fe_check(hold.queues[0].lcore_id == vhub_lcore_id(vhub_lcore_at(0)));
+	fe_check(hold.queues[1].lcore_id == vhub_lcore_id(vhub_lcore_at(1)));
+	fe_check(fe_get_base(fe, 1) == 1);
+	fe_check(hold.running);
+	fe_check(fe_get_base(fe, 0) == 1);
+	fe_check(!hold.running);
+}
+
+static void
+test_queues_are_served_by_their_own_lcores(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_two_lcores), 0);
+	assert_null(failed);
+	assert_int_equal(hold.queues[0].stops, 1);
+	assert_int_equal(hold.queues[1].stops, 1);
+	assert_int_equal(hold.running_changes, 2);
+}
+
+/* ---- draining ---- */
+
+/* Whether the front end is answered within `ms`. */
+static bool
+answered(struct fe *fe, int ms)
+{
+	struct pollfd pfd = { fe->sock, POLLIN, 0 };
+
+	return poll(&pfd, 1, ms) == 1;
+}
+
+static void
+play_stop_waits(struct fe *fe)
+{
+	struct vhub_user_vring_state state = { 0, 0 };
+
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	__atomic_store_n(&hold.holding, 1, __ATOMIC_RELEASE);
+	fe_offer(fe, 0);
+	fe_offer(fe, 0);
+	fe_check(hold_wait(&hold, 0, 2));
+	fe_send(fe, VHUB_USER_GET_VRING_BASE, &state, sizeof(state), NULL, 0);
+	fe_check(!answered(fe, 50));
+	fe_check(hold.queues[0].stops == 0);
+	fe_offer(fe, 0); /* not taken any more */
+	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
+	fe_recv(fe, &state, sizeof(state));
+	fe_check(state.num == 2);
+	fe_check(fe_used(fe, 0) == 2);
+	/* Started again where it stopped, it takes the third. */
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD) == 0);
+	fe_check(fe_wait_used(fe, 0, 3));
+}
+
+static void
+test_a_stop_waits_for_what_is_in_flight(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_stop_waits), 0);
+	assert_null(failed);
+}
+
+static void
+release_later(struct vhub_timer *timer)
+{
+	(void)timer;
+	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
+}
+
+static struct vhub_timer release_timer = { .fn = release_later };
+
+static void
+arm_release(struct vhub_msg *msg)
+{
+	(void)msg;
+	vhub_timer_arm(loop, &release_timer, 50000);
+}
+
+static struct vhub_msg release_msg = { .fn = arm_release };
+
+static void
+play_disconnect_in_flight(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	fe_start_ring(fe, 1);
+	fe_offer(fe, 1);
+	fe_check(fe_wait_used(fe, 1, 1));
+	__atomic_store_n(&hold.holding, 1, __ATOMIC_RELEASE);
+	fe_offer(fe, 0);
+	fe_check(hold_wait(&hold, 0, 1));
+	vhub_loop_post(loop, &release_msg);
+}
+
+/* Ring 1 has drained long before ring 0: it must not be stopped before ring 0 has drained too. */
+static void
+test_all_rings_drain_before_any_stops(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_disconnect_in_flight), 0);
+	assert_null(failed);
+	assert_int_equal(hold.queues[0].stops, 1);
+	assert_int_equal(hold.queues[1].stops, 1);
+	assert_false(hold.queues[0].others_in_flight);
+	assert_false(hold.queues[1].others_in_flight);
+	assert_int_equal(hold.resets, 1);
+}
+
+/* ---- memory ---- */
+
+static void
+play_memory_changes(struct fe *fe)
+{
+	struct vhub_user_mem_table table = {
+		.n_regions = 1,
+		.regions = { { FE_GPA, FE_MEM_BYTES / 2, FE_UVA, 0 } },
+	};
+
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	fe_start_ring(fe, 1);
+	__atomic_store_n(&hold.holding, 1, __ATOMIC_RELEASE);
+	fe_offer(fe, 0);
+	fe_check(hold_wait(&hold, 0, 1));
+	fe_send(fe, VHUB_USER_SET_MEM_TABLE, &table, 40, &fe->mem_fd, 1);
+	fe_check(!answered(fe, 50));
+	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
+	fe_check(fe_recv(fe, &table, sizeof(table)) == 8);
+	fe_offer(fe, 0);
+	fe_offer(fe, 1);
+	fe_check(fe_wait_used(fe, 0, 2));
+	fe_check(fe_wait_used(fe, 1, 1));
+}
+
+static void
+test_a_new_memory_table_waits_for_what_is_in_flight(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_memory_changes), 0);
+	assert_null(failed);
+}
+
+static void
+play_memory_without_rings(struct fe *fe)
+{
+	struct vhub_user_mem_table none = { .n_regions = 0 };
+
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_MEM_TABLE, &none, 8, NULL, 0) == EFAULT);
+	fe_offer(fe, 0);
+	fe_check(fe_wait_used(fe, 0, 1));
+}
+
+static void
+test_a_table_without_the_running_ring_is_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_memory_without_rings), 0);
+	assert_null(failed);
+}
+
+/* ---- a ring that breaks ---- */
+
+static void
+play_broken(struct fe *fe)
+{
+	uint64_t zero = 0;
+	int err_fd = eventfd(0, 0);
+	eventfd_t value;
+
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_VRING_ERR, &zero, sizeof(zero), &err_fd, 1) == 0);
+	fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD);
+	fe_start_ring(fe, 1);
+	fe_offer_at(fe, 0, 0x1000); /* not in guest memory */
+	fe_check(eventfd_read(err_fd, &value) == 0);
+	fe_offer(fe, 1);
+	fe_check(fe_wait_used(fe, 1, 1));
+	fe_check(fe_used(fe, 0) == 0);
+	/* Stopped, mended and started again it works. */
+	fe_check(fe_get_base(fe, 0) == 0);
+	memset(fe->mem + 0x400, 0, 0x20);
+	fe_offer(fe, 0);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD) == 0);
+	fe_check(fe_wait_used(fe, 0, 1));
+	close(err_fd);
+}
+
+static void
+test_a_broken_ring_tells_and_the_others_go_on(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_broken), 0);
+	assert_null(failed);
+}
+
+/* ---- back-end channel ---- */
+
+static void
+change_config(struct vhub_msg *msg)
+{
+	(void)msg;
+	vhub_device_config_changed(&hold.dev);
+}
+
+static struct vhub_msg config_msg = { .fn = change_config };
+
+static void
+play_config_change(struct fe *fe)
+{
+	struct vhub_user_header header;
+	struct pollfd pfd;
+	int channel[2];
+
+	fe_check(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
+	fe_negotiate(fe);
+	fe_check(fe_ack(fe, VHUB_USER_SET_BACKEND_REQ_FD, NULL, 0, &channel[1], 1) == 0);
+	vhub_loop_post(loop, &config_msg);
+	pfd = (struct pollfd){ channel[0], POLLIN, 0 };
+	fe_check(poll(&pfd, 1, 50) == 0); /* suspended: silent */
+	fe_start_ring(fe, 0);
+	fe_check(recv(channel[0], &header, sizeof(header), MSG_WAITALL) == (ssize_t)sizeof(header));
+	fe_check(header.request == VHUB_USER_BACKEND_CONFIG_CHANGE_MSG && header.size == 0);
+	fe_check(header.flags == VHUB_USER_VERSION);
+	close(channel[0]);
+	close(channel[1]);
+}
+
+static void
+test_a_config_change_is_told_once_the_device_runs(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_config_change), 0);
+	assert_null(failed);
+}
+
+/* ---- status and reset ---- */
+
+static void
+play_reset(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_STATUS, 0xf) == 0);
+	fe_check(fe_get_u64(fe, VHUB_USER_GET_STATUS) == 0xf);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_STATUS, 0) == 0);
+	fe_check(fe_get_u64(fe, VHUB_USER_GET_STATUS) == 0);
+	/* FEATURES_OK does not stay before features have been accepted. */
+	fe_set_u64(fe, VHUB_USER_SET_STATUS, 0xb);
+	fe_check(fe_get_u64(fe, VHUB_USER_GET_STATUS) == 0x3);
+	/* Owner, protocol features and memory are still there: features and a ring are enough. */
+	fe_check(fe_ack(fe, VHUB_USER_SET_OWNER, NULL, 0, NULL, 0) == EALREADY);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_FEATURES, UINT64_C(1) << 32) == 0);
+	fe_check(fe_start_ring(fe, 0) != 0); /* SET_VRING_ENABLE needs bit 30, the rest is fine */
+	memset(fe->mem, 0, FE_RING_STRIDE);
+	fe_offer(fe, 0);
+	fe_check(fe_wait_used(fe, 0, 1)); /* without bit 30 every ring is enabled */
+}
+
+static void
+test_a_reset_keeps_what_it_must(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_reset), 0);
+	assert_null(failed);
+	assert_int_equal(hold.resets, 2);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_queues_are_served_by_their_own_lcores, setup),
+		cmocka_unit_test_setup(test_a_stop_waits_for_what_is_in_flight, setup),
+		cmocka_unit_test_setup(test_all_rings_drain_before_any_stops, setup),
+		cmocka_unit_test_setup(test_a_new_memory_table_waits_for_what_is_in_flight, setup),
+		cmocka_unit_test_setup(test_a_table_without_the_running_ring_is_refused, setup),
+		cmocka_unit_test_setup(test_a_broken_ring_tells_and_the_others_go_on, setup),
+		cmocka_unit_test_setup(test_a_config_change_is_told_once_the_device_runs, setup),
+		cmocka_unit_test_setup(test_a_reset_keeps_what_it_must, setup),
+	};
+	int ret;
+
+	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 || vhub_work_start(loop) != 0 ||
+			vhub_mem_guard_start(loop) != 0 ||
+			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 50) != 0)
+		return 1;
+	ret = cmocka_run_group_tests(tests, NULL, NULL);
+	vhub_lcores_stop();
+	vhub_work_stop();
+	vhub_mem_guard_stop();
+	vhub_loop_destroy(loop);
+	return ret;
+}
