@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * IN_ORDER (VIRTIO 1.2, 2.6 "In-order use of descriptors"): devices complete when they can, the guest sees the order
+ * in which it asked. Called by virtq.c in place of ops->push; next: split_push.c, packed_push.c.
+ */
+#include "virtq_pvt.h"
+
+static struct vhub_chain *
+inorder_take(struct vhub_virtq *vq)
+{
+	struct vhub_chain **place = &vq->held[vq->next_used_order & vq->held_mask];
+	struct vhub_chain *chain = *place;
+
+	if (chain != NULL) {
+		*place = NULL;
+		vq->n_held--;
+		vq->next_used_order++;
+	}
+	return chain;
+}
+
+void
+inorder_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	struct vhub_chain *run[VHUB_VIRTQ_BURST];
+	uint16_t n_run;
+
+	for (uint16_t i = 0; i < n; i++)
+		vq->held[chains[i]->order & vq->held_mask] = chains[i];
+	vq->n_held += n;
+	do {
+		for (n_run = 0; n_run < VHUB_VIRTQ_BURST; n_run++) {
+			run[n_run] = inorder_take(vq);
+			if (run[n_run] == NULL)
+				break;
+		}
+		if (n_run != 0)
+			vq->ops->push(vq, run, n_run);
+	} while (n_run == VHUB_VIRTQ_BURST);
+}
+
+void
+inorder_drop(struct vhub_virtq *vq, void (*drop)(struct vhub_virtq *vq, struct vhub_chain *chain))
+{
+	for (uint32_t i = 0; vq->n_held != 0 && i <= vq->held_mask; i++) {
+		struct vhub_chain *chain = vq->held[i];
+
+		if (chain == NULL)
+			continue;
+		vq->held[i] = NULL;
+		vq->n_held--;
+		drop(vq, chain);
+	}
+}

@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Notifications both ways: telling the guest about used entries, when it wants that (VIRTIO 1.2, 2.7.7, 2.7.10 and
+ * 2.8.10), and telling it whether we want its kicks. Called by devices after their pushes, and by the lcore around
+ * its sleep. The decisions compare free-running numbers: an event lies between the last decision and now, or not.
+ */
+#include <errno.h>
+
+#include "virtq_pvt.h"
+
+/* ---- the guest's wish ---- */
+
+/* 2.7.10: whether `event` is among the `n` indexes that end before `now`. */
+static inline bool
+event_passed(uint16_t event, uint16_t now, uint32_t n)
+{
+	return n > UINT16_MAX || (uint16_t)(now - event - 1) < n;
+}
+
+static bool
+split_wants_call(const struct vhub_virtq *vq, uint32_t n)
+{
+	uint16_t flags;
+
+	if (vq->event_idx) {
+		const uint16_t used_event = __atomic_load_n(&vq->avail->ring[vq->size],
+				__ATOMIC_RELAXED);
+
+		return event_passed(used_event, vq->used_idx, n);
+	}
+	flags = __atomic_load_n(&vq->avail->flags, __ATOMIC_RELAXED);
+	return (flags & SPLIT_AVAIL_F_NO_INTERRUPT) == 0;
+}
+
+/* 2.8.10: an offset whose wrap counter is not ours belongs to the lap before. */
+static bool
+packed_wants_call(const struct vhub_virtq *vq, uint32_t n)
+{
+	/* One load: the offset belongs to these flags. */
+	const uint32_t event = __atomic_load_n(vq->driver_event, __ATOMIC_RELAXED);
+	const unsigned int flags = event >> 16 & 0x3;
+	uint16_t offset;
+
+	if (flags != PACKED_EVENT_DESC || !vq->event_idx)
+		return flags != PACKED_EVENT_DISABLE;
+	offset = event & 0x7fff;
+	if ((event >> 15 & 1) != vq->used_wrap)
+		offset = (uint16_t)(offset - vq->size);
+	return event_passed(offset, vq->used_idx, n);
+}
+
+static void
+virtq_call(struct vhub_virtq *vq)
+{
+	int ret;
+
+	if (vq->call_fd < 0) {
+		vq->call_missed = true;
+		return;
+	}
+	ret = vhub_lcore_notify_fd(vq->call_fd);
+	if (ret == 0 || ret == -EAGAIN) {
+		virtq_count(&vq->stats.calls, 1);
+		return;
+	}
+	virtq_count(&vq->stats.call_errors, 1);
+	if (ret == -EINTR)
+		virtq_break(vq, VHUB_VIRTQ_NOTIFY_STUCK);
+}
+
+void
+vhub_virtq_notify(struct vhub_virtq *vq)
+{
+	const uint32_t n = vq->unnotified;
+	bool wanted;
+
+	if (n == 0 && !vq->notify_forced)
+		return;
+	if (unlikely(vq->reason != VHUB_VIRTQ_OK))
+		return;
+	vq->unnotified = 0;
+	/*
+	 * Pairs with the driver's full barrier between its store of used_event (or flags) and its last look at what is
+	 * used: either it sees what we have published or we see what it asks for.
+	 */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	wanted = vq->packed ? packed_wants_call(vq, n) : split_wants_call(vq, n);
+	if (unlikely(vq->notify_forced)) {
+		vq->notify_forced = false;
+		wanted = wanted || vq->event_idx;
+	}
+	if (wanted)
+		virtq_call(vq);
+	else
+		virtq_count(&vq->stats.calls_suppressed, 1);
+}
+
+void
+vhub_virtq_set_call_fd(struct vhub_virtq *vq, int fd)
+{
+	vq->call_fd = fd;
+	if (fd < 0 || !vq->call_missed)
+		return;
+	/* What happened while there was no fd is told now, or nobody would. */
+	vq->call_missed = false;
+	virtq_call(vq);
+}
+
+/* ---- our wish ---- */
+
+/* The avail_event behind the used ring, or a flag; a driver that has EVENT_IDX looks at the former only. */
+static void
+split_want_kicks(struct vhub_virtq *vq, bool want)
+{
+	uint16_t *avail_event;
+
+	if (!vq->event_idx) {
+		__atomic_store_n(&vq->used->flags, want ? 0 : SPLIT_USED_F_NO_NOTIFY,
+				__ATOMIC_RELAXED);
+		if (vq->log != NULL)
+			dirty_mark_event(vq, offsetof(struct split_used, flags),
+					sizeof(vq->used->flags));
+		return;
+	}
+	avail_event = (uint16_t *)(void *)&vq->used->ring[vq->size];
+	/* Not wanted: the entry just behind us, which comes round after 65535 others. */
+	__atomic_store_n(avail_event, (uint16_t)(vq->last_avail - !want), __ATOMIC_RELAXED);
+	if (vq->log != NULL)
+		dirty_mark_event(vq,
+				offsetof(struct split_used, ring) +
+						vq->size * sizeof(vq->used->ring[0]),
+				sizeof(*avail_event));
+}
+
+static void
+packed_want_kicks(struct vhub_virtq *vq, bool want)
+{
+	uint32_t event = packed_event(0, want ? PACKED_EVENT_ENABLE : PACKED_EVENT_DISABLE);
+
+	if (want && vq->event_idx)
+		event = packed_event((uint16_t)(vq->last_avail | vq->avail_wrap << 15),
+				PACKED_EVENT_DESC);
+	__atomic_store_n(vq->device_event, event, __ATOMIC_RELAXED);
+	if (vq->log != NULL)
+		dirty_mark_event(vq, 0, sizeof(event));
+}
+
+void
+vhub_virtq_disarm(struct vhub_virtq *vq)
+{
+	if (vq->packed)
+		packed_want_kicks(vq, false);
+	else
+		split_want_kicks(vq, false);
+}
+
+int
+vhub_virtq_arm(struct vhub_virtq *vq)
+{
+	if (vq->reason != VHUB_VIRTQ_OK)
+		return 0;
+	if ((vq->pop_special & POP_REPLAY) != 0)
+		return -EAGAIN;
+	if (vq->packed)
+		packed_want_kicks(vq, true);
+	else
+		split_want_kicks(vq, true);
+	/* Pairs with the driver's full barrier between its offer and its look at what we want. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (!virtq_offered(vq))
+		return 0;
+	vhub_virtq_disarm(vq);
+	return -EAGAIN;
+}

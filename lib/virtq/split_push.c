@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Split rings, giving back (VIRTIO 1.2, 2.7.8): chains to used ring, the used index once a burst. Called through
+ * virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
+ *
+ * With an inflight region the stores come in the order of "When supplying used buffers to the driver". Releases keep
+ * them in this order in the program that runs, so that being killed between any two leaves what inflight_split.c
+ * can read.
+ */
+#include "virtq_pvt.h"
+
+/* Steps 1 to 3: the batch is a list that begins at last_batch_head. */
+static __rte_always_inline void
+split_link_batch(struct vhub_virtq *vq, uint16_t head)
+{
+	struct inflight_split *region = vq->inflight_split;
+
+	__atomic_store_n(&region->desc[head].next, vq->last_batch_head, __ATOMIC_RELAXED);
+	__atomic_store_n(&region->last_batch_head, head, __ATOMIC_RELEASE);
+	vq->last_batch_head = head;
+}
+
+/* The guest has them: they are in flight no more, and then the batch is over. */
+static __rte_always_inline void
+split_close_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	struct inflight_split *region = vq->inflight_split;
+
+	for (uint16_t i = 0; i < n; i++)
+		__atomic_store_n(&region->desc[chains[i]->id].inflight, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&region->used_idx, vq->used_idx, __ATOMIC_RELEASE);
+}
+
+/* The entries [from, from + n) of the used ring, and its index. */
+static void
+split_mark_used(const struct vhub_virtq *vq, uint16_t from, uint16_t n)
+{
+	const uint32_t at = from & (vq->size - 1);
+	const uint32_t first = RTE_MIN(n, vq->size - at);
+	const uint64_t elem = sizeof(struct split_used_elem);
+
+	dirty_mark_ring(vq, offsetof(struct split_used, ring) + at * elem, first * elem);
+	dirty_mark_ring(vq, offsetof(struct split_used, ring), (n - first) * elem);
+	dirty_mark_ring(vq, offsetof(struct split_used, idx), sizeof(vq->used->idx));
+}
+
+static __rte_always_inline void
+split_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n, const bool inflight)
+{
+	const uint16_t mask = (uint16_t)(vq->size - 1);
+	const uint16_t from = vq->used_idx;
+
+	for (uint16_t i = 0; i < n; i++) {
+		struct vhub_chain *chain = chains[i];
+		struct split_used_elem *elem = &vq->used->ring[(uint16_t)(from + i) & mask];
+
+		elem->id = chain->id;
+		elem->len = chain->used_bytes;
+		vq->busy[chain->id] = 0;
+		if (inflight)
+			split_link_batch(vq, chain->id);
+	}
+	if (unlikely(vq->log != NULL))
+		dirty_mark_data(vq, chains, n);
+	vq->used_idx = (uint16_t)(from + n);
+	/* Release: pairs with the driver's acquire of idx, before its look at entries and data. */
+	__atomic_store_n(&vq->used->idx, vq->used_idx, __ATOMIC_RELEASE);
+	if (inflight)
+		split_close_batch(vq, chains, n);
+	if (unlikely(vq->log != NULL))
+		split_mark_used(vq, from, n);
+	for (uint16_t i = 0; i < n; i++)
+		virtq_chain_put(vq, chains[i]);
+	vq->outstanding -= n;
+	virtq_unnotified(vq, n);
+	virtq_count(&vq->stats.completions, n);
+}
+
+void
+split_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	split_push(vq, chains, n, false);
+}
+
+void
+split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	split_push(vq, chains, n, true);
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The ring's own structure and what the files of lib/virtq call of each other. Made in create.c; the bursts come
+ * through virtq.c, which hands them to split_*.c or packed_*.c by the ops chosen at creation.
+ */
+#ifndef VIRTQ_PVT_H
+#define VIRTQ_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+
+#include "layout.h"
+#include "vhub_lcore.h"
+#include "vhub_virtq.h"
+
+/* One variant of a ring: format, and with an inflight region or without. One call of these a burst. */
+struct virtq_ops {
+	/* Takes what the driver offers. */
+	uint16_t (*pop)(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+	/* Takes what is left of a former life (vq->replay); NULL without an inflight region. */
+	uint16_t (*replay)(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+	/* Gives back, in the order in which the guest shall see it, and publishes. */
+	void (*push)(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+};
+
+/* Reasons for vhub_virtq_pop() to leave its short way (vq->pop_special). */
+#define POP_STARTING 0x1u /* the first one */
+#define POP_REPLAY 0x2u	  /* vq->replay is not empty */
+#define POP_BROKEN 0x4u
+
+struct vhub_virtq {
+	/* Immutable but for set_mem and set_log; read by every burst. */
+	const struct virtq_ops *ops;
+	union {
+		const struct split_desc *desc; /* split */
+		struct packed_desc *ring;      /* packed */
+	};
+	union {
+		const struct split_avail *avail; /* split */
+		const uint32_t *driver_event;	 /* packed */
+	};
+	union {
+		struct split_used *used; /* split */
+		uint32_t *device_event;	 /* packed */
+	};
+	struct vhub_mem_table *mem;
+	uint32_t size;
+	bool packed;
+	bool event_idx;
+	bool indirect;
+	bool in_order;
+	struct vhub_chain **free; /* stack of requests: few in flight means few in the cache */
+	uint8_t *busy;		  /* split: one for each head, 1 while it is in flight */
+
+	/* LCORE: where pop is, and what it shares with push. */
+	struct vhub_mem_cache mem_cache __rte_cache_aligned;
+	uint32_t n_free;
+	uint32_t outstanding; /* chains taken off the available side and not yet on the used side, replay included */
+	uint32_t slots;	     /* packed: ring slots of those */
+	uint16_t last_avail; /* split: free-running; packed: below size */
+	uint16_t next_order; /* number of the next chain */
+	uint8_t avail_wrap;  /* packed */
+	uint8_t pop_special; /* POP_* */
+	uint8_t n_long;	     /* free blocks in long_free */
+	uint8_t reason;	     /* enum vhub_virtq_reason; shared atomic, written by LCORE */
+
+	/* LCORE: where push and notify are. */
+	uint16_t used_idx;
+	uint8_t used_wrap;  /* packed */
+	bool resumed;	    /* there was a former life */
+	bool notify_forced; /* the next decision is "yes": nobody knows what the former life told */
+	bool call_missed;   /* the guest wanted a call while there was no fd */
+	int call_fd;
+	uint32_t unnotified; /* used entries (packed: slots) since the last decision; saturates */
+	uint32_t n_held;     /* IN_ORDER: entries in `held` */
+	uint16_t next_used_order; /* IN_ORDER: what the guest must see next */
+	struct vhub_dirty_log *log;
+
+	/* LCORE writes, ANY reads: relaxed atomics. */
+	struct vhub_virtq_stats stats __rte_cache_aligned;
+
+	/* Inflight region; LCORE. Nothing is read back from it, but for the one look at creation. */
+	union {
+		struct inflight_split *inflight_split __rte_cache_aligned;
+		struct inflight_packed *inflight_packed;
+	};
+	uint64_t counter;	  /* of the next chain */
+	uint16_t last_batch_head; /* split: as in the region */
+	uint16_t free_head;	  /* packed: as in the region */
+	uint16_t *next;		  /* packed: links of the region's entries, as in the region */
+	uint16_t *last;		  /* packed: last entry of the chain that begins here */
+	uint16_t *replay;	  /* heads (packed: entries) in the order of submission */
+	uint32_t n_replay;
+	uint32_t replay_at;
+	struct inflight_packed_desc
+			*saved; /* packed: the entries as they were found, for the replay */
+
+	/* LCORE, rarely. */
+	struct vhub_chain **held; /* IN_ORDER: pushed too early; by order & held_mask */
+	uint32_t held_mask;
+	uint32_t lost;		/* chains dropped because the ring was broken */
+	struct iovec *long_iov; /* VHUB_VIRTQ_LONG_CHAINS blocks */
+	uint8_t long_free[VHUB_VIRTQ_LONG_CHAINS];
+	bool log_used;
+	uint64_t used_log_gpa;	/* as told */
+	uint64_t ring_log_gpa;	/* where used entries (packed: descriptors) are marked */
+	uint64_t event_log_gpa; /* where the device's event suppression is marked */
+
+	/* CTL. */
+	char *requests; /* size times request_bytes */
+	size_t request_bytes;
+	size_t arena_bytes; /* of the one allocation that holds the ring and all of its arrays */
+} __rte_cache_aligned;
+
+/* ---- virtq.c ---- */
+
+/* The ring serves no more; the first reason stays. Thread: LCORE. */
+void
+virtq_break(struct vhub_virtq *vq, enum vhub_virtq_reason reason);
+
+static __rte_always_inline void
+virtq_count(uint64_t *counter, uint64_t n)
+{
+	/* Pairs with vhub_virtq_get_stats(); one writer, so no read-modify-write is needed. */
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
+/* The request goes back to the stack, its borrowed pieces to theirs. */
+static __rte_always_inline void
+virtq_chain_put(struct vhub_virtq *vq, struct vhub_chain *chain)
+{
+	if (unlikely(chain->long_block != 0)) {
+		vq->long_free[vq->n_long++] = (uint8_t)(chain->long_block - 1);
+		chain->long_block = 0;
+	}
+	vq->free[vq->n_free++] = chain;
+}
+
+/* The chain on top of the stack has become the device's. */
+static __rte_always_inline void
+virtq_chain_taken(struct vhub_virtq *vq, struct vhub_chain *chain)
+{
+	vq->n_free--;
+	chain->order = vq->next_order++;
+}
+
+static __rte_always_inline void
+virtq_unnotified(struct vhub_virtq *vq, uint32_t n)
+{
+	vq->unnotified = RTE_MIN(vq->unnotified + n, (uint32_t)UINT16_MAX + 1);
+}
+
+/* Whether the driver offers something. One load. */
+static __rte_always_inline bool
+virtq_offered(const struct vhub_virtq *vq)
+{
+	uint16_t flags;
+
+	/* Acquire: pairs with the driver's release of the index or of the flags. */
+	if (!vq->packed)
+		return __atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE) != vq->last_avail;
+	flags = __atomic_load_n(&vq->ring[vq->last_avail].flags, __ATOMIC_ACQUIRE);
+	return (flags & (DESC_F_AVAIL | DESC_F_USED)) == packed_avail_flags(vq->avail_wrap);
+}
+
+/* ---- the variants ---- */
+
+uint16_t
+split_pop_plain(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+uint16_t
+split_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+uint16_t
+split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+void
+split_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+void
+split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+
+uint16_t
+packed_pop_plain(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+uint16_t
+packed_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+uint16_t
+packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+void
+packed_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+void
+packed_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+
+/* ---- inorder.c ---- */
+
+/* IN_ORDER: gives on to ops->push what is due, keeps the rest. */
+void
+inorder_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+
+/* The ring is broken: what is kept goes to `drop`. */
+void
+inorder_drop(struct vhub_virtq *vq, void (*drop)(struct vhub_virtq *vq, struct vhub_chain *chain));
+
+/* ---- dirty.c; only with vq->log ---- */
+
+/* Where the parts of the used side are marked. */
+void
+dirty_set_bases(struct vhub_virtq *vq);
+
+/* What the device wrote into the chains' buffers. */
+void
+dirty_mark_data(const struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+
+/* `len` bytes at `offset` of the used ring (packed: of the descriptor ring). */
+void
+dirty_mark_ring(const struct vhub_virtq *vq, uint64_t offset, uint64_t len);
+
+/* The same of the used area (packed: of the device's event suppression). */
+void
+dirty_mark_event(const struct vhub_virtq *vq, uint64_t offset, uint64_t len);
+
+/* ---- inflight_split.c, inflight_packed.c; CTL ---- */
+
+/*
+ * Copies the region, checks the copy, repairs what a crash left, and puts the ring where the former life was:
+ * vq->replay, counters, indexes. `bytes` of the region are there. 0 or -EPROTO, or -ENOMEM.
+ */
+int
+inflight_split_resume(struct vhub_virtq *vq, uint64_t bytes);
+int
+inflight_packed_resume(struct vhub_virtq *vq, uint64_t bytes);
+
+/* ---- inflight.c; CTL ---- */
+
+/* One chain of a former life. */
+struct inflight_found {
+	uint64_t counter;
+	uint16_t entry;
+};
+
+/* Sorts by counter into vq->replay. -EPROTO when two have the same. */
+int
+inflight_set_replay(struct vhub_virtq *vq, struct inflight_found *found, uint32_t n);
+
+#endif /* VIRTQ_PVT_H */
