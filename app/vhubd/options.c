@@ -32,6 +32,18 @@ static const struct {
 
 /* ---- help ---- */
 
+/* Each line of `help`, under its option. */
+static void
+print_keys(const char *help)
+{
+	size_t len;
+
+	for (; *help != '\0'; help += len + (help[len] == '\n')) {
+		len = strcspn(help, "\n");
+		printf("      %.*s\n", (int)len, help);
+	}
+}
+
 static void
 print_help(void)
 {
@@ -50,8 +62,11 @@ print_help(void)
 	       "  --version             print the version and exit\n"
 	       "  --help                print this and exit\n",
 			VHUB_VERSION, DEFAULT_IDLE_US);
-	for (i = 0; (ops = vhub_builder_at(i)) != NULL; i++)
-		printf("  --%s NAME,key=value,...\n%s%s", ops->name, slot_spec_help, ops->help);
+	for (i = 0; (ops = vhub_builder_at(i)) != NULL; i++) {
+		printf("  --%s NAME,key=value,...\n", ops->name);
+		print_keys(slot_spec_help);
+		print_keys(ops->help);
+	}
 }
 
 /* ---- single options ---- */

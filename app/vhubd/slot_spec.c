@@ -16,14 +16,14 @@
 #include "slot_spec.h"
 
 const char slot_spec_help[] =
-		"      socket=PATH     listen there (a stale socket file is replaced)\n"
-		"      fd=N            use an inherited socket, listening or connected\n"
-		"      connect=PATH    connect to a front end that listens there, again and again\n"
-		"      mode=0660       of the socket file\n"
-		"      owner=USER      of the socket file, a name or a number\n"
-		"      group=GROUP     of the socket file, a name or a number\n"
-		"      peer_user=USER  accept only front ends of this user\n"
-		"      peer_group=GROUP  accept only front ends of this group\n";
+		"socket=PATH       listen there (a stale socket file is replaced)\n"
+		"fd=N              use an inherited socket, listening or connected\n"
+		"connect=PATH      connect to a front end that listens there, again and again\n"
+		"mode=0660         of the socket file\n"
+		"owner=USER        of the socket file, a name or a number\n"
+		"group=GROUP       of the socket file, a name or a number\n"
+		"peer_user=USER    accept only front ends of this user\n"
+		"peer_group=GROUP  accept only front ends of this group\n";
 
 static const char *const connection_keys[] = { "socket", "fd", "connect", "mode", "owner", "group",
 	"peer_user", "peer_group", NULL };
