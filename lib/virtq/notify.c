@@ -46,7 +46,8 @@ packed_wants_call(const struct vhub_virtq *vq, uint32_t n)
 	offset = event & 0x7fff;
 	if ((event >> 15 & 1) != vq->used_wrap)
 		offset = (uint16_t)(offset - vq->size);
-	return event_passed(offset, vq->used_idx, n);
+	/* Further back than a lap lies no event that a driver still waits for. */
+	return event_passed(offset, vq->used_idx, RTE_MIN(n, vq->size));
 }
 
 static void
