@@ -84,7 +84,7 @@ class Vhubd:
 
     def command(self):
         program = build_dir() / "app/vhubd"
-        if not os.access(program, os.X_OK):
+        if not (program.is_file() and os.access(program, os.X_OK)):
             raise VhubdError(f"{program} is not there: build first (or set VHUB_BUILD)")
         words = [str(program)]
         if self.eal:
@@ -233,8 +233,9 @@ def no_huge():
 
 def no_huge_arguments(memory_mb):
     """EAL arguments for ordinary memory: the main lcore on the first CPU that we may use, the worker on
-    the second, or both on the only one there is."""
+    the second, or both on the only one there is. (DPDK 22.11 refuses --in-memory beside --no-huge.)"""
     cpus = sorted(os.sched_getaffinity(0))
     worker = cpus[1] if len(cpus) > 1 else cpus[0]
-    return ["--in-memory", "--no-huge", "-m", str(memory_mb), "--no-pci",
+    return ["--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "--iova-mode=va", "-m",
+            str(memory_mb),
             f"--lcores=0@{cpus[0]},1@{worker}"]
