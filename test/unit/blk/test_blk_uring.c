@@ -1,0 +1,602 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The uring driver: the suite of all drivers on files with and without O_DIRECT, what it refuses to open, image locks, and
+ * images that end too early. Needs a file system with O_DIRECT in the current folder, $TMPDIR, /tmp or /var/tmp.
+ */
+#include "driver_suite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <rte_common.h>
+
+#include "../eal_fixture.h"
+
+#define IMAGE_BYTES (4u << 20)
+
+static char folder[256];	/* on a file system with O_DIRECT */
+static char memory_folder[256]; /* on tmpfs */
+static char image[300];
+static char memory_image[300];
+static char text[1024];
+
+/* path=... with more arguments; valid until the next call. */
+static const char *
+args_of(const char *path, const char *more)
+{
+	snprintf(text, sizeof(text), "path=%s%s", path, more);
+	return text;
+}
+
+static void
+make_image(const char *path, off_t bytes)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, bytes), 0);
+	close(fd);
+}
+
+static bool
+has_direct(const char *dir)
+{
+	char path[300];
+	void *buf = NULL;
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/probe", dir);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return false;
+	ok = ftruncate(fd, 4096) == 0 && posix_memalign(&buf, 4096, 4096) == 0 &&
+			pread(fd, buf, 512, 0) == 512;
+	free(buf);
+	close(fd);
+	unlink(path);
+	return ok;
+}
+
+static int
+make_folders(void)
+{
+	const char *const places[] = { ".", getenv("TMPDIR"), "/tmp", "/var/tmp" };
+
+	snprintf(memory_folder, sizeof(memory_folder), "/dev/shm/vhub-uring-XXXXXX");
+	if (mkdtemp(memory_folder) == NULL)
+		return -1;
+	snprintf(memory_image, sizeof(memory_image), "%s/disk.img", memory_folder);
+	for (unsigned int i = 0; i < RTE_DIM(places); i++) {
+		if (places[i] == NULL)
+			continue;
+		snprintf(folder, sizeof(folder), "%.200s/vhub-uring-XXXXXX", places[i]);
+		if (mkdtemp(folder) == NULL)
+			continue;
+		if (has_direct(folder)) {
+			snprintf(image, sizeof(image), "%s/disk.img", folder);
+			return 0;
+		}
+		rmdir(folder);
+	}
+	fprintf(stderr, "no file system with O_DIRECT in ., $TMPDIR, /tmp or /var/tmp\n");
+	return -1;
+}
+
+static void
+remove_folders(void)
+{
+	unlink(image);
+	unlink(memory_image);
+	rmdir(folder);
+	rmdir(memory_folder);
+}
+
+static int
+fresh_image(void **state)
+{
+	(void)state;
+	make_image(image, IMAGE_BYTES);
+	return 0;
+}
+
+/* ---- opening ---- */
+
+static void
+expect_refused(const char *args, bool read_only, int expected, const char *word)
+{
+	struct vhub_blk_disk *disk = NULL;
+	char error[DRIVER_ERROR_LEN] = "";
+	int ret = driver_parse("uring", args, read_only, &disk, error);
+
+	if (ret == 0) {
+		ret = disk->ops->open(disk, error, sizeof(error));
+		disk->ops->destroy(disk);
+	}
+	assert_int_equal(ret, expected);
+	if (strstr(error, word) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", error, word);
+}
+
+static unsigned int
+count_fds(void)
+{
+	unsigned int n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+static void
+test_what_is_no_image_is_refused(void **state)
+{
+	unsigned int fds = count_fds();
+	char path[600];
+
+	(void)state;
+	expect_refused("direct=on", false, -EINVAL, "path=");
+	expect_refused("path=", false, -EINVAL, "path");
+	expect_refused(args_of(image, ",direct=maybe"), false, -EINVAL, "auto, on, off");
+	expect_refused(args_of("/nowhere/at/all", ""), false, -ENOENT, "/nowhere/at/all");
+	expect_refused(args_of(folder, ""), false, -EINVAL, "neither");
+	expect_refused("path=/dev/null", false, -EINVAL, "neither");
+	snprintf(path, sizeof(path), "%s/pipe", folder);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	expect_refused(args_of(path, ""), false, -EINVAL, "neither");
+	expect_refused(args_of(path, ""), true, -EINVAL, "neither");
+	unlink(path);
+	make_image(image, 0);
+	expect_refused(args_of(image, ""), false, -EINVAL, "size");
+	make_image(image, 511);
+	expect_refused(args_of(image, ""), false, -EINVAL, "size");
+	assert_int_equal(count_fds(), fds);
+}
+
+static void
+test_a_size_of_no_whole_sectors_is_rounded_down(void **state)
+{
+	struct driver_disk d;
+	uint8_t data[512];
+
+	(void)state;
+	make_image(image, 1000000);
+	driver_open(&d, "uring", args_of(image, ""), false);
+	assert_int_equal(d.info.capacity_bytes, 1000000 / 512 * 512);
+	memset(data, 9, sizeof(data));
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, d.info.capacity_bytes - 512, data, 512, 0),
+			0);
+	driver_close(&d);
+	/* Neither cut nor grown. */
+	struct stat st;
+
+	assert_int_equal(stat(image, &st), 0);
+	assert_int_equal(st.st_size, 1000000);
+}
+
+static void
+test_info_tells_the_path_and_the_cache(void **state)
+{
+	struct driver_disk d;
+
+	(void)state;
+	driver_open(&d, "uring", args_of(image, ""), false);
+	assert_true(d.info.volatile_cache);
+	assert_string_equal(d.info.target, image);
+	driver_close(&d);
+	driver_open(&d, "uring", args_of(image, ""), true);
+	assert_false(d.info.volatile_cache);
+	driver_close(&d);
+}
+
+/* Flags of the descriptor by which the driver holds the image. */
+static int
+flags_of_open(const char *path)
+{
+	struct stat want, st;
+
+	assert_int_equal(stat(path, &want), 0);
+	for (int fd = 3; fd < 1024; fd++) {
+		if (fstat(fd, &st) == 0 && st.st_ino == want.st_ino && st.st_dev == want.st_dev)
+			return fcntl(fd, F_GETFL);
+	}
+	fail_msg("%s is not open", path);
+	return -1;
+}
+
+static void
+test_direct_is_obeyed(void **state)
+{
+	struct driver_disk d;
+
+	(void)state;
+	driver_open(&d, "uring", args_of(image, ",direct=on"), false);
+	assert_true((flags_of_open(image) & O_DIRECT) != 0);
+	driver_close(&d);
+	driver_open(&d, "uring", args_of(image, ",direct=off"), false);
+	assert_true((flags_of_open(image) & O_DIRECT) == 0);
+	driver_close(&d);
+	driver_open(&d, "uring", args_of(image, ""), true);
+	assert_true((flags_of_open(image) & O_DIRECT) != 0);
+	assert_int_equal(flags_of_open(image) & O_ACCMODE, O_RDONLY);
+	driver_close(&d);
+}
+
+/* ---- locks ---- */
+
+static struct vhub_blk_disk *
+open_disk(bool read_only)
+{
+	struct vhub_blk_disk *disk = NULL;
+	char error[DRIVER_ERROR_LEN];
+
+	assert_int_equal(driver_parse("uring", args_of(image, ""), read_only, &disk, NULL), 0);
+	assert_int_equal(disk->ops->open(disk, error, sizeof(error)), 0);
+	return disk;
+}
+
+static void
+expect_lock(struct vhub_blk_disk *disk, bool locked, int expected)
+{
+	char error[DRIVER_ERROR_LEN] = "";
+
+	assert_int_equal(disk->ops->lock(disk, locked, error, sizeof(error)), expected);
+	if (expected != 0)
+		assert_non_null(strstr(error, image));
+}
+
+static void
+test_an_image_has_one_writer_or_many_readers(void **state)
+{
+	struct vhub_blk_disk *a = open_disk(false), *b = open_disk(false), *r1 = open_disk(true),
+			     *r2 = open_disk(true);
+
+	(void)state;
+	expect_lock(a, true, 0);
+	expect_lock(b, true, -EAGAIN);
+	expect_lock(r1, true, -EAGAIN);
+	/* Handed over: one lets go, the other takes. */
+	expect_lock(a, false, 0);
+	expect_lock(b, true, 0);
+	expect_lock(a, true, -EAGAIN);
+	expect_lock(b, false, 0);
+	expect_lock(r1, true, 0);
+	expect_lock(r2, true, 0);
+	expect_lock(a, true, -EAGAIN);
+	expect_lock(r1, false, 0);
+	expect_lock(a, true, -EAGAIN);
+	expect_lock(r2, false, 0);
+	expect_lock(a, true, 0);
+	/* A disk that goes gives its lock back. */
+	a->ops->destroy(a);
+	expect_lock(b, true, 0);
+	b->ops->destroy(b);
+	r1->ops->destroy(r1);
+	r2->ops->destroy(r2);
+}
+
+static void
+test_another_process_is_kept_out(void **state)
+{
+	struct vhub_blk_disk *disk = open_disk(false);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 100, .l_len = 1 };
+	int fd = open(image, O_RDWR | O_CLOEXEC);
+
+	(void)state;
+	/* Another open file is as good as another process, and QEMU locks single bytes. */
+	expect_lock(disk, true, 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), -1);
+	expect_lock(disk, false, 0);
+	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	expect_lock(disk, true, -EAGAIN);
+	close(fd);
+	expect_lock(disk, true, 0);
+	disk->ops->destroy(disk);
+}
+
+/* ---- errors of I/O ---- */
+
+static void
+test_an_image_that_was_cut_gives_errors(void **state)
+{
+	static const char *const modes[] = { ",direct=on", ",direct=off" };
+	uint8_t data[8192];
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(modes); i++) {
+		struct driver_disk d;
+
+		make_image(image, 1 << 20);
+		driver_open(&d, "uring", args_of(image, modes[i]), false);
+		assert_int_equal(truncate(image, 512 * 1024 + 4096), 0);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 512 * 1024, data, 4096, 0), 0);
+		/* Half of it is there, and then none. */
+		assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 512 * 1024, data, 8192, 0), -EIO);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 768 * 1024, data, 8192, 0), -EIO);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 0, data, 8192, 0), 0);
+		driver_close(&d);
+	}
+}
+
+/* A limit on file sizes makes the kernel write the first part only, and refuse the rest: EFBIG. */
+static void
+test_short_writes_go_on_or_fail(void **state)
+{
+	static const char *const modes[] = { ",direct=on", ",direct=off" };
+	static uint8_t data[65536], back[65536];
+	struct rlimit old, low = { 0 };
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	for (unsigned int i = 0; i < RTE_DIM(modes); i++) {
+		struct driver_disk d;
+		int result;
+
+		make_image(image, 1 << 20);
+		driver_open(&d, "uring", args_of(image, modes[i]), false);
+		low = (struct rlimit){ 512 * 1024 + 32768, old.rlim_max };
+		memset(data, 0xc0 + (int)i, sizeof(data));
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+		result = driver_rw(&d, VHUB_BLK_WRITE, 512 * 1024, data, sizeof(data), 0);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+		assert_int_equal(result, -EFBIG);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 512 * 1024, back, sizeof(back), 0),
+				0);
+		assert_memory_equal(back, data, 32768);
+		driver_close(&d);
+	}
+}
+
+/* Guest memory that went away under the I/O is an error of that I/O. */
+static void
+test_buffers_that_are_not_there_give_errors(void **state)
+{
+	static uint8_t data[4096];
+	struct driver_disk d;
+	struct driver_io io;
+	const uint32_t lengths[] = { 4096, 0 };
+
+	(void)state;
+	driver_open(&d, "uring", args_of(image, ""), false);
+	driver_io_init(&io, VHUB_BLK_READ, 0, lengths, 0);
+	io.iov[0].iov_base = (void *)(uintptr_t)4096;
+	driver_run(&d, &io, 1);
+	assert_int_equal(io.io.result, -EFAULT);
+	driver_io_free(&io);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 0, data, sizeof(data), 0), 0);
+	driver_close(&d);
+}
+
+/* ---- O_DIRECT and what is not aligned ---- */
+
+static void
+test_bounce_buffers_bound_what_is_accepted(void **state)
+{
+	const uint32_t odd[] = { 100, 412, 0 }, whole[] = { 512, 0 };
+	struct vhub_blk_io *burst[64], *done[64];
+	struct driver_io ios[64];
+	unsigned int n = 0, accepted, rest;
+	struct driver_disk d;
+
+	(void)state;
+	driver_open(&d, "uring", args_of(image, ",direct=on"), false);
+	for (unsigned int i = 0; i < 64; i++) {
+		driver_io_init(&ios[i], VHUB_BLK_READ, i * 512, odd, 3);
+		burst[i] = &ios[i].io;
+	}
+	accepted = d.ops->submit(d.queue, burst, 64);
+	assert_in_range(accepted, 1, 63);
+	while (n < accepted)
+		n += d.ops->reap(d.queue, done, 64);
+	/* All have been given back. */
+	rest = d.ops->submit(d.queue, &burst[accepted], (uint16_t)(64 - accepted));
+	assert_int_equal(rest, RTE_MIN(accepted, 64 - accepted));
+	for (n = 0; n < rest;)
+		n += d.ops->reap(d.queue, done, 64);
+	for (unsigned int i = 0; i < 64; i++)
+		driver_io_free(&ios[i]);
+	/* What is aligned needs none. */
+	for (unsigned int i = 0; i < 64; i++) {
+		driver_io_init(&ios[i], VHUB_BLK_READ, i * 512, whole, 0);
+		burst[i] = &ios[i].io;
+	}
+	assert_int_equal(d.ops->submit(d.queue, burst, 64), 64);
+	for (n = 0; n < 64;)
+		n += d.ops->reap(d.queue, done, 64);
+	for (unsigned int i = 0; i < 64; i++)
+		driver_io_free(&ios[i]);
+	driver_close(&d);
+}
+
+/* Longer than a bounce buffer: several steps. */
+static void
+test_large_unaligned_requests_go_in_steps(void **state)
+{
+	const uint32_t lengths[] = { 1, 300000, 500001, 1 << 20, 254, 0 };
+	uint32_t len = 1 + 300000 + 500001 + (1 << 20) + 254;
+	uint8_t *data = malloc(len), *back = calloc(1, len);
+	struct driver_disk d;
+	struct driver_io io;
+
+	(void)state;
+	for (uint32_t i = 0; i < len; i++)
+		data[i] = (uint8_t)driver_random(256);
+	driver_open(&d, "uring", args_of(image, ",direct=on"), false);
+	assert_int_equal(len % 512, 0);
+	driver_io_init(&io, VHUB_BLK_WRITE, 4096, lengths, 7);
+	driver_io_fill(&io, data);
+	driver_run(&d, &io, 1);
+	assert_int_equal(io.io.result, 0);
+	driver_io_check_gaps(&io);
+	driver_io_free(&io);
+	driver_io_init(&io, VHUB_BLK_READ, 4096, lengths, 9);
+	driver_run(&d, &io, 1);
+	assert_int_equal(io.io.result, 0);
+	driver_io_check_gaps(&io);
+	driver_io_take(&io, back);
+	assert_memory_equal(data, back, len);
+	driver_io_free(&io);
+	driver_close(&d);
+	free(data);
+	free(back);
+}
+
+/* ---- the process around it ---- */
+
+/* Runs `fn` in a child; its result is the child's exit status. */
+static void
+in_child(int (*fn)(void))
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(fn());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static int
+forbid_io_uring(int error_number)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned int)error_number),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = RTE_DIM(filter), .filter = filter };
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+		return -1;
+	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+static int
+open_forbidden(int error_number, const char *word)
+{
+	struct vhub_blk_disk *disk;
+	char error[DRIVER_ERROR_LEN] = "";
+
+	if (forbid_io_uring(error_number) != 0)
+		return 1;
+	if (driver_parse("uring", args_of(image, ""), false, &disk, NULL) != 0)
+		return 2;
+	if (disk->ops->open(disk, error, sizeof(error)) != -error_number)
+		return 3;
+	return strstr(error, "io_uring") != NULL && strstr(error, word) != NULL ? 0 : 4;
+}
+
+static int
+child_eperm(void)
+{
+	return open_forbidden(EPERM, "forbidden");
+}
+
+static int
+child_enosys(void)
+{
+	return open_forbidden(ENOSYS, "missing");
+}
+
+static void
+test_a_machine_without_io_uring_is_told(void **state)
+{
+	(void)state;
+	in_child(child_eperm);
+	in_child(child_enosys);
+}
+
+/* An ordinary user with 8 MiB of memory to lock has as many queues as he has lcores. */
+static int
+child_ordinary(void)
+{
+	struct rlimit limit = { 8 << 20, 8 << 20 };
+	struct vhub_blk_queue *queues[16];
+	struct driver_disk d;
+	uint8_t data[4096] = { 0 };
+
+	driver_open(&d, "uring", args_of(image, ""), false);
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+		return 1;
+	if (getuid() == 0 && setuid(65534) != 0)
+		return 2;
+	for (unsigned int i = 0; i < RTE_DIM(queues); i++) {
+		if (d.ops->queue_get(d.disk, &queues[i]) != 0)
+			return 3;
+	}
+	d.queue = queues[15];
+	return driver_rw(&d, VHUB_BLK_WRITE, 0, data, sizeof(data), 0) == 0 ? 0 : 4;
+}
+
+static void
+test_an_ordinary_user_may_use_it(void **state)
+{
+	(void)state;
+	in_child(child_ordinary);
+}
+
+static int
+run_suite(const char *name, const char *path, const char *more, off_t bytes)
+{
+	struct driver_suite suite = {
+		.name = name,
+		.driver = "uring",
+		.capacity_bytes = (uint64_t)bytes / 512 * 512,
+		.keeps_data = true,
+		.wakes = true,
+	};
+	char args[512];
+
+	make_image(path, bytes);
+	snprintf(args, sizeof(args), "path=%s%s", path, more);
+	suite.args = args;
+	return driver_suite_run(&suite);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_what_is_no_image_is_refused, fresh_image),
+		cmocka_unit_test_setup(test_a_size_of_no_whole_sectors_is_rounded_down,
+				fresh_image),
+		cmocka_unit_test_setup(test_info_tells_the_path_and_the_cache, fresh_image),
+		cmocka_unit_test_setup(test_direct_is_obeyed, fresh_image),
+		cmocka_unit_test_setup(test_an_image_has_one_writer_or_many_readers, fresh_image),
+		cmocka_unit_test_setup(test_another_process_is_kept_out, fresh_image),
+		cmocka_unit_test_setup(test_an_image_that_was_cut_gives_errors, fresh_image),
+		cmocka_unit_test_setup(test_short_writes_go_on_or_fail, fresh_image),
+		cmocka_unit_test_setup(test_buffers_that_are_not_there_give_errors, fresh_image),
+		cmocka_unit_test_setup(test_bounce_buffers_bound_what_is_accepted, fresh_image),
+		cmocka_unit_test_setup(test_large_unaligned_requests_go_in_steps, fresh_image),
+		cmocka_unit_test_setup(test_a_machine_without_io_uring_is_told, fresh_image),
+		cmocka_unit_test_setup(test_an_ordinary_user_may_use_it, fresh_image),
+	};
+	int failed;
+
+	if (test_eal_init() != 0 || make_folders() != 0)
+		return 99;
+	failed = run_suite("uring, O_DIRECT", image, ",direct=on", IMAGE_BYTES);
+	failed += run_suite("uring, page cache", image, ",direct=off", IMAGE_BYTES);
+	failed += run_suite("uring, tmpfs", memory_image, "", IMAGE_BYTES);
+	failed += run_suite("uring, odd size", image, "", IMAGE_BYTES + 100);
+	failed += cmocka_run_group_tests(tests, NULL, NULL);
+	remove_folders();
+	return failed;
+}
