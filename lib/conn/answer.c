@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Which answer a request gets: its own reply, an ack, an error reply, or none ("Communication" and
- * "VHOST_USER_PROTOCOL_F_REPLY_ACK"). Called by session.c with what a slot returned; frame.c sends it.
+ * "VHOST_USER_PROTOCOL_F_REPLY_ACK"). Called by session.c with what a slot returned; frame.c sends
+ * it.
  *
  *   answer column   done                          refused
  *   ACK             0 when asked, else nothing    errno when asked, else the session ends
- *   REPLY           the slot's reply              the slot's, or the specification's error reply, else the session ends
+ *   REPLY           the slot's reply              the slot's or the specification's error reply,
+ *                                                 else the session ends
  *   LOG             as ACK; once LOG_SHMFD is negotiated always 0 or errno
  *
- * "When asked": need_reply, and REPLY_ACK negotiated. For requests that have a reply need_reply changes nothing, but for
- * one that is not supported at all: whatever its reply would have been, the front end that asks is told.
+ * "When asked": need_reply, and REPLY_ACK negotiated. For requests that have a reply need_reply
+ * changes nothing, but for one that is not supported at all: whatever its reply would have been,
+ * the front end that asks is told.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,7 +20,10 @@
 
 #include "answer.h"
 
-/* In the u64 that answers SET_DEVICE_STATE_FD: bits 0 to 7 the error, bit 8 "no fd comes with this". */
+/*
+ * In the u64 that answers SET_DEVICE_STATE_FD: bits 0 to 7 the error, bit 8 "no fd comes with
+ * this".
+ */
 #define DEVICE_STATE_ERROR_MASK 0xffu
 #define DEVICE_STATE_NOFD 0x100u
 

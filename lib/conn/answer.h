@@ -19,8 +19,9 @@ struct conn_answer_terms {
 };
 
 /**
- * Puts the answer into req->reply, reply_size_bytes and reply_fd. Returns 1 when it is to be sent, 0 when there is none
- * to send, or the -errno of a refusal that the front end cannot be told of, which ends the session.
+ * Puts the answer into req->reply, reply_size_bytes and reply_fd. Returns 1 when it is to be sent,
+ * 0 when there is none to send, or the -errno of a refusal that the front end cannot be told of,
+ * which ends the session.
  */
 int
 conn_answer(struct vhub_request *req, const struct conn_answer_terms *terms);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of this folder share: the ops table behind every kind of connection, the slot that sessions belong to,
- * and sessions as their slot sees them.
+ * What the files of this folder share: the ops table behind every kind of connection, the slot that
+ * sessions belong to, and sessions as their slot sees them.
  *
  *   listener.c, stream.c, dialer.c   bring connected sockets (connection->deliver)
  *   connection.c, server.c           the slots: one front end, or one after the other for ever
@@ -35,12 +35,16 @@ struct vhub_connection_ops {
 	/** For log lines: "listener". */
 	const char *kind;
 	/**
-	 * Required. Once, when the connection is run; connection->loop is set. From the next turn on every connected
-	 * socket is handed to connection->deliver(), the last thing that the kind does in its callback: the connection may
-	 * be destroyed in there. On failure nothing goes on.
+	 * Required. Once, when the connection is run; connection->loop is set. From the next turn
+	 * on every connected socket is handed to connection->deliver(), the last thing that the
+	 * kind does in its callback: the connection may be destroyed in there. On failure nothing
+	 * goes on.
 	 */
 	int (*start)(struct vhub_connection *connection);
-	/** Optional. The socket delivered last has ended its session: who brings one at a time brings the next. */
+	/**
+	 * Optional. The socket delivered last has ended its session: who brings one at a time
+	 * brings the next.
+	 */
 	void (*next)(struct vhub_connection *connection);
 	/** Optional. See vhub_take_parent_process_resources(). */
 	struct vhub_parent_resources *(*take_parent_resources)(struct vhub_connection *connection);
@@ -69,13 +73,19 @@ conn_listener_from_fd(int fd, struct vhub_connection **out);
 
 /* ---- the file of a bound socket ---- */
 
-/** Names one very file: the path, and an O_PATH fd that keeps its inode number from being used again. Zeroed with fd = -1: none. */
+/**
+ * Names one very file: the path, and an O_PATH fd that keeps its inode number from being used
+ * again. Zeroed with fd = -1: none.
+ */
 struct conn_socket_file {
 	char *path; /**< absolute */
 	int fd;
 };
 
-/** The socket file at `path` as it is now. Returns 0, -ENOMEM, -EADDRINUSE (no socket), or an errno of open(2). */
+/**
+ * The socket file at `path` as it is now. Returns 0, -ENOMEM, -EADDRINUSE (no socket), or an errno
+ * of open(2).
+ */
 int
 conn_socket_file_open(const char *path, struct conn_socket_file *file);
 
@@ -87,7 +97,10 @@ conn_socket_file_unlink(const struct conn_socket_file *file);
 void
 conn_socket_file_close(struct conn_socket_file *file);
 
-/** Makes parent-process resources of `file`, which is taken. Returns NULL without memory; `file` is unchanged then. */
+/**
+ * Makes parent-process resources of `file`, which is taken. Returns NULL without memory; `file` is
+ * unchanged then.
+ */
 struct vhub_parent_resources *
 conn_parent_resources_create(struct conn_socket_file *file);
 
@@ -100,8 +113,11 @@ struct conn_slot {
 	/** The session is gone, its memory too; `reason` as in vhub_complete_fn. */
 	void (*closed)(struct conn_slot *slot, int reason);
 	struct vhub_server_stats stats;
-	struct vhub_log_limit log_limit;  /**< what went wrong */
-	struct vhub_log_limit chat_limit; /**< who came and went */
+	/* One for each kind of line, so that a flood of one does not hide another. */
+	struct vhub_log_limit end_limit;     /**< sessions that ended badly */
+	struct vhub_log_limit refusal_limit; /**< requests refused */
+	struct vhub_log_limit busy_limit;    /**< front ends turned away */
+	struct vhub_log_limit chat_limit;    /**< front ends that came and went */
 };
 
 /** Whether a handler has what it must have. */
@@ -109,8 +125,8 @@ bool
 conn_handler_is_complete(const struct vhub_req_handler *handler);
 
 /**
- * A front end is there on the connected socket `fd`, which is taken in every case. Returns 0 and then slot->closed()
- * will run, or -ENOMEM or what the handler's open refused it with.
+ * A front end is there on the connected socket `fd`, which is taken in every case. Returns 0 and
+ * then slot->closed() will run, or -ENOMEM or what the handler's open refused it with.
  */
 int
 conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);

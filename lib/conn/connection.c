@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The operations that every kind of connection has, and the run of a handler for one front end. Called by vhubd and by
- * vhub_run_backend() and vhub_run_device() in lib/device. Next on the way: listener.c, stream.c or dialer.c, then
- * session.c.
+ * The operations that every kind of connection has, and the run of a handler for one front end.
+ * Called by vhubd and by vhub_run_backend() and vhub_run_device() in lib/device. Next on the way:
+ * listener.c, stream.c or dialer.c, then session.c.
  */
 #include <errno.h>
 #include <stdlib.h>

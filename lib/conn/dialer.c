@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The kind of connection that goes to the front end: connects to the socket on which it listens, and again after a
- * failure or once it has hung up, with growing pauses. Made by vhubd for connect=PATH. Next on the way: server.c or
- * connection.c, which get the connected socket.
+ * The kind of connection that goes to the front end: connects to the socket on which it listens,
+ * and again after a failure or once it has hung up, with growing pauses. Made by vhubd for
+ * connect=PATH. Next on the way: server.c or connection.c, which get the connected socket.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,7 +38,10 @@ dial_later(struct dialer *dialer)
 	dialer->pause_us = RTE_MIN(dialer->pause_us * 2, CONN_REDIAL_MAX_US);
 }
 
-/* A Unix socket connects at once or not at all, without blocking: -EAGAIN when the peer's backlog is full. */
+/*
+ * A Unix socket connects at once or not at all, without blocking: -EAGAIN when the peer's backlog
+ * is full.
+ */
 static int
 dial(const struct dialer *dialer)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Messages on the socket, see frame.h. Called by session.c for one session at a time. Next on the way: validate.c.
+ * Messages on the socket, see frame.h. Called by session.c for one session at a time. Next on the
+ * way: validate.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,7 +12,10 @@
 
 #include "frame.h"
 
-/* Room for the most fds that a message may have, and for the credentials that an inherited socket may be set to tell. */
+/*
+ * Room for the most fds that a message may have, and for the credentials that an inherited socket
+ * may be set to tell.
+ */
 union frame_control {
 	struct cmsghdr align;
 	uint8_t bytes[CMSG_SPACE(VHUB_USER_MAX_TABLE_REGIONS * sizeof(int)) +
@@ -46,7 +50,10 @@ conn_frame_reset(struct conn_frame_in *in, struct vhub_request *req)
 	memset(in, 0, sizeof(*in));
 }
 
-/* Keeps the fds of one control message, up to what a request holds; the surplus is closed and counted. */
+/*
+ * Keeps the fds of one control message, up to what a request holds; the surplus is closed and
+ * counted.
+ */
 static void
 keep_fds(struct conn_frame_in *in, struct vhub_request *req, const struct cmsghdr *cmsg)
 {
@@ -64,7 +71,10 @@ keep_fds(struct conn_frame_in *in, struct vhub_request *req, const struct cmsghd
 	}
 }
 
-/* Reads up to `len` bytes; fds may come with any of them. Returns how many came, or as conn_frame_read_header(). */
+/*
+ * Reads up to `len` bytes; fds may come with any of them. Returns how many came, or as
+ * conn_frame_read_header().
+ */
 static int
 frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *buf, size_t len)
 {
@@ -96,8 +106,8 @@ frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *b
 }
 
 /*
- * Both readers stop at the first short read instead of trying until the socket is empty: who feeds us a byte at a time
- * gets one byte a turn, and the loop goes round to the others in between.
+ * Both readers stop at the first short read instead of trying until the socket is empty: who feeds
+ * us a byte at a time gets one byte a turn, and the loop goes round to the others in between.
  */
 int
 conn_frame_read_header(int sock, struct conn_frame_in *in, struct vhub_request *req)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Messages on the socket: reading a request in whatever pieces it comes, and sending a reply in whatever pieces it
- * goes. Nothing here blocks, reads beyond the message at hand, or keeps an fd that nobody owns. Implemented in frame.c.
+ * Messages on the socket: reading a request in whatever pieces it comes, and sending a reply in
+ * whatever pieces it goes. Nothing here blocks, reads beyond the message at hand, or keeps an fd
+ * that nobody owns. Implemented in frame.c.
  */
 #ifndef CONN_FRAME_H
 #define CONN_FRAME_H
@@ -33,26 +34,31 @@ void
 conn_frame_reset(struct conn_frame_in *in, struct vhub_request *req);
 
 /**
- * Reads what is missing of the header. Returns 1 when it is whole, 0 when the rest has to be waited for, -ENODATA
- * when the peer has hung up, -EMSGSIZE when the kernel had to drop fds, or an errno of recvmsg(2).
+ * Reads what is missing of the header. Returns 1 when it is whole, 0 when the rest has to be waited
+ * for, -ENODATA when the peer has hung up, -EMSGSIZE when the kernel had to drop fds, or an errno
+ * of recvmsg(2).
  */
 int
 conn_frame_read_header(int sock, struct conn_frame_in *in, struct vhub_request *req);
 
 /**
- * Reads what is missing of the payload that the header announces, which is at most CONN_MAX_PAYLOAD_BYTES; what
- * req->payload cannot hold is thrown away. Returns as conn_frame_read_header().
+ * Reads what is missing of the payload that the header announces, which is at most
+ * CONN_MAX_PAYLOAD_BYTES; what req->payload cannot hold is thrown away. Returns as
+ * conn_frame_read_header().
  */
 int
 conn_frame_read_payload(int sock, struct conn_frame_in *in, struct vhub_request *req);
 
-/** Makes the reply that `req` holds (reply, reply_size_bytes, reply_fd) the one to be sent; takes the fd. */
+/**
+ * Makes the reply that `req` holds (reply, reply_size_bytes, reply_fd) the one to be sent; takes
+ * the fd.
+ */
 void
 conn_frame_reply(struct conn_frame_out *out, struct vhub_request *req);
 
 /**
- * Sends what is left. Returns 1 when nothing is left, 0 when the socket must become writable first, or an errno of
- * sendmsg(2), -EPIPE and -ECONNRESET when the peer has hung up.
+ * Sends what is left. Returns 1 when nothing is left, 0 when the socket must become writable first,
+ * or an errno of sendmsg(2), -EPIPE and -ECONNRESET when the peer has hung up.
  */
 int
 conn_frame_send(int sock, struct conn_frame_out *out);

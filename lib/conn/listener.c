@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The kind of connection that waits for front ends: on a path that it binds, or on an inherited listening fd. Made by
- * vhubd and by stream.c. Next on the way: server.c or connection.c, which get each accepted socket.
+ * The kind of connection that waits for front ends: on a path that it binds, or on an inherited
+ * listening fd. Made by vhubd and by stream.c. Next on the way: server.c or connection.c, which get
+ * each accepted socket.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -43,7 +44,9 @@ of(struct vhub_connection *connection)
 
 /* ---- binding ---- */
 
-/* Whether somebody listens at `addr`: 0 nobody does, -EADDRINUSE, or another errno of connect(2). */
+/*
+ * Whether somebody listens at `addr`: 0 nobody does, -EADDRINUSE, or another errno of connect(2).
+ */
 static int
 probe(const struct sockaddr_un *addr)
 {

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The file of a bound socket, and who removes it: the listener that bound it, or, once they were taken, the
- * parent-process resources. Called by listener.c and by whoever forks a jailed child (lib/jail).
+ * The file of a bound socket, and who removes it: the listener that bound it, or, once they were
+ * taken, the parent-process resources. Called by listener.c and by whoever forks a jailed child
+ * (lib/jail).
  *
- * "The very file" is told by device and inode. An O_PATH fd is held on it from bind on: an inode number is given to
- * another file once nobody holds the first one, and then a comparison of numbers alone would remove a stranger's socket.
+ * "The very file" is told by device and inode. An O_PATH fd is held on it from bind on: an inode
+ * number is given to another file once nobody holds the first one, and then a comparison of numbers
+ * alone would remove a stranger's socket.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +22,9 @@ struct vhub_parent_resources {
 	struct conn_socket_file file;
 };
 
-/* Absolute, so that a later chdir(2) does not change what is removed. Returns NULL without memory. */
+/*
+ * Absolute, so that a later chdir(2) does not change what is removed. Returns NULL without memory.
+ */
 static char *
 absolute_path(const char *path)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The table of requests as data, and the slot of a handler for each: both grow from VHUB_USER_REQUESTS.
- * validate.c judges by it, session.c dispatches by it. Next on the way: frame.c.
+ * The table of requests as data, and the slot of a handler for each: both grow from
+ * VHUB_USER_REQUESTS. validate.c judges by it, session.c dispatches by it. Next on the way:
+ * frame.c.
  */
 #include "requests.h"
 

@@ -18,8 +18,9 @@ conn_request_slot
 conn_request_slot_of(const struct vhub_req_handler_ops *ops, uint32_t request);
 
 /**
- * Whether `request` can be served at all: known, with a slot, and with its protocol feature negotiated. What is not
- * supported is not judged by the table's other columns; it is swallowed and refused.
+ * Whether `request` can be served at all: known, with a slot, and with its protocol feature
+ * negotiated. What is not supported is not judged by the table's other columns; it is swallowed and
+ * refused.
  */
 bool
 conn_request_supported(const struct vhub_req_handler_ops *ops, uint32_t request,

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A slot that serves front ends one after the other, for ever. Made by vhubd for each device. Next on the way: session.c.
+ * A slot that serves front ends one after the other, for ever. Made by vhubd for each device. Next
+ * on the way: session.c.
  *
- * Who comes while the slot is busy is turned away, but for one who comes when the front end before has hung up already (a
- * guest that reconnects, a VMM that was restarted): it waits for the handler to finish with the old one, for a second.
+ * Who comes while the slot is busy is turned away, but for one who comes when the front end before
+ * has hung up already (a guest that reconnects, a VMM that was restarted): it waits for the handler
+ * to finish with the old one, for a second.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,7 +34,7 @@ turn_away(struct vhub_server *server, int fd, const char *why)
 {
 	close(fd);
 	server->slot.stats.refused++;
-	if (vhub_log_allowed(&server->slot.chat_limit))
+	if (vhub_log_allowed(&server->slot.busy_limit))
 		VHUB_LOG(NOTICE, "%s: another front end was turned away: %s",
 				server->slot.handler->name, why);
 }
@@ -46,7 +48,7 @@ serve(struct vhub_server *server, int fd)
 		return;
 	server->session = NULL;
 	server->slot.stats.refused++;
-	if (vhub_log_allowed(&server->slot.log_limit))
+	if (vhub_log_allowed(&server->slot.busy_limit))
 		VHUB_LOG(WARNING, "%s: a front end was refused: %s", server->slot.handler->name,
 				strerror(-ret));
 	if (server->connection->ops->next != NULL)

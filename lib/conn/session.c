@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One front end on one connected socket: reads its requests, has them checked, gives them to the handler, answers, and
- * ends in order. Made by connection.c or server.c. Next on the way: the handler, as in lib/device.
+ * One front end on one connected socket: reads its requests, has them checked, gives them to the
+ * handler, answers, and ends in order. Made by connection.c or server.c. Next on the way: the
+ * handler, as in lib/device.
  *
  *   OPEN      requests are read, but while one is pending or a reply waits for room in the socket
- *   ENDING    nothing is read any more; a pending request is waited for; the close slot is due on the next turn
+ *   ENDING    nothing is read any more; a pending request is waited for; then the close slot is due
  *   CLOSING   the close slot has run; the handler gives everything back
- *   CLOSED    it has; the slot is told on the next turn, so that it may free the handler whose frame may still be here
+ *   CLOSED    it has; the slot is told on the next turn: it may free the handler, whose frame may
+ *             be on the stack now
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -60,7 +62,7 @@ struct vhub_session {
 	int early_result;
 
 	struct conn_frame_out out;
-	bool peer_gone; /* a reply could not be sent; requests that it left behind are still served */
+	bool peer_gone; /* replies go nowhere; requests that it left behind are still served */
 };
 
 bool
@@ -91,7 +93,10 @@ conn_handler_is_complete(const struct vhub_req_handler *handler)
 static uint32_t
 wanted_events(const struct vhub_session *session)
 {
-	/* Not watched at all while a request is pending: a hang-up is told as long as it lasts, and would keep us awake. */
+	/*
+	 * Not watched at all while a request is pending: a hang-up is told as long as it lasts, and
+	 * would keep us awake.
+	 */
 	if (session->state != SESSION_OPEN || session->pending)
 		return 0;
 	return session->out.size_bytes != 0 ? EPOLLOUT : EPOLLIN;
@@ -144,7 +149,7 @@ fail(struct vhub_session *session, int reason, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
-	if (vhub_log_allowed(&session->slot->log_limit))
+	if (vhub_log_allowed(&session->slot->end_limit))
 		VHUB_LOG(WARNING, "%s: session ended: %s (%u): %s", session->name,
 				conn_request_name(session->req.header.request),
 				session->req.header.request, why);
@@ -183,9 +188,9 @@ vhub_session_end(struct vhub_session *session, int reason, const char *why)
 {
 	if (session->state != SESSION_OPEN)
 		return;
-	if (vhub_log_allowed(&session->slot->log_limit))
-		VHUB_LOG(NOTICE, "%s: session ended: %s: %s", session->name,
-				why != NULL ? why : "by us", strerror(-reason));
+	if (vhub_log_allowed(&session->slot->end_limit))
+		VHUB_LOG(NOTICE, "%s: session ended: %s", session->name,
+				why != NULL ? why : strerror(-reason));
 	start_ending(session, reason);
 }
 
@@ -229,7 +234,8 @@ close_session(struct vhub_task *task)
 	struct vhub_session *session = vhub_container_of(task, struct vhub_session, task);
 	struct vhub_req_handler *handler = session->slot->handler;
 
-	if (session->pending) /* it became so in the slot that also ended the session: vhub_request_done() comes here again */
+	/* Since the slot that also ended the session: vhub_request_done() comes here again. */
+	if (session->pending)
 		return;
 	session->state = SESSION_CLOSING;
 	handler->ops->close(handler, session, session->reason);
@@ -284,7 +290,7 @@ static void
 log_refusal(struct vhub_session *session, int result, const char *why)
 {
 	session->slot->stats.refused_requests++;
-	if (!vhub_log_allowed(&session->slot->log_limit))
+	if (!vhub_log_allowed(&session->slot->refusal_limit))
 		return;
 	VHUB_LOG(NOTICE, "%s: %s (%u) refused: %s", session->name,
 			conn_request_name(session->req.header.request), session->req.header.request,
@@ -299,12 +305,17 @@ finish_request(struct vhub_session *session, int result, const char *why)
 	struct conn_answer_terms terms = { .supported = session->supported };
 	int ret;
 
-	if (result > 0 || req->reply_size_bytes > sizeof(req->reply))
+	if (result > 0 || req->reply_size_bytes > sizeof(req->reply)) {
 		result = -EIO; /* no answer that the contract knows */
+		req->reply_size_bytes = 0;
+	}
 	if (result == 0)
 		note_accepted(session);
 	terms.result = result;
-	/* A request that negotiates REPLY_ACK may already use it; one that gives it up was sent while it held. */
+	/*
+	 * A request that negotiates REPLY_ACK may already use it; one that gives it up was sent
+	 * while it held.
+	 */
 	terms.reply_ack = session->reply_ack ||
 			(session->protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
 	terms.protocol_features = session->protocol_features;
@@ -409,7 +420,9 @@ serve_request(struct vhub_session *session)
 static bool
 read_is_whole(struct vhub_session *session, int ret)
 {
-	struct conn_violation violation = { .text = "more fds than any message has" };
+	struct conn_violation violation = {
+		.text = "fds were lost: more than a message has, or no room for them here"
+	};
 
 	if (ret > 0)
 		return true;

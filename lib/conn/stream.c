@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Connections from an inherited fd: what kind it is, and the kind that has one front end, connected already. Made by
- * vhubd for fd=N. Next on the way: listener.c for a listening fd, else server.c or connection.c.
+ * Connections from an inherited fd: what kind it is, and the kind that has one front end, connected
+ * already. Made by vhubd for fd=N. Next on the way: listener.c for a listening fd, else server.c or
+ * connection.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -100,8 +101,9 @@ kind_of(int fd)
 }
 
 /*
- * An inherited fd is ours now, and not for programs that we start. A listening one must not block in accept(2) either: a
- * process that shares it may be faster. A connected one is read without blocking whatever its flags.
+ * An inherited fd is ours now, and not for programs that we start. A listening one must not block
+ * in accept(2) either: a process that shares it may be faster. A connected one is read without
+ * blocking whatever its flags.
  */
 static int
 adopt(int fd, bool listening)

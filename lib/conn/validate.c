@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The checks between the socket and a handler, see validate.h. Called by session.c; what passes goes to the handler's
- * slot, as in lib/device. Next on the way: session.c, and back through answer.c.
+ * The checks between the socket and a handler, see validate.h. Called by session.c; what passes
+ * goes to the handler's slot, as in lib/device. Next on the way: session.c, and back through
+ * answer.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -23,7 +24,10 @@ broken(struct conn_violation *violation, const char *format, ...)
 	return -EPROTO;
 }
 
-/* Two forms, two sizes, and nothing between; of the C structures some senders leave out the padding at the end. */
+/*
+ * Two forms, two sizes, and nothing between; of the C structures some senders leave out the padding
+ * at the end.
+ */
 static bool
 has_two_sizes(uint32_t request)
 {
@@ -67,7 +71,10 @@ conn_validate_header(const struct vhub_user_header *header, bool supported,
 	return 0;
 }
 
-/* "Bits (0-7) of the payload contain the vring index. Bit 8 is the invalid FD flag"; the rest is not defined. */
+/*
+ * "Bits (0-7) of the payload contain the vring index. Bit 8 is the invalid FD flag"; the rest is
+ * not defined.
+ */
 static int
 check_vring_fd(const struct vhub_request *req, struct conn_violation *violation)
 {
@@ -112,7 +119,10 @@ check_config(const struct vhub_request *req, struct conn_violation *violation)
 	return 0;
 }
 
-/* "It is considered an error to negotiate this feature without ...": the back end is to close the connection. */
+/*
+ * "It is considered an error to negotiate this feature without ...": the back end is to close the
+ * connection.
+ */
 static int
 check_protocol_features(const struct vhub_request *req, struct conn_violation *violation)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a message must be like before a handler sees it, by the table of requests. Each check leaves one sentence about
- * what was wrong. Implemented in validate.c.
+ * What a message must be like before a handler sees it, by the table of requests. Each check leaves
+ * one sentence about what was wrong. Implemented in validate.c.
  */
 #ifndef CONN_VALIDATE_H
 #define CONN_VALIDATE_H
@@ -17,24 +17,25 @@ struct conn_violation {
 };
 
 /**
- * As soon as the header is there, so that nobody makes us read a payload that we will not take. `supported`: see
- * conn_request_supported(). Returns 0, or -EPROTO, which ends the session.
+ * As soon as the header is there, so that nobody makes us read a payload that we will not take.
+ * `supported`: see conn_request_supported(). Returns 0, or -EPROTO, which ends the session.
  */
 int
 conn_validate_header(const struct vhub_user_header *header, bool supported,
 		struct conn_violation *violation);
 
 /**
- * A whole message that is supported: its fds, and what its payload says about its own size. `n_fds_surplus` came beyond
- * those in `req`. Returns 0, or -EPROTO, which ends the session.
+ * A whole message that is supported: its fds, and what its payload says about its own size.
+ * `n_fds_surplus` came beyond those in `req`. Returns 0, or -EPROTO, which ends the session.
  */
 int
 conn_validate_message(const struct vhub_request *req, uint32_t n_fds_surplus,
 		struct conn_violation *violation);
 
 /**
- * Whether it may come now; `f_protocol`: the last accepted SET_FEATURES had bit 30. Returns 0, or -EBUSY (the vring
- * runs), -EFAULT (no memory table yet), -EPERM (bit 30 missing), with which the request is refused.
+ * Whether it may come now; `f_protocol`: the last accepted SET_FEATURES had bit 30. Returns 0, or
+ * -EBUSY (the vring runs), -EFAULT (no memory table yet), -EPERM (bit 30 missing), with which the
+ * request is refused.
  */
 int
 conn_validate_moment(const struct vhub_request *req, struct vhub_req_handler *handler,

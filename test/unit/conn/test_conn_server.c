@@ -1,0 +1,488 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A slot that serves front ends for ever: one after the other, a second one while the first is
+ * alive and while it is being drained, the stop in every state, the numbers; and that a stalled
+ * front end stops nobody else.
+ */
+#include "conn_fixture.h"
+
+struct slot {
+	struct bed bed;
+	char dir[64];
+	char path[96];
+	struct vhub_server *server;
+	unsigned int n_fds;
+};
+
+static void
+slot_up(struct slot *slot)
+{
+	struct vhub_connection *connection;
+	struct vhub_listener_options options = { .owner = (uid_t)-1, .group = (gid_t)-1 };
+
+	slot->n_fds = count_fds();
+	bed_up(&slot->bed);
+	make_dir(slot->dir);
+	snprintf(slot->path, sizeof(slot->path), "%s/slot.sock", slot->dir);
+	options.path = slot->path;
+	assert_int_equal(vhub_listener_create(&options, &connection), 0);
+	assert_int_equal(vhub_serve(connection, &slot->bed.fake.handler, &slot->bed.executor,
+					 &slot->server),
+			0);
+}
+
+static void
+slot_down(struct slot *slot)
+{
+	if (slot->server != NULL)
+		vhub_server_stop(slot->server, bed_complete, &slot->bed);
+	WAIT_FOR(&slot->bed, slot->bed.n_completed == 1);
+	assert_int_equal(slot->bed.result, 0);
+	assert_int_equal(slot->bed.fake.n_opened, slot->bed.fake.n_closing);
+	assert_false(exists(slot->path));
+	assert_int_equal(rmdir(slot->dir), 0);
+	bed_down(&slot->bed);
+	assert_int_equal(count_fds(), slot->n_fds);
+}
+
+static struct vhub_server_stats
+stats_of(struct slot *slot)
+{
+	struct vhub_server_stats stats;
+
+	vhub_server_get_stats(slot->server, &stats);
+	return stats;
+}
+
+/* A front end that is being served. */
+static int
+come(struct slot *slot)
+{
+	int sock = fe_connect(slot->path);
+
+	assert_true(sock >= 0);
+	fe_fence(&slot->bed, sock);
+	return sock;
+}
+
+static void
+test_one_after_the_other(void **state)
+{
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	for (unsigned int i = 1; i <= 100; i++) {
+		sock = come(&slot);
+		assert_int_equal(stats_of(&slot).sessions, i);
+		assert_true(stats_of(&slot).connected);
+		close(sock);
+	}
+	WAIT_FOR(&slot.bed, !stats_of(&slot).connected);
+	assert_int_equal(stats_of(&slot).refused, 0);
+	assert_int_equal(stats_of(&slot).protocol_errors, 0);
+	slot_down(&slot);
+}
+
+static void
+test_names_count_the_sessions(void **state)
+{
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	sock = come(&slot);
+	assert_string_equal(vhub_session_name(slot.bed.fake.session), "fake0#1");
+	close(sock);
+	sock = come(&slot);
+	assert_string_equal(vhub_session_name(slot.bed.fake.session), "fake0#2");
+	close(sock);
+	slot_down(&slot);
+}
+
+static void
+test_a_second_front_end_is_turned_away_while_the_first_goes_on(void **state)
+{
+	struct slot slot;
+	int first, second;
+
+	(void)state;
+	slot_up(&slot);
+	first = come(&slot);
+	for (unsigned int i = 1; i <= 20; i++) {
+		second = fe_connect(slot.path);
+		assert_true(second >= 0);
+		WAIT_FOR(&slot.bed, fe_is_closed(second));
+		close(second);
+		assert_int_equal(stats_of(&slot).refused, i);
+		fe_fence(&slot.bed, first);
+	}
+	assert_int_equal(slot.bed.fake.n_opened, 1);
+	close(first);
+	slot_down(&slot);
+}
+
+/* The hang-up and the next front end are there in the same turn, in any order. */
+static void
+test_a_second_front_end_right_after_the_hang_up_is_served(void **state)
+{
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	sock = come(&slot);
+	for (int i = 0; i < 50; i++) {
+		close(sock);
+		sock = come(&slot);
+	}
+	close(sock);
+	assert_int_equal(stats_of(&slot).refused, 0);
+	assert_int_equal(slot.bed.fake.n_opened, 51);
+	slot_down(&slot);
+}
+
+static void
+test_a_second_front_end_waits_while_the_slot_drains(void **state)
+{
+	struct slot slot;
+	int first, second, third;
+
+	(void)state;
+	slot_up(&slot);
+	first = come(&slot);
+	slot.bed.fake.hold_close = true;
+	close(first);
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	second = fe_connect(slot.path);
+	fe_send(second, VHUB_USER_GET_FEATURES, 0, NULL, 0);
+	bed_turns(&slot.bed, 300);
+	assert_false(fe_readable(second));
+	/* A third is too many. */
+	third = fe_connect(slot.path);
+	WAIT_FOR(&slot.bed, fe_is_closed(third));
+	close(third);
+	assert_int_equal(stats_of(&slot).refused, 1);
+	assert_false(fe_readable(second));
+	slot.bed.fake.hold_close = false;
+	vhub_session_closed(slot.bed.fake.session);
+	fe_get_u64(&slot.bed, second, VHUB_USER_GET_FEATURES);
+	assert_int_equal(slot.bed.fake.n_opened, 2);
+	close(second);
+	slot_down(&slot);
+}
+
+static double
+now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+static void
+test_a_second_front_end_waits_for_a_second_and_no_longer(void **state)
+{
+	struct slot slot;
+	int first, second;
+	double since_s;
+
+	(void)state;
+	slot_up(&slot);
+	first = come(&slot);
+	slot.bed.fake.hold_close = true;
+	close(first);
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	second = fe_connect(slot.path);
+	since_s = now_s();
+	WAIT_FOR(&slot.bed, fe_is_closed(second));
+	assert_true(now_s() - since_s >= 0.99);
+	assert_true(now_s() - since_s < 2.0);
+	close(second);
+	assert_int_equal(stats_of(&slot).refused, 1);
+	slot.bed.fake.hold_close = false;
+	vhub_session_closed(slot.bed.fake.session);
+	second = come(&slot);
+	close(second);
+	slot_down(&slot);
+}
+
+/* Who waits and gives up does not keep the place. */
+static void
+test_the_place_of_one_who_left_is_free(void **state)
+{
+	struct slot slot;
+	int first, second, third;
+
+	(void)state;
+	slot_up(&slot);
+	first = come(&slot);
+	slot.bed.fake.hold_close = true;
+	close(first);
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	second = fe_connect(slot.path);
+	bed_turns(&slot.bed, 20);
+	close(second);
+	third = fe_connect(slot.path);
+	bed_turns(&slot.bed, 20);
+	assert_false(fe_is_closed(third));
+	slot.bed.fake.hold_close = false;
+	vhub_session_closed(slot.bed.fake.session);
+	fe_fence(&slot.bed, third);
+	close(third);
+	slot_down(&slot);
+}
+
+static void
+test_a_handler_that_refuses_to_open(void **state)
+{
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	slot.bed.fake.open_result = -ENODEV;
+	sock = fe_connect(slot.path);
+	WAIT_FOR(&slot.bed, fe_is_closed(sock));
+	close(sock);
+	assert_int_equal(stats_of(&slot).sessions, 0);
+	assert_int_equal(stats_of(&slot).refused, 1);
+	slot.bed.fake.open_result = 0;
+	slot.bed.fake.n_opened = 0;
+	sock = come(&slot);
+	close(sock);
+	slot_down(&slot);
+}
+
+static void
+test_numbers(void **state)
+{
+	struct vhub_server_stats stats;
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	sock = come(&slot);
+	fe_negotiate(&slot.bed, sock, VHUB_USER_PF(REPLY_ACK));
+	slot.bed.fake.result[VHUB_USER_SET_OWNER] = -EEXIST;
+	fe_send(sock, VHUB_USER_SET_OWNER, VHUB_USER_NEED_REPLY, NULL, 0);
+	assert_int_equal(fe_get_u64(&slot.bed, sock, VHUB_USER_SET_OWNER), EEXIST);
+	fe_send(sock, 99, VHUB_USER_NEED_REPLY, NULL, 0);
+	assert_int_equal(fe_get_u64(&slot.bed, sock, 99), ENOTSUP);
+	fe_send(sock, VHUB_USER_GET_FEATURES, VHUB_USER_REPLY, NULL, 0);
+	WAIT_FOR(&slot.bed, fe_is_closed(sock));
+	close(sock);
+	stats = stats_of(&slot);
+	assert_int_equal(stats.sessions, 1);
+	assert_int_equal(stats.protocol_errors, 1);
+	assert_int_equal(stats.refused_requests, 2);
+	assert_int_equal(stats.requests, 5);
+	assert_int_equal(stats.by_request[VHUB_USER_GET_FEATURES], 2);
+	assert_int_equal(stats.by_request[VHUB_USER_SET_PROTOCOL_FEATURES], 1);
+	assert_int_equal(stats.by_request[VHUB_USER_SET_FEATURES], 1);
+	assert_int_equal(stats.by_request[VHUB_USER_SET_OWNER], 1);
+	assert_false(stats.connected);
+	slot_down(&slot);
+}
+
+/* What front ends can make us print is bounded. */
+static void
+test_log_lines_are_bounded(void **state)
+{
+	struct log_catcher log;
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	log_catch(&log);
+	slot_up(&slot);
+	for (int i = 0; i < 300; i++) {
+		sock = fe_connect(slot.path);
+		fe_send(sock, VHUB_USER_SET_OWNER, VHUB_USER_REPLY, NULL, 0);
+		WAIT_FOR(&slot.bed, fe_is_closed(sock));
+		close(sock);
+	}
+	assert_int_equal(stats_of(&slot).protocol_errors, 300);
+	assert_in_range(log_count(&log, "session ended"), 10, 100);
+	slot_down(&slot);
+	log_release(&log);
+}
+
+static void
+test_a_stalled_front_end_stops_nobody_else(void **state)
+{
+	const struct vhub_user_header header = { VHUB_USER_SET_FEATURES, VHUB_USER_VERSION, 8 };
+	struct fake other;
+	struct vhub_connection *connection;
+	struct vhub_server *server;
+	struct slot slot;
+	int stalled, pair[2], fd = 2;
+
+	(void)state;
+	slot_up(&slot);
+	stalled = come(&slot);
+	/* Half a message, with an fd where none belongs: not judged before it is whole. */
+	fe_send_bytes(stalled, &header, sizeof(header), &fd, 1);
+	fe_send_bytes(stalled, "1234", 4, NULL, 0);
+	fake_init(&other);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(vhub_connection_from_fd(pair[1], &connection), 0);
+	assert_int_equal(vhub_serve(connection, &other.handler, &slot.bed.executor, &server), 0);
+	for (int i = 0; i < 200; i++)
+		fe_fence(&slot.bed, pair[0]);
+	assert_false(fe_is_closed(stalled));
+	assert_int_equal(slot.bed.fake.calls[VHUB_USER_SET_FEATURES], 0);
+	vhub_server_stop(server, NULL, NULL);
+	WAIT_FOR(&slot.bed, fe_is_closed(pair[0]));
+	close(pair[0]);
+	close(stalled);
+	slot_down(&slot);
+}
+
+/* ---- the stop ---- */
+
+static void
+test_stop_with_nobody_there(void **state)
+{
+	struct slot slot;
+
+	(void)state;
+	slot_up(&slot);
+	bed_turn(&slot.bed);
+	vhub_server_stop(slot.server, bed_complete, &slot.bed);
+	/* At once, so that nobody else comes; the completion follows on the loop. */
+	assert_false(exists(slot.path));
+	assert_int_equal(slot.bed.n_completed, 0);
+	slot.server = NULL;
+	slot_down(&slot);
+}
+
+static void
+test_stop_closes_the_session_first(void **state)
+{
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	sock = come(&slot);
+	slot.bed.fake.hold_close = true;
+	vhub_server_stop(slot.server, bed_complete, &slot.bed);
+	vhub_server_stop(slot.server, bed_complete, &slot.bed); /* twice is once */
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	bed_turns(&slot.bed, 20);
+	assert_int_equal(slot.bed.n_completed, 0);
+	assert_int_equal(slot.bed.fake.reason, -ESHUTDOWN);
+	vhub_session_closed(slot.bed.fake.session);
+	WAIT_FOR(&slot.bed, slot.bed.n_completed == 1);
+	assert_true(fe_is_closed(sock));
+	close(sock);
+	slot.server = NULL;
+	slot_down(&slot);
+}
+
+static void
+test_stop_while_a_request_is_pending(void **state)
+{
+	struct slot slot;
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	sock = come(&slot);
+	slot.bed.fake.result[VHUB_USER_SET_OWNER] = VHUB_REQ_PENDING;
+	fe_send(sock, VHUB_USER_SET_OWNER, 0, NULL, 0);
+	WAIT_FOR(&slot.bed, slot.bed.fake.pending != NULL);
+	vhub_server_stop(slot.server, bed_complete, &slot.bed);
+	bed_turns(&slot.bed, 10);
+	assert_int_equal(slot.bed.fake.n_closing, 0);
+	fake_done(&slot.bed.fake, 0);
+	close(sock);
+	slot.server = NULL;
+	slot_down(&slot);
+}
+
+static void
+test_stop_while_one_is_drained_and_another_waits(void **state)
+{
+	struct slot slot;
+	int first, second;
+
+	(void)state;
+	slot_up(&slot);
+	first = come(&slot);
+	slot.bed.fake.hold_close = true;
+	close(first);
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	second = fe_connect(slot.path);
+	bed_turns(&slot.bed, 20);
+	vhub_server_stop(slot.server, bed_complete, &slot.bed);
+	assert_true(fe_is_closed(second));
+	close(second);
+	vhub_session_closed(slot.bed.fake.session);
+	slot.server = NULL;
+	slot_down(&slot);
+	assert_int_equal(slot.bed.fake.n_opened, 1);
+}
+
+static void
+test_a_stream_is_served_once_and_is_quiet_then(void **state)
+{
+	struct vhub_connection *connection;
+	struct vhub_server *server;
+	struct vhub_server_stats stats;
+	struct bed bed;
+	int pair[2];
+
+	(void)state;
+	bed_up(&bed);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(vhub_connection_from_fd(pair[1], &connection), 0);
+	assert_int_equal(vhub_serve(connection, &bed.fake.handler, &bed.executor, &server), 0);
+	fe_fence(&bed, pair[0]);
+	close(pair[0]);
+	WAIT_FOR(&bed, bed.fake.n_closing == 1);
+	bed_turns(&bed, 20);
+	vhub_server_get_stats(server, &stats);
+	assert_int_equal(stats.sessions, 1);
+	assert_false(stats.connected);
+	vhub_server_stop(server, bed_complete, &bed);
+	WAIT_FOR(&bed, bed.n_completed == 1);
+	bed_down(&bed);
+}
+
+static int
+eal_up(void **state)
+{
+	(void)state;
+	return test_eal_init();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_after_the_other),
+		cmocka_unit_test(test_names_count_the_sessions),
+		cmocka_unit_test(test_a_second_front_end_is_turned_away_while_the_first_goes_on),
+		cmocka_unit_test(test_a_second_front_end_right_after_the_hang_up_is_served),
+		cmocka_unit_test(test_a_second_front_end_waits_while_the_slot_drains),
+		cmocka_unit_test(test_a_second_front_end_waits_for_a_second_and_no_longer),
+		cmocka_unit_test(test_the_place_of_one_who_left_is_free),
+		cmocka_unit_test(test_a_handler_that_refuses_to_open),
+		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_log_lines_are_bounded),
+		cmocka_unit_test(test_a_stalled_front_end_stops_nobody_else),
+		cmocka_unit_test(test_stop_with_nobody_there),
+		cmocka_unit_test(test_stop_closes_the_session_first),
+		cmocka_unit_test(test_stop_while_a_request_is_pending),
+		cmocka_unit_test(test_stop_while_one_is_drained_and_another_waits),
+		cmocka_unit_test(test_a_stream_is_served_once_and_is_quiet_then),
+	};
+
+	return cmocka_run_group_tests(tests, eal_up, NULL);
+}
