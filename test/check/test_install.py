@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `meson install` puts down can be used: headers, shared and static library, libvhub.pc."""
+
+import os
+import subprocess
+
+import pytest
+from tree import ROOT, build_dir, files
+
+# A program of somebody else's: a driver of its own, and the registry that vhub keeps it in.
+CONSUMER = r"""
+#include <stdio.h>
+#include <vhub_blk.h>
+#include <vhub_conn.h>
+#include <vhub_device.h>
+
+int
+main(void)
+{
+	const struct vhub_builder_ops *blk = vhub_builder_find("blk");
+	const struct vhub_blk_driver_ops *null = vhub_blk_driver_find("null");
+
+	printf("%s %s %s\n", vhub_user_request_info(VHUB_USER_SET_OWNER)->name,
+		blk != NULL ? blk->name : "-", null != NULL ? null->name : "-");
+	return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory):
+    """A tree into which the build was installed."""
+    root = tmp_path_factory.mktemp("install")
+    subprocess.run(["meson", "install", "-C", build_dir(), "--no-rebuild", "--quiet", "--destdir", root],
+                   check=True, capture_output=True, timeout=120)
+    return root / "usr/local"
+
+
+def pkg_config(prefix, *args, modules=("libvhub",)):
+    """Words of pkg-config, with what lies below the prefix."""
+    libdir = next(prefix.glob("lib/**/pkgconfig"))
+    env = dict(os.environ, PKG_CONFIG_PATH=str(libdir), PKG_CONFIG_SYSROOT_DIR=str(prefix.parent.parent))
+    out = subprocess.run(["pkg-config", *args, *modules], env=env, check=True, capture_output=True, text=True)
+    # The system's own libraries are not below the prefix.
+    return out.stdout.replace(f"{prefix.parent.parent}/usr/include", "/usr/include").split()
+
+
+def build_and_run(prefix, tmp_path, link):
+    (tmp_path / "consumer.c").write_text(CONSUMER)
+    program = tmp_path / "consumer"
+    done = subprocess.run(["cc", "-o", program, tmp_path / "consumer.c",
+                           *pkg_config(prefix, "--cflags"), *link],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    libdir = next(prefix.glob("lib/**/pkgconfig")).parent
+    return subprocess.run([program], env=dict(os.environ, LD_LIBRARY_PATH=str(libdir)), check=True,
+                          capture_output=True, text=True).stdout
+
+
+def test_every_public_header_is_installed(prefix):
+    ours = {path.name for path in files(".h") if path.parts[0] == "lib" and path.name.startswith("vhub_")}
+    assert ours == {path.name for path in prefix.glob("include/vhub/*.h")}
+
+
+def test_a_program_links_with_the_shared_library(prefix, tmp_path):
+    out = build_and_run(prefix, tmp_path, pkg_config(prefix, "--libs"))
+    assert out == "SET_OWNER blk null\n"
+
+
+def test_a_program_links_with_the_archive(prefix, tmp_path):
+    """Drivers register in constructors, so the archive is linked whole, as DPDK's are."""
+    archive = next(prefix.glob("lib/**/libvhub.a"))
+    libs = pkg_config(prefix, "--libs", modules=("libdpdk", "libbsd", "liburing", "numa"))
+    out = build_and_run(prefix, tmp_path, ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive", *libs])
+    assert out == "SET_OWNER blk null\n"
+
+
+def test_vhubd_is_installed(prefix):
+    out = subprocess.run([prefix / "bin/vhubd", "--version"], check=True, capture_output=True, text=True).stdout
+    assert out.startswith("vhubd ")
+
+
+def test_the_table_of_requests_in_the_documentation_is_current():
+    out = subprocess.run([ROOT / "doc/requests.py"], check=True, capture_output=True, text=True).stdout
+    assert out == (ROOT / "doc/guides/requests.rst").read_text(), "doc/requests.py > doc/guides/requests.rst"
