@@ -457,7 +457,7 @@ static void
 run_format(uint64_t format, const uint32_t *sizes, uint32_t n_sizes, uint64_t seed,
 		const char *name)
 {
-	uint64_t popped = 0;
+	uint64_t popped = 0, n_calls = 0, restarts = 0;
 	struct model m;
 	struct rnd r;
 
@@ -470,16 +470,19 @@ run_format(uint64_t format, const uint32_t *sizes, uint32_t n_sizes, uint64_t se
 
 		for (uint32_t i = 0; i < n_sizes; i++) {
 			model_init(&m, &r, features, sizes[i], (bits & 8) != 0);
-			for (uint32_t k = 0; k < 3000; k++)
+			for (uint32_t k = 0; k < 6000; k++)
 				step(&m);
 			drain(&m);
-			/* It was no idle run. */
-			assert_true(m.n_popped > 500 && m.n_calls > 20 && m.n_restarts > 5);
 			popped += m.n_popped;
+			n_calls += m.n_calls;
+			restarts += m.n_restarts;
 			model_fini(&m);
 		}
 	}
-	print_message("%s: %llu chains\n", name, (unsigned long long)popped);
+	print_message("%s: %llu chains, %llu calls, %llu lives\n", name, (unsigned long long)popped,
+			(unsigned long long)n_calls, (unsigned long long)restarts);
+	/* It was no idle run. */
+	assert_true(popped > 100000 && n_calls > 1000 && restarts > 1000);
 }
 
 static void
