@@ -75,30 +75,34 @@ find_driver(const struct rte_kvargs *args, const struct vhub_blk_driver_ops **ou
 }
 
 static int
+check_known(const struct rte_kvargs_pair *pair, const struct vhub_blk_driver_ops *driver,
+		char *error, size_t error_len)
+{
+	if (has_key(own_keys, pair->key) || has_key(driver->keys, pair->key))
+		return 0;
+	snprintf(error, error_len, "%s=%s: driver %s has no such argument; allowed: %s", pair->key,
+			pair->value == NULL ? "" : pair->value, driver->name, own_keys[0]);
+	append_words(error, error_len, own_keys + 1, NULL);
+	append_words(error, error_len, driver->keys, own_keys);
+	return -EINVAL;
+}
+
+static int
 check_keys(const struct rte_kvargs *args, const struct vhub_blk_driver_ops *driver, char *error,
 		size_t error_len)
 {
 	for (unsigned int i = 0; i < args->count; i++) {
-		const char *key = args->pairs[i].key;
-		const char *value = args->pairs[i].value;
+		const struct rte_kvargs_pair *pair = &args->pairs[i];
 
-		if (!has_key(own_keys, key) && !has_key(driver->keys, key)) {
-			snprintf(error, error_len,
-					"%s%s%s: driver %s has no such argument; allowed: socket, fd, "
-					"connect",
-					key, value == NULL ? "" : "=", value == NULL ? "" : value,
-					driver->name);
-			append_words(error, error_len, own_keys, NULL);
-			append_words(error, error_len, driver->keys, own_keys);
+		if (check_known(pair, driver, error, error_len) != 0)
 			return -EINVAL;
-		}
 		for (unsigned int j = 0; j < i; j++) {
-			if (strcmp(args->pairs[j].key, key) == 0) {
-				snprintf(error, error_len,
-						"%s=%s: %s was given before; allowed once", key,
-						value == NULL ? "" : value, key);
-				return -EINVAL;
-			}
+			if (strcmp(args->pairs[j].key, pair->key) != 0)
+				continue;
+			snprintf(error, error_len, "%s=%s: %s was given before; allowed once",
+					pair->key, pair->value == NULL ? "" : pair->value,
+					pair->key);
+			return -EINVAL;
 		}
 	}
 	return 0;

@@ -21,9 +21,9 @@ const char *blk_builder_keys[KEYS_MAX + 1] = { "driver", "queues", "ro", "serial
 char blk_builder_help[8192] =
 		"driver=NAME       what the disk is: one of the drivers below\n"
 		"queues=N          virtqueues, 1 to 128 (1)\n"
-		"ro=on|off         read-only (off)\n"
+		"ro=on             read-only (off)\n"
 		"serial=TEXT       up to 20 characters that the guest sees (the device's name)\n"
-		"block_size=512|4096  logical block size (the driver's)\n";
+		"block_size=BYTES  logical block size, 512 or 4096 (the driver's)\n";
 
 static bool
 ops_complete(const struct vhub_blk_driver_ops *ops)

@@ -86,7 +86,7 @@ static const char *const uring_keys[] = { "path", "direct", NULL };
 static const struct vhub_blk_driver_ops uring_ops = {
 	.name = "uring",
 	.help = "path=PATH         a file or a block device, which must exist; required\n"
-		"direct=auto|on|off  pass the page cache by (auto: where the file system can)",
+		"direct=MODE       on, off or auto: pass the page cache by (auto: where that can be)",
 	.keys = uring_keys,
 	.parse = uring_parse,
 	.open = uring_open,
