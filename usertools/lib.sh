@@ -72,6 +72,7 @@ vhub_end() {
 start_child() {
 	local log=$1
 	shift
+	: >>"$log" # there at once, for whoever looks into it
 	setsid "$@" </dev/null >>"$log" 2>&1 {VHUB_CLOCK}>&- &
 	VHUB_CHILD=$!
 	VHUB_CHILDREN+=("$VHUB_CHILD")
