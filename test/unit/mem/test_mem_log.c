@@ -169,8 +169,8 @@ test_size_and_offset_are_checked(void **state)
 	test_usage_check(&before);
 }
 
-#define RACE_PAGES 64
-#define RACE_ROUNDS 3000
+#define RACE_PAGES 32768
+#define RACE_ROUNDS 100
 
 struct race {
 	struct vhub_dirty_log *log;
@@ -198,7 +198,7 @@ race_main(void *arg)
 static void
 test_no_mark_is_lost(void **state)
 {
-	uint8_t all[RACE_PAGES / 8], taken[RACE_PAGES / 8];
+	static uint8_t all[RACE_PAGES / 8], taken[RACE_PAGES / 8];
 	pthread_barrier_t barrier;
 	struct log_place place;
 	struct race races[2];

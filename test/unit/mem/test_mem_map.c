@@ -37,6 +37,7 @@ test_sizes_are_checked(void **state)
 	assert_int_equal(try_map(fd, 0, 4 * PAGE), 0);
 	assert_int_equal(try_map(fd, 4 * PAGE - 1, 1), 0);
 	assert_int_equal(try_map(fd, 0, 0), -EINVAL);
+	assert_int_equal(try_map(fd, 1, 0), -EINVAL);
 	assert_int_equal(try_map(fd, 4 * PAGE, 0), -EINVAL);
 	assert_int_equal(try_map(fd, 0, 4 * PAGE + 1), -ERANGE);
 	assert_int_equal(try_map(fd, 1, 4 * PAGE), -ERANGE);

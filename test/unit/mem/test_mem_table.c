@@ -357,6 +357,29 @@ test_slots_are_added_and_removed(void **state)
 	test_usage_check(&before);
 }
 
+/* An address inside a region is not the region's. */
+static void
+test_removal_wants_the_start(void **state)
+{
+	const struct vhub_user_mem_region desc = test_desc(0x10000, PAGE, UVA, 0);
+	struct vhub_user_mem_region inside = desc;
+	struct vhub_mem_table *table, *next;
+	int fd;
+
+	(void)state;
+	fd = test_memfd(PAGE, 0);
+	assert_int_equal(vhub_mem_table_add(NULL, &desc, fd, NULL, &table), 0);
+	inside.guest_addr_gpa += 8;
+	assert_int_equal(vhub_mem_table_remove(table, &inside, &next), -ENOENT);
+	inside = desc;
+	inside.size_bytes -= 8;
+	assert_int_equal(vhub_mem_table_remove(table, &inside, &next), -ENOENT);
+	assert_int_equal(vhub_mem_table_remove(table, &desc, &next), 0);
+	vhub_mem_table_put(next);
+	vhub_mem_table_put(table);
+	close(fd);
+}
+
 int
 main(void)
 {
@@ -369,6 +392,7 @@ main(void)
 		cmocka_unit_test(test_equal_regions_are_kept),
 		cmocka_unit_test(test_not_kept_for_another_owner_or_from_a_short_file),
 		cmocka_unit_test(test_slots_are_added_and_removed),
+		cmocka_unit_test(test_removal_wants_the_start),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
