@@ -170,7 +170,7 @@ need_packages() {
 # --- building --------------------------------------------------------------------------------------
 
 # build_into DIR LOG [MESON OPTION...]: configures DIR, or changes the options of one that is there, and
-# builds everything. Nothing is compiled twice.
+# builds everything that can be built, so that one fault hides no other. Nothing is compiled twice.
 build_into() {
 	local dir=$1 log=$2
 	shift 2
@@ -181,7 +181,7 @@ build_into() {
 		rm -rf "$dir"
 		run_child "$log" meson setup "$dir" "$@" || return 1
 	fi
-	run_child "$log" ninja -C "$dir"
+	run_child "$log" ninja -k 0 -C "$dir"
 }
 
 # --- hugepages -------------------------------------------------------------------------------------
