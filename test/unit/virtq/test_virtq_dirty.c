@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The dirty log has the pages that were written and no others: against a comparison of guest memory before and after, for
+ * what the ring writes itself, and against plain arithmetic for what the device says it wrote.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "guest.h"
+
+#define PAGE 4096u
+#define LOG_BYTES ((GUEST_TOP_GPA + 0x100000) / PAGE / 8)
+#define ELSEWHERE (GUEST_TOP_GPA + 0x5000)
+
+struct fixture {
+	struct guest g;
+	struct driver d;
+	struct vhub_virtq *vq;
+	struct vhub_dirty_log log;
+	uint8_t *expected;
+	uint8_t *before; /* the ring area */
+};
+
+static const uint64_t kinds[] = { 0, F_EVENT_IDX, F_IN_ORDER | F_INDIRECT, F_PACKED,
+	F_PACKED | F_EVENT_IDX | F_INDIRECT };
+#define N_KINDS (sizeof(kinds) / sizeof(*kinds))
+
+static void
+begin(struct fixture *f, uint64_t features, uint32_t size)
+{
+	memset(f, 0, sizeof(*f));
+	guest_init(&f->g);
+	driver_init(&f->d, &f->g, features | F_VERSION_1, size);
+	f->log.refs = 1;
+	f->log.size_bytes = LOG_BYTES;
+	f->log.bits = calloc(1, LOG_BYTES);
+	f->expected = calloc(1, LOG_BYTES);
+	f->before = malloc(RING_BYTES);
+	assert_true(f->log.bits != NULL && f->expected != NULL && f->before != NULL);
+}
+
+static void
+make(struct fixture *f, bool logging, bool log_used, uint64_t used_log_gpa)
+{
+	struct vhub_virtq_config config = driver_config(&f->d);
+
+	config.log = logging ? &f->log : NULL;
+	config.log_used = log_used;
+	config.used_log_gpa = used_log_gpa;
+	f->vq = virtq_make(&config);
+}
+
+static void
+end(struct fixture *f)
+{
+	vhub_virtq_destroy(f->vq);
+	assert_int_equal(f->log.refs, 1);
+	driver_fini(&f->d);
+	guest_fini(&f->g);
+	free(f->log.bits);
+	free(f->expected);
+	free(f->before);
+}
+
+/* Where front ends let log_guest_addr point. */
+static uint64_t
+log_gpa(const struct fixture *f)
+{
+	return f->d.packed ? f->d.desc_gpa : f->d.used_gpa;
+}
+
+static void
+expect_bytes(struct fixture *f, uint64_t gpa, uint64_t len)
+{
+	for (uint64_t at = gpa; at < gpa + len; at++)
+		f->expected[at / PAGE / 8] |= (uint8_t)(1 << at / PAGE % 8);
+}
+
+static void
+remember_ring(struct fixture *f)
+{
+	memcpy(f->before, guest_hva(&f->g, RING_GPA), f->d.table_gpa - RING_GPA);
+}
+
+/* Every byte that changed in the ring area, moved as the ring is. */
+static void
+expect_changes(struct fixture *f, int64_t offset)
+{
+	const uint8_t *now = guest_hva(&f->g, RING_GPA);
+
+	for (uint64_t i = 0; i < f->d.table_gpa - RING_GPA; i++) {
+		if (now[i] != f->before[i])
+			expect_bytes(f, RING_GPA + i + (uint64_t)offset, 1);
+	}
+}
+
+static void
+expect_log(struct fixture *f)
+{
+	assert_memory_equal(f->log.bits, f->expected, LOG_BYTES);
+	memset(f->log.bits, 0, LOG_BYTES);
+	memset(f->expected, 0, LOG_BYTES);
+}
+
+static void
+expect_data(struct fixture *f, const struct token *t, uint32_t used)
+{
+	for (unsigned int i = 0; i < t->n && used != 0; i++) {
+		const uint32_t here = t->pieces[i].len < used ? t->pieces[i].len : used;
+
+		if (!t->pieces[i].write)
+			continue;
+		expect_bytes(f, t->pieces[i].gpa, here);
+		used -= here;
+	}
+}
+
+/* Offers up to ten requests, completes them in one push, with the log as `data` says. */
+static void
+round_trip(struct fixture *f, struct rnd *r, bool data)
+{
+	struct vhub_chain *chains[VHUB_VIRTQ_BURST];
+	struct piece pieces[8];
+	uint16_t n;
+
+	for (unsigned int i = rnd_below(r, 10); i != UINT32_MAX; i--)
+		driver_add(&f->d, pieces, driver_random_pieces(r, pieces, 8),
+				(f->d.features & F_INDIRECT) != 0);
+	remember_ring(f);
+	n = vhub_virtq_pop(f->vq, chains, VHUB_VIRTQ_BURST);
+	for (uint16_t i = 0; i < n; i++) {
+		chains[i]->used_bytes = rnd_below(r, chains[i]->in_bytes + 1);
+		if (data)
+			expect_data(f, driver_token(&f->d, chains[i]), chains[i]->used_bytes);
+	}
+	vhub_virtq_push(f->vq, chains, n);
+}
+
+static void
+reap_all(struct fixture *f)
+{
+	while (driver_reap(&f->d) != NULL)
+		;
+	assert_int_equal(f->d.n_out, 0);
+}
+
+static void
+what_is_written_is_marked_and_nothing_else(void **state)
+{
+	struct fixture f;
+	struct rnd r;
+
+	(void)state;
+	rnd_init(&r, "dirty", 77);
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		begin(&f, kinds[k], 1024);
+		make(&f, true, true, log_gpa(&f));
+		for (unsigned int i = 0; i < 150; i++) {
+			round_trip(&f, &r, true);
+			expect_changes(&f, 0);
+			expect_log(&f);
+			reap_all(&f);
+		}
+		end(&f);
+	}
+}
+
+static void
+only_data_without_the_flag_of_the_ring(void **state)
+{
+	struct fixture f;
+	struct rnd r;
+
+	(void)state;
+	rnd_init(&r, "dirty data", 78);
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		begin(&f, kinds[k], 64);
+		make(&f, true, false, log_gpa(&f));
+		for (unsigned int i = 0; i < 50; i++) {
+			round_trip(&f, &r, true);
+			expect_log(&f);
+			reap_all(&f);
+		}
+		end(&f);
+	}
+}
+
+static void
+the_ring_is_marked_where_the_front_end_says(void **state)
+{
+	struct fixture f;
+	struct rnd r;
+
+	(void)state;
+	rnd_init(&r, "dirty elsewhere", 79);
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		begin(&f, kinds[k], 256);
+		make(&f, true, true, ELSEWHERE);
+		/* The first look at the ring writes what we want of kicks: that has its own test. */
+		vhub_virtq_pop(f.vq, &(struct vhub_chain *){ NULL }, 1);
+		memset(f.log.bits, 0, LOG_BYTES);
+		for (unsigned int i = 0; i < 50; i++) {
+			round_trip(&f, &r, true);
+			expect_changes(&f, (int64_t)(ELSEWHERE - log_gpa(&f)));
+			expect_log(&f);
+			reap_all(&f);
+		}
+		end(&f);
+	}
+}
+
+/* QEMU gives the address of the event suppression as a packed ring's log address. */
+static void
+packed_ring_logged_by_its_event_area(void **state)
+{
+	struct fixture f;
+	struct rnd r;
+
+	(void)state;
+	rnd_init(&r, "dirty events", 80);
+	begin(&f, F_PACKED, 1024);
+	make(&f, true, true, f.d.used_gpa);
+	for (unsigned int i = 0; i < 50; i++) {
+		round_trip(&f, &r, true);
+		expect_changes(&f, 0);
+		expect_log(&f);
+		reap_all(&f);
+		remember_ring(&f);
+		assert_int_equal(vhub_virtq_arm(f.vq), 0);
+		vhub_virtq_disarm(f.vq);
+		expect_bytes(&f, f.d.used_gpa, 4);
+		expect_log(&f);
+	}
+	end(&f);
+}
+
+static void
+asking_for_kicks_is_a_write_too(void **state)
+{
+	struct vhub_chain *chain;
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		uint64_t at;
+		uint32_t len;
+
+		begin(&f, kinds[k], 2048);
+		make(&f, true, true, log_gpa(&f));
+		at = f.d.used_gpa;
+		len = f.d.packed ? 4 : 2;
+		if (!f.d.packed && (kinds[k] & F_EVENT_IDX) != 0)
+			at += 4 + 8 * (uint64_t)f.d.size;
+		for (unsigned int i = 0; i < 3; i++) {
+			if (i == 0)
+				assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 0);
+			else if (i == 1)
+				assert_int_equal(vhub_virtq_arm(f.vq), 0);
+			else
+				vhub_virtq_disarm(f.vq);
+			expect_bytes(&f, at, len);
+			expect_log(&f);
+		}
+		end(&f);
+	}
+}
+
+static void
+switched_on_and_off_while_it_runs(void **state)
+{
+	struct fixture f;
+	struct rnd r;
+
+	(void)state;
+	rnd_init(&r, "dirty switch", 81);
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		begin(&f, kinds[k], 64);
+		make(&f, false, false, 0);
+		for (unsigned int i = 0; i < 30; i++) {
+			round_trip(&f, &r, false);
+			expect_log(&f);
+			reap_all(&f);
+			assert_null(vhub_virtq_set_log(f.vq, &f.log, true, log_gpa(&f)));
+			assert_int_equal(f.log.refs, 2);
+			round_trip(&f, &r, true);
+			expect_changes(&f, 0);
+			expect_log(&f);
+			reap_all(&f);
+			assert_ptr_equal(vhub_virtq_set_log(f.vq, NULL, false, 0), &f.log);
+			vhub_dirty_log_put(&f.log);
+		}
+		end(&f);
+	}
+}
+
+/* What was in flight when logging began is marked when it comes back. */
+static void
+in_flight_when_it_is_switched_on(void **state)
+{
+	const struct piece piece = { LOW_GPA + 100, 9000, true };
+	struct vhub_chain *chain;
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		begin(&f, kinds[k], 8);
+		make(&f, false, false, 0);
+		assert_non_null(driver_add(&f.d, &piece, 1, false));
+		assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 1);
+		assert_null(vhub_virtq_set_log(f.vq, &f.log, false, 0));
+		chain->used_bytes = 9000;
+		vhub_virtq_push(f.vq, &chain, 1);
+		expect_bytes(&f, piece.gpa, piece.len);
+		expect_log(&f);
+		end(&f);
+	}
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(what_is_written_is_marked_and_nothing_else),
+		cmocka_unit_test(only_data_without_the_flag_of_the_ring),
+		cmocka_unit_test(the_ring_is_marked_where_the_front_end_says),
+		cmocka_unit_test(packed_ring_logged_by_its_event_area),
+		cmocka_unit_test(asking_for_kicks_is_a_write_too),
+		cmocka_unit_test(switched_on_and_off_while_it_runs),
+		cmocka_unit_test(in_flight_when_it_is_switched_on),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
