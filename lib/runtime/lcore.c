@@ -369,7 +369,7 @@ vhub_lcores_start(struct vhub_loop *loop, enum vhub_idle_policy policy, uint32_t
 		goto destroy;
 	ret = watchdog_start(loop);
 	if (ret != 0)
-		goto unregister;
+		goto destroy;
 	ret = lcores_launch((unsigned int)n, policy, idle_us);
 	if (ret != 0)
 		goto stop_watchdog;
@@ -377,8 +377,6 @@ vhub_lcores_start(struct vhub_loop *loop, enum vhub_idle_policy policy, uint32_t
 
 stop_watchdog:
 	watchdog_stop();
-unregister:
-	quiesce_unregister((unsigned int)n);
 destroy:
 	lcores_destroy((unsigned int)n);
 	return ret;
@@ -394,6 +392,5 @@ vhub_lcores_stop(void)
 	lcores_join(n);
 	lcores_publish(0);
 	watchdog_stop();
-	quiesce_unregister(n);
 	lcores_destroy(n);
 }

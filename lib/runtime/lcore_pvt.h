@@ -71,10 +71,6 @@ idle_sleep(struct vhub_lcore *lcore);
 int
 quiesce_register(unsigned int n);
 
-/* The lcores have ended. Thread: CTL. */
-void
-quiesce_unregister(unsigned int n);
-
 /* Where lcores report their quiescent states; lasts until the process ends. Thread: ANY, after quiesce_register(). */
 struct rte_rcu_qsbr *
 quiesce_qsbr(void);

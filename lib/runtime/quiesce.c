@@ -38,16 +38,10 @@ quiesce_register(unsigned int n)
 			return -ENOMEM;
 		rte_rcu_qsbr_init(qsbr, VHUB_MAX_LCORES);
 	}
+	/* Registered for good: one that has ended is offline, and nobody waits for it. */
 	for (unsigned int i = 0; i < n; i++)
 		rte_rcu_qsbr_thread_register(qsbr, i);
 	return 0;
-}
-
-void
-quiesce_unregister(unsigned int n)
-{
-	for (unsigned int i = 0; i < n; i++)
-		rte_rcu_qsbr_thread_unregister(qsbr, i);
 }
 
 static void

@@ -228,7 +228,7 @@ guest_main(void *arg)
 	uint32_t seed = 7;
 
 	for (uint32_t i = 1; i <= N_PINGS; i++) {
-		test_jitter(&seed, 14);
+		test_jitter(&seed, i % 2 != 0 ? 8 : 13);
 		test_store(&g->avail, i);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST); /* pairs with the fence in arm_guest() */
 		if (__atomic_load_n(&g->wants_kick, __ATOMIC_RELAXED) != 0) {
@@ -264,7 +264,7 @@ pinger_main(void *arg)
 	uint32_t seed = 99;
 
 	for (uint32_t i = 1; i <= N_PINGS; i++) {
-		test_jitter(&seed, 13);
+		test_jitter(&seed, i % 2 != 0 ? 8 : 12);
 		vhub_lcore_post(vhub_lcore_at(p->lcore), &p->msg);
 		if (!test_wait(&p->n_answers, i))
 			return p;
@@ -315,9 +315,9 @@ static struct {
 static void
 on_ball(struct vhub_msg *msg)
 {
-	if (ball.n + 1 < 2 * N_PINGS)
-		vhub_lcore_post(vhub_lcore_at(1 - vhub_lcore_index(vhub_lcore_self())), msg);
 	test_store(&ball.n, ball.n + 1);
+	if (ball.n < 2 * N_PINGS)
+		vhub_lcore_post(vhub_lcore_at(1 - vhub_lcore_index(vhub_lcore_self())), msg);
 }
 
 static void

@@ -277,7 +277,8 @@ static struct {
 static void
 on_numbered(struct vhub_msg *msg)
 {
-	flood.n_wrong += vhub_container_of(msg, struct numbered, msg)->number != flood.n_run++;
+	flood.n_wrong += vhub_container_of(msg, struct numbered, msg)->number != flood.n_run;
+	test_store(&flood.n_run, flood.n_run + 1);
 }
 
 static void

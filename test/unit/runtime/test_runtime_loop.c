@@ -142,24 +142,6 @@ timers_cancelled_and_armed_in_callbacks(void **unused)
 	vhub_timer_cancel(state.loop, &c.timer); /* not armed: fine */
 }
 
-static void
-on_eager_timer(struct vhub_timer *timer)
-{
-	vhub_timer_arm(state.loop, timer, 0);
-}
-
-static void
-timer_armed_for_now_starves_nobody(void **unused)
-{
-	struct vhub_timer eager = { .fn = on_eager_timer };
-
-	(void)unused;
-	vhub_timer_arm(state.loop, &eager, 0);
-	arm_stop(5000);
-	assert_int_equal(vhub_loop_run(state.loop), 7);
-	vhub_timer_cancel(state.loop, &eager);
-}
-
 /* ---- tasks ---- */
 
 struct lettered_task {
@@ -233,6 +215,26 @@ stop_leaves_the_other_tasks_for_the_next_run(void **unused)
 	vhub_loop_defer(state.loop, &c.task);
 	assert_int_equal(vhub_loop_run(state.loop), 3);
 	assert_string_equal(state.log, "abc");
+}
+
+static void
+on_eager_timer(struct vhub_timer *timer)
+{
+	vhub_timer_arm(state.loop, timer, 0);
+}
+
+static void
+timer_armed_for_now_starves_nobody(void **unused)
+{
+	struct lettered_task b = { .task.fn = on_task, .letter = 'b', .stops = true };
+	struct lettered_task a = { .task.fn = on_task, .letter = 'a', .defers = &b };
+	struct vhub_timer eager = { .fn = on_eager_timer };
+
+	(void)unused;
+	vhub_timer_arm(state.loop, &eager, 0);
+	vhub_loop_defer(state.loop, &a.task);
+	assert_int_equal(vhub_loop_run(state.loop), 3); /* the next turn comes */
+	vhub_timer_cancel(state.loop, &eager);
 }
 
 /* ---- watches ---- */
@@ -411,7 +413,7 @@ pinger_main(void *arg)
 	uint32_t seed = 1;
 
 	for (uint32_t i = 0; i < 5000; i++) {
-		test_jitter(&seed, 14);
+		test_jitter(&seed, i % 2 != 0 ? 8 : 13);
 		vhub_loop_post(state.loop, &ping->msg);
 		if (!test_wait(&ping->n_run, i + 1)) {
 			note('!'); /* lost: the loop would sleep for ever */

@@ -128,7 +128,7 @@ full_ring_overflows_into_outbox_in_order(void **unused)
 static void
 full_mailbox_holds_up_no_other(void **unused)
 {
-	struct numbered *msgs = numbered_make(0, 10), *others = numbered_make(1, 2);
+	struct numbered *msgs = numbered_make(0, 11), *others = numbered_make(1, 2);
 	struct vhub_mailbox other = { .ring = NULL };
 
 	(void)unused;
@@ -142,9 +142,11 @@ full_mailbox_holds_up_no_other(void **unused)
 	vhub_mailbox_post(&other, &others[1].msg);
 	assert_false(vhub_outbox_flush());
 	assert_int_equal(vhub_mailbox_run(&other, 100), 2);
+	/* The last of the outbox has left: what comes now is still behind the first. */
+	vhub_mailbox_post(&state.box, &msgs[10].msg);
 	assert_int_equal(vhub_mailbox_run(&state.box, 100), 8);
 	assert_true(vhub_outbox_flush());
-	assert_int_equal(vhub_mailbox_run(&state.box, 100), 2);
+	assert_int_equal(vhub_mailbox_run(&state.box, 100), 3);
 	assert_int_equal(state.n_wrong, 0);
 	vhub_mailbox_fini(&other);
 	free(msgs);
@@ -238,6 +240,100 @@ only_sleepers_are_woken(void **unused)
 	free(msgs);
 }
 
+/* ---- the last look against the post ---- */
+
+#define N_RACES 100000
+
+struct racer {
+	struct vhub_msg msg;
+	uint32_t n_answers;
+	uint32_t slept;	 /* whether the receiver slept before the last message */
+	uint32_t sleeps; /* receiver: since the last message */
+};
+
+static void
+on_race(struct vhub_msg *msg)
+{
+	struct racer *racer = vhub_container_of(msg, struct racer, msg);
+
+	racer->slept = racer->sleeps;
+	racer->sleeps = 0;
+	test_store(&racer->n_answers, racer->n_answers + 1);
+}
+
+/* On different CPUs where there are two: on one, nobody races. */
+static void
+pin_to(unsigned int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
+static void *
+racer_main(void *arg)
+{
+	struct racer *racer = arg;
+	unsigned int delay = 100;
+
+	pin_to(1);
+	for (uint32_t i = 0; i < N_RACES; i++) {
+		for (unsigned int n = delay; n > 0; n--)
+			__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		vhub_mailbox_post(&state.box, &racer->msg);
+		if (!test_wait(&racer->n_answers, i + 1))
+			break;
+		/* Too late for the last look: come earlier, and the other way round: so stay where they race. */
+		if (racer->slept == 0)
+			delay += 1 + i % 8;
+		else
+			delay -= RTE_MIN(delay, 1 + i % 8);
+	}
+	return NULL;
+}
+
+/* A sleep that spins: a real one takes so long that the sender would never be in time for a last look again. */
+static bool
+sleep_spinning(void)
+{
+	const uint64_t end_ns = test_now_ns() + 2000000000ull;
+
+	while (!readable(state.box.event_fd)) {
+		if (test_now_ns() > end_ns)
+			return false;
+	}
+	return true;
+}
+
+/* A receiver that goes to sleep right after each message, while the next one comes. */
+static void
+last_look_before_the_sleep_misses_nothing(void **unused)
+{
+	struct racer racer = { .msg.fn = on_race };
+	unsigned int n_lost = 0, n_slept = 0;
+	pthread_t thread;
+	cpu_set_t old;
+
+	(void)unused;
+	pthread_getaffinity_np(pthread_self(), sizeof(old), &old);
+	pin_to(0);
+	assert_int_equal(pthread_create(&thread, NULL, racer_main, &racer), 0);
+	while (racer.n_answers < N_RACES && n_lost == 0) {
+		if (vhub_mailbox_run(&state.box, 1) != 0 || !vhub_mailbox_sleep_begin(&state.box))
+			continue;
+		n_lost += !sleep_spinning();
+		n_slept++;
+		racer.sleeps++;
+		vhub_mailbox_sleep_end(&state.box, true);
+	}
+	pthread_join(thread, NULL);
+	pthread_setaffinity_np(pthread_self(), sizeof(old), &old);
+	assert_int_equal(n_lost, 0);
+	assert_true(n_slept > 0);
+}
+
 int
 main(void)
 {
@@ -249,6 +345,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(many_full_mailboxes, setup, teardown),
 		cmocka_unit_test_setup_teardown(fini_forgets_what_waits_for_it, setup, teardown),
 		cmocka_unit_test_setup_teardown(only_sleepers_are_woken, setup, teardown),
+		cmocka_unit_test_setup_teardown(last_look_before_the_sleep_misses_nothing, setup,
+				teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
