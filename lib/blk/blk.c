@@ -31,12 +31,6 @@ blk_destroy(struct vhub_device *device)
 	vhub_free(dev, dev_bytes(device->max_queues));
 }
 
-static void
-prepare_chain(struct vhub_chain *chain, void *arg)
-{
-	vhub_container_of(chain, struct blk_req, chain)->ring = arg;
-}
-
 static int
 blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
@@ -53,7 +47,6 @@ blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 	ring->lcore = &dev->lcores[vhub_lcore_index(vring->lcore)];
 	ring->stats = &dev->stats[vring->index];
 	ring->fua = blk_fua_mode(dev, vring->features);
-	vhub_virtq_for_each_chain(vring->vq, prepare_chain, ring);
 	vring->priv = ring;
 	return 0;
 }

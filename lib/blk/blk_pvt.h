@@ -44,7 +44,7 @@ struct blk_limits {
 struct blk_req {
 	struct vhub_chain chain; /* first: virtq's view */
 	struct vhub_blk_io io;	 /* the driver's view */
-	struct blk_ring *ring;	 /* immutable */
+	struct blk_ring *ring;	 /* that it was taken from */
 	/* Set by decode. */
 	struct iovec *status_piece; /* one byte shorter while the request is under way */
 	uint8_t *status_hva;	    /* that byte; NULL: there is no place for a status */

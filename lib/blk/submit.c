@@ -44,6 +44,7 @@ decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n
 	for (uint16_t i = 0; i < n; i++) {
 		struct blk_req *req = vhub_container_of(chains[i], struct blk_req, chain);
 
+		req->ring = ring;
 		switch (blk_decode(limits, req)) {
 		case BLK_SUBMIT:
 			if (req->op == VHUB_BLK_WRITE)

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A block driver that a test holds in its hand: what it accepts, when and how its I/Os complete, and what it was asked.
+ * A program may include this once.
+ */
+#ifndef SPY_DRIVER_H
+#define SPY_DRIVER_H
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vhub_blk.h"
+
+#define SPY_MAX 256
+
+static struct {
+	/* What a test sets. */
+	bool volatile_cache;
+	uint16_t accept;  /* I/Os that submit still takes */
+	uint16_t release; /* I/Os that reap still gives out */
+	bool newest_first;
+	int result;
+	int queue_get_result;
+	int lock_result;
+	int arm_result;
+	/* What a test looks at. */
+	struct vhub_blk_io *in_flight[SPY_MAX];
+	unsigned int n_in_flight;
+	struct vhub_blk_io seen[SPY_MAX]; /* copies, as submitted */
+	unsigned int n_seen;
+	unsigned int n_submits;
+	unsigned int n_gets;
+	unsigned int n_puts;
+	unsigned int n_opens;
+	unsigned int n_destroys;
+	unsigned int n_locks;
+	unsigned int n_unlocks;
+} spy;
+
+static void
+spy_reset(void)
+{
+	memset(&spy, 0, sizeof(spy));
+	spy.accept = SPY_MAX;
+	spy.release = SPY_MAX;
+}
+
+static int
+spy_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
+{
+	(void)disk;
+	(void)error;
+	(void)error_len;
+	spy.n_opens++;
+	return 0;
+}
+
+static void
+spy_destroy(struct vhub_blk_disk *disk)
+{
+	spy.n_destroys++;
+	free(disk);
+}
+
+static void
+spy_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
+{
+	(void)disk;
+	*info = (struct vhub_blk_info){
+		.capacity_bytes = 1 << 20,
+		.block_bytes = 512,
+		.physical_block_bytes = 4096,
+		.optimal_io_bytes = 65536,
+		.volatile_cache = spy.volatile_cache,
+		.target = "a test's hand",
+	};
+}
+
+static int
+spy_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len)
+{
+	(void)disk;
+	if (spy.lock_result != 0) {
+		snprintf(error, error_len, "somebody else has it");
+		return spy.lock_result;
+	}
+	*(locked ? &spy.n_locks : &spy.n_unlocks) += 1;
+	return 0;
+}
+
+static int
+spy_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
+{
+	if (spy.queue_get_result != 0)
+		return spy.queue_get_result;
+	*out = calloc(1, sizeof(**out));
+	(*out)->disk = disk;
+	spy.n_gets++;
+	return 0;
+}
+
+static void
+spy_queue_put(struct vhub_blk_queue *queue)
+{
+	spy.n_puts++;
+	free(queue);
+}
+
+static uint16_t
+spy_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n)
+{
+	uint16_t i;
+
+	(void)queue;
+	spy.n_submits++;
+	for (i = 0; i < n && spy.accept > 0; i++, spy.accept--) {
+		spy.in_flight[spy.n_in_flight++] = ios[i];
+		spy.seen[spy.n_seen++] = *ios[i];
+	}
+	return i;
+}
+
+static uint16_t
+spy_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
+{
+	uint16_t n;
+
+	(void)queue;
+	for (n = 0; n < max && spy.n_in_flight > 0 && spy.release > 0; n++, spy.release--) {
+		unsigned int at = spy.newest_first ? spy.n_in_flight - 1 : 0;
+
+		ios[n] = spy.in_flight[at];
+		ios[n]->result = spy.result;
+		spy.n_in_flight--;
+		memmove(&spy.in_flight[at], &spy.in_flight[at + 1],
+				(spy.n_in_flight - at) * sizeof(spy.in_flight[0]));
+	}
+	return n;
+}
+
+static int
+spy_arm(struct vhub_blk_queue *queue)
+{
+	(void)queue;
+	return spy.arm_result;
+}
+
+static int
+spy_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
+		size_t error_len);
+
+static const char *const spy_keys[] = { "size", NULL };
+
+static const struct vhub_blk_driver_ops spy_ops = {
+	.name = "spy",
+	.help = "",
+	.keys = spy_keys,
+	.parse = spy_parse,
+	.open = spy_open,
+	.destroy = spy_destroy,
+	.info = spy_info,
+	.lock = spy_lock,
+	.queue_get = spy_queue_get,
+	.queue_put = spy_queue_put,
+	.submit = spy_submit,
+	.reap = spy_reap,
+	.arm = spy_arm,
+};
+
+static int
+spy_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
+		size_t error_len)
+{
+	(void)args;
+	(void)read_only;
+	(void)error;
+	(void)error_len;
+	*out = calloc(1, sizeof(**out));
+	(*out)->ops = &spy_ops;
+	return 0;
+}
+
+VHUB_BLK_DRIVER_REGISTER(spy_ops)
+
+#endif /* SPY_DRIVER_H */

@@ -1,0 +1,825 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The whole blk device behind its ops, on rings of a guest made by hand: requests and their statuses, rings that share a
+ * queue of the driver, drivers that are slow, full, stuck or wrong, write-through and write-back, config space and
+ * counters. The test's thread is CTL and the lcore in one.
+ */
+#include "guest.h"
+#include "spy_driver.h"
+
+#include "../eal_fixture.h"
+#include "blk_pvt.h"
+#include "vhub_loop.h"
+
+#define F(bit) (UINT64_C(1) << (bit))
+#define VERSION_1 F(32)
+#define FLUSH F(VIRTIO_BLK_F_FLUSH)
+#define WCE F(VIRTIO_BLK_F_CONFIG_WCE)
+#define LOG_ALL F(VHUB_F_LOG_ALL)
+
+static struct guest guest;
+static struct vhub_device *dev;
+
+static struct vhub_device *
+build(const char *args)
+{
+	const struct vhub_builder_ops *ops = vhub_builder_find("blk");
+	const struct vhub_executor executor = { .n_lcores = 2,
+		.lcores = { vhub_lcore_at(0), vhub_lcore_at(1) } };
+	struct rte_kvargs *kvlist = rte_kvargs_parse(args, NULL);
+	struct vhub_device *built = NULL;
+	struct vhub_builder *builder;
+	char error[256];
+
+	assert_int_equal(ops->parse("disk0", kvlist, &builder, error, sizeof(error)), 0);
+	rte_kvargs_free(kvlist);
+	assert_int_equal(builder->ops->open(builder, error, sizeof(error)), 0);
+	assert_int_equal(builder->ops->build(builder, &executor, &built, error, sizeof(error)), 0);
+	builder->ops->destroy(builder);
+	return built;
+}
+
+static int
+setup_with(const char *args)
+{
+	guest_create(&guest);
+	dev = build(args);
+	return 0;
+}
+
+static int
+setup_malloc(void **state)
+{
+	(void)state;
+	return setup_with("driver=malloc,size=1M,queues=4");
+}
+
+static int
+setup_spy(void **state)
+{
+	(void)state;
+	spy_reset();
+	return setup_with("driver=spy,queues=4");
+}
+
+static int
+setup_spy_cache(void **state)
+{
+	(void)state;
+	spy_reset();
+	spy.volatile_cache = true;
+	return setup_with("driver=spy,queues=4");
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	vhub_device_destroy(dev);
+	guest_destroy(&guest);
+	return 0;
+}
+
+/* Polls ring 0 until `n` requests came back. */
+static void
+poll_until_done(unsigned int n)
+{
+	unsigned int done = 0;
+
+	for (unsigned int i = 0; i < 10000 && done < n; i++) {
+		guest_poll(&guest, 0);
+		done += guest_done(&guest.rings[0], NULL, NULL);
+	}
+	assert_int_equal(done, n);
+}
+
+/* ---- requests ---- */
+
+static void
+test_what_was_written_is_read(void **state)
+{
+	struct guest_req w, r;
+	uint32_t len = 0;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	w = guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 8, 4096);
+	memset(guest.mem + w.data_gpa, 0x42, 4096);
+	assert_true(guest_poll(&guest, 0) > 0);
+	assert_int_equal(guest_done(&guest.rings[0], &len, NULL), 1);
+	assert_int_equal(guest_status(&guest, &w), VIRTIO_BLK_S_OK);
+	assert_int_equal(len, 1);
+
+	r = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 8, 4096);
+	guest_poll(&guest, 0);
+	assert_int_equal(guest_done(&guest.rings[0], &len, NULL), 1);
+	assert_int_equal(guest_status(&guest, &r), VIRTIO_BLK_S_OK);
+	assert_int_equal(len, 4097);
+	assert_memory_equal(guest.mem + w.data_gpa, guest.mem + r.data_gpa, 4096);
+	assert_int_equal(guest_poll(&guest, 0), 0);
+	guest_stop(&guest, 0);
+}
+
+static void
+test_errors_are_answered_among_good_requests(void **state)
+{
+	static const struct {
+		uint32_t type;
+		uint64_t sector;
+		uint32_t bytes;
+		uint8_t status;
+	} cases[] = {
+		{ VIRTIO_BLK_T_IN, 0, 512, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_IN, 2048, 512, VIRTIO_BLK_S_IOERR },
+		{ VIRTIO_BLK_T_OUT, UINT64_MAX, 512, VIRTIO_BLK_S_IOERR },
+		{ VIRTIO_BLK_T_OUT, 2047, 512, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_IN, 0, 513, VIRTIO_BLK_S_IOERR },
+		{ VIRTIO_BLK_T_FLUSH, 0, 0, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_GET_ID, 0, 20, VIRTIO_BLK_S_OK },
+		{ VIRTIO_BLK_T_DISCARD, 0, 16, VIRTIO_BLK_S_UNSUPP },
+		{ 77, 0, 512, VIRTIO_BLK_S_UNSUPP },
+	};
+	struct guest_req reqs[RTE_DIM(cases)];
+	struct vhub_blk_stats stats;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	for (unsigned int i = 0; i < RTE_DIM(cases); i++)
+		reqs[i] = guest_submit(&guest, 0, cases[i].type, cases[i].sector, cases[i].bytes);
+	poll_until_done(RTE_DIM(cases));
+	for (unsigned int i = 0; i < RTE_DIM(cases); i++)
+		assert_int_equal(guest_status(&guest, &reqs[i]), cases[i].status);
+	assert_memory_equal(guest.mem + reqs[6].data_gpa, "disk0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+
+	assert_int_equal(vhub_blk_get_stats(dev, 0, &stats), 0);
+	assert_int_equal(stats.op[VHUB_BLK_READ].requests, 3);
+	assert_int_equal(stats.op[VHUB_BLK_READ].errors, 2);
+	assert_int_equal(stats.op[VHUB_BLK_READ].bytes, 512);
+	assert_int_equal(stats.op[VHUB_BLK_WRITE].requests, 2);
+	assert_int_equal(stats.op[VHUB_BLK_WRITE].errors, 1);
+	assert_int_equal(stats.op[VHUB_BLK_WRITE].bytes, 512);
+	assert_int_equal(stats.op[VHUB_BLK_FLUSH].requests, 1);
+	assert_int_equal(stats.op[VHUB_BLK_FLUSH].bytes, 0);
+	assert_int_equal(stats.other_requests, 3);
+	assert_int_equal(stats.other_errors, 2);
+	assert_int_equal(stats.in_flight, 0);
+	guest_stop(&guest, 0);
+
+	/* Other queues have done nothing; there is no fifth one. */
+	assert_int_equal(vhub_blk_get_stats(dev, 3, &stats), 0);
+	assert_int_equal(stats.op[VHUB_BLK_READ].requests, 0);
+	assert_int_equal(vhub_blk_get_stats(dev, 4, &stats), -EINVAL);
+}
+
+static void
+test_no_place_for_a_status_breaks_the_ring(void **state)
+{
+	struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_FLUSH };
+	uint64_t gpa = guest_alloc(&guest, sizeof(header));
+	struct guest_desc piece = { gpa, sizeof(header), 0, 0 };
+	struct guest_req before;
+
+	(void)state;
+	memcpy(guest.mem + gpa, &header, sizeof(header));
+	guest_start(&guest, dev, 0, VERSION_1);
+	before = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_poll(&guest, 0);
+	assert_int_equal(guest_status(&guest, &before), VIRTIO_BLK_S_OK);
+	guest_add(&guest.rings[0], &piece, 1);
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	for (unsigned int i = 0; i < 10; i++)
+		guest_poll(&guest, 0);
+	assert_int_equal(vhub_virtq_broken(guest.rings[0].vring.vq), VHUB_VIRTQ_BAD_REQUEST);
+	assert_int_equal(guest_done(&guest.rings[0], NULL, NULL), 1);
+	/* The ring can be stopped all the same. */
+	guest_stop(&guest, 0);
+}
+
+static void
+test_a_ring_that_takes_nothing_is_left_alone(void **state)
+{
+	struct guest_req req;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	guest.rings[0].vring.taking = false;
+	req = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	for (unsigned int i = 0; i < 5; i++)
+		assert_int_equal(guest_poll(&guest, 0), 0);
+	assert_int_equal(guest_status(&guest, &req), GUEST_PENDING);
+	guest.rings[0].vring.taking = true;
+	poll_until_done(1);
+	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
+	guest_stop(&guest, 0);
+}
+
+static void
+test_pages_that_were_written_are_logged(void **state)
+{
+	int fd = memfd_create("vhub-blk-log", MFD_CLOEXEC);
+	struct vhub_dirty_log *log;
+	struct guest_req r, w;
+	uint64_t page;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	assert_int_equal(vhub_dirty_log_create(fd, 0, 4096, NULL, &log), 0);
+	close(fd);
+	guest_start(&guest, dev, 0, VERSION_1);
+	vhub_virtq_set_log(guest.rings[0].vring.vq, log, false, 0);
+	guest.next_gpa = 1 << 20;
+	r = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 3 * 4096);
+	guest.next_gpa = 2 << 20;
+	w = guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 64, 3 * 4096);
+	poll_until_done(2);
+	/* The data read and the status; of a write the status alone. */
+	for (page = r.data_gpa / 4096; page <= r.status_gpa / 4096; page++)
+		assert_true((log->bits[page / 8] & 1u << page % 8) != 0);
+	assert_true((log->bits[w.status_gpa / 4096 / 8] & 1u << w.status_gpa / 4096 % 8) != 0);
+	page = w.data_gpa / 4096 + 1;
+	assert_true((log->bits[page / 8] & 1u << page % 8) == 0);
+	vhub_dirty_log_put(vhub_virtq_set_log(guest.rings[0].vring.vq, NULL, false, 0));
+	guest_stop(&guest, 0);
+	vhub_dirty_log_put(log);
+}
+
+/* Data and status in one piece: trimmed for the driver, and logged whole. */
+static void
+test_a_status_behind_data_in_one_page_is_logged(void **state)
+{
+	struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_IN };
+	int fd = memfd_create("vhub-blk-log", MFD_CLOEXEC);
+	uint64_t header_gpa, gpa = (1 << 20) + 4096 - 512;
+	struct guest_desc pieces[2];
+	struct vhub_dirty_log *log;
+	uint32_t len = 0;
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	assert_int_equal(vhub_dirty_log_create(fd, 0, 4096, NULL, &log), 0);
+	close(fd);
+	guest_start(&guest, dev, 0, VERSION_1);
+	vhub_virtq_set_log(guest.rings[0].vring.vq, log, false, 0);
+	header_gpa = guest_alloc(&guest, sizeof(header));
+	memcpy(guest.mem + header_gpa, &header, sizeof(header));
+	pieces[0] = (struct guest_desc){ header_gpa, sizeof(header), 0, 0 };
+	pieces[1] = (struct guest_desc){ gpa, 513, GUEST_WRITE, 0 };
+	guest.mem[gpa + 512] = GUEST_PENDING;
+	guest_add(&guest.rings[0], pieces, 2);
+	guest_poll(&guest, 0);
+	assert_int_equal(guest_done(&guest.rings[0], &len, NULL), 1);
+	assert_int_equal(len, 513);
+	assert_int_equal(guest.mem[gpa + 512], VIRTIO_BLK_S_OK);
+	assert_true((log->bits[gpa / 4096 / 8] & 1u << gpa / 4096 % 8) != 0);
+	gpa += 512;
+	assert_true((log->bits[gpa / 4096 / 8] & 1u << gpa / 4096 % 8) != 0);
+	vhub_dirty_log_put(vhub_virtq_set_log(guest.rings[0].vring.vq, NULL, false, 0));
+	guest_stop(&guest, 0);
+	vhub_dirty_log_put(log);
+}
+
+/* ---- the driver's side ---- */
+
+static void
+test_what_is_not_accepted_comes_again_in_order(void **state)
+{
+	struct guest_req reqs[20];
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	spy.accept = 3;
+	spy.release = 0;
+	for (unsigned int i = 0; i < 20; i++)
+		reqs[i] = guest_submit(&guest, 0, VIRTIO_BLK_T_FLUSH, 0, 0);
+	guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, 3);
+	assert_int_equal(vhub_virtq_in_flight(guest.rings[0].vring.vq), 20);
+	/* While some wait, nothing new is taken from the ring. */
+	reqs[0] = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 5, 512);
+	for (unsigned int i = 0; i < 5; i++)
+		guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, 3);
+	assert_int_equal(vhub_virtq_in_flight(guest.rings[0].vring.vq), 20);
+	spy.accept = 4;
+	guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, 7);
+	spy.accept = SPY_MAX;
+	spy.release = SPY_MAX;
+	poll_until_done(21);
+	assert_int_equal(spy.n_seen, 21);
+	assert_int_equal(spy.seen[20].op, VHUB_BLK_READ);
+	assert_int_equal(guest_status(&guest, &reqs[0]), VIRTIO_BLK_S_OK);
+	guest_stop(&guest, 0);
+}
+
+static void
+test_the_order_of_the_guest_is_kept(void **state)
+{
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	spy.accept = 1;
+	spy.release = 0;
+	for (unsigned int i = 0; i < 16; i++)
+		guest_submit(&guest, 0, VIRTIO_BLK_T_IN, i, 512);
+	for (unsigned int i = 0; i < 16; i++) {
+		spy.accept = 1;
+		guest_poll(&guest, 0);
+	}
+	assert_int_equal(spy.n_seen, 16);
+	for (unsigned int i = 0; i < 16; i++)
+		assert_int_equal(spy.seen[i].offset_bytes, i * 512);
+	spy.release = SPY_MAX;
+	spy.newest_first = true;
+	poll_until_done(16);
+	guest_stop(&guest, 0);
+}
+
+static void
+test_errors_of_the_driver_are_io_errors(void **state)
+{
+	struct guest_req req;
+	uint32_t len = 0;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	spy.result = -EIO;
+	req = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 1024);
+	guest_poll(&guest, 0);
+	assert_int_equal(guest_done(&guest.rings[0], &len, NULL), 1);
+	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(len, 1025);
+	spy.result = -ENOSPC;
+	req = guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 0, 1024);
+	guest_poll(&guest, 0);
+	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_IOERR);
+	spy.result = 0;
+	req = guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 0, 1024);
+	guest_poll(&guest, 0);
+	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
+	guest_stop(&guest, 0);
+}
+
+static void
+test_rings_of_one_lcore_share_a_queue(void **state)
+{
+	struct guest_req a, b;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	guest_start(&guest, dev, 1, VERSION_1);
+	guest_start(&guest, dev, 2, VERSION_1);
+	assert_int_equal(spy.n_gets, 1);
+	spy.release = 0;
+	a = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	b = guest_submit(&guest, 1, VIRTIO_BLK_T_IN, 1, 512);
+	guest_poll(&guest, 0);
+	guest_poll(&guest, 1);
+	guest_poll(&guest, 2);
+	assert_int_equal(spy.n_in_flight, 2);
+	/* The third ring's turn reaps for both others; each request goes back to its own ring. */
+	spy.release = SPY_MAX;
+	assert_int_equal(guest_poll(&guest, 2), 2);
+	assert_int_equal(guest_status(&guest, &a), VIRTIO_BLK_S_OK);
+	assert_int_equal(guest_status(&guest, &b), VIRTIO_BLK_S_OK);
+	assert_int_equal(guest_done(&guest.rings[0], NULL, NULL), 1);
+	assert_int_equal(guest_done(&guest.rings[1], NULL, NULL), 1);
+	assert_int_equal(guest_done(&guest.rings[2], NULL, NULL), 0);
+	guest_stop(&guest, 0);
+	guest_stop(&guest, 2);
+	assert_int_equal(spy.n_puts, 0);
+	b = guest_submit(&guest, 1, VIRTIO_BLK_T_IN, 1, 512);
+	guest_poll(&guest, 1);
+	assert_int_equal(guest_status(&guest, &b), VIRTIO_BLK_S_OK);
+	guest_stop(&guest, 1);
+	assert_int_equal(spy.n_puts, 1);
+}
+
+static void
+test_each_lcore_has_a_queue_of_its_own(void **state)
+{
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	guest_prepare(&guest, dev, 1, VERSION_1, vhub_lcore_at(1));
+	assert_int_equal(dev->ops->queue_start(&guest.rings[1].vring), 0);
+	assert_int_equal(spy.n_gets, 2);
+	guest_stop(&guest, 0);
+	assert_int_equal(spy.n_puts, 1);
+	guest_stop(&guest, 1);
+	assert_int_equal(spy.n_puts, 2);
+}
+
+static void
+test_a_queue_that_cannot_be_got_fails_the_start(void **state)
+{
+	(void)state;
+	spy.queue_get_result = -ENOMEM;
+	guest_prepare(&guest, dev, 0, VERSION_1, vhub_lcore_at(0));
+	assert_int_equal(dev->ops->queue_start(&guest.rings[0].vring), -ENOMEM);
+	guest_release(&guest.rings[0]);
+	spy.queue_get_result = 0;
+	guest_start(&guest, dev, 0, VERSION_1);
+	assert_int_equal(spy.n_gets, 1);
+	guest_stop(&guest, 0);
+	assert_int_equal(spy.n_puts, 1);
+}
+
+static void
+test_a_ring_beyond_the_last_is_refused(void **state)
+{
+	struct vhub_vring vring = { .dev = dev, .index = 4, .lcore = vhub_lcore_at(0) };
+
+	(void)state;
+	assert_int_equal(dev->ops->queue_prepare(dev, &vring), -EINVAL);
+}
+
+/* ---- sleeping and stuck storage ---- */
+
+static void
+test_arm_asks_the_driver(void **state)
+{
+	struct vhub_vring *vring = &guest.rings[0].vring;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	spy.release = 0;
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_poll(&guest, 0);
+	assert_int_equal(dev->ops->queue_arm(vring), 0);
+	spy.arm_result = -EAGAIN;
+	assert_int_equal(dev->ops->queue_arm(vring), -EAGAIN);
+	spy.arm_result = 0;
+	/* What waits for the driver is retried by turns, so there must be turns. */
+	spy.accept = 0;
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_poll(&guest, 0);
+	assert_int_equal(dev->ops->queue_arm(vring), -EAGAIN);
+	spy.accept = SPY_MAX;
+	spy.release = SPY_MAX;
+	poll_until_done(2);
+	guest_stop(&guest, 0);
+}
+
+static void
+test_a_driver_that_cannot_wake_keeps_the_lcore_awake(void **state)
+{
+	(void)state;
+	setup_with("driver=null,latency_us=100000");
+	guest_start(&guest, dev, 0, VERSION_1);
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_poll(&guest, 0);
+	assert_int_equal(dev->ops->queue_arm(&guest.rings[0].vring), -ENOTSUP);
+	poll_until_done(0);
+	while (vhub_virtq_in_flight(guest.rings[0].vring.vq) != 0)
+		guest_poll(&guest, 0);
+	guest_stop(&guest, 0);
+	teardown(NULL);
+}
+
+static void
+test_stuck_storage_is_named(void **state)
+{
+	struct vhub_blk_stats stats;
+	char text[128];
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	guest_start(&guest, dev, 1, VERSION_1);
+	spy.release = 0;
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_submit(&guest, 1, VIRTIO_BLK_T_FLUSH, 0, 0);
+	for (unsigned int i = 0; i < 10; i++) {
+		guest_poll(&guest, 0);
+		guest_poll(&guest, 1);
+	}
+	assert_true(dev->ops->describe(dev, text, sizeof(text)) > 0);
+	assert_string_equal(text, "disk0: a test's hand, 3 requests");
+	assert_int_equal(vhub_blk_get_stats(dev, 0, &stats), 0);
+	assert_int_equal(stats.in_flight, 2);
+	spy.release = 2;
+	guest_poll(&guest, 0);
+	dev->ops->describe(dev, text, sizeof(text));
+	assert_string_equal(text, "disk0: a test's hand, 1 request");
+	spy.release = 1;
+	guest_poll(&guest, 0);
+	dev->ops->describe(dev, text, 6);
+	assert_string_equal(text, "disk0");
+	guest_stop(&guest, 0);
+	guest_stop(&guest, 1);
+}
+
+/* ---- write-through and write-back ---- */
+
+static uint8_t
+flags_of_a_write(uint64_t features)
+{
+	guest_start(&guest, dev, 0, features);
+	guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 0, 512);
+	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
+	guest_submit(&guest, 0, VIRTIO_BLK_T_FLUSH, 0, 0);
+	poll_until_done(3);
+	guest_stop(&guest, 0);
+	/* Only writes can be durable. */
+	assert_int_equal(spy.seen[spy.n_seen - 2].flags, 0);
+	assert_int_equal(spy.seen[spy.n_seen - 1].flags, 0);
+	return spy.seen[spy.n_seen - 3].flags;
+}
+
+static void
+set_wce(uint8_t value)
+{
+	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &value, 1, false), 0);
+}
+
+static void
+test_writes_are_durable_unless_the_guest_flushes(void **state)
+{
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1), VHUB_BLK_IO_FUA);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | FLUSH), 0);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE), VHUB_BLK_IO_FUA);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE | FLUSH), 0);
+	set_wce(1);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE | FLUSH), 0);
+	set_wce(0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE | FLUSH), VHUB_BLK_IO_FUA);
+}
+
+static void
+test_write_back_can_be_switched_on_a_running_ring(void **state)
+{
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE | FLUSH), 0);
+	guest_start(&guest, dev, 0, VERSION_1 | WCE | FLUSH);
+	for (unsigned int i = 0; i < 6; i++) {
+		set_wce(i % 2 == 0);
+		guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 0, 512);
+		poll_until_done(1);
+		assert_int_equal(spy.seen[i].flags, i % 2 == 0 ? 0 : VHUB_BLK_IO_FUA);
+	}
+	guest_stop(&guest, 0);
+}
+
+static void
+test_without_a_cache_nothing_need_be_durable(void **state)
+{
+	(void)state;
+	assert_int_equal(flags_of_a_write(VERSION_1), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE | FLUSH), 0);
+}
+
+/* ---- config space and the rest of CTL ---- */
+
+static struct virtio_blk_config
+config_now(void)
+{
+	struct virtio_blk_config config;
+
+	assert_int_equal(dev->ops->config_read(dev, 0, &config, sizeof(config)), 0);
+	return config;
+}
+
+static void
+test_the_config_space_tells_the_disk(void **state)
+{
+	struct virtio_blk_config config = config_now();
+	uint8_t whole[BLK_CONFIG_BYTES], zero[BLK_CONFIG_BYTES] = { 0 }, part[16];
+
+	(void)state;
+	assert_int_equal(config.capacity, 2048);
+	assert_int_equal(config.size_max, VHUB_BLK_SIZE_MAX_BYTES);
+	assert_int_equal(config.seg_max, VHUB_BLK_SEG_MAX);
+	assert_int_equal(config.blk_size, 512);
+	assert_int_equal(config.physical_block_exp, 3);
+	assert_int_equal(config.alignment_offset, 0);
+	assert_int_equal(config.min_io_size, 8);
+	assert_int_equal(config.opt_io_size, 128);
+	assert_int_equal(config.wce, 1);
+	assert_int_equal(config.num_queues, 4);
+	assert_int_equal(dev->config_bytes, BLK_CONFIG_BYTES);
+	assert_int_equal(dev->ops->config_read(dev, 0, whole, sizeof(whole)), 0);
+	/* Fields of features that are not offered read as zero. */
+	assert_memory_equal(whole + 36, zero, BLK_CONFIG_BYTES - 36);
+	for (uint32_t offset = 0; offset + sizeof(part) <= BLK_CONFIG_BYTES; offset += 7) {
+		assert_int_equal(dev->ops->config_read(dev, offset, part, sizeof(part)), 0);
+		assert_memory_equal(part, whole + offset, sizeof(part));
+	}
+	assert_int_equal(dev->ops->config_read(dev, BLK_CONFIG_BYTES, part, 1), -EINVAL);
+	assert_int_equal(dev->ops->config_read(dev, UINT32_MAX, part, 2), -EINVAL);
+}
+
+static void
+test_features_are_those_that_are_served(void **state)
+{
+	uint64_t expected = VHUB_VIRTQ_FEATURES | F(VIRTIO_BLK_F_SIZE_MAX) |
+			F(VIRTIO_BLK_F_SEG_MAX) | F(VIRTIO_BLK_F_BLK_SIZE) | FLUSH |
+			F(VIRTIO_BLK_F_TOPOLOGY) | WCE | F(VIRTIO_BLK_F_MQ);
+
+	(void)state;
+	assert_int_equal(dev->features, expected);
+}
+
+static void
+test_a_guest_may_write_one_field(void **state)
+{
+	uint8_t before[BLK_CONFIG_BYTES], after[BLK_CONFIG_BYTES], byte = 0;
+
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH), 0);
+	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &byte, 1, false), -EPERM);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
+	assert_int_equal(dev->ops->config_read(dev, 0, before, sizeof(before)), 0);
+	for (uint32_t offset = 0; offset < BLK_CONFIG_BYTES; offset++) {
+		if (offset != BLK_CONFIG_WCE)
+			assert_int_equal(dev->ops->config_write(dev, offset, &byte, 1, false),
+					-EPERM);
+		if (offset + 2 <= BLK_CONFIG_BYTES)
+			assert_int_equal(dev->ops->config_write(dev, offset, before, 2, false),
+					-EPERM);
+	}
+	byte = 2;
+	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &byte, 1, false), -EINVAL);
+	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_BYTES, &byte, 1, false), -EINVAL);
+	assert_int_equal(dev->ops->config_write(dev, UINT32_MAX, &byte, 1, false), -EINVAL);
+	assert_int_equal(dev->ops->config_read(dev, 0, after, sizeof(after)), 0);
+	assert_memory_equal(before, after, sizeof(before));
+	set_wce(0);
+	assert_int_equal(config_now().wce, 0);
+	set_wce(1);
+	assert_int_equal(config_now().wce, 1);
+}
+
+static void
+test_a_migration_may_tell_what_is_so(void **state)
+{
+	uint8_t config[BLK_CONFIG_BYTES];
+
+	(void)state;
+	assert_int_equal(dev->ops->config_read(dev, 0, config, sizeof(config)), 0);
+	config[BLK_CONFIG_WCE] = 0;
+	assert_int_equal(dev->ops->config_write(dev, 0, config, sizeof(config), true), 0);
+	assert_int_equal(config_now().wce, 0);
+	config[BLK_CONFIG_WCE] = 1;
+	config[0] ^= 1;
+	assert_int_equal(dev->ops->config_write(dev, 0, config, sizeof(config), true), -EINVAL);
+	assert_int_equal(config_now().wce, 0);
+	config[0] ^= 1;
+	config[BLK_CONFIG_WCE] = 7;
+	assert_int_equal(dev->ops->config_write(dev, 0, config, sizeof(config), true), -EINVAL);
+	config[BLK_CONFIG_WCE] = 1;
+	assert_int_equal(dev->ops->config_write(dev, 0, config, 60, true), 0);
+	assert_int_equal(config_now().wce, 1);
+}
+
+static void
+test_write_back_without_flush_begins_as_write_through(void **state)
+{
+	(void)state;
+	assert_int_equal(config_now().wce, 1);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE), 0);
+	assert_int_equal(config_now().wce, 0);
+	/* Features that are told again, for the log, begin nothing. */
+	set_wce(1);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE | LOG_ALL), 0);
+	assert_int_equal(config_now().wce, 1);
+}
+
+static void
+test_a_reset_restores_write_back(void **state)
+{
+	uint8_t byte = 0;
+
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
+	set_wce(0);
+	dev->ops->reset(dev);
+	assert_int_equal(config_now().wce, 1);
+	/* And forgets what was negotiated. */
+	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &byte, 1, false), -EPERM);
+}
+
+static void
+test_state_is_carried_and_checked(void **state)
+{
+	uint8_t good[16], bad[16];
+	int len;
+
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
+	set_wce(0);
+	assert_int_equal(dev->ops->snapshot(dev, good, 0), -ENOSPC);
+	assert_int_equal(dev->ops->snapshot(dev, good, 1), -ENOSPC);
+	len = dev->ops->snapshot(dev, good, sizeof(good));
+	assert_in_range(len, 1, sizeof(good));
+	set_wce(1);
+	assert_int_equal(dev->ops->restore(dev, good, (uint32_t)len), 0);
+	assert_int_equal(config_now().wce, 0);
+	set_wce(1);
+	/* Whatever is not a state changes nothing. */
+	assert_int_equal(dev->ops->restore(dev, good, 0), -EINVAL);
+	assert_int_equal(dev->ops->restore(dev, good, (uint32_t)len - 1), -EINVAL);
+	assert_int_equal(dev->ops->restore(dev, good, sizeof(good)), -EINVAL);
+	for (int i = 0; i < len; i++) {
+		memcpy(bad, good, sizeof(bad));
+		bad[i] = 0x77;
+		assert_int_equal(dev->ops->restore(dev, bad, (uint32_t)len), -EINVAL);
+	}
+	assert_int_equal(config_now().wce, 1);
+}
+
+static void
+test_the_image_is_locked_while_rings_run(void **state)
+{
+	(void)state;
+	assert_int_equal(dev->ops->set_running(dev, true), 0);
+	assert_int_equal(dev->ops->set_running(dev, true), 0);
+	assert_int_equal(spy.n_locks, 1);
+	assert_int_equal(dev->ops->set_running(dev, false), 0);
+	assert_int_equal(dev->ops->set_running(dev, false), 0);
+	assert_int_equal(spy.n_unlocks, 1);
+	spy.lock_result = -EAGAIN;
+	assert_int_equal(dev->ops->set_running(dev, true), -EAGAIN);
+	/* What was not got is not given back. */
+	assert_int_equal(dev->ops->set_running(dev, false), 0);
+	spy.lock_result = 0;
+	assert_int_equal(spy.n_unlocks, 1);
+	assert_int_equal(dev->ops->set_running(dev, true), 0);
+	assert_int_equal(spy.n_locks, 2);
+}
+
+static void
+test_statistics_are_of_blk_devices(void **state)
+{
+	static const struct vhub_device_ops other_ops;
+	struct vhub_device other = { .ops = &other_ops, .max_queues = 1 };
+	struct vhub_blk_stats stats;
+
+	(void)state;
+	assert_int_equal(vhub_blk_get_stats(&other, 0, &stats), -EINVAL);
+}
+
+static void
+test_the_disk_goes_with_the_device(void **state)
+{
+	struct vhub_device *second;
+	unsigned int before = spy.n_destroys;
+
+	(void)state;
+	second = build("driver=spy");
+	assert_int_equal(spy.n_destroys, before);
+	vhub_device_destroy(second);
+	assert_int_equal(spy.n_destroys, before + 1);
+}
+
+#define MALLOC(test) cmocka_unit_test_setup_teardown(test, setup_malloc, teardown)
+#define SPY(test) cmocka_unit_test_setup_teardown(test, setup_spy, teardown)
+#define CACHE(test) cmocka_unit_test_setup_teardown(test, setup_spy_cache, teardown)
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		MALLOC(test_what_was_written_is_read),
+		MALLOC(test_errors_are_answered_among_good_requests),
+		MALLOC(test_no_place_for_a_status_breaks_the_ring),
+		MALLOC(test_a_ring_that_takes_nothing_is_left_alone),
+		MALLOC(test_pages_that_were_written_are_logged),
+		MALLOC(test_a_status_behind_data_in_one_page_is_logged),
+		SPY(test_what_is_not_accepted_comes_again_in_order),
+		SPY(test_the_order_of_the_guest_is_kept),
+		SPY(test_errors_of_the_driver_are_io_errors),
+		SPY(test_rings_of_one_lcore_share_a_queue),
+		SPY(test_each_lcore_has_a_queue_of_its_own),
+		SPY(test_a_queue_that_cannot_be_got_fails_the_start),
+		SPY(test_a_ring_beyond_the_last_is_refused),
+		SPY(test_arm_asks_the_driver),
+		cmocka_unit_test(test_a_driver_that_cannot_wake_keeps_the_lcore_awake),
+		SPY(test_stuck_storage_is_named),
+		CACHE(test_writes_are_durable_unless_the_guest_flushes),
+		CACHE(test_write_back_can_be_switched_on_a_running_ring),
+		SPY(test_without_a_cache_nothing_need_be_durable),
+		CACHE(test_the_config_space_tells_the_disk),
+		CACHE(test_features_are_those_that_are_served),
+		CACHE(test_a_guest_may_write_one_field),
+		CACHE(test_a_migration_may_tell_what_is_so),
+		CACHE(test_write_back_without_flush_begins_as_write_through),
+		CACHE(test_a_reset_restores_write_back),
+		CACHE(test_state_is_carried_and_checked),
+		SPY(test_the_image_is_locked_while_rings_run),
+		MALLOC(test_statistics_are_of_blk_devices),
+		SPY(test_the_disk_goes_with_the_device),
+	};
+	struct vhub_loop *loop;
+	int failed;
+
+	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 ||
+			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0) != 0)
+		return 99;
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	vhub_lcores_stop();
+	vhub_loop_destroy(loop);
+	return failed;
+}
