@@ -168,12 +168,14 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, cons
 		/* Acquire: pairs with the driver's release of the flags, behind the rest of the chain. */
 		const uint16_t flags = __atomic_load_n(&vq->ring[vq->last_avail].flags,
 				__ATOMIC_ACQUIRE);
+		struct vhub_chain *chain;
 
 		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(vq->avail_wrap))
 			break;
-		chains[n] = packed_fetch(vq, flags, inflight);
-		if (unlikely(chains[n] == NULL))
+		chain = packed_fetch(vq, flags, inflight);
+		if (unlikely(chain == NULL))
 			break;
+		chains[n] = chain;
 	}
 	vq->outstanding += n;
 	virtq_count(&vq->stats.chains, n);
@@ -233,9 +235,11 @@ packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 	uint16_t n;
 
 	for (n = 0; n < max && vq->replay_at != vq->n_replay; n++) {
-		chains[n] = packed_fetch_saved(vq, vq->replay[vq->replay_at]);
-		if (chains[n] == NULL)
+		struct vhub_chain *chain = packed_fetch_saved(vq, vq->replay[vq->replay_at]);
+
+		if (chain == NULL)
 			break;
+		chains[n] = chain;
 		vq->replay_at++;
 	}
 	virtq_count(&vq->stats.chains, n);

@@ -112,10 +112,11 @@ split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, const
 	for (n = 0; n < want; n++) {
 		const uint16_t *slot = &vq->avail->ring[(uint16_t)(vq->last_avail + n) & mask];
 		const uint16_t head = __atomic_load_n(slot, __ATOMIC_RELAXED);
+		struct vhub_chain *chain = split_fetch(vq, head);
 
-		chains[n] = split_fetch(vq, head);
-		if (unlikely(chains[n] == NULL))
+		if (unlikely(chain == NULL))
 			break;
+		chains[n] = chain;
 		if (inflight)
 			split_note(vq, head);
 	}
@@ -144,9 +145,11 @@ split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 	uint16_t n;
 
 	for (n = 0; n < max && vq->replay_at != vq->n_replay; n++) {
-		chains[n] = split_fetch(vq, vq->replay[vq->replay_at]);
-		if (chains[n] == NULL)
+		struct vhub_chain *chain = split_fetch(vq, vq->replay[vq->replay_at]);
+
+		if (chain == NULL)
 			break;
+		chains[n] = chain;
 		vq->replay_at++;
 	}
 	virtq_count(&vq->stats.chains, n);
