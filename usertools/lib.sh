@@ -169,15 +169,20 @@ need_packages() {
 
 # --- building --------------------------------------------------------------------------------------
 
+# built_from_here DIR: whether the build directory was set up for this tree, at this place.
+built_from_here() {
+	grep -qF "\"source\": \"$VHUB_ROOT\"" "$1/meson-info/meson-info.json" 2>/dev/null
+}
+
 # build_into DIR LOG [MESON OPTION...]: configures DIR, or changes the options of one that is there, and
 # builds everything that can be built, so that one fault hides no other. Nothing is compiled twice.
 build_into() {
 	local dir=$1 log=$2
 	shift 2
-	if [[ -f $dir/build.ninja ]]; then
+	if [[ -f $dir/build.ninja ]] && built_from_here "$dir"; then
 		[[ $# == 0 ]] || run_child "$log" meson configure "$dir" "$@" || return 1
 	else
-		# What is left of a set-up that failed would only be in the way.
+		# What is left of a set-up that failed, or came along with a copied tree, is only in the way.
 		rm -rf "$dir"
 		run_child "$log" meson setup "$dir" "$@" || return 1
 	fi
