@@ -130,13 +130,22 @@ show_end_of_log() {
 	[[ ! -s $LOG ]] || tail -n "${1:-60}" "$LOG" | sed 's/^/      | /'
 }
 
+# Of a build, what went wrong stands between what went well.
+show_why() {
+	if grep -q '^FAILED: ' "$LOG"; then
+		grep -A 12 '^FAILED: ' "$LOG" | cut -c 1-250 | head -n 100 | sed 's/^/      | /'
+	else
+		show_end_of_log
+	fi
+}
+
 # one_test COMMAND...: a command that is a test itself: a build, a script.
 one_test() {
 	if "$@"; then
 		count 1 0
 	else
 		count 0 1
-		show_end_of_log
+		show_why
 	fi
 }
 
