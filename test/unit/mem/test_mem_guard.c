@@ -1,115 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The guard: what faults in a mapping of ours is answered with zero pages and told once, everything else goes where
- * it went before. Also here: the unmapping on the blocking-work thread, which needs a loop as well.
+ * The guard: a fault in a mapping of ours is answered with zero pages and told once, whatever else goes on at the same
+ * moment. Also here: the unmapping on the blocking-work thread, which needs a loop as well.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <time.h>
 
-#include "mem_fixture.h"
-
-#include "../eal_fixture.h"
+#include "guard_fixture.h"
 #include "vhub_work.h"
 
 #define UVA UINT64_C(0x7f0000000000)
 
-static struct vhub_loop *loop;
-
-/* ---- one session, as far as memory is concerned ---- */
-
-struct session {
-	struct vhub_mem_owner owner;
-	struct vhub_mem_map *map;
-	uint8_t *hva;
-	int fd;
-	unsigned int n_broken;
-};
-
-/* Ends the loop's run, so that a test waits for being told by running the loop. */
 static void
-session_broken(struct vhub_mem_owner *owner)
+test_started_once(void **state)
 {
-	struct session *session = vhub_container_of(owner, struct session, owner);
-
-	session->n_broken++;
-	vhub_loop_stop(loop, 0);
-}
-
-static void
-session_open(struct session *session, uint64_t size_bytes)
-{
-	memset(session, 0, sizeof(*session));
-	session->owner.broken = session_broken;
-	session->fd = test_memfd(size_bytes, 0);
-	assert_int_equal(vhub_mem_map_create(session->fd, 0, size_bytes, &session->owner,
-					 &session->map, (void **)&session->hva),
-			0);
-}
-
-static void
-session_close(struct session *session)
-{
-	vhub_mem_owner_detach(&session->owner);
-	vhub_mem_map_put(session->map);
-	close(session->fd);
-}
-
-static uint32_t
-session_faulted(struct session *session)
-{
-	return __atomic_load_n(&session->owner.faulted, __ATOMIC_ACQUIRE);
-}
-
-/* Kept by the compiler, though nobody looks at what it read. */
-static uint8_t
-touch(const uint8_t *p)
-{
-	return __atomic_load_n(p, __ATOMIC_RELAXED);
-}
-
-static void
-poke(uint8_t *p, uint8_t value)
-{
-	__atomic_store_n(p, value, __ATOMIC_RELAXED);
-}
-
-static void
-stop_loop(struct vhub_timer *timer)
-{
-	(void)timer;
-	vhub_loop_stop(loop, 1);
-}
-
-/* Runs the loop until a callback stops it: 0; or until nothing came for `ms`: 1. */
-static int
-run_loop(unsigned int ms)
-{
-	struct vhub_timer timer = { .fn = stop_loop };
-	int ret;
-
-	vhub_timer_arm(loop, &timer, ms * UINT64_C(1000));
-	ret = vhub_loop_run(loop);
-	vhub_timer_cancel(loop, &timer);
-	return ret;
-}
-
-/*
- * cmocka puts a SIGBUS handler of its own in place before each test and the old one back after it, so the guard is
- * started inside each test, above cmocka's.
- */
-static void
-guard_start(void)
-{
-	vhub_mem_guard_stop();
-	assert_int_equal(vhub_mem_guard_start(loop), 0);
+	(void)state;
+	guard_start();
+	assert_int_equal(vhub_mem_guard_start(loop), -EALREADY);
 }
 
 /* ---- faults in mappings of ours ---- */
@@ -696,223 +607,6 @@ test_work_may_fault(void **state)
 	session_close(&session);
 }
 
-/* ---- what is not ours: in a child, with a handler or a default of its own below the guard ---- */
-
-static uint8_t *child_hva;
-static uint32_t child_signals; /* atomic: the compiler does not know when handlers run */
-
-static void
-previous_handler(int sig, siginfo_t *info, void *context)
-{
-	(void)context;
-	_exit(sig == SIGBUS && info->si_code == BUS_ADRERR && info->si_addr == child_hva ? 42 : 43);
-}
-
-static void
-previous_plain(int sig)
-{
-	_exit(sig == SIGBUS ? 44 : 45);
-}
-
-static void
-previous_returns(int sig)
-{
-	(void)sig;
-	__atomic_fetch_add(&child_signals, 1, __ATOMIC_RELAXED);
-}
-
-/* Runs fn in a child in which `previous` was installed before the guard; returns the status of waitpid(2). */
-static int
-in_child(const struct sigaction *previous, void (*fn)(void))
-{
-	struct rlimit no_core = { 0, 0 };
-	pid_t pid;
-	int status;
-
-	fflush(NULL);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		setrlimit(RLIMIT_CORE, &no_core);
-		vhub_mem_guard_stop();
-		sigaction(SIGBUS, previous, NULL);
-		if (vhub_loop_create(&loop) != 0 || vhub_mem_guard_start(loop) != 0)
-			_exit(100);
-		/* Memory of somebody else, that will fault. */
-		child_hva = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
-				memfd_create("vhub-foreign", MFD_CLOEXEC), 0);
-		fn();
-		_exit(0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	return status;
-}
-
-static void
-fault_outside(void)
-{
-	/* A mapping of ours beside it makes no difference. */
-	struct session session;
-
-	session_open(&session, PAGE);
-	poke(child_hva, 1);
-	_exit(101);
-}
-
-static void
-send_to_self(void)
-{
-	raise(SIGBUS);
-}
-
-/* The address that comes with a sent signal, or with a fault that is no page's, is nothing to go by. */
-static void
-send_with_address_of_ours(void)
-{
-	static const int codes[] = { SI_QUEUE, SI_USER, SI_TKILL, BUS_ADRALN, BUS_OBJERR,
-		SI_KERNEL };
-	struct session session;
-	siginfo_t info;
-
-	session_open(&session, PAGE);
-	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {
-		memset(&info, 0, sizeof(info));
-		info.si_signo = SIGBUS;
-		info.si_code = codes[i];
-		info.si_addr = session.hva;
-		if (syscall(SYS_rt_sigqueueinfo, getpid(), SIGBUS, &info) != 0)
-			_exit(102);
-		if (session_faulted(&session) != 0 ||
-				__atomic_load_n(&child_signals, __ATOMIC_RELAXED) != i + 1)
-			_exit(103);
-	}
-	_exit(46);
-}
-
-static void
-fault_after_stop(void)
-{
-	struct session session;
-
-	session_open(&session, PAGE);
-	if (ftruncate(session.fd, 0) != 0)
-		_exit(105);
-	vhub_mem_guard_stop();
-	vhub_mem_guard_stop();
-	child_hva = session.hva;
-	touch(session.hva);
-	_exit(106);
-}
-
-static void
-test_other_faults_go_to_the_previous_handler(void **state)
-{
-	const struct sigaction with_info = { .sa_sigaction = previous_handler,
-		.sa_flags = SA_SIGINFO };
-	const struct sigaction plain = { .sa_handler = previous_plain };
-	const struct sigaction returns = { .sa_handler = previous_returns };
-	int status;
-
-	(void)state;
-	status = in_child(&with_info, fault_outside);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 42);
-	status = in_child(&plain, fault_outside);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 44);
-	status = in_child(&plain, send_to_self);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 44);
-	status = in_child(&returns, send_with_address_of_ours);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 46);
-	status = in_child(&with_info, fault_after_stop);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 42);
-}
-
-static void
-test_other_faults_meet_the_default(void **state)
-{
-	const struct sigaction dfl = { .sa_handler = SIG_DFL };
-	const struct sigaction ign = { .sa_handler = SIG_IGN };
-	int status;
-
-	(void)state;
-	status = in_child(&dfl, fault_outside);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGBUS);
-	status = in_child(&dfl, send_to_self);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGBUS);
-	/* A fault cannot be ignored, a signal that was sent can. */
-	status = in_child(&ign, fault_outside);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGBUS);
-	status = in_child(&ign, send_to_self);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
-}
-
-/*
- * Where private memory is counted at its full size, there is not enough for the zeros; the way out costs pages.
- * The errors that the handler met on that way are not seen by the code that it interrupted.
- */
-static void
-no_private_memory(void)
-{
-	struct rlimit none = { 0, 0 };
-	struct session session;
-
-	session_open(&session, 512 * PAGE);
-	if (ftruncate(session.fd, 0) != 0 || setrlimit(RLIMIT_DATA, &none) != 0)
-		_exit(107);
-	if (mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
-			MAP_FAILED)
-		_exit(108);
-	errno = 4711;
-	if (touch(session.hva + 511 * PAGE) != 0 || errno != 4711)
-		_exit(109);
-	poke(session.hva, 1);
-	_exit(touch(session.hva) == 1 && session_faulted(&session) != 0 ? 48 : 110);
-}
-
-static void
-test_zero_pages_without_private_memory(void **state)
-{
-	const struct sigaction dfl = { .sa_handler = SIG_DFL };
-	int status;
-
-	(void)state;
-	status = in_child(&dfl, no_private_memory);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 48);
-}
-
-static void
-test_started_once(void **state)
-{
-	(void)state;
-	guard_start();
-	assert_int_equal(vhub_mem_guard_start(loop), -EALREADY);
-}
-
-static int
-group_setup(void **state)
-{
-	(void)state;
-	return test_eal_init() != 0 ? -1 : vhub_loop_create(&loop);
-}
-
-static int
-group_teardown(void **state)
-{
-	(void)state;
-	vhub_mem_guard_stop();
-	vhub_loop_destroy(loop);
-	return 0;
-}
-
 int
 main(void)
 {
@@ -934,9 +628,6 @@ main(void)
 		cmocka_unit_test(test_churn_replaces_nothing_else),
 		cmocka_unit_test(test_work_unmaps_for_a_running_loop),
 		cmocka_unit_test(test_work_may_fault),
-		cmocka_unit_test(test_other_faults_go_to_the_previous_handler),
-		cmocka_unit_test(test_other_faults_meet_the_default),
-		cmocka_unit_test(test_zero_pages_without_private_memory),
 	};
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
