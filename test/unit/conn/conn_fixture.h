@@ -394,6 +394,15 @@ fe_connect(const char *path)
 
 /* ---- odds and ends ---- */
 
+static inline double
+now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 /* Open fds of this process. */
 static inline unsigned int
 count_fds(void)

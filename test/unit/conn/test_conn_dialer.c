@@ -78,15 +78,6 @@ stop(struct place *place, struct vhub_server *server)
 	WAIT_FOR(&place->bed, place->bed.n_completed == 1);
 }
 
-static double
-now_s(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
 static void
 test_a_front_end_that_listens_is_served(void **state)
 {
