@@ -47,10 +47,13 @@ def running_stage():
 
 
 @pytest.fixture
-def stage(running_stage):
+def stage(running_stage, request):
     """The daemon, alive before and after the test: a test during which it dies has failed."""
     running_stage.ensure()
+    since = len(running_stage.log)
     yield running_stage
+    if getattr(request.node, "report_call", None) is None or request.node.report_call.failed:
+        print("--- what the daemon said ---\n%s" % running_stage.log[since:][-8000:])
     running_stage.check_alive()
 
 
@@ -95,7 +98,7 @@ def neighbours():
 @pytest.fixture
 def scene(stage, neighbours):
     """A victim to abuse beside an innocent neighbour; what must hold afterwards is checked (scene.py)."""
-    if not neighbours or neighbours[-1].error is not None:
+    if not neighbours or neighbours[-1].failed:
         neighbours.append(Neighbour(stage.path("innocent")))
     made = Scene(stage, neighbours[-1])
     yield made

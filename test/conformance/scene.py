@@ -15,7 +15,8 @@ class Scene:
     def __init__(self, stage, neighbour):
         self.stage = stage
         self.neighbour = neighbour
-        self.path = stage.path("victim")
+        self.name = stage.next_victim()
+        self.path = stage.path(self.name)
         self.sessions = []
         self.before = stage.figures()
         self.since = len(stage.log)
@@ -42,7 +43,7 @@ class Scene:
 
     def reason(self, expression):
         """The log tells, since the scene began, of the victim with a line that matches; its text."""
-        line = self.stage.wait_log("victim.*(%s)" % expression, self.since)
+        line = self.stage.wait_log("%s[#:].*(%s)" % (self.name, expression), self.since)
         assert line is not None, "no reason like %r in the log:\n%s" % (expression, self.stage.log[self.since:])
         return line
 
@@ -65,6 +66,15 @@ class Scene:
 
     def finish(self):
         self.stage.check_alive()
+        mark = len(self.stage.log)
+        try:
+            self._finish()
+        except BaseException:
+            self.stage.spoilt.add(int(self.name[len("victim"):]))
+            print("--- what the daemon said at the end ---\n%s" % self.stage.log[mark:])
+            raise
+
+    def _finish(self):
         for session in self.sessions:
             session.close()
         for packed in (False, True):

@@ -14,14 +14,18 @@ import threading
 import time
 from pathlib import Path
 
-from vhostuser import BlkDisk, pattern
+from vhostuser import BlkDisk
 
+HERE = Path(__file__).resolve().parent
 MB = 1 << 20
 
-#: name: --blk options after the socket. "plain" and "victim" are what tests work on, "innocent" belongs to the neighbour.
+#: Log lines that a peer causes are rate-limited for each slot, and every hostile test wants to see its own: they take turns.
+VICTIMS = 48
+
+#: name: --blk options after the socket. "plain" and the victims are what tests work on, "innocent" is the neighbour's.
 DISKS = {
     "plain": "driver=malloc,size=64M,queues=4",
-    "victim": "driver=malloc,size=16M,queues=4",
+    **{"victim%d" % i: "driver=malloc,size=4M,queues=4" for i in range(VICTIMS)},
     "innocent": "driver=malloc,size=16M",
     "readonly": "driver=malloc,size=16M,ro=on",
     "null": "driver=null,size=64M,queues=2",
@@ -71,9 +75,20 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="vhub-c-"))
         self.peer = None
         self.number = 0
+        self.turn = 0
+        self.spoilt = set()
 
     def path(self, disk):
         return str(self.folder / (disk + ".sock"))
+
+    def next_victim(self):
+        """The victims in turn; not those that a test before could not leave usable."""
+        count = VICTIMS if not isinstance(self.peer, Qsd) else 1
+        for _ in range(count):
+            self.turn = (self.turn + 1) % count
+            if self.turn not in self.spoilt:
+                break
+        return "victim%d" % self.turn
 
     def ensure(self):
         if self.peer is not None and self.peer.running():
@@ -81,8 +96,9 @@ class Stage:
         for socket in self.folder.glob("*.sock"):
             socket.unlink()
         self.number += 1
+        self.spoilt = set()
         if os.environ.get("VHOSTUSER_PEER") == "qsd":
-            self.peer = Qsd(self.folder, {name: self.path(name) for name in ("plain", "victim", "innocent")})
+            self.peer = Qsd(self.folder, {name: self.path(name) for name in ("plain", "victim0", "innocent")})
         else:
             from vhubd import Vhubd
             self.peer = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), options)
@@ -90,7 +106,7 @@ class Stage:
                               folder=self.folder, name="stage%d" % self.number)
         self.peer.start()
         # What is made at first use is there before anybody counts.
-        for disk in ("plain", "victim"):
+        for disk in ("plain", "victim0"):
             for packed in (False, True) if not isinstance(self.peer, Qsd) else (False,):
                 with BlkDisk.open(self.path(disk), packed=packed) as session:
                     session.read(0, 4096)
@@ -126,7 +142,7 @@ class Stage:
         deadline = time.monotonic() + timeout
         while True:
             for line in self.log[since:].splitlines():
-                if re.search(expression, line):
+                if re.search(expression, line, re.IGNORECASE):
                     return line
             if time.monotonic() > deadline:
                 return None
@@ -191,47 +207,37 @@ class Qsd:
 
 
 class Neighbour:
-    """An innocent front end on a disk of its own: writes, reads back and compares, without a pause longer than it says.
+    """An innocent front end on a disk of its own, in a process of its own: neighbour.py, with one session from first to last."""
 
-    It runs in a thread of this process, with the same session from first to last.
-    """
+    #: Longer than any scheduler keeps a process from a CPU, shorter than any time-out that would hide a stall.
+    GAP_LIMIT = 5.0
 
-    PAUSE = 0.001
-    GAP_LIMIT = 2.0
-
-    def __init__(self, path, **keywords):
-        self.disk = BlkDisk.open(path, **keywords)
+    def __init__(self, path):
         self.count = 0
         self.gap = 0.0
-        self.error = None
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self.process = subprocess.Popen(["/usr/bin/python3", str(HERE / "neighbour.py"), path], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.thread = threading.Thread(target=self._collect, daemon=True)
+        self.thread.start()
+        self.check(0)
 
-    def _run(self):
-        last = time.monotonic()
-        try:
-            while not self._stop.is_set():
-                sector = self.count % 1000 * 8
-                data = pattern(self.count, 4096)
-                self.disk.write(sector, data)
-                if self.disk.read(sector, 4096) != data:
-                    raise AssertionError("the neighbour read other data than it wrote")
-                self.count += 1
-                now = time.monotonic()
-                self.gap = max(self.gap, now - last)
-                last = now
-                time.sleep(self.PAUSE)
-        except BaseException as error:          # told by check()
-            self.error = error
+    def _collect(self):
+        for line in self.process.stdout:
+            count, gap = line.split()
+            self.count = int(count)
+            self.gap = max(self.gap, float(gap))
+
+    @property
+    def failed(self):
+        return self.process.poll() is not None
 
     def check(self, since):
         """It has gone on since its count was `since`, without a failure and without a long gap."""
-        deadline = time.monotonic() + 5
-        while self.count < since + 5 and self.error is None and time.monotonic() < deadline:
+        deadline = time.monotonic() + 10
+        while self.count < since + 5 and not self.failed and time.monotonic() < deadline:
             time.sleep(0.005)
-        if self.error is not None:
-            raise AssertionError("the neighbour's I/O failed: %r" % self.error)
+        if self.failed:
+            raise AssertionError("the neighbour's I/O failed: %s" % self.process.stderr.read())
         if self.count < since + 5:
             raise AssertionError("the neighbour's I/O stopped")
         if self.gap > self.GAP_LIMIT:
@@ -239,6 +245,12 @@ class Neighbour:
             raise AssertionError("the neighbour's I/O stood still for %.1f s" % gap)
 
     def close(self):
-        self._stop.set()
-        self._thread.join(10)
-        self.disk.close()
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.thread.join(5)
+            self.process.stdout.close()
+            self.process.stderr.close()

@@ -153,7 +153,7 @@ def test_get_id_is_a_padded_string(plain):
 
 
 def test_two_disks_have_different_ids(stage, opened):
-    assert opened(stage.path("plain")).get_id() != opened(stage.path("victim")).get_id()
+    assert opened(stage.path("plain")).get_id() != opened(stage.path("victim0")).get_id()
 
 
 @pytest.mark.parametrize("kind", [2, 3, 7, 9, 10, 99, 0x7fffffff, 0xffffffff])

@@ -12,7 +12,7 @@ WCE = 32                                # offset of "writeback", the only field 
 
 def test_capacity_is_the_size_of_the_disk_in_sectors(plain, stage, opened):
     assert plain().config("capacity") == (64 << 20) // 512
-    assert opened(stage.path("victim")).config("capacity") == (16 << 20) // 512
+    assert opened(stage.path("victim0")).config("capacity") == (4 << 20) // 512
 
 
 def test_fields_that_depend_on_features_are_sensible(plain):
@@ -44,19 +44,18 @@ def test_the_flag_for_migration_reads_the_same(plain):
     assert disk.get_config(0, 60, p.CONFIG_MIGRATION) == disk.get_config(0, 60)
 
 
-@pytest.mark.parametrize("offset, size", [(256, 1), (255, 2), (0, 257), (4096, 4), (0xffffffff, 2), (0xffffff00, 256),
-                                          (0, 0xffffffff)])
+@pytest.mark.parametrize("offset, size", [(256, 1), (255, 2), (1, 256), (4096, 4), (0xffffffff, 2),
+                                          (0xffffff00, 256)])
 def test_a_read_beyond_the_space_is_answered_with_an_empty_payload(plain, offset, size):
     disk = plain()
-    body = bytes(min(size, 256))
-    disk.wire.send(24, p.CONFIG_HEADER.pack(offset, size, 0) + body)
+    disk.wire.send(24, p.CONFIG_HEADER.pack(offset, size, 0) + bytes(size))
     reply = disk.wire.recv_reply(24)
     assert reply.payload == b""
     assert disk.config("capacity") == (64 << 20) // 512
     disk.read(0, 512)
 
 
-@pytest.mark.parametrize("size, carried", [(8, 0), (8, 4), (4, 8), (60, 61)])
+@pytest.mark.parametrize("size, carried", [(8, 0), (8, 4), (4, 8), (60, 61), (257, 256), (0xffffffff, 256), (257, 257)])
 def test_a_read_whose_sizes_disagree_is_answered_without_a_byte_too_many(plain, size, carried):
     """The front end's request has room for what it asks for; if not, an error is the answer, or just the bytes asked for."""
     disk = plain()

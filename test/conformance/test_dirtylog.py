@@ -55,6 +55,13 @@ def used_pages(disk):
     return {disk.queues[0].ring.log_gpa // PAGE}
 
 
+def just(disk, log, expected):
+    """These pages are marked and no others; but for that of a packed ring's event structure, which a device writes or not."""
+    ring = disk.queues[0].ring
+    either = {ring.device_gpa // PAGE} if ring.packed else set()
+    assert log.pages() | either == expected | either
+
+
 @pytest.fixture
 def log_of(request):
     made = []
@@ -79,7 +86,7 @@ def test_a_read_marks_its_data_its_status_and_the_used_ring(plain, log_of, forma
         disk.wait(disk.submit([request]))
         assert request.status == blk.S_OK
         expected = pages_of(*request.data[0]) | pages_of(request.status_gpa, 1) | used_pages(disk)
-        assert log.pages() == expected
+        just(disk, log, expected)
 
 
 @every_format
@@ -90,7 +97,7 @@ def test_a_write_marks_only_its_status_and_the_used_ring(plain, log_of, format_)
     log.clear()
     request = lone(disk, blk.T_OUT, 0, 8192)
     disk.wait(disk.submit([request]))
-    assert log.pages() == pages_of(request.status_gpa, 1) | used_pages(disk)
+    just(disk, log, pages_of(request.status_gpa, 1) | used_pages(disk))
 
 
 @every_format
@@ -114,7 +121,7 @@ def test_the_used_ring_is_marked_at_its_log_address(plain, log_of, packed):
     log.clear()
     request = lone(disk, blk.T_OUT, 0, 512)
     disk.wait(disk.submit([request]))
-    assert log.pages() == pages_of(request.status_gpa, 1) | {at // PAGE}
+    just(disk, log, pages_of(request.status_gpa, 1) | {at // PAGE})
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -142,7 +149,7 @@ def test_the_page_of_the_entry_is_marked_in_a_used_ring_of_many_pages(plain, log
         for request in batch:
             status |= pages_of(request.status_gpa, 1)
             disk.release(request)
-        assert log.pages() - status == written
+        just(disk, log, written | status)
         seen |= written
     assert len(seen) >= 8
 

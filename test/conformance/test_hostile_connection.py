@@ -21,7 +21,7 @@ def test_connecting_and_saying_nothing_disturbs_nobody(scene):
 def test_a_front_end_that_stalls_after_each_step_disturbs_nobody(scene):
     disk = BlkDisk(scene.path)
     scene.sessions.append(disk)
-    for step in (lambda: disk.ask_u64(Req.GET_FEATURES), disk.negotiate, lambda: disk.tell(Req.SET_OWNER)):
+    for step in (lambda: disk.ask_u64(Req.GET_FEATURES), disk.negotiate, disk.alive):
         step()
         count = scene.neighbour.count
         time.sleep(0.05)
@@ -77,7 +77,7 @@ def test_a_second_front_end_is_accepted_and_closed_while_the_first_goes_on(scene
         assert second.wait_closed(3)
         second.close()
         scene.goes_on(first)
-    scene.reason(r"(?i)busy|second|already|another")
+    scene.reason(r"busy|second|already|another")
 
 
 def test_a_second_front_end_is_served_once_the_first_has_hung_up(scene):

@@ -29,7 +29,7 @@ def close_all(fds):
 def test_an_unknown_request_is_refused(scene, request_):
     disk = scene.bare()
     expect_refusal(disk, request_)
-    scene.reason(r"(?i)unknown|not.*(known|supported)|no such")
+    scene.reason(r"unknown|not.*(known|supported)|no such")
 
 
 def test_an_unknown_request_without_need_reply_ends_the_session_or_is_ignored(scene):
@@ -39,14 +39,14 @@ def test_an_unknown_request_without_need_reply_ends_the_session_or_is_ignored(sc
         disk.fence()
     except Closed:
         pass
-    scene.reason(r"(?i)unknown|not.*(known|supported)|no such")
+    scene.reason(r"unknown|not.*(known|supported)|no such")
 
 
 @pytest.mark.parametrize("size", [257 * 4096, 1 << 20, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffffff4])
 def test_a_payload_that_is_too_long_ends_the_session_without_being_read(scene, size):
     wire = scene.wire()
     wire.send_raw(raw(Req.SET_FEATURES, size=size))
-    scene.ended(wire, r"(?i)size|long|large|bytes|payload")
+    scene.ended(wire, r"size|long|large|bytes|payload")
 
 
 @pytest.mark.parametrize("request_, size", [(Req.SET_FEATURES, 0), (Req.SET_FEATURES, 7), (Req.SET_FEATURES, 9),
@@ -60,30 +60,30 @@ def test_a_payload_of_the_wrong_size_is_refused(scene, request_, size):
     fds = files(1 if request_ in (Req.ADD_MEM_REG, Req.SET_LOG_BASE) else 0)
     expect_refusal(disk, request_, bytes(size), fds)
     close_all(fds)
-    scene.reason(r"(?i)size|bytes|payload|short|long")
+    scene.reason(r"size|bytes|payload|short|long")
 
 
 @pytest.mark.parametrize("flags", [0, 2, 3], ids=["version 0", "version 2", "version 3"])
 def test_another_version_ends_the_session(scene, flags):
     wire = scene.wire()
     wire.send_raw(raw(Req.GET_FEATURES, flags))
-    scene.ended(wire, r"(?i)version")
+    scene.ended(wire, r"version")
 
 
 def test_a_reply_that_nobody_asked_for_ends_the_session(scene):
     wire = scene.wire()
     wire.send_raw(raw(Req.GET_FEATURES, p.VERSION | p.FLAG_REPLY))
-    scene.ended(wire, r"(?i)reply|flags")
+    scene.ended(wire, r"reply|flags")
 
 
-@pytest.mark.parametrize("flags", [0x10, 0x80000000, 0xfffffff1], ids=hex)
+@pytest.mark.parametrize("flags", [0x11, 0x80000001, 0xfffffff1], ids=hex)
 def test_flags_without_meaning_are_refused_or_ignored(scene, flags):
     wire = scene.wire()
     wire.send_raw(raw(Req.GET_FEATURES, flags))
     try:
         assert wire.recv_reply(Req.GET_FEATURES).flags == p.VERSION | p.FLAG_REPLY
     except Closed:
-        scene.reason(r"(?i)flags")
+        scene.reason(r"flags")
 
 
 def test_a_header_without_its_payload_stalls_nobody_else(scene):
@@ -144,7 +144,7 @@ def test_more_descriptors_than_any_message_has_end_the_session(scene, count):
         wire.send_raw(raw(Req.SET_MEM_TABLE, size=8 + 32 * 8, payload=bytes(8 + 32 * 8)), fds)
     finally:
         close_all(fds)
-    scene.ended(wire, r"(?i)descriptors|fds?\b")
+    scene.ended(wire, r"descriptors|fds?\b")
 
 
 def test_descriptors_with_every_byte_are_closed(scene):
@@ -161,7 +161,7 @@ def test_descriptors_with_every_byte_are_closed(scene):
             time.sleep(0.001)
     except Closed:
         pass
-    scene.ended(wire, r"(?i)descriptors|fds?\b|region|memory")
+    scene.ended(wire, r"descriptors|fds?\b|region|memory")
 
 
 @pytest.mark.parametrize("request_, payload", [
@@ -172,7 +172,7 @@ def test_descriptors_with_every_byte_are_closed(scene):
 def test_a_descriptor_that_is_missing_is_refused(scene, request_, payload):
     disk = scene.bare()
     expect_refusal(disk, request_, payload)
-    scene.reason(r"(?i)descriptors?|fds?\b")
+    scene.reason(r"descriptors?|fds?\b")
 
 
 @pytest.mark.parametrize("request_", [Req.SET_VRING_KICK, Req.SET_VRING_CALL, Req.SET_VRING_ERR],

@@ -45,7 +45,7 @@ def test_a_table_with_an_impossible_region_is_refused(scene, lie):
     fd = memfd()
     expect_refusal(disk, Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0) + p.REGION.pack(*LIES[lie]), [fd])
     os.close(fd)
-    scene.reason(r"(?i)region|memory|size|range")
+    scene.reason(r"region|memory|size|range")
 
 
 @pytest.mark.parametrize("lie", list(LIES))
@@ -56,7 +56,7 @@ def test_an_impossible_slot_is_refused(scene, lie):
     gpa = gpa or 0x9_0000_0000
     outcome = expect_refusal(disk, Req.ADD_MEM_REG, p.U64.pack(0) + p.REGION.pack(gpa, size, uva, offset), [fd])
     os.close(fd)
-    scene.reason(r"(?i)region|memory|size|range|slot")
+    scene.reason(r"region|memory|size|range|slot")
     if outcome == "error":
         scene.goes_on(disk)
 
@@ -69,10 +69,10 @@ def test_a_table_whose_regions_overlap_is_refused(scene, second):
     table = p.REGION.pack(0, MB, 0x7e00_0000_0000, 0) + p.REGION.pack(*second, 0)
     expect_refusal(disk, Req.SET_MEM_TABLE, p.MEM_HEADER.pack(2, 0) + table, [fd, fd])
     os.close(fd)
-    scene.reason(r"(?i)overlap|region|memory")
+    scene.reason(r"overlap|region|memory")
 
 
-@pytest.mark.parametrize("number, carried, fds", [(9, 8, 8), (0xffffffff, 1, 1), (0x0800_0001, 1, 1), (2, 1, 1), (1, 2, 1),
+@pytest.mark.parametrize("number, carried, fds", [(9, 8, 8), (0xffffffff, 1, 1), (0x0800_0001, 1, 1), (2, 1, 1),
                                                   (2, 2, 1), (1, 1, 2), (8, 8, 0), (1, 1, 0), (9, 9, 8)])
 def test_a_table_whose_numbers_disagree_is_refused(scene, number, carried, fds):
     disk = scene.bare()
@@ -81,7 +81,7 @@ def test_a_table_whose_numbers_disagree_is_refused(scene, number, carried, fds):
     expect_refusal(disk, Req.SET_MEM_TABLE, p.MEM_HEADER.pack(number, 0) + table, files)
     for fd in files:
         os.close(fd)
-    scene.reason(r"(?i)region|descriptor|fds?\b|size|bytes")
+    scene.reason(r"region|descriptor|fds?\b|size|bytes")
 
 
 def unmappable():
@@ -113,7 +113,7 @@ def test_descriptors_that_are_no_memory_are_refused(scene):
             expect_refusal(disk, request, payload, [fd])
             disk.close()
         os.close(fd)
-    scene.reason(r"(?i)region|memory|map|log|inflight")
+    scene.reason(r"region|memory|map|log|inflight")
 
 
 def test_tables_set_again_and_again_leak_nothing(scene):
@@ -164,7 +164,7 @@ def test_an_impossible_log_is_refused(scene, lie):
     fd = memfd()
     outcome = expect_refusal_of_log(disk, p.LOG.pack(*LOG_LIES[lie]), [fd])
     os.close(fd)
-    scene.reason(r"(?i)log")
+    scene.reason(r"log")
     if outcome == "error":
         scene.goes_on(disk)
 
@@ -256,7 +256,7 @@ def test_an_impossible_inflight_region_is_not_made(scene, queues, size):
                 assert mmap_size == 0
         reply.close()
     except Closed:
-        scene.reason(r"(?i)inflight|queue")
+        scene.reason(r"inflight|queue")
 
 
 def test_a_flood_of_get_inflight_leaks_nothing(scene):
@@ -316,7 +316,7 @@ def test_an_impossible_inflight_region_is_refused(scene, lie):
     except Closed:
         pass
     os.close(fd)
-    scene.reason(r"(?i)inflight")
+    scene.reason(r"inflight")
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -333,7 +333,7 @@ def test_a_ring_of_another_size_than_its_inflight_region_does_not_overrun_it(sce
             disk.read(i % 8, 512)
     except Exception as error:
         assert type(error).__name__ in ("Closed", "Refused"), error
-        scene.reason(r"(?i)inflight")
+        scene.reason(r"inflight")
     assert os.fstat(region.fd).st_size == file_size
     region.close()
 
@@ -435,4 +435,4 @@ def test_a_front_end_without_the_slot_feature_cannot_use_slots(scene):
     region = Region(0, MB, 0x7e00_0000_0000)
     expect_refusal(disk, Req.ADD_MEM_REG, p.U64.pack(0) + region.payload(), [region.fd])
     region.close()
-    scene.reason(r"(?i)ADD_MEM_REG|slot|negotiated|feature")
+    scene.reason(r"ADD_MEM_REG|slot|negotiated|feature")

@@ -68,7 +68,7 @@ def strange():
         "/dev/full": (os.open("/dev/full", os.O_RDWR),),
         "directory": (os.open("/tmp", os.O_RDONLY),),
         "read-only file": (readonly,),
-        "semaphore": (os.eventfd(1 << 40, os.EFD_SEMAPHORE),),
+        "semaphore": (os.eventfd(0xffffffff, os.EFD_SEMAPHORE),),
     }
 
 
@@ -128,7 +128,7 @@ def test_a_call_fd_that_blocks_breaks_its_ring_and_nothing_else(scene, packed):
     os.eventfd_write(queue.call.fd, FULL)
     queue.ring.arm()
     disk.submit([disk.prepare(blk.T_IN, 0, in_bytes=512)])
-    scene.broken(disk, r"(?i)call|notif|block|stuck")
+    scene.broken(disk, r"call|notif|block|stuck")
     scene.goes_on(disk, queue=1)
     os.set_blocking(queue.call.fd, False)
 
@@ -323,4 +323,4 @@ def test_two_descriptors_for_one_event_are_refused(scene, request_):
     expect_refusal(disk, request_, p.U64.pack(0), fds)
     for fd in fds:
         os.close(fd)
-    scene.reason(r"(?i)descriptors?|fds?\b")
+    scene.reason(r"descriptors?|fds?\b")

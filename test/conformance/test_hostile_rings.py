@@ -68,7 +68,7 @@ def bad_places(disk):
 
 PLACES = ["nowhere", "in a hole", "over the end", "from before", "over everything",
           "over two regions and the hole between", "overflow", "the top", "user address"]
-ADDRESS = r"(?i)address|memory|outside|range"
+ADDRESS = r"address|memory|outside|range"
 
 
 @both_kinds
@@ -107,7 +107,7 @@ def test_a_descriptor_of_no_length(scene, duo, packed, part):
     chain = list(parts(disk))
     chain[part] = (chain[part][0], 0, chain[part][2])
     put(disk, chain)
-    scene.broken(disk, r"(?i)length|zero|empty")
+    scene.broken(disk, r"length|zero|empty")
 
 
 @both_kinds
@@ -115,7 +115,7 @@ def test_a_readable_descriptor_behind_a_writable_one(scene, duo, packed):
     disk = duo(packed=packed)
     header, data, status = parts(disk)
     put(disk, [header, data, (data[0], 512, False), status])
-    scene.broken(disk, r"(?i)order|readable|writable")
+    scene.broken(disk, r"order|readable|writable")
 
 
 @both_kinds
@@ -124,7 +124,7 @@ def test_more_than_4_gib_in_one_chain(scene, duo, packed):
     header, _, status = parts(disk)
     piece = (16 << 20, 32 << 20, True)
     put(disk, [header] + [piece] * 130 + [status])
-    scene.broken(disk, r"(?i)long|4 GiB|large|pieces")
+    scene.broken(disk, r"long|4 GiB|large|pieces")
 
 
 # split
@@ -135,7 +135,7 @@ def test_a_head_beyond_the_table(scene, duo, head):
     disk = duo()
     disk.queues[0].ring.push(head)
     disk.queues[0].kick.signal()
-    scene.broken(disk, r"(?i)head|table|beyond")
+    scene.broken(disk, r"head|table|beyond")
 
 
 @pytest.mark.parametrize("ahead", [129, 1000, 0x7fff, 0x8000, 0xfff0])
@@ -144,7 +144,7 @@ def test_an_available_index_further_ahead_than_the_ring_is_long(scene, duo, ahea
     ring = disk.queues[0].ring
     ring.set_avail_idx(ring.next_avail + ahead)
     disk.queues[0].kick.signal()
-    scene.broken(disk, r"(?i)available|index|ahead|entries")
+    scene.broken(disk, r"available|index|ahead|entries")
 
 
 def test_an_available_index_that_goes_back(scene, duo):
@@ -152,7 +152,7 @@ def test_an_available_index_that_goes_back(scene, duo):
     ring = disk.queues[0].ring
     ring.set_avail_idx(ring.next_avail - 1)
     disk.queues[0].kick.signal()
-    scene.broken(disk, r"(?i)available|index|ahead|entries")
+    scene.broken(disk, r"available|index|ahead|entries")
 
 
 @pytest.mark.parametrize("next_", [128, 0x8000, 0xffff])
@@ -163,7 +163,7 @@ def test_a_link_beyond_the_table(scene, duo, next_):
     ring.set_desc(5, header[0], 16, DESC_NEXT, next_)
     ring.push(5)
     disk.queues[0].kick.signal()
-    scene.broken(disk, r"(?i)next|beyond|table|link")
+    scene.broken(disk, r"next|beyond|table|link")
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 128])
@@ -175,7 +175,7 @@ def test_a_chain_that_bites_its_tail(scene, duo, length):
         ring.set_desc(i, header[0], 16, DESC_NEXT, (i + 1) % length)
     ring.push(0)
     disk.queues[0].kick.signal()
-    scene.broken(disk, r"(?i)loop|longer|long|circle")
+    scene.broken(disk, r"loop|longer|long|circle")
 
 
 def test_the_same_head_twice_while_it_is_in_flight(stage, opened):
@@ -200,7 +200,7 @@ def test_a_chain_with_more_pieces_than_any_request_needs(scene, duo, packed):
     disk = duo(packed=packed, size=1024, mem=GuestMemory(((0, 16 << 20, 0x7e30_0000_0000, 0),)))
     header, data, status = parts(disk)
     put(disk, [header] + [(data[0], 1, True)] * 1000 + [status])
-    scene.broken(disk, r"(?i)long|pieces|many|segments")
+    scene.broken(disk, r"long|pieces|many|segments")
 
 
 # indirect
@@ -245,7 +245,7 @@ def good_rows(disk):
     return [(header[0], 16, DESC_NEXT, 1), (data[0], 4096, DESC_NEXT | DESC_WRITE, 2), (status[0], 1, DESC_WRITE, 0)]
 
 
-INDIRECT = r"(?i)indirect"
+INDIRECT = r"indirect"
 
 
 @both_kinds
@@ -288,16 +288,15 @@ def test_an_indirect_table_outside_of_memory(scene, duo, packed, place):
     disk = duo(packed=packed, indirect=True)
     gpa, _ = bad_places(disk)[place]
     put_table(disk, gpa, 4096, packed=packed)
-    scene.broken(disk, ADDRESS + "|indirect|long")
+    scene.broken(disk, ADDRESS + "|indirect|long|length")
 
 
-def test_an_indirect_table_that_bites_its_tail(scene, duo):
-    for rows in (1, 3):
-        disk = duo(indirect=True)
-        header, _, _ = parts(disk)
-        put_table(disk, *table(disk, [(header[0], 16, DESC_NEXT, (i + 1) % rows) for i in range(rows)]))
-        scene.broken(disk, r"(?i)loop|long|longer|circle")
-        disk.get_vring_base(0)
+@pytest.mark.parametrize("rows", [1, 3])
+def test_an_indirect_table_that_bites_its_tail(scene, duo, rows):
+    disk = duo(indirect=True)
+    header, _, _ = parts(disk)
+    put_table(disk, *table(disk, [(header[0], 16, DESC_NEXT, (i + 1) % rows) for i in range(rows)]))
+    scene.broken(disk, r"loop|long|longer|circle")
 
 
 @pytest.mark.parametrize("next_", [3, 0x8000, 0xffff])
@@ -306,7 +305,7 @@ def test_a_link_beyond_the_indirect_table(scene, duo, next_):
     rows = good_rows(disk)
     rows[1] = (*rows[1][:3], next_)
     put_table(disk, *table(disk, rows))
-    scene.broken(disk, r"(?i)next|beyond|table|link|indirect")
+    scene.broken(disk, r"next|beyond|table|link|indirect")
 
 
 @both_kinds
@@ -317,7 +316,7 @@ def test_a_giant_indirect_table(scene, duo, packed):
     rows = [(header[0], 16, DESC_NEXT, 1)] + [(data[0], 16, DESC_NEXT | DESC_WRITE, (i + 2) & 0xffff)
                                               for i in range(65534)]
     put_table(disk, *make(disk, rows), packed=packed)
-    scene.broken(disk, r"(?i)long|pieces|indirect|many")
+    scene.broken(disk, r"long|pieces|indirect|many")
 
 
 # packed
@@ -370,7 +369,7 @@ def test_a_packed_chain_without_an_end(scene, duo):
         wrap = 1 if i >= start else 0
         ring.set_desc(i, header[0], 16, 3, DESC_NEXT | ring.flags_avail(wrap))
     disk.queues[0].kick.signal()
-    scene.broken(disk, r"(?i)loop|long|longer|end")
+    scene.broken(disk, r"loop|long|longer|end")
 
 
 def test_a_packed_chain_whose_rest_is_not_available(scene, duo):

@@ -17,7 +17,7 @@ def test_a_kick_before_memory_starts_nothing(scene):
     expect_refusal(disk, Req.SET_VRING_KICK, p.U64.pack(0), [event.fd])
     event.signal()
     event.close()
-    scene.reason(r"(?i)memory|ring|KICK")
+    scene.reason(r"memory|ring|KICK")
 
 
 @pytest.mark.parametrize("missing", ["num", "addr"])
@@ -32,7 +32,7 @@ def test_a_kick_before_the_ring_is_configured_starts_nothing(scene, missing):
         disk.set_vring_addr(0, queue.ring)
     queue.kick.signal()
     expect_refusal(disk, Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd])
-    scene.reason(r"(?i)ring|size|address|KICK")
+    scene.reason(r"ring|size|address|KICK")
 
 
 def test_an_address_before_memory_is_refused(scene):
@@ -41,7 +41,7 @@ def test_an_address_before_memory_is_refused(scene):
     desc, used, avail = (mem.uva(mem.alloc(4096, 4096)) for _ in range(3))
     expect_refusal(disk, Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, 0, desc, used, avail, 0))
     mem.close()
-    scene.reason(r"(?i)memory|address|ADDR")
+    scene.reason(r"memory|address|ADDR")
 
 
 def test_enable_before_features_is_refused(scene):
@@ -52,10 +52,10 @@ def test_enable_before_features_is_refused(scene):
     expect_refusal(disk, Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 1))
 
 
-def test_owner_twice_is_borne(scene):
+def test_owner_twice_is_refused_or_borne(scene):
     disk = scene.open()
     for _ in range(3):
-        assert disk.ack(Req.SET_OWNER) in (0, 1)
+        disk.ack(Req.SET_OWNER)
     scene.goes_on(disk)
 
 
@@ -63,7 +63,7 @@ def test_features_of_the_ring_format_do_not_change_while_rings_run(scene):
     disk = scene.open()
     scene.goes_on(disk)
     outcome = expect_refusal(disk, Req.SET_FEATURES, p.U64.pack(disk.features ^ p.bits(F.RING_PACKED)))
-    scene.reason(r"(?i)feature")
+    scene.reason(r"feature")
     if outcome == "error":
         scene.goes_on(disk)
 
@@ -135,7 +135,7 @@ def test_a_split_ring_size_that_cannot_be_is_refused(scene, num):
     except Closed:
         pass
     queue.close()
-    scene.reason(r"(?i)size|entries|power|num")
+    scene.reason(r"size|entries|power|num")
 
 
 def test_a_ring_size_set_again_and_again_costs_nothing(scene):
@@ -152,7 +152,7 @@ def test_a_ring_size_set_again_and_again_costs_nothing(scene):
 def test_a_ring_size_on_a_running_ring_changes_nothing(scene):
     disk = scene.open()
     outcome = expect_refusal(disk, Req.SET_VRING_NUM, p.VRING_STATE.pack(0, 8))
-    scene.reason(r"(?i)run|start|stop")
+    scene.reason(r"run|start|stop")
     if outcome == "error":
         scene.goes_on(disk)
 
@@ -161,7 +161,7 @@ def test_a_base_on_a_running_ring_changes_nothing(scene):
     disk = scene.open()
     disk.read(0, 512)
     outcome = expect_refusal(disk, Req.SET_VRING_BASE, p.VRING_STATE.pack(0, 0))
-    scene.reason(r"(?i)run|start|stop")
+    scene.reason(r"run|start|stop")
     if outcome == "error":
         scene.goes_on(disk)
 
@@ -194,12 +194,12 @@ def test_a_base_beyond_the_ring_is_refused_or_contained(scene, packed, base):
     try:
         disk.set_vring_num(0, 16)
         if disk.ack(Req.SET_VRING_BASE, p.VRING_STATE.pack(0, base)) != 0:
-            scene.reason(r"(?i)base")
+            scene.reason(r"base")
             return
         disk.set_vring_addr(0, queue.ring)
         disk.set_vring_err(0, queue.err)
         if disk.ack(Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd]) != 0:
-            scene.reason(r"(?i)base")
+            scene.reason(r"base")
             return
         disk.set_vring_enable(0)
         disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
@@ -260,7 +260,7 @@ def test_a_ring_address_outside_of_memory_does_not_start_a_ring(scene, packed, p
     except Closed:
         pass
     queue.close()
-    scene.reason(r"(?i)address|ring|memory")
+    scene.reason(r"address|ring|memory")
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -278,7 +278,7 @@ def test_a_misaligned_ring_is_refused(scene, packed, part):
     except Closed:
         pass
     queue.close()
-    scene.reason(r"(?i)align|address|ring")
+    scene.reason(r"align|address|ring")
 
 
 def test_taking_the_memory_of_a_running_ring_away_stops_it_alone(scene):

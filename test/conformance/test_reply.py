@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from vhostuser import BackendChannel, BlkDisk, DirtyLog, EventFd, Frontend, GuestMemory, PF, Region, Req, Wire
+from vhostuser import BackendChannel, BlkDisk, DirtyLog, EventFd, F, Frontend, GuestMemory, PF, Region, Req, Wire
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
 
@@ -21,7 +21,7 @@ def agreed(stage, opened):
     """A session after negotiation, with guest memory but without rings."""
     disk = BlkDisk(stage.path("plain"))
     opened.later(disk)
-    disk.negotiate()
+    disk.negotiate((F.BLK_CONFIG_WCE, F.BLK_FLUSH))
     disk.set_mem_table(GuestMemory())
     return disk
 
@@ -39,7 +39,6 @@ def settings(disk, keep):
     keep.extend(events + [slot, channel, log_event, inflight])
     table, fds = mem.table()
     return [
-        (Req.SET_OWNER, b"", ()),
         (Req.SET_FEATURES, p.U64.pack(disk.features), ()),
         (Req.SET_PROTOCOL_FEATURES, p.U64.pack(disk.protocol), ()),
         (Req.SET_MEM_TABLE, table, fds),
@@ -100,7 +99,7 @@ def test_without_need_reply_no_setting_is_answered(agreed):
 def test_need_reply_means_nothing_before_reply_ack_is_negotiated(stage, opened):
     disk = Frontend(stage.path("plain"))
     opened.later(disk)
-    disk.wire.send(Req.SET_OWNER, need_reply=True)
+    disk.wire.send(Req.SET_PROTOCOL_FEATURES, p.U64.pack(0), need_reply=True)
     disk.fence()
     disk.negotiate(drop=(PF.REPLY_ACK,))
     disk.wire.send(Req.SET_FEATURES, p.U64.pack(disk.features), need_reply=True)
@@ -135,7 +134,7 @@ def test_replies_say_reply_and_version_1_and_nothing_else(agreed):
         reply = agreed.ask(request, payload, fds)
         assert reply.flags == p.VERSION | p.FLAG_REPLY, request.name
         reply.close()
-    agreed.wire.send(Req.SET_OWNER, need_reply=True)
+    agreed.wire.send(Req.SET_FEATURES, p.U64.pack(agreed.features), need_reply=True)
     assert agreed.wire.recv().flags == p.VERSION | p.FLAG_REPLY
     log.close()
 
@@ -187,7 +186,7 @@ def test_the_session_outlives_a_request_that_could_be_answered_with_an_error(agr
     assert refused(agreed, request_, payload, [pair[0].fileno()] * count) == "error"
     for each in pair:
         each.close()
-    assert agreed.ack(Req.SET_OWNER) == 0
+    agreed.alive()
 
 
 @pytest.mark.parametrize("feature, request_, payload, count", [
@@ -232,11 +231,11 @@ def test_get_inflight_is_answered_alike_for_both_sizes_of_its_payload(agreed):
 
 def test_requests_that_arrive_together_are_answered_in_order(agreed):
     message = p.HEADER.pack(Req.GET_FEATURES, p.VERSION, 0) + p.HEADER.pack(Req.GET_STATUS, p.VERSION, 0) \
-        + p.HEADER.pack(Req.SET_OWNER, p.VERSION | p.FLAG_NEED_REPLY, 0) \
+        + p.HEADER.pack(Req.RESET_OWNER, p.VERSION | p.FLAG_NEED_REPLY, 0) \
         + p.HEADER.pack(Req.GET_QUEUE_NUM, p.VERSION, 0)
     agreed.wire.send_raw(message * 20)
     for _ in range(20):
-        for request in (Req.GET_FEATURES, Req.GET_STATUS, Req.SET_OWNER, Req.GET_QUEUE_NUM):
+        for request in (Req.GET_FEATURES, Req.GET_STATUS, Req.RESET_OWNER, Req.GET_QUEUE_NUM):
             agreed.wire.recv_reply(request)
 
 
@@ -280,7 +279,7 @@ def test_a_front_end_that_does_not_read_its_replies_only_stops_itself(stage, ope
             silent.sock.send(message)
     except (BlockingIOError, BrokenPipeError, ConnectionResetError):
         pass
-    with BlkDisk.open(stage.path("victim")) as other:
+    with BlkDisk.open(stage.path("victim0")) as other:
         other.read(0, 4096)
 
 

@@ -69,7 +69,7 @@ def test_memory_and_protocol_features_outlive_a_reset(plain, reset):
     disk = plain()
     disk.write(0, pattern(1, 4096))
     reset(disk)
-    assert disk.ack(Req.SET_OWNER) == 0          # REPLY_ACK is still agreed
+    disk.alive()                                 # REPLY_ACK is still agreed
     start_again(disk)
     assert disk.read(0, 4096) == pattern(1, 4096)
     assert disk.config("num_queues") == 4        # and so is CONFIG
@@ -138,7 +138,9 @@ def test_a_reset_waits_for_what_is_in_flight(stage, opened, reset):
 @resets
 def test_the_inflight_region_is_not_used_after_a_reset_unless_given_again(plain, reset):
     disk = plain(inflight=True, size=32)
+    disk.get_vring_base(0)
     disk.set_inflight(disk.inflight)
+    disk.start_queue(disk.queues[0])
     disk.read(0, 512)
     reset(disk)
     start_again(disk)

@@ -127,6 +127,7 @@ def test_in_order_devices_complete_in_order(plain):
             assert got
             done += got
         assert done == requests
+        disk.close()
 
 
 @pytest.mark.parametrize("size", [2, 4, 1024, 32768])

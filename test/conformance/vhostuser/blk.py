@@ -65,16 +65,16 @@ class Request:
 class BlkDisk(Frontend):
     """A session with a block device whose queues run."""
 
-    def __init__(self, path=None, wire=None, timeout=5.0):
-        super().__init__(path, wire, timeout)
+    def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
+        super().__init__(path, wire, timeout, patience)
         self.indirect = False
 
     @classmethod
     def open(cls, path=None, queues=1, size=128, features=(), packed=False, event_idx=False, in_order=False,
              indirect=False, mem=None, wire=None, protocol=None, drop=(), kick=True, call=True, log=False, start=0,
-             wrap=1, enable=True, inflight=False, regions=None):
+             wrap=1, enable=True, inflight=False, regions=None, patience=5.0):
         """Connects, negotiates and starts: what a guest's driver has done when it mounts its root file system."""
-        disk = cls(path, wire)
+        disk = cls(path, wire, patience=patience)
         try:
             want = set(features)
             for flag, feature in ((packed, F.RING_PACKED), (event_idx, F.EVENT_IDX), (in_order, F.IN_ORDER),

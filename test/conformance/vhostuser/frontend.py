@@ -90,8 +90,8 @@ class Queue:
 class Frontend:
     """One session. Every state that was agreed is kept, so that tests can look at it and repeat it."""
 
-    def __init__(self, path=None, wire=None, timeout=5.0):
-        self.wire = wire if wire is not None else Wire.connect(path, timeout)
+    def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
+        self.wire = wire if wire is not None else Wire.connect_served(path, timeout, patience)
         self.offered = None
         self.features = 0
         self.protocol_offered = None
@@ -124,6 +124,12 @@ class Frontend:
                 raise Refused("%s was answered with %d" % (Req(request).name, value))
         else:
             self.wire.send(request, payload, fds)
+
+    def alive(self):
+        """Asks for something harmless and requires the acknowledgement (REPLY_ACK has to be agreed)."""
+        value = self.ack(Req.SET_PROTOCOL_FEATURES, p.U64.pack(self.protocol))
+        if value != 0:
+            raise Refused("the same protocol features were answered with %d" % value)
 
     def fence(self):
         """Returns when everything sent so far was processed."""

@@ -65,12 +65,41 @@ class Wire:
     def connect(cls, path, timeout=5.0):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
-        try:
-            sock.connect(path)
-        except BaseException:
-            sock.close()
-            raise
-        return cls(sock, timeout)
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                sock.connect(path)
+                return cls(sock, timeout)
+            except BlockingIOError:     # the backlog is full at the moment
+                if time.monotonic() > deadline:
+                    sock.close()
+                    raise
+                time.sleep(0.002)
+            except BaseException:
+                sock.close()
+                raise
+
+    @classmethod
+    def connect_served(cls, path, timeout=5.0, patience=5.0):
+        """A connection that is served: a back end which is still busy with the front end before closes it, and then this
+        tries again, for `patience` seconds (0: once)."""
+        deadline = time.monotonic() + patience
+        while True:
+            wire = cls.connect(path, timeout)
+            if patience == 0:
+                return wire
+            try:
+                wire.send(p.Req.GET_FEATURES)
+                wire.recv_reply(p.Req.GET_FEATURES)
+                return wire
+            except Closed:
+                wire.close()
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+            except BaseException:
+                wire.close()
+                raise
 
     def send_raw(self, data, fds=()):
         """Sends these bytes, the fds with the first of them."""

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A front end that stalls in the middle of a message, or truncates its memory under I/O, costs its neighbours nothing: the
+rate of another disk is measured before and during, in alternating windows."""
+
+import time
+
+from vhostuser import BlkDisk, Closed, Req, Wire
+from vhostuser import blk as requests
+from vhostuser import protocol as p
+from vhostuser.load import Load, ratio_during
+
+LEAST = 0.9
+ROUNDS = 3
+
+
+def hold(load, disturb):
+    """The ratio is at least LEAST. The machine is shared with others: a round that misses is measured again."""
+    seen = []
+    for _ in range(ROUNDS):
+        ratio, before, during = ratio_during(load, disturb)
+        seen.append("%.3f (%.0f -> %.0f requests/s)" % (ratio, before, during))
+        print("rate during / before:", seen[-1])
+        if ratio >= LEAST:
+            return
+    raise AssertionError("the neighbour's rate fell: %s" % ", ".join(seen))
+
+
+def test_half_a_message_and_a_stall_do_not_slow_another_disk(vhubd, blk):
+    daemon = vhubd(blk("victim"), blk("header"), blk("innocent"))
+    victim, header, innocent = (str(path) for path in daemon.sockets)
+    load = Load(innocent)
+    load.wait_running()
+
+    def stall(seconds):
+        first, second = Wire.connect(victim), Wire.connect(header)
+        first.send_raw(p.HEADER.pack(Req.SET_MEM_TABLE, p.VERSION, 264) + bytes(100))
+        second.send_raw(p.HEADER.pack(Req.SET_FEATURES, p.VERSION, 8)[:7])
+        time.sleep(seconds)
+        first.close()
+        second.close()
+
+    hold(load, stall)
+    load.stop()
+    for path in (victim, header):
+        with BlkDisk.open(path) as disk:
+            disk.read(0, 4096)
+
+
+def burst(disk):
+    """I/O in a region of its own, which can be cut without touching the ring."""
+    region = disk.mem.regions[2]
+    made = []
+    for i in range(16):
+        request = disk.prepare(requests.T_IN, 8 * i)
+        request.data = [(region.gpa + i * 65536, 4096)]
+        request.writes = True
+        made.append(request)
+    return disk.submit(made)
+
+
+def test_truncated_memory_under_io_does_not_slow_another_disk(vhubd, blk, slow):
+    daemon = vhubd(blk("victim"), blk("innocent"))
+    victim, innocent = (str(path) for path in daemon.sockets)
+    load = Load(innocent)
+    load.wait_running()
+    cut = [0]
+
+    def truncate(seconds):
+        end = time.monotonic() + seconds
+        disk = BlkDisk.open(victim, regions=(0, 0, 0))
+        disk.wait(burst(disk))
+        burst(disk)
+        disk.mem.regions[2].truncate(0)
+        # Whether or not the burst was over by then, this one meets no memory.
+        request = disk.prepare(requests.T_IN)
+        request.data = [(disk.mem.regions[2].gpa, 4096)]
+        request.writes = True
+        try:
+            disk.submit([request])
+            assert disk.wire.wait_closed(5 * slow)
+        except Closed:
+            pass
+        cut[0] += 1
+        disk.close()
+        time.sleep(max(0.0, end - time.monotonic()))
+
+    hold(load, truncate)
+    load.stop()
+    assert cut[0] >= 8
+    assert daemon.running()
+    with BlkDisk.open(victim) as disk:
+        disk.read(0, 4096)
