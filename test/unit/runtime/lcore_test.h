@@ -93,7 +93,7 @@ test_remove_poller(void *poller)
 static inline bool
 test_wait_asleep(unsigned int i)
 {
-	const uint64_t end_ns = test_now_ns() + 5000000000ull;
+	const uint64_t end_ns = test_now_ns() + TEST_LOST_NS;
 	struct vhub_lcore_stats stats;
 
 	do {

@@ -79,7 +79,7 @@ sender_main(void *arg)
 static void
 senders_lose_and_reorder_nothing(void **unused)
 {
-	const uint64_t end_ns = test_now_ns() + 30000000000ull;
+	const uint64_t end_ns = test_now_ns() + TEST_LOST_NS;
 	struct numbered *msgs[N_SENDERS];
 	pthread_t threads[N_SENDERS];
 
@@ -298,7 +298,7 @@ racer_main(void *arg)
 static bool
 sleep_spinning(void)
 {
-	const uint64_t end_ns = test_now_ns() + 2000000000ull;
+	const uint64_t end_ns = test_now_ns() + TEST_LOST_NS;
 
 	while (!readable(state.box.event_fd)) {
 		if (test_now_ns() > end_ns)
