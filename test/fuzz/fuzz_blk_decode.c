@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Fuzzes the decoding of virtio-blk requests: header, data and status in any pieces. Each piece is an allocation of its own,
+ * for the address sanitiser; what comes of a request is compared with a plain reading of the same bytes in a row.
+ *
+ * Input: requests, one after another, decoded in the same struct blk_req as a ring would:
+ *   disk     1 byte: which of the disks below
+ *   hint     1 byte: bits 0-2 may replace the type in the header by a known one, bit 3 the sector by a small one; bit 4 makes
+ *            the data whole sectors
+ *   pieces   twice, readable and writable: 1 byte, their number modulo MAX_PIECES, and 2 bytes of length for each
+ *   header   16 bytes, as many of them as there is room for in the readable pieces
+ */
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blk_pvt.h"
+
+#define MAX_PIECES 24
+#define HEADER_BYTES sizeof(struct virtio_blk_outhdr)
+#define OUT_FILL 0xaa
+#define IN_FILL 0xbb
+
+#define MUST(expr) \
+	do { \
+		if (!(expr)) { \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #expr); \
+			abort(); \
+		} \
+	} while (0)
+
+static const struct blk_limits disks[] = {
+	{ .capacity_bytes = 1 << 20, .align_mask = 511, .id = "a-name-of-20-letters" },
+	{ .capacity_bytes = 1 << 20, .align_mask = 511, .read_only = true, .id = "disk0" },
+	{ .capacity_bytes = 1 << 20, .align_mask = 4095, .id = "disk0" },
+	{ .capacity_bytes = 512, .align_mask = 511, .id = "disk0" },
+	{ .capacity_bytes = UINT64_MAX & ~UINT64_C(511), .align_mask = 511, .id = "disk0" },
+};
+
+struct fuzz {
+	struct blk_req req;
+	struct iovec iov[2 * MAX_PIECES];  /* decode's */
+	struct iovec orig[2 * MAX_PIECES]; /* as allocated */
+	uint16_t n;
+	uint8_t header[HEADER_BYTES];
+};
+
+/* ---- building a request ---- */
+
+static bool
+take(const uint8_t **data, size_t *size, void *to, size_t n)
+{
+	if (*size < n)
+		return false;
+	memcpy(to, *data, n);
+	*data += n;
+	*size -= n;
+	return true;
+}
+
+static void
+add_piece(struct fuzz *f, uint16_t *n, size_t len, uint8_t fill, uint32_t *sum)
+{
+	struct iovec *piece = &f->orig[f->n++];
+
+	piece->iov_base = malloc(len);
+	piece->iov_len = len;
+	MUST(piece->iov_base != NULL);
+	memset(piece->iov_base, fill, len);
+	*sum += (uint32_t)len;
+	(*n)++;
+}
+
+static bool
+add_pieces(struct fuzz *f, const uint8_t **data, size_t *size, uint16_t *n, uint8_t fill,
+		uint32_t *sum)
+{
+	uint8_t count;
+
+	*n = 0;
+	*sum = 0;
+	if (!take(data, size, &count, 1))
+		return false;
+	for (count %= MAX_PIECES; count > 0; count--) {
+		uint16_t len;
+
+		if (!take(data, size, &len, sizeof(len)))
+			return false;
+		/* Mostly short ones, for speed; virtq hands out no piece of length 0. */
+		len &= (len & 0x8000) != 0 ? 0x1fff : 0x3ff;
+		add_piece(f, n, len == 0 ? 512 : len, fill, sum);
+	}
+	return true;
+}
+
+/* Adds what makes the data whole sectors, beside `extra` bytes that are no data. */
+static void
+pad_pieces(struct fuzz *f, uint16_t *n, uint32_t extra, uint8_t fill, uint32_t *sum)
+{
+	uint32_t rest = (*sum + 512 - extra) % 512;
+
+	if (rest != 0)
+		add_piece(f, n, 512 - rest, fill, sum);
+}
+
+/* Copies between a row of bytes and the pieces [first, first + n) as they were allocated. */
+static void
+spread(struct fuzz *f, uint16_t first, uint16_t n, const uint8_t *from, size_t len)
+{
+	for (uint16_t i = first; i < first + n && len > 0; i++) {
+		size_t some = RTE_MIN(len, f->orig[i].iov_len);
+
+		memcpy(f->orig[i].iov_base, from, some);
+		from += some;
+		len -= some;
+	}
+}
+
+static uint8_t
+byte_at(const struct fuzz *f, uint16_t first, size_t at)
+{
+	while (at >= f->orig[first].iov_len)
+		at -= f->orig[first++].iov_len;
+	return ((const uint8_t *)f->orig[first].iov_base)[at];
+}
+
+static const uint8_t *
+address_of(const struct fuzz *f, uint16_t first, size_t at)
+{
+	while (at >= f->orig[first].iov_len)
+		at -= f->orig[first++].iov_len;
+	return (const uint8_t *)f->orig[first].iov_base + at;
+}
+
+/* Random headers are nearly all of unknown types, far behind the end of the disk. */
+static void
+apply_hint(struct fuzz *f, uint8_t hint)
+{
+	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_OUT,
+		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID };
+	uint64_t sector;
+
+	if ((hint & 7) < RTE_DIM(types))
+		memcpy(f->header, &types[hint & 7], sizeof(types[0]));
+	if ((hint & 8) != 0) {
+		memcpy(&sector, f->header + 8, sizeof(sector));
+		sector &= 0x7f8;
+		memcpy(f->header + 8, &sector, sizeof(sector));
+	}
+}
+
+/* Returns false when the input is too short for a whole request. */
+static bool
+build(struct fuzz *f, const struct blk_limits **disk, const uint8_t **data, size_t *size)
+{
+	struct vhub_chain *chain = &f->req.chain;
+	uint8_t which, hint;
+
+	f->n = 0;
+	chain->n_out = 0;
+	chain->n_in = 0;
+	if (!take(data, size, &which, 1) || !take(data, size, &hint, 1))
+		return false;
+	*disk = &disks[which % RTE_DIM(disks)];
+	if (!add_pieces(f, data, size, &chain->n_out, OUT_FILL, &chain->out_bytes))
+		return false;
+	if ((hint & 16) != 0)
+		pad_pieces(f, &chain->n_out, HEADER_BYTES, OUT_FILL, &chain->out_bytes);
+	if (!add_pieces(f, data, size, &chain->n_in, IN_FILL, &chain->in_bytes))
+		return false;
+	if ((hint & 16) != 0)
+		pad_pieces(f, &chain->n_in, 1, IN_FILL, &chain->in_bytes);
+	if (!take(data, size, f->header, HEADER_BYTES))
+		return false;
+	apply_hint(f, hint);
+	spread(f, 0, chain->n_out, f->header, HEADER_BYTES);
+	chain->iov = f->iov;
+	memcpy(f->iov, f->orig, sizeof(f->iov));
+	return true;
+}
+
+static void
+release(struct fuzz *f)
+{
+	while (f->n > 0)
+		free(f->orig[--f->n].iov_base);
+}
+
+/* ---- what must come of it ---- */
+
+struct expected {
+	enum blk_verdict verdict;
+	int status; /* of BLK_ANSWERED */
+	uint8_t op; /* of BLK_SUBMIT */
+	uint64_t offset;
+	uint32_t len;
+	bool id; /* the name was written */
+};
+
+static struct expected
+expect_rw(const struct blk_limits *disk, bool write, uint64_t sector, uint32_t len)
+{
+	struct expected e = { .verdict = BLK_ANSWERED, .status = VIRTIO_BLK_S_IOERR };
+	/* 128 bits hold whatever a guest can say. */
+	unsigned __int128 begin = (unsigned __int128)sector * 512, end = begin + len;
+
+	if (write && disk->read_only)
+		return e;
+	if (end > disk->capacity_bytes || begin % (disk->align_mask + 1) != 0 ||
+			len % (disk->align_mask + 1) != 0)
+		return e;
+	if (len == 0) {
+		e.status = VIRTIO_BLK_S_OK;
+		return e;
+	}
+	return (struct expected){
+		.verdict = BLK_SUBMIT,
+		.op = write ? VHUB_BLK_WRITE : VHUB_BLK_READ,
+		.offset = (uint64_t)begin,
+		.len = len,
+	};
+}
+
+static struct expected
+expect(const struct fuzz *f, const struct blk_limits *disk)
+{
+	const struct vhub_chain *chain = &f->req.chain;
+	struct expected e = { .verdict = BLK_ANSWERED };
+	uint32_t type;
+	uint64_t sector;
+
+	memcpy(&type, f->header, sizeof(type));
+	memcpy(&sector, f->header + 8, sizeof(sector));
+	if (chain->in_bytes == 0) {
+		e.verdict = BLK_NO_STATUS;
+	} else if (chain->out_bytes < HEADER_BYTES) {
+		e.status = VIRTIO_BLK_S_IOERR;
+	} else if (type == VIRTIO_BLK_T_IN) {
+		e = expect_rw(disk, false, sector, chain->in_bytes - 1);
+	} else if (type == VIRTIO_BLK_T_OUT) {
+		e = expect_rw(disk, true, sector, chain->out_bytes - (uint32_t)HEADER_BYTES);
+	} else if (type == VIRTIO_BLK_T_FLUSH) {
+		e.verdict = BLK_SUBMIT;
+		e.op = VHUB_BLK_FLUSH;
+	} else if (type == VIRTIO_BLK_T_GET_ID) {
+		e.id = chain->in_bytes > VIRTIO_BLK_ID_BYTES;
+		e.status = e.id ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+	} else {
+		e.status = VIRTIO_BLK_S_UNSUPP;
+	}
+	return e;
+}
+
+static void
+check_io(const struct fuzz *f, const struct expected *e)
+{
+	const struct vhub_blk_io *io = &f->req.io;
+	uint16_t first = io->op == VHUB_BLK_READ ? f->req.chain.n_out : 0;
+	size_t at = io->op == VHUB_BLK_READ ? 0 : HEADER_BYTES;
+	uint64_t sum = 0;
+
+	MUST(io->op == e->op && io->offset_bytes == e->offset && io->len_bytes == e->len &&
+			io->flags == 0);
+	for (uint16_t i = 0; i < io->n_iov; i++) {
+		MUST(io->iov[i].iov_len != 0);
+		MUST(io->iov[i].iov_base == address_of(f, first, at));
+		at += io->iov[i].iov_len - 1;
+		MUST((const uint8_t *)io->iov[i].iov_base + io->iov[i].iov_len - 1 ==
+				address_of(f, first, at));
+		at++;
+		sum += io->iov[i].iov_len;
+	}
+	MUST(sum == e->len);
+}
+
+/* Every byte of the request is as it was, but for the name and the status. */
+static void
+check_bytes(const struct fuzz *f, const struct blk_limits *disk, const struct expected *e,
+		uint8_t status)
+{
+	const struct vhub_chain *chain = &f->req.chain;
+
+	for (uint32_t i = 0; i < chain->out_bytes; i++)
+		MUST(byte_at(f, 0, i) == (i < HEADER_BYTES ? f->header[i] : OUT_FILL));
+	for (uint32_t i = 0; i + 1 < chain->in_bytes; i++) {
+		bool id = e->id && i < VIRTIO_BLK_ID_BYTES;
+
+		MUST(byte_at(f, chain->n_out, i) == (id ? (uint8_t)disk->id[i] : IN_FILL));
+	}
+	if (chain->in_bytes != 0)
+		MUST(byte_at(f, chain->n_out, chain->in_bytes - 1) == status);
+	for (uint16_t i = chain->n_out; i < f->n; i++)
+		MUST(f->iov[i].iov_base == f->orig[i].iov_base &&
+				f->iov[i].iov_len == f->orig[i].iov_len);
+}
+
+static void
+run(struct fuzz *f, const struct blk_limits *disk)
+{
+	struct expected e = expect(f, disk);
+	uint8_t status = VIRTIO_BLK_S_OK;
+
+	MUST(blk_decode(disk, &f->req) == e.verdict);
+	if (e.verdict == BLK_SUBMIT)
+		check_io(f, &e);
+	if (e.verdict == BLK_ANSWERED) {
+		MUST(f->req.status == e.status);
+		status = f->req.status;
+	}
+	MUST((f->req.status_hva == NULL) == (e.verdict == BLK_NO_STATUS));
+	if (e.verdict != BLK_NO_STATUS)
+		blk_put_status(&f->req, status);
+	check_bytes(f, disk, &e, status);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct fuzz f;
+	const struct blk_limits *disk = NULL;
+
+	while (build(&f, &disk, &data, &size)) {
+		run(&f, disk);
+		release(&f);
+	}
+	release(&f);
+	return 0;
+}
