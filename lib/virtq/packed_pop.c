@@ -213,7 +213,11 @@ packed_fetch_saved(struct vhub_virtq *vq, uint16_t entry)
 			.id = s->id,
 			.flags = s->flags };
 
-		why = packed_add(vq, &b, &d, n_slots == 1);
+		/* The ring lets no table be part of a longer chain, so an honest region has none. */
+		if (n_slots != 1 && (d.flags & DESC_F_INDIRECT) != 0)
+			why = VHUB_VIRTQ_BAD_INFLIGHT;
+		else
+			why = packed_add(vq, &b, &d, true);
 		b.chain->id = s->id;
 		at = s->next;
 	}

@@ -98,7 +98,6 @@ struct token {
 	uint64_t seq; /* order of being offered */
 	uint16_t id;
 	uint16_t n_slots;
-	uint16_t head; /* split: first descriptor */
 	unsigned int n;
 	struct piece pieces[MAX_PIECES];
 	uint32_t used_len; /* what the device is going to say; set by the test */

@@ -49,7 +49,7 @@ world_init(struct world *w, uint64_t features, uint32_t size)
 	assert_int_equal(vhub_inflight_queue_init(region, w->region_bytes, (uint16_t)size, packed),
 			0);
 	driver_init(&w->d, &w->g, features, size);
-	driver_start_at(&w->d, (uint16_t)(packed ? size - 3 : 0xfff9), 1);
+	driver_start_at(&w->d, (uint16_t)(packed ? size / 3 * 2 : 0xfff9), 1);
 	w->watched_bytes = w->d.table_gpa - RING_GPA;
 }
 
@@ -333,6 +333,14 @@ packed_ring_killed_at_any_instruction(void **state)
 	kill_at_any_instruction(F_PACKED, 13, 3, "packed");
 }
 
+/* A burst may take the whole ring: then the used index stays, and only the wrap counter moves. */
+static void
+tiny_packed_ring_killed_at_any_instruction(void **state)
+{
+	(void)state;
+	kill_at_any_instruction(F_PACKED, 3, 5, "tiny packed");
+}
+
 static void
 packed_ring_in_order_killed_at_any_instruction(void **state)
 {
@@ -358,6 +366,7 @@ main(void)
 		cmocka_unit_test(split_ring_killed_at_any_instruction),
 		cmocka_unit_test(split_ring_in_order_killed_at_any_instruction),
 		cmocka_unit_test(packed_ring_killed_at_any_instruction),
+		cmocka_unit_test(tiny_packed_ring_killed_at_any_instruction),
 		cmocka_unit_test(packed_ring_in_order_killed_at_any_instruction),
 	};
 

@@ -167,6 +167,41 @@ what_is_written_is_marked_and_nothing_else(void **state)
 	}
 }
 
+/* Entries at the end of the used ring and on several pages of its beginning, with one push. */
+static void
+a_burst_over_many_pages(void **state)
+{
+	const uint64_t kinds_here[] = { 0, F_PACKED };
+	const uint16_t size = 2048, start = 2000, n = 1600;
+	const struct piece piece = { LOW_GPA, 64, false };
+	struct vhub_chain *chains[1600];
+	struct fixture f;
+	uint16_t k;
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		begin(&f, kinds_here[i], size);
+		driver_start_at(&f.d, start, 1);
+		make(&f, true, true, log_gpa(&f));
+		for (k = 0; k < n; k++)
+			assert_non_null(driver_add(&f.d, &piece, 1, false));
+		for (k = 0; k < n;)
+			k = (uint16_t)(k + vhub_virtq_pop(f.vq, chains + k, VHUB_VIRTQ_BURST));
+		memset(f.log.bits, 0, LOG_BYTES);
+		vhub_virtq_push(f.vq, chains, n);
+		for (k = 0; k < n; k++) {
+			if (f.d.packed)
+				expect_bytes(&f, f.d.desc_gpa + 16 * ((start + k) % size), 16);
+			else
+				expect_bytes(&f, f.d.used_gpa + 4 + 8 * ((start + k) % size), 8);
+		}
+		if (!f.d.packed)
+			expect_bytes(&f, f.d.used_gpa + 2, 2);
+		expect_log(&f);
+		end(&f);
+	}
+}
+
 static void
 only_data_without_the_flag_of_the_ring(void **state)
 {
@@ -323,6 +358,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_written_is_marked_and_nothing_else),
+		cmocka_unit_test(a_burst_over_many_pages),
 		cmocka_unit_test(only_data_without_the_flag_of_the_ring),
 		cmocka_unit_test(the_ring_is_marked_where_the_front_end_says),
 		cmocka_unit_test(packed_ring_logged_by_its_event_area),

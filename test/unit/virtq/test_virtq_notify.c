@@ -6,8 +6,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "guest.h"
@@ -311,59 +313,81 @@ kicks_come_only_while_armed(void **state)
 
 /* ---- two threads ---- */
 
-#define ROUNDS 2000
-
 struct pair {
 	struct fixture f;
 	int kick_fd;
+	unsigned int rounds;
+	bool spin; /* instead of sleeping: the windows of the race are hit more often */
 	uint64_t kicks;
 	bool failed;
 	bool stop;
 };
 
-/* False when nothing comes for so long that it must have been lost. */
-static bool
-sleep_on(int fd)
+static uint64_t
+now_ms(void)
 {
-	struct pollfd p = { .fd = fd, .events = POLLIN };
-	eventfd_t n;
+	struct timespec ts;
 
-	return poll(&p, 1, 5000) == 1 && eventfd_read(fd, &n) == 0;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* Offers one to three requests, then sleeps until each has come back. */
+/* False when nothing comes for so long that it must have been lost. */
+static bool
+sleep_on(const struct pair *p, int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	const uint64_t until = now_ms() + 5000;
+	eventfd_t n;
+
+	for (unsigned int i = 0; p->spin && eventfd_read(fd, &n) != 0; i++) {
+		if (i % 1000 != 999)
+			continue;
+		if (now_ms() > until)
+			return false;
+		sched_yield();
+	}
+	return p->spin || (poll(&pfd, 1, 5000) == 1 && eventfd_read(fd, &n) == 0);
+}
+
+/* Sleeps until every request has come back; looks once more after asking for a call. */
+static bool
+wait_for_all(struct pair *p)
+{
+	struct driver *d = &p->f.d;
+
+	while (d->n_out != 0) {
+		if (driver_reap(d) != NULL)
+			continue;
+		if ((d->features & F_EVENT_IDX) != 0)
+			event_at(&p->f, 0);
+		else
+			driver_calls_flag(d, true);
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		if (driver_reap(d) == NULL && !sleep_on(p, p->f.fd))
+			return false;
+		if ((d->features & F_EVENT_IDX) == 0)
+			driver_calls_flag(d, false);
+	}
+	return true;
+}
+
 static void *
 driver_thread(void *arg)
 {
 	const struct piece piece = { LOW_GPA, 64, true };
 	struct pair *p = arg;
-	struct driver *d = &p->f.d;
 
-	for (unsigned int i = 0; i < ROUNDS && !__atomic_load_n(&p->failed, __ATOMIC_RELAXED);
+	for (unsigned int i = 0; i < p->rounds && !__atomic_load_n(&p->failed, __ATOMIC_RELAXED);
 			i++) {
 		for (unsigned int k = 0; k < 1 + i % 3; k++)
-			driver_add(d, &piece, 1, false);
-		if (driver_kick_wanted(d)) {
+			driver_add(&p->f.d, &piece, 1, false);
+		if (driver_kick_wanted(&p->f.d)) {
 			p->kicks++;
 			eventfd_write(p->kick_fd, 1);
 		}
-		while (d->n_out != 0) {
-			if (driver_reap(d) != NULL)
-				continue;
-			if ((d->features & F_EVENT_IDX) != 0)
-				event_at(&p->f, 0);
-			else
-				driver_calls_flag(d, true);
-			__atomic_thread_fence(__ATOMIC_SEQ_CST);
-			if (driver_reap(d) != NULL)
-				continue;
-			if (!sleep_on(p->f.fd)) {
-				__atomic_store_n(&p->failed, true, __ATOMIC_RELAXED);
-				break;
-			}
-			if ((d->features & F_EVENT_IDX) == 0)
-				driver_calls_flag(d, false);
-		}
+		if (!wait_for_all(p))
+			__atomic_store_n(&p->failed, true, __ATOMIC_RELAXED);
 	}
 	__atomic_store_n(&p->stop, true, __ATOMIC_RELEASE);
 	eventfd_write(p->kick_fd, 1);
@@ -385,7 +409,7 @@ device_loop(struct pair *p)
 		}
 		if (vhub_virtq_arm(p->f.vq) != 0)
 			continue;
-		if (!sleep_on(p->kick_fd)) {
+		if (!sleep_on(p, p->kick_fd)) {
 			__atomic_store_n(&p->failed, true, __ATOMIC_RELAXED);
 			return;
 		}
@@ -394,27 +418,42 @@ device_loop(struct pair *p)
 }
 
 static void
-two_sleepers_always_wake_each_other(void **state)
+run_pair(uint64_t features, unsigned int rounds, bool spin)
 {
 	struct pair p;
 	pthread_t thread;
 
+	memset(&p, 0, sizeof(p));
+	begin(&p.f, features, true);
+	p.rounds = rounds;
+	p.spin = spin;
+	p.kick_fd = eventfd(0, EFD_NONBLOCK);
+	assert_true(p.kick_fd >= 0);
+	assert_int_equal(pthread_create(&thread, NULL, driver_thread, &p), 0);
+	device_loop(&p);
+	pthread_join(thread, NULL);
+	assert_false(p.failed);
+	assert_int_equal(p.f.d.n_out, 0);
+	/* They did sleep. */
+	assert_true(p.kicks > rounds / 100);
+	close(p.kick_fd);
+	end(&p.f);
+}
+
+static void
+two_sleepers_always_wake_each_other(void **state)
+{
 	(void)state;
-	for (unsigned int i = 0; i < N_KINDS; i++) {
-		memset(&p, 0, sizeof(p));
-		begin(&p.f, kinds[i], true);
-		p.kick_fd = eventfd(0, EFD_NONBLOCK);
-		assert_true(p.kick_fd >= 0);
-		assert_int_equal(pthread_create(&thread, NULL, driver_thread, &p), 0);
-		device_loop(&p);
-		pthread_join(thread, NULL);
-		assert_false(p.failed);
-		assert_int_equal(p.f.d.n_out, 0);
-		/* They did sleep. */
-		assert_true(p.kicks > ROUNDS / 100);
-		close(p.kick_fd);
-		end(&p.f);
-	}
+	for (unsigned int i = 0; i < N_KINDS; i++)
+		run_pair(kinds[i], 1000, false);
+}
+
+static void
+two_spinners_always_wake_each_other(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < N_KINDS; i++)
+		run_pair(kinds[i], 25000, true);
 }
 
 int
@@ -431,6 +470,7 @@ main(void)
 		cmocka_unit_test(fds_that_fail_are_counted),
 		cmocka_unit_test(kicks_come_only_while_armed),
 		cmocka_unit_test(two_sleepers_always_wake_each_other),
+		cmocka_unit_test(two_spinners_always_wake_each_other),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
