@@ -135,6 +135,21 @@ conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);
 bool
 conn_session_is_leaving(const struct vhub_session *session);
 
+/**
+ * Ends a connected socket: its peer hears at once, the close, and that of fds still queued in it,
+ * is left to others.
+ */
+void
+conn_hang_up(int fd);
+
+/**
+ * Closes the socket that `connection` holds for later. One that was never run may be a copy whose
+ * original a forked child serves, so it is not shut down; and a parent that forks has one thread
+ * and keeps to it, so it is closed here.
+ */
+void
+conn_close_held(const struct vhub_connection *connection, int fd);
+
 /** Whether the peer of a connected socket has hung up. */
 bool
 conn_peer_has_hung_up(int fd);

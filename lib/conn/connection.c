@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "conn_pvt.h"
+#include "vhub_fd.h"
 
 /* One front end served by vhub_run_req_handler(). */
 struct conn_run {
@@ -40,6 +41,15 @@ conn_start(struct vhub_connection *connection, struct vhub_loop *loop,
 	connection->deliver = deliver;
 	connection->owner = owner;
 	return connection->ops->start(connection);
+}
+
+void
+conn_close_held(const struct vhub_connection *connection, int fd)
+{
+	if (connection->loop == NULL)
+		close(fd);
+	else
+		vhub_fd_discard(fd); /* with whoever queues on it, and what they have sent */
 }
 
 static void

@@ -11,23 +11,26 @@
 #include <rte_common.h>
 
 #include "frame.h"
+#include "vhub_fd.h"
+
+/* Most fds that the kernel lets one sendmsg(2) carry (SCM_MAX_FD). */
+#define FRAME_MAX_FDS 253
 
 /*
- * Room for the most fds that a message may have, and for the credentials that an inherited socket
- * may be set to tell.
+ * Room for all fds that can come at once, more than any message may have: those that found no room
+ * the kernel would close inside recvmsg(2), on this thread, however long it takes. And for the
+ * credentials that an inherited socket may be set to tell.
  */
 union frame_control {
 	struct cmsghdr align;
-	uint8_t bytes[CMSG_SPACE(VHUB_USER_MAX_TABLE_REGIONS * sizeof(int)) +
-			CMSG_SPACE(sizeof(struct ucred))];
+	uint8_t bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 };
 
 static void
 close_fds(struct vhub_request *req)
 {
 	for (unsigned int i = 0; i < req->n_fds; i++) {
-		if (req->fds[i] >= 0)
-			close(req->fds[i]);
+		vhub_fd_discard(req->fds[i]);
 		req->fds[i] = -1;
 	}
 	req->n_fds = 0;
@@ -65,7 +68,7 @@ keep_fds(struct conn_frame_in *in, struct vhub_request *req, const struct cmsghd
 		if (req->n_fds < VHUB_USER_MAX_TABLE_REGIONS) {
 			req->fds[req->n_fds++] = fd;
 		} else {
-			close(fd);
+			vhub_fd_discard(fd);
 			in->n_fds_surplus++;
 		}
 	}

@@ -189,7 +189,7 @@ on_listening(struct vhub_watch *watch, uint32_t events)
 	}
 	if (!peer_may(listener, fd)) {
 		connection->n_refused++;
-		close(fd);
+		conn_hang_up(fd);
 		return;
 	}
 	connection->deliver(connection, fd);
@@ -221,8 +221,7 @@ listener_destroy(struct vhub_connection *connection)
 	/* The file first: whoever finds it finds somebody there. */
 	conn_socket_file_unlink(&listener->file);
 	conn_socket_file_close(&listener->file);
-	if (listener->fd >= 0)
-		close(listener->fd);
+	conn_close_held(connection, listener->fd);
 	free(listener);
 }
 

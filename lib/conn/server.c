@@ -32,7 +32,7 @@ struct vhub_server {
 static void
 turn_away(struct vhub_server *server, int fd, const char *why)
 {
-	close(fd);
+	conn_hang_up(fd);
 	server->slot.stats.refused++;
 	if (vhub_log_allowed(&server->slot.busy_limit))
 		VHUB_LOG(NOTICE, "%s: another front end was turned away: %s",
@@ -69,7 +69,7 @@ static void
 wait_for_slot(struct vhub_server *server, int fd)
 {
 	if (server->waiting_fd >= 0 && conn_peer_has_hung_up(server->waiting_fd)) {
-		close(server->waiting_fd);
+		conn_hang_up(server->waiting_fd);
 		server->waiting_fd = -1;
 	}
 	if (server->waiting_fd >= 0) {
@@ -150,7 +150,7 @@ vhub_server_stop(struct vhub_server *server, vhub_complete_fn complete, void *ar
 	server->connection = NULL;
 	vhub_timer_cancel(loop, &server->wait_timer);
 	if (server->waiting_fd >= 0)
-		close(server->waiting_fd);
+		conn_hang_up(server->waiting_fd);
 	server->waiting_fd = -1;
 	if (server->session != NULL)
 		vhub_session_end(server->session, -ESHUTDOWN, "the server stops");

@@ -18,13 +18,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include "answer.h"
 #include "conn_pvt.h"
 #include "frame.h"
 #include "requests.h"
 #include "validate.h"
+#include "vhub_fd.h"
 
 VHUB_LOGTYPE(conn);
 
@@ -64,6 +65,13 @@ struct vhub_session {
 	struct conn_frame_out out;
 	bool peer_gone; /* replies go nowhere; requests that it left behind are still served */
 };
+
+void
+conn_hang_up(int fd)
+{
+	shutdown(fd, SHUT_RDWR);
+	vhub_fd_discard(fd);
+}
 
 bool
 conn_peer_has_hung_up(int fd)
@@ -203,7 +211,7 @@ free_session(struct vhub_session *session)
 	vhub_loop_undefer(slot->loop, &session->task);
 	conn_frame_reset(&session->in, &session->req);
 	conn_frame_drop(&session->out);
-	close(session->fd);
+	conn_hang_up(session->fd);
 	free(session);
 }
 
@@ -531,7 +539,7 @@ conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out)
 	int ret;
 
 	if (session == NULL) {
-		close(fd);
+		conn_hang_up(fd);
 		return -ENOMEM;
 	}
 	ret = slot->handler->ops->open(slot->handler, session);

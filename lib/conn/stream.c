@@ -49,7 +49,7 @@ stream_destroy(struct vhub_connection *connection)
 	if (connection->loop != NULL)
 		vhub_loop_undefer(connection->loop, &stream->task);
 	if (stream->fd >= 0)
-		close(stream->fd);
+		conn_close_held(connection, stream->fd);
 	free(stream);
 }
 

@@ -417,6 +417,15 @@ count_fds(void)
 	return n;
 }
 
+/* As many as that are open, at once or soon: what front ends sent may be closed by another thread. */
+static inline void
+assert_fds(unsigned int n)
+{
+	for (int i = 0; count_fds() != n && i < 2000; i++)
+		usleep(1000);
+	assert_int_equal(count_fds(), n);
+}
+
 /* A directory of one's own for sockets; `path` gets it. */
 static inline void
 make_dir(char path[64])

@@ -207,7 +207,7 @@ test_an_error_carries_no_fd_and_nothing_of_a_half_made_reply(void **state)
 	assert_int_equal(conn_answer(&req, &terms), 1);
 	assert_ack(&req, EINVAL);
 	assert_int_equal(req.reply_fd, -1);
-	assert_int_equal(count_fds(), n_fds);
+	assert_fds(n_fds);
 }
 
 int

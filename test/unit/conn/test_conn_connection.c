@@ -27,7 +27,7 @@ place_down(struct place *place)
 	assert_false(exists(place->path));
 	assert_int_equal(rmdir(place->dir), 0);
 	bed_down(&place->bed);
-	assert_int_equal(count_fds(), place->n_fds);
+	assert_fds(place->n_fds);
 }
 
 static struct vhub_connection *

@@ -30,7 +30,7 @@ place_down(struct place *place)
 	assert_int_equal(rmdir(place->dir), 0);
 	bed_down(&place->bed);
 	log_release(&place->log);
-	assert_int_equal(count_fds(), place->n_fds);
+	assert_fds(place->n_fds);
 }
 
 /* The front end listens. */

@@ -3,6 +3,8 @@
  * Framing: a message in every cut, fds with any piece of it, too many of them, more payload than
  * fits, the end in the middle; and replies that do not fit the socket.
  */
+#include <sys/resource.h>
+
 #include "conn_fixture.h"
 #include "frame.h"
 
@@ -37,7 +39,7 @@ ends_down(struct ends *ends)
 	if (ends->front >= 0)
 		close(ends->front);
 	close(ends->back);
-	assert_int_equal(count_fds(), ends->n_fds);
+	assert_fds(ends->n_fds);
 }
 
 /* Reads on, header then payload; how often is bounded, for nothing may block or spin. */
@@ -245,7 +247,36 @@ test_253_fds(void **state)
 		fds[i] = fd;
 	ends_up(&ends);
 	fe_send_bytes(ends.front, message, len, fds, 253);
+	assert_int_equal(read_on(&ends), 1);
+	assert_int_equal(ends.req.n_fds, VHUB_USER_MAX_TABLE_REGIONS);
+	assert_int_equal(ends.in.n_fds_surplus, 253 - VHUB_USER_MAX_TABLE_REGIONS);
+	ends_down(&ends);
+	close(fd);
+}
+
+/* The kernel drops what finds no room in our table of fds. */
+static void
+test_fds_that_find_no_room_here(void **state)
+{
+	struct rlimit limit, tight;
+	uint8_t message[64];
+	struct ends ends;
+	int fds[8];
+	size_t len;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	len = make_message(message, VHUB_USER_SET_OWNER, 0);
+	for (int i = 0; i < 8; i++)
+		fds[i] = fd;
+	ends_up(&ends);
+	fe_send_bytes(ends.front, message, len, fds, 8);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	tight = limit;
+	tight.rlim_cur = (rlim_t)ends.back + 4;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
 	assert_int_equal(read_on(&ends), -EMSGSIZE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	ends_down(&ends);
 	close(fd);
 }
@@ -473,6 +504,7 @@ main(void)
 		cmocka_unit_test(test_fds_keep_their_order_and_are_closed_on_exec),
 		cmocka_unit_test(test_a_taken_fd_is_not_closed_with_the_rest),
 		cmocka_unit_test(test_253_fds),
+		cmocka_unit_test(test_fds_that_find_no_room_here),
 		cmocka_unit_test(test_credentials_are_ignored),
 		cmocka_unit_test(test_more_payload_than_fits_is_thrown_away),
 		cmocka_unit_test(test_the_end_at_every_byte),

@@ -23,7 +23,7 @@ static void
 place_down(struct place *place)
 {
 	assert_int_equal(rmdir(place->dir), 0);
-	assert_int_equal(count_fds(), place->n_fds);
+	assert_fds(place->n_fds);
 }
 
 static struct vhub_listener_options

@@ -51,7 +51,7 @@ place_down(struct place *place)
 	assert_false(exists(place->path));
 	assert_int_equal(rmdir(place->root), 0);
 	assert_int_equal(rmdir(place->dir), 0);
-	assert_int_equal(count_fds(), place->n_fds);
+	assert_fds(place->n_fds);
 }
 
 /* ---- the child; it tells failures by its exit status ---- */
@@ -235,6 +235,41 @@ test_a_child_without_a_jail_leaves_the_file_too(void **state)
 	place_down(&place);
 }
 
+/* Nothing to take here; but the parent's copy must go without a word to the front end. */
+static void
+test_a_child_serves_a_connected_fd(void **state)
+{
+	struct pollfd pfd = { .events = POLLIN };
+	struct fe_reply reply;
+	struct place place;
+	int pair[2], status;
+	pid_t pid;
+
+	(void)state;
+	place_up(&place);
+	vhub_connection_destroy(place.connection);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(vhub_connection_from_fd(pair[1], &place.connection), 0);
+	assert_null(vhub_take_parent_process_resources(place.connection));
+	fflush(NULL);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		close(pair[0]);
+		child_main(&place, JAIL_FULL);
+	}
+	vhub_connection_destroy(place.connection);
+	pfd.fd = pair[0];
+	fe_send(pfd.fd, VHUB_USER_GET_FEATURES, 0, NULL, 0);
+	assert_int_equal(poll(&pfd, 1, 30000), 1);
+	fe_take_reply(pfd.fd, &reply);
+	close(pair[0]);
+	status = wait_child(pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+	place_down(&place);
+}
+
 static void
 test_release_removes_only_the_very_file(void **state)
 {
@@ -283,6 +318,7 @@ main(void)
 		cmocka_unit_test(test_a_jailed_child_serves_and_ends),
 		cmocka_unit_test(test_a_jailed_child_is_killed),
 		cmocka_unit_test(test_a_child_without_a_jail_leaves_the_file_too),
+		cmocka_unit_test(test_a_child_serves_a_connected_fd),
 		cmocka_unit_test(test_release_removes_only_the_very_file),
 		cmocka_unit_test(test_without_taking_them_the_connection_removes_its_file),
 		cmocka_unit_test(test_nothing_to_release),

@@ -42,7 +42,7 @@ slot_down(struct slot *slot)
 	assert_false(exists(slot->path));
 	assert_int_equal(rmdir(slot->dir), 0);
 	bed_down(&slot->bed);
-	assert_int_equal(count_fds(), slot->n_fds);
+	assert_fds(slot->n_fds);
 }
 
 static struct vhub_server_stats

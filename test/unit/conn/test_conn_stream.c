@@ -56,6 +56,25 @@ test_connected(void **state)
 	close(pair[1]);
 }
 
+/* As in a parent that has forked: the child serves the connection that the parent's copy names. */
+static void
+test_destroying_a_copy_does_not_disturb_the_original(void **state)
+{
+	struct vhub_connection *connection;
+	char byte = 'x';
+	int pair[2];
+
+	(void)state;
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	assert_int_equal(vhub_connection_from_fd(dup(pair[0]), &connection), 0);
+	vhub_connection_destroy(connection);
+	assert_int_equal(write(pair[1], &byte, 1), 1);
+	assert_int_equal(read(pair[0], &byte, 1), 1);
+	assert_false(fe_is_closed(pair[1]));
+	close(pair[0]);
+	close(pair[1]);
+}
+
 static void
 test_connected_and_hung_up_already(void **state)
 {
@@ -161,6 +180,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_connected),
+		cmocka_unit_test(test_destroying_a_copy_does_not_disturb_the_original),
 		cmocka_unit_test(test_connected_and_hung_up_already),
 		cmocka_unit_test(test_listening),
 		cmocka_unit_test(test_neither_listening_nor_connected),
