@@ -158,12 +158,19 @@ serve(struct daemon_state *d)
 }
 
 static void
-stop_parts(struct daemon_state *d)
+stop_parts(struct daemon_state *d, int status)
 {
 	if (d->slots != NULL)
 		slots_destroy(d->slots);
 	vhub_lcores_stop();
-	vhub_work_stop();
+	if (vhub_work_stop() != 0) {
+		/*
+		 * A front end's file is stuck in its close or its unmapping: the kernel will see to
+		 * it.
+		 */
+		fflush(NULL);
+		_exit(status);
+	}
 	vhub_mem_guard_stop();
 	if (d->loop != NULL && d->signals.fd >= 0) {
 		vhub_loop_unwatch(d->loop, &d->signals);
@@ -189,7 +196,7 @@ main(int argc, char **argv)
 	if (eal_start(&options) == 0) {
 		if (start_parts(&d, &set) == 0)
 			status = serve(&d);
-		stop_parts(&d);
+		stop_parts(&d, status);
 		rte_eal_cleanup();
 	}
 	options_free(&options);

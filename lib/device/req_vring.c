@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "handler_pvt.h"
+#include "vhub_fd.h"
 
 int
 req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req)
@@ -146,6 +147,12 @@ vring_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_r
 	if (*vring == NULL || (u64 & ~(VHUB_USER_VRING_INDEX_MASK | VHUB_USER_VRING_NOFD)) != 0)
 		return -EINVAL;
 	if (nofd != (req->n_fds == 0))
+		return -EINVAL;
+	/*
+	 * Others might be answered, or not, by somebody's file system when an lcore polls or writes
+	 * them.
+	 */
+	if (!nofd && !vhub_fd_is_eventfd(req->fds[0]))
 		return -EINVAL;
 	*fd = vhub_request_take_fd(req, 0);
 	return 0;

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Keeps the session record and the fds in it. Called by the request handlers; next: handler.c.
+ * Keeps the session record and the fds in it, which are given away, not closed here: that could
+ * take long. Called by the request handlers; next: handler.c.
  */
 #include <string.h>
-#include <unistd.h>
 
 #include "session_record.h"
+#include "vhub_fd.h"
 
 void
 session_record_set_fd(int *slot, int fd)
 {
-	if (*slot >= 0)
-		close(*slot);
+	vhub_fd_discard(*slot);
 	*slot = fd;
 }
 
@@ -80,7 +80,7 @@ session_record_set_regions(struct session_record *rec, const struct vhub_user_me
 	uint32_t i;
 
 	for (i = 0; i < rec->n_regions; i++)
-		close(rec->regions[i].fd);
+		vhub_fd_discard(rec->regions[i].fd);
 	rec->n_regions = 0;
 	for (i = 0; i < n; i++)
 		session_record_add_region(rec, &descs[i], fds[i]);
@@ -111,6 +111,6 @@ session_record_remove_region(struct session_record *rec, const struct vhub_user_
 	}
 	if (i == rec->n_regions)
 		return;
-	close(rec->regions[i].fd);
+	vhub_fd_discard(rec->regions[i].fd);
 	rec->regions[i] = rec->regions[--rec->n_regions];
 }

@@ -2,8 +2,8 @@
 /*
  * File descriptors that came from a front end. Even to close one may take as long as its sender
  * likes: the last close of a file frees its memory, waits for a lingering TCP connection, asks a
- * FUSE server. So no thread that somebody else waits for closes one, or does anything else with it
- * that its file system may answer.
+ * FUSE server. So no thread that others wait for closes one, or does anything else with it that may
+ * be answered by somebody's file system.
  */
 #ifndef VHUB_FD_H
 #define VHUB_FD_H
@@ -17,26 +17,22 @@ extern "C" {
 #endif
 
 /**
- * Closes `fd` on a thread that nobody waits for; -1 is fine. A close that takes long delays others
- * by 20 ms at most: another thread takes over then, up to 16 of them, and behind 16 that are stuck
- * the rest waits, open. Thread: ANY but LCORE. Never blocks, never fails.
+ * Closes `fd` as a piece of blocking work (vhub_work.h); -1 is fine. Thread: CTL. Never blocks,
+ * never fails.
  */
 VHUB_API void
 vhub_fd_discard(int fd);
 
 /**
- * Waits until everything given to vhub_fd_discard() is closed: for tests that count fds. Blocks.
- * Thread: ANY.
+ * Waits until nothing given to vhub_fd_discard() is open: for tests that count fds. Thread: CTL.
+ * Blocks.
  */
 VHUB_API void
 vhub_fd_discard_wait(void);
 
-/**
- * Whether `fd` can be polled and written to as a notification without asking anybody's file system:
- * an eventfd (or another anonymous inode) or a pipe. Does not block. Thread: ANY.
- */
+/** Whether `fd` is an eventfd: polling and writing it asks nobody. Thread: CTL. Does not block. */
 VHUB_API bool
-vhub_fd_is_notifier(int fd);
+vhub_fd_is_eventfd(int fd);
 
 #ifdef __cplusplus
 }

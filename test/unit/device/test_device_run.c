@@ -18,6 +18,7 @@
 #include "../eal_fixture.h"
 #include "holding_device.h"
 #include "session_record.h"
+#include "vhub_fd.h"
 #include "vhub_work.h"
 
 static struct vhub_loop *loop;
@@ -199,10 +200,12 @@ test_the_record_owns_its_fds(void **state)
 	session_record_init(&rec);
 	session_record_set_fd(&rec.vrings[3].kick_fd, kick);
 	session_record_set_fd(&rec.vrings[3].kick_fd, call);
+	vhub_fd_discard_wait();
 	assert_false(is_open(kick));
 	session_record_set_fd(&rec.log_fd, log);
 	session_record_set_regions(&rec, descs, mem, 2);
 	session_record_remove_region(&rec, &descs[0]);
+	vhub_fd_discard_wait();
 	assert_false(is_open(mem[0]));
 	assert_int_equal(rec.n_regions, 1);
 	assert_int_equal(rec.regions[0].desc.guest_addr_gpa, 1);
@@ -210,6 +213,7 @@ test_the_record_owns_its_fds(void **state)
 	rec.features = 1;
 	rec.owned = true;
 	session_record_reset_device(&rec);
+	vhub_fd_discard_wait();
 	assert_false(is_open(call));
 	assert_int_equal(rec.features, 0);
 	assert_true(rec.owned);
@@ -217,6 +221,7 @@ test_the_record_owns_its_fds(void **state)
 	assert_true(is_open(mem[1]));
 
 	session_record_clear(&rec);
+	vhub_fd_discard_wait();
 	assert_false(is_open(log));
 	assert_false(is_open(mem[1]));
 	assert_false(rec.owned);

@@ -1,16 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Giving fds of front ends away: they are closed, and one whose close takes long holds up no other.
+ * fds of front ends: they are closed, one whose close takes long holds up no other, and eventfds
+ * are known.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
-#include <pthread.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "../eal_fixture.h"
 #include "runtime_test.h"
 #include "vhub_fd.h"
+#include "vhub_work.h"
+
+static struct vhub_loop *loop;
 
 static bool
 is_open(int fd)
@@ -19,7 +25,7 @@ is_open(int fd)
 }
 
 static void
-test_what_is_given_away_is_closed(void **state)
+what_is_given_away_is_closed(void **state)
 {
 	int fds[64];
 
@@ -29,9 +35,10 @@ test_what_is_given_away_is_closed(void **state)
 	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
 		vhub_fd_discard(fds[i]);
 	vhub_fd_discard(-1);
-	vhub_fd_discard_wait();
+	assert_int_equal(vhub_work_stop(), 0);
 	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
 		assert_false(is_open(fds[i]));
+	assert_int_equal(vhub_work_start(loop), 0);
 }
 
 /*
@@ -60,51 +67,41 @@ lingering_socket(int *listener, int *peer)
 	return fd;
 }
 
-static void *
-wait_until_clean(void *arg)
-{
-	vhub_fd_discard_wait();
-	__atomic_store_n((uint32_t *)arg, 1, __ATOMIC_RELEASE);
-	return NULL;
-}
-
 static void
-test_a_close_that_takes_long_holds_up_no_other(void **state)
+a_close_that_takes_long_holds_up_no_other(void **state)
 {
 	int listener, peer, stuck = lingering_socket(&listener, &peer), quick = eventfd(0, 0);
-	uint32_t clean = 0;
-	pthread_t waiter;
 
 	(void)state;
 	vhub_fd_discard(stuck);
 	vhub_fd_discard(quick);
-	assert_int_equal(pthread_create(&waiter, NULL, wait_until_clean, &clean), 0);
 	for (int i = 0; i < 20000 && is_open(quick); i++)
 		usleep(1000);
 	assert_false(is_open(quick));
-	assert_int_equal(test_load(&clean), 0); /* the other is still being closed */
+	assert_int_equal(vhub_work_stop(), -EBUSY); /* the other is still being closed */
 	close(peer);
-	pthread_join(waiter, NULL);
-	assert_int_equal(test_load(&clean), 1);
+	for (int i = 0; i < 20000 && vhub_work_stop() != 0; i++)
+		usleep(1000);
+	assert_int_equal(vhub_work_start(loop), 0);
 	close(listener);
 }
 
 static void
-test_notifiers_are_told_from_other_files(void **state)
+eventfds_are_told_from_other_files(void **state)
 {
-	int event = eventfd(0, 0), memory = memfd_create("fd", 0),
-	    file = open("/proc/self/exe", O_RDONLY);
+	const int event = eventfd(0, 0), memory = memfd_create("anon_inode:[eventfd]", 0);
+	const int file = open("/proc/self/exe", O_RDONLY);
 	int ends[2], sockets[2];
 
 	(void)state;
 	assert_int_equal(pipe(ends), 0);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
-	assert_true(vhub_fd_is_notifier(event));
-	assert_true(vhub_fd_is_notifier(ends[1]));
-	assert_false(vhub_fd_is_notifier(memory));
-	assert_false(vhub_fd_is_notifier(file));
-	assert_false(vhub_fd_is_notifier(sockets[0]));
-	assert_false(vhub_fd_is_notifier(-1));
+	assert_true(vhub_fd_is_eventfd(event));
+	assert_false(vhub_fd_is_eventfd(ends[1]));
+	assert_false(vhub_fd_is_eventfd(memory));
+	assert_false(vhub_fd_is_eventfd(file));
+	assert_false(vhub_fd_is_eventfd(sockets[0]));
+	assert_false(vhub_fd_is_eventfd(-1));
 	close(event);
 	close(memory);
 	close(file);
@@ -118,10 +115,16 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_what_is_given_away_is_closed),
-		cmocka_unit_test(test_a_close_that_takes_long_holds_up_no_other),
-		cmocka_unit_test(test_notifiers_are_told_from_other_files),
+		cmocka_unit_test(what_is_given_away_is_closed),
+		cmocka_unit_test(a_close_that_takes_long_holds_up_no_other),
+		cmocka_unit_test(eventfds_are_told_from_other_files),
 	};
+	int ret;
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 || vhub_work_start(loop) != 0)
+		return 1;
+	ret = cmocka_run_group_tests(tests, NULL, NULL);
+	vhub_work_stop();
+	vhub_loop_destroy(loop);
+	return ret;
 }
