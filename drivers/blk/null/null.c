@@ -16,7 +16,7 @@
 struct null_disk {
 	struct vhub_blk_disk disk; /* first */
 	uint64_t size_bytes;
-	uint64_t latency_cycles;
+	uint64_t latency_us;
 	bool read_only;
 };
 
@@ -67,13 +67,18 @@ null_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 static int
 null_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 {
+	const struct null_disk *d = vhub_container_of(disk, struct null_disk, disk);
 	struct null_queue *q = calloc(1, sizeof(*q));
 
 	if (q == NULL)
 		return -ENOMEM;
 	q->queue.disk = disk;
 	q->tail = &q->head;
-	q->latency_cycles = vhub_container_of(disk, struct null_disk, disk)->latency_cycles;
+	/*
+	 * Not known when arguments are parsed, which is before EAL has measured the clock. In this
+	 * order, the product of an hour and a frequency fits into 64 bits.
+	 */
+	q->latency_cycles = d->latency_us * (rte_get_tsc_hz() / 1000) / 1000;
 	*out = &q->queue;
 	return 0;
 }
@@ -164,8 +169,7 @@ null_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk *
 		return -ENOMEM;
 	d->disk.ops = &null_ops;
 	d->size_bytes = size_bytes;
-	/* In this order: the product of an hour and a frequency fits into 64 bits. */
-	d->latency_cycles = latency_us * (rte_get_tsc_hz() / 1000) / 1000;
+	d->latency_us = latency_us;
 	d->read_only = read_only;
 	*out = &d->disk;
 	return 0;

@@ -41,6 +41,26 @@ test_a_request_takes_its_time(void **state)
 	driver_close(&d);
 }
 
+static struct vhub_blk_disk *parsed_early; /* as vhubd does it, before EAL runs */
+
+static void
+test_a_disk_parsed_before_eal_takes_its_time_too(void **state)
+{
+	struct driver_disk d = { .disk = parsed_early, .ops = parsed_early->ops };
+	uint8_t data[512];
+	uint64_t begin, us;
+	char error[64];
+
+	(void)state;
+	assert_int_equal(d.ops->open(d.disk, error, sizeof(error)), 0);
+	assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
+	begin = rte_rdtsc();
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 0, data, sizeof(data), 0), 0);
+	us = (rte_rdtsc() - begin) * 1000000 / rte_get_tsc_hz();
+	assert_in_range(us, 19000, 5000000);
+	driver_close(&d);
+}
+
 /* Storage that is stuck: nothing comes back, whatever is done. */
 static void
 test_an_hour_is_not_over_soon(void **state)
@@ -98,13 +118,15 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_request_takes_its_time),
+		cmocka_unit_test(test_a_disk_parsed_before_eal_takes_its_time_too),
 		cmocka_unit_test(test_an_hour_is_not_over_soon),
 		cmocka_unit_test(test_a_read_leaves_the_buffer),
 		cmocka_unit_test(test_arguments),
 	};
 	int failed;
 
-	if (test_eal_init() != 0)
+	if (driver_parse("null", "size=1M,latency_us=20000", false, &parsed_early, NULL) != 0 ||
+			test_eal_init() != 0)
 		return 99;
 	failed = driver_suite_run(&at_once) + driver_suite_run(&later);
 	return failed + cmocka_run_group_tests(tests, NULL, NULL);
