@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Fixtures of the conformance tests.
 
-One vhubd serves all tests of a run, each of which opens sessions of its own: that nothing is left of the sessions before is
-itself a thing to hold. A test that needs to kill or configure a daemon uses the fixture `vhubd` of the end-to-end tests.
+One vhubd serves all tests of a run, each of which opens sessions of its own: that nothing is left
+of the sessions before is itself a thing to hold. A test that needs to kill or configure a daemon
+uses the fixture `vhubd` of the end-to-end tests.
 
   stage     the daemon and its disks (class Stage in stage.py, the next file)
   plain     opens a session on the disk "plain": plain(packed=True, ...) -> BlkDisk
   opened    opens a session on any socket, closed at the end of the test
-  scene     for hostile tests: a victim, an innocent neighbour, and what must hold afterwards (scene.py)
-"""
+  scene     for hostile tests: a victim, an innocent neighbour, and what must hold afterwards
+  (scene.py)
+  """
 
 import importlib.util
 import sys
@@ -82,7 +84,8 @@ def plain(stage, opened):
 
 @pytest.fixture
 def refused():
-    """refused(session, request, payload, fds) -> "error" or "closed": see expect_refusal() in scene.py."""
+    """refused(session, request, payload, fds) -> "error" or "closed": see expect_refusal() in
+    scene.py."""
     return expect_refusal
 
 
@@ -97,7 +100,8 @@ def neighbours():
 
 @pytest.fixture
 def scene(stage, neighbours):
-    """A victim to abuse beside an innocent neighbour; what must hold afterwards is checked (scene.py)."""
+    """A victim to abuse beside an innocent neighbour; what must hold afterwards is checked
+    (scene.py)."""
     if not neighbours or neighbours[-1].failed:
         neighbours.append(Neighbour(stage.path("innocent")))
     made = Scene(stage, neighbours[-1])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The innocent front end beside a hostile one: writes, reads back and compares, for ever.
 
-Run by class Neighbour of stage.py as `neighbour.py SOCKET`. Prints "COUNT GAP" every few milliseconds: rounds done, and the
-longest time between two rounds since the last line. Ends with its standard input, or with an error on the first I/O that is
-not as it should be.
+Run by class Neighbour of stage.py as `neighbour.py SOCKET`. Prints "COUNT GAP" every few
+milliseconds: rounds done, and the longest time between two rounds since the last line. Ends with
+its standard input, or with an error on the first I/O that is not as it should be.
 """
 
 import os

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The scene of a hostile test: a victim slot to abuse, an innocent neighbour, and what must hold afterwards.
+"""The scene of a hostile test: a victim slot to abuse, an innocent neighbour, and what must hold
+afterwards.
 
 Made by the fixture `scene` in conftest.py. After each test
   - the neighbour's I/O has gone on without a failure or a long gap,
@@ -42,9 +43,12 @@ class Scene:
         return disk
 
     def reason(self, expression):
-        """The log tells, since the scene began, of the victim with a line that matches; its text."""
+        """The log tells, since the scene began, of the victim with a line that matches; its
+        text."""
         line = self.stage.wait_log("%s[#:].*(%s)" % (self.name, expression), self.since)
-        assert line is not None, "no reason like %r in the log:\n%s" % (expression, self.stage.log[self.since:])
+        if line is None:
+            said = self.stage.log[self.since:]
+            raise AssertionError("no reason like %r in the log:\n%s" % (expression, said))
         return line
 
     def ended(self, session, expression):
@@ -88,7 +92,8 @@ class Scene:
 
 
 def expect_refusal(disk, request, payload=b"", fds=(), **header):
-    """Sends it with need_reply. "error": acknowledged with an error; "closed": the session was ended. Nothing else will do."""
+    """Sends it with need_reply. "error": acknowledged with an error; "closed": the session was
+    ended. Nothing else will do."""
     try:
         disk.wire.send(request, payload, fds, need_reply=True, **header)
         reply = disk.wire.recv()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The daemon that most conformance tests share, the figures they compare, and the innocent neighbour.
+"""The daemon that most conformance tests share, the figures they compare, and the innocent
+neighbour.
 
-Used by conftest.py. With VHOSTUSER_PEER=qsd in the environment the peer is qemu-storage-daemon instead of vhubd: a second
-opinion while writing tests, no way to run the whole suite.
+Used by conftest.py. With VHOSTUSER_PEER=qsd in the environment the peer is qemu-storage-daemon
+instead of vhubd: a second opinion while writing tests, no way to run the whole suite.
 """
 
 import os
@@ -19,10 +20,12 @@ from vhostuser import BlkDisk
 HERE = Path(__file__).resolve().parent
 MB = 1 << 20
 
-#: Log lines that a peer causes are rate-limited for each slot, and every hostile test wants to see its own: they take turns.
+#: Log lines that a peer causes are rate-limited for each slot, and every hostile test wants to see
+#: its own: they take turns.
 VICTIMS = 48
 
-#: name: --blk options after the socket. "plain" and the victims are what tests work on, "innocent" is the neighbour's.
+#: name: --blk options after the socket. "plain" and the victims are what tests work on, "innocent"
+#: is the neighbour's.
 DISKS = {
     "plain": "driver=malloc,size=64M,queues=4",
     **{"victim%d" % i: "driver=malloc,size=4M,queues=4" for i in range(VICTIMS)},
@@ -98,7 +101,8 @@ class Stage:
         self.number += 1
         self.spoilt = set()
         if os.environ.get("VHOSTUSER_PEER") == "qsd":
-            self.peer = Qsd(self.folder, {name: self.path(name) for name in ("plain", "victim0", "innocent")})
+            self.peer = Qsd(self.folder, {name: self.path(name)
+                                          for name in ("plain", "victim0", "innocent")})
         else:
             from vhubd import Vhubd
             self.peer = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), options)
@@ -114,7 +118,8 @@ class Stage:
     def check_alive(self):
         if not self.peer.running():
             text = self.peer.log[-8000:]
-            raise AssertionError("the daemon died with status %s\n%s" % (self.peer.process.returncode, text))
+            raise AssertionError("the daemon died with status %s\n%s"
+                                 % (self.peer.process.returncode, text))
         self.peer.check_log()
 
     @property
@@ -138,7 +143,8 @@ class Stage:
             time.sleep(0.02)
 
     def wait_log(self, expression, since, timeout=3.0):
-        """The first line of the log after offset `since` that matches; None if there is none in time."""
+        """The first line of the log after offset `since` that matches; None if there is none in
+        time."""
         deadline = time.monotonic() + timeout
         while True:
             for line in self.log[since:].splitlines():
@@ -173,8 +179,10 @@ class Qsd:
             image = self.folder / (name + ".img")
             with open(image, "wb") as file:
                 file.truncate(16 * MB)
-            command += ["--blockdev", "driver=file,node-name=%s,filename=%s" % (name, image), "--export",
-                        "type=vhost-user-blk,id=e-%s,node-name=%s,addr.type=unix,addr.path=%s,writable=on,num-queues=4"
+            command += ["--blockdev", "driver=file,node-name=%s,filename=%s" % (name, image),
+                        "--export",
+                        "type=vhost-user-blk,id=e-%s,node-name=%s,addr.type=unix,addr.path=%s,"
+                        "writable=on,num-queues=4"
                         % (name, name, path)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -207,15 +215,18 @@ class Qsd:
 
 
 class Neighbour:
-    """An innocent front end on a disk of its own, in a process of its own: neighbour.py, with one session from first to last."""
+    """An innocent front end on a disk of its own, in a process of its own: neighbour.py, with one
+    session from first to last."""
 
-    #: Longer than any scheduler keeps a process from a CPU, shorter than any time-out that would hide a stall.
+    #: Longer than any scheduler keeps a process from a CPU, shorter than any time-out that would
+    #: hide a stall.
     GAP_LIMIT = 5.0
 
     def __init__(self, path):
         self.count = 0
         self.gap = 0.0
-        self.process = subprocess.Popen(["/usr/bin/python3", str(HERE / "neighbour.py"), path], stdin=subprocess.PIPE,
+        self.process = subprocess.Popen(["/usr/bin/python3", str(HERE / "neighbour.py"), path],
+                                        stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.thread = threading.Thread(target=self._collect, daemon=True)
         self.thread.start()

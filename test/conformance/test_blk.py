@@ -12,16 +12,19 @@ both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "pac
 @both_kinds
 def test_what_was_written_is_read(plain, packed):
     disk = plain(packed=packed)
-    for sector, size in ((0, 512), (8, 4096), (100, 65536), (131071, 512), (131072 - 2048, 1 << 20)):
+    for sector, size in ((0, 512), (8, 4096), (100, 65536), (131071, 512),
+                         (131072 - 2048, 1 << 20)):
         disk.write(sector, pattern(sector, size))
         assert disk.read(sector, size) == pattern(sector, size)
 
 
-@pytest.mark.parametrize("packed, indirect", [(False, False), (False, True), (True, False), (True, True)])
+@pytest.mark.parametrize("packed, indirect", [(False, False), (False, True), (True, False),
+                                              (True, True)])
 def test_data_may_be_in_many_pieces_of_any_length(plain, packed, indirect):
     disk = plain(packed=packed, indirect=indirect, size=128)
     data = pattern(7, 8192)
-    for pieces in ([8192], [4096, 4096], [1, 8191], [511, 1, 7680], [100] * 81 + [92], [3, 5, 7, 11, 8166]):
+    for pieces in ([8192], [4096, 4096], [1, 8191], [511, 1, 7680], [100] * 81 + [92],
+                   [3, 5, 7, 11, 8166]):
         disk.write(64, data, pieces=pieces)
         assert disk.read(64, 8192) == data
         disk.write(64, bytes(8192))
@@ -31,7 +34,8 @@ def test_data_may_be_in_many_pieces_of_any_length(plain, packed, indirect):
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 def test_as_many_segments_as_seg_max_says(plain, packed):
-    disk = plain(packed=packed, size=512, indirect=True, mem=GuestMemory(((0, 32 << 20, 0x7e10_0000_0000, 0),)))
+    disk = plain(packed=packed, size=512, indirect=True,
+                 mem=GuestMemory(((0, 32 << 20, 0x7e10_0000_0000, 0),)))
     count = disk.config("seg_max")
     data = pattern(9, 512 * count)
     for indirect in (False, True):
@@ -41,7 +45,8 @@ def test_as_many_segments_as_seg_max_says(plain, packed):
 
 
 def test_a_segment_as_long_as_size_max_says(plain):
-    disk = plain(mem=GuestMemory(((0, 4 << 20, 0x7e10_0000_0000, 0), (0x1000_0000, 32 << 20, 0x7e20_0000_0000, 0))))
+    disk = plain(mem=GuestMemory(((0, 4 << 20, 0x7e10_0000_0000, 0),
+                                  (0x1000_0000, 32 << 20, 0x7e20_0000_0000, 0))))
     size = min(disk.config("size_max"), 8 << 20) & ~511
     data = pattern(3, size)
     disk.write(0, data)
@@ -58,7 +63,8 @@ def test_the_header_may_be_in_pieces(plain, packed, header_pieces):
 
 @both_kinds
 def test_header_and_data_may_share_a_descriptor(plain, packed):
-    """The driver may frame a request as it likes (VIRTIO 1.2, 2.7.4): only the order of the bytes counts."""
+    """The driver may frame a request as it likes (VIRTIO 1.2, 2.7.4): only the order of the bytes
+    counts."""
     disk = plain(packed=packed)
     data = pattern(2, 1024)
     request = disk.prepare(blk.T_OUT, 40, out=data)
@@ -79,7 +85,8 @@ def test_data_and_status_may_share_a_descriptor(plain, packed):
     request = disk.prepare(blk.T_IN, 48, in_bytes=1024)
     block = disk.mem.alloc(1025)
     disk.mem.fill(block, 1025, 0xee)
-    disk.queues[0].ring.add([(request.header[0][0], 16, False), (block, 600, True), (block + 600, 425, True)], request)
+    disk.queues[0].ring.add([(request.header[0][0], 16, False), (block, 600, True),
+                             (block + 600, 425, True)], request)
     disk.queues[0].notify()
     disk.wait([request])
     assert disk.mem.read(block, 1025) == data + bytes((blk.S_OK,))
@@ -88,8 +95,10 @@ def test_data_and_status_may_share_a_descriptor(plain, packed):
 
 @both_kinds
 def test_a_buffer_may_cross_from_one_region_into_the_next(plain, packed):
-    """Two regions that are neighbours in guest addresses, but neither in user addresses nor in the file."""
-    mem = GuestMemory(((0, 1 << 20, 0x7e30_0000_0000, 0), (1 << 20, 1 << 20, 0x7e10_0000_0000, 0x3000),
+    """Two regions that are neighbours in guest addresses, but neither in user addresses nor in the
+    file."""
+    mem = GuestMemory(((0, 1 << 20, 0x7e30_0000_0000, 0),
+                       (1 << 20, 1 << 20, 0x7e10_0000_0000, 0x3000),
                        (2 << 20, 4 << 20, 0x7e20_0000_0000, 0)))
     disk = plain(packed=packed, mem=mem)
     data = pattern(6, 8192)

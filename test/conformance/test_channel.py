@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The back-end channel: accepted, replaced, given back, and of no danger when the front end lets it go."""
+"""The back-end channel: accepted, replaced, given back, and of no danger when the front end lets it
+go."""
 
 import os
 import socket
@@ -62,7 +63,8 @@ def test_replies_that_nobody_asked_for_on_the_channel_are_borne(plain):
 def test_a_channel_that_is_no_socket_is_refused_or_useless(plain, stage):
     disk = plain()
     before = stage.figures()
-    for make in (lambda: os.eventfd(0), lambda: os.memfd_create("fe-x"), lambda: os.open("/dev/null", os.O_RDWR),
+    for make in (lambda: os.eventfd(0), lambda: os.memfd_create("fe-x"),
+                 lambda: os.open("/dev/null", os.O_RDWR),
                  lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach()):
         fd = make()
         disk.ack(Req.SET_BACKEND_REQ_FD, b"", [fd])

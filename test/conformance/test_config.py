@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The configuration space of a block device: reading, the one writable field, and what is answered with an error."""
+"""The configuration space of a block device: reading, the one writable field, and what is answered
+with an error."""
 
 import pytest
 
@@ -55,9 +56,11 @@ def test_a_read_beyond_the_space_is_answered_with_an_empty_payload(plain, offset
     disk.read(0, 512)
 
 
-@pytest.mark.parametrize("size, carried", [(8, 0), (8, 4), (4, 8), (60, 61), (257, 256), (0xffffffff, 256), (257, 257)])
+@pytest.mark.parametrize("size, carried", [(8, 0), (8, 4), (4, 8), (60, 61), (257, 256),
+                                           (0xffffffff, 256), (257, 257)])
 def test_a_read_whose_sizes_disagree_is_answered_without_a_byte_too_many(plain, size, carried):
-    """The front end's request has room for what it asks for; if not, an error is the answer, or just the bytes asked for."""
+    """The front end's request has room for what it asks for; if not, an error is the answer, or
+    just the bytes asked for."""
     disk = plain()
     disk.wire.send(24, p.CONFIG_HEADER.pack(0, size, 0) + bytes(carried))
     try:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The dirty log marks exactly the pages that the device wrote ("Migration" in the specification)."""
+"""The dirty log marks exactly the pages that the device wrote ("Migration" in the
+specification)."""
 
 import pytest
 
@@ -36,7 +37,8 @@ def stop_logging(disk):
 
 
 def lone(disk, kind, sector=0, size=0):
-    """A request whose data and status have pages of their own, each with an unused page before it."""
+    """A request whose data and status have pages of their own, each with an unused page before
+    it."""
     request = disk.prepare(kind, sector)
     request.header = [(disk.mem.alloc(16, PAGE), 16)]
     disk.mem.write(request.header[0][0], blk.HEADER.pack(kind, 0, sector))
@@ -51,12 +53,14 @@ def lone(disk, kind, sector=0, size=0):
 
 
 def used_pages(disk):
-    """The page that holds the whole used ring (split) or descriptor ring (packed) of a small queue."""
+    """The page that holds the whole used ring (split) or descriptor ring (packed) of a small
+    queue."""
     return {disk.queues[0].ring.log_gpa // PAGE}
 
 
 def just(disk, log, expected):
-    """These pages are marked and no others; but for that of a packed ring's event structure, which a device writes or not."""
+    """These pages are marked and no others; but for that of a packed ring's event structure, which
+    a device writes or not."""
     ring = disk.queues[0].ring
     either = {ring.device_gpa // PAGE} if ring.packed else set()
     assert log.pages() | either == expected | either
@@ -163,7 +167,8 @@ def test_data_in_several_pieces_marks_the_pages_of_each(plain, log_of):
     request.data = [(a + 4000, 200), (b + 100, 8192 - 200)]
     log.clear()
     disk.wait(disk.submit([request]))
-    assert log.pages() == (pages_of(a + 4000, 200) | pages_of(b + 100, 7992) | pages_of(request.status_gpa, 1)
+    assert log.pages() == (pages_of(a + 4000, 200) | pages_of(b + 100, 7992)
+                           | pages_of(request.status_gpa, 1)
                            | used_pages(disk))
 
 
@@ -174,7 +179,8 @@ def test_get_id_marks_its_buffer(plain, log_of):
     log.clear()
     request = lone(disk, blk.T_GET_ID, 0, 20)
     disk.wait(disk.submit([request]))
-    assert log.pages() == pages_of(*request.data[0]) | pages_of(request.status_gpa, 1) | used_pages(disk)
+    data, status = pages_of(*request.data[0]), pages_of(request.status_gpa, 1)
+    assert log.pages() == data | status | used_pages(disk)
 
 
 def test_nothing_is_marked_without_log_all(plain, log_of):
@@ -220,7 +226,8 @@ def test_the_log_starts_at_its_offset(plain, log_of):
         log.clear()
         request = lone(disk, blk.T_IN, 0, 4096)
         disk.wait(disk.submit([request]))
-        assert log.pages() == pages_of(*request.data[0]) | pages_of(request.status_gpa, 1) | used_pages(disk)
+        data, status = pages_of(*request.data[0]), pages_of(request.status_gpa, 1)
+        assert log.pages() == data | status | used_pages(disk)
         assert not any(log.before())
         disk.close()
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Connections as such: stalled, many, short, cut in the middle of a burst, and a second front end on a busy slot."""
+"""Connections as such: stalled, many, short, cut in the middle of a burst, and a second front end
+on a busy slot."""
 
 import socket
 import time
@@ -45,7 +46,8 @@ def test_asking_and_hanging_up_before_the_answer(scene):
 
 
 def test_two_thousand_connections_at_once_are_refused_but_one(scene):
-    """More than any backlog: whatever is not served is closed, or waits in the kernel, and costs the daemon nothing."""
+    """More than any backlog: whatever is not served is closed, or waits in the kernel, and costs
+    the daemon nothing."""
     held = []
     first = scene.bare()
     before = scene.stage.figures()
@@ -91,7 +93,8 @@ def test_hanging_up_in_the_middle_of_a_burst(scene, packed):
     for _ in range(20):
         disk = BlkDisk.open(scene.path, packed=packed, queues=4)
         for queue in range(4):
-            disk.submit([disk.prepare(blk.T_OUT, 64 * i, out=bytes(32768)) for i in range(16)], queue=queue)
+            disk.submit([disk.prepare(blk.T_OUT, 64 * i, out=bytes(32768)) for i in range(16)],
+                        queue=queue)
         disk.close()
 
 
@@ -120,7 +123,8 @@ def test_shutting_down_one_direction_ends_the_session(scene):
 
 
 def test_hanging_up_while_the_answer_is_being_made(scene):
-    """SET_MEM_TABLE and GET_VRING_BASE are answered later, by other threads: the session may be gone by then."""
+    """SET_MEM_TABLE and GET_VRING_BASE are answered later, by other threads: the session may be
+    gone by then."""
     for _ in range(50):
         disk = BlkDisk.open(scene.path)
         payload, fds = disk.mem.table()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Messages that no front end should send: broken headers, wrong sizes, descriptors where none belong, half a message."""
+"""Messages that no front end should send: broken headers, wrong sizes, descriptors where none
+belong, half a message."""
 
 import os
 import struct
@@ -42,17 +43,22 @@ def test_an_unknown_request_without_need_reply_ends_the_session_or_is_ignored(sc
     scene.reason(r"unknown|not.*(known|supported)|no such")
 
 
-@pytest.mark.parametrize("size", [257 * 4096, 1 << 20, 0x7fffffff, 0x80000000, 0xffffffff, 0xfffffff4])
+@pytest.mark.parametrize("size", [257 * 4096, 1 << 20, 0x7fffffff, 0x80000000, 0xffffffff,
+                                  0xfffffff4])
 def test_a_payload_that_is_too_long_ends_the_session_without_being_read(scene, size):
     wire = scene.wire()
     wire.send_raw(raw(Req.SET_FEATURES, size=size))
     scene.ended(wire, r"size|long|large|bytes|payload")
 
 
-@pytest.mark.parametrize("request_, size", [(Req.SET_FEATURES, 0), (Req.SET_FEATURES, 7), (Req.SET_FEATURES, 9),
-                                            (Req.SET_MEM_TABLE, 4), (Req.SET_VRING_ADDR, 39), (Req.SET_VRING_NUM, 4),
-                                            (Req.SET_VRING_KICK, 0), (Req.GET_CONFIG, 11), (Req.GET_FEATURES, 1),
-                                            (Req.SET_OWNER, 500), (Req.GET_INFLIGHT_FD, 8), (Req.ADD_MEM_REG, 32),
+@pytest.mark.parametrize("request_, size", [(Req.SET_FEATURES, 0), (Req.SET_FEATURES, 7),
+                                            (Req.SET_FEATURES, 9),
+                                            (Req.SET_MEM_TABLE, 4), (Req.SET_VRING_ADDR, 39),
+                                            (Req.SET_VRING_NUM, 4),
+                                            (Req.SET_VRING_KICK, 0), (Req.GET_CONFIG, 11),
+                                            (Req.GET_FEATURES, 1),
+                                            (Req.SET_OWNER, 500), (Req.GET_INFLIGHT_FD, 8),
+                                            (Req.ADD_MEM_REG, 32),
                                             (Req.SET_LOG_BASE, 12)],
                          ids=lambda value: getattr(value, "name", str(value)))
 def test_a_payload_of_the_wrong_size_is_refused(scene, request_, size):
@@ -115,9 +121,11 @@ def test_half_a_message_with_descriptors_and_a_hangup(scene):
 
 
 @pytest.mark.parametrize("request_, payload", [
-    (Req.GET_FEATURES, b""), (Req.SET_FEATURES, p.U64.pack(1 << 32)), (Req.SET_OWNER, b""), (Req.GET_QUEUE_NUM, b""),
+    (Req.GET_FEATURES, b""), (Req.SET_FEATURES, p.U64.pack(1 << 32)), (Req.SET_OWNER, b""),
+    (Req.GET_QUEUE_NUM, b""),
     (Req.SET_VRING_NUM, p.VRING_STATE.pack(0, 64)), (Req.GET_VRING_BASE, p.VRING_STATE.pack(0, 0)),
-    (Req.GET_CONFIG, p.CONFIG_HEADER.pack(0, 8, 0) + bytes(8)), (Req.GET_INFLIGHT_FD, p.INFLIGHT.pack(0, 0, 1, 64)),
+    (Req.GET_CONFIG, p.CONFIG_HEADER.pack(0, 8, 0) + bytes(8)),
+    (Req.GET_INFLIGHT_FD, p.INFLIGHT.pack(0, 0, 1, 64)),
     (Req.SET_STATUS, p.U64.pack(1)), (Req.RESET_DEVICE, b""),
 ], ids=lambda value: getattr(value, "name", ""))
 @pytest.mark.parametrize("count", [1, 8])
@@ -165,9 +173,12 @@ def test_descriptors_with_every_byte_are_closed(scene):
 
 
 @pytest.mark.parametrize("request_, payload", [
-    (Req.SET_BACKEND_REQ_FD, b""), (Req.ADD_MEM_REG, bytes(40)), (Req.SET_INFLIGHT_FD, p.INFLIGHT.pack(4096, 0, 1, 64)),
-    (Req.SET_LOG_BASE, p.LOG.pack(4096, 0)), (Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0) + p.REGION.pack(0, 4096, 0, 0)),
-    (Req.SET_VRING_KICK, p.U64.pack(0)), (Req.SET_VRING_CALL, p.U64.pack(0)), (Req.SET_VRING_ERR, p.U64.pack(0)),
+    (Req.SET_BACKEND_REQ_FD, b""), (Req.ADD_MEM_REG, bytes(40)),
+    (Req.SET_INFLIGHT_FD, p.INFLIGHT.pack(4096, 0, 1, 64)),
+    (Req.SET_LOG_BASE, p.LOG.pack(4096, 0)), (Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0)
+                                              + p.REGION.pack(0, 4096, 0, 0)),
+    (Req.SET_VRING_KICK, p.U64.pack(0)), (Req.SET_VRING_CALL, p.U64.pack(0)),
+    (Req.SET_VRING_ERR, p.U64.pack(0)),
 ], ids=lambda value: getattr(value, "name", ""))
 def test_a_descriptor_that_is_missing_is_refused(scene, request_, payload):
     disk = scene.bare()
@@ -197,7 +208,8 @@ def expect_refusal_or_acceptance(disk, request, payload, fds):
 def test_noise_from_the_first_byte_on(scene):
     for seed in range(20):
         wire = Wire.connect(scene.path)
-        noise = struct.pack("=QQQ", *(0x9e3779b97f4a7c15 * (seed + i) & (1 << 64) - 1 for i in range(3))) * 40
+        noise = struct.pack("=QQQ", *(0x9e3779b97f4a7c15 * (seed + i) & (1 << 64) - 1
+                                      for i in range(3))) * 40
         try:
             wire.send_raw(noise)
             wire.wait_closed(0.05)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Memory tables, slots, logs and inflight regions that lie about sizes, offsets, numbers and descriptors."""
+"""Memory tables, slots, logs and inflight regions that lie about sizes, offsets, numbers and
+descriptors."""
 
 import fcntl
 import os
@@ -43,7 +44,8 @@ def memfd(size=MB):
 def test_a_table_with_an_impossible_region_is_refused(scene, lie):
     disk = scene.bare()
     fd = memfd()
-    expect_refusal(disk, Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0) + p.REGION.pack(*LIES[lie]), [fd])
+    expect_refusal(disk, Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0) + p.REGION.pack(*LIES[lie]),
+                   [fd])
     os.close(fd)
     scene.reason(r"region|memory|size|range")
 
@@ -54,7 +56,8 @@ def test_an_impossible_slot_is_refused(scene, lie):
     fd = memfd()
     gpa, size, uva, offset = LIES[lie]
     gpa = gpa or 0x9_0000_0000
-    outcome = expect_refusal(disk, Req.ADD_MEM_REG, p.U64.pack(0) + p.REGION.pack(gpa, size, uva, offset), [fd])
+    outcome = expect_refusal(disk, Req.ADD_MEM_REG, p.U64.pack(0)
+                             + p.REGION.pack(gpa, size, uva, offset), [fd])
     os.close(fd)
     scene.reason(r"region|memory|size|range|slot")
     if outcome == "error":
@@ -62,7 +65,8 @@ def test_an_impossible_slot_is_refused(scene, lie):
 
 
 @pytest.mark.parametrize("second", [(0, MB, 0x7f00_0000_0000), (MB - PAGE, MB, 0x7f00_0000_0000),
-                                    (2 * MB, MB, 0x7e00_0000_0000), (2 * MB, MB, 0x7e00_0000_0000 + MB - 1)])
+                                    (2 * MB, MB, 0x7e00_0000_0000),
+                                    (2 * MB, MB, 0x7e00_0000_0000 + MB - 1)])
 def test_a_table_whose_regions_overlap_is_refused(scene, second):
     disk = scene.bare()
     fd = memfd()
@@ -72,12 +76,15 @@ def test_a_table_whose_regions_overlap_is_refused(scene, second):
     scene.reason(r"overlap|region|memory")
 
 
-@pytest.mark.parametrize("number, carried, fds", [(9, 8, 8), (0xffffffff, 1, 1), (0x0800_0001, 1, 1), (2, 1, 1),
-                                                  (2, 2, 1), (1, 1, 2), (8, 8, 0), (1, 1, 0), (9, 9, 8)])
+@pytest.mark.parametrize("number, carried, fds",
+                         [(9, 8, 8), (0xffffffff, 1, 1), (0x0800_0001, 1, 1), (2, 1, 1),
+                                                  (2, 2, 1), (1, 1, 2), (8, 8, 0), (1, 1, 0),
+                          (9, 9, 8)])
 def test_a_table_whose_numbers_disagree_is_refused(scene, number, carried, fds):
     disk = scene.bare()
     files = [memfd() for _ in range(fds)]
-    table = b"".join(p.REGION.pack(i * 2 * MB, MB, 0x7e00_0000_0000 + i * 2 * MB, 0) for i in range(carried))
+    table = b"".join(p.REGION.pack(i * 2 * MB, MB, 0x7e00_0000_0000 + i * 2 * MB, 0)
+                     for i in range(carried))
     expect_refusal(disk, Req.SET_MEM_TABLE, p.MEM_HEADER.pack(number, 0) + table, files)
     for fd in files:
         os.close(fd)
@@ -96,17 +103,21 @@ def unmappable():
     os.ftruncate(sealed, MB)
     fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
     return {
-        "pipe": read_end, "eventfd": os.eventfd(0), "socket": socket.socketpair()[0].detach(), "readonly": readonly,
+        "pipe": read_end, "eventfd": os.eventfd(0), "socket": socket.socketpair()[0].detach(),
+        "readonly": readonly,
         "writeonly": writeonly, "sealed": sealed, "directory": os.open("/tmp", os.O_RDONLY),
-        "/dev/null": os.open("/dev/null", os.O_RDWR), "/dev/zero": os.open("/dev/zero", os.O_RDWR), "empty": memfd(0),
+        "/dev/null": os.open("/dev/null", os.O_RDWR), "/dev/zero": os.open("/dev/zero", os.O_RDWR),
+        "empty": memfd(0),
     }
 
 
 def test_descriptors_that_are_no_memory_are_refused(scene):
     files = unmappable()
     for name, fd in files.items():
-        for request, payload in ((Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0) + p.REGION.pack(0, MB, 0x7e0000000000, 0)),
-                                 (Req.ADD_MEM_REG, p.U64.pack(0) + p.REGION.pack(0, MB, 0x7e0000000000, 0)),
+        for request, payload in ((Req.SET_MEM_TABLE, p.MEM_HEADER.pack(1, 0)
+                                  + p.REGION.pack(0, MB, 0x7e0000000000, 0)),
+                                 (Req.ADD_MEM_REG, p.U64.pack(0)
+                                  + p.REGION.pack(0, MB, 0x7e0000000000, 0)),
                                  (Req.SET_LOG_BASE, p.LOG.pack(PAGE, 0)),
                                  (Req.SET_INFLIGHT_FD, p.INFLIGHT.pack(8192, 0, 1, 64))):
             disk = scene.bare()
@@ -170,7 +181,8 @@ def test_an_impossible_log_is_refused(scene, lie):
 
 
 def expect_refusal_of_log(disk, payload, fds):
-    """SET_LOG_BASE has a reply of its own, whose payload says nothing when it is empty: then logging must not work."""
+    """SET_LOG_BASE has a reply of its own, whose payload says nothing when it is empty: then
+    logging must not work."""
     try:
         reply = disk.ask(Req.SET_LOG_BASE, payload, fds)
         assert not reply.payload or reply.u64 != 0, "accepted"
@@ -183,7 +195,8 @@ def test_log_all_without_a_log_is_contained(scene):
     disk = scene.open()
     try:
         disk.ack(Req.SET_FEATURES, p.U64.pack(disk.features | p.bits(F.LOG_ALL)))
-        disk.wire.send(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, p.VRING_F_LOG, *disk.queues[0].ring.addresses(), 0))
+        disk.wire.send(Req.SET_VRING_ADDR,
+                       p.VRING_ADDR.pack(0, p.VRING_F_LOG, *disk.queues[0].ring.addresses(), 0))
         disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
         disk.reap(timeout=0.1)
         disk.fence()
@@ -219,7 +232,8 @@ def test_a_log_address_of_a_ring_beyond_the_log_is_contained(scene, at):
     disk.set_log(log)
     try:
         disk.ack(Req.SET_FEATURES, p.U64.pack(disk.features | p.bits(F.LOG_ALL)))
-        disk.ack(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, p.VRING_F_LOG, *disk.queues[0].ring.addresses(), at))
+        disk.ack(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, p.VRING_F_LOG,
+                                                       *disk.queues[0].ring.addresses(), at))
         disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
         disk.reap(timeout=0.1)
         disk.fence()
@@ -243,7 +257,8 @@ def test_logs_set_again_and_again_leak_nothing(scene):
 # inflight regions
 
 
-@pytest.mark.parametrize("queues, size", [(0, 64), (1, 0), (0xffff, 0xffff), (5, 64), (1, 65535), (129, 64), (0xffff, 1),
+@pytest.mark.parametrize("queues, size", [(0, 64), (1, 0), (0xffff, 0xffff), (5, 64), (1, 65535),
+                                          (129, 64), (0xffff, 1),
                                           (256, 32768)])
 def test_an_impossible_inflight_region_is_not_made(scene, queues, size):
     disk = scene.bare()
@@ -272,7 +287,8 @@ def test_a_flood_of_get_inflight_leaks_nothing(scene):
 def test_get_inflight_that_nobody_reads_stops_only_that_session(scene):
     disk = scene.bare()
     disk.wire.sock.setblocking(False)
-    message = p.HEADER.pack(Req.GET_INFLIGHT_FD, p.VERSION, p.INFLIGHT.size) + p.INFLIGHT.pack(0, 0, 4, 1024)
+    message = p.HEADER.pack(Req.GET_INFLIGHT_FD, p.VERSION, p.INFLIGHT.size)
+    message += p.INFLIGHT.pack(0, 0, 4, 1024)
     try:
         for _ in range(20000):
             disk.wire.sock.send(message)
@@ -321,7 +337,8 @@ def test_an_impossible_inflight_region_is_refused(scene, lie):
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 @pytest.mark.parametrize("ring_size, region_size", [(128, 64), (64, 128), (1024, 2)])
-def test_a_ring_of_another_size_than_its_inflight_region_does_not_overrun_it(scene, packed, ring_size, region_size):
+def test_a_ring_of_another_size_than_its_inflight_region_does_not_overrun_it(
+        scene, packed, ring_size, region_size):
     disk = scene.open(packed=packed, queues=0)
     region = disk.get_inflight(1, region_size)
     file_size = os.fstat(region.fd).st_size
@@ -350,12 +367,15 @@ def started_with(scene, region, packed):
         disk.reap(timeout=0.05)
         disk.fence()
     except Exception as error:
-        assert type(error).__name__ in ("Closed", "Refused", "RingError", "IoError", "AttributeError"), error
+        assert type(error).__name__ in ("Closed", "Refused", "RingError", "IoError",
+                                        "AttributeError"), error
     disk.close()
 
 
-@pytest.mark.parametrize("header", [(0, 2, 16, 0, 0), (0, 0xffff, 16, 0, 0), (1, 1, 16, 0, 0), (0, 1, 15, 0, 0),
-                                    (0, 1, 0xffff, 0, 0), (0, 1, 0, 0, 0), (0, 1, 16, 0xffff, 0), (0, 1, 16, 0, 0xffff),
+@pytest.mark.parametrize("header", [(0, 2, 16, 0, 0), (0, 0xffff, 16, 0, 0), (1, 1, 16, 0, 0),
+                                    (0, 1, 15, 0, 0),
+                                    (0, 1, 0xffff, 0, 0), (0, 1, 0, 0, 0), (0, 1, 16, 0xffff, 0),
+                                    (0, 1, 16, 0, 0xffff),
                                     (0, 1, 16, 16, 0x8000)])
 def test_a_split_inflight_header_of_nonsense_is_contained(scene, header):
     region = Inflight.create(1, 16)
@@ -366,7 +386,8 @@ def test_a_split_inflight_header_of_nonsense_is_contained(scene, header):
     region.close()
 
 
-@pytest.mark.parametrize("entries", [[(1, 0xffff, 1)] * 16, [(1, 0, 0xffff_ffff_ffff_ffff)] * 16, [(255, 5, 7)] * 16,
+@pytest.mark.parametrize("entries", [[(1, 0xffff, 1)] * 16, [(1, 0, 0xffff_ffff_ffff_ffff)] * 16,
+                                     [(255, 5, 7)] * 16,
                                      [(1, i, 1) for i in range(16)]])
 def test_split_inflight_entries_of_nonsense_are_contained(scene, entries):
     region = Inflight.create(1, 16)
@@ -380,7 +401,8 @@ def test_split_inflight_entries_of_nonsense_are_contained(scene, entries):
 
 @pytest.mark.parametrize("header", [
     (0, 2, 16, 0, 0, 0, 0, 1, 1), (0, 1, 15, 0, 0, 0, 0, 1, 1), (0, 1, 16, 0xffff, 0, 0, 0, 1, 1),
-    (0, 1, 16, 0, 0xffff, 0, 0, 1, 1), (0, 1, 16, 0, 0, 0xffff, 0, 1, 1), (0, 1, 16, 0, 0, 0, 0xffff, 1, 1),
+    (0, 1, 16, 0, 0xffff, 0, 0, 1, 1), (0, 1, 16, 0, 0, 0xffff, 0, 1, 1),
+    (0, 1, 16, 0, 0, 0, 0xffff, 1, 1),
     (0, 1, 16, 0, 0, 0, 0, 255, 7), (0, 1, 16, 16, 16, 16, 16, 1, 1), (0, 1, 16, 3, 5, 9, 2, 1, 0),
 ])
 def test_a_packed_inflight_header_of_nonsense_is_contained(scene, header):
@@ -393,8 +415,10 @@ def test_a_packed_inflight_header_of_nonsense_is_contained(scene, header):
 
 
 @pytest.mark.parametrize("entry", [
-    (1, 0xffff, 0xffff, 0xffff, 0, 0xffff, 0xffff, 0xffffffff, TOP - 1), (1, 0, 0, 0, 0, 0, 0, 0, 0),
-    (1, 5, 5, 16, 3, 2, 1, 16, 0x1000), (1, 1, 0, 17, 3, 0, 4, 16, 0x1000), (255, 0, 15, 2, 1, 1, 2, 4096, 0xdead00000000),
+    (1, 0xffff, 0xffff, 0xffff, 0, 0xffff, 0xffff, 0xffffffff, TOP - 1),
+    (1, 0, 0, 0, 0, 0, 0, 0, 0),
+    (1, 5, 5, 16, 3, 2, 1, 16, 0x1000), (1, 1, 0, 17, 3, 0, 4, 16, 0x1000),
+    (255, 0, 15, 2, 1, 1, 2, 4096, 0xdead00000000),
     (0, 0, 0, 0, 0, 0, 0, 0, 0),
 ])
 def test_packed_inflight_entries_of_nonsense_are_contained(scene, entry):

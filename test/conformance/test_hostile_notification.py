@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Event descriptors that are none, that would block, that never fall silent. Their flags and counters are shared with the front
-end (design, section 2), so nothing about them can be trusted."""
+"""Event descriptors that are none, that would block, that never fall silent. Their flags and
+counters are shared with the front end (design, section 2), so nothing about them can be trusted."""
 
 import fcntl
 import os
@@ -72,8 +72,10 @@ def strange():
     }
 
 
-STRANGE = ["socket", "full pipe", "write end of a pipe", "read end of a pipe", "pipe without a reader",
-           "pipe without a writer", "memfd", "/dev/null", "/dev/zero", "/dev/full", "directory", "read-only file",
+STRANGE = ["socket", "full pipe", "write end of a pipe", "read end of a pipe",
+           "pipe without a reader",
+           "pipe without a writer", "memfd", "/dev/null", "/dev/zero", "/dev/full", "directory",
+           "read-only file",
            "semaphore"]
 
 
@@ -120,7 +122,8 @@ def test_a_descriptor_that_is_no_eventfd(scene, stranger, request_, name):
 
 @both_kinds
 def test_a_call_fd_that_blocks_breaks_its_ring_and_nothing_else(scene, packed):
-    """The counter is full and O_NONBLOCK is cleared: a write sleeps until somebody reads, which nobody does."""
+    """The counter is full and O_NONBLOCK is cleared: a write sleeps until somebody reads, which
+    nobody does."""
     disk = scene.open(queues=2, packed=packed)
     scene.goes_on(disk, queue=1)
     queue = disk.queues[0]
@@ -205,7 +208,8 @@ def test_an_err_fd_that_blocks_stops_nobody(scene):
 
 
 def test_a_kick_fd_that_blocks_on_reading_stops_nobody(scene):
-    """Two read what one wrote: the front end takes the count away between the daemon's look and its read."""
+    """Two read what one wrote: the front end takes the count away between the daemon's look and its
+    read."""
     disk = scene.open(queues=2)
     queue = disk.queues[0]
     make_blocking(queue.kick.fd)
@@ -267,7 +271,8 @@ def test_a_storm_of_kicks_on_a_broken_and_on_a_disabled_ring(scene):
 
 
 def test_one_eventfd_for_everything(scene):
-    """Kick, call and err of two rings are the same descriptor: the device wakes itself, and no more."""
+    """Kick, call and err of two rings are the same descriptor: the device wakes itself, and no
+    more."""
     disk = scene.open(queues=2)
     event = EventFd()
     for index in (0, 1):
@@ -291,9 +296,11 @@ def test_one_eventfd_for_everything(scene):
 
 def test_the_session_socket_itself_as_an_event(scene):
     disk = scene.open(queues=2)
-    for request in (Req.SET_VRING_CALL, Req.SET_VRING_KICK, Req.SET_VRING_ERR, Req.SET_BACKEND_REQ_FD):
+    for request in (Req.SET_VRING_CALL, Req.SET_VRING_KICK, Req.SET_VRING_ERR,
+                    Req.SET_BACKEND_REQ_FD):
         try:
-            disk.wire.send(request, b"" if request == Req.SET_BACKEND_REQ_FD else p.U64.pack(0), [disk.wire.sock.fileno()],
+            disk.wire.send(request, b"" if request == Req.SET_BACKEND_REQ_FD else p.U64.pack(0),
+                           [disk.wire.sock.fileno()],
                            need_reply=True)
             disk.wire.recv_reply(request)
         except Closed:
@@ -304,7 +311,8 @@ def test_the_session_socket_itself_as_an_event(scene):
 
 
 def test_the_daemons_own_socket_connected_to_itself(scene):
-    """A descriptor of another session of the same daemon keeps that one open only as long as it is held."""
+    """A descriptor of another session of the same daemon keeps that one open only as long as it is
+    held."""
     other = scene.wire()
     with BlkDisk.open(scene.stage.path("plain")) as disk:
         try:

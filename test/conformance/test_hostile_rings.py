@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Rings full of lies: addresses, lengths, heads, links, loops, indexes, indirect tables, flags, and a guest that changes what
-the device has already looked at. Each breaks that ring, tells so on its err fd, and leaves the other rings alone."""
+"""Rings full of lies: addresses, lengths, heads, links, loops, indexes, indirect tables, flags, and
+a guest that changes what the device has already looked at. Each breaks that ring, tells so on its
+err fd, and leaves the other rings alone."""
 
 import random
 import threading
@@ -47,7 +48,8 @@ def put(disk, chain, indirect=False):
 def parts(disk):
     """(header, data, status) of a read that would be fine: [(gpa, length, write)] each."""
     request = disk.prepare(blk.T_IN, 0, in_bytes=4096)
-    return (request.header[0][0], 16, False), (request.data[0][0], 4096, True), (request.status_gpa, 1, True)
+    return ((request.header[0][0], 16, False), (request.data[0][0], 4096, True),
+            (request.status_gpa, 1, True))
 
 
 def bad_places(disk):
@@ -179,7 +181,8 @@ def test_a_chain_that_bites_its_tail(scene, duo, length):
 
 
 def test_the_same_head_twice_while_it_is_in_flight(stage, opened):
-    """Nothing is completed twice; with slow storage the second offer comes while the first is under way."""
+    """Nothing is completed twice; with slow storage the second offer comes while the first is under
+    way."""
     disk = opened(stage.path("late"), queues=2)
     ring = disk.queues[0].ring
     request = disk.prepare(blk.T_IN, 0, in_bytes=512)
@@ -242,7 +245,8 @@ def put_table(disk, gpa, bytes_, extra_flags=0, packed=False):
 
 def good_rows(disk):
     header, data, status = parts(disk)
-    return [(header[0], 16, DESC_NEXT, 1), (data[0], 4096, DESC_NEXT | DESC_WRITE, 2), (status[0], 1, DESC_WRITE, 0)]
+    return [(header[0], 16, DESC_NEXT, 1), (data[0], 4096, DESC_NEXT | DESC_WRITE, 2),
+            (status[0], 1, DESC_WRITE, 0)]
 
 
 INDIRECT = r"indirect"
@@ -313,7 +317,8 @@ def test_a_giant_indirect_table(scene, duo, packed):
     disk = duo(packed=packed, indirect=True, mem=GuestMemory(((0, 16 << 20, 0x7e30_0000_0000, 0),)))
     header, data, _ = parts(disk)
     make = packed_table if packed else table
-    rows = [(header[0], 16, DESC_NEXT, 1)] + [(data[0], 16, DESC_NEXT | DESC_WRITE, (i + 2) & 0xffff)
+    rows = [(header[0], 16, DESC_NEXT, 1)] + [(data[0], 16, DESC_NEXT | DESC_WRITE,
+                                               (i + 2) & 0xffff)
                                               for i in range(65534)]
     put_table(disk, *make(disk, rows), packed=packed)
     scene.broken(disk, r"long|pieces|indirect|many")
@@ -324,7 +329,8 @@ def test_a_giant_indirect_table(scene, duo, packed):
 
 @pytest.mark.parametrize("buffer_id", [128, 0x8000, 0xffff])
 def test_a_packed_buffer_id_beyond_the_ring(scene, duo, buffer_id):
-    """The id is the driver's own: it is given back as it came or refused, never used as an index."""
+    """The id is the driver's own: it is given back as it came or refused, never used as an
+    index."""
     disk = duo(packed=True)
     ring = disk.queues[0].ring
     header, data, status = parts(disk)
@@ -385,7 +391,8 @@ def test_a_packed_chain_whose_rest_is_not_available(scene, duo):
     disk.fence()
 
 
-@pytest.mark.parametrize("off_wrap, flags", [(0xffff, 2), (0x7fff, 2), (128, 2), (0x8000 | 5000, 2), (0, 3), (0, 0xffff)])
+@pytest.mark.parametrize("off_wrap, flags", [(0xffff, 2), (0x7fff, 2), (128, 2), (0x8000 | 5000, 2),
+                                             (0, 3), (0, 0xffff)])
 def test_packed_event_structures_of_nonsense(scene, duo, off_wrap, flags):
     disk = duo(packed=True, event_idx=True)
     ring = disk.queues[0].ring
@@ -423,7 +430,8 @@ def test_split_events_of_nonsense(scene, duo):
 
 
 def test_used_ring_and_index_scribbled_over_by_the_guest(scene, duo):
-    """The used ring is the device's to write and the guest's to read: what the guest writes there must not matter to others."""
+    """The used ring is the device's to write and the guest's to read: what the guest writes there
+    must not matter to others."""
     disk = duo()
     ring = disk.queues[0].ring
     for i in range(50):
@@ -447,8 +455,8 @@ def test_used_ring_and_index_scribbled_over_by_the_guest(scene, duo):
 @both_kinds
 @pytest.mark.parametrize("indirect", [False, True], ids=["direct", "indirect"])
 def test_descriptors_that_change_while_the_device_reads_them(scene, packed, indirect):
-    """Lengths, addresses and links flip between good and bad as fast as can be: every outcome is right but a crash, a wild
-    access or a neighbour that suffers."""
+    """Lengths, addresses and links flip between good and bad as fast as can be: every outcome is
+    right but a crash, a wild access or a neighbour that suffers."""
     chance = random.Random(5)
     end = time.monotonic() + 1.0
     rounds = 0
@@ -469,7 +477,8 @@ def test_descriptors_that_change_while_the_device_reads_them(scene, packed, indi
                 view = chance.choice(views)
                 i = chance.randrange(min(len(view), 96))
                 old = view[i]
-                view[i] = old ^ chance.choice((0xffff0000, 1 << 40, 0xff << 48, MAXU32, 1 << 63, 4 << 32, 3 << 48))
+                view[i] = old ^ chance.choice((0xffff0000, 1 << 40, 0xff << 48, MAXU32, 1 << 63,
+                                               4 << 32, 3 << 48))
                 view[i] = old
 
         scribbler = threading.Thread(target=scribble)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Files that are cut after they were mapped: guest memory, rings, logs, inflight regions. Whoever touches them first gets a
-SIGBUS; it must cost that one session and nothing else (design, section 4)."""
+"""Files that are cut after they were mapped: guest memory, rings, logs, inflight regions. Whoever
+touches them first gets a SIGBUS; it must cost that one session and nothing else (design, section
+4)."""
 
 import os
 import time
@@ -11,12 +12,13 @@ from vhostuser import BlkDisk, DirtyLog, F, GuestMemory, Queue, Req
 from vhostuser import blk
 from vhostuser import protocol as p
 
-REASON = r"truncat|SIGBUS|bus error|vanish|lost|gone|fault"
+REASON = r"truncate|SIGBUS|bus error|vanish|lost|gone|fault"
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 
 
 def aimed(disk, kind, gpa, size, sector=0):
-    """A request whose data lies at this address; header and status stay in the region with the most room."""
+    """A request whose data lies at this address; header and status stay in the region with the most
+    room."""
     request = disk.prepare(kind, sector)
     request.data = [(gpa, size)]
     request.writes = kind != blk.T_OUT
@@ -53,7 +55,8 @@ def test_memory_is_cut_under_continuous_io(scene, packed):
         scene.sessions.append(disk)
         region = disk.mem.regions[2]
         for queue in range(4):
-            disk.submit([aimed(disk, blk.T_IN if i % 2 else blk.T_OUT, region.gpa + i % 8 * 262144, 262144, i)
+            disk.submit([aimed(disk, blk.T_IN if i % 2 else blk.T_OUT, region.gpa + i % 8 * 262144,
+                               262144, i)
                          for i in range(40)], queue=queue)
         time.sleep(delay)
         region.truncate(0)
@@ -144,7 +147,8 @@ def test_indirect_tables_are_cut_off(scene):
             slot, word = ring.unshown
             ring.unshown = (slot, word | 4 << 48)
         else:
-            ring.set_desc(ring.avail[2 + (ring.next_avail - 1) % ring.size], region.gpa + 4096, 48, 4)
+            ring.set_desc(ring.avail[2 + (ring.next_avail - 1) % ring.size], region.gpa + 4096, 48,
+                          4)
         region.truncate(0)
         disk.queues[0].notify()
         scene.ended(disk, REASON)
@@ -214,7 +218,8 @@ def test_the_front_ends_own_inflight_region_is_cut_off_before_the_ring_starts(sc
 
 
 def test_memory_that_is_cut_and_grows_again_does_not_come_back(scene):
-    """What the daemon put in the place of the lost pages is its own; the session is over all the same."""
+    """What the daemon put in the place of the lost pages is its own; the session is over all the
+    same."""
     disk = scene.open(regions=(0, 0, 0))
     region = disk.mem.regions[2]
     request = aimed(disk, blk.T_IN, region.gpa, 65536)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Requests out of order, repeated, for rings that do not exist, or with values that make no sense."""
+"""Requests out of order, repeated, for rings that do not exist, or with values that make no
+sense."""
 
 import os
 
@@ -62,14 +63,16 @@ def test_owner_twice_is_refused_or_borne(scene):
 def test_features_of_the_ring_format_do_not_change_while_rings_run(scene):
     disk = scene.open()
     scene.goes_on(disk)
-    outcome = expect_refusal(disk, Req.SET_FEATURES, p.U64.pack(disk.features ^ p.bits(F.RING_PACKED)))
+    outcome = expect_refusal(disk, Req.SET_FEATURES,
+                             p.U64.pack(disk.features ^ p.bits(F.RING_PACKED)))
     scene.reason(r"feature")
     if outcome == "error":
         scene.goes_on(disk)
 
 
 @pytest.mark.parametrize("index", [4, 5, 127, 128, 255, 256, 0x10000, 0x80000000, 0xffffffff])
-@pytest.mark.parametrize("request_", [Req.SET_VRING_NUM, Req.SET_VRING_BASE, Req.SET_VRING_ENABLE, Req.GET_VRING_BASE,
+@pytest.mark.parametrize("request_", [Req.SET_VRING_NUM, Req.SET_VRING_BASE, Req.SET_VRING_ENABLE,
+                                      Req.GET_VRING_BASE,
                                       Req.SET_VRING_ADDR], ids=lambda value: value.name)
 def test_a_ring_index_out_of_range_is_refused_and_not_truncated(scene, request_, index):
     disk = scene.open(queues=1)
@@ -184,7 +187,8 @@ def test_events_set_again_and_again_leak_nothing(scene):
 
 
 @pytest.mark.parametrize("packed, base", [(False, 0x10000), (False, 0xffff0000), (False, 1 << 31),
-                                          (True, 16), (True, 0x7fff), (True, 0x80100000), (True, 0xffffffff),
+                                          (True, 16), (True, 0x7fff), (True, 0x80100000),
+                                          (True, 0xffffffff),
                                           (True, 0x00100000), (True, 0x7fff0000)])
 def test_a_base_beyond_the_ring_is_refused_or_contained(scene, packed, base):
     disk = scene.bare(features=(F.RING_PACKED,) if packed else ())
@@ -211,7 +215,8 @@ def test_a_base_beyond_the_ring_is_refused_or_contained(scene, packed, base):
 
 def test_packed_indexes_that_contradict_each_other_are_contained(scene):
     """More in flight than the ring has entries, or the available index behind the used one."""
-    for base in (0 | 1 << 15 | 15 << 16 | 1 << 31, 15 | 1 << 15 | 0 << 16 | 0 << 31, 3 | 0 << 15 | 4 << 16 | 1 << 31):
+    for base in (0 | 1 << 15 | 15 << 16 | 1 << 31, 15 | 1 << 15 | 0 << 16 | 0 << 31, 3 | 0 << 15
+                 | 4 << 16 | 1 << 31):
         disk = scene.bare(features=(F.RING_PACKED,))
         disk.set_mem_table(GuestMemory())
         queue = Queue(0, disk.new_ring(16))
@@ -227,7 +232,8 @@ def test_packed_indexes_that_contradict_each_other_are_contained(scene):
 
 
 def ring_addresses(mem):
-    """What can be wrong with the address of a ring part of 4096 entries; the last region is at its end."""
+    """What can be wrong with the address of a ring part of 4096 entries; the last region is at its
+    end."""
     region = mem.regions[1]
     return {
         "nowhere": 0xdead_0000_0000,
@@ -240,9 +246,11 @@ def ring_addresses(mem):
     }
 
 
-PLACES = ("nowhere", "zero", "guest address", "just before", "at the end", "past the end", "overflow")
+PLACES = ("nowhere", "zero", "guest address", "just before", "at the end", "past the end",
+          "overflow")
 #: Not among them: the event structures of a packed ring, whose 4 bytes fit 64 bytes before the end.
-RING_PARTS = [(packed, part, what) for packed in (False, True) for part in (0, 1, 2) for what in PLACES
+RING_PARTS = [(packed, part, what) for packed in (False, True) for part in (0, 1, 2)
+              for what in PLACES
               if not (packed and part and what == "at the end")]
 
 
@@ -282,7 +290,8 @@ def test_a_misaligned_ring_is_refused(scene, packed, part):
 
 
 def test_taking_the_memory_of_a_running_ring_away_stops_it_alone(scene):
-    """A table without the region of the ring: refused, or the ring is broken; nothing is read from where it was."""
+    """A table without the region of the ring: refused, or the ring is broken; nothing is read from
+    where it was."""
     disk = scene.open(queues=1, regions=(1, 1, 1))
     scene.goes_on(disk)
     other = GuestMemory(((0x7_0000_0000, 1 << 20, 0x7f00_0000_0000, 0),))
@@ -301,7 +310,8 @@ def test_removing_the_slot_of_a_running_ring_stops_it_alone(scene):
     disk = scene.open(queues=1, regions=(1, 1, 1))
     scene.goes_on(disk)
     try:
-        disk.wire.send(Req.REM_MEM_REG, p.U64.pack(0) + disk.mem.regions[1].payload(), need_reply=True)
+        disk.wire.send(Req.REM_MEM_REG, p.U64.pack(0) + disk.mem.regions[1].payload(),
+                       need_reply=True)
         disk.wire.recv_reply(Req.REM_MEM_REG)
         disk.queues[0].kick.signal()
         disk.fence()
@@ -344,7 +354,8 @@ def test_a_status_that_cannot_be_is_contained(scene, status):
 
 def test_device_state_garbage_is_refused(scene):
     disk = scene.bare()
-    for payload in (p.DEVICE_STATE.pack(7, 0), p.DEVICE_STATE.pack(0, 9), p.DEVICE_STATE.pack(1, 0)):
+    for payload in (p.DEVICE_STATE.pack(7, 0), p.DEVICE_STATE.pack(0, 9),
+                    p.DEVICE_STATE.pack(1, 0)):
         read_end, write_end = os.pipe()
         os.write(write_end, b"\xff" * 4096)
         try:
@@ -355,12 +366,14 @@ def test_device_state_garbage_is_refused(scene):
 
 
 def expect_refusal_of_state(disk, payload, fd):
-    """Not offered: an error. Offered: only a well-formed load is taken, whose check must fail on garbage."""
+    """Not offered: an error. Offered: only a well-formed load is taken, whose check must fail on
+    garbage."""
     try:
         disk.wire.send(Req.SET_DEVICE_STATE_FD, payload, [fd], need_reply=True)
         reply = disk.wire.recv()
         reply.close()
-        assert not reply.payload or reply.u64 & 0xff != 0 or disk.ask_u64(Req.CHECK_DEVICE_STATE) != 0
+        if reply.payload and reply.u64 & 0xff == 0:
+            assert disk.ask_u64(Req.CHECK_DEVICE_STATE) != 0
     except Closed:
         pass
 
@@ -369,7 +382,8 @@ def test_resets_under_load(scene):
     disk = scene.open(queues=4)
     for _ in range(10):
         for queue in range(4):
-            disk.submit([disk.prepare(blk.T_OUT, 8 * i, out=pattern(i, 1024)) for i in range(4)], queue=queue)
+            disk.submit([disk.prepare(blk.T_OUT, 8 * i, out=pattern(i, 1024)) for i in range(4)],
+                        queue=queue)
         disk.tell(Req.RESET_DEVICE)
         disk.set_features(disk.features)
         for queue in range(4):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The inflight region: its contents while requests are under way, and what a back end makes of it after a crash
-("Inflight I/O tracking" in the specification)."""
+"""The inflight region: its contents while requests are under way, and what a back end makes of it
+after a crash ("Inflight I/O tracking" in the specification)."""
 
 import os
 import time
@@ -31,7 +31,8 @@ def start(disk, queues=1, size=SIZE):
 
 
 def resume(opened, path, old, base=None):
-    """A new session for the same guest: its memory, rings and inflight region, as after a reconnect."""
+    """A new session for the same guest: its memory, rings and inflight region, as after a
+    reconnect."""
     disk = BlkDisk(str(path))
     opened.later(disk)
     features = [bit for bit in range(64) if old.features >> bit & 1 and bit != 30]
@@ -90,7 +91,8 @@ def test_requests_under_way_are_marked_with_rising_counters(stage, opened, packe
         if packed:
             # In the order of the counters stand the buffers in the order of submission, whole.
             assert [entry.num for entry in entries] == [3] * 6
-            assert [entry.addr for entry in entries] == [request.header[0][0] for request in requests]
+            headers = [request.header[0][0] for request in requests]
+            assert [entry.addr for entry in entries] == headers
         disk.wait(requests)
         deadline = time.monotonic() + 1
         while disk.region.inflight(0) and time.monotonic() < deadline:
@@ -142,8 +144,10 @@ def restarted(daemon, slow, fast):
 
 
 SHAPES = {
-    "split": {}, "split-event_idx-indirect": {"event_idx": True, "indirect": True}, "split-in_order": {"in_order": True},
-    "packed": {"packed": True}, "packed-event_idx-indirect": {"packed": True, "event_idx": True, "indirect": True},
+    "split": {}, "split-event_idx-indirect": {"event_idx": True, "indirect": True},
+    "split-in_order": {"in_order": True},
+    "packed": {"packed": True},
+    "packed-event_idx-indirect": {"packed": True, "event_idx": True, "indirect": True},
     "packed-in_order": {"packed": True, "in_order": True},
 }
 
@@ -157,8 +161,10 @@ def test_after_kill_9_every_request_completes_exactly_once(vhubd, folder, opened
     start(disk, queues=2)
     # Some complete before the crash, so that the indexes have moved.
     for queue in (0, 1):
-        disk.wait(disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(3)], queue), queue)
-    requests = {queue: disk.submit([disk.prepare(blk.T_OUT, i, out=pattern(i, 512)) for i in range(4)], queue)
+        disk.wait(disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(3)], queue),
+                  queue)
+    requests = {queue: disk.submit([disk.prepare(blk.T_OUT, i, out=pattern(i, 512))
+                                    for i in range(4)], queue)
                 for queue in (0, 1)}
     time.sleep(0.2)
     more = {queue: disk.submit([disk.prepare(blk.T_IN, i, in_bytes=1024) for i in range(5)], queue)
@@ -219,7 +225,8 @@ def test_what_was_offered_while_the_back_end_was_away_is_taken(vhubd, folder, op
 
 
 def test_writes_to_a_file_survive_the_crash_and_are_replayed(vhubd, folder, opened):
-    """With real storage: what the guest was told is written, and what it was not told is written once it was replayed."""
+    """With real storage: what the guest was told is written, and what it was not told is written
+    once it was replayed."""
     image = folder / "image"
     image.write_bytes(bytes(8 << 20))
     path = folder / "d.sock"
@@ -228,7 +235,8 @@ def test_writes_to_a_file_survive_the_crash_and_are_replayed(vhubd, folder, open
     start(disk, size=128)
     requests = []
     for round_ in range(20):
-        batch = [disk.prepare(blk.T_OUT, (round_ * 16 + i) * 8, out=pattern(round_ * 16 + i, 4096)) for i in range(16)]
+        batch = [disk.prepare(blk.T_OUT, (round_ * 16 + i) * 8, out=pattern(round_ * 16 + i, 4096))
+                 for i in range(16)]
         requests += batch
         disk.submit(batch)
         if round_ == 19:
@@ -290,7 +298,8 @@ def test_split_requests_are_resubmitted_in_the_order_of_their_counters(stage, op
     assert [requests.index(request) for request in done] == [1, 3, 0, 4, 2]
 
 
-def test_split_requests_not_in_flight_are_taken_from_the_available_ring_after_the_others(stage, opened):
+def test_split_requests_not_in_flight_are_taken_from_the_available_ring_after_the_others(
+        stage, opened):
     disk = crafted(opened, stage.path("plain"), False)
     requests, entries = offer(disk, 5)
     disk.region.write_header(0, 0, 1, 16, 0, 0)
@@ -323,7 +332,8 @@ def test_a_split_batch_that_reached_the_guest_is_not_resubmitted(stage, opened):
 
 
 def packed_region(disk, counters, chains):
-    """The region of a back end that has taken `chains` chains of three descriptors, with these counters."""
+    """The region of a back end that has taken `chains` chains of three descriptors, with these
+    counters."""
     ring, region = disk.queues[0].ring, disk.region
     for i in range(16):
         region.write_desc(0, i, 0, i + 1, 0, 0, 0, 0, 0, 0, 0)
@@ -332,8 +342,10 @@ def packed_region(disk, counters, chains):
             slot = 3 * k + j
             addr, word = ring.desc[2 * slot], ring.desc[2 * slot + 1]
             head = j == 0
-            region.write_desc(0, slot, int(head), slot + 1, 3 * k + 2 if head else 0, 3 if head else 0,
-                              counters[k] if head else 0, word >> 32 & 0xffff, word >> 48, word & 0xffffffff, addr)
+            region.write_desc(0, slot, int(head), slot + 1, 3 * k + 2 if head else 0, 3 if head
+                              else 0,
+                              counters[k] if head else 0, word >> 32 & 0xffff, word >> 48,
+                              word & 0xffffffff, addr)
     region.write_header(0, 0, 1, 16, 3 * chains, 3 * chains, 0, 0, 1, 1)
 
 
@@ -357,7 +369,8 @@ def half_pushed(disk, requests, entries):
     region = disk.region
     last = region.read_desc(0, 2)
     region.write_desc(0, 2, 0, 9, 0, 0, 0, last.id, last.flags, last.len, last.addr)
-    # free_head is the freed entry, used index has moved by its three descriptors; the old_ values have not.
+    # free_head is the freed entry, used index has moved by its three descriptors; the old_ values
+    # have not.
     region.write_header(0, 0, 1, 16, 0, 9, 3, 0, 1, 1)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Features and protocol features: what is offered, what may be set, and when the rings are enabled by it."""
+"""Features and protocol features: what is offered, what may be set, and when the rings are enabled
+by it."""
 
 import pytest
 
@@ -8,9 +9,12 @@ from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
 
-REQUIRED = (F.BLK_SIZE_MAX, F.BLK_SEG_MAX, F.BLK_BLK_SIZE, F.BLK_FLUSH, F.BLK_TOPOLOGY, F.BLK_CONFIG_WCE, F.BLK_MQ,
-            F.LOG_ALL, F.INDIRECT_DESC, F.EVENT_IDX, F.PROTOCOL_FEATURES, F.VERSION_1, F.RING_PACKED, F.IN_ORDER)
-REQUIRED_PROTOCOL = (PF.MQ, PF.LOG_SHMFD, PF.REPLY_ACK, PF.BACKEND_REQ, PF.CONFIG, PF.INFLIGHT_SHMFD, PF.RESET_DEVICE,
+REQUIRED = (F.BLK_SIZE_MAX, F.BLK_SEG_MAX, F.BLK_BLK_SIZE, F.BLK_FLUSH, F.BLK_TOPOLOGY,
+            F.BLK_CONFIG_WCE, F.BLK_MQ,
+            F.LOG_ALL, F.INDIRECT_DESC, F.EVENT_IDX, F.PROTOCOL_FEATURES, F.VERSION_1,
+            F.RING_PACKED, F.IN_ORDER)
+REQUIRED_PROTOCOL = (PF.MQ, PF.LOG_SHMFD, PF.REPLY_ACK, PF.BACKEND_REQ, PF.CONFIG,
+                     PF.INFLIGHT_SHMFD, PF.RESET_DEVICE,
                      PF.CONFIGURE_MEM_SLOTS, PF.STATUS)
 
 
@@ -48,7 +52,8 @@ def test_every_protocol_feature_is_offered(bare):
 
 def test_protocol_features_for_other_devices_and_postcopy_are_not_offered(bare):
     offered = bare.ask_u64(Req.GET_PROTOCOL_FEATURES)
-    for bit in (PF.PAGEFAULT, PF.CRYPTO_SESSION, PF.RARP, PF.MTU, PF.XEN_MMAP, PF.SHARED_OBJECT, PF.CROSS_ENDIAN):
+    for bit in (PF.PAGEFAULT, PF.CRYPTO_SESSION, PF.RARP, PF.MTU, PF.XEN_MMAP, PF.SHARED_OBJECT,
+                PF.CROSS_ENDIAN):
         assert not offered >> bit & 1, bit.name
     assert offered < 1 << 20
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Who gets an answer and who does not: REPLY_ACK, need_reply, requests with a reply of their own, requests that are not
-supported, and messages that arrive in pieces or together."""
+"""Who gets an answer and who does not: REPLY_ACK, need_reply, requests with a reply of their own,
+requests that are not supported, and messages that arrive in pieces or together."""
 
 import os
 import socket
@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from vhostuser import BackendChannel, BlkDisk, DirtyLog, EventFd, F, Frontend, GuestMemory, PF, Region, Req, Wire
+from vhostuser import (BackendChannel, BlkDisk, DirtyLog, EventFd, F, Frontend, GuestMemory, PF,
+                       Region, Req, Wire)
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
 
@@ -27,7 +28,8 @@ def agreed(stage, opened):
 
 
 def settings(disk, keep):
-    """Every request without a reply of its own that a block device takes: (request, payload, fds)."""
+    """Every request without a reply of its own that a block device takes: (request, payload,
+    fds)."""
     mem = disk.mem
     ring = SplitRing(mem, 64)
     desc, used, avail = ring.addresses()
@@ -119,7 +121,8 @@ def test_need_reply_changes_nothing_for_requests_with_a_reply(agreed):
 
 def test_replies_have_the_size_the_specification_gives_them(agreed):
     asked, log = queries(agreed)
-    sizes = {Req.GET_CONFIG: (20,), Req.GET_VRING_BASE: (8,), Req.GET_INFLIGHT_FD: (20, 24), Req.SET_LOG_BASE: (0, 8)}
+    sizes = {Req.GET_CONFIG: (20,), Req.GET_VRING_BASE: (8,), Req.GET_INFLIGHT_FD: (20, 24),
+             Req.SET_LOG_BASE: (0, 8)}
     for request, payload, fds in asked:
         reply = agreed.ask(request, payload, fds)
         assert len(reply.payload) in sizes.get(request, (8,)), request.name
@@ -167,7 +170,8 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("request_", list(UNSUPPORTED), ids=lambda request: request.name)
-def test_a_request_that_is_not_supported_is_answered_with_an_error(agreed, stage, refused, request_):
+def test_a_request_that_is_not_supported_is_answered_with_an_error(
+        agreed, stage, refused, request_):
     payload, count = UNSUPPORTED[request_]
     before = stage.figures()
     pair = socket.socketpair()
@@ -178,9 +182,11 @@ def test_a_request_that_is_not_supported_is_answered_with_an_error(agreed, stage
     assert stage.wait_settled(before) == ""
 
 
-@pytest.mark.parametrize("request_", [Req.SEND_RARP, Req.NET_SET_MTU, Req.CLOSE_CRYPTO_SESSION, Req.GPU_SET_SOCKET],
+@pytest.mark.parametrize("request_", [Req.SEND_RARP, Req.NET_SET_MTU, Req.CLOSE_CRYPTO_SESSION,
+                                      Req.GPU_SET_SOCKET],
                          ids=lambda request: request.name)
-def test_the_session_outlives_a_request_that_could_be_answered_with_an_error(agreed, refused, request_):
+def test_the_session_outlives_a_request_that_could_be_answered_with_an_error(
+        agreed, refused, request_):
     payload, count = UNSUPPORTED[request_]
     pair = socket.socketpair()
     assert refused(agreed, request_, payload, [pair[0].fileno()] * count) == "error"
@@ -198,9 +204,10 @@ def test_the_session_outlives_a_request_that_could_be_answered_with_an_error(agr
     (PF.CONFIGURE_MEM_SLOTS, Req.ADD_MEM_REG, U64_0 + p.REGION.pack(0, 4096, 0, 0), 1),
     (PF.INFLIGHT_SHMFD, Req.SET_INFLIGHT_FD, p.INFLIGHT.pack(4096, 0, 1, 64), 1),
 ], ids=lambda value: getattr(value, "name", None))
-def test_a_request_whose_protocol_feature_was_not_negotiated_is_harmless(stage, opened, feature, request_, payload,
-                                                                         count):
-    """It is refused, or (GET_QUEUE_NUM, which old front ends ask early) answered: never obeyed in silence or a crash."""
+def test_a_request_whose_protocol_feature_was_not_negotiated_is_harmless(
+        stage, opened, feature, request_, payload, count):
+    """It is refused, or (GET_QUEUE_NUM, which old front ends ask early) answered: never obeyed in
+    silence or a crash."""
     before = stage.figures()
     disk = Frontend(stage.path("plain"))
     opened.later(disk)
@@ -219,7 +226,8 @@ def test_a_request_whose_protocol_feature_was_not_negotiated_is_harmless(stage, 
 
 
 def test_get_inflight_is_answered_alike_for_both_sizes_of_its_payload(agreed):
-    """The specification's description has 20 bytes; a C structure without packing, as QEMU sends it, has 24."""
+    """The specification's description has 20 bytes; a C structure without packing, as QEMU sends
+    it, has 24."""
     for payload in (p.INFLIGHT.pack(0, 0, 2, 128), p.INFLIGHT.pack(0, 0, 2, 128) + bytes(4)):
         reply = agreed.ask(Req.GET_INFLIGHT_FD, payload)
         size, offset, queues, queue_size = p.INFLIGHT.unpack_from(reply.payload)
@@ -230,9 +238,10 @@ def test_get_inflight_is_answered_alike_for_both_sizes_of_its_payload(agreed):
 
 
 def test_requests_that_arrive_together_are_answered_in_order(agreed):
-    message = p.HEADER.pack(Req.GET_FEATURES, p.VERSION, 0) + p.HEADER.pack(Req.GET_STATUS, p.VERSION, 0) \
-        + p.HEADER.pack(Req.RESET_OWNER, p.VERSION | p.FLAG_NEED_REPLY, 0) \
-        + p.HEADER.pack(Req.GET_QUEUE_NUM, p.VERSION, 0)
+    acked = p.VERSION | p.FLAG_NEED_REPLY
+    message = b"".join(p.HEADER.pack(request, flags, 0) for request, flags in (
+        (Req.GET_FEATURES, p.VERSION), (Req.GET_STATUS, p.VERSION), (Req.RESET_OWNER, acked),
+        (Req.GET_QUEUE_NUM, p.VERSION)))
     agreed.wire.send_raw(message * 20)
     for _ in range(20):
         for request in (Req.GET_FEATURES, Req.GET_STATUS, Req.RESET_OWNER, Req.GET_QUEUE_NUM):
@@ -240,7 +249,8 @@ def test_requests_that_arrive_together_are_answered_in_order(agreed):
 
 
 def test_a_request_that_arrives_byte_by_byte_is_understood(agreed):
-    message = p.HEADER.pack(Req.SET_FEATURES, p.VERSION | p.FLAG_NEED_REPLY, 8) + p.U64.pack(agreed.features)
+    message = p.HEADER.pack(Req.SET_FEATURES, p.VERSION | p.FLAG_NEED_REPLY,
+                            8) + p.U64.pack(agreed.features)
     for i in range(len(message)):
         agreed.wire.send_raw(message[i:i + 1])
         time.sleep(0.002)
@@ -248,7 +258,8 @@ def test_a_request_that_arrives_byte_by_byte_is_understood(agreed):
 
 
 def test_the_end_of_one_request_and_the_start_of_the_next_may_come_together(agreed):
-    first = p.HEADER.pack(Req.SET_FEATURES, p.VERSION | p.FLAG_NEED_REPLY, 8) + p.U64.pack(agreed.features)
+    first = p.HEADER.pack(Req.SET_FEATURES, p.VERSION | p.FLAG_NEED_REPLY,
+                          8) + p.U64.pack(agreed.features)
     second = p.HEADER.pack(Req.GET_QUEUE_NUM, p.VERSION, 0)
     agreed.wire.send_raw(first[:14])
     time.sleep(0.02)
@@ -261,7 +272,8 @@ def test_the_end_of_one_request_and_the_start_of_the_next_may_come_together(agre
 
 def test_descriptors_that_come_with_the_first_piece_belong_to_the_request(agreed):
     payload, fds = agreed.mem.table()
-    message = p.HEADER.pack(Req.SET_MEM_TABLE, p.VERSION | p.FLAG_NEED_REPLY, len(payload)) + payload
+    message = p.HEADER.pack(Req.SET_MEM_TABLE, p.VERSION | p.FLAG_NEED_REPLY,
+                            len(payload)) + payload
     agreed.wire.send_raw(message[:12], fds)
     time.sleep(0.02)
     agreed.wire.send_raw(message[12:])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""SET_STATUS 0 and RESET_DEVICE: rings and features go, what belongs to the session stays (design, section 2)."""
+"""SET_STATUS 0 and RESET_DEVICE: rings and features go, what belongs to the session stays (design,
+section 2)."""
 
 import pytest
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Virtqueues in every format: order, wrap, notification, start, stop, bases, changes on a running ring."""
+"""Virtqueues in every format: order, wrap, notification, start, stop, bases, changes on a running
+ring."""
 
 import random
 import time
@@ -57,7 +58,8 @@ class Model:
                 request = self.disk.prepare(blk.T_OUT, self.at + sector, out=data, pieces=pieces)
             else:
                 data = None
-                request = self.disk.prepare(blk.T_IN, self.at + sector, in_bytes=size, pieces=pieces)
+                request = self.disk.prepare(blk.T_IN, self.at + sector, in_bytes=size,
+                                            pieces=pieces)
             batch.append((request, sector, count, data))
         self.disk.submit([each[0] for each in batch], queue, indirect=indirect)
         self.disk.wait([each[0] for each in batch], queue)
@@ -94,7 +96,8 @@ def test_a_small_ring_wraps_many_times(plain, format_):
         model.step(most=1)
 
 
-@pytest.mark.parametrize("format_", [{"indirect": True}, {"indirect": True, "packed": True}], ids=["split", "packed"])
+@pytest.mark.parametrize("format_", [{"indirect": True}, {"indirect": True, "packed": True}],
+                         ids=["split", "packed"])
 def test_direct_and_indirect_chains_may_be_mixed(plain, format_):
     disk = plain(size=64, **format_)
     model = Model(disk, 3)
@@ -107,7 +110,8 @@ def test_a_full_ring_completes(plain, format_):
     disk = plain(size=128, **format_)
     each = 1 if format_.get("indirect") else 3
     for round_ in range(5):
-        requests = [disk.prepare(blk.T_OUT, 8 * i, out=pattern(1000 * round_ + i, 512)) for i in range(128 // each)]
+        requests = [disk.prepare(blk.T_OUT, 8 * i, out=pattern(1000 * round_ + i, 512))
+                    for i in range(128 // each)]
         disk.wait(disk.submit(requests))
         assert {request.status for request in requests} == {blk.S_OK}
         for i, request in enumerate(requests):
@@ -284,8 +288,10 @@ def test_the_base_of_a_running_packed_ring_has_both_indexes_and_wrap_counters(pl
 
 
 @pytest.mark.parametrize("packed, base", [(False, 0), (False, 1234), (False, 65535),
-                                          (True, packed_base(3, 1, 3, 1)), (True, packed_base(0, 0, 0, 0)),
-                                          (True, packed_base(6, 0, 4, 0)), (True, packed_base(1, 0, 7, 1))])
+                                          (True, packed_base(3, 1, 3, 1)),
+                                          (True, packed_base(0, 0, 0, 0)),
+                                          (True, packed_base(6, 0, 4, 0)),
+                                          (True, packed_base(1, 0, 7, 1))])
 def test_a_ring_that_never_started_gives_its_configured_base(stage, opened, packed, base):
     disk = opened(stage.path("plain"), queues=0, packed=packed)
     disk.set_vring_num(0, 8)
@@ -313,7 +319,8 @@ def test_four_queues_work_side_by_side(plain):
 
 def test_requests_of_several_queues_are_in_flight_together(stage, opened):
     disk = opened(stage.path("late"), queues=2)
-    requests = [disk.submit([disk.prepare(blk.T_IN, in_bytes=512)], queue=queue)[0] for queue in (0, 1)]
+    requests = [disk.submit([disk.prepare(blk.T_IN, in_bytes=512)], queue=queue)[0]
+                for queue in (0, 1)]
     begin = time.monotonic()
     for queue in (0, 1):
         disk.wait([requests[queue]], queue=queue)
@@ -460,7 +467,8 @@ def test_the_kick_fd_may_be_taken_from_a_running_ring(plain):
 
 
 def test_the_device_asks_for_kicks_again_before_it_sleeps(plain):
-    """Whatever the device does about kicks while busy, a driver that kicks only when asked loses nothing."""
+    """Whatever the device does about kicks while busy, a driver that kicks only when asked loses
+    nothing."""
     for packed in (False, True):
         for event_idx in (False, True):
             disk = plain(packed=packed, event_idx=event_idx)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How vhubd ends: on SIGTERM and SIGINT, with storage that is stuck, with options that are wrong."""
+"""How vhubd ends: on SIGTERM and SIGINT, with storage that is stuck, with options that are
+wrong."""
 
 import os
 import signal
@@ -53,12 +54,14 @@ def test_a_signal_under_load_drains_the_queues(vhubd, blk, slow, packed):
     late = BlkDisk.open(str(daemon.sockets[1]), packed=packed)
     sent = late.submit([late.prepare(requests.T_IN, i, in_bytes=512) for i in range(8)])
     time.sleep(0.05)
-    many = [busy.submit([busy.prepare(requests.T_OUT, 8 * i, out=pattern(i, 4096)) for i in range(64)], queue=queue)
+    many = [busy.submit([busy.prepare(requests.T_OUT, 8 * i, out=pattern(i, 4096))
+                         for i in range(64)], queue=queue)
             for queue in range(4)]
     seconds, status = end(daemon)
     assert status == 0
     assert seconds < slow
-    # Taken and finished, or not taken at all: whatever the status byte says, the used ring says too.
+    # Taken and finished, or not taken at all: whatever the status byte says, the used ring says
+    # too.
     late.reap(timeout=0)
     assert all(request.done and request.status == requests.S_OK for request in sent)
     for queue in range(4):
@@ -93,7 +96,8 @@ def test_two_signals_are_as_good_as_one(vhubd, blk, slow):
     disk.close()
 
 
-def test_stuck_storage_is_named_after_a_second_and_the_inflight_region_holds_the_rest(vhubd, blk, slow):
+def test_stuck_storage_is_named_after_a_second_and_the_inflight_region_holds_the_rest(
+        vhubd, blk, slow):
     daemon = vhubd(blk("good"), blk("stuckdisk", driver="null", size="64M", latency_us=3600000000))
     good = BlkDisk.open(str(daemon.sockets[0]))
     stuck = BlkDisk.open(str(daemon.sockets[1]), queues=0)
@@ -133,14 +137,16 @@ def test_storage_that_was_slow_but_is_idle_is_not_stuck(vhubd, blk, slow):
 
 def run(*words, folder):
     """(status, stdout, stderr lines) of a vhubd that should end by itself."""
-    done = subprocess.run([str(build_dir() / "app/vhubd"), *map(str, words)], stdin=subprocess.DEVNULL,
+    done = subprocess.run([str(build_dir() / "app/vhubd"), *map(str, words)],
+                          stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, timeout=20, cwd=folder)
     return done.returncode, done.stdout, done.stderr.splitlines()
 
 
 GOOD = "good,socket={folder}/good.sock,driver=malloc,size=16M"
 
-#: what is given after the good disk, and what the line must name: the option, the value, something that is allowed
+#: what is given after the good disk, and what the line must name: the option, the value, something
+#: that is allowed
 WRONG = {
     "unknown option": (["--speed", "fast"], ["--speed", "--help"]),
     "idle policy": (["--idle", "lazy"], ["--idle", "lazy", "poll", "adaptive"]),
@@ -149,29 +155,43 @@ WRONG = {
     "no value": (["--idle"], ["--idle"]),
     "no name": (["--blk", ",socket={folder}/x,driver=null"], ["--blk", "name"]),
     "name": (["--blk", "a b,socket={folder}/x,driver=null"], ["--blk", "a b"]),
-    "driver": (["--blk", "d,socket={folder}/x,driver=floppy"], ["--blk", "floppy", "malloc", "uring", "null"]),
+    "driver": (["--blk", "d,socket={folder}/x,driver=floppy"],
+               ["--blk", "floppy", "malloc", "uring", "null"]),
     "no driver": (["--blk", "d,socket={folder}/x"], ["--blk", "driver", "malloc"]),
-    "size is no number": (["--blk", "d,socket={folder}/x,driver=malloc,size=big"], ["--blk", "size=big"]),
+    "size is no number": (["--blk", "d,socket={folder}/x,driver=malloc,size=big"],
+                          ["--blk", "size=big"]),
     "size is nothing": (["--blk", "d,socket={folder}/x,driver=malloc,size=0"], ["--blk", "size=0"]),
-    "size is odd": (["--blk", "d,socket={folder}/x,driver=null,size=1000"], ["--blk", "size=1000", "512"]),
-    "size overflows": (["--blk", "d,socket={folder}/x,driver=null,size=99999999999T"], ["--blk", "size=99999999999T"]),
+    "size is odd": (["--blk", "d,socket={folder}/x,driver=null,size=1000"],
+                    ["--blk", "size=1000", "512"]),
+    "size overflows": (["--blk", "d,socket={folder}/x,driver=null,size=99999999999T"],
+                       ["--blk", "size=99999999999T"]),
     "no size": (["--blk", "d,socket={folder}/x,driver=malloc"], ["--blk", "size"]),
-    "queues 0": (["--blk", "d,socket={folder}/x,driver=null,queues=0"], ["--blk", "queues=0", "128"]),
-    "queues 129": (["--blk", "d,socket={folder}/x,driver=null,queues=129"], ["--blk", "queues=129", "128"]),
-    "queues text": (["--blk", "d,socket={folder}/x,driver=null,queues=many"], ["--blk", "queues=many"]),
-    "ro": (["--blk", "d,socket={folder}/x,driver=null,ro=perhaps"], ["--blk", "ro=perhaps", "on", "off"]),
-    "latency": (["--blk", "d,socket={folder}/x,driver=null,latency_us=-5"], ["--blk", "latency_us=-5"]),
-    "unknown key": (["--blk", "d,socket={folder}/x,driver=null,colour=red"], ["--blk", "colour=red", "size"]),
-    "key of another driver": (["--blk", "d,socket={folder}/x,driver=malloc,size=1M,path=/x"], ["--blk", "path=/x"]),
+    "queues 0": (["--blk", "d,socket={folder}/x,driver=null,queues=0"],
+                 ["--blk", "queues=0", "128"]),
+    "queues 129": (["--blk", "d,socket={folder}/x,driver=null,queues=129"],
+                   ["--blk", "queues=129", "128"]),
+    "queues text": (["--blk", "d,socket={folder}/x,driver=null,queues=many"],
+                    ["--blk", "queues=many"]),
+    "ro": (["--blk", "d,socket={folder}/x,driver=null,ro=perhaps"],
+           ["--blk", "ro=perhaps", "on", "off"]),
+    "latency": (["--blk", "d,socket={folder}/x,driver=null,latency_us=-5"],
+                ["--blk", "latency_us=-5"]),
+    "unknown key": (["--blk", "d,socket={folder}/x,driver=null,colour=red"],
+                    ["--blk", "colour=red", "size"]),
+    "key of another driver": (["--blk", "d,socket={folder}/x,driver=malloc,size=1M,path=/x"],
+                              ["--blk", "path=/x"]),
     "key twice": (["--blk", "d,socket={folder}/x,driver=null,size=1M,size=2M"], ["--blk", "size"]),
     "no path": (["--blk", "d,socket={folder}/x,driver=uring"], ["--blk", "path"]),
     "no socket": (["--blk", "d,driver=null"], ["--blk", "socket", "fd", "connect"]),
-    "two ways": (["--blk", "d,socket={folder}/x,fd=3,driver=null"], ["--blk", "socket", "fd", "connect"]),
+    "two ways": (["--blk", "d,socket={folder}/x,fd=3,driver=null"],
+                 ["--blk", "socket", "fd", "connect"]),
     "fd": (["--blk", "d,fd=three,driver=null"], ["--blk", "fd=three"]),
     "long path": (["--blk", "d,socket={folder}/" + "x" * 108 + ",driver=null"], ["--blk", "107"]),
     "mode": (["--blk", "d,socket={folder}/x,driver=null,mode=rw"], ["--blk", "mode=rw", "0660"]),
-    "owner": (["--blk", "d,socket={folder}/x,driver=null,owner=nobody-of-that-name"], ["--blk", "nobody-of-that-name"]),
-    "mode without socket": (["--blk", "d,connect={folder}/x,driver=null,mode=0600"], ["--blk", "mode", "socket"]),
+    "owner": (["--blk", "d,socket={folder}/x,driver=null,owner=nobody-of-that-name"],
+              ["--blk", "nobody-of-that-name"]),
+    "mode without socket": (["--blk", "d,connect={folder}/x,driver=null,mode=0600"],
+                            ["--blk", "mode", "socket"]),
     "same name": (["--blk", "good,socket={folder}/x,driver=null"], ["--blk", "good"]),
 }
 
@@ -204,9 +224,11 @@ def test_help_and_version_are_no_errors(folder, option, text):
 
 #: right in form, but it cannot be: the device that is wrong, and what the message must name
 IMPOSSIBLE = {
-    "image is not there": ("d,socket={folder}/x.sock,driver=uring,path={folder}/none", "{folder}/none"),
+    "image is not there": ("d,socket={folder}/x.sock,driver=uring,path={folder}/none",
+                           "{folder}/none"),
     "image is a directory": ("d,socket={folder}/x.sock,driver=uring,path={folder}", "{folder}"),
-    "no folder for the socket": ("d,socket={folder}/no/x.sock,driver=malloc,size=1M", "{folder}/no/x.sock"),
+    "no folder for the socket": ("d,socket={folder}/no/x.sock,driver=malloc,size=1M",
+                                 "{folder}/no/x.sock"),
     "fd is not open": ("d,fd=77,driver=malloc,size=1M", "fd=77"),
     "more memory than there is": ("d,socket={folder}/x.sock,driver=malloc,size=900T", "900T"),
 }
@@ -246,8 +268,10 @@ def test_environment_and_standard_descriptors_do_not_matter(folder):
     with open(folder / "log", "wb") as log:
         from vhubd import no_huge, no_huge_arguments
         eal = [*no_huge_arguments(256), "--"] if no_huge() else []
-        process = subprocess.Popen([str(build_dir() / "app/vhubd"), *eal, "--blk", "d,socket=%s,driver=null" % path],
-                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={}, close_fds=True)
+        process = subprocess.Popen([str(build_dir() / "app/vhubd"), *eal, "--blk",
+                                    "d,socket=%s,driver=null" % path],
+                                   stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={},
+                                   close_fds=True)
     try:
         deadline = time.monotonic() + 20
         while not path.exists() and time.monotonic() < deadline:

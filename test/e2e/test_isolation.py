@@ -1,20 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A front end that stalls in the middle of a message, or truncates its memory under I/O, costs its neighbours nothing: the
-rate of another disk is measured before and during, in alternating windows."""
+"""A front end that stalls in the middle of a message, or truncates its memory under I/O, costs its
+neighbours nothing: the rate of another disk is measured before and during, in alternating
+windows."""
 
 import time
+
+import pytest
 
 from vhostuser import BlkDisk, Closed, Req, Wire
 from vhostuser import blk as requests
 from vhostuser import protocol as p
 from vhostuser.load import Load, ratio_during
 
+pytestmark = pytest.mark.plain_only
+
 LEAST = 0.9
 ROUNDS = 3
 
 
 def hold(load, disturb):
-    """The ratio is at least LEAST. The machine is shared with others: a round that misses is measured again."""
+    """The ratio is at least LEAST. The machine is shared with others: a round that misses is
+    measured again."""
     seen = []
     for _ in range(ROUNDS):
         ratio, before, during = ratio_during(load, disturb)

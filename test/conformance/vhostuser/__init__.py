@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A vhost-user front end in plain Python, for the tests: complete, readable, and able to misbehave on request.
+"""A vhost-user front end in plain Python, for the tests: complete, readable, and able to misbehave
+on request.
 
     protocol   numbers and layouts of the specification
     wire       messages on a socket, also broken ones

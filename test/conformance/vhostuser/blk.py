@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A virtio-blk driver (VIRTIO 1.2, section 5.2): requests of any shape, and the plain calls most tests need.
+"""A virtio-blk driver (VIRTIO 1.2, section 5.2): requests of any shape, and the plain calls most
+tests need.
 
 Sits on frontend.py. The load generator in load.py uses the same rings.
 """
@@ -33,7 +34,8 @@ HEADER = struct.Struct("=IIQ")          # type, reserved, sector
 #: name: (offset, struct code) in the configuration space
 CONFIG = {
     "capacity": (0, "Q"), "size_max": (8, "I"), "seg_max": (12, "I"), "blk_size": (20, "I"),
-    "physical_block_exp": (24, "B"), "alignment_offset": (25, "B"), "min_io_size": (26, "H"), "opt_io_size": (28, "I"),
+    "physical_block_exp": (24, "B"), "alignment_offset": (25, "B"), "min_io_size": (26, "H"),
+    "opt_io_size": (28, "I"),
     "writeback": (32, "B"), "num_queues": (34, "H"),
 }
 
@@ -70,14 +72,18 @@ class BlkDisk(Frontend):
         self.indirect = False
 
     @classmethod
-    def open(cls, path=None, queues=1, size=128, features=(), packed=False, event_idx=False, in_order=False,
-             indirect=False, mem=None, wire=None, protocol=None, drop=(), kick=True, call=True, log=False, start=0,
+    def open(cls, path=None, queues=1, size=128, features=(), packed=False, event_idx=False,
+             in_order=False,
+             indirect=False, mem=None, wire=None, protocol=None, drop=(), kick=True, call=True,
+             log=False, start=0,
              wrap=1, enable=True, inflight=False, regions=None, patience=5.0):
-        """Connects, negotiates and starts: what a guest's driver has done when it mounts its root file system."""
+        """Connects, negotiates and starts: what a guest's driver has done when it mounts its root
+        file system."""
         disk = cls(path, wire, patience=patience)
         try:
             want = set(features)
-            for flag, feature in ((packed, F.RING_PACKED), (event_idx, F.EVENT_IDX), (in_order, F.IN_ORDER),
+            for flag, feature in ((packed, F.RING_PACKED), (event_idx, F.EVENT_IDX),
+                                  (in_order, F.IN_ORDER),
                                   (indirect, F.INDIRECT_DESC)):
                 if flag:
                     want.add(feature)
@@ -95,7 +101,8 @@ class BlkDisk(Frontend):
 
     def new_ring(self, size, start=0, wrap=1, regions=None):
         """A ring as the features that were agreed want it."""
-        kind = {"event_idx": self.has(F.EVENT_IDX), "in_order": self.has(F.IN_ORDER), "start": start,
+        kind = {"event_idx": self.has(F.EVENT_IDX), "in_order": self.has(F.IN_ORDER),
+                "start": start,
                 "regions": regions}
         if self.has(F.RING_PACKED):
             return PackedRing(self.mem, size, wrap=wrap, **kind)
@@ -124,8 +131,10 @@ class BlkDisk(Frontend):
             parts.append((gpa, length))
         return parts
 
-    def prepare(self, kind, sector=0, out=b"", in_bytes=0, pieces=None, header_pieces=None, align=16, header=None):
-        """A request in guest memory, not yet in a ring. `pieces` are sizes of data segments, header_pieces of header ones."""
+    def prepare(self, kind, sector=0, out=b"", in_bytes=0, pieces=None, header_pieces=None,
+                align=16, header=None):
+        """A request in guest memory, not yet in a ring. `pieces` are sizes of data segments,
+        header_pieces of header ones."""
         request = Request(self, [], [], 0)
         request.header = self._cut(request, HEADER.size, header_pieces)
         at, raw = 0, header if header is not None else HEADER.pack(kind, 0, sector)
@@ -153,7 +162,8 @@ class BlkDisk(Frontend):
         """Puts prepared requests into the ring, published together."""
         q = self.queues[queue]
         for request in requests:
-            q.ring.add(self.chain(request), request, self.indirect if indirect is None else indirect)
+            q.ring.add(self.chain(request), request, self.indirect if indirect is None
+                       else indirect)
         if notify:
             q.notify()
         return requests
@@ -173,7 +183,8 @@ class BlkDisk(Frontend):
         """Waits for these requests; IoError if one does not come back in time."""
         deadline = time.monotonic() + timeout
         while not all(request.done for request in requests):
-            if not self.reap(queue, max(0.0, deadline - time.monotonic())) and time.monotonic() >= deadline:
+            if not self.reap(queue, max(0.0, deadline
+                                        - time.monotonic())) and time.monotonic() >= deadline:
                 left = sum(not request.done for request in requests)
                 raise IoError("%d of %d requests never came back" % (left, len(requests)))
         return requests
@@ -184,7 +195,8 @@ class BlkDisk(Frontend):
             self.mem.free(*block)
         request.blocks = []
 
-    def run(self, kind, sector=0, out=b"", in_bytes=0, queue=0, timeout=5.0, indirect=None, **shape):
+    def run(self, kind, sector=0, out=b"", in_bytes=0, queue=0, timeout=5.0, indirect=None,
+            **shape):
         """One request from start to end; (status, data, length)."""
         request = self.prepare(kind, sector, out, in_bytes, **shape)
         self.submit([request], queue, indirect=indirect)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The dirty page log of a migration, in a file of its own. Set with SET_LOG_BASE through frontend.py."""
+"""The dirty page log of a migration, in a file of its own. Set with SET_LOG_BASE through
+frontend.py."""
 
 import mmap
 import os
@@ -24,7 +25,8 @@ class DirtyLog:
     def pages(self):
         """The numbers of the pages marked."""
         content = self.map[self.offset:self.offset + self.size]
-        return {8 * i + bit for i, byte in enumerate(content) if byte for bit in range(8) if byte >> bit & 1}
+        return {8 * i + bit for i, byte in enumerate(content) if byte for bit in range(8)
+                if byte >> bit & 1}
 
     def before(self):
         """What lies before the log in the file: nobody may write there."""

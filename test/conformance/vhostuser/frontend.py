@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A front end: one session with a back end, from SET_OWNER to GET_VRING_BASE, for any kind of device.
+"""A front end: one session with a back end, from SET_OWNER to GET_VRING_BASE, for any kind of
+device.
 
 Stands on wire.py, memory.py and the rings; blk.py is the driver on top of it.
 """
@@ -67,7 +68,8 @@ class Queue:
             self.kick.signal()
 
     def wait_used(self, timeout=5.0):
-        """What was used, waiting for the call if there is nothing; an empty list after the timeout."""
+        """What was used, waiting for the call if there is nothing; an empty list after the
+        timeout."""
         deadline = time.monotonic() + timeout
         while True:
             done = self.ring.used()
@@ -88,7 +90,8 @@ class Queue:
 
 
 class Frontend:
-    """One session. Every state that was agreed is kept, so that tests can look at it and repeat it."""
+    """One session. Every state that was agreed is kept, so that tests can look at it and repeat
+    it."""
 
     def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
         self.wire = wire if wire is not None else Wire.connect_served(path, timeout, patience)
@@ -117,7 +120,8 @@ class Frontend:
         return reply.u64
 
     def tell(self, request, payload=b"", fds=()):
-        """Sends a request that has to succeed: acknowledged if that was agreed, else known to be processed."""
+        """Sends a request that has to succeed: acknowledged if that was agreed, else known to be
+        processed."""
         if self.protocol >> PF.REPLY_ACK & 1:
             value = self.ack(request, payload, fds)
             if value != 0:
@@ -126,7 +130,8 @@ class Frontend:
             self.wire.send(request, payload, fds)
 
     def alive(self):
-        """Asks for something harmless and requires the acknowledgement (REPLY_ACK has to be agreed)."""
+        """Asks for something harmless and requires the acknowledgement (REPLY_ACK has to be
+        agreed)."""
         value = self.ack(Req.SET_PROTOCOL_FEATURES, p.U64.pack(self.protocol))
         if value != 0:
             raise Refused("the same protocol features were answered with %d" % value)
@@ -140,14 +145,16 @@ class Frontend:
     def negotiate(self, features=(), protocol=None, drop=()):
         """SET_OWNER, features and protocol features.
 
-        `features` must be offered; VERSION_1 comes along. `protocol` is None for everything offered that this front end
-        can do, less `drop`; an empty set stands for a front end that knows of no protocol features.
+        `features` must be offered; VERSION_1 comes along. `protocol` is None for everything offered
+        that this front end can do, less `drop`; an empty set stands for a front end that knows of
+        no protocol features.
         """
         self.offered = self.ask_u64(Req.GET_FEATURES)
         want = p.bits(F.VERSION_1, *features)
         if want & ~self.offered:
             raise Refused("not offered: %s" % p.name_bits(want & ~self.offered, F))
-        known = p.bits(PF.MQ, PF.LOG_SHMFD, PF.REPLY_ACK, PF.BACKEND_REQ, PF.CONFIG, PF.INFLIGHT_SHMFD,
+        known = p.bits(PF.MQ, PF.LOG_SHMFD, PF.REPLY_ACK, PF.BACKEND_REQ, PF.CONFIG,
+                       PF.INFLIGHT_SHMFD,
                        PF.RESET_DEVICE, PF.CONFIGURE_MEM_SLOTS, PF.STATUS)
         if protocol is not None:
             known = p.bits(*protocol)
@@ -246,7 +253,8 @@ class Frontend:
         if not reply.payload:
             return None
         got_offset, got_size, _ = p.CONFIG_HEADER.unpack_from(reply.payload)
-        if len(reply.payload) != p.CONFIG_HEADER.size + size or (got_offset, got_size) != (offset, size):
+        if (len(reply.payload) != p.CONFIG_HEADER.size + size
+                or (got_offset, got_size) != (offset, size)):
             raise Refused("GET_CONFIG of %d+%d was answered with %d+%d in %d bytes"
                           % (offset, size, got_offset, got_size, len(reply.payload)))
         return reply.payload[p.CONFIG_HEADER.size:]

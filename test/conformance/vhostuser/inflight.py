@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The inflight region, in the layout that the specification publishes ("Inflight I/O tracking").
 
-The tests read what a back end left in it, and write what a crashed one could have left. frontend.py passes it on.
+The tests read what a back end left in it, and write what a crashed one could have left. frontend.py
+passes it on.
 """
 
 import mmap
@@ -10,10 +11,14 @@ import struct
 
 from . import protocol as p
 
-SPLIT_HEADER = struct.Struct("=QHHHH")          # features, version, desc_num, last_batch_head, used_idx
-SPLIT_DESC = struct.Struct("=B5xHQ")            # inflight, next, counter
-PACKED_HEADER = struct.Struct("=QHHHHHHBB10x")  # features, version, desc_num, free heads, used indexes, wrap counters
-PACKED_DESC = struct.Struct("=BxHHHQHHIQ")      # inflight, next, last, num, counter, id, flags, len, addr
+# features, version, desc_num, last_batch_head, used_idx
+SPLIT_HEADER = struct.Struct("=QHHHH")
+# inflight, next, counter
+SPLIT_DESC = struct.Struct("=B5xHQ")
+# features, version, desc_num, and old and new of free head, used index and wrap counter
+PACKED_HEADER = struct.Struct("=QHHHHHHBB10x")
+# inflight, next, last, num, counter, id, flags, len, addr
+PACKED_DESC = struct.Struct("=BxHHHQHHIQ")
 ALIGNMENT = 64
 
 
@@ -32,13 +37,15 @@ class Inflight:
     """The region as GET_INFLIGHT_FD answered it; owns the fd."""
 
     def __init__(self, payload, fd, packed=False):
-        self.mmap_size, self.mmap_offset, self.queues, self.queue_size = p.INFLIGHT.unpack_from(payload)
+        (self.mmap_size, self.mmap_offset, self.queues,
+         self.queue_size) = p.INFLIGHT.unpack_from(payload)
         self.fd = fd
         self.packed = packed
         self.header = PACKED_HEADER if packed else SPLIT_HEADER
         self.desc = PACKED_DESC if packed else SPLIT_DESC
         page = self.mmap_offset % mmap.PAGESIZE
-        self.map = memoryview(mmap.mmap(fd, self.mmap_size + page, offset=self.mmap_offset - page))[page:]
+        self.map = memoryview(mmap.mmap(fd, self.mmap_size + page, offset=self.mmap_offset
+                                        - page))[page:]
 
     @classmethod
     def create(cls, queues, queue_size, packed=False, payload=None):
@@ -64,11 +71,13 @@ class Inflight:
         self.header.pack_into(self.map, self._queue(queue), *fields)
 
     def read_desc(self, queue, i):
-        fields = self.desc.unpack_from(self.map, self._queue(queue) + self.header.size + self.desc.size * i)
+        fields = self.desc.unpack_from(self.map, self._queue(queue) + self.header.size
+                                       + self.desc.size * i)
         return PackedDesc(fields) if self.packed else SplitDesc(fields)
 
     def write_desc(self, queue, i, *fields):
-        self.desc.pack_into(self.map, self._queue(queue) + self.header.size + self.desc.size * i, *fields)
+        self.desc.pack_into(self.map, self._queue(queue) + self.header.size + self.desc.size * i,
+                            *fields)
 
     def inflight(self, queue):
         """Indexes of the entries marked in flight, in the order of their counters."""

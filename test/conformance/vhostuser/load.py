@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A load generator in a process of its own: keeps a block device busy and tells how far it has come.
+"""A load generator in a process of its own: keeps a block device busy and tells how far it has
+come.
 
-    /usr/bin/python3 -m vhostuser.load SOCKET [DEPTH [BYTES]]      (from the folder above this package)
+    /usr/bin/python3 -m vhostuser.load SOCKET [DEPTH [BYTES]]      (from the folder above this
+    package)
 
-Prints "TIME COUNT" (CLOCK_MONOTONIC, requests completed) every 20 ms until its standard input ends. A test that starts it
-through Load asks for rates between any two moments. What it measures is the back end as long as that is slower than
-Python; for "does another session disturb this one" that is enough, and the same before and after.
+Prints "TIME COUNT" (CLOCK_MONOTONIC, requests completed) every 20 ms until its standard input ends.
+A test that starts it through Load asks for rates between any two moments. What it measures is the
+back end as long as that is slower than Python; for "does another session disturb this one" that is
+enough, and the same before and after.
 """
 
 import os
@@ -26,8 +29,10 @@ class Load:
     def __init__(self, path, depth=64, size=4096):
         self.samples = []
         self.process = subprocess.Popen(
-            ["/usr/bin/python3", "-m", "vhostuser.load", str(path), str(depth), str(size)], stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parent.parent)
+            ["/usr/bin/python3", "-m", "vhostuser.load", str(path), str(depth), str(size)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=Path(__file__).resolve().parent.parent)
         self.thread = threading.Thread(target=self._collect, daemon=True)
         self.thread.start()
 
@@ -71,8 +76,8 @@ class Load:
 
 
 def ratio_during(load, disturb, seconds=0.5, pairs=8):
-    """Alternates quiet windows with windows in which disturb(seconds) runs (which has to take that long). Returns median
-    rate during / median rate before, and both medians."""
+    """Alternates quiet windows with windows in which disturb(seconds) runs (which has to take that
+    long). Returns median rate during / median rate before, and both medians."""
     quiet, during = [], []
     for _ in range(pairs):
         begin = time.monotonic()

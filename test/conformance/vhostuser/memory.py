@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Guest memory: several shared memory files, each with a guest and a (made up) user address.
 
-User addresses are not those of this process: a back end must translate them through the memory table and through nothing
-else. Used by the rings and the drivers; split.py and packed.py come next.
+User addresses are not those of this process: a back end must translate them through the memory
+table and through nothing else. Used by the rings and the drivers; split.py and packed.py come next.
 """
 
 import mmap
@@ -46,7 +46,8 @@ class Region:
         return p.REGION.pack(self.gpa, self.size, self.uva, self.mmap_offset)
 
     def truncate(self, size=0):
-        """Cuts the file: touching the lost pages kills this process as it would the back end. The views are dropped."""
+        """Cuts the file: touching the lost pages kills this process as it would the back end. The
+        views are dropped."""
         os.ftruncate(self.fd, size)
 
     def close(self):
@@ -58,7 +59,8 @@ class Region:
         self.map = None
 
 
-#: Three regions with a hole between each two and with user addresses in another order than the guest addresses.
+#: Three regions with a hole between each two and with user addresses in another order than the
+#: guest addresses.
 DEFAULT_LAYOUT = (
     (0x0000_0000, 4 << 20, 0x7e30_0000_0000, 0),
     (0x4000_0000, 8 << 20, 0x7e10_0000_0000, 0x10000),
@@ -102,7 +104,8 @@ class GuestMemory:
         self._freed.setdefault((size, align, region), []).append(gpa)
 
     def view(self, gpa, size, kind="B"):
-        """A view of guest memory in elements of `kind` (B, H, I, Q); one element is read or written at once."""
+        """A view of guest memory in elements of `kind` (B, H, I, Q); one element is read or written
+        at once."""
         region = self.find(gpa, size)
         start = gpa - region.gpa
         return region.view[start:start + size].cast(kind)
@@ -120,7 +123,8 @@ class GuestMemory:
 
     def table(self):
         """Payload and fds of SET_MEM_TABLE."""
-        payload = p.MEM_HEADER.pack(len(self.regions), 0) + b"".join(r.payload() for r in self.regions)
+        payload = p.MEM_HEADER.pack(len(self.regions), 0)
+        payload += b"".join(region.payload() for region in self.regions)
         return payload, [r.fd for r in self.regions]
 
     @property

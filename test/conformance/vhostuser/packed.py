@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A packed virtqueue, driver side (VIRTIO 1.2, section 2.8). Used by frontend.py; split.py is its twin."""
+"""A packed virtqueue, driver side (VIRTIO 1.2, section 2.8). Used by frontend.py; split.py is its
+twin."""
 
 from . import memory
 from .ring import DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Chain, Ring, RingError
@@ -16,7 +17,8 @@ class PackedRing(Ring):
 
     packed = True
 
-    def __init__(self, mem, size, event_idx=False, in_order=False, region=None, start=0, wrap=1, regions=None):
+    def __init__(self, mem, size, event_idx=False, in_order=False, region=None, start=0, wrap=1,
+                 regions=None):
         super().__init__(mem, size, event_idx, in_order, region)
         regions = regions or (region, region, region)
         self.desc_gpa = mem.alloc(16 * size, 4096, regions[0])
@@ -35,7 +37,8 @@ class PackedRing(Ring):
         self.unshown = None             # (slot, word) of the first head that publish() will show
         self.shown = start | wrap << 15
         for i in range(size):
-            # In the wrap the ring starts in, slots before `start` look as a device left them, the others as never used.
+            # In the wrap the ring starts in, slots before `start` look as a device left them, the
+            # others as never used.
             self.desc[2 * i] = 0
             self.desc[2 * i + 1] = self._flags_used(wrap if i < start else wrap ^ 1) << 48
         self.driver[0] = 0
@@ -53,7 +56,7 @@ class PackedRing(Ring):
 
     def addresses(self):
         """User addresses of descriptor ring, device area ("used") and driver area ("available")."""
-        return self.mem.uva(self.desc_gpa), self.mem.uva(self.device_gpa), self.mem.uva(self.driver_gpa)
+        return tuple(map(self.mem.uva, (self.desc_gpa, self.device_gpa, self.driver_gpa)))
 
     @property
     def base(self):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """The numbers of the vhost-user protocol: requests, feature bits, payload layouts.
 
-Everything here is taken from the specification (QEMU's docs/interop/vhost-user.rst) and from VIRTIO 1.2.
-Used by every other module of this package; wire.py puts these numbers on a socket.
+Everything here is taken from the specification (QEMU's docs/interop/vhost-user.rst) and from VIRTIO
+1.2. Used by every other module of this package; wire.py puts these numbers on a socket.
 """
 
 import enum
@@ -166,7 +166,10 @@ def name_bits(mask, names):
 
 #: Requests that carry a reply of their own, whatever need_reply says.
 REPLYING = frozenset((
-    Req.GET_FEATURES, Req.GET_PROTOCOL_FEATURES, Req.GET_VRING_BASE, Req.SET_LOG_BASE, Req.GET_INFLIGHT_FD,
-    Req.GET_QUEUE_NUM, Req.GET_CONFIG, Req.GET_MAX_MEM_SLOTS, Req.GET_STATUS, Req.IOTLB_MSG, Req.CREATE_CRYPTO_SESSION,
-    Req.POSTCOPY_ADVISE, Req.POSTCOPY_END, Req.GET_SHARED_OBJECT, Req.SET_DEVICE_STATE_FD, Req.CHECK_DEVICE_STATE,
+    Req.GET_FEATURES, Req.GET_PROTOCOL_FEATURES, Req.GET_VRING_BASE, Req.SET_LOG_BASE,
+    Req.GET_INFLIGHT_FD,
+    Req.GET_QUEUE_NUM, Req.GET_CONFIG, Req.GET_MAX_MEM_SLOTS, Req.GET_STATUS, Req.IOTLB_MSG,
+    Req.CREATE_CRYPTO_SESSION,
+    Req.POSTCOPY_ADVISE, Req.POSTCOPY_END, Req.GET_SHARED_OBJECT, Req.SET_DEVICE_STATE_FD,
+    Req.CHECK_DEVICE_STATE,
 ))

@@ -41,7 +41,8 @@ class Ring:
         self.outstanding = {}           # by head or buffer id, in the order of submission
 
     def add(self, chain, cookie=None, indirect=False):
-        """Puts a chain into the ring without showing it to the device yet; IndexError if there is no room."""
+        """Puts a chain into the ring without showing it to the device yet; IndexError if there is
+        no room."""
         writable = sum(length for _, length, write in chain if write)
         if not indirect:
             entry = self._put(chain, cookie, None, writable)
@@ -58,7 +59,8 @@ class Ring:
         return entry
 
     def _finish(self, head, length):
-        """The device says that `head` is used: gives its chain back, also those an in-order device left out."""
+        """The device says that `head` is used: gives its chain back, also those an in-order device
+        left out."""
         if head not in self.outstanding:
             raise RingError("%d is used but was not outstanding" % head)
         done = []

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A split virtqueue, driver side (VIRTIO 1.2, section 2.7). Used by frontend.py; packed.py is its twin."""
+"""A split virtqueue, driver side (VIRTIO 1.2, section 2.7). Used by frontend.py; packed.py is its
+twin."""
 
 from . import memory
 from .ring import DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Chain, Ring, RingError
@@ -9,9 +10,11 @@ USED_NO_NOTIFY = 1
 
 
 class SplitRing(Ring):
-    """`start` is the index both rings begin at; `regions` may put the three parts into different regions."""
+    """`start` is the index both rings begin at; `regions` may put the three parts into different
+    regions."""
 
-    def __init__(self, mem, size, event_idx=False, in_order=False, region=None, start=0, regions=None):
+    def __init__(self, mem, size, event_idx=False, in_order=False, region=None, start=0,
+                 regions=None):
         super().__init__(mem, size, event_idx, in_order, region)
         regions = regions or (region, region, region)
         self.desc_gpa = mem.alloc(16 * size, 4096, regions[0])
@@ -36,11 +39,11 @@ class SplitRing(Ring):
 
     def addresses(self):
         """User addresses of descriptor table, used ring and available ring."""
-        return self.mem.uva(self.desc_gpa), self.mem.uva(self.used_gpa), self.mem.uva(self.avail_gpa)
+        return tuple(map(self.mem.uva, (self.desc_gpa, self.used_gpa, self.avail_gpa)))
 
     @property
     def base(self):
-        """The value of SET_VRING_BASE of a ring that is started (again) with nothing lost: the used index."""
+        """SET_VRING_BASE of a ring that is started (again) with nothing lost: the used index."""
         return self.used16[1]
 
     @property
@@ -67,8 +70,8 @@ class SplitRing(Ring):
     # the driver
 
     def _indirect_word(self, i, count, length, write):
-        last = i == count - 1
-        return length | ((0 if last else DESC_NEXT) | (DESC_WRITE if write else 0)) << 32 | (0 if last else i + 1) << 48
+        flags, next_ = (0, 0) if i == count - 1 else (DESC_NEXT, i + 1)
+        return length | (flags | (DESC_WRITE if write else 0)) << 32 | next_ << 48
 
     def _take(self, count):
         if len(self.free) < count:
@@ -113,7 +116,7 @@ class SplitRing(Ring):
         return not self.used16[0] & USED_NO_NOTIFY
 
     def used(self):
-        """What the device has used since the last call: (cookie, length) in the order of the used ring."""
+        """What the device has used since the last call: (cookie, length) in ring order."""
         done = []
         while self.next_used != self.used16[1]:
             if (self.used16[1] - self.next_used) & 0xffff > self.size:

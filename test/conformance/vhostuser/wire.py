@@ -35,7 +35,8 @@ class Message:
     @property
     def u64(self):
         if len(self.payload) != 8:
-            raise ProtocolError("reply to %s has %d bytes where a u64 belongs" % (self.name, len(self.payload)))
+            raise ProtocolError("reply to %s has %d bytes where a u64 belongs"
+                                % (self.name, len(self.payload)))
         return p.U64.unpack(self.payload)[0]
 
     @property
@@ -51,7 +52,8 @@ class Message:
         self.fds = []
 
     def __repr__(self):
-        return "<%s flags=%#x size=%d fds=%d>" % (self.name, self.flags, len(self.payload), len(self.fds))
+        return "<%s flags=%#x size=%d fds=%d>" % (self.name, self.flags, len(self.payload),
+                                                  len(self.fds))
 
 
 class Wire:
@@ -81,8 +83,8 @@ class Wire:
 
     @classmethod
     def connect_served(cls, path, timeout=5.0, patience=5.0):
-        """A connection that is served: a back end which is still busy with the front end before closes it, and then this
-        tries again, for `patience` seconds (0: once)."""
+        """A connection that is served: a back end which is still busy with the front end before
+        closes it, and then this tries again, for `patience` seconds (0: once)."""
         deadline = time.monotonic() + patience
         while True:
             wire = cls.connect(path, timeout)
@@ -128,8 +130,8 @@ class Wire:
             if left <= 0 or not select.select([self.sock], [], [], left)[0]:
                 raise TimeoutError("no answer from the back end")
             try:
-                part, ancillary, _, _ = self.sock.recvmsg(count - len(data), socket.CMSG_SPACE(MAX_FDS * 4),
-                                                          socket.MSG_CMSG_CLOEXEC)
+                part, ancillary, _, _ = self.sock.recvmsg(
+                    count - len(data), socket.CMSG_SPACE(MAX_FDS * 4), socket.MSG_CMSG_CLOEXEC)
             except ConnectionResetError as error:
                 raise Closed(str(error)) from None
             for level, kind, content in ancillary:
@@ -171,7 +173,8 @@ class Wire:
         return not select.select([self.sock], [], [], seconds)[0]
 
     def wait_closed(self, timeout=None):
-        """True if the back end closes the connection in that time; what it still says is thrown away."""
+        """True if the back end closes the connection in that time; what it still says is thrown
+        away."""
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         while True:
             try:
