@@ -12,10 +12,10 @@
 
 /* The region being read. */
 struct packed_copy {
-	struct inflight_packed head;
 	uint32_t n;
-	uint32_t n_slots; /* of all chains in flight */
-	uint8_t *seen;	  /* one for each entry: free, or part of a chain */
+	uint32_t n_slots;	     /* of all chains in flight */
+	uint8_t *seen;		     /* one for each entry: free, or part of a chain */
+	struct inflight_packed head; /* without its entries, which go to vq->saved */
 };
 
 static int

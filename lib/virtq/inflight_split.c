@@ -11,9 +11,9 @@
 
 /* The head and all entries of the region, copied. */
 struct split_copy {
-	struct inflight_split head;
 	struct inflight_split_desc *desc;
 	uint32_t n;
+	struct inflight_split head; /* without its entries */
 };
 
 static int

@@ -228,7 +228,17 @@ vhub_virtq_arm(struct vhub_virtq *vq);
 VHUB_API void
 vhub_virtq_disarm(struct vhub_virtq *vq);
 
-/** Chains popped and not yet pushed. */
+/**
+ * While `on`, pop takes what a former life of the ring left in its inflight region, and nothing
+ * that the guest offers: so a ring is drained.
+ */
+VHUB_API void
+vhub_virtq_replay_only(struct vhub_virtq *vq, bool on);
+
+/**
+ * Chains not yet pushed: those popped, and, unless the ring is broken, those to be replayed from
+ * the inflight region.
+ */
 VHUB_API uint16_t
 vhub_virtq_in_flight(const struct vhub_virtq *vq);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The bursts and setters of lib/virtq as lcores call them (lib/device, lib/blk). One indirect call leads to the variant that create.c chose:
- * split_pop.c, split_push.c, packed_pop.c, packed_push.c; what is special about a ring (just started, replaying,
- * broken) is handled here, out of their way.
+ * The bursts and setters of lib/virtq as lcores call them (lib/device, lib/blk). One indirect call
+ * leads to the variant that create.c chose: split_pop.c, split_push.c, packed_pop.c, packed_push.c;
+ * what is special about a ring (just started, replaying, broken) is handled here, out of their way.
  */
 #include "virtq_pvt.h"
 
@@ -45,15 +45,18 @@ vhub_virtq_broken(const struct vhub_virtq *vq)
 uint16_t
 vhub_virtq_in_flight(const struct vhub_virtq *vq)
 {
-	return (uint16_t)(vq->outstanding - (vq->n_replay - vq->replay_at));
+	/* What a broken ring has not replayed stays in the region. */
+	if (vq->reason != VHUB_VIRTQ_OK)
+		return (uint16_t)(vq->outstanding - (vq->n_replay - vq->replay_at));
+	return (uint16_t)vq->outstanding;
 }
 
 uint32_t
 vhub_virtq_base(const struct vhub_virtq *vq)
 {
 	/*
-	 * Split: chains that were never used are offered again, by the inflight region or, if there is none, by being
-	 * read again. Packed: both indexes tell of them.
+	 * Split: chains that were never used are offered again, by the inflight region or, if there
+	 * is none, by being read again. Packed: both indexes tell of them.
 	 */
 	if (!vq->packed)
 		return (uint16_t)(vq->last_avail - vq->outstanding - vq->lost);
@@ -111,6 +114,15 @@ vhub_virtq_set_log(struct vhub_virtq *vq, struct vhub_dirty_log *log, bool log_u
 	return old;
 }
 
+void
+vhub_virtq_replay_only(struct vhub_virtq *vq, bool on)
+{
+	if (on)
+		vq->pop_special |= POP_REPLAY_ONLY;
+	else
+		vq->pop_special &= (uint8_t)~POP_REPLAY_ONLY;
+}
+
 /* ---- bursts ---- */
 
 void
@@ -144,7 +156,7 @@ pop_special(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 	if ((vq->pop_special & POP_BROKEN) != 0)
 		return 0;
 	if ((vq->pop_special & POP_REPLAY) == 0)
-		return vq->ops->pop(vq, chains, max);
+		return (vq->pop_special & POP_REPLAY_ONLY) != 0 ? 0 : vq->ops->pop(vq, chains, max);
 	n = vq->ops->replay(vq, chains, max);
 	if (vq->replay_at == vq->n_replay)
 		vq->pop_special &= (uint8_t)~POP_REPLAY;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The ring's own structure and what the files of lib/virtq call of each other. Made in create.c; the bursts come
- * through virtq.c, which hands them to split_*.c or packed_*.c by the ops chosen at creation.
+ * The ring's own structure and what the files of lib/virtq call of each other. Made in create.c;
+ * the bursts come through virtq.c, which hands them to split_*.c or packed_*.c by the ops chosen at
+ * creation.
  */
 #ifndef VIRTQ_PVT_H
 #define VIRTQ_PVT_H
@@ -16,7 +17,9 @@
 #include "vhub_lcore.h"
 #include "vhub_virtq.h"
 
-/* One variant of a ring: format, and with an inflight region or without. One call of these a burst. */
+/*
+ * One variant of a ring: format, and with an inflight region or without. One call of these a burst.
+ */
 struct virtq_ops {
 	/* Takes what the driver offers. */
 	uint16_t (*pop)(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
@@ -30,6 +33,7 @@ struct virtq_ops {
 #define POP_STARTING 0x1u /* the first one */
 #define POP_REPLAY 0x2u	  /* vq->replay is not empty */
 #define POP_BROKEN 0x4u
+#define POP_REPLAY_ONLY 0x8u /* the ring is being drained */
 
 struct vhub_virtq {
 	/* Immutable but for set_mem and set_log; read by every burst. */
@@ -82,7 +86,9 @@ struct vhub_virtq {
 	/* LCORE writes, ANY reads: relaxed atomics. */
 	struct vhub_virtq_stats stats __rte_cache_aligned;
 
-	/* Inflight region; LCORE. Nothing is read back from it, but for the one look at creation. */
+	/*
+	 * Inflight region; LCORE. Nothing is read back from it, but for the one look at creation.
+	 */
 	union {
 		struct inflight_split *inflight_split __rte_cache_aligned;
 		struct inflight_packed *inflight_packed;
@@ -221,8 +227,9 @@ dirty_mark_event(const struct vhub_virtq *vq, uint64_t offset, uint64_t len);
 /* ---- inflight_split.c, inflight_packed.c; CTL ---- */
 
 /*
- * Copies the region, checks the copy, repairs what a crash left, and puts the ring where the former life was:
- * vq->replay, counters, indexes. `bytes` of the region are there. 0 or -EPROTO, or -ENOMEM.
+ * Copies the region, checks the copy, repairs what a crash left, and puts the ring where the former
+ * life was: vq->replay, counters, indexes. `bytes` of the region are there. 0 or -EPROTO, or
+ * -ENOMEM.
  */
 int
 inflight_split_resume(struct vhub_virtq *vq, uint64_t bytes);
