@@ -375,15 +375,24 @@ fe_negotiate(struct bed *bed, int sock, uint64_t protocol_features)
 	fe_fence(bed, sock);
 }
 
+static inline struct sockaddr_un
+address_of(const char *path)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+	assert_true(strlen(path) < sizeof(addr.sun_path));
+	memcpy(addr.sun_path, path, strlen(path));
+	return addr;
+}
+
 static inline int
 fe_connect(const char *path)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	const struct sockaddr_un addr = address_of(path);
 	int sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	assert_true(sock >= 0);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	if (connect(sock, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
+	if (connect(sock, (const struct sockaddr *)&addr, sizeof(addr)) != 0) {
 		const int err = errno;
 
 		close(sock);

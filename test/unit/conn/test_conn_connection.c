@@ -79,14 +79,14 @@ test_a_listener_takes_the_first_and_is_gone(void **state)
 static void
 test_an_inherited_listening_fd(void **state)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr;
 	struct vhub_connection *connection;
 	struct place place;
 	int fd, sock;
 
 	(void)state;
 	place_up(&place);
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", place.path);
+	addr = address_of(place.path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
 	assert_int_equal(listen(fd, 1), 0);

@@ -48,11 +48,10 @@ listen_at(const char *path, struct vhub_connection **connection)
 static int
 bind_at(const char *path, int type)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	const struct sockaddr_un addr = address_of(path);
 	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
 
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path);
-	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(bind(fd, (const struct sockaddr *)&addr, sizeof(addr)), 0);
 	return fd;
 }
 
