@@ -6,6 +6,9 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
+
+#include <rte_common.h>
 
 #include "handler_pvt.h"
 
@@ -137,6 +140,34 @@ handler_active_log(const struct vhub_device_handler *h)
 	return (h->rec.features & (UINT64_C(1) << VHUB_F_LOG_ALL)) != 0 ? h->log : NULL;
 }
 
+/* ---- a front end that harms others ---- */
+
+#define PUNISH_FIRST_NS 1000000000ull
+#define PUNISH_LONGEST_NS 60000000000ull
+#define PUNISH_FORGET_NS 600000000000ull
+
+static uint64_t
+now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+void
+handler_punish(struct vhub_device_handler *h, const char *why)
+{
+	uint64_t now = now_ns();
+
+	if (h->punished_for_ns == 0 || now > h->punished_until_ns + PUNISH_FORGET_NS)
+		h->punished_for_ns = PUNISH_FIRST_NS;
+	else
+		h->punished_for_ns = RTE_MIN(h->punished_for_ns * 2, PUNISH_LONGEST_NS);
+	h->punished_until_ns = now + h->punished_for_ns;
+	vhub_session_end(h->session, -ETIMEDOUT, why);
+}
+
 /* ---- life of a session ---- */
 
 /* Memory, log or inflight file was truncated under us: the guard has put zero pages there. */
@@ -165,6 +196,8 @@ handler_open(struct vhub_req_handler *base, struct vhub_session *session)
 
 	if (h->session != NULL)
 		return -EBUSY;
+	if (now_ns() < h->punished_until_ns)
+		return -EAGAIN;
 	h->session = session;
 	h->closing = false;
 	h->mem_owner.broken = memory_broken;

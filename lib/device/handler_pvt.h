@@ -73,6 +73,12 @@ struct vhub_device_handler {
 	bool config_change_due;
 
 	struct vhub_log_limit log_limit;
+
+	/*
+	 * A front end that blocked an lcore: the slot takes nobody until then (handler_punish()).
+	 */
+	uint64_t punished_until_ns;
+	uint64_t punished_for_ns;
 };
 
 static inline struct vhub_device_handler *
@@ -113,6 +119,13 @@ handler_quiesce(struct vhub_device_handler *h, int result, handler_step_fn step)
 void
 handler_finish(struct vhub_device_handler *h, int result);
 
+/**
+ * Ends the session, and closes the slot for a while: one second, and twice as long for each time
+ * that follows soon. What the front end did cost an lcore some milliseconds, and others with it.
+ */
+void
+handler_punish(struct vhub_device_handler *h, const char *why);
+
 static inline struct vhub_device_handler *
 handler_of_work(struct vhub_work *work)
 {
@@ -150,6 +163,10 @@ rings_start(struct vhub_device_handler *h, unsigned int index);
  */
 int
 rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem);
+
+/** Whether `log` covers the used rings of all started rings that are to be logged. */
+bool
+rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *log);
 
 /** Fills vring->want for the log. Returns 0 or -ERANGE: the log does not cover the used ring. */
 int

@@ -168,39 +168,30 @@ log_applied(struct vhub_device_handler *h, int result)
 	handler_finish(h, result);
 }
 
-/* Back to the log that was: nothing of the new one is used yet. */
-static void
-log_refused(struct vhub_device_handler *h, struct vhub_dirty_log *old, int result)
-{
-	vhub_dirty_log_put(h->log);
-	h->log = old;
-	h->new_log = NULL;
-	handler_finish(h, result);
-}
-
 static void
 log_mapped(struct vhub_device_handler *h, int result)
 {
+	bool logging = (h->rec.features & (UINT64_C(1) << VHUB_F_LOG_ALL)) != 0;
 	struct vhub_dirty_log *old = h->log;
 	unsigned int i;
 
+	if (result == 0 && logging && !rings_fit_log(h, h->new_log)) {
+		vhub_dirty_log_put(h->new_log);
+		h->new_log = NULL;
+		result = -ERANGE;
+	}
 	if (result != 0) {
 		handler_finish(h, result);
 		return;
 	}
 	h->log = h->new_log;
 	h->new_log = old;
-	handler_event_begin(h);
-	handler_event_add_all(h);
-	for (i = 0; i < h->event.n_vrings; i++) {
-		result = rings_want_log(h, h->event.vrings[i], handler_active_log(h));
-		if (result != 0) {
-			log_refused(h, old, result);
-			return;
-		}
-	}
 	h->rec.log = h->req->payload.log;
 	session_record_set_fd(&h->rec.log_fd, vhub_request_take_fd(h->req, 0));
+	handler_event_begin(h);
+	handler_event_add_all(h);
+	for (i = 0; i < h->event.n_vrings; i++)
+		rings_want_log(h, h->event.vrings[i], handler_active_log(h));
 	handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, log_applied);
 }
 

@@ -74,14 +74,17 @@ features_applied(struct vhub_device_handler *h, int result)
 
 /* Ring features cannot change under a running ring; LOG_ALL and bit 30 can. */
 static int
-check_features(const struct vhub_device_handler *h, uint64_t features)
+check_features(struct vhub_device_handler *h, uint64_t features)
 {
 	uint64_t changed = (features ^ h->rec.features) & ~(LOG_ALL_BIT | F_PROTOCOL_BIT);
 
 	if ((features & ~offered_features(h->dev)) != 0) {
-		VHUB_LOG(ERR, "%s: SET_FEATURES has bits 0x%" PRIx64 " that were not offered",
-				vhub_session_name(h->session),
-				features & ~offered_features(h->dev));
+		if (vhub_log_allowed(&h->log_limit))
+			VHUB_LOG(ERR,
+					"%s: SET_FEATURES has bits 0x%" PRIx64
+					" that were not offered",
+					vhub_session_name(h->session),
+					features & ~offered_features(h->dev));
 		return -EINVAL;
 	}
 	if (handler_running(h) && changed != 0)
@@ -94,20 +97,31 @@ static int
 apply_features(struct vhub_device_handler *h)
 {
 	unsigned int i;
-	int ret;
 
 	handler_event_begin(h);
 	handler_event_add_all(h);
 	for (i = 0; i < h->event.n_vrings; i++) {
 		struct vring_run *run = h->event.vrings[i];
 
-		ret = rings_want_log(h, run, handler_active_log(h));
-		if (ret != 0)
-			return ret;
+		rings_want_log(h, run, handler_active_log(h)); /* it fits: accept_features() */
 		run->want.mask |= VRING_WANT_ENABLED;
 		run->want.enabled = h->rec.vrings[run->pub.index].enabled;
 	}
 	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, features_applied);
+}
+
+/* Whatever can refuse them comes before anything is changed. */
+static int
+accept_features(struct vhub_device_handler *h, uint64_t features)
+{
+	struct vhub_dirty_log *log = (features & LOG_ALL_BIT) != 0 ? h->log : NULL;
+	int ret = check_features(h, features);
+
+	if (ret == 0 && !rings_fit_log(h, log))
+		ret = -ERANGE;
+	if (ret == 0 && h->dev->ops->ack_features != NULL && !handler_running(h))
+		ret = h->dev->ops->ack_features(h->dev, features & ~(LOG_ALL_BIT | F_PROTOCOL_BIT));
+	return ret;
 }
 
 int
@@ -115,11 +129,8 @@ req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 	uint64_t features = req->payload.u64;
-	uint64_t old = h->rec.features;
-	int ret = check_features(h, features);
+	int ret = accept_features(h, features);
 
-	if (ret == 0 && h->dev->ops->ack_features != NULL && !handler_running(h))
-		ret = h->dev->ops->ack_features(h->dev, features & ~(LOG_ALL_BIT | F_PROTOCOL_BIT));
 	if (ret != 0)
 		return ret;
 	h->req = req;
@@ -127,10 +138,7 @@ req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
 	h->rec.has_features = true;
 	if ((features & F_PROTOCOL_BIT) == 0)
 		enable_all(h);
-	ret = apply_features(h);
-	if (ret < 0)
-		h->rec.features = old;
-	return ret;
+	return apply_features(h);
 }
 
 /* ---- protocol features, owner, queues ---- */

@@ -70,6 +70,18 @@ check_used_log(const struct vhub_device_handler *h, unsigned int index,
 	return vhub_dirty_log_covers(log, rec->addr.log_gpa, used_bytes) ? 0 : -ERANGE;
 }
 
+bool
+rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *log)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->dev->max_queues; i++) {
+		if (h->vrings[i] != NULL && check_used_log(h, i, log) != 0)
+			return false;
+	}
+	return true;
+}
+
 int
 rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log)
 {
@@ -102,6 +114,16 @@ rings_put_old(struct vhub_device_handler *h)
 
 /* ---- the end of a ring ---- */
 
+static void
+tell_log(struct vhub_device_handler *h, const struct vring_run *vring)
+{
+	if (vhub_log_allowed(&h->log_limit))
+		VHUB_LOG(WARNING,
+				"%s: vring %u is broken: %s; it is served no more until it is restarted",
+				vhub_session_name(h->session), vring->pub.index,
+				vhub_virtq_reason_name(vhub_virtq_broken(vring->pub.vq)));
+}
+
 /* A ring broke: heard on CTL, perhaps only after the ring was released. */
 static void
 ring_broken(struct vring_run *vring)
@@ -109,15 +131,36 @@ ring_broken(struct vring_run *vring)
 	struct vhub_device_handler *h = vring->owner;
 
 	vring->broken_heard = true;
-	if (vring->freed) {
-		free(vring);
+	if (vring->released) {
+		if (vring->freed)
+			free(vring);
 		return;
 	}
-	if (h->session != NULL && vhub_log_allowed(&h->log_limit))
-		VHUB_LOG(WARNING,
-				"%s: vring %u is broken: %s; it is served no more until it is restarted",
-				vhub_session_name(h->session), vring->pub.index,
-				vhub_virtq_reason_name(vhub_virtq_broken(vring->pub.vq)));
+	if (h->session == NULL)
+		return;
+	tell_log(h, vring);
+	if (vring->stuck)
+		handler_punish(h, "a notification fd of its blocked an lcore");
+}
+
+/* WORK: a large ring is many pages. */
+static void
+destroy_ring(struct vhub_work *work)
+{
+	struct vring_run *vring = vhub_container_of(work, struct vring_run, free_work);
+
+	vhub_virtq_destroy(vring->pub.vq);
+}
+
+/* A message on its way to ring_broken() frees it there. */
+static void
+ring_destroyed(struct vhub_work *work)
+{
+	struct vring_run *vring = vhub_container_of(work, struct vring_run, free_work);
+
+	vring->freed = true;
+	if (!vring->broken_told || vring->broken_heard)
+		free(vring);
 }
 
 static void
@@ -126,12 +169,10 @@ ring_free(struct vring_run *vring)
 	struct vhub_device *dev = vring->pub.dev;
 
 	dev->ops->queue_release(dev, &vring->pub);
-	vhub_virtq_destroy(vring->pub.vq);
-	vring->pub.vq = NULL;
-	vring->freed = true;
-	/* A message on its way to ring_broken() frees it there. */
-	if (!vring->broken_told || vring->broken_heard)
-		free(vring);
+	vring->released = true;
+	vring->free_work.run = destroy_ring;
+	vring->free_work.done = ring_destroyed;
+	vhub_work_submit(&vring->free_work);
 }
 
 static void
@@ -179,13 +220,20 @@ start_failed(struct vhub_device_handler *h, int result)
 }
 
 static void
+log_refused(struct vhub_device_handler *h, unsigned int index, const char *what, int result)
+{
+	if (vhub_log_allowed(&h->log_limit))
+		VHUB_LOG(ERR, "%s: vring %u cannot be %s: %s", vhub_session_name(h->session), index,
+				what, strerror(-result));
+}
+
+static void
 ring_started(struct vhub_device_handler *h, int result)
 {
 	struct vring_run *vring = h->event.vrings[0];
 
 	if (result != 0) {
-		VHUB_LOG(ERR, "%s: vring %u cannot be started: %s", vhub_session_name(h->session),
-				vring->pub.index, strerror(-result));
+		log_refused(h, vring->pub.index, "started", result);
 		h->vrings[vring->pub.index] = NULL;
 		ring_free(vring);
 		start_failed(h, result);
@@ -228,8 +276,7 @@ ring_created(struct vhub_device_handler *h, int result)
 	struct vring_run *vring;
 
 	if (result != 0) {
-		VHUB_LOG(ERR, "%s: vring %u cannot be made: %s", vhub_session_name(h->session),
-				h->new_index, strerror(-result));
+		log_refused(h, h->new_index, "made", result);
 		start_failed(h, result);
 		return;
 	}

@@ -46,7 +46,11 @@ struct vhub_vring {
 	void *priv; /**< the device's, from queue_prepare on */
 
 	/* LCORE. */
-	bool taking; /**< new chains may be popped: enabled, not draining, not broken */
+	/**
+	 * The ring may be popped: enabled, or being drained (then it gives only replays), not
+	 * broken.
+	 */
+	bool taking;
 	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
 	bool enabled;
 };

@@ -22,15 +22,24 @@ tell_broken(struct vring_run *vring)
 {
 	vring->broken_told = true;
 	vring->pub.taking = false;
-	if (vring->err_fd >= 0)
-		vhub_lcore_notify_fd(vring->err_fd);
+	vring->stuck = vhub_virtq_broken(vring->pub.vq) == VHUB_VIRTQ_NOTIFY_STUCK;
+	if (vring->err_fd >= 0 && vhub_lcore_notify_fd(vring->err_fd) == -EINTR)
+		vring->stuck = true;
 	vhub_loop_post(vring->loop, &vring->broken_msg);
 }
 
 static void
 update_taking(struct vring_run *vring)
 {
-	vring->pub.taking = vring->pub.enabled && !vring->draining && !vring->broken_told;
+	/* A ring that drains may be asked too: it gives only what a former life left in flight. */
+	vring->pub.taking = (vring->pub.enabled || vring->draining) && !vring->broken_told;
+}
+
+/* Nothing is in flight, neither of this life of the ring nor of a former one. */
+static bool
+is_drained(const struct vring_run *vring)
+{
+	return vhub_virtq_in_flight(vring->pub.vq) == 0 && vhub_virtq_to_replay(vring->pub.vq) == 0;
 }
 
 static void
@@ -56,10 +65,9 @@ vring_poll(struct vhub_poller *poller)
 	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
 	unsigned int n = vring->pub.dev->ops->queue_poll(&vring->pub);
 
-	/* A broken ring pops nothing, so a busy one need not be looked at. */
-	if (n == 0 && !vring->broken_told && vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK)
+	if (vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK && !vring->broken_told)
 		tell_broken(vring);
-	if (vring->drain_pending && vhub_virtq_in_flight(vring->pub.vq) == 0) {
+	if (vring->drain_pending && is_drained(vring)) {
 		/*
 		 * By a message to ourselves: what follows may free this vring on CTL, and the
 		 * lcore's loop still has to come back through this poller.
@@ -163,6 +171,7 @@ op_apply(struct vring_run *vring)
 	if ((want->mask & VRING_WANT_ENABLED) != 0)
 		vring->pub.enabled = want->enabled;
 	vring->draining = false;
+	vhub_virtq_replay_only(vq, false);
 	update_taking(vring);
 	return ret;
 }
@@ -170,6 +179,8 @@ op_apply(struct vring_run *vring)
 static int
 op_stop(struct vring_run *vring)
 {
+	if (vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK && !vring->broken_told)
+		tell_broken(vring);
 	vhub_lcore_remove_poller(&vring->poller);
 	vring->pub.dev->ops->queue_stop(&vring->pub);
 	set_kick_fd(vring, -1);
@@ -181,8 +192,9 @@ static bool
 op_drain(struct vring_run *vring)
 {
 	vring->draining = true;
+	vhub_virtq_replay_only(vring->pub.vq, true);
 	update_taking(vring);
-	vring->drain_pending = vhub_virtq_in_flight(vring->pub.vq) != 0;
+	vring->drain_pending = !is_drained(vring);
 	return vring->drain_pending;
 }
 

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "vhub_device.h"
+#include "vhub_work.h"
 
 struct lifecycle_event;
 
@@ -58,6 +59,7 @@ struct vring_run {
 	bool draining;
 	bool drain_pending; /**< a DRAIN waits for in-flight chains */
 	bool broken_told;
+	bool stuck; /* a notification fd of the front end's blocked us; read by CTL after broken_msg */
 	int kick_fd;
 	int err_fd;
 
@@ -75,8 +77,10 @@ struct vring_run {
 	struct vhub_msg broken_msg;
 	void (*broken)(struct vring_run *vring); /**< CTL */
 	bool broken_heard;			 /**< CTL */
-	bool freed;				 /**< CTL: wanted to free it before it heard */
+	bool released;				 /**< CTL: the device knows it no more */
+	bool freed;				 /**< CTL: only the message is still to come */
 	void *owner;				 /**< CTL: the device handler */
+	struct vhub_work free_work;		 /**< CTL, WORK: the last of it */
 };
 
 /**

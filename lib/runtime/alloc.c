@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Memory on a NUMA node, straight from mmap(2) and bound with mbind(2) before the first touch. Called by lcore.c,
- * lib/device, lib/blk and drivers when they build what lcores will use. Where NUMA calls are missing or
- * forbidden (containers), the memory is plain: placement is a wish, not a condition.
+ * Memory on a NUMA node, straight from mmap(2) and bound with mbind(2) before the first touch.
+ * Called by lcore.c, lib/device, lib/blk and drivers when they build what lcores will use. Where
+ * NUMA calls are missing or forbidden (containers), the memory is plain: placement is a wish, not a
+ * condition.
  */
 #include <errno.h>
 #include <numa.h>
@@ -16,7 +17,10 @@
 
 #include "vhub_alloc.h"
 
-/* The unit of vhub_zalloc_huge(), whichever kind of page it gets: so the size alone tells what to unmap. */
+/*
+ * The unit of vhub_zalloc_huge(), whichever kind of page it gets: so the size alone tells what to
+ * unmap.
+ */
 #define HUGE_BYTES (2ul << 20)
 
 #ifndef MAP_HUGE_2MB
@@ -53,7 +57,10 @@ vhub_numa_node_of(const void *addr)
 	return node;
 }
 
-/* Binds pages that nobody has touched. Preferred, so that a full node costs speed and not the device. */
+/*
+ * Binds pages that nobody has touched. Preferred, so that a full node costs speed and not the
+ * device.
+ */
 static void
 numa_prefer(void *ptr, size_t bytes, int node)
 {
@@ -65,7 +72,10 @@ numa_prefer(void *ptr, size_t bytes, int node)
 	if (mask == NULL)
 		return;
 	numa_bitmask_setbit(mask, (unsigned int)node);
-	/* Not libnuma's own call around it, which prints. One more than the size: the kernel takes one off. */
+	/*
+	 * Not libnuma's own call around it, which prints. One more than the size: the kernel takes
+	 * one off.
+	 */
 	mbind(ptr, bytes, MPOL_PREFERRED, mask->maskp, mask->size + 1, 0);
 	numa_bitmask_free(mask);
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The sleep of an lcore with the policy `adaptive`, called by lcore.c when nothing came for a while.
+ * The sleep of an lcore with the policy `adaptive`, called by lcore.c when nothing came for a
+ * while.
  *
- * Why no wake is lost: whatever brings work writes to an fd of our epoll if it was told to, and each source is told
- * before it is looked at for the last time. Guests and drivers by their poller's arm, which looks after asking;
- * messages by vhub_mailbox_sleep_begin(), which looks after announcing. Watched fds are edge-triggered: an
- * edge that comes between that look and epoll_wait(2) waits in the epoll instance.
+ * Why no wake is lost: whatever brings work writes to an fd of our epoll if it was told to, and
+ * each source is told before it is looked at for the last time. Guests and drivers by their
+ * poller's arm, which looks after asking; messages by vhub_mailbox_sleep_begin(), which looks after
+ * announcing. Watched fds are edge-triggered: an edge that comes between that look and
+ * epoll_wait(2) waits in the epoll instance.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -15,7 +17,9 @@
 #include "lcore_pvt.h"
 #include "msg_pvt.h"
 
-/* Which fd woke us does not matter, every poller looks; edges not fetched end the next sleep, once. */
+/*
+ * Which fd woke us does not matter, every poller looks; edges not fetched end the next sleep, once.
+ */
 #define IDLE_MAX_EVENTS 64
 
 static void
@@ -81,8 +85,9 @@ idle_sleep(struct vhub_lcore *lcore)
 	if (lcore->n_unarmable == 0 && outbox_empty() && idle_arm(lcore) &&
 			vhub_mailbox_sleep_begin(&lcore->box)) {
 		/*
-		 * Offline: nobody waits for our safe points while we sleep, as we hold no pointer over it. The
-		 * fence in rte_rcu_qsbr_thread_online() pairs with the one in vhub_quiesce_begin().
+		 * Offline: nobody waits for our safe points while we sleep, as we hold no pointer
+		 * over it. The fence in rte_rcu_qsbr_thread_online() pairs with the one in
+		 * vhub_quiesce_begin().
 		 */
 		rte_rcu_qsbr_thread_offline(lcore->qsbr, lcore->index);
 		signalled = idle_wait(lcore);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Lcores: what each EAL worker runs from vhub_lcores_start() to vhub_lcores_stop(). One turn is messages, then
- * pollers, then the safe point. Next on the way: the pollers of lib/device; idle.c when nothing comes.
+ * Lcores: what each EAL worker runs from vhub_lcores_start() to vhub_lcores_stop(). One turn is
+ * messages, then pollers, then the safe point. Next on the way: the pollers of lib/device; idle.c
+ * when nothing comes.
  */
 #include <errno.h>
 #include <signal.h>
@@ -29,7 +30,10 @@ VHUB_LOGTYPE(lcore)
 /* Looks between two of the watchdog: 10 ms, as it does on the loop. */
 #define LCORE_STOP_WATCHDOG_LOOKS 100
 
-/* Written by CTL only, before lcores run and after; `n_lcores` last at the start and first at the stop. */
+/*
+ * Written by CTL only, before lcores run and after; `n_lcores` last at the start and first at the
+ * stop.
+ */
 static struct vhub_lcore *lcores[VHUB_MAX_LCORES];
 static unsigned int n_lcores;
 
@@ -145,8 +149,8 @@ vhub_lcore_remove_wake_fd(int fd)
 }
 
 /*
- * Lets only the watchdog's signal and the thread's own faults through. Left so when the loop ends: a SIGPIPE
- * that a front end's fd has caused stays pending, and would end the process.
+ * Lets only the watchdog's signal and the thread's own faults through. Left so when the loop ends:
+ * a SIGPIPE that a front end's fd has caused stays pending, and would end the process.
  */
 static void
 lcore_block_signals(const struct vhub_lcore *lcore)
@@ -313,7 +317,10 @@ lcores_publish(unsigned int n)
 	__atomic_store_n(&n_lcores, n, __ATOMIC_RELEASE);
 }
 
-/* Ends the first `n` lcores. A stuck one is interrupted from here: the loop, where the watchdog ticks, waits. */
+/*
+ * Ends the first `n` lcores. A stuck one is interrupted from here: the loop, where the watchdog
+ * ticks, waits.
+ */
 static void
 lcores_join(unsigned int n)
 {
@@ -343,6 +350,8 @@ lcores_launch(unsigned int n, enum vhub_idle_policy policy, uint32_t idle_us)
 		lcores[i]->policy = policy;
 		lcores[i]->idle_cycles = rte_get_tsc_hz() / 1000000 * idle_us;
 		lcores[i]->watchdog_signal = watchdog_signal();
+		lcores[i]->long_write_cycles = rte_get_tsc_hz() /
+				(1000000000 / WATCHDOG_LONG_WRITE_NS);
 		lcores[i]->qsbr = quiesce_qsbr();
 		ret = rte_eal_remote_launch(lcore_main, lcores[i], lcores[i]->id);
 		if (ret != 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inside of an lcore, shared by lcore.c (its loop), idle.c (its sleep), watchdog.c (its writes to front
- * ends' fds) and quiesce.c (its safe points).
+ * The inside of an lcore, shared by lcore.c (its loop), idle.c (its sleep), watchdog.c (its writes
+ * to front ends' fds) and quiesce.c (its safe points).
  */
 #ifndef LCORE_PVT_H
 #define LCORE_PVT_H
@@ -22,6 +22,7 @@ struct vhub_lcore {
 	enum vhub_idle_policy policy;
 	uint64_t idle_cycles; /* this long without work, then sleep */
 	int watchdog_signal;
+	uint64_t long_write_cycles; /* a notification that takes longer is looked into */
 	struct rte_rcu_qsbr *qsbr;
 	struct vhub_mailbox box;
 	struct vhub_msg stop_msg;
@@ -42,15 +43,17 @@ struct vhub_lcore {
 	uint64_t idle_cycles_done;
 	uint64_t sleeps;
 	/*
-	 * Cycles asleep and whether asleep now, in one word so that a reader gets both of the same moment: bit 0
-	 * clear, the sum; bit 0 set, the sum less the TSC at which this sleep began. Bit 0 of the sum is lost.
+	 * Cycles asleep and whether asleep now, in one word so that a reader gets both of the same
+	 * moment: bit 0 clear, the sum; bit 0 set, the sum less the TSC at which this sleep began.
+	 * Bit 0 of the sum is lost.
 	 */
 	uint64_t sleep_word;
 
 	/* Shared atomic with the watchdog: odd while inside a write to a front end's fd. */
 	uint64_t write_seq __rte_cache_aligned;
-	pthread_t thread;  /* written by LCORE before the first odd write_seq */
-	uint64_t seen_seq; /* CTL: what the watchdog saw last */
+	unsigned int suspect_writes; /* LCORE: notifications still to be measured */
+	pthread_t thread;	     /* written by LCORE before the first odd write_seq */
+	uint64_t seen_seq;	     /* CTL: what the watchdog saw last */
 };
 
 /* Adds to a counter that only the calling lcore writes. */
@@ -61,33 +64,48 @@ lcore_count(uint64_t *counter, uint64_t n)
 }
 
 /*
- * Arms the pollers and sleeps until a message or a watched fd wakes the lcore, or finds that it may not sleep.
- * Either way the idle time starts anew. Thread: LCORE.
+ * Arms the pollers and sleeps until a message or a watched fd wakes the lcore, or finds that it may
+ * not sleep. Either way the idle time starts anew. Thread: LCORE.
  */
 void
 idle_sleep(struct vhub_lcore *lcore);
 
-/* Adds `n` lcores to those that quiesce.c waits for. Thread: CTL, before they are launched. Returns 0 or -ENOMEM. */
+/*
+ * Adds `n` lcores to those that quiesce.c waits for. Thread: CTL, before they are launched. Returns
+ * 0 or -ENOMEM.
+ */
 int
 quiesce_register(unsigned int n);
 
-/* Where lcores report their quiescent states; lasts until the process ends. Thread: ANY, after quiesce_register(). */
+/*
+ * Where lcores report their quiescent states; lasts until the process ends. Thread: ANY, after
+ * quiesce_register().
+ */
 struct rte_rcu_qsbr *
 quiesce_qsbr(void);
 
-/* Installs the signal and watches for lcores that begin to write. Thread: CTL. Returns 0, -EBUSY without a free real-time signal, or an errno. */
+/*
+ * Installs the signal and watches for lcores that begin to write. Thread: CTL. Returns 0, -EBUSY
+ * without a free real-time signal, or an errno.
+ */
 int
 watchdog_start(struct vhub_loop *loop);
 void
 watchdog_stop(void);
 
-/* The signal that interrupts a write: to be let through by the lcores' threads. Thread: CTL, after watchdog_start(). */
+/* A notification that takes so long is looked into; an eventfd is written in a microsecond. */
+#define WATCHDOG_LONG_WRITE_NS 2000000ull
+
+/*
+ * The signal that interrupts a write: to be let through by the lcores' threads. Thread: CTL, after
+ * watchdog_start().
+ */
 int
 watchdog_signal(void);
 
 /*
- * Compares every lcore with what the last call saw, and interrupts the one that is still in the same write.
- * Thread: CTL. Returns whether any has written since, or is writing.
+ * Compares every lcore with what the last call saw, and interrupts the one that is still in the
+ * same write. Thread: CTL. Returns whether any has written since, or is writing.
  */
 bool
 watchdog_look(void);

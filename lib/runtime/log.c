@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The limit on log lines that a guest or a front end causes: a bucket of tokens for each place that logs.
- * Called off the fast path by whoever prints such a line.
+ * The limit on log lines that a guest or a front end causes: a bucket of tokens for each place that
+ * logs. Called off the fast path by whoever prints such a line.
  */
 #include <time.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control loop: one turn runs the deferred tasks, the messages, the timers that are due, and then what
- * epoll tells, sleeping there when nothing else is left. vhubd's main thread runs it, as does vhub_run_device().
- * Next on the way: the callbacks of lib/conn, lib/device and lib/mem.
+ * The control loop: one turn runs the deferred tasks, the messages, the timers that are due, and
+ * then what epoll tells, sleeping there when nothing else is left. vhubd's main thread runs it, as
+ * does vhub_run_device(). Next on the way: the callbacks of lib/conn, lib/device and lib/mem.
  */
 #include <errno.h>
 #include <limits.h>
@@ -207,7 +207,10 @@ loop_wait_ns(const struct vhub_loop *loop)
 	return timers_wait_ns(loop);
 }
 
-/* epoll_pwait2(2), and where the kernel is too old for it (before 5.11) whole milliseconds, rounded up. */
+/*
+ * epoll_pwait2(2), and where the kernel is too old for it (before 5.11) whole milliseconds, rounded
+ * up.
+ */
 static int
 loop_epoll(struct vhub_loop *loop, uint64_t wait_ns)
 {
@@ -236,7 +239,9 @@ loop_fetched(const struct vhub_loop *loop, const struct vhub_watch *watch)
 	return false;
 }
 
-/* Fetches events, asleep until there is something to do. Returns 0 or the errno of epoll_wait(2). */
+/*
+ * Fetches events, asleep until there is something to do. Returns 0 or the errno of epoll_wait(2).
+ */
 static int
 loop_wait(struct vhub_loop *loop)
 {

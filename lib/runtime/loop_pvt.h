@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inside of a control loop, shared by loop.c and timer.c. Everything belongs to the loop's thread but the
- * mailbox, which has its own rules.
+ * The inside of a control loop, shared by loop.c and timer.c. Everything belongs to the loop's
+ * thread but the mailbox, which has its own rules.
  */
 #ifndef LOOP_PVT_H
 #define LOOP_PVT_H
@@ -34,7 +34,9 @@ struct vhub_loop {
 uint64_t
 loop_now_ns(void);
 
-/* Nanoseconds until the first timer is due, 0 when it is; UINT64_MAX without timers. Thread: CTL. */
+/*
+ * Nanoseconds until the first timer is due, 0 when it is; UINT64_MAX without timers. Thread: CTL.
+ */
 uint64_t
 timers_wait_ns(const struct vhub_loop *loop);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mailboxes and outboxes: how threads tell each other things without locks and without waiting. Used by the
- * control loop (loop.c) and by every lcore (lcore.c), which are the receivers; any thread sends.
- * Next on the way: loop.c for what goes to CTL, lcore.c for what goes to an lcore.
+ * Mailboxes and outboxes: how threads tell each other things without locks and without waiting.
+ * Used by the control loop (loop.c) and by every lcore (lcore.c), which are the receivers; any
+ * thread sends. Next on the way: loop.c for what goes to CTL, lcore.c for what goes to an lcore.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +16,10 @@
 #include "msg_pvt.h"
 #include "vhub_msg.h"
 
-/* Full mailboxes that one flush keeps in mind; with more of them the rest of the outbox waits for the next. */
+/*
+ * Full mailboxes that one flush keeps in mind; with more of them the rest of the outbox waits for
+ * the next.
+ */
 #define OUTBOX_MAX_FULL 8
 
 __thread struct outbox outbox_self;
@@ -34,8 +37,9 @@ vhub_mailbox_init(struct vhub_mailbox *box, unsigned int capacity)
 	if (box->ring == NULL)
 		return -ENOMEM;
 	/*
-	 * RTS: a sender that is preempted in the middle of its enqueue does not make the others spin until
-	 * it runs again, which happens when lcores share a CPU with each other or with CTL.
+	 * RTS: a sender that is preempted in the middle of its enqueue does not make the others
+	 * spin until it runs again, which happens when lcores share a CPU with each other or with
+	 * CTL.
 	 */
 	ret = rte_ring_init(box->ring, "vhub-mailbox", capacity,
 			RING_F_EXACT_SZ | RING_F_MP_RTS_ENQ | RING_F_SC_DEQ);
@@ -55,7 +59,10 @@ free_ring:
 	return ret;
 }
 
-/* Takes what goes to `box` out of the calling thread's outbox; NULL means everything. Returns how many. */
+/*
+ * Takes what goes to `box` out of the calling thread's outbox; NULL means everything. Returns how
+ * many.
+ */
 static unsigned int
 outbox_forget(const struct vhub_mailbox *box)
 {
@@ -99,13 +106,16 @@ mailbox_put(struct vhub_mailbox *box, struct vhub_msg *msg)
 	if (rte_ring_enqueue(box->ring, msg) != 0)
 		return false;
 	/*
-	 * Pairs with the fence in vhub_mailbox_sleep_begin(): either the receiver's look at the ring sees
-	 * the message or we see `sleeping`. Where another sender is still inside its enqueue, RTS publishes
-	 * our message together with that one's, and its own pass through here wakes the receiver.
+	 * Pairs with the fence in vhub_mailbox_sleep_begin(): either the receiver's look at the
+	 * ring sees the message or we see `sleeping`. Where another sender is still inside its
+	 * enqueue, RTS publishes our message together with that one's, and its own pass through
+	 * here wakes the receiver.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (__atomic_load_n(&box->sleeping, __ATOMIC_RELAXED) != 0)
-		/* Fails only with EAGAIN at 2^64-2 pending wakes, and then it is readable anyway. */
+		/*
+		 * Fails only with EAGAIN at 2^64-2 pending wakes, and then it is readable anyway.
+		 */
 		eventfd_write(box->event_fd, 1);
 	return true;
 }
@@ -113,7 +123,10 @@ mailbox_put(struct vhub_mailbox *box, struct vhub_msg *msg)
 void
 vhub_mailbox_post(struct vhub_mailbox *box, struct vhub_msg *msg)
 {
-	/* Behind anything that waits, even if it goes elsewhere: the order per mailbox costs no search then. */
+	/*
+	 * Behind anything that waits, even if it goes elsewhere: the order per mailbox costs no
+	 * search then.
+	 */
 	if (likely(outbox_empty()) && likely(mailbox_put(box, msg)))
 		return;
 	msg->dest = box;
@@ -194,8 +207,8 @@ vhub_mailbox_sleep_end(struct vhub_mailbox *box, bool signalled)
 
 	__atomic_store_n(&box->sleeping, 0, __ATOMIC_RELAXED);
 	/*
-	 * A sender that still saw `sleeping` may write after this: the next sleep then ends at once, which costs
-	 * one turn and loses nothing.
+	 * A sender that still saw `sleeping` may write after this: the next sleep then ends at
+	 * once, which costs one turn and loses nothing.
 	 */
 	if (signalled)
 		eventfd_read(box->event_fd, &wakes);

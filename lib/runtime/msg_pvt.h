@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the loops (loop.c, lcore.c, idle.c) need of msg.c on every turn: the two checks that cost one load each.
+ * What the loops (loop.c, lcore.c, idle.c) need of msg.c on every turn: the two checks that cost
+ * one load each.
  */
 #ifndef MSG_PVT_H
 #define MSG_PVT_H
@@ -16,8 +17,8 @@ struct outbox {
 };
 
 /*
- * Initial-exec: one instruction instead of a call into the dynamic linker, in the shared library too, where
- * every turn of every lcore looks at it.
+ * Initial-exec: one instruction instead of a call into the dynamic linker, in the shared library
+ * too, where every turn of every lcore looks at it.
  */
 extern __thread struct outbox outbox_self __attribute__((tls_model("initial-exec")));
 
@@ -28,11 +29,17 @@ outbox_empty(void)
 	return outbox_self.head == NULL;
 }
 
-/* Forgets what waits in the calling thread's outbox, for a thread that ends. Returns how many. Thread: ANY. */
+/*
+ * Forgets what waits in the calling thread's outbox, for a thread that ends. Returns how many.
+ * Thread: ANY.
+ */
 unsigned int
 outbox_drop(void);
 
-/* True when no message is in the ring. The consumer's own index is in its cache: one shared load. Thread: the receiver. */
+/*
+ * True when no message is in the ring. The consumer's own index is in its cache: one shared load.
+ * Thread: the receiver.
+ */
 static inline bool
 mailbox_empty(const struct vhub_mailbox *box)
 {

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Waiting for every lcore to pass a safe point: lib/mem and lib/device call it after they have replaced
- * something that lcores reach by pointer, before they free the old one. Lcores report in lcore.c, once a turn;
- * an lcore that sleeps (idle.c) is offline and not waited for.
+ * Waiting for every lcore to pass a safe point: lib/mem and lib/device call it after they have
+ * replaced something that lcores reach by pointer, before they free the old one. Lcores report in
+ * lcore.c, once a turn; an lcore that sleeps (idle.c) is offline and not waited for.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "lcore_pvt.h"
 
-/* The next look after the first comes this soon, the one after it twice as late, and so on up to the longest. */
+/*
+ * The next look after the first comes this soon, the one after it twice as late, and so on up to
+ * the longest.
+ */
 #define QUIESCE_FIRST_US 20
 #define QUIESCE_LONGEST_US 1000
 
 /*
- * Made once and kept: tokens given before the lcores were stopped stay comparable with those given after they
- * were started again.
+ * Made once and kept: tokens given before the lcores were stopped stay comparable with those given
+ * after they were started again.
  */
 static struct rte_rcu_qsbr *qsbr;
 
@@ -62,8 +65,8 @@ vhub_quiesce_begin(struct vhub_loop *loop, struct vhub_quiesce *quiesce)
 {
 	quiesce->token = qsbr != NULL ? rte_rcu_qsbr_start(qsbr) : 0;
 	/*
-	 * Pairs with the fence in rte_rcu_qsbr_thread_online(): an lcore that is waking up either is seen online
-	 * by our look or sees the pointer that the caller has put in place.
+	 * Pairs with the fence in rte_rcu_qsbr_thread_online(): an lcore that is waking up either
+	 * is seen online by our look or sees the pointer that the caller has put in place.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	quiesce->loop = loop;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One-shot timers of the control loop: a sorted list. There are a few for each session at most, and the soonest
- * are the ones armed most often, so a walk from the front is short. Called by loop.c on every turn.
+ * One-shot timers of the control loop: a sorted list. There are a few for each session at most, and
+ * the soonest are the ones armed most often, so a walk from the front is short. Called by loop.c on
+ * every turn.
  */
 #include <time.h>
 
@@ -74,7 +75,9 @@ timers_run(struct vhub_loop *loop)
 
 	if (timer == NULL)
 		return;
-	/* Read once: a timer that is always armed again with no delay must not hold the loop here. */
+	/*
+	 * Read once: a timer that is always armed again with no delay must not hold the loop here.
+	 */
 	now_ns = loop_now_ns();
 	while (!loop->stopping && (timer = loop->timers) != NULL && timer->due_ns <= now_ns) {
 		loop->timers = timer->next;

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Writes to fds that a front end gave us, and the watchdog that interrupts one which the front end made block.
+ * Writes to fds that a front end gave us, and the watchdog that interrupts one which the front end
+ * made block.
  *
- * The lcore counts write_seq up before and after each write: odd means inside. CTL looks every 10 ms; the same odd
- * number seen twice is a write of at least 10 ms, and a signal without SA_RESTART ends it, again each 10 ms while it
- * lasts (the first may have come just before the lcore entered the kernel).
+ * The lcore counts write_seq up before and after each write: odd means inside. CTL looks every 10
+ * ms; the same odd number seen twice is a write of at least 10 ms, and a signal without SA_RESTART
+ * ends it, again each 10 ms while it lasts (the first may have come just before the lcore entered
+ * the kernel).
  *
- * CTL looks only while lcores write. After some looks at which no write_seq had moved it parks: it sets `parked`
- * and stops its timer. The next lcore that writes sees `parked`, clears it and signals the eventfd that starts the
- * timer again. So a system whose guests are idle, or ask for no notifications, leaves CTL asleep, and one
- * that notifies all the time pays a load for it on the lcore and a hundred short wakes a second on CTL.
+ * CTL looks only while lcores write. After some looks at which no write_seq had moved it parks: it
+ * sets `parked` and stops its timer. The next lcore that writes sees `parked`, clears it and
+ * signals the eventfd that starts the timer again. So a system whose guests are idle, or ask for no
+ * notifications, leaves CTL asleep, and one that notifies all the time pays a load for it on the
+ * lcore and a hundred short wakes a second on CTL.
  *
  * Called by lib/virtq to notify a guest.
  */
@@ -18,15 +21,24 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <rte_branch_prediction.h>
+#include <rte_cycles.h>
 
 #include "lcore_pvt.h"
 
 #define WATCHDOG_TICK_US 10000
-/* Looks that found nothing before the watchdog parks: not so few that a slow trickle of I/O wakes CTL each time. */
+/*
+ * Looks that found nothing before the watchdog parks: not so few that a slow trickle of I/O wakes
+ * CTL each time.
+ */
 #define WATCHDOG_QUIET_TICKS 10
+/*
+ * An eventfd is written in a microsecond; after one write that took so long, so many are measured.
+ */
+#define WATCHDOG_SUSPECT_WRITES 64
 
 static struct {
 	/* Shared atomic. On a line of its own: every lcore reads it before each write. */
@@ -55,7 +67,10 @@ watchdog_look(void)
 	uint64_t seq;
 
 	for (unsigned int i = 0; (lcore = vhub_lcore_at(i)) != NULL; i++) {
-		/* Pairs with the release in vhub_lcore_notify_fd(), which makes lcore->thread visible. */
+		/*
+		 * Pairs with the release in vhub_lcore_notify_fd(), which makes lcore->thread
+		 * visible.
+		 */
 		seq = __atomic_load_n(&lcore->write_seq, __ATOMIC_ACQUIRE);
 		if (seq != lcore->seen_seq) {
 			lcore->seen_seq = seq;
@@ -73,11 +88,17 @@ static bool
 watchdog_park(void)
 {
 	__atomic_store_n(&watchdog.parked, 1, __ATOMIC_RELAXED);
-	/* Pairs with the fence in vhub_lcore_notify_fd(): either we see its write_seq or it sees `parked`. */
+	/*
+	 * Pairs with the fence in vhub_lcore_notify_fd(): either we see its write_seq or it sees
+	 * `parked`.
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (!watchdog_look())
 		return true;
-	/* The lcore may have cleared it as well: then its event comes too, and arms a timer that is armed. */
+	/*
+	 * The lcore may have cleared it as well: then its event comes too, and arms a timer that is
+	 * armed.
+	 */
 	__atomic_store_n(&watchdog.parked, 0, __ATOMIC_RELAXED);
 	return false;
 }
@@ -112,8 +133,8 @@ watchdog_on_signal(int signum)
 }
 
 /*
- * Takes a real-time signal that the program does not use. It is never given back: one sent late would end the
- * process by its default action. Returns 0 or -EBUSY.
+ * Takes a real-time signal that the program does not use. It is never given back: one sent late
+ * would end the process by its default action. Returns 0 or -EBUSY.
  */
 static int
 watchdog_take_signal(void)
@@ -178,6 +199,46 @@ notify_write(int fd)
 	return write(fd, &one, sizeof(one)) < 0 ? -errno : 0;
 }
 
+static uint64_t
+thread_cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
+/*
+ * An eventfd on which a front end has hung hundreds of thousands of waiters takes long to write,
+ * and then it is written: the watchdog would never see it. A write that took long makes the next
+ * ones be measured in CPU time, so that an lcore that lost its CPU meanwhile blames nobody, and one
+ * that was long indeed counts as stuck.
+ */
+static __rte_noinline int
+notify_write_measured(struct vhub_lcore *lcore, int fd)
+{
+	const uint64_t begin = thread_cpu_ns();
+	const int ret = notify_write(fd);
+
+	lcore->suspect_writes--;
+	return thread_cpu_ns() - begin > WATCHDOG_LONG_WRITE_NS ? -EINTR : ret;
+}
+
+static int
+notify_write_watched(struct vhub_lcore *lcore, int fd)
+{
+	uint64_t begin;
+	int ret;
+
+	if (unlikely(lcore->suspect_writes != 0))
+		return notify_write_measured(lcore, fd);
+	begin = rte_rdtsc();
+	ret = notify_write(fd);
+	if (unlikely(rte_rdtsc() - begin > lcore->long_write_cycles))
+		lcore->suspect_writes = WATCHDOG_SUSPECT_WRITES;
+	return ret;
+}
+
 int
 vhub_lcore_notify_fd(int fd)
 {
@@ -194,7 +255,7 @@ vhub_lcore_notify_fd(int fd)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&watchdog.parked, __ATOMIC_RELAXED) != 0))
 		watchdog_unpark();
-	ret = notify_write(fd);
+	ret = notify_write_watched(lcore, fd);
 	__atomic_store_n(&lcore->write_seq, seq + 2, __ATOMIC_RELEASE);
 	return ret;
 }

@@ -235,10 +235,11 @@ vhub_virtq_disarm(struct vhub_virtq *vq);
 VHUB_API void
 vhub_virtq_replay_only(struct vhub_virtq *vq, bool on);
 
-/**
- * Chains not yet pushed: those popped, and, unless the ring is broken, those to be replayed from
- * the inflight region.
- */
+/** Chains left by a former life of the ring and not popped yet; 0 when the ring is broken. */
+VHUB_API uint16_t
+vhub_virtq_to_replay(const struct vhub_virtq *vq);
+
+/** Chains popped and not yet pushed. */
 VHUB_API uint16_t
 vhub_virtq_in_flight(const struct vhub_virtq *vq);
 

@@ -43,12 +43,16 @@ vhub_virtq_broken(const struct vhub_virtq *vq)
 /* ---- state ---- */
 
 uint16_t
-vhub_virtq_in_flight(const struct vhub_virtq *vq)
+vhub_virtq_to_replay(const struct vhub_virtq *vq)
 {
 	/* What a broken ring has not replayed stays in the region. */
-	if (vq->reason != VHUB_VIRTQ_OK)
-		return (uint16_t)(vq->outstanding - (vq->n_replay - vq->replay_at));
-	return (uint16_t)vq->outstanding;
+	return vq->reason == VHUB_VIRTQ_OK ? (uint16_t)(vq->n_replay - vq->replay_at) : 0;
+}
+
+uint16_t
+vhub_virtq_in_flight(const struct vhub_virtq *vq)
+{
+	return (uint16_t)(vq->outstanding - (vq->n_replay - vq->replay_at));
 }
 
 uint32_t
