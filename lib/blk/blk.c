@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * virtio-blk as a device: the ops table that the stock request handler serves (device/handler.c), and a ring's turn on its
- * lcore (device/vring.c calls it). Made by builder.c. Next on the way of a request: submit.c.
+ * virtio-blk as a device: the ops table that the stock request handler serves (device/handler.c),
+ * and a ring's turn on its lcore (device/vring.c calls it). Made by builder.c. Next on the way of a
+ * request: submit.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -174,7 +175,9 @@ vhub_blk_get_stats(const struct vhub_device *device, uint16_t index, struct vhub
 	return 0;
 }
 
-/* A larger block than the driver's is fine, a smaller one would need us to read, modify and write. */
+/*
+ * A larger block than the driver's is fine, a smaller one would need us to read, modify and write.
+ */
 static int
 check_block_size(const struct blk_params *params, const struct vhub_blk_info *info, char *error,
 		size_t error_len)

@@ -4,8 +4,8 @@
  *
  *     blk.c (poll) -> decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
  *
- * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore), so what is reaped for one ring may
- * belong to a sibling: every request knows its ring, and goes back to that one.
+ * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore), so what is reaped
+ * for one ring may belong to a sibling: every request knows its ring, and goes back to that one.
  */
 #ifndef BLK_PVT_H
 #define BLK_PVT_H
@@ -24,8 +24,9 @@
 #include "vhub_virtq.h"
 
 /*
- * The config space that we answer for. Behind the fields of virtio-blk it reads as zero: front ends ask for the largest
- * struct virtio_blk_config that they know, and some for as much as a message carries.
+ * The config space that we answer for. Behind the fields of virtio-blk it reads as zero: front ends
+ * ask for the largest struct virtio_blk_config that they know, and some for as much as a message
+ * carries.
  */
 #define BLK_CONFIG_BYTES VHUB_USER_MAX_CONFIG
 
@@ -52,7 +53,10 @@ struct blk_req {
 	uint8_t op; /* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
 } __rte_cache_aligned;
 
-/* Counters of one queue of the disk. Written by the lcore that owns the ring now, read by anybody: shared atomics. */
+/*
+ * Counters of one queue of the disk. Written by the lcore that owns the ring now, read by anybody:
+ * shared atomics.
+ */
 struct blk_queue_stats {
 	struct vhub_blk_stats s;
 } __rte_cache_aligned;
@@ -85,7 +89,10 @@ struct blk_ring {
 	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */
 	uint16_t n_wait;
 	struct blk_ring *next_touched;
-	/* Answered and not pushed yet. One turn answers at most a burst that it took and a burst that it reaped. */
+	/*
+	 * Answered and not pushed yet. One turn answers at most a burst that it took and a burst
+	 * that it reaped.
+	 */
 	struct vhub_chain *done[2 * VHUB_VIRTQ_BURST];
 	/* Not accepted by the driver yet, in order; nothing new is taken while there are some. */
 	struct vhub_blk_io *wait[VHUB_VIRTQ_BURST];
@@ -112,7 +119,10 @@ struct blk_dev {
 	struct blk_queue_stats stats[]; /* one a queue */
 };
 
-/* A counter with one writer at a time, which others may read at any time: no order is needed, only whole values. */
+/*
+ * A counter with one writer at a time, which others may read at any time: no order is needed, only
+ * whole values.
+ */
 static inline void
 blk_count(uint64_t *counter, uint64_t n)
 {
@@ -121,7 +131,10 @@ blk_count(uint64_t *counter, uint64_t n)
 
 /* ---- driver.c ---- */
 
-/* Names of the arguments of a blk device: its own and those of every driver, NULL-terminated; and help on them. */
+/*
+ * Names of the arguments of a blk device: its own and those of every driver, NULL-terminated; and
+ * help on them.
+ */
 extern const char *blk_builder_keys[];
 extern char blk_builder_help[];
 
@@ -155,22 +168,33 @@ enum blk_verdict {
 	BLK_NO_STATUS, /* the guest left no place for a status: the ring is broken */
 };
 
-/* Makes an I/O of the chain in `req`. Trims chain->iov in place; blk_put_status() undoes what concerns writable pieces. */
+/*
+ * Makes an I/O of the chain in `req`. Trims chain->iov in place; blk_put_status() undoes what
+ * concerns writable pieces.
+ */
 enum blk_verdict
 blk_decode(const struct blk_limits *limits, struct blk_req *req);
-/* Writes the status to guest memory and restores the writable pieces, which the dirty log is marked by. */
+/*
+ * Writes the status to guest memory and restores the writable pieces, which the dirty log is marked
+ * by.
+ */
 void
 blk_put_status(struct blk_req *req, uint8_t status);
 
 /* ---- submit.c ---- */
 
-/* Gives the driver what waits, then a burst from the ring. Returns the number of requests moved on. */
+/*
+ * Gives the driver what waits, then a burst from the ring. Returns the number of requests moved on.
+ */
 unsigned int
 blk_submit(struct blk_ring *ring);
 
 /* ---- complete.c ---- */
 
-/* The request is over: its status goes to the guest, the chain to the ring with the next blk_push(). */
+/*
+ * The request is over: its status goes to the guest, the chain to the ring with the next
+ * blk_push().
+ */
 void
 blk_answer(struct blk_req *req, uint8_t status);
 /* Reaps a burst from the driver's queue and answers it. Returns how many there were. */
@@ -190,7 +214,10 @@ struct blk_params {
 	uint32_t block_bytes; /* 0: the driver's */
 };
 
-/* Makes the device of an opened disk, which it owns from then on. Errors as in struct vhub_builder_ops. */
+/*
+ * Makes the device of an opened disk, which it owns from then on. Errors as in struct
+ * vhub_builder_ops.
+ */
 int
 blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 		const struct vhub_executor *executor, struct vhub_device **out, char *error,

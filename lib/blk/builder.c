@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The builder "blk": arguments to a disk of a driver, to a device. Called by whoever has read a device's arguments (the
- * command line of vhubd), through the registry of builders; blk.c comes next.
+ * The builder "blk": arguments to a disk of a driver, to a device. Called by whoever has read a
+ * device's arguments (the command line of vhubd), through the registry of builders; blk.c comes
+ * next.
  *
  *     driver=malloc,size=1G,queues=4
  *
- * Arguments are the builder's own or the driver's; what is neither, or comes twice, is refused here, with the names that
- * would have been right for this driver.
+ * Arguments are the builder's own or the driver's; what is neither, or comes twice, is refused
+ * here, with the names that would have been right for this driver.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -24,7 +25,10 @@ struct blk_builder {
 	bool opened;
 };
 
-/* The builder's own arguments, NULL-terminated; those in blk_builder_keys are these and all drivers'. */
+/*
+ * The builder's own arguments, NULL-terminated; those in blk_builder_keys are these and all
+ * drivers'.
+ */
 static const char *const own_keys[] = { "driver", "queues", "ro", "serial", "block_size", NULL };
 
 static bool
@@ -149,8 +153,9 @@ hash_name(const char *name)
 }
 
 /*
- * The serial when none was given: the device's name. A guest makes links by it (/dev/disk/by-id), so a name that is too
- * long keeps its beginning and, to differ from its neighbours, ends in a hash of the whole.
+ * The serial when none was given: the device's name. A guest makes links by it (/dev/disk/by-id),
+ * so a name that is too long keeps its beginning and, to differ from its neighbours, ends in a hash
+ * of the whole.
  */
 static void
 id_from_name(const char *name, char *id)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From the driver back to the rings: status, used length, push, notify. Called by blk.c's turn and, for what needs no driver,
- * by submit.c; virtq comes next.
+ * From the driver back to the rings: status, used length, push, notify. Called by blk.c's turn and,
+ * for what needs no driver, by submit.c; virtq comes next.
  *
- * A queue of the driver serves every ring of the disk on this lcore. What one ring's turn reaps is answered to whichever
- * ring it came from, and pushed grouped by ring.
+ * A queue of the driver serves every ring of the disk on this lcore. What one ring's turn reaps is
+ * answered to whichever ring it came from, and pushed grouped by ring.
  */
 #include <rte_branch_prediction.h>
 
@@ -28,8 +28,9 @@ count(struct vhub_blk_stats *stats, const struct blk_req *req, uint8_t status)
 }
 
 /*
- * The status is the last writable byte, so all writable bytes before it count as used, also after an error: a used length
- * that ended earlier would hide from the dirty log the status, and data that the driver stored before it failed.
+ * The status is the last writable byte, so all writable bytes before it count as used, also after
+ * an error: a used length that ended earlier would hide from the dirty log the status, and data
+ * that the driver stored before it failed.
  */
 void
 blk_answer(struct blk_req *req, uint8_t status)

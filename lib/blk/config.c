@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a guest is told about the disk: features and config space (VIRTIO 1.2, 5.2.3 and 5.2.4), and the one thing in it
- * that the guest may change, the writeback field. Called on CTL through the device's ops (blk.c); lcores read `wce`.
+ * What a guest is told about the disk: features and config space (VIRTIO 1.2, 5.2.3 and 5.2.4), and
+ * the one thing in it that the guest may change, the writeback field. Called on CTL through the
+ * device's ops (blk.c); lcores read `wce`.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,7 +29,10 @@ struct blk_state {
 static void
 store_wce(struct blk_dev *dev, uint8_t wce)
 {
-	/* Pairs with the load in submit.c. A guest that has seen the write acknowledged sees its next request obey. */
+	/*
+	 * Pairs with the load in submit.c. A guest that has seen the write acknowledged sees its
+	 * next request obey.
+	 */
 	__atomic_store_n(&dev->wce, wce, __ATOMIC_RELEASE);
 }
 
@@ -78,7 +82,10 @@ blk_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t
 	return 0;
 }
 
-/* The destination of a migration is told the source's space: all of it must be ours, but for writeback. */
+/*
+ * The destination of a migration is told the source's space: all of it must be ours, but for
+ * writeback.
+ */
 static int
 write_all(struct blk_dev *dev, uint32_t offset, const uint8_t *bytes, uint32_t len)
 {
@@ -123,8 +130,9 @@ blk_ack_features(struct vhub_device *device, uint64_t features)
 	uint64_t cache = BIT(VIRTIO_BLK_F_CONFIG_WCE) | BIT(VIRTIO_BLK_F_FLUSH);
 
 	/*
-	 * "If VIRTIO_BLK_F_CONFIG_WCE is negotiated but VIRTIO_BLK_F_FLUSH is not, the device MUST initialize writeback
-	 * to 0" (5.2.5.2). Features come again when logging is switched on: nothing is initialised then.
+	 * "If VIRTIO_BLK_F_CONFIG_WCE is negotiated but VIRTIO_BLK_F_FLUSH is not, the device MUST
+	 * initialize writeback to 0" (5.2.5.2). Features come again when logging is switched on:
+	 * nothing is initialised then.
 	 */
 	if (((features ^ dev->guest_features) & cache) != 0 &&
 			(features & cache) == BIT(VIRTIO_BLK_F_CONFIG_WCE))
@@ -169,7 +177,10 @@ blk_restore(struct vhub_device *device, const void *buf, uint32_t len)
 	return 0;
 }
 
-/* VIRTIO 1.2, 5.2.6.2: a completed write is stable when neither bit was negotiated, or writeback was 0. */
+/*
+ * VIRTIO 1.2, 5.2.6.2: a completed write is stable when neither bit was negotiated, or writeback
+ * was 0.
+ */
 enum blk_fua
 blk_fua_mode(const struct blk_dev *dev, uint64_t features)
 {

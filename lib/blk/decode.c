@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From a chain to an I/O: finds header, data and status wherever the guest's driver has cut them (VIRTIO 1.2, 2.7.4: only
- * the order of the bytes counts), and checks what is asked for against the disk (5.2.6). Called by submit.c, which also
- * comes next. The header is copied once and only the copy is looked at.
+ * From a chain to an I/O: finds header, data and status wherever the guest's driver has cut them
+ * (VIRTIO 1.2, 2.7.4: only the order of the bytes counts), and checks what is asked for against the
+ * disk (5.2.6). Called by submit.c, which also comes next. The header is copied once and only the
+ * copy is looked at.
  */
 #include <string.h>
 
@@ -18,7 +19,10 @@ struct data_part {
 	uint32_t len_bytes;
 };
 
-/* The status is the last writable byte. It is cut off there, so that data may lie before it in the same piece. */
+/*
+ * The status is the last writable byte. It is cut off there, so that data may lie before it in the
+ * same piece.
+ */
 static bool
 take_status(struct blk_req *req)
 {
@@ -38,7 +42,10 @@ take_status(struct blk_req *req)
 	return false;
 }
 
-/* Copies the header out of the first readable pieces and cuts it off; *first is the piece that data begin in. */
+/*
+ * Copies the header out of the first readable pieces and cuts it off; *first is the piece that data
+ * begin in.
+ */
 static bool
 take_header(struct vhub_chain *chain, struct virtio_blk_outhdr *header, uint16_t *first)
 {

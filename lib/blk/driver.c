@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The registry of block drivers. Drivers register from constructors, or when a shared object is loaded; the builder
- * (builder.c, next on the way) finds them by the driver= argument.
+ * The registry of block drivers. Drivers register from constructors, or when a shared object is
+ * loaded; the builder (builder.c, next on the way) finds them by the driver= argument.
  *
- * The names of all drivers' arguments are kept together with the builder's own, because whoever splits a command line
- * must know them before it knows which driver is meant.
+ * The names of all drivers' arguments are kept together with the builder's own, because whoever
+ * splits a command line must know them before it knows which driver is meant.
  */
 #include <errno.h>
 #include <stdio.h>

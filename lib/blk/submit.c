@@ -2,9 +2,9 @@
 /*
  * From the ring to the driver, in bursts. Called by blk.c's turn; complete.c comes next.
  *
- * What the driver does not accept waits here, in order, and the ring is not touched meanwhile: the guest's ring is the
- * queue. A flush needs no barrier: it covers the writes that had completed when the guest sent it (VIRTIO 1.2, 5.2.6.2),
- * and those are the driver's already.
+ * What the driver does not accept waits here, in order, and the ring is not touched meanwhile: the
+ * guest's ring is the queue. A flush needs no barrier: it covers the writes that had completed when
+ * the guest sent it (VIRTIO 1.2, 5.2.6.2), and those are the driver's already.
  */
 #include <rte_branch_prediction.h>
 

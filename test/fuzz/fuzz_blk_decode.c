@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Fuzzes the decoding of virtio-blk requests: header, data and status in any pieces. Each piece is an allocation of its own,
- * for the address sanitiser; what comes of a request is compared with a plain reading of the same bytes in a row.
+ * Fuzzes the decoding of virtio-blk requests: header, data and status in any pieces. Each piece is
+ * an allocation of its own, for the address sanitiser; what comes of a request is compared with a
+ * plain reading of the same bytes in a row.
  *
  * Input: requests, one after another, decoded in the same struct blk_req as a ring would:
  *   disk     1 byte: which of the disks below
- *   hint     1 byte: bits 0-2 may replace the type in the header by a known one, bit 3 the sector by a small one; bit 4 makes
- *            the data whole sectors
- *   pieces   twice, readable and writable: 1 byte, their number modulo MAX_PIECES, and 2 bytes of length for each
+ *   hint     1 byte: bits 0-2 may replace the type in the header by a known one, bit 3 the sector
+ *            by a small one; bit 4 makes the data whole sectors
+ *   pieces   twice, readable and writable: 1 byte, their number modulo MAX_PIECES, and 2 bytes of
+ *            length for each
  *   header   16 bytes, as many of them as there is room for in the readable pieces
  */
 #include <stdbool.h>

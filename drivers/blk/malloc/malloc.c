@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The malloc driver: a disk in memory, in huge pages where there are some. What it holds is gone when vhubd ends. Called by
- * lib/blk.
+ * The malloc driver: a disk in memory, in huge pages where there are some. What it holds is gone
+ * when vhubd ends. Called by lib/blk.
  *
- * Copying is done by the lcore itself, so one guest's large requests would keep it from all others: a call copies at most
- * TURN_BYTES, and what is left goes on with the next reap.
+ * Copying is done by the lcore itself, so one guest's large requests would keep it from all others:
+ * a call copies at most TURN_BYTES, and what is left goes on with the next reap.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The null driver: writes go nowhere, reads leave the buffer as it is, and all of it completes, at once or after a fixed
- * time. For measuring what everything but the storage costs, for tests of slow and stuck storage, and for reading: it is
- * the smallest driver that keeps the whole contract of blk/vhub_blk.h. Called by lib/blk.
+ * The null driver: writes go nowhere, reads leave the buffer as it is, and all of it completes, at
+ * once or after a fixed time. For measuring what everything but the storage costs, for tests of
+ * slow and stuck storage, and for reading: it is the smallest driver that keeps the whole contract
+ * of blk/vhub_blk.h. Called by lib/blk.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +21,10 @@ struct null_disk {
 	bool read_only;
 };
 
-/* What one lcore has in flight: a list in order of submission, which with one latency for all is the order of completion. */
+/*
+ * What one lcore has in flight: a list in order of submission, which with one latency for all is
+ * the order of completion.
+ */
 struct null_queue {
 	struct vhub_blk_queue queue; /* first */
 	struct vhub_blk_io *head;
@@ -129,7 +133,9 @@ null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 
 static const char *const null_keys[] = { "size", "latency_us", NULL };
 
-/* No `lock`: there is no image. No `arm`: nothing would wake a sleeping lcore, so it stays awake. */
+/*
+ * No `lock`: there is no image. No `arm`: nothing would wake a sleeping lcore, so it stays awake.
+ */
 static const struct vhub_blk_driver_ops null_ops = {
 	.name = "null",
 	.help = "size=SIZE         what the guest sees, with k, M, G or T (1G)\n"

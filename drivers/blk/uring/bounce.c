@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Buffers between a guest and O_DIRECT, for guests whose own are not aligned as the kernel wants them. Called by io.c.
- * A guest's ordinary I/O is in whole aligned pages and never comes here.
+ * Buffers between a guest and O_DIRECT, for guests whose own are not aligned as the kernel wants
+ * them. Called by io.c. A guest's ordinary I/O is in whole aligned pages and never comes here.
  */
 #include <string.h>
 

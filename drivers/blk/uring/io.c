@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * I/O of the uring driver. lib/blk submits bursts, each with one io_uring_submit(), and reaps by looking at the completion
- * ring, which takes no system call.
+ * I/O of the uring driver. lib/blk submits bursts, each with one io_uring_submit(), and reaps by
+ * looking at the completion ring, which takes no system call.
  *
- * An I/O may take several steps: what the kernel did not finish (short, interrupted, beyond what one call moves, longer than
- * a bounce buffer) is asked for again from where it ended. At most one step of an I/O is under way, and there are as many
- * slots as entries in the submission ring, so an entry is always free for the next step.
+ * An I/O may take several steps: what the kernel did not finish (short, interrupted, beyond what
+ * one call moves, longer than a bounce buffer) is asked for again from where it ended. At most one
+ * step of an I/O is under way, and there are as many slots as entries in the submission ring, so an
+ * entry is always free for the next step.
  */
 #include <errno.h>
 #include <string.h>
@@ -87,8 +88,9 @@ prepare_step(struct uring_queue *q, struct uring_slot *slot, bool may_block)
 }
 
 /*
- * What the kernel does not take now (out of memory, completion ring full) stays in the submission ring, and the next reap
- * tries again. Other errors would be our own mistakes; they are told, and look like storage that is stuck.
+ * What the kernel does not take now (out of memory, completion ring full) stays in the submission
+ * ring, and the next reap tries again. Other errors would be our own mistakes; they are told, and
+ * look like storage that is stuck.
  */
 static void
 flush_ring(struct uring_queue *q)
@@ -203,7 +205,10 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 
 	if (q->n_in_flight == 0)
 		return 0;
-	/* Enters the kernel only when that says, in shared memory, that it holds completions back for us. */
+	/*
+	 * Enters the kernel only when that says, in shared memory, that it holds completions back
+	 * for us.
+	 */
 	n_cqes = io_uring_peek_batch_cqe(&q->ring, cqes, RTE_MIN(max, REAP_BURST));
 	for (unsigned int i = 0; i < n_cqes; i++) {
 		struct uring_slot *slot = io_uring_cqe_get_data(cqes[i]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * From a path to an open image: a regular file or a block device, with or without O_DIRECT. Called by uring.c, on a thread
- * that may block; queue.c comes next, when a guest's rings start.
+ * From a path to an open image: a regular file or a block device, with or without O_DIRECT. Called
+ * by uring.c, on a thread that may block; queue.c comes next, when a guest's rings start.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,7 +21,10 @@
 
 VHUB_LOGTYPE(blk)
 
-/* What a guest is told of physical blocks at most; larger ones (records of 128 KiB) are told as the optimal size. */
+/*
+ * What a guest is told of physical blocks at most; larger ones (records of 128 KiB) are told as the
+ * optimal size.
+ */
 #define PHYSICAL_MAX_BYTES 4096u
 #define OPTIMAL_MAX_BYTES (1u << 20)
 
@@ -115,8 +118,8 @@ try_direct(const struct uring_disk *d, size_t bytes)
 }
 
 /*
- * Alignment of addresses. What kernels before 6.1 and many file systems do not tell is at most a block. A kernel may tell
- * less for addresses (4), never for lengths.
+ * Alignment of addresses. What kernels before 6.1 and many file systems do not tell is at most a
+ * block. A kernel may tell less for addresses (4), never for lengths.
  */
 static void
 learn_mem_align(struct uring_disk *d)
@@ -209,7 +212,10 @@ uring_open_image(struct uring_disk *d, char *error, size_t error_len)
 		if (ret != 0)
 			return path_error(d, ret, error, error_len);
 	}
-	/* Before anything is read from it, and once more when direct I/O has chosen the size of a block. */
+	/*
+	 * Before anything is read from it, and once more when direct I/O has chosen the size of a
+	 * block.
+	 */
 	if (size_bytes < d->info.block_bytes)
 		return choose_capacity(d, size_bytes, error, error_len);
 	ret = choose_direct(d, error, error_len);

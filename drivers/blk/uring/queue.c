@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Queues of the uring driver: one io_uring for each lcore that uses the disk, made on that lcore, since the kernel is told
- * that nobody else submits to it. Called by lib/blk when rings start and stop; io.c comes next.
+ * Queues of the uring driver: one io_uring for each lcore that uses the disk, made on that lcore,
+ * since the kernel is told that nobody else submits to it. Called by lib/blk when rings start and
+ * stop; io.c comes next.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +15,10 @@
 #include "uring_pvt.h"
 #include "vhub_lcore.h"
 
-/* Best first; a kernel refuses (-EINVAL) what it does not know. 6.0 knows SINGLE_ISSUER, 5.19 the other two. */
+/*
+ * Best first; a kernel refuses (-EINVAL) what it does not know. 6.0 knows SINGLE_ISSUER, 5.19 the
+ * other two.
+ */
 static const unsigned int setups[] = {
 	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
@@ -124,9 +128,9 @@ anything_there(struct io_uring *ring)
 }
 
 /*
- * The io_uring's own fd wakes the lcore. Unlike an eventfd that is switched on only now, it needs no care for completions
- * that come while it is switched on: the kernel tells it of each. It is watched from the first sleep on, so that lcores that
- * never sleep do not pay for it.
+ * The io_uring's own fd wakes the lcore. Unlike an eventfd that is switched on only now, it needs
+ * no care for completions that come while it is switched on: the kernel tells it of each. It is
+ * watched from the first sleep on, so that lcores that never sleep do not pay for it.
  */
 int
 uring_arm(struct vhub_blk_queue *queue)

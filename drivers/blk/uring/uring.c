@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The uring driver: disks in files and on block devices. Arguments, image lock and the ops table, called by lib/blk; open.c,
- * queue.c and io.c come next, in this order in a disk's life.
+ * The uring driver: disks in files and on block devices. Arguments, image lock and the ops table,
+ * called by lib/blk; open.c, queue.c and io.c come next, in this order in a disk's life.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -57,8 +57,8 @@ uring_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 }
 
 /*
- * Open-file-description locks: they belong to our open image, so also two disks of one process exclude each other, and
- * closing some other descriptor of the file gives nothing back.
+ * Open-file-description locks: they belong to our open image, so also two disks of one process
+ * exclude each other, and closing some other descriptor of the file gives nothing back.
  */
 static int
 uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len)

@@ -2,8 +2,9 @@
 /*
  * The inside of the uring driver: files and block devices through io_uring(7).
  *
- *     uring.c (arguments, ops) -> open.c (path to fd) -> queue.c (an io_uring for each lcore) -> io.c (submit, reap)
- *                                                                                              -> bounce.c (what O_DIRECT refuses)
+ *     uring.c (arguments, ops) -> open.c (path to fd)
+ *             -> queue.c (an io_uring for each lcore) -> io.c (submit, reap)
+ *                                                        bounce.c (what O_DIRECT refuses)
  */
 #ifndef URING_PVT_H
 #define URING_PVT_H
@@ -15,9 +16,14 @@
 
 #include "vhub_blk.h"
 
-/* I/Os in flight in one queue, so entries of its submission ring; the completion ring has twice as many. */
+/*
+ * I/Os in flight in one queue, so entries of its submission ring; the completion ring has twice as
+ * many.
+ */
 #define URING_DEPTH 256
-/* Bounce buffers of one queue, and bytes of each: a longer I/O takes several steps through its one. */
+/*
+ * Bounce buffers of one queue, and bytes of each: a longer I/O takes several steps through its one.
+ */
 #define URING_BOUNCES 16
 #define URING_BOUNCE_BYTES (256u << 10)
 /* Steps of one I/O that may end short, interrupted, or with "try again" before it fails. */
@@ -38,11 +44,14 @@ struct uring_disk {
 	/* From open on. */
 	int fd; /* -1 before */
 	bool direct;
-	uint32_t mem_align_bytes; /* O_DIRECT: of buffers' addresses; their lengths are multiples of a block */
+	uint32_t mem_align_bytes; /* O_DIRECT: of addresses; lengths are multiples of a block */
 	struct vhub_blk_info info;
 };
 
-/* An I/O in flight. What an io_uring operation has not done is asked for again, from where it ended: a step. */
+/*
+ * An I/O in flight. What an io_uring operation has not done is asked for again, from where it
+ * ended: a step.
+ */
 struct uring_slot {
 	struct vhub_blk_io *io;
 	struct uring_slot *next_free;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A request cut into pieces, each in an allocation of its own, so that an address sanitiser sees every byte too far. Used by
- * test_blk_decode.c.
+ * A request cut into pieces, each in an allocation of its own, so that an address sanitiser sees
+ * every byte too far. Used by test_blk_decode.c.
  */
 #ifndef DECODE_SHAPE_H
 #define DECODE_SHAPE_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The suite that every block driver passes. All but the last test drive a queue from the test's own thread; the last one
- * does it on an lcore that falls asleep between requests.
+ * The suite that every block driver passes. All but the last test drive a queue from the test's own
+ * thread; the last one does it on an lcore that falls asleep between requests.
  */
 #include "driver_suite.h"
 
@@ -295,7 +295,10 @@ random_lengths(uint32_t *lengths, uint32_t len, uint32_t block, bool odd)
 
 #define LANES 24u
 
-/* One round: a burst of random I/Os, each in a lane of the disk of its own, so that their order does not matter. */
+/*
+ * One round: a burst of random I/Os, each in a lane of the disk of its own, so that their order
+ * does not matter.
+ */
 static void
 random_round(struct driver_disk *d, uint8_t *model)
 {
@@ -445,7 +448,10 @@ test_nothing_comes_from_nothing(void **state)
 	assert_int_equal(d->ops->reap(d->queue, done, 1), 0);
 }
 
-/* A ring stops: what is in flight comes back, then the queue goes; the next queue serves the same disk. */
+/*
+ * A ring stops: what is in flight comes back, then the queue goes; the next queue serves the same
+ * disk.
+ */
 static void
 test_a_queue_is_drained_put_and_got_again(void **state)
 {
@@ -614,8 +620,8 @@ sleeper_begin(struct vhub_msg *msg)
 }
 
 /*
- * Each request is submitted and left alone; the lcore sleeps at once when it finds nothing to do. A wake that gets lost
- * leaves it asleep for ever.
+ * Each request is submitted and left alone; the lcore sleeps at once when it finds nothing to do. A
+ * wake that gets lost leaves it asleep for ever.
  */
 static void
 test_a_completion_wakes_a_sleeping_lcore(void **state)
@@ -644,7 +650,10 @@ test_a_completion_wakes_a_sleeping_lcore(void **state)
 	vhub_loop_destroy(loop);
 	assert_int_equal(s.result, 0);
 	assert_int_equal(s.n_done, WAKES);
-	/* A driver that never lets its lcore sleep passes the rest of this test without having been tested. */
+	/*
+	 * A driver that never lets its lcore sleep passes the rest of this test without having been
+	 * tested.
+	 */
 	if (suite->wakes)
 		assert_true(s.n_arms > 0);
 	else

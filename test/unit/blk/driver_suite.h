@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What every block driver must do (blk/vhub_blk.h), as one suite of tests. A driver's test program describes its driver in a
- * struct driver_suite and calls driver_suite_run(); what only that driver does, it tests itself, with the helpers below.
+ * What every block driver must do (blk/vhub_blk.h), as one suite of tests. A driver's test program
+ * describes its driver in a struct driver_suite and calls driver_suite_run(); what only that driver
+ * does, it tests itself, with the helpers below.
  */
 #ifndef DRIVER_SUITE_H
 #define DRIVER_SUITE_H
@@ -62,8 +63,8 @@ struct driver_io {
 };
 
 /*
- * Makes an I/O whose buffers have these lengths (ended by 0), each at `misalign` bytes behind a multiple of 512, with gaps
- * that driver_io_check_gaps() checks.
+ * Makes an I/O whose buffers have these lengths (ended by 0), each at `misalign` bytes behind a
+ * multiple of 512, with gaps that driver_io_check_gaps() checks.
  */
 void
 driver_io_init(struct driver_io *io, enum vhub_blk_op op, uint64_t offset, const uint32_t *lengths,
@@ -79,7 +80,10 @@ driver_io_take(const struct driver_io *io, uint8_t *data);
 void
 driver_io_check_gaps(const struct driver_io *io);
 
-/* Submits all of them, however few the driver accepts at once, and reaps until each has come back once. */
+/*
+ * Submits all of them, however few the driver accepts at once, and reaps until each has come back
+ * once.
+ */
 void
 driver_run(struct driver_disk *d, struct driver_io *ios, unsigned int n);
 /* One I/O with one aligned buffer, start to end; its result. */

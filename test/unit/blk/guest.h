@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The smallest guest: memory, split rings laid out by hand, and virtio-blk requests in them; and the vrings of a device
- * around its rings, without lib/device. For tests of a whole blk device.
+ * The smallest guest: memory, split rings laid out by hand, and virtio-blk requests in them; and
+ * the vrings of a device around its rings, without lib/device. For tests of a whole blk device.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -55,8 +55,8 @@ struct guest_ring {
 	struct guest_desc *desc;
 	struct guest_avail *avail;
 	struct guest_used *used;
-	uint16_t next_desc; /* descriptors are used in turn; a test never has more than a ring of them under way */
-	uint16_t seen; /* used index up to which guest_done() has looked */
+	uint16_t next_desc; /* in turn: a test never has more than a ring of them under way */
+	uint16_t seen;	    /* used index up to which guest_done() has looked */
 	int call_fd;
 	struct vhub_vring vring;
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A block driver that a test holds in its hand: what it accepts, when and how its I/Os complete, and what it was asked.
- * A program may include this once.
+ * A block driver that a test holds in its hand: what it accepts, when and how its I/Os complete,
+ * and what it was asked. A program may include this once.
  */
 #ifndef SPY_DRIVER_H
 #define SPY_DRIVER_H
@@ -39,7 +39,7 @@ static struct {
 	unsigned int n_unlocks;
 } spy;
 
-static void
+static inline void
 spy_reset(void)
 {
 	memset(&spy, 0, sizeof(spy));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The builder "blk": which arguments it takes, what it says about those that it refuses, and what comes of them.
+ * The builder "blk": which arguments it takes, what it says about those that it refuses, and what
+ * comes of them.
  */
 #include <setjmp.h>
 #include <stdarg.h>

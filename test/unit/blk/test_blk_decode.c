@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Decoding requests: every way of cutting a legal one gives the same I/O, and what a hostile guest asks for gets the
- * status that VIRTIO 1.2, 5.2.6 wants, or, without a place for one, none.
+ * Decoding requests: every way of cutting a legal one gives the same I/O, and what a hostile guest
+ * asks for gets the status that VIRTIO 1.2, 5.2.6 wants, or, without a place for one, none.
  */
 #include "decode_shape.h"
 
@@ -62,7 +62,10 @@ expect_io(struct shape *s, enum vhub_blk_op op, uint64_t offset, uint32_t len, s
 	assert_int_equal(sum, len);
 }
 
-/* After the status was put, the writable pieces are as the guest gave them: the dirty log is marked by them. */
+/*
+ * After the status was put, the writable pieces are as the guest gave them: the dirty log is marked
+ * by them.
+ */
 static void
 expect_restored(struct shape *s)
 {
@@ -235,7 +238,10 @@ test_lengths_that_are_no_sectors(void **state)
 	}
 }
 
-/* Lengths near 4 GiB, where adding a header or a status would overflow 32 bits. Nothing of it is touched. */
+/*
+ * Lengths near 4 GiB, where adding a header or a status would overflow 32 bits. Nothing of it is
+ * touched.
+ */
 static void
 test_lengths_near_the_end_of_numbers(void **state)
 {

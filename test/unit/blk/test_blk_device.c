@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The whole blk device behind its ops, on rings of a guest made by hand: requests and their statuses, rings that share a
- * queue of the driver, drivers that are slow, full, stuck or wrong, write-through and write-back, config space and
- * counters. The test's thread is CTL and the lcore in one.
+ * The whole blk device behind its ops, on rings of a guest made by hand: requests and their
+ * statuses, rings that share a queue of the driver, drivers that are slow, full, stuck or wrong,
+ * write-through and write-back, config space and counters. The test's thread is CTL and the lcore
+ * in one.
  */
 #include "guest.h"
 #include "spy_driver.h"

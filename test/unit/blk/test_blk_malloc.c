@@ -42,7 +42,10 @@ test_a_fresh_disk_is_zero(void **state)
 	free(zero);
 }
 
-/* A large request takes several turns, and others on the lcore have theirs in between; so has arm to keep it awake. */
+/*
+ * A large request takes several turns, and others on the lcore have theirs in between; so has arm
+ * to keep it awake.
+ */
 static void
 test_a_large_request_takes_several_turns(void **state)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The uring driver: the suite of all drivers on files with and without O_DIRECT, what it refuses to open, image locks, and
- * images that end too early. Needs a file system with O_DIRECT in the current folder, $TMPDIR, /tmp or /var/tmp.
+ * The uring driver: the suite of all drivers on files with and without O_DIRECT, what it refuses to
+ * open, image locks, and images that end too early. Needs a file system with O_DIRECT in the
+ * current folder, $TMPDIR, /tmp or /var/tmp.
  */
 #include "driver_suite.h"
 
