@@ -142,6 +142,17 @@ class Stage:
                 return growth
             time.sleep(0.02)
 
+    def wait_unmapped(self, before, timeout=5.0):
+        """Waits until no more of our files are mapped than in `before`; those that still are."""
+        deadline = time.monotonic() + timeout
+        while True:
+            foreign = self.figures().foreign
+            if len(foreign) <= len(before.foreign):
+                return []
+            if time.monotonic() > deadline:
+                return foreign
+            time.sleep(0.02)
+
     def wait_log(self, expression, since, timeout=3.0):
         """The first line of the log after offset `since` that matches; None if there is none in
         time."""

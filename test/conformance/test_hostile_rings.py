@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from vhostuser import BlkDisk, GuestMemory
+from vhostuser import BlkDisk, DirtyLog, F, GuestMemory
 from vhostuser import blk
+from vhostuser import protocol as p
 from vhostuser.packed import DESC_AVAIL, DESC_USED
 from vhostuser.ring import DESC_INDIRECT, DESC_NEXT, DESC_WRITE
 
@@ -110,6 +111,21 @@ def test_a_descriptor_of_no_length(scene, duo, packed, part):
     chain[part] = (chain[part][0], 0, chain[part][2])
     put(disk, chain)
     scene.broken(disk, r"length|zero|empty")
+
+
+@both_kinds
+def test_a_descriptor_of_no_length_while_the_dirty_log_is_on(scene, duo, packed):
+    """Its last byte is the one before its first: a log that trusted that would mark half the memory."""
+    disk = duo(packed=packed)
+    log = DirtyLog(disk.mem.max_gpa)
+    disk.set_log(log)
+    disk.set_features(disk.features | p.bits(F.LOG_ALL))
+    log.clear()
+    header, data, status = parts(disk)
+    put(disk, [header, (data[0], 0, True), status])
+    scene.broken(disk, r"length|zero|empty")
+    assert len(log.pages()) <= 4
+    log.close()
 
 
 @both_kinds
