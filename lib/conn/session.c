@@ -49,8 +49,7 @@ struct vhub_session {
 	struct vhub_task task;
 	struct vhub_timer reply_timer;
 
-	uint64_t protocol_features;
-	bool f_protocol;
+	struct conn_agreed agreed;
 
 	/* The request at hand. */
 	struct conn_frame_in in;
@@ -289,9 +288,10 @@ note_accepted(struct vhub_session *session)
 	const struct vhub_request *req = &session->req;
 
 	if (req->header.request == VHUB_USER_SET_PROTOCOL_FEATURES)
-		session->protocol_features = req->payload.u64;
+		session->agreed.protocol_features = req->payload.u64;
 	else if (req->header.request == VHUB_USER_SET_FEATURES)
-		session->f_protocol = (req->payload.u64 >> VHUB_USER_F_PROTOCOL_FEATURES & 1) != 0;
+		session->agreed.f_protocol = (req->payload.u64 >> VHUB_USER_F_PROTOCOL_FEATURES &
+							     1) != 0;
 }
 
 static void
@@ -325,8 +325,8 @@ finish_request(struct vhub_session *session, int result, const char *why)
 	 * while it held.
 	 */
 	terms.reply_ack = session->reply_ack ||
-			(session->protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
-	terms.protocol_features = session->protocol_features;
+			(session->agreed.protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
+	terms.protocol_features = session->agreed.protocol_features;
 	ret = conn_answer(req, &terms);
 	if (ret < 0) {
 		session->slot->stats.refused_requests++;
@@ -402,7 +402,7 @@ serve_request(struct vhub_session *session)
 	struct conn_violation violation;
 	int ret;
 
-	session->reply_ack = (session->protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
+	session->reply_ack = (session->agreed.protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
 	if (!session->supported) {
 		finish_request(session, -ENOTSUP, "not supported");
 		return;
@@ -411,7 +411,7 @@ serve_request(struct vhub_session *session)
 		fail_rule(session, &violation);
 		return;
 	}
-	ret = conn_validate_moment(&session->req, session->slot->handler, session->f_protocol,
+	ret = conn_validate_moment(&session->req, session->slot->handler, &session->agreed,
 			&violation);
 	if (ret != 0) {
 		finish_request(session, ret, violation.text);
@@ -454,7 +454,7 @@ read_request(struct vhub_session *session)
 	if (!read_is_whole(session, conn_frame_read_header(session->fd, &session->in, req)))
 		return false;
 	session->supported = conn_request_supported(ops, req->header.request,
-			session->protocol_features);
+			session->agreed.protocol_features);
 	if (conn_validate_header(&req->header, session->supported, &violation) != 0) {
 		fail_rule(session, &violation);
 		return false;
@@ -487,13 +487,13 @@ on_socket(struct vhub_watch *watch, uint32_t events)
 uint64_t
 vhub_session_protocol_features(const struct vhub_session *session)
 {
-	return session->protocol_features;
+	return session->agreed.protocol_features;
 }
 
 bool
 vhub_session_has_f_protocol(const struct vhub_session *session)
 {
-	return session->f_protocol;
+	return session->agreed.f_protocol;
 }
 
 const char *

@@ -192,14 +192,22 @@ vring_index(const struct vhub_request *req)
 
 int
 conn_validate_moment(const struct vhub_request *req, struct vhub_req_handler *handler,
-		bool f_protocol, struct conn_violation *violation)
+		const struct conn_agreed *agreed, struct conn_violation *violation)
 {
 	const uint32_t index = vring_index(req);
 	uint32_t missing = vhub_user_request_info(req->header.request)->when;
 
-	if ((missing & VHUB_USER_WHEN_F_PROTOCOL) != 0 && !f_protocol) {
+	if ((missing & VHUB_USER_WHEN_F_PROTOCOL) != 0 && !agreed->f_protocol) {
 		broken(violation, "before SET_FEATURES with bit 30");
 		return -EPERM;
+	}
+	/* "The log memory fd is provided ..., the size and offset ... in the message". */
+	if (req->header.request == VHUB_USER_SET_LOG_BASE &&
+			(agreed->protocol_features & VHUB_USER_PF(LOG_SHMFD)) != 0 &&
+			(req->n_fds == 0 || req->header.size < sizeof(req->payload.log))) {
+		broken(violation, "%u bytes and %u fds, LOG_SHMFD asks for %zu and 1",
+				req->header.size, req->n_fds, sizeof(req->payload.log));
+		return -EBADF;
 	}
 	missing &= VHUB_USER_WHEN_STOPPED | VHUB_USER_WHEN_MEMORY;
 	if (missing != 0)

@@ -32,13 +32,19 @@ int
 conn_validate_message(const struct vhub_request *req, uint32_t n_fds_surplus,
 		struct conn_violation *violation);
 
+/** What a session has negotiated so far. */
+struct conn_agreed {
+	uint64_t protocol_features;
+	bool f_protocol; /**< the last accepted SET_FEATURES had bit 30 */
+};
+
 /**
- * Whether it may come now; `f_protocol`: the last accepted SET_FEATURES had bit 30. Returns 0, or
- * -EBUSY (the vring runs), -EFAULT (no memory table yet), -EPERM (bit 30 missing), with which the
- * request is refused.
+ * Whether it may come now, and as it is, after what was negotiated. Returns 0, or -EBUSY (the vring
+ * runs), -EFAULT (no memory table yet), -EPERM (bit 30 missing), -EBADF (an fd missing), with which
+ * the request is refused.
  */
 int
 conn_validate_moment(const struct vhub_request *req, struct vhub_req_handler *handler,
-		bool f_protocol, struct conn_violation *violation);
+		const struct conn_agreed *agreed, struct conn_violation *violation);
 
 #endif /* CONN_VALIDATE_H */

@@ -426,7 +426,9 @@ count_fds(void)
 	return n;
 }
 
-/* As many as that are open, at once or soon: what front ends sent may be closed by another thread. */
+/*
+ * As many as that are open, at once or soon: what front ends sent may be closed by another thread.
+ */
 static inline void
 assert_fds(unsigned int n)
 {

@@ -125,16 +125,21 @@ test_set_log_base_is_answered_once_log_shmfd_is_negotiated(void **state)
 {
 	const struct vhub_user_log log = { .size_bytes = 4096 };
 	struct one one;
+	int fd = 2;
 
 	(void)state;
 	one_up(&one);
 	fe_send(one.sock, VHUB_USER_SET_LOG_BASE, 0, &log, sizeof(log));
 	fe_negotiate(&one.bed, one.sock, VHUB_USER_PF(LOG_SHMFD));
-	fe_send(one.sock, VHUB_USER_SET_LOG_BASE, 0, &log, sizeof(log));
+	fe_send_fds(one.sock, VHUB_USER_SET_LOG_BASE, 0, &log, sizeof(log), &fd, 1);
 	assert_int_equal(fe_get_u64(&one.bed, one.sock, VHUB_USER_SET_LOG_BASE), 0);
 	one.bed.fake.result[VHUB_USER_SET_LOG_BASE] = -EINVAL;
-	fe_send(one.sock, VHUB_USER_SET_LOG_BASE, 0, &log, sizeof(log));
+	fe_send_fds(one.sock, VHUB_USER_SET_LOG_BASE, 0, &log, sizeof(log), &fd, 1);
 	assert_int_equal(fe_get_u64(&one.bed, one.sock, VHUB_USER_SET_LOG_BASE), EINVAL);
+	/* An fd is missing: refused before it reaches the handler, and told. */
+	fe_send(one.sock, VHUB_USER_SET_LOG_BASE, 0, &log, sizeof(log));
+	assert_int_equal(fe_get_u64(&one.bed, one.sock, VHUB_USER_SET_LOG_BASE), EBADF);
+	assert_int_equal(one.bed.fake.calls[VHUB_USER_SET_LOG_BASE], 3);
 	fe_fence(&one.bed, one.sock);
 	one_down(&one, 0);
 }

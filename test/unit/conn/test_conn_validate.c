@@ -229,8 +229,9 @@ test_inband_notifications_need_their_company(void **state)
 static int
 check_moment(struct fake *fake, struct vhub_request *req, bool f_protocol)
 {
+	const struct conn_agreed agreed = { .f_protocol = f_protocol };
 	struct conn_violation violation = { .text = "" };
-	int ret = conn_validate_moment(req, &fake->handler, f_protocol, &violation);
+	int ret = conn_validate_moment(req, &fake->handler, &agreed, &violation);
 
 	assert_int_equal(ret != 0, violation.text[0] != '\0');
 	return ret;
@@ -262,6 +263,28 @@ test_moments_of_every_request(void **state)
 							 (now & VHUB_USER_WHEN_F_PROTOCOL) != 0),
 					expected);
 		}
+	}
+}
+
+static void
+test_log_base_brings_its_fd_once_log_shmfd_is_negotiated(void **state)
+{
+	struct conn_agreed agreed;
+	struct conn_violation violation;
+	struct vhub_request req;
+	struct fake fake;
+	bool right;
+
+	(void)state;
+	fake_init(&fake);
+	for (int i = 0; i < 8; i++) {
+		agreed.protocol_features = (i & 1) != 0 ? VHUB_USER_PF(LOG_SHMFD) :
+							  ~VHUB_USER_PF(LOG_SHMFD);
+		req = make_request(VHUB_USER_SET_LOG_BASE, (i & 2) != 0 ? 1 : 0);
+		req.header.size = (i & 4) != 0 ? 16 : 8;
+		right = (i & 1) == 0 || i == 7;
+		assert_int_equal(conn_validate_moment(&req, &fake.handler, &agreed, &violation),
+				right ? 0 : -EBADF);
 	}
 }
 
@@ -301,6 +324,7 @@ main(void)
 		cmocka_unit_test(test_config_says_its_size),
 		cmocka_unit_test(test_inband_notifications_need_their_company),
 		cmocka_unit_test(test_moments_of_every_request),
+		cmocka_unit_test(test_log_base_brings_its_fd_once_log_shmfd_is_negotiated),
 		cmocka_unit_test(test_the_vring_that_is_asked_about),
 	};
 
