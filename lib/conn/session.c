@@ -302,10 +302,10 @@ log_refusal(struct vhub_session *session, int result, const char *why)
 		return;
 	VHUB_LOG(NOTICE, "%s: %s (%u) refused: %s", session->name,
 			conn_request_name(session->req.header.request), session->req.header.request,
-			why != NULL ? why : strerror(-result));
+			why[0] != '\0' ? why : strerror(-result));
 }
 
-/* Ends the request at hand. `why`: for a refusal, NULL for what `result` says. */
+/* Ends the request at hand. `why`: for a refusal, "" for what `result` says. */
 static void
 finish_request(struct vhub_session *session, int result, const char *why)
 {
@@ -331,7 +331,7 @@ finish_request(struct vhub_session *session, int result, const char *why)
 	if (ret < 0) {
 		session->slot->stats.refused_requests++;
 		fail(session, ret, "refused, and nothing asks for an answer: %s",
-				why != NULL ? why : strerror(-ret));
+				why[0] != '\0' ? why : strerror(-ret));
 	} else if (result < 0) {
 		log_refusal(session, result, why);
 	}
@@ -355,11 +355,22 @@ vhub_request_done(struct vhub_request *req, int result)
 	if (!session->pending)
 		return;
 	session->pending = false;
-	finish_request(session, result, NULL);
+	finish_request(session, result, session->req.why);
 	if (session->state == SESSION_ENDING)
 		vhub_loop_defer(session->slot->loop, &session->task);
 	else if (update_watch(session) != 0)
 		start_ending(session, -ENOMEM);
+}
+
+int
+vhub_request_refuse(struct vhub_request *req, int result, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(req->why, sizeof(req->why), format, args);
+	va_end(args);
+	return result;
 }
 
 int
@@ -421,7 +432,7 @@ serve_request(struct vhub_session *session)
 	if (ret == VHUB_REQ_PENDING)
 		session->pending = true;
 	else
-		finish_request(session, ret, NULL);
+		finish_request(session, ret, session->req.why);
 }
 
 /* Judges what a read told. Returns whether the part that was read for is whole. */

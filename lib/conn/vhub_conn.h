@@ -72,11 +72,22 @@ struct vhub_request {
 	union vhub_user_payload reply;
 	uint32_t reply_size_bytes;
 	int reply_fd; /**< sent with the reply and then closed; -1: none */
+
+	/** Why it is refused, one phrase for the log; empty: what the errno says. */
+	char why[128];
 };
 
 /** The i-th fd of the request, now the caller's; -1 when there is none. Thread: CTL. */
 VHUB_API int
 vhub_request_take_fd(struct vhub_request *req, unsigned int i);
+
+/**
+ * Says why a request is refused, like printf; returns `result`, for the slot to return. Thread:
+ * CTL.
+ */
+VHUB_API int
+vhub_request_refuse(struct vhub_request *req, int result, const char *format, ...)
+		__attribute__((format(printf, 3, 4)));
 
 /**
  * Ends a request whose slot returned VHUB_REQ_PENDING, with what the slot would have returned.

@@ -60,6 +60,7 @@ struct vhub_device_handler {
 	struct vhub_virtq *new_vq;
 	struct vhub_virtq_config new_config;
 	unsigned int new_index;
+	uint16_t new_inflight_size; /**< entries that the region is made for */
 	int new_fd;
 	int *new_fd_slot;
 
@@ -168,6 +169,10 @@ rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vh
 bool
 rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *log);
 
+/** Refuses `req` because the log does not cover a used ring; returns -ERANGE. */
+int
+log_too_short(struct vhub_request *req);
+
 /** Fills vring->want for the log. Returns 0 or -ERANGE: the log does not cover the used ring. */
 int
 rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
@@ -213,6 +218,10 @@ int
 req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req);
 int
 req_set_log_fd(struct vhub_req_handler *base, struct vhub_request *req);
+
+/** Names in req->why what `result` of lib/mem means; returns it. */
+int
+memory_refused(struct vhub_request *req, int result);
 
 /* req_vring.c */
 int

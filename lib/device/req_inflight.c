@@ -18,12 +18,17 @@ is_packed(const struct vhub_device_handler *h)
 }
 
 static int
-check_shape(const struct vhub_device_handler *h, const struct vhub_user_inflight *inflight)
+check_shape(const struct vhub_device_handler *h, struct vhub_request *req)
 {
+	const struct vhub_user_inflight *inflight = &req->payload.inflight;
+
 	if (inflight->num_queues == 0 || inflight->num_queues > h->dev->max_queues)
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL,
+				"an inflight region for %u rings, there are %u",
+				inflight->num_queues, h->dev->max_queues);
 	if (inflight->queue_size == 0 || inflight->queue_size > VHUB_VIRTQ_MAX_SIZE)
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL,
+				"an inflight region for rings of %u entries", inflight->queue_size);
 	return 0;
 }
 
@@ -50,7 +55,8 @@ inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, ui
 	*bytes = 0;
 	if (h->inflight == NULL || index >= inflight->num_queues)
 		return 0;
-	if (inflight->queue_size != h->rec.vrings[index].size ||
+	/* The guest's driver may have made the ring smaller than the front end had thought. */
+	if (inflight->queue_size < h->rec.vrings[index].size ||
 			inflight->mmap_size_bytes < region_bytes(h, inflight))
 		return -EINVAL;
 	*bytes = vhub_inflight_queue_bytes(inflight->queue_size, is_packed(h));
@@ -82,7 +88,7 @@ int
 req_get_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
-	int ret = check_shape(h, &req->payload.inflight);
+	int ret = check_shape(h, req);
 
 	if (ret != 0)
 		return ret;
@@ -107,6 +113,8 @@ region_mapped(struct vhub_device_handler *h, int result)
 		h->inflight = h->new_hva;
 		h->rec.inflight = h->req->payload.inflight;
 		session_record_set_fd(&h->rec.inflight_fd, vhub_request_take_fd(h->req, 0));
+	} else {
+		memory_refused(h->req, result);
 	}
 	handler_finish(h, result);
 }
@@ -126,15 +134,17 @@ req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 	const struct vhub_user_inflight *inflight = &req->payload.inflight;
-	int ret = check_shape(h, inflight);
+	int ret = check_shape(h, req);
 
 	if (ret != 0)
 		return ret;
 	if (handler_running(h))
-		return -EBUSY;
+		return vhub_request_refuse(req, -EBUSY,
+				"the inflight region cannot change while rings run");
 	if (inflight->mmap_size_bytes < region_bytes(h, inflight) ||
 			inflight->mmap_offset_bytes % 8 != 0)
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL,
+				"the inflight region is too small or not aligned");
 	h->req = req;
 	return handler_work(h, map_region, region_mapped);
 }

@@ -5,8 +5,39 @@
  * point, and the former table is let go. Next: handler.c, vring.c.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "handler_pvt.h"
+
+/* What lib/mem's answers mean, for tables and logs, and for inflight regions. */
+int
+memory_refused(struct vhub_request *req, int result)
+{
+	switch (result) {
+	case -EINVAL:
+		return vhub_request_refuse(req, result,
+				"a memory region is empty, or its range goes round 2^64");
+	case -EEXIST:
+		return vhub_request_refuse(req, result, "memory regions overlap");
+	case -ERANGE:
+		return vhub_request_refuse(req, result,
+				"the file is shorter than the memory region in it");
+	case -EOPNOTSUPP:
+		return vhub_request_refuse(req, result,
+				"the file of a memory region does not lie in memory");
+	case -ENOENT:
+		return vhub_request_refuse(req, result, "there is no such memory region");
+	case -ENOSPC:
+		return vhub_request_refuse(req, result, "all %d memory slots are taken",
+				VHUB_MAX_MEM_SLOTS);
+	case -EFAULT:
+		return vhub_request_refuse(req, result,
+				"a running ring lies outside of these memory regions");
+	default:
+		return vhub_request_refuse(req, result, "the memory cannot be mapped: %s",
+				strerror(-result));
+	}
+}
 
 /* ---- changing to another table ---- */
 
@@ -35,7 +66,7 @@ drop_new_table(struct vhub_device_handler *h, int result)
 {
 	vhub_mem_table_put(h->new_mem);
 	h->new_mem = NULL;
-	handler_finish(h, result);
+	handler_finish(h, memory_refused(h->req, result));
 }
 
 /*
@@ -71,7 +102,7 @@ table_built(struct vhub_device_handler *h, int result)
 	unsigned int i;
 
 	if (result != 0) {
-		handler_finish(h, result);
+		handler_finish(h, memory_refused(h->req, result));
 		return;
 	}
 	handler_event_begin(h);
@@ -140,7 +171,7 @@ req_rem_mem_reg(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vhub_device_handler *h = handler_of(base);
 
 	if (h->mem == NULL)
-		return -ENOENT;
+		return memory_refused(req, -ENOENT);
 	h->req = req;
 	return handler_work(h, build_without_region, table_built);
 }
@@ -175,13 +206,14 @@ log_mapped(struct vhub_device_handler *h, int result)
 	struct vhub_dirty_log *old = h->log;
 	unsigned int i;
 
-	if (result == 0 && logging && !rings_fit_log(h, h->new_log)) {
+	if (result != 0) {
+		handler_finish(h, memory_refused(h->req, result));
+		return;
+	}
+	if (logging && !rings_fit_log(h, h->new_log)) {
 		vhub_dirty_log_put(h->new_log);
 		h->new_log = NULL;
-		result = -ERANGE;
-	}
-	if (result != 0) {
-		handler_finish(h, result);
+		handler_finish(h, log_too_short(h->req));
 		return;
 	}
 	h->log = h->new_log;
@@ -213,7 +245,7 @@ req_set_log_base(struct vhub_req_handler *base, struct vhub_request *req)
 	if ((h->rec.protocol_features & VHUB_USER_PF(LOG_SHMFD)) == 0)
 		return -ENOTSUP; /* an address in the front end's own memory: of no use to us */
 	if (req->header.size != sizeof(req->payload.log) || req->n_fds != 1)
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL, "a log is a size, an offset and an fd");
 	h->req = req;
 	return handler_work(h, map_log, log_mapped);
 }

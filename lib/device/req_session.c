@@ -8,8 +8,6 @@
 
 #include "handler_pvt.h"
 
-VHUB_LOGTYPE(device);
-
 #define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
 #define F_PROTOCOL_BIT (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
 
@@ -74,21 +72,17 @@ features_applied(struct vhub_device_handler *h, int result)
 
 /* Ring features cannot change under a running ring; LOG_ALL and bit 30 can. */
 static int
-check_features(struct vhub_device_handler *h, uint64_t features)
+check_features(const struct vhub_device_handler *h, struct vhub_request *req, uint64_t features)
 {
 	uint64_t changed = (features ^ h->rec.features) & ~(LOG_ALL_BIT | F_PROTOCOL_BIT);
+	uint64_t unknown = features & ~offered_features(h->dev);
 
-	if ((features & ~offered_features(h->dev)) != 0) {
-		if (vhub_log_allowed(&h->log_limit))
-			VHUB_LOG(ERR,
-					"%s: SET_FEATURES has bits 0x%" PRIx64
-					" that were not offered",
-					vhub_session_name(h->session),
-					features & ~offered_features(h->dev));
-		return -EINVAL;
-	}
+	if (unknown != 0)
+		return vhub_request_refuse(req, -EINVAL, "features 0x%" PRIx64 " were not offered",
+				unknown);
 	if (handler_running(h) && changed != 0)
-		return -EBUSY;
+		return vhub_request_refuse(req, -EBUSY,
+				"features 0x%" PRIx64 " cannot change while rings run", changed);
 	return 0;
 }
 
@@ -112,13 +106,13 @@ apply_features(struct vhub_device_handler *h)
 
 /* Whatever can refuse them comes before anything is changed. */
 static int
-accept_features(struct vhub_device_handler *h, uint64_t features)
+accept_features(struct vhub_device_handler *h, struct vhub_request *req, uint64_t features)
 {
 	struct vhub_dirty_log *log = (features & LOG_ALL_BIT) != 0 ? h->log : NULL;
-	int ret = check_features(h, features);
+	int ret = check_features(h, req, features);
 
 	if (ret == 0 && !rings_fit_log(h, log))
-		ret = -ERANGE;
+		ret = log_too_short(req);
 	if (ret == 0 && h->dev->ops->ack_features != NULL && !handler_running(h))
 		ret = h->dev->ops->ack_features(h->dev, features & ~(LOG_ALL_BIT | F_PROTOCOL_BIT));
 	return ret;
@@ -129,7 +123,7 @@ req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 	uint64_t features = req->payload.u64;
-	int ret = accept_features(h, features);
+	int ret = accept_features(h, req, features);
 
 	if (ret != 0)
 		return ret;
@@ -155,7 +149,7 @@ req_set_protocol_features(struct vhub_req_handler *base, struct vhub_request *re
 	struct vhub_device_handler *h = handler_of(base);
 
 	if ((req->payload.u64 & ~offered_protocol_features(h->dev)) != 0)
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL, "protocol features that were not offered");
 	h->rec.protocol_features = req->payload.u64;
 	return 0;
 }
@@ -165,9 +159,8 @@ req_set_owner(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 
-	(void)req;
 	if (h->rec.owned)
-		return -EALREADY;
+		return vhub_request_refuse(req, -EALREADY, "the session has an owner");
 	h->rec.owned = true;
 	return 0;
 }

@@ -76,8 +76,11 @@ req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req)
 		return 0;
 	h->req = req;
 	ret = change_running_addr(h, h->vrings[addr->index], same_addresses(&old, addr));
-	if (ret < 0)
+	if (ret < 0) {
 		vring->addr = old;
+		vhub_request_refuse(req, ret,
+				"ring addresses or a log that a running ring cannot use");
+	}
 	return ret;
 }
 
@@ -153,7 +156,7 @@ vring_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_r
 	 * them.
 	 */
 	if (!nofd && !vhub_fd_is_eventfd(req->fds[0]))
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL, "the fd is no eventfd");
 	*fd = vhub_request_take_fd(req, 0);
 	return 0;
 }
@@ -193,7 +196,7 @@ req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vhub_device_handler *h = handler_of(base);
 	unsigned int index = req->payload.u64 & VHUB_USER_VRING_INDEX_MASK;
 	struct vring_record *vring;
-	int fd;
+	int fd = -1;
 	int ret = vring_fd(h, req, &vring, &fd);
 
 	if (ret != 0)
@@ -213,7 +216,7 @@ set_notify_fd(struct vhub_device_handler *h, struct vhub_request *req, uint32_t 
 	struct vring_record *vring;
 	struct vring_run *run;
 	int *slot;
-	int fd;
+	int fd = -1;
 	int ret = vring_fd(h, req, &vring, &fd);
 
 	if (ret != 0)

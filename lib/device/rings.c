@@ -70,6 +70,12 @@ check_used_log(const struct vhub_device_handler *h, unsigned int index,
 	return vhub_dirty_log_covers(log, rec->addr.log_gpa, used_bytes) ? 0 : -ERANGE;
 }
 
+int
+log_too_short(struct vhub_request *req)
+{
+	return vhub_request_refuse(req, -ERANGE, "the log does not cover a used ring");
+}
+
 bool
 rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *log)
 {
@@ -220,20 +226,13 @@ start_failed(struct vhub_device_handler *h, int result)
 }
 
 static void
-log_refused(struct vhub_device_handler *h, unsigned int index, const char *what, int result)
-{
-	if (vhub_log_allowed(&h->log_limit))
-		VHUB_LOG(ERR, "%s: vring %u cannot be %s: %s", vhub_session_name(h->session), index,
-				what, strerror(-result));
-}
-
-static void
 ring_started(struct vhub_device_handler *h, int result)
 {
 	struct vring_run *vring = h->event.vrings[0];
 
 	if (result != 0) {
-		log_refused(h, vring->pub.index, "started", result);
+		vhub_request_refuse(h->req, result, "vring %u cannot be started: %s",
+				vring->pub.index, strerror(-result));
 		h->vrings[vring->pub.index] = NULL;
 		ring_free(vring);
 		start_failed(h, result);
@@ -276,7 +275,9 @@ ring_created(struct vhub_device_handler *h, int result)
 	struct vring_run *vring;
 
 	if (result != 0) {
-		log_refused(h, h->new_index, "made", result);
+		vhub_request_refuse(h->req, result, "vring %u cannot be made: %s", h->new_index,
+				result == -EPROTO ? "its inflight region makes no sense" :
+						    strerror(-result));
 		start_failed(h, result);
 		return;
 	}
@@ -305,17 +306,68 @@ create_ring(struct vhub_work *work)
 	h->work_result = 0;
 	if (config->inflight != NULL)
 		h->work_result = vhub_inflight_queue_init(config->inflight, config->inflight_bytes,
-				config->size, vhub_virtq_is_packed(config->features));
+				h->new_inflight_size, vhub_virtq_is_packed(config->features));
 	if (h->work_result == 0)
 		h->work_result = vhub_virtq_create(config, &h->new_vq);
 }
 
+/*
+ * What lib/virtq would refuse without a word. A packed base holds two indexes, each with its wrap
+ * counter.
+ */
 static int
-ring_config(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq_config *config)
+check_shape(const struct vhub_device_handler *h, struct vhub_request *req,
+		const struct vring_record *rec)
+{
+	bool packed = vhub_virtq_is_packed(h->rec.features);
+	bool beyond;
+
+	if (rec->size == 0 || !rec->has_addr || !h->rec.has_features)
+		return vhub_request_refuse(req, -EINVAL,
+				"SET_FEATURES, SET_VRING_NUM and SET_VRING_ADDR come before the start of a ring");
+	if (!packed && (rec->size & (rec->size - 1)) != 0)
+		return vhub_request_refuse(req, -EINVAL, "ring size %u is not a power of two",
+				rec->size);
+	if (packed)
+		beyond = (rec->base & 0x7fff) >= rec->size ||
+				(rec->base >> 16 & 0x7fff) >= rec->size;
+	else
+		beyond = rec->base > UINT16_MAX;
+	if (beyond)
+		return vhub_request_refuse(req, -EINVAL, "base 0x%x lies beyond the ring",
+				rec->base);
+	return 0;
+}
+
+static int
+check_places(struct vhub_device_handler *h, struct vhub_request *req, unsigned int index,
+		struct vhub_virtq_config *config)
+{
+	int ret = ring_addresses(h, index, h->mem, &config->desc, &config->avail, &config->used);
+
+	if (ret == -EFAULT)
+		return vhub_request_refuse(req, ret, "ring addresses outside of guest memory");
+	if (ret != 0)
+		return vhub_request_refuse(req, ret, "ring addresses are not aligned");
+	if (check_used_log(h, index, config->log) != 0)
+		return log_too_short(req);
+	ret = inflight_part(h, index, &config->inflight, &config->inflight_bytes);
+	if (ret != 0)
+		return vhub_request_refuse(req, ret,
+				"the inflight region is for %u entries a ring, ring %u has %u",
+				h->rec.inflight.queue_size, index, h->rec.vrings[index].size);
+	return 0;
+}
+
+static int
+ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned int index,
+		struct vhub_virtq_config *config)
 {
 	struct vring_record *rec = &h->rec.vrings[index];
-	int ret;
+	int ret = check_shape(h, req, rec);
 
+	if (ret != 0)
+		return ret;
 	memset(config, 0, sizeof(*config));
 	config->size = rec->size;
 	config->features = h->rec.features;
@@ -327,30 +379,22 @@ ring_config(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq
 	config->call_fd = rec->call_fd;
 	config->chain_bytes = h->dev->chain_bytes;
 	config->numa_node = h->mem->numa_node;
-	ret = ring_addresses(h, index, h->mem, &config->desc, &config->avail, &config->used);
-	if (ret == 0)
-		ret = check_used_log(h, index, config->log);
-	if (ret == 0)
-		ret = inflight_part(h, index, &config->inflight, &config->inflight_bytes);
-	return ret;
+	return check_places(h, req, index, config);
 }
 
 int
 rings_start(struct vhub_device_handler *h, unsigned int index)
 {
-	struct vring_record *rec = &h->rec.vrings[index];
-	int ret;
+	int ret = ring_config(h, h->req, index, &h->new_config);
 
-	if (rec->size == 0 || !rec->has_addr || !h->rec.has_features)
-		return -EINVAL;
-	ret = ring_config(h, index, &h->new_config);
 	if (ret != 0)
 		return ret;
 	if (!handler_running(h) && h->dev->ops->set_running != NULL) {
 		ret = h->dev->ops->set_running(h->dev, true);
 		if (ret != 0)
-			return ret;
+			return vhub_request_refuse(h->req, ret, "the device cannot begin to run");
 	}
 	h->new_index = index;
+	h->new_inflight_size = h->rec.inflight.queue_size;
 	return handler_work(h, create_ring, ring_created);
 }
