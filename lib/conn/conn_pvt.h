@@ -150,6 +150,10 @@ conn_hang_up(int fd);
 void
 conn_close_held(const struct vhub_connection *connection, int fd);
 
+/** The session's socket. */
+int
+conn_session_fd(const struct vhub_session *session);
+
 /** Whether the peer of a connected socket has hung up. */
 bool
 conn_peer_has_hung_up(int fd);

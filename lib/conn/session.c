@@ -501,6 +501,12 @@ vhub_session_protocol_features(const struct vhub_session *session)
 	return session->agreed.protocol_features;
 }
 
+int
+conn_session_fd(const struct vhub_session *session)
+{
+	return session->fd;
+}
+
 bool
 vhub_session_has_f_protocol(const struct vhub_session *session)
 {

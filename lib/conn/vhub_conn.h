@@ -156,6 +156,13 @@ vhub_session_closed(struct vhub_session *session);
 VHUB_API uint64_t
 vhub_session_protocol_features(const struct vhub_session *session);
 
+/**
+ * Whether `fd`, which the front end has sent, is an end of the session's own socket: who keeps it
+ * never hears that the front end is gone. Thread: CTL. Does not block.
+ */
+VHUB_API bool
+vhub_session_is_peer(const struct vhub_session *session, int fd);
+
 /** Whether the last accepted SET_FEATURES had bit 30. Thread: CTL. */
 VHUB_API bool
 vhub_session_has_f_protocol(const struct vhub_session *session);

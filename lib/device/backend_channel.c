@@ -85,7 +85,10 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vhub_device_handler *h = handler_of(base);
 
 	if (req->n_fds != 1 || !is_stream_socket(req->fds[0]))
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL,
+				"a channel is one connected stream socket");
+	if (vhub_session_is_peer(h->session, req->fds[0]))
+		return vhub_request_refuse(req, -EINVAL, "the channel is the session's own socket");
 	unwatch(h);
 	session_record_set_fd(&h->rec.backend_fd, vhub_request_take_fd(req, 0));
 	backend_channel_flush(h);

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Who is at the other end of a session's socket. A front end can send us that very end, as a
+ * back-end channel: while we held it, the session's socket would never be hung up, however dead the
+ * front end, and its slot would be busy for ever. Called by lib/device before it keeps a socket.
+ */
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
+#include <linux/unix_diag.h>
+
+#include "conn_pvt.h"
+
+struct diag_request {
+	struct nlmsghdr header;
+	struct unix_diag_req diag;
+};
+
+/*
+ * Asks the kernel for one socket by its inode (sock_diag(7)); the answer is there when send()
+ * returns.
+ */
+static ssize_t
+ask(int netlink, uint32_t inode, void *answer, size_t len)
+{
+	struct diag_request request = {
+		.header = {
+			.nlmsg_len = sizeof(request),
+			.nlmsg_type = SOCK_DIAG_BY_FAMILY,
+			.nlmsg_flags = NLM_F_REQUEST,
+		},
+		.diag = {
+			.sdiag_family = AF_UNIX,
+			.udiag_states = UINT32_MAX,
+			.udiag_ino = inode,
+			.udiag_show = UDIAG_SHOW_PEER,
+			.udiag_cookie = { UINT32_MAX, UINT32_MAX },
+		},
+	};
+
+	if (send(netlink, &request, sizeof(request), MSG_DONTWAIT) != (ssize_t)sizeof(request))
+		return -1;
+	return recv(netlink, answer, len, MSG_DONTWAIT);
+}
+
+/* The inode in the answer's UNIX_DIAG_PEER; 0: there is none. */
+static uint32_t
+peer_of(struct nlmsghdr *header, ssize_t len)
+{
+	struct unix_diag_msg *msg = NLMSG_DATA(header);
+	struct rtattr *attr = (struct rtattr *)(void *)(msg + 1);
+	uint32_t inode = 0;
+	unsigned int left;
+
+	if (len < 0 || !NLMSG_OK(header, (unsigned int)len) ||
+			header->nlmsg_type != SOCK_DIAG_BY_FAMILY ||
+			header->nlmsg_len < NLMSG_LENGTH(sizeof(*msg)))
+		return 0;
+	left = header->nlmsg_len - NLMSG_LENGTH(sizeof(*msg));
+	for (; RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
+		if (attr->rta_type == UNIX_DIAG_PEER && RTA_PAYLOAD(attr) == sizeof(inode))
+			memcpy(&inode, RTA_DATA(attr), sizeof(inode));
+	}
+	return inode;
+}
+
+static uint32_t
+peer_inode(uint32_t inode)
+{
+	uint64_t answer[64];
+	uint32_t peer = 0;
+	int netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+
+	/* Where the kernel or a jail has no sock_diag, nobody can be told apart. */
+	if (netlink < 0)
+		return 0;
+	peer = peer_of((struct nlmsghdr *)(void *)answer,
+			ask(netlink, inode, answer, sizeof(answer)));
+	close(netlink);
+	return peer;
+}
+
+/* Of a socket, fstat(2) asks nobody's file system. */
+static bool
+socket_inode(int fd, uint32_t *inode)
+{
+	struct stat st;
+	int domain;
+	socklen_t len = sizeof(domain);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 || domain != AF_UNIX ||
+			fstat(fd, &st) != 0)
+		return false;
+	*inode = (uint32_t)st.st_ino;
+	return true;
+}
+
+bool
+vhub_session_is_peer(const struct vhub_session *session, int fd)
+{
+	uint32_t ours, theirs;
+
+	return socket_inode(conn_session_fd(session), &ours) && socket_inode(fd, &theirs) &&
+			(theirs == ours || theirs == peer_inode(ours));
+}
