@@ -33,6 +33,7 @@ DISKS = {
     "innocent": "driver=malloc,size=16M",
     "readonly": "driver=malloc,size=16M,ro=on",
     "null": "driver=null,size=64M,queues=2",
+    "file": "driver=uring,path={folder}/file.img,queues=4",
     "late": "driver=null,size=64M,latency_us=300000,queues=2",
 }
 
@@ -102,17 +103,22 @@ class Stage:
             socket.unlink()
         self.number += 1
         self.spoilt = set()
+        used_first, formats = ("plain", "file", "victim0"), (False, True)
         if os.environ.get("VHOSTUSER_PEER") == "qsd":
+            used_first, formats = ("plain", "victim0"), (False,)
             self.peer = Qsd(self.folder, {name: self.path(name)
                                           for name in ("plain", "victim0", "innocent")})
         else:
-            self.peer = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), options)
+            with open(self.folder / "file.img", "wb") as image:
+                image.truncate(64 * MB)
+            self.peer = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name),
+                                                     options.format(folder=self.folder))
                                 for name, options in DISKS.items()),
                               folder=self.folder, name="stage%d" % self.number)
         self.peer.start()
         # What is made at first use is there before anybody counts.
-        for disk in ("plain", "victim0"):
-            for packed in (False, True) if not isinstance(self.peer, Qsd) else (False,):
+        for disk in used_first:
+            for packed in formats:
                 with BlkDisk.open(self.path(disk), packed=packed) as session:
                     session.read(0, 4096)
 

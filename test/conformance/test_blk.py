@@ -6,6 +6,16 @@ import pytest
 from vhostuser import F, GuestMemory, pattern
 from vhostuser import blk
 
+
+@pytest.fixture(params=["plain", "file"], ids=["memory", "file"])
+def plain(request, stage, opened):
+    """Every test of this file runs on a disk in memory and on one in a file."""
+    def open_(**keywords):
+        return opened(stage.path(request.param), **keywords)
+
+    return open_
+
+
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from vhostuser import BlkDisk, DirtyLog, F, GuestMemory, Queue, Req
+from vhostuser import BlkDisk, Closed, DirtyLog, F, GuestMemory, IoError, Queue, Req
 from vhostuser import blk
 from vhostuser import protocol as p
 
@@ -251,3 +251,25 @@ def test_cutting_again_and_again(scene, packed):
         assert disk.wire.wait_closed(5)
         disk.close()
     scene.reason(REASON)
+
+
+@both_kinds
+@pytest.mark.parametrize("kind", [blk.T_IN, blk.T_OUT], ids=["read", "write"])
+def test_data_of_a_file_disk_is_cut_off(stage, opened, packed, kind):
+    """There the kernel meets the lost pages first: the requests fail, or the session is ended; the
+    disk takes the next front end."""
+    disk = opened(stage.path("file"), packed=packed, regions=(0, 0, 0), queues=2)
+    region = disk.mem.regions[2]
+    before = [aimed(disk, kind, region.gpa + i * 65536, 65536, 128 * i) for i in range(16)]
+    region.truncate(100 * 1024)
+    disk.submit(before)
+    try:
+        disk.wait(before)
+        assert {request.status for request in before} <= {blk.S_OK, blk.S_IOERR}
+        assert disk.read(0, 4096, queue=1) is not None
+    except (Closed, IoError):
+        assert disk.wire.wait_closed(5)
+    disk.close()
+    again = opened(stage.path("file"), packed=packed)
+    again.write(0, bytes(4096))
+    assert again.read(0, 4096) == bytes(4096)
