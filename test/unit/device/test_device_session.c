@@ -367,6 +367,92 @@ test_a_reset_keeps_what_it_must(void **state)
 	assert_int_equal(hold.resets, 2);
 }
 
+/* ---- what a former life of the ring left in flight ---- */
+
+/* Of the vhost-user specification, "Inflight I/O tracking": a split ring's part of the region. */
+struct split_region {
+	uint64_t features;
+	uint16_t version;
+	uint16_t desc_num;
+	uint16_t last_batch_head;
+	uint16_t used_idx;
+	struct {
+		uint8_t inflight;
+		uint8_t padding[5];
+		uint16_t next;
+		uint64_t counter;
+	} desc[FE_RING_SIZE];
+};
+
+/* Ring 0 as a back end left it that died with its first request in flight. */
+static void
+leave_in_flight(struct fe *fe)
+{
+	struct vhub_user_inflight shape = { .num_queues = 1, .queue_size = FE_RING_SIZE };
+	int fd = memfd_create("inflight", 0);
+	struct split_region region = { .version = 1, .desc_num = FE_RING_SIZE };
+
+	region.desc[0].inflight = 1;
+	region.desc[0].counter = 1;
+	shape.mmap_size_bytes = 4096;
+	fe_check(ftruncate(fd, 4096) == 0);
+	fe_check(pwrite(fd, &region, sizeof(region), 0) == (ssize_t)sizeof(region));
+	fe_check(fe_ack(fe, VHUB_USER_SET_INFLIGHT_FD, &shape, sizeof(shape), &fd, 1) == 0);
+	close(fd);
+	fe_offer(fe, 0);
+}
+
+static void
+play_stop_before_replay(struct fe *fe)
+{
+	struct vhub_user_vring_state disable = { 0, 0 };
+
+	fe_negotiate(fe);
+	leave_in_flight(fe);
+	fe_offer(fe, 0); /* this one was not taken before the crash */
+	fe_setup_ring(fe, 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_VRING_ENABLE, &disable, sizeof(disable), NULL, 0) == 0);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD) == 0);
+	fe_check(fe_used(fe, 0) == 0);
+	fe_check(fe_get_base(fe, 0) == 1);
+	fe_check(fe_used(fe, 0) == 1);
+}
+
+static void
+test_a_stop_completes_what_a_former_life_left_in_flight(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_stop_before_replay), 0);
+	assert_null(failed);
+}
+
+/* ---- a front end that blocks an lcore ---- */
+
+static void
+play_blocking_err_fd(struct fe *fe)
+{
+	const uint64_t zero = 0, almost_all = UINT64_MAX - 1;
+	int err_fd = eventfd(0, 0);
+	char byte;
+
+	fe_check(write(err_fd, &almost_all, sizeof(almost_all)) == (ssize_t)sizeof(almost_all));
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_VRING_ERR, &zero, sizeof(zero), &err_fd, 1) == 0);
+	fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD);
+	fe_offer_at(fe, 0, 0x1000); /* not in guest memory: the ring breaks */
+	fe_check(recv(fe->sock, &byte, 1, 0) == 0);
+	close(err_fd);
+}
+
+static void
+test_who_blocks_an_lcore_loses_the_session(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_blocking_err_fd), -ETIMEDOUT);
+	assert_null(failed);
+}
+
 int
 main(void)
 {
@@ -379,6 +465,9 @@ main(void)
 		cmocka_unit_test_setup(test_a_broken_ring_tells_and_the_others_go_on, setup),
 		cmocka_unit_test_setup(test_a_config_change_is_told_once_the_device_runs, setup),
 		cmocka_unit_test_setup(test_a_reset_keeps_what_it_must, setup),
+		cmocka_unit_test_setup(test_a_stop_completes_what_a_former_life_left_in_flight,
+				setup),
+		cmocka_unit_test_setup(test_who_blocks_an_lcore_loses_the_session, setup),
 	};
 	int ret;
 
