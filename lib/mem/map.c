@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One mapping of a front end's file: what may be mapped, references, and the unmapping on the blocking-work
- * thread. Used by table.c and log.c, and by lib/device for the inflight region; registry.c is told of each.
+ * One mapping of a front end's file: what may be mapped, references, and the unmapping on the
+ * blocking-work thread. Used by table.c and log.c, and by lib/device for the inflight region;
+ * registry.c says beforehand whether the owner may have it, and is told of each.
  */
 #include "mem_pvt.h"
 
@@ -16,7 +17,6 @@
 
 #include <linux/magic.h>
 
-#include "vhub_log.h"
 #include "vhub_work.h"
 
 VHUB_LOGTYPE(mem);
@@ -34,10 +34,23 @@ static struct {
 	uint64_t bytes;
 } mem_usage;
 
+static void
+log_no_memory(const struct statx *st)
+{
+	static struct mem_log_limit limit = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+	if (mem_log_allowed(&limit))
+		VHUB_LOG(WARNING,
+				"a front end's file (of device %u:%u) is refused as memory: it lies on a "
+				"disk or with a server, where each access can wait; give a memfd (QEMU: "
+				"memory-backend-memfd,share=on) or a file on tmpfs or hugetlbfs",
+				st->stx_dev_major, st->stx_dev_minor);
+}
+
 /*
- * May we touch pages of this file without asking its owner's leave each time? Only shmem and hugetlbfs know
- * seals, so those are told without a question that a hostile FUSE server could leave unanswered; of the rest, a
- * device number with a major part means a block device.
+ * Are the file's pages memory, so that an access of ours waits neither for a disk nor for whoever
+ * serves the file? Only shmem and hugetlbfs know seals, so those are told without a question that a
+ * hostile FUSE server could leave unanswered.
  */
 static int
 file_check_kind(int fd, const struct statx *st, uint64_t *page_bytes)
@@ -45,8 +58,10 @@ file_check_kind(int fd, const struct statx *st, uint64_t *page_bytes)
 	struct statfs fs;
 
 	*page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
-	if (fcntl(fd, F_GET_SEALS) < 0)
-		return st->stx_dev_major != 0 ? 0 : -EOPNOTSUPP;
+	if (fcntl(fd, F_GET_SEALS) < 0) {
+		log_no_memory(st);
+		return -EOPNOTSUPP;
+	}
 	if (fstatfs(fd, &fs) < 0)
 		return -errno;
 	if (fs.f_type == HUGETLBFS_MAGIC)
@@ -81,17 +96,19 @@ mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_fi
 static int
 map_enter(struct vhub_mem_map *map, int fd, off_t start_offset_bytes, struct vhub_mem_owner *owner)
 {
-	int ret;
+	int ret = mem_registry_reserve(map->len_bytes, owner, &map->slot);
 
+	if (ret < 0)
+		return ret;
 	map->base = mmap(NULL, map->len_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
 			fd, start_offset_bytes);
-	if (map->base == MAP_FAILED)
-		return -errno;
-	ret = mem_registry_add(map->base, map->len_bytes, owner, &map->slot);
-	if (ret < 0) {
-		munmap(map->base, map->len_bytes);
+	if (map->base == MAP_FAILED) {
+		ret = -errno;
+		mem_registry_remove(map->slot);
+		mem_registry_give_back(map->len_bytes);
 		return ret;
 	}
+	mem_registry_enter(map->slot, map->base);
 	madvise(map->base, map->len_bytes, MADV_DONTDUMP);
 	__atomic_fetch_add(&mem_usage.n_maps, 1, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&mem_usage.bytes, map->len_bytes, __ATOMIC_RELAXED);
@@ -102,7 +119,9 @@ static void
 map_leave(struct vhub_mem_map *map)
 {
 	mem_registry_remove(map->slot);
-	if (munmap(map->base, map->len_bytes) < 0)
+	if (munmap(map->base, map->len_bytes) == 0)
+		mem_registry_give_back(map->len_bytes);
+	else
 		VHUB_LOG(ERR, "%zu bytes of guest memory at %p stay mapped: errno %d",
 				map->len_bytes, map->base, errno);
 	__atomic_fetch_sub(&mem_usage.n_maps, 1, __ATOMIC_RELAXED);

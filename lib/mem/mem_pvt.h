@@ -1,22 +1,26 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the files of lib/mem share: the registry of mappings that the SIGBUS handler searches (registry.c), and
- * the steps of making a mapping that tables reuse (map.c).
+ * What the files of lib/mem share: the registry of mappings that the SIGBUS handler searches
+ * (registry.c), what one owner may take of it (share.c), and the steps of making a mapping that
+ * tables reuse (map.c).
  */
 #ifndef MEM_PVT_H
 #define MEM_PVT_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "vhub_log.h"
 #include "vhub_mem.h"
 
 /* ---- registry.c ---- */
 
 /**
- * Most mappings at once: half of what Linux gives a process (vm.max_map_count, 65530), so that front ends with many
- * regions cannot take the rest of vhub its share. The handler itself needs one mapping to go on.
+ * Most mappings at once: half of what Linux gives a process (vm.max_map_count, 65530), so that
+ * front ends with many regions cannot take the rest of vhub its share. The handler itself needs one
+ * mapping to go on.
  */
 #define MEM_MAX_SLOTS 32768u
 
@@ -36,14 +40,26 @@ struct mem_slot {
 };
 
 /**
- * Enters a mapping; from now on a fault in it is guarded. Thread: any. Returns 0 or -ENOMEM: all slots are taken.
+ * Takes a slot and address space for a mapping to come, within the share of `owner` (share.c); NULL
+ * is bound by what is left only. Thread: any. Returns 0 or -ENOMEM, with a line in the log.
  */
 int
-mem_registry_add(void *start, size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot);
+mem_registry_reserve(size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot);
 
-/** Takes a mapping out, before it is unmapped. Waits for handlers at work on it. Thread: WORK. */
+/** Enters the mapping that was made; from now on a fault in it is guarded. Thread: any. */
+void
+mem_registry_enter(uint32_t slot, void *start);
+
+/**
+ * Takes a mapping, or what was only reserved, out, before it is unmapped. Waits for handlers at
+ * work on it. Thread: WORK.
+ */
 void
 mem_registry_remove(uint32_t slot);
+
+/** Gives the address space back, once it is unmapped. Thread: any. */
+void
+mem_registry_give_back(size_t len_bytes);
 
 /** True when the slot's mapping has not faulted and belongs to `owner`. Thread: WORK. */
 bool
@@ -68,6 +84,40 @@ mem_registry_mark_owner(struct mem_slot *slot);
 bool
 mem_registry_next_untold(uint32_t *next, struct vhub_mem_owner **owner);
 
+/* ---- share.c ---- */
+
+/**
+ * Address space that all front ends' mappings together may take: what x86-64 gives a process
+ * without a fifth level of page tables, but for 2 TiB that stay for the rest of vhub.
+ */
+#define MEM_SPACE_BYTES ((UINT64_C(1) << 47) - (UINT64_C(1) << 41))
+
+/** Mappings that an owner may have while there are as many: a whole table, a log, inflight. */
+#define MEM_LEAST_MAPS (VHUB_MAX_MEM_SLOTS + 2u)
+
+/**
+ * How much one owner may have at once, of `all`, of which `others` have what they have: a quarter
+ * of the rest, at least `least`, at most the rest.
+ */
+uint64_t
+mem_share(uint64_t all, uint64_t others, uint64_t least);
+
+/** One for each thing that is logged; zero but for the lock. */
+struct mem_log_limit {
+	pthread_mutex_t lock;
+	struct vhub_log_limit limit;
+};
+
+/** vhub_log_allowed() for several threads. Thread: any but lcores. */
+bool
+mem_log_allowed(struct mem_log_limit *limit);
+
+/** Tell why an owner gets no more. Thread: any but lcores. */
+void
+mem_share_log_bytes(uint64_t more_bytes, uint64_t own_bytes, uint64_t share_bytes);
+void
+mem_share_log_maps(uint64_t own_maps, uint64_t share_maps);
+
 /* ---- map.c ---- */
 
 /** What mem_file_probe() learns of a file. */
@@ -81,7 +131,10 @@ struct mem_file {
 int
 mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_file *out);
 
-/** Maps what mem_file_probe() has found good. Thread: WORK. Returns 0, -ENOMEM, or the errno of mmap(2). */
+/**
+ * Maps what mem_file_probe() has found good. Thread: WORK. Returns 0, -ENOMEM (also: the owner has
+ * his share), or the errno of mmap(2).
+ */
 int
 mem_map_file(int fd, const struct mem_file *file, uint64_t offset_bytes, uint64_t size_bytes,
 		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva);

@@ -10,6 +10,10 @@
  *   - a handler counts itself into `markers` and then loads a slot's owner; vhub_mem_owner_detach() clears the
  *     owner and then waits for `markers`: an owner that was detached is not touched any more;
  *   - a slot removed after a fault of which CTL was not told yet is used again only when it was told.
+ *
+ * It also counts what each owner has, so that none takes it all (share.c). That goes by a slot's
+ * owner, under the lock that vhub_mem_owner_detach() takes: what outlives its owner counts as
+ * everybody's.
  */
 #include "mem_pvt.h"
 
@@ -25,6 +29,8 @@ static struct {
 	uint32_t free_head;   /* under lock */
 	uint32_t n_used;      /* slots that were ever used; shared atomic, only grows */
 	uint32_t markers;     /* handlers that look at an owner; shared atomic */
+	uint32_t n_taken;     /* slots that are not free; under lock */
+	uint64_t taken_bytes; /* reserved or mapped; under lock */
 } registry = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.n_used = 1,
@@ -47,9 +53,15 @@ slot_take(void)
 	return i;
 }
 
+/* Under the lock. */
 static void
 slot_release(uint32_t i)
 {
+	struct vhub_mem_owner *owner = __atomic_load_n(&registry_slots[i].owner, __ATOMIC_RELAXED);
+
+	if (owner != NULL)
+		owner->n_maps--;
+	registry.n_taken--;
 	__atomic_store_n(&registry_slots[i].owner, NULL, __ATOMIC_RELAXED);
 	__atomic_store_n(&registry_slots[i].state, 0, __ATOMIC_RELAXED);
 	registry_slots[i].next_free = registry.free_head;
@@ -71,31 +83,65 @@ slot_take_untold(uint32_t i)
 	return true;
 }
 
-int
-mem_registry_add(void *start, size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot)
+/* Under the lock, with room found. */
+static uint32_t
+slot_reserve(size_t len_bytes, struct vhub_mem_owner *owner)
 {
-	struct mem_slot *s;
-	uint32_t i;
+	uint32_t i = slot_take();
+	struct mem_slot *s = &registry_slots[i];
+
+	__atomic_store_n(&s->len_bytes, len_bytes, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->owner, owner, __ATOMIC_RELAXED);
+	__atomic_store_n(&s->state, 0, __ATOMIC_RELAXED);
+	registry.n_taken++;
+	registry.taken_bytes += len_bytes;
+	if (owner != NULL) {
+		owner->n_maps++;
+		owner->mapped_bytes += len_bytes;
+	}
+	return i;
+}
+
+int
+mem_registry_reserve(size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot)
+{
+	uint64_t own_bytes, own_maps, share_bytes, share_maps;
 
 	pthread_mutex_lock(&registry.lock);
-	i = slot_take();
-	if (i != 0) {
-		s = &registry_slots[i];
-		__atomic_store_n(&s->len_bytes, len_bytes, __ATOMIC_RELAXED);
-		__atomic_store_n(&s->owner, owner, __ATOMIC_RELAXED);
-		__atomic_store_n(&s->state, 0, __ATOMIC_RELAXED);
-		/* Release: pairs with the loads of start in mem_registry_pin(). */
-		__atomic_store_n(&s->start, (uintptr_t)start, __ATOMIC_RELEASE);
-	}
+	own_bytes = owner != NULL ? owner->mapped_bytes : 0;
+	own_maps = owner != NULL ? owner->n_maps : 0;
+	/* Slot 0 is not used. Nobody's mappings are bound by what is there. */
+	share_bytes = mem_share(MEM_SPACE_BYTES, registry.taken_bytes - own_bytes,
+			owner != NULL ? 0 : MEM_SPACE_BYTES);
+	share_maps = mem_share(MEM_MAX_SLOTS - 1, registry.n_taken - own_maps,
+			owner != NULL ? MEM_LEAST_MAPS : MEM_MAX_SLOTS);
+	*slot = 0;
+	if (own_maps < share_maps && own_bytes <= share_bytes &&
+			len_bytes <= share_bytes - own_bytes)
+		*slot = slot_reserve(len_bytes, owner);
 	pthread_mutex_unlock(&registry.lock);
-	*slot = i;
-	return i == 0 ? -ENOMEM : 0;
+
+	if (*slot != 0)
+		return 0;
+	if (own_maps >= share_maps)
+		mem_share_log_maps(own_maps, share_maps);
+	else
+		mem_share_log_bytes(len_bytes, own_bytes, share_bytes);
+	return -ENOMEM;
+}
+
+void
+mem_registry_enter(uint32_t slot, void *start)
+{
+	/* Release: pairs with the loads of start in mem_registry_pin(). */
+	__atomic_store_n(&registry_slots[slot].start, (uintptr_t)start, __ATOMIC_RELEASE);
 }
 
 void
 mem_registry_remove(uint32_t slot)
 {
 	struct mem_slot *s = &registry_slots[slot];
+	struct vhub_mem_owner *owner;
 
 	/* Pairs with mem_registry_pin(). Not under the lock: a handler's mmap(2) can take its time, CTL cannot. */
 	__atomic_store_n(&s->start, 0, __ATOMIC_SEQ_CST);
@@ -103,11 +149,22 @@ mem_registry_remove(uint32_t slot)
 		sched_yield();
 
 	pthread_mutex_lock(&registry.lock);
-	if ((__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) & MEM_SLOT_UNTOLD) != 0 &&
-			__atomic_load_n(&s->owner, __ATOMIC_RELAXED) != NULL)
+	owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
+	/* Until it is unmapped, it counts as others'. */
+	if (owner != NULL)
+		owner->mapped_bytes -= __atomic_load_n(&s->len_bytes, __ATOMIC_RELAXED);
+	if ((__atomic_load_n(&s->state, __ATOMIC_ACQUIRE) & MEM_SLOT_UNTOLD) != 0 && owner != NULL)
 		__atomic_fetch_or(&s->state, MEM_SLOT_GONE, __ATOMIC_RELAXED);
 	else
 		slot_release(slot);
+	pthread_mutex_unlock(&registry.lock);
+}
+
+void
+mem_registry_give_back(size_t len_bytes)
+{
+	pthread_mutex_lock(&registry.lock);
+	registry.taken_bytes -= len_bytes;
 	pthread_mutex_unlock(&registry.lock);
 }
 
@@ -199,6 +256,9 @@ vhub_mem_owner_detach(struct vhub_mem_owner *owner)
 		__atomic_store_n(&s->owner, NULL, __ATOMIC_SEQ_CST);
 		slot_take_untold(i);
 	}
+	/* The next owner in this place begins with nothing. */
+	owner->mapped_bytes = 0;
+	owner->n_maps = 0;
 	pthread_mutex_unlock(&registry.lock);
 	while (__atomic_load_n(&registry.markers, __ATOMIC_SEQ_CST) != 0)
 		sched_yield();

@@ -12,6 +12,8 @@
 
 #include "vhub_alloc.h"
 
+#define TABLE_SMALL_REGIONS 4u
+
 /* A range of addresses by its ends, so that one which ends at 2^64 needs no case of its own. */
 struct mem_range {
 	uint64_t first;
@@ -119,12 +121,24 @@ region_compare(const void *a, const void *b)
 	return (x->gpa > y->gpa) - (x->gpa < y->gpa);
 }
 
+static int
+hva_compare(const void *a, const void *b)
+{
+	const struct vhub_mem_hva *x = a;
+	const struct vhub_mem_hva *y = b;
+
+	return (x->hva > y->hva) - (x->hva < y->hva);
+}
+
+/* Room for the index by hva lies behind the regions. */
 static struct vhub_mem_table *
 table_alloc(unsigned int n)
 {
 	struct vhub_mem_table *table;
 
-	table = calloc(1, sizeof(*table) + n * sizeof(table->regions[0]));
+	table = calloc(1,
+			sizeof(*table) +
+					n * (sizeof(table->regions[0]) + sizeof(table->by_hva[0])));
 	if (table == NULL)
 		return NULL;
 	table->refs = 1;
@@ -132,11 +146,26 @@ table_alloc(unsigned int n)
 	return table;
 }
 
+static void
+table_index_hva(struct vhub_mem_table *table)
+{
+	struct vhub_mem_hva *index =
+			(struct vhub_mem_hva *)(void *)&table->regions[table->n_regions];
+
+	for (uint32_t i = 0; i < table->n_regions; i++)
+		index[i] = (struct vhub_mem_hva){ table->regions[i].hva, &table->regions[i] };
+	qsort(index, table->n_regions, sizeof(index[0]), hva_compare);
+	table->by_hva = index;
+}
+
 /* The last step: all regions are mapped, each with a reference of this table. */
 static void
 table_finish(struct vhub_mem_table *table)
 {
 	qsort(table->regions, table->n_regions, sizeof(table->regions[0]), region_compare);
+	/* To look through a few is as quick as to search. */
+	if (table->n_regions > TABLE_SMALL_REGIONS)
+		table_index_hva(table);
 	table->numa_node = table->n_regions > 0 ? vhub_numa_node_of(table->regions[0].hva) : -1;
 }
 

@@ -42,15 +42,42 @@ vhub_mem_uva_to_hva(const struct vhub_mem_table *table, uint64_t uva, uint64_t l
 	return NULL;
 }
 
+static uint64_t
+region_gpa_of(const struct vhub_mem_region *region, const void *hva)
+{
+	uint64_t offset = (uintptr_t)hva - (uintptr_t)region->hva;
+
+	return offset < region->size_bytes ? region->gpa + offset : UINT64_MAX;
+}
+
+/* As vhub_mem_find(), by the other order. */
+static uint64_t
+find_by_hva(const struct vhub_mem_table *table, const void *hva)
+{
+	uint32_t low = 0;
+	uint32_t high = table->n_regions;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+
+		if ((uintptr_t)table->by_hva[mid].hva <= (uintptr_t)hva)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low == 0 ? UINT64_MAX : region_gpa_of(table->by_hva[low - 1].region, hva);
+}
+
 uint64_t
 vhub_mem_hva_to_gpa(const struct vhub_mem_table *table, const void *hva)
 {
+	if (table->by_hva != NULL)
+		return find_by_hva(table, hva);
 	for (uint32_t i = 0; i < table->n_regions; i++) {
-		const struct vhub_mem_region *r = &table->regions[i];
-		uint64_t offset = (uintptr_t)hva - (uintptr_t)r->hva;
+		uint64_t gpa = region_gpa_of(&table->regions[i], hva);
 
-		if (offset < r->size_bytes)
-			return r->gpa + offset;
+		if (gpa != UINT64_MAX)
+			return gpa;
 	}
 	return UINT64_MAX;
 }

@@ -50,13 +50,16 @@ struct vhub_mem_owner {
 	 * guest memory and then, after an acquire fence, sees 0 here has read what the guest wrote.
 	 */
 	uint32_t faulted;
+	/* What he has mapped now; lib/mem's, under a lock of its own. */
+	uint32_t n_maps;
+	uint64_t mapped_bytes;
 };
 
 /**
  * Ends the owner's part in every mapping that it was given to: `broken` will not be called any
  * more, and the owner may be freed, though mappings may live on (in-flight I/O holds them). They
- * stay guarded. No work that maps for this owner may be under way on WORK. Thread: CTL. Does not
- * block, but for a handler's few instructions.
+ * stay guarded, and count as everybody's. No work that maps for this owner may be under way on
+ * WORK. Thread: CTL. Does not block, but for a handler's few instructions.
  */
 VHUB_API void
 vhub_mem_owner_detach(struct vhub_mem_owner *owner);
@@ -70,12 +73,16 @@ struct vhub_mem_map;
  * (hugetlbfs: the mapping is widened to its page size). `fd` stays the caller's; `owner` may be
  * NULL. The returned reference is the caller's; *hva is the address of `offset`.
  *
- * The file must lie in memory (memfd, tmpfs, hugetlbfs) or on a file system of a block device.
- * Others, FUSE and network file systems above all, let whoever serves them stall each access of
- * ours for ever. Thread: WORK (blocks). Returns 0, -EINVAL (size 0, overflow, or not a regular
- * file), -ERANGE (the file is shorter), -EOPNOTSUPP (such a file system), -EBADF, -EACCES (not open
- * for reading and writing), -ENOMEM (also: too many mappings), or another errno of statx(2) and
- * mmap(2).
+ * The file must lie in memory (memfd, tmpfs, hugetlbfs). Elsewhere each access of ours can wait:
+ * for a disk, and on FUSE and network file systems for ever, as whoever serves them likes.
+ *
+ * An owner may have a quarter of the address space that all others leave, and a quarter of the
+ * mappings (of 32767; never fewer than VHUB_MAX_MEM_SLOTS + 2 while there are as many). What is
+ * refused for that, and for its file system, is told in the log, rate-limited.
+ *
+ * Thread: WORK (blocks). Returns 0, -EINVAL (size 0, overflow, or not a regular file), -ERANGE (the
+ * file is shorter), -EOPNOTSUPP (such a file system), -EBADF, -EACCES (not open for reading and
+ * writing), -ENOMEM (also: the owner has his share), or another errno of statx(2) and mmap(2).
  */
 VHUB_API int
 vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
@@ -108,11 +115,19 @@ struct vhub_mem_region {
 	uint64_t file_ino;
 };
 
+/** A region's host address, for the way back. */
+struct vhub_mem_hva {
+	uint8_t *hva;
+	const struct vhub_mem_region *region;
+};
+
 /** An immutable table. */
 struct vhub_mem_table {
 	uint32_t refs; /**< shared atomic */
 	uint32_t n_regions;
 	int numa_node; /**< of the first region's memory, -1 unknown */
+	/** All regions, sorted by hva; NULL in a small table, which is looked through. */
+	const struct vhub_mem_hva *by_hva;
 	struct vhub_mem_region regions[];
 };
 
@@ -194,8 +209,8 @@ VHUB_API void *
 vhub_mem_uva_to_hva(const struct vhub_mem_table *table, uint64_t uva, uint64_t len);
 
 /**
- * The guest address of a host address inside the table; UINT64_MAX when it is not. One look at each
- * region. Thread: LCORE (dirty log).
+ * The guest address of a host address inside the table; UINT64_MAX when it is not. Binary search.
+ * Thread: LCORE (dirty log).
  */
 VHUB_API uint64_t
 vhub_mem_hva_to_gpa(const struct vhub_mem_table *table, const void *hva);
@@ -224,8 +239,8 @@ VHUB_API void
 vhub_dirty_log_put(struct vhub_dirty_log *log);
 
 /**
- * Marks the pages of [gpa, gpa + len) with atomic ORs (release: after the data was written);
- * nothing for len 0, and nothing beyond the end of the log. Thread: LCORE.
+ * Marks the pages of [gpa, gpa + len) atomically (release: after the data was written); nothing
+ * for len 0, and nothing beyond the end of the log. Thread: LCORE.
  */
 VHUB_API void
 vhub_dirty_log_mark(struct vhub_dirty_log *log, uint64_t gpa, uint64_t len);

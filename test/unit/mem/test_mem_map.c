@@ -9,7 +9,10 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#include <linux/magic.h>
+#include <rte_log.h>
 
 #include "mem_fixture.h"
 
@@ -86,7 +89,7 @@ test_what_is_no_file_is_refused(void **state)
 	test_usage_check(&before);
 }
 
-/* sysfs stands for all file systems that are neither memory nor on a block device; FUSE is the dangerous one. */
+/* sysfs stands for all file systems that are no memory; FUSE is the dangerous one. */
 static void
 test_other_file_systems_are_refused(void **state)
 {
@@ -116,10 +119,10 @@ test_files_that_cannot_be_written_are_refused(void **state)
 
 /* A named file, as QEMU's memory-backend-file gives it. */
 static int
-try_file_in(const char *folder, unsigned int *dev_major)
+try_file_in(const char *folder, bool *memory)
 {
 	char path[64];
-	struct stat st;
+	struct statfs fs;
 	int fd, ret;
 
 	snprintf(path, sizeof(path), "%s/vhub-test-XXXXXX", folder);
@@ -127,25 +130,140 @@ try_file_in(const char *folder, unsigned int *dev_major)
 	assert_true(fd >= 0);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(ftruncate(fd, PAGE), 0);
-	assert_int_equal(fstat(fd, &st), 0);
-	*dev_major = major(st.st_dev);
+	assert_int_equal(fstatfs(fd, &fs), 0);
+	*memory = fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC;
 	ret = try_map(fd, 0, PAGE);
 	close(fd);
 	return ret;
 }
 
+/* What rte_log() printed while `folder` was tried. */
 static void
-test_named_files(void **state)
+log_of_file_in(const char *folder, char *text, size_t size)
 {
-	unsigned int dev_major;
-	int ret;
+	FILE *out = tmpfile();
+	bool memory;
+	size_t n;
+
+	assert_non_null(out);
+	assert_int_equal(rte_openlog_stream(out), 0);
+	assert_int_equal(try_file_in(folder, &memory), -EOPNOTSUPP);
+	assert_int_equal(rte_openlog_stream(NULL), 0);
+	rewind(out);
+	n = fread(text, 1, size - 1, out);
+	text[n] = 0;
+	fclose(out);
+}
+
+/*
+ * A file on a disk, or in a container on what stands between us and the disk: each touch of ours
+ * could wait for it. This test fails where no folder of the list lies on one.
+ */
+static void
+test_files_on_disks_are_refused(void **state)
+{
+	static const char *const folders[] = { "/var/tmp", "/usr/tmp", "/tmp", "." };
+	bool memory = true;
+	char text[1024];
+	size_t i;
 
 	(void)state;
-	assert_int_equal(try_file_in("/dev/shm", &dev_major), 0);
-	assert_int_equal(dev_major, 0);
-	/* A disk, or in a container something that stands between us and the disk. */
-	ret = try_file_in("/var/tmp", &dev_major);
-	assert_int_equal(ret, dev_major != 0 ? 0 : -EOPNOTSUPP);
+	assert_int_equal(try_file_in("/dev/shm", &memory), 0);
+	assert_true(memory);
+	for (i = 0; memory && i < sizeof(folders) / sizeof(folders[0]); i++) {
+		int ret = try_file_in(folders[i], &memory);
+
+		assert_int_equal(ret, memory ? 0 : -EOPNOTSUPP);
+	}
+	assert_false(memory);
+	/* Told why, and what to do; and not for ever. */
+	log_of_file_in(folders[i - 1], text, sizeof(text));
+	assert_non_null(strstr(text, "disk"));
+	assert_non_null(strstr(text, "memfd"));
+	for (int n = 0; n < 20; n++)
+		log_of_file_in(folders[i - 1], text, sizeof(text));
+	assert_string_equal(text, "");
+}
+
+#define TIB (UINT64_C(1) << 40)
+
+/* Sparse files cost their owner nothing: it maps halves of what is refused until nothing is left. */
+static uint64_t
+take_address_space(struct vhub_mem_owner *owner, int fd, struct vhub_mem_map **maps,
+		unsigned int *n)
+{
+	uint64_t total = 0;
+	void *hva;
+
+	for (uint64_t size = 64 * TIB; size >= TIB / 64; size /= 2) {
+		while (vhub_mem_map_create(fd, 0, size, owner, &maps[*n], &hva) == 0) {
+			total += size;
+			++*n;
+		}
+	}
+	return total;
+}
+
+static void
+test_no_owner_takes_all_addresses(void **state)
+{
+	struct vhub_mem_owner *owners[4], honest = { .broken = NULL };
+	struct vhub_mem_map *maps[256], *map;
+	struct test_usage before;
+	unsigned int n = 0;
+	int fd;
+
+	(void)state;
+	test_usage_take(&before);
+	fd = test_memfd(64 * TIB, 0);
+	for (int i = 0; i < 4; i++) {
+		owners[i] = calloc(1, sizeof(*owners[i]));
+		assert_non_null(owners[i]);
+		assert_in_range(take_address_space(owners[i], fd, maps, &n), TIB, 32 * TIB);
+		/* Two of them go, and what they have mapped stays: it must count on. */
+		if (i % 2 == 0) {
+			vhub_mem_owner_detach(owners[i]);
+			free(owners[i]);
+		}
+	}
+	assert_int_equal(vhub_mem_map_create(fd, 0, TIB, &honest, &map, (void *[]){ NULL }), 0);
+	vhub_mem_map_put(map);
+	while (n != 0)
+		vhub_mem_map_put(maps[--n]);
+	for (int i = 1; i < 4; i += 2) {
+		assert_int_equal(owners[i]->mapped_bytes, 0);
+		assert_int_equal(owners[i]->n_maps, 0);
+		free(owners[i]);
+	}
+	assert_int_equal(honest.mapped_bytes, 0);
+	/* All of it came back. */
+	assert_int_equal(vhub_mem_map_create(fd, 0, 31 * TIB, &honest, &map, (void *[]){ NULL }),
+			0);
+	vhub_mem_map_put(map);
+	close(fd);
+	test_usage_check(&before);
+}
+
+/* What mmap(2) itself refuses is given back as well. */
+static void
+test_refused_mappings_cost_no_share(void **state)
+{
+	struct vhub_mem_owner owner = { .broken = NULL };
+	struct vhub_mem_map *map;
+	int fd = test_memfd(16 * TIB, MFD_ALLOW_SEALING);
+
+	(void)state;
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	for (int i = 0; i < 20; i++)
+		assert_int_equal(vhub_mem_map_create(fd, 0, 16 * TIB, &owner, &map,
+						 (void *[]){ NULL }),
+				-EPERM);
+	close(fd);
+	assert_int_equal(owner.mapped_bytes, 0);
+	fd = test_memfd(16 * TIB, 0);
+	assert_int_equal(vhub_mem_map_create(fd, 0, 16 * TIB, &owner, &map, (void *[]){ NULL }), 0);
+	vhub_mem_map_put(map);
+	close(fd);
 }
 
 static void
@@ -277,7 +395,9 @@ main(void)
 		cmocka_unit_test(test_what_is_no_file_is_refused),
 		cmocka_unit_test(test_other_file_systems_are_refused),
 		cmocka_unit_test(test_files_that_cannot_be_written_are_refused),
-		cmocka_unit_test(test_named_files),
+		cmocka_unit_test(test_files_on_disks_are_refused),
+		cmocka_unit_test(test_no_owner_takes_all_addresses),
+		cmocka_unit_test(test_refused_mappings_cost_no_share),
 		cmocka_unit_test(test_bytes_are_shared_at_any_offset),
 		cmocka_unit_test(test_last_reference_unmaps),
 		cmocka_unit_test(test_hugetlb_is_widened),

@@ -276,7 +276,7 @@ static void
 test_not_kept_for_another_owner_or_from_a_short_file(void **state)
 {
 	const struct vhub_user_mem_region desc = test_desc(0x10000, 2 * PAGE, UVA, 0);
-	struct vhub_mem_owner owners[2] = { { NULL, 0 }, { NULL, 0 } };
+	struct vhub_mem_owner owners[2] = { { .broken = NULL }, { .broken = NULL } };
 	struct vhub_mem_table *a, *b;
 	int fd;
 

@@ -3,7 +3,9 @@
  * Translation, at the edges and against a model that looks at every region and counts byte by byte where the
  * arithmetic could go wrong.
  */
+#include <inttypes.h>
 #include <string.h>
+#include <time.h>
 
 #include "mem_fixture.h"
 
@@ -270,6 +272,91 @@ test_random_tables_against_model(void **state)
 	test_usage_check(&before);
 }
 
+/* Many regions, in an order of host addresses that is not the guest's: all edges, both ways. */
+static void
+test_way_back_in_large_tables(void **state)
+{
+	static struct vhub_user_mem_region descs[VHUB_MAX_MEM_SLOTS];
+	uint64_t seed = 11;
+
+	(void)state;
+	for (unsigned int n = 1; n <= VHUB_MAX_MEM_SLOTS; n = n < 12 ? n + 1 : n * 2 + 1) {
+		struct vhub_mem_table *table;
+
+		for (unsigned int i = 0; i < n; i++)
+			descs[i] = test_desc(i * 4 * PAGE, 1 + test_random_below(&seed, 2 * PAGE),
+					UVA + i * 4 * PAGE, test_random_below(&seed, PAGE));
+		table = build(descs, n);
+		for (uint32_t i = 0; i < n; i++) {
+			const struct vhub_mem_region *r = &table->regions[i];
+
+			assert_true(vhub_mem_hva_to_gpa(table, r->hva) == r->gpa);
+			assert_true(vhub_mem_hva_to_gpa(table, r->hva + r->size_bytes - 1) ==
+					r->gpa + r->size_bytes - 1);
+			for (int edge = 0; edge < 2; edge++) {
+				const uint8_t *out = edge == 0 ? r->hva - 1 :
+								 r->hva + r->size_bytes;
+				uint64_t want = UINT64_MAX;
+
+				for (uint32_t j = 0; j < n; j++) {
+					const struct vhub_mem_region *q = &table->regions[j];
+
+					if (model_has((uintptr_t)q->hva, q->size_bytes,
+							    (uintptr_t)out))
+						want = q->gpa + (uint64_t)(out - q->hva);
+				}
+				assert_true(vhub_mem_hva_to_gpa(table, out) == want);
+			}
+		}
+		assert_true(vhub_mem_hva_to_gpa(table, NULL) == UINT64_MAX);
+		assert_true(vhub_mem_hva_to_gpa(table, (void *)UINTPTR_MAX) == UINT64_MAX);
+		vhub_mem_table_put(table);
+	}
+}
+
+/* The quickest of many runs, so that nothing but our own work is seen. */
+static uint64_t
+way_back_ns(const struct vhub_mem_table *table, uint32_t region)
+{
+	uint64_t best = UINT64_MAX;
+
+	for (int run = 0; run < 50; run++) {
+		struct timespec from, to;
+		uint64_t ns;
+
+		clock_gettime(CLOCK_MONOTONIC, &from);
+		for (int i = 0; i < 200; i++)
+			assert_true(vhub_mem_hva_to_gpa(table, table->regions[region].hva) !=
+					UINT64_MAX);
+		clock_gettime(CLOCK_MONOTONIC, &to);
+		ns = (uint64_t)(to.tv_sec - from.tv_sec) * 1000000000 + (uint64_t)to.tv_nsec -
+				(uint64_t)from.tv_nsec;
+		if (ns < best)
+			best = ns;
+	}
+	return best;
+}
+
+/* The last of 509 regions is found like the first: the dirty log asks for each piece of a chain. */
+static void
+test_way_back_looks_at_few_regions(void **state)
+{
+	static struct vhub_user_mem_region descs[VHUB_MAX_MEM_SLOTS];
+	struct vhub_mem_table *table;
+	uint64_t first_ns, last_ns;
+
+	(void)state;
+	for (unsigned int i = 0; i < VHUB_MAX_MEM_SLOTS; i++)
+		descs[i] = test_desc(i * PAGE, PAGE, UVA + i * PAGE, 0);
+	table = build(descs, VHUB_MAX_MEM_SLOTS);
+	first_ns = way_back_ns(table, 0);
+	last_ns = way_back_ns(table, VHUB_MAX_MEM_SLOTS - 1);
+	if (last_ns > 5 * first_ns)
+		fail_msg("%" PRIu64 " ns for the first region, %" PRIu64 " ns for the last",
+				first_ns, last_ns);
+	vhub_mem_table_put(table);
+}
+
 int
 main(void)
 {
@@ -278,6 +365,8 @@ main(void)
 		cmocka_unit_test(test_region_that_ends_at_2_64),
 		cmocka_unit_test(test_cache_follows),
 		cmocka_unit_test(test_random_tables_against_model),
+		cmocka_unit_test(test_way_back_in_large_tables),
+		cmocka_unit_test(test_way_back_looks_at_few_regions),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
