@@ -27,9 +27,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define FUZZ_LOW_GPA UINT64_C(0x1000)
 #define FUZZ_LOW_BYTES 4096u
 #define FUZZ_HIGH_BYTES 1024u
-#define FUZZ_DESC_AT 0u
-#define FUZZ_AVAIL_AT 2048u
-#define FUZZ_USED_AT 2560u
+#define FUZZ_AVAIL_AT 0u
+#define FUZZ_USED_AT 256u
+/* The descriptors end where the region does. */
+#define FUZZ_DESC_AT(size) (FUZZ_LOW_BYTES - 16u * (size))
 #define FUZZ_MAX_HELD 256u
 
 struct input {
@@ -113,7 +114,7 @@ fuzz_config(struct fuzz_guest *g, uint64_t format, uint16_t size, uint8_t bits)
 		.features = format | ((bits & 1) != 0 ? UINT64_C(1) << 28 : 0) |
 				((bits & 2) != 0 ? UINT64_C(1) << 29 : 0) |
 				((bits & 4) != 0 ? UINT64_C(1) << 35 : 0),
-		.desc = g->low + FUZZ_DESC_AT,
+		.desc = g->low + FUZZ_DESC_AT(size),
 		.avail = g->low + FUZZ_AVAIL_AT,
 		.used = g->low + FUZZ_USED_AT,
 		.mem = g->table,
@@ -129,6 +130,7 @@ fuzz_config(struct fuzz_guest *g, uint64_t format, uint16_t size, uint8_t bits)
 /* The device: what it was given, each chain once. */
 struct fuzz_device {
 	struct vhub_virtq *vq;
+	bool packed;
 	struct vhub_chain *held[FUZZ_MAX_HELD];
 	unsigned int n_held;
 };
@@ -150,6 +152,8 @@ fuzz_check_chain(const struct fuzz_guest *g, const struct vhub_chain *chain)
 	CHECK(chain->n_out + chain->n_in <= (int)VHUB_CHAIN_MAX_IOV);
 	CHECK(chain->n_out + chain->n_in > 0);
 	CHECK(chain->used_bytes == 0);
+	CHECK(chain->n_out + chain->n_in <= (int)VHUB_CHAIN_INLINE_IOV ||
+			chain->iov != chain->inline_iov);
 	for (int i = 0; i < chain->n_out + chain->n_in; i++) {
 		const struct iovec *iov = &chain->iov[i];
 
@@ -174,8 +178,12 @@ fuzz_pop(struct fuzz_device *dev, const struct fuzz_guest *g, uint16_t max)
 	CHECK(n <= max);
 	for (uint16_t i = 0; i < n; i++) {
 		fuzz_check_chain(g, chains[i]);
-		for (unsigned int k = 0; k < dev->n_held; k++)
+		for (unsigned int k = 0; k < dev->n_held; k++) {
 			CHECK(dev->held[k] != chains[i]);
+			/* Two long chains in one block; one split chain twice. */
+			CHECK(dev->held[k]->iov != chains[i]->iov);
+			CHECK(dev->packed || dev->held[k]->id != chains[i]->id);
+		}
 		CHECK(dev->n_held < FUZZ_MAX_HELD);
 		dev->held[dev->n_held++] = chains[i];
 	}
@@ -207,6 +215,33 @@ fuzz_push_all(struct fuzz_device *dev)
 	CHECK(vhub_virtq_in_flight(dev->vq) == 0);
 }
 
+/* The guest writes some descriptors in a row, of the ring or of some table, with values that may well make sense. */
+static inline void
+fuzz_put_descs(struct fuzz_guest *g, struct input *in, bool packed)
+{
+	const unsigned int first = input_byte(in);
+	const uint8_t how = input_byte(in), more = input_byte(in);
+	uint64_t addr = FUZZ_LOW_GPA + input_u16(in) % (FUZZ_LOW_BYTES + FUZZ_HIGH_BYTES);
+	const uint32_t len = (uint32_t)input_byte(in) << (how & 7);
+	const uint16_t last_next = input_u16(in);
+
+	for (unsigned int i = 0; i <= more % 24u; i++) {
+		/* Counted from the end, where the ring is. */
+		uint8_t *at = g->low + FUZZ_LOW_BYTES - 16 * (size_t)(1 + (first + 256 - i) % 256);
+		const bool last = i == more % 24u;
+		const uint16_t flags = (how >> 3 & 7) | (last ? 0 : 1);
+		const uint16_t next = last ? last_next : (uint16_t)(more / 24 + i + 1);
+		/* The other half of a packed descriptor's flags is its availability in this lap or that. */
+		const uint16_t packed_flags = flags | ((how & 0x80) != 0 ? 0x80 : 0x8000);
+
+		memcpy(at, &addr, 8);
+		memcpy(at + 8, &len, 4);
+		memcpy(at + 12, packed ? &next : &flags, 2);
+		memcpy(at + 14, packed ? &packed_flags : &next, 2);
+		addr += len;
+	}
+}
+
 /* One thing after the other, as the input says, until it ends. `poke` is where this format's driver advances. */
 static inline void
 fuzz_run(struct fuzz_device *dev, struct fuzz_guest *g, struct input *in, uint32_t poke)
@@ -223,10 +258,8 @@ fuzz_run(struct fuzz_device *dev, struct fuzz_guest *g, struct input *in, uint32
 			input_copy(in, g->low + at,
 					(size_t)(what >> 3) < FUZZ_LOW_BYTES - at ? what >> 3 : 1);
 			break;
-		case 1: /* the guest writes elsewhere */
-			at = input_u16(in) % FUZZ_HIGH_BYTES;
-			input_copy(in, g->high + at,
-					(size_t)(what >> 3) < FUZZ_HIGH_BYTES - at ? what >> 3 : 1);
+		case 1:
+			fuzz_put_descs(g, in, dev->packed);
 			break;
 		case 2: /* the guest offers */
 			*word = (uint16_t)(*word + (what >> 3));

@@ -9,7 +9,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
-	struct fuzz_device dev = { .n_held = 0 };
+	struct fuzz_device dev = { .packed = true };
 	struct vhub_virtq_config config;
 	struct fuzz_guest g;
 	uint16_t ring_size, base;
@@ -24,10 +24,11 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	config = fuzz_config(&g, UINT64_C(1) << 32 | UINT64_C(1) << 34, ring_size, bits);
 	config.base = (base & 0x8000u) | (base & 0x7fffu) % ring_size;
 	config.base |= config.base << 16;
-	input_copy(&in, g.low, (size_t)input_byte(&in) * 2);
+	input_copy(&in, g.low + FUZZ_DESC_AT(ring_size),
+			(size_t)(input_byte(&in) % (16 * ring_size)));
 	CHECK(vhub_virtq_create(&config, &dev.vq) == 0);
 	/* The flags of the first descriptor: offering is what the guest's writes do. */
-	fuzz_run(&dev, &g, &in, FUZZ_DESC_AT + 14);
+	fuzz_run(&dev, &g, &in, FUZZ_DESC_AT(ring_size) + 14);
 	vhub_virtq_destroy(dev.vq);
 	fuzz_guest_fini(&g);
 	return 0;

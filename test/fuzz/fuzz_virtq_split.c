@@ -9,7 +9,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input in = { data, size };
-	struct fuzz_device dev = { .n_held = 0 };
+	struct fuzz_device dev = { .packed = false };
 	struct vhub_virtq_config config;
 	struct fuzz_guest g;
 	uint8_t bits, log2_size;
