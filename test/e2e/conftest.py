@@ -45,8 +45,8 @@ def bounded(request):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "seconds(n): how long the test may take")
-    config.addinivalue_line("markers", "plain_only: not run under sanitizers, because it measures time "
-                                       "or shows there only what another test shows as well")
+    config.addinivalue_line("markers", "plain_only: run once, in ordinary memory and without sanitizers, "
+                                       "because it shows elsewhere only what another test shows too")
 
 
 @pytest.hookimpl(hookwrapper=True)

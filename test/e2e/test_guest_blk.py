@@ -78,8 +78,12 @@ def test_ext4_survives_a_reboot(vhubd, blk, folder, slow, driver, packed, queues
     daemon.stop()
 
 
-@pytest.mark.parametrize("driver", ["malloc", "uring"])
-@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize("driver, packed", [
+    pytest.param("malloc", False, id="malloc-split", marks=PLAIN),
+    pytest.param("malloc", True, id="malloc-packed"),
+    pytest.param("uring", False, id="uring-split"),
+    pytest.param("uring", True, id="uring-packed", marks=PLAIN),
+])
 def test_raw_requests_of_all_sizes(vhubd, blk, folder, slow, driver, packed):
     """O_DIRECT in pieces from one sector to a megabyte, compared in the guest."""
     daemon = vhubd(disk_spec(blk, folder, driver, 1))
@@ -102,6 +106,7 @@ def test_read_only_disk(vhubd, blk, folder, slow):
     check_files(sums(first, "written"), sums(second, "read"))
 
 
+@PLAIN
 def test_write_cache_as_the_front_end_says(vhubd, blk, slow):
     """CONFIG_WCE: the guest's driver sees a write-back cache, and may be told that there is no such bit."""
     daemon = vhubd(blk("disk0", size="64M"))
@@ -112,6 +117,7 @@ def test_write_cache_as_the_front_end_says(vhubd, blk, slow):
     assert without["vda.write_cache"] == "write back"
 
 
+@PLAIN
 def test_two_disks_of_one_vhubd(vhubd, blk, folder, slow):
     """Each disk has its own socket and its own data."""
     daemon = vhubd(blk("disk0", size="64M"), blk("disk1", size="128M"))
@@ -122,7 +128,10 @@ def test_two_disks_of_one_vhubd(vhubd, blk, folder, slow):
     check_files(sums(first, "written"), sums(second, "read"))
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize("packed", [
+    pytest.param(False, id="split"),
+    pytest.param(True, id="packed", marks=PLAIN),
+])
 def test_qemu_listens_and_vhubd_connects(vhubd, blk, folder, slow, packed):
     """connect=: the dialer waits for the front end, and dials again when the next one is there."""
     path = folder / "qemu.sock"
@@ -135,8 +144,12 @@ def test_qemu_listens_and_vhubd_connects(vhubd, blk, folder, slow, packed):
     daemon.stop()
 
 
-@pytest.mark.parametrize("crash", [True, False], ids=["killed", "stopped"])
-@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+@pytest.mark.parametrize("crash, packed", [
+    pytest.param(True, False, id="killed-split", marks=PLAIN),
+    pytest.param(True, True, id="killed-packed"),
+    pytest.param(False, False, id="stopped-split"),
+    pytest.param(False, True, id="stopped-packed", marks=PLAIN),
+])
 def test_vhubd_restarts_while_the_guest_is_idle(vhubd, blk, folder, slow, crash, packed):
     """QEMU's reconnect=1: the guest notices nothing, and goes on with the same disk and the same data."""
     spec = disk_spec(blk, folder, "uring", 1)
