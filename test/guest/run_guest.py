@@ -27,8 +27,8 @@ import initramfs  # noqa: E402
 from initramfs import GuestError  # noqa: E402
 
 QEMU = "qemu-system-x86_64"
-# The clock is QEMU's HPET: under TCG the guest measures the host's TSC, gets it wrong when the host is busy,
-# and then sees minutes pass in seconds. For the same reason nobody in the guest watches for stalls.
+# The clock is QEMU's HPET: under TCG the guest measures the host's TSC, gets it wrong when the host is
+# busy, and then sees minutes pass in seconds. For the same reason nobody in it watches for stalls.
 APPEND = ("console=ttyS0 quiet loglevel=4 panic=-1 nokaslr mitigations=off random.trust_cpu=on "
           "clocksource=hpet tsc=unstable no_timer_check nowatchdog rcupdate.rcu_cpu_stall_suppress=1 "
           "i8042.noaux i8042.nopnp cryptomgr.notests")
