@@ -212,7 +212,8 @@ vhub_connection_from_fd(int fd, struct vhub_connection **out);
 
 /**
  * Connects to a front end that listens at `path`, again and again, 100 ms to 5 s apart, also after
- * it hung up when served by vhub_serve(). Thread: CTL. Returns 0, -ENAMETOOLONG, -ENOMEM.
+ * it hung up when served by vhub_serve(). Thread: CTL. Returns 0, -EINVAL (no path),
+ * -ENAMETOOLONG, -ENOMEM.
  */
 VHUB_API int
 vhub_dialer_create(const char *path, struct vhub_connection **out);

@@ -91,7 +91,7 @@ handler_of(struct vhub_req_handler *base)
 /* ---- handler.c: steps ---- */
 
 /**
- * Runs `run` on the blocking-work thread, which leaves its result in h->work_result, then `step`.
+ * Runs `run` as blocking work (on WORK), which leaves its result in h->work_result, then `step`.
  */
 int
 handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Requests about guest memory: the table, memory slots, and the dirty log. Mapping runs on the
- * blocking-work thread; then the running rings drain and change over, every lcore passes a safe
- * point, and the former table is let go. Next: handler.c, vring.c.
+ * Requests about guest memory: the table, memory slots, and the dirty log. Mapping is blocking
+ * work; then the running rings drain and change over, every lcore passes a safe point, and the
+ * former table is let go. Next: handler.c, vring.c.
  */
 #include <errno.h>
 #include <string.h>

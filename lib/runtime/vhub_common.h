@@ -5,7 +5,7 @@
  * In the comments of public headers, "Thread:" names who may call:
  *   CTL    the control thread, the one that runs struct vhub_loop
  *   LCORE  an EAL worker, inside a poller or a message
- *   WORK   the blocking-work thread
+ *   WORK   a thread of the blocking work (vhub_work.h)
  *   ANY    any of them
  * Functions return 0 or a negative errno unless they say otherwise.
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Blocking work (the thread WORK): what may take long (mapping and unmapping guest memory, making
- * rings, opening images, driver control calls) runs there in order, and its completion comes back
- * to the control loop.
+ * Blocking work (the threads WORK): what may take long (mapping and unmapping guest memory, making
+ * and freeing rings, closing fds of front ends) runs there, and its completion comes back to the
+ * control loop.
  *
  * One thread works and one stands by. What a front end has sent can make a piece of work hang for
  * as long as it likes; so when the next piece has waited for 20 ms, the thread that stands by takes
