@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What is seldom when a chain is put together: pieces that cross regions of guest memory, more pieces than a request
- * holds itself, indirect tables. Called by chain.h and the pop files.
+ * What is seldom when a chain is put together: pieces that cross regions of guest memory, more
+ * pieces than a request holds itself, indirect tables. Called by chain.h and the pop files.
  */
 #include "chain.h"
 

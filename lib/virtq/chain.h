@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Putting one chain together, piece by piece: translate, check, append. Called by the pop files with copies of
- * descriptors, never with descriptors; chain.c has what happens seldom.
+ * Putting one chain together, piece by piece: translate, check, append. Called by the pop files
+ * with copies of descriptors, never with descriptors; chain.c has what happens seldom.
  */
 #ifndef VIRTQ_CHAIN_H
 #define VIRTQ_CHAIN_H
@@ -34,7 +34,10 @@ enum vhub_virtq_reason
 chain_add_slow(struct vhub_virtq *vq, struct chain_build *b, uint64_t gpa, uint32_t len,
 		bool write);
 
-/* Checks the descriptor of an indirect table and finds the table. `flags` and `len` are the descriptor's. */
+/*
+ * Checks the descriptor of an indirect table and finds the table. `flags` and `len` are the
+ * descriptor's.
+ */
 enum vhub_virtq_reason
 chain_table_open(struct vhub_virtq *vq, struct chain_table *table, uint64_t gpa, uint32_t len,
 		uint16_t flags);

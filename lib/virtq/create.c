@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Making and freeing rings. All memory of a ring is one area: the structure, its arrays, the blocks for long chains, and last the device's
- * requests; pages nobody touches cost nothing. Called by lib/device on the control path; from then on lcores
- * come in through virtq.c and notify.c.
+ * Making and freeing rings. All memory of a ring is one area: the structure, its arrays, the blocks
+ * for long chains, and last the device's requests; pages nobody touches cost nothing. Called by
+ * lib/device on the control path; from then on lcores come in through virtq.c and notify.c.
  */
 #include <errno.h>
 
@@ -50,7 +50,7 @@ check_config(const struct vhub_virtq_config *config)
 	if (config->size == 0 || config->size > VHUB_VIRTQ_MAX_SIZE || config->mem == NULL ||
 			config->chain_bytes < sizeof(struct vhub_chain))
 		return -EINVAL;
-	/* VIRTIO 1.2, 2.7 and 2.8.10 */
+	/* VIRTIO 1.2, 2.7 and 2.8 */
 	if (!is_aligned(config->desc, 16) || !is_aligned(config->avail, packed ? 4 : 2) ||
 			!is_aligned(config->used, 4))
 		return -EINVAL;

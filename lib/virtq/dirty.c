@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What goes into the dirty log ("Migration" in the vhost-user specification): the buffers that a device has written,
- * and, if the front end asked for it with VHOST_VRING_F_LOG, the used side of the ring. Called by the push files
- * and notify.c after the stores, and only while a log is set; the bits themselves are lib/mem's.
+ * What goes into the dirty log ("Migration" in the vhost-user specification): the buffers that a
+ * device has written, and, if the front end asked for it with VHOST_VRING_F_LOG, the used side of
+ * the ring. Called by the push files and notify.c after the stores, and only while a log is set;
+ * the bits themselves are lib/mem's.
  */
 #include "virtq_pvt.h"
 
 /*
- * log_guest_addr stands for the first byte of the used ring. In a packed ring two areas are written, and front ends
- * differ in which of them they mean: one that gives the address of the event suppression means just that, and the
- * descriptors lie where they lie; any other address is taken for that of the descriptor ring.
+ * log_guest_addr stands for the first byte of the used ring. In a packed ring two areas are
+ * written, and front ends differ in which of them they mean: one that gives the address of the
+ * event suppression means just that, and the descriptors lie where they lie; any other address is
+ * taken for that of the descriptor ring.
  */
 void
 dirty_set_bases(struct vhub_virtq *vq)

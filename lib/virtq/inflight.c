@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What both kinds of inflight region share: sizes, the first filling, the order of the replay. The ring's own work on
- * them is in split_pop.c, split_push.c, packed_pop.c and packed_push.c; reading them after a crash in
- * inflight_split.c and inflight_packed.c.
+ * What both kinds of inflight region share: sizes, the first filling, the order of the replay. The
+ * ring's own work on them is in split_pop.c, split_push.c, packed_pop.c and packed_push.c; reading
+ * them after a crash in inflight_split.c and inflight_packed.c.
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inflight region of a packed ring after a crash: "When reconnecting" of "Inflight I/O tracking", packed. Called
- * by create.c; packed_replay() in packed_pop.c then takes the chains found here, from vq->saved, the copy of the
- * region. The front end shares the region and may have written anything: only the copy is believed, and from then
- * on only vq->next and vq->last are followed.
+ * The inflight region of a packed ring after a crash: "When reconnecting" of "Inflight I/O
+ * tracking", packed. Called by create.c; packed_replay() in packed_pop.c then takes the chains
+ * found here, from vq->saved, the copy of the region. The front end shares the region and may have
+ * written anything: only the copy is believed, and from then on only vq->next and vq->last are
+ * followed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -55,7 +56,10 @@ is_fresh(const struct packed_copy *copy, const struct vhub_virtq *vq)
 			head->old_used_wrap == 1;
 }
 
-/* Commits an update that has reached the guest, rolls back any other. A whole lap moves the wrap counter alone. */
+/*
+ * Commits an update that has reached the guest, rolls back any other. A whole lap moves the wrap
+ * counter alone.
+ */
 static void
 settle_update(struct packed_copy *copy, const struct vhub_virtq *vq)
 {
@@ -91,7 +95,10 @@ walk_free_list(struct packed_copy *copy, struct vhub_virtq *vq)
 	return at == copy->n ? 0 : -EPROTO;
 }
 
-/* The chain that begins at `entry`: as many entries as it says, none of them in another list, ending where it says. */
+/*
+ * The chain that begins at `entry`: as many entries as it says, none of them in another list,
+ * ending where it says.
+ */
 static int
 walk_chain(struct packed_copy *copy, struct vhub_virtq *vq, uint32_t entry)
 {
@@ -141,7 +148,10 @@ collect(struct packed_copy *copy, struct vhub_virtq *vq, struct inflight_found *
 	return inflight_set_replay(vq, found, n);
 }
 
-/* The ring goes on behind what is in flight. A region that nobody has used knows nothing: then the base counts. */
+/*
+ * The ring goes on behind what is in flight. A region that nobody has used knows nothing: then the
+ * base counts.
+ */
 static void
 place_ring(struct vhub_virtq *vq, const struct packed_copy *copy)
 {
@@ -177,8 +187,9 @@ repair_region(struct vhub_virtq *vq, const struct packed_copy *copy)
 }
 
 /*
- * Of a burst, all used descriptors but the first may have been stored before the crash. The driver has not looked at
- * them, and must not take them for used once it gets there: they are made available again.
+ * Of a burst, all used descriptors but the first may have been stored before the crash. The driver
+ * has not looked at them, and must not take them for used once it gets there: they are made
+ * available again.
  */
 static void
 repair_ring(struct vhub_virtq *vq)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inflight region of a split ring after a crash: "When reconnecting" of "Inflight I/O tracking". Called by
- * create.c; split_replay() in split_pop.c then takes the chains found here. The front end shares the region and may
- * have written anything: it is copied once, and only the copy is believed.
+ * The inflight region of a split ring after a crash: "When reconnecting" of "Inflight I/O
+ * tracking". Called by create.c; split_replay() in split_pop.c then takes the chains found here.
+ * The front end shares the region and may have written anything: it is copied once, and only the
+ * copy is believed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -46,8 +47,9 @@ count_in_flight(const struct split_copy *copy)
 }
 
 /*
- * The used index has moved on without the region: the last batch had reached the guest, and its entries may still be
- * marked. A ring that was set up anew since then has nothing in flight, and an index that means nothing.
+ * The used index has moved on without the region: the last batch had reached the guest, and its
+ * entries may still be marked. A ring that was set up anew since then has nothing in flight, and an
+ * index that means nothing.
  */
 static int
 finish_batch(struct split_copy *copy, const struct vhub_virtq *vq)
@@ -68,7 +70,9 @@ finish_batch(struct split_copy *copy, const struct vhub_virtq *vq)
 	return 0;
 }
 
-/* Collects what is in flight and the highest counter, by which a region is known to have been used. */
+/*
+ * Collects what is in flight and the highest counter, by which a region is known to have been used.
+ */
 static int
 collect(struct vhub_virtq *vq, const struct split_copy *copy, struct inflight_found *found)
 {

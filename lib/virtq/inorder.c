@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * IN_ORDER (VIRTIO 1.2, 2.6 "In-order use of descriptors"): devices complete when they can, the guest sees the order
- * in which it asked. Called by virtq.c in place of ops->push; next: split_push.c, packed_push.c.
+ * IN_ORDER (VIRTIO 1.2, 2.7.9 and 2.8.8): devices complete when they can, the
+ * guest sees the order in which it asked. Called by virtq.c in place of ops->push; next:
+ * split_push.c, packed_push.c.
  */
 #include "virtq_pvt.h"
 

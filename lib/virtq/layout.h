@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What lies in memory that others write too: rings as VIRTIO 1.2, 2.7 and 2.8 lay them out, inflight regions as
- * "Inflight I/O tracking" of vhost-user does, and the loads that take a descriptor out of it exactly once.
- * Used by every file of lib/virtq; next: virtq_pvt.h.
+ * What lies in memory that others write too: rings as VIRTIO 1.2, 2.7 and 2.8 lay them out,
+ * inflight regions as "Inflight I/O tracking" of vhost-user does, and the loads that take a
+ * descriptor out of it exactly once. Used by every file of lib/virtq; next: virtq_pvt.h.
  */
 #ifndef VIRTQ_LAYOUT_H
 #define VIRTQ_LAYOUT_H
@@ -80,7 +80,9 @@ packed_event(uint16_t off_wrap, uint16_t flags)
 	return off_wrap | (uint32_t)flags << 16;
 }
 
-/* The flags that say "available" in a lap with this wrap counter; both bits differ in a used one. */
+/*
+ * The flags that say "available" in a lap with this wrap counter; both bits differ in a used one.
+ */
 static inline uint16_t
 packed_avail_flags(unsigned int wrap)
 {
@@ -127,8 +129,8 @@ struct inflight_packed_desc {
 };
 
 /*
- * The published fields that change together share a word here, so that one store changes them: a process killed
- * between any two instructions never leaves half of a pair.
+ * The published fields that change together share a word here, so that one store changes them: a
+ * process killed between any two instructions never leaves half of a pair.
  */
 struct inflight_packed {
 	uint64_t features;
@@ -167,8 +169,8 @@ static_assert(offsetof(struct inflight_packed, desc) == 32, "published layout");
 /* ---- loads ---- */
 
 /*
- * Copies 16 bytes that somebody else may be writing, from any address. The empty assembler makes the values opaque:
- * the compiler cannot go back and load a second time what was checked already.
+ * Copies 16 bytes that somebody else may be writing, from any address. The empty assembler makes
+ * the values opaque: the compiler cannot go back and load a second time what was checked already.
  */
 static __rte_always_inline void
 guest_read16(void *dst, const void *src)

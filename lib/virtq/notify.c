@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Notifications both ways: telling the guest about used entries, when it wants that (VIRTIO 1.2, 2.7.7, 2.7.10 and
- * 2.8.10), and telling it whether we want its kicks. Called by devices after their pushes, and by the lcore around
- * its sleep. The decisions compare free-running numbers: an event lies between the last decision and now, or not.
+ * Notifications both ways: telling the guest about used entries, when it wants that (VIRTIO 1.2,
+ * 2.7.7, 2.7.10 and 2.8.10), and telling it whether we want its kicks. Called by devices after
+ * their pushes, and by the lcore around its sleep. The decisions compare free-running numbers: an
+ * event lies between the last decision and now, or not.
  */
 #include <errno.h>
 
@@ -10,7 +11,7 @@
 
 /* ---- the guest's wish ---- */
 
-/* 2.7.10: whether `event` is among the `n` indexes that end before `now`. */
+/* 2.7.7: whether `event` is among the `n` indexes that end before `now`. */
 static inline bool
 event_passed(uint16_t event, uint16_t now, uint32_t n)
 {
@@ -81,8 +82,9 @@ vhub_virtq_notify(struct vhub_virtq *vq)
 		return;
 	vq->unnotified = 0;
 	/*
-	 * Pairs with the driver's full barrier between its store of used_event (or flags) and its last look at what is
-	 * used: either it sees what we have published or we see what it asks for.
+	 * Pairs with the driver's full barrier between its store of used_event (or flags) and its
+	 * last look at what is used: either it sees what we have published or we see what it asks
+	 * for.
 	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	wanted = vq->packed ? packed_wants_call(vq, n) : split_wants_call(vq, n);
@@ -109,7 +111,10 @@ vhub_virtq_set_call_fd(struct vhub_virtq *vq, int fd)
 
 /* ---- our wish ---- */
 
-/* The avail_event behind the used ring, or a flag; a driver that has EVENT_IDX looks at the former only. */
+/*
+ * The avail_event behind the used ring, or a flag; a driver that has EVENT_IDX looks at the former
+ * only.
+ */
 static void
 split_want_kicks(struct vhub_virtq *vq, bool want)
 {

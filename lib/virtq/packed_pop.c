@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Packed rings, taking (VIRTIO 1.2, 2.8): descriptor ring to chains. Called through virtq_ops by virtq.c; the way
- * back is packed_push.c.
+ * Packed rings, taking (VIRTIO 1.2, 2.8): descriptor ring to chains. Called through virtq_ops by
+ * virtq.c; the way back is packed_push.c.
  *
- * A used descriptor overwrites whatever stands in its slot, so the inflight region keeps a copy of each descriptor, in
- * entries taken from its free list ("When receiving available buffers", packed). All is written into entries that are
- * still free; one store of both list heads then makes them a chain in flight. A crash before it leaves free entries.
+ * A used descriptor overwrites whatever stands in its slot, so the inflight region keeps a copy of
+ * each descriptor, in entries taken from its free list ("When receiving available buffers",
+ * packed). All is written into entries that are still free; one store of both list heads then makes
+ * them a chain in flight. A crash before it leaves free entries.
  */
 #include "chain.h"
 
@@ -27,7 +28,10 @@ packed_walk_table(struct vhub_virtq *vq, struct chain_build *b, const struct pac
 	uint32_t i;
 
 	why = chain_table_open(vq, &table, by->addr, by->len, by->flags);
-	/* Every entry of the table is a piece (2.8.7): flags other than WRITE mean nothing, but a nested table is refused. */
+	/*
+	 * Every entry of the table is a piece (2.8.7): flags other than WRITE mean nothing, but a
+	 * nested table is refused.
+	 */
 	for (i = 0; likely(why == VHUB_VIRTQ_OK) && i < table.n; i++) {
 		if (unlikely(!chain_table_read(vq, &table, i, &d)))
 			return VHUB_VIRTQ_BAD_ADDRESS;
@@ -38,7 +42,10 @@ packed_walk_table(struct vhub_virtq *vq, struct chain_build *b, const struct pac
 	return why;
 }
 
-/* One descriptor's copy becomes a piece, or a table's pieces when it is the chain's only one (2.8.19). */
+/*
+ * One descriptor's copy becomes a piece, or a table's pieces when it is the chain's only one
+ * (2.8.7).
+ */
 static __rte_always_inline enum vhub_virtq_reason
 packed_add(struct vhub_virtq *vq, struct chain_build *b, const struct packed_desc *d, bool first)
 {
@@ -165,7 +172,10 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, cons
 	uint16_t n;
 
 	for (n = 0; n < max; n++) {
-		/* Acquire: pairs with the driver's release of the flags, behind the rest of the chain. */
+		/*
+		 * Acquire: pairs with the driver's release of the flags, behind the rest of the
+		 * chain.
+		 */
 		const uint16_t flags = __atomic_load_n(&vq->ring[vq->last_avail].flags,
 				__ATOMIC_ACQUIRE);
 		struct vhub_chain *chain;
@@ -196,7 +206,10 @@ packed_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t 
 
 /* ---- replay ---- */
 
-/* Puts the chain together that begins at `entry` of the private copy, whose links inflight_packed.c has checked. */
+/*
+ * Puts the chain together that begins at `entry` of the private copy, whose links inflight_packed.c
+ * has checked.
+ */
 static struct vhub_chain *
 packed_fetch_saved(struct vhub_virtq *vq, uint16_t entry)
 {
@@ -213,7 +226,9 @@ packed_fetch_saved(struct vhub_virtq *vq, uint16_t entry)
 			.id = s->id,
 			.flags = s->flags };
 
-		/* The ring lets no table be part of a longer chain, so an honest region has none. */
+		/*
+		 * The ring lets no table be part of a longer chain, so an honest region has none.
+		 */
 		if (n_slots != 1 && (d.flags & DESC_F_INDIRECT) != 0)
 			why = VHUB_VIRTQ_BAD_INFLIGHT;
 		else

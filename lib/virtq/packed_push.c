@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Packed rings, giving back (VIRTIO 1.2, 2.8): chains to used descriptors. A burst becomes visible at once, with the
- * flags of its first descriptor, which are stored last: the driver does not look past a descriptor that is not
- * used. Called through virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
+ * Packed rings, giving back (VIRTIO 1.2, 2.8): chains to used descriptors. A burst becomes visible
+ * at once, with the flags of its first descriptor, which are stored last: the driver does not look
+ * past a descriptor that is not used. Called through virtq_ops by virtq.c and inorder.c; whether
+ * the guest is told is notify.c's.
  *
- * With an inflight region the stores come in the order of "When supplying used buffers to the driver", packed;
- * inflight_packed.c reads what a crash between any two of them leaves.
+ * With an inflight region the stores come in the order of "When supplying used buffers to the
+ * driver", packed; inflight_packed.c reads what a crash between any two of them leaves.
  */
 #include "virtq_pvt.h"
 
@@ -110,7 +111,7 @@ packed_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
 	for (uint16_t i = 0; i < n; i++) {
 		const struct vhub_chain *chain = chains[i];
 		struct packed_desc *slot = &vq->ring[pos.idx];
-		/* WRITE tells that `len` counts (2.8.5). */
+		/* WRITE tells that `len` counts (2.8.4). */
 		const uint16_t flags = packed_used_flags(pos.wrap) |
 				(chain->used_bytes != 0 ? DESC_F_WRITE : 0);
 
@@ -123,7 +124,10 @@ packed_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
 		n_slots += chain->n_slots;
 		packed_pos_add(&pos, chain->n_slots, vq->size);
 	}
-	/* Release: pairs with the driver's acquire of the flags, before its look at the burst and its data. */
+	/*
+	 * Release: pairs with the driver's acquire of the flags, before its look at the burst and
+	 * its data.
+	 */
 	__atomic_store_n(&vq->ring[from.idx].flags, first_flags, __ATOMIC_RELEASE);
 	vq->used_idx = (uint16_t)pos.idx;
 	vq->used_wrap = (uint8_t)pos.wrap;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Split rings, taking (VIRTIO 1.2, 2.7): available ring to chains. Called through virtq_ops by virtq.c; the way
- * back is split_push.c. With an inflight region each chain is noted in it ("When receiving available buffers").
+ * Split rings, taking (VIRTIO 1.2, 2.7): available ring to chains. Called through virtq_ops by
+ * virtq.c; the way back is split_push.c. With an inflight region each chain is noted in it ("When
+ * receiving available buffers").
  */
 #include "chain.h"
 
@@ -138,7 +139,10 @@ split_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t m
 	return split_pop(vq, chains, max, true);
 }
 
-/* Descriptors of a chain in flight are still in the table: the driver may not touch them. They stay noted as they are. */
+/*
+ * Descriptors of a chain in flight are still in the table: the driver may not touch them. They stay
+ * noted as they are.
+ */
 uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Split rings, giving back (VIRTIO 1.2, 2.7.8): chains to used ring, the used index once a burst. Called through
- * virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
+ * Split rings, giving back (VIRTIO 1.2, 2.7.8): chains to used ring, the used index once a burst.
+ * Called through virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
  *
- * With an inflight region the stores come in the order of "When supplying used buffers to the driver". Releases keep
- * them in this order in the program that runs, so that being killed between any two leaves what inflight_split.c
- * can read.
+ * With an inflight region the stores come in the order of "When supplying used buffers to the
+ * driver". Releases keep them in this order in the program that runs, so that being killed between
+ * any two leaves what inflight_split.c can read.
  */
 #include "virtq_pvt.h"
 

@@ -62,8 +62,8 @@ struct vhub_virtq {
 	/* LCORE: where pop is, and what it shares with push. */
 	struct vhub_mem_cache mem_cache __rte_cache_aligned;
 	uint32_t n_free;
-	uint32_t outstanding; /* chains taken off the available side and not yet on the used side, replay included */
-	uint32_t slots;	     /* packed: ring slots of those */
+	uint32_t outstanding; /* taken off the available side, not yet on the used one; with replay */
+	uint32_t slots;	      /* packed: ring slots of those */
 	uint16_t last_avail; /* split: free-running; packed: below size */
 	uint16_t next_order; /* number of the next chain */
 	uint8_t avail_wrap;  /* packed */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What the fuzzers of lib/virtq share: a guest of two small regions that can be written to at any time, a device that
- * holds what it pops, and the promises that every popped chain must keep. Regions are allocations of their own, so
- * that the sanitizer sees a step out of them.
+ * What the fuzzers of lib/virtq share: a guest of two small regions that can be written to at any
+ * time, a device that holds what it pops, and the promises that every popped chain must keep.
+ * Regions are allocations of their own, so that the sanitizer sees a step out of them.
  */
 #ifndef FUZZ_VIRTQ_COMMON_H
 #define FUZZ_VIRTQ_COMMON_H
@@ -189,7 +189,10 @@ fuzz_pop(struct fuzz_device *dev, const struct fuzz_guest *g, uint16_t max)
 	}
 }
 
-/* Gives one back, having written into it as a device does: over whatever lies there, rings included. */
+/*
+ * Gives one back, having written into it as a device does: over whatever lies there, rings
+ * included.
+ */
 static inline void
 fuzz_push(struct fuzz_device *dev, uint8_t which, uint32_t used_bytes, uint8_t value)
 {
@@ -215,7 +218,10 @@ fuzz_push_all(struct fuzz_device *dev)
 	CHECK(vhub_virtq_in_flight(dev->vq) == 0);
 }
 
-/* The guest writes some descriptors in a row, of the ring or of some table, with values that may well make sense. */
+/*
+ * The guest writes some descriptors in a row, of the ring or of some table, with values that may
+ * well make sense.
+ */
 static inline void
 fuzz_put_descs(struct fuzz_guest *g, struct input *in, bool packed)
 {
@@ -231,7 +237,10 @@ fuzz_put_descs(struct fuzz_guest *g, struct input *in, bool packed)
 		const bool last = i == more % 24u;
 		const uint16_t flags = (how >> 3 & 7) | (last ? 0 : 1);
 		const uint16_t next = last ? last_next : (uint16_t)(more / 24 + i + 1);
-		/* The other half of a packed descriptor's flags is its availability in this lap or that. */
+		/*
+		 * The other half of a packed descriptor's flags is its availability in this lap or
+		 * that.
+		 */
 		const uint16_t packed_flags = flags | ((how & 0x80) != 0 ? 0x80 : 0x8000);
 
 		memcpy(at, &addr, 8);
@@ -242,7 +251,10 @@ fuzz_put_descs(struct fuzz_guest *g, struct input *in, bool packed)
 	}
 }
 
-/* One thing after the other, as the input says, until it ends. `poke` is where this format's driver advances. */
+/*
+ * One thing after the other, as the input says, until it ends. `poke` is where this format's driver
+ * advances.
+ */
 static inline void
 fuzz_run(struct fuzz_device *dev, struct fuzz_guest *g, struct input *in, uint32_t poke)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Rings that resume from an inflight region of the input's making: refused, or all of it replayed from valid memory,
- * and whatever is then done, the region that is left is one that the next life accepts. Next: fuzz_virtq_common.h.
+ * Rings that resume from an inflight region of the input's making: refused, or all of it replayed
+ * from valid memory, and whatever is then done, the region that is left is one that the next life
+ * accepts. Next: fuzz_virtq_common.h.
  */
 #include <errno.h>
 
@@ -23,7 +24,9 @@ patch(struct input *in, uint8_t *region, uint64_t bytes, bool packed)
 					(size_t)(how >> 1) < bytes - at ? how >> 1 : bytes - at);
 			continue;
 		}
-		/* Fields of 16 bits, in the first eight bytes of an entry and the last of the head. */
+		/*
+		 * Fields of 16 bits, in the first eight bytes of an entry and the last of the head.
+		 */
 		value = input_byte(in) % (MAX_SIZE + 2);
 		at = (uint16_t)(packed ? 32 * (at % 17) : 16 * (at % 17));
 		at = (uint16_t)(at + (how >> 1 & 3) * 2 + (at == 0 ? (packed ? 12 : 8) : 0));

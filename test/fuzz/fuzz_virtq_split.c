@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Split rings before a hostile driver: the input is the ring's first contents, then what driver and device do.
- * Next: fuzz_virtq_common.h.
+ * Split rings before a hostile driver: the input is the ring's first contents, then what driver and
+ * device do. Next: fuzz_virtq_common.h.
  */
 #include "fuzz_virtq_common.h"
 

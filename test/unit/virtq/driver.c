@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The driver of guest.h. Descriptors of split rings are handed out in a scrambled order, and packed rings get buffer
- * ids that have nothing to do with slots.
+ * The driver of guest.h. Descriptors of split rings are handed out in a scrambled order, and packed
+ * rings get buffer ids that have nothing to do with slots.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +117,10 @@ put_table(struct driver *d, uint64_t gpa, const struct piece *pieces, unsigned i
 {
 	struct desc *table = guest_hva(d->g, gpa);
 
-	/* Split tables are linked backwards through the table, to see that links are followed; entry 0 is the head. */
+	/*
+	 * Split tables are linked backwards through the table, to see that links are followed;
+	 * entry 0 is the head.
+	 */
 	for (unsigned int i = 0; i < n; i++) {
 		const unsigned int at = d->packed || i == 0 ? i : n - i;
 		const uint16_t write = pieces[i].write ? D_WRITE : 0;

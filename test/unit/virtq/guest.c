@@ -16,7 +16,10 @@ guest_init(struct guest *g)
 {
 	const uint64_t gpa[N_REGIONS] = { LOW_GPA, MID_GPA, RING_GPA };
 	const uint64_t bytes[N_REGIONS] = { LOW_BYTES, LOW_BYTES, RING_BYTES };
-	/* The second region first, and a gap behind each, so that no step across a border goes unnoticed. */
+	/*
+	 * The second region first, and a gap behind each, so that no step across a border goes
+	 * unnoticed.
+	 */
 	const uint64_t at[N_REGIONS] = { LOW_BYTES + 0x1000, 0, 2 * (LOW_BYTES + 0x1000) };
 
 	g->area_bytes = at[2] + bytes[2] + 0x1000;

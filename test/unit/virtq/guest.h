@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A guest for the tests of lib/virtq: its memory in three regions, of which the first two are neighbours in guest
- * addresses and not in ours, and a driver for split and packed rings, written from the specification and from
- * nothing in lib/virtq. What the driver finds wrong fails the test.
+ * A guest for the tests of lib/virtq: its memory in three regions, of which the first two are
+ * neighbours in guest addresses and not in ours, and a driver for split and packed rings, written
+ * from the specification and from nothing in lib/virtq. What the driver finds wrong fails the test.
  */
 #ifndef VIRTQ_TEST_GUEST_H
 #define VIRTQ_TEST_GUEST_H
@@ -131,7 +131,10 @@ driver_init(struct driver *d, struct guest *g, uint64_t features, uint32_t size)
 void
 driver_fini(struct driver *d);
 
-/* The ring starts at this index (split), or index and wrap counter (packed), as if much had happened before. */
+/*
+ * The ring starts at this index (split), or index and wrap counter (packed), as if much had
+ * happened before.
+ */
 void
 driver_start_at(struct driver *d, uint16_t idx, uint8_t wrap);
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * kill -9 at any instruction: a child runs a ring with an inflight region in shared memory, one instruction at a time
- * under ptrace(2). Whenever an instruction has changed what would survive, a copy of it is resumed here, and every
- * request must complete exactly once and be taken in the order in which it was offered. For some of these states the
- * resumption itself is killed in the same way.
+ * kill -9 at any instruction: a child runs a ring with an inflight region in shared memory, one
+ * instruction at a time under ptrace(2). Whenever an instruction has changed what would survive, a
+ * copy of it is resumed here, and every request must complete exactly once and be taken in the
+ * order in which it was offered. For some of these states the resumption itself is killed in the
+ * same way.
  */
 #include <errno.h>
 #include <sched.h>
@@ -120,7 +121,10 @@ start(const struct world *w, bool first)
 
 	config.inflight = guest_hva(&w->g, w->region_gpa);
 	config.inflight_bytes = w->region_bytes;
-	/* What front ends know after a crash: the used index of a split ring, nothing of a packed one. */
+	/*
+	 * What front ends know after a crash: the used index of a split ring, nothing of a packed
+	 * one.
+	 */
 	if (!first)
 		config.base = w->d.packed ? STALE_PACKED_BASE :
 					    ((const uint16_t *)(const void *)w->d.used)[1];
@@ -172,7 +176,10 @@ back_end(const struct world *w, uint64_t seed, bool first)
 
 /* ---- what must be true of every state ---- */
 
-/* A new life gives back, one at a time, what it finds. The guest sees just that, and in the end all is done. */
+/*
+ * A new life gives back, one at a time, what it finds. The guest sees just that, and in the end all
+ * is done.
+ */
 static void
 check_recovers(const struct world *from, struct rnd *r)
 {
@@ -220,7 +227,7 @@ struct explore {
 	unsigned int n_deep;
 	unsigned long n_steps;
 	unsigned int deep_every; /* every so many states the resumption is stepped too; 0: never */
-	unsigned int max_deep; /* but not more often than this: it takes long, and with sanitizers very long */
+	unsigned int max_deep;	 /* but not more often: it takes long, with sanitizers very */
 };
 
 static void

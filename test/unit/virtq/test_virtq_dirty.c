@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The dirty log has the pages that were written and no others: against a comparison of guest memory before and after, for
- * what the ring writes itself, and against plain arithmetic for what the device says it wrote.
+ * The dirty log has the pages that were written and no others: against a comparison of guest memory
+ * before and after, for what the ring writes itself, and against plain arithmetic for what the
+ * device says it wrote.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -233,7 +234,9 @@ the_ring_is_marked_where_the_front_end_says(void **state)
 	for (unsigned int k = 0; k < N_KINDS; k++) {
 		begin(&f, kinds[k], 256);
 		make(&f, true, true, ELSEWHERE);
-		/* The first look at the ring writes what we want of kicks: that has its own test. */
+		/*
+		 * The first look at the ring writes what we want of kicks: that has its own test.
+		 */
 		vhub_virtq_pop(f.vq, &(struct vhub_chain *){ NULL }, 1);
 		memset(f.log.bits, 0, LOG_BYTES);
 		for (unsigned int i = 0; i < 50; i++) {

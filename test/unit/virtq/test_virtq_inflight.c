@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inflight regions byte by byte: the published layout as others would read it, what a crashed back end of any make can have
- * left, and what a hostile front end can have written. That every state of ours recovers is test_virtq_crash.c's.
+ * Inflight regions byte by byte: the published layout as others would read it, what a crashed back
+ * end of any make can have left, and what a hostile front end can have written. That every state of
+ * ours recovers is test_virtq_crash.c's.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -342,7 +343,10 @@ replay_comes_in_the_order_of_counters(void **state)
 	end(&f);
 }
 
-/* The ring stopped in good order and its index was set anew: a region with nothing in flight is no hindrance. */
+/*
+ * The ring stopped in good order and its index was set anew: a region with nothing in flight is no
+ * hindrance.
+ */
 static void
 split_ring_set_up_anew_with_an_old_region(void **state)
 {
@@ -361,7 +365,10 @@ split_ring_set_up_anew_with_an_old_region(void **state)
 	end(&f);
 }
 
-/* Nobody has used it: then it knows nothing of where the ring is, and the base does (a migration's other end). */
+/*
+ * Nobody has used it: then it knows nothing of where the ring is, and the base does (a migration's
+ * other end).
+ */
 static void
 a_fresh_packed_region_takes_the_base(void **state)
 {
@@ -444,7 +451,10 @@ a_region_larger_than_the_ring(void **state)
 	}
 }
 
-/* The first call of a resumed ring is made at its first look: the former life may have died before its own. */
+/*
+ * The first call of a resumed ring is made at its first look: the former life may have died before
+ * its own.
+ */
 static void
 a_resumed_ring_gives_back_what_was_used_before(void **state)
 {
@@ -552,7 +562,9 @@ packed_regions_of_nonsense(void **state)
 	PACKED_REFUSED(set16(&f.v, entry(&f.v, 6, P_NEXT), 1));
 	PACKED_REFUSED(set16(&f.v, entry(&f.v, 7, P_NEXT), SIZE + 1));
 	PACKED_REFUSED(set16(&f.v, entry(&f.v, 5, P_NEXT), SIZE));
-	/* Chains: none, too long, ending elsewhere, through another, round and round, off the end. */
+	/*
+	 * Chains: none, too long, ending elsewhere, through another, round and round, off the end.
+	 */
 	PACKED_REFUSED(set16(&f.v, entry(&f.v, 0, P_NUM), 0));
 	PACKED_REFUSED(set16(&f.v, entry(&f.v, 0, P_NUM), 4));
 	PACKED_REFUSED(set16(&f.v, entry(&f.v, 0, P_NUM), 0xffff));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Rings of every kind against a model: a driver offers, the device takes, gives back in any order and tells, in random
- * steps; now and then the ring is made anew, as after a stop or, with an inflight region, as after a crash. The
- * model knows for each request where it is, and says what every call must return.
+ * Rings of every kind against a model: a driver offers, the device takes, gives back in any order
+ * and tells, in random steps; now and then the ring is made anew, as after a stop or, with an
+ * inflight region, as after a crash. The model knows for each request where it is, and says what
+ * every call must return.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -94,7 +95,10 @@ update_published(struct model *m)
 	}
 }
 
-/* Whether the guest's event lies among what was published since the last decision: looked at one by one. */
+/*
+ * Whether the guest's event lies among what was published since the last decision: looked at one by
+ * one.
+ */
 static bool
 event_among(const struct model *m, uint16_t event, uint8_t event_wrap)
 {
@@ -104,7 +108,10 @@ event_among(const struct model *m, uint16_t event, uint8_t event_wrap)
 	for (uint32_t i = 0; i < m->since; i++) {
 		if (!m->d.packed && (uint16_t)pos == event)
 			return true;
-		/* A slot of two laps ago has the same name as one of this lap, and no driver waits for it. */
+		/*
+		 * A slot of two laps ago has the same name as one of this lap, and no driver waits
+		 * for it.
+		 */
 		if (m->d.packed && pos == event && wrap == event_wrap && m->since - i <= m->d.size)
 			return true;
 		pos++;
@@ -285,7 +292,10 @@ step_notify(struct model *m)
 	bool want = guest_wants(m);
 
 	if (m->since == 0) {
-		/* The first look of a ring that has a former life tells the guest once more, and nothing else does. */
+		/*
+		 * The first look of a ring that has a former life tells the guest once more, and
+		 * nothing else does.
+		 */
 		vhub_virtq_notify(m->vq);
 		if (m->decided_once)
 			assert_int_equal(calls(m), 0);

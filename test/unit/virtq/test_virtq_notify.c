@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Kicks and calls: asked for, suppressed, never lost. The rule itself is held by test_virtq_model.c; here are its corners,
- * call fds that change or fail, and a driver on a thread of its own that sleeps whenever it may.
+ * Kicks and calls: asked for, suppressed, never lost. The rule itself is held by
+ * test_virtq_model.c; here are its corners, call fds that change or fail, and a driver on a thread
+ * of its own that sleeps whenever it may.
  */
 #include <errno.h>
 #include <poll.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a guest can do wrong, each with the reason it breaks the ring for; and what looks wrong and is allowed.
+ * What a guest can do wrong, each with the reason it breaks the ring for; and what looks wrong and
+ * is allowed.
  */
 #include <errno.h>
 #include <signal.h>
@@ -551,7 +552,10 @@ indirect_outside(void **state)
 	}
 }
 
-/* VIRTIO 1.2, 2.7.5.3.2: direct descriptors may come before the table, and WRITE on it means nothing. */
+/*
+ * VIRTIO 1.2, 2.7.5.3.2: direct descriptors may come before the table, and WRITE on it means
+ * nothing.
+ */
 static void
 split_indirect_behind_direct_ones(void **state)
 {
@@ -572,7 +576,7 @@ split_indirect_behind_direct_ones(void **state)
 	end(&f);
 }
 
-/* 2.8.19: in a packed ring it may not. */
+/* 2.8.7: in a packed ring it may not. */
 static void
 packed_indirect_behind_direct_ones(void **state)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Making a ring, what it refuses, its bases, its long chains, IN_ORDER, and another memory table while it runs.
+ * Making a ring, what it refuses, its bases, its long chains, IN_ORDER, and another memory table
+ * while it runs.
  */
 #include <errno.h>
 #include <stdlib.h>
