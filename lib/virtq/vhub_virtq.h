@@ -103,6 +103,10 @@ struct vhub_virtq_config {
 	struct vhub_mem_table *mem; /**< the ring takes a reference */
 	struct vhub_dirty_log *log; /**< NULL: not logging; the ring takes a reference */
 	bool log_used;		    /**< mark writes to the used ring too, at used_log_gpa */
+	/**
+	 * where the used ring is marked; packed: the address of `used`, when that is what it is
+	 * (descriptors are then marked where they lie), else that of the descriptor ring
+	 */
 	uint64_t used_log_gpa;
 	/** the ring's part of the inflight region, NULL: none; outlives the ring */
 	void *inflight;
@@ -160,7 +164,8 @@ vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64
  * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a
  * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
  * again first, in the order of submission. Resume: split, available index = base + number in
- * flight; packed, the inflight region wins over base. Thread: CTL (reads guest memory). Returns 0,
+ * flight; packed, the inflight region wins over base, unless no ring has ever used it. A part that
+ * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread: CTL (reads guest memory). Returns 0,
  * -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region: wrong version, size, lists).
  */
 VHUB_API int
