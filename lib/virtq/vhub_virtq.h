@@ -165,8 +165,9 @@ vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64
  * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
  * again first, in the order of submission. Resume: split, available index = base + number in
  * flight; packed, the inflight region wins over base, unless no ring has ever used it. A part that
- * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread: CTL (reads guest memory). Returns 0,
- * -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region: wrong version, size, lists).
+ * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread:
+ * CTL (reads guest memory). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region:
+ * wrong version, size, lists).
  */
 VHUB_API int
 vhub_virtq_create(const struct vhub_virtq_config *config, struct vhub_virtq **out);
