@@ -13,7 +13,6 @@
 
 #include "blk_pvt.h"
 #include "vhub_alloc.h"
-#include "vhub_log.h"
 
 VHUB_LOGTYPE(blk)
 
@@ -52,6 +51,16 @@ blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 	return 0;
 }
 
+/* A ring has come or gone. */
+static void
+share_turn(struct blk_lcore *lcore, int n)
+{
+	lcore->n_rings = (uint16_t)(lcore->n_rings + n);
+	if (lcore->n_rings != 0)
+		lcore->share = (uint16_t)RTE_MAX(1u,
+				RTE_MIN(VHUB_VIRTQ_BURST, BLK_TURN_CHAINS / lcore->n_rings));
+}
+
 static int
 blk_queue_start(struct vhub_vring *vring)
 {
@@ -59,12 +68,15 @@ blk_queue_start(struct vhub_vring *vring)
 	struct blk_lcore *lcore = ring->lcore;
 	int ret;
 
-	if (lcore->refs == 0) {
+	if (lcore->queue == NULL) {
 		ret = ring->dev->driver->queue_get(ring->dev->disk, &lcore->queue);
 		if (ret != 0)
 			return ret;
+		lcore->line_tail = &lcore->line;
 	}
-	lcore->refs++;
+	ring->next_started = lcore->rings;
+	lcore->rings = ring;
+	share_turn(lcore, 1);
 	return 0;
 }
 
@@ -72,10 +84,14 @@ static unsigned int
 blk_queue_poll(struct vhub_vring *vring)
 {
 	struct blk_ring *ring = vring->priv;
+	struct blk_lcore *lcore = ring->lcore;
 	unsigned int n = blk_submit(ring);
 
-	n += blk_reap(ring->lcore);
-	blk_push(ring->lcore);
+	if (ring == lcore->rings) {
+		n += blk_reap(lcore);
+		n += blk_submit_line(lcore);
+	}
+	blk_push(lcore);
 	return n;
 }
 
@@ -96,8 +112,13 @@ blk_queue_stop(struct vhub_vring *vring)
 {
 	struct blk_ring *ring = vring->priv;
 	struct blk_lcore *lcore = ring->lcore;
+	struct blk_ring **link;
 
-	if (--lcore->refs == 0) {
+	for (link = &lcore->rings; *link != ring; link = &(*link)->next_started)
+		;
+	*link = ring->next_started;
+	share_turn(lcore, -1);
+	if (lcore->rings == NULL) {
 		ring->dev->driver->queue_put(lcore->queue);
 		lcore->queue = NULL;
 	}
@@ -122,7 +143,10 @@ blk_set_running(struct vhub_device *device, bool running)
 		return 0;
 	ret = dev->driver->lock(dev->disk, running, error, sizeof(error));
 	if (ret != 0) {
-		VHUB_LOG(ERR, "%s: %s", device->name, error[0] != '\0' ? error : strerror(-ret));
+		/* A front end can ask again and again. */
+		if (vhub_log_allowed(&dev->lock_limit))
+			VHUB_LOG(ERR, "%s: %s", device->name,
+					error[0] != '\0' ? error : strerror(-ret));
 		return ret;
 	}
 	dev->locked = running;

@@ -4,8 +4,9 @@
  *
  *     blk.c (poll) -> decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
  *
- * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore), so what is reaped
- * for one ring may belong to a sibling: every request knows its ring, and goes back to that one.
+ * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore). One of them reaps
+ * it for all: every request knows its ring, and goes back to that one. So a disk has one turn on an
+ * lcore, and more rings do not make it longer.
  */
 #ifndef BLK_PVT_H
 #define BLK_PVT_H
@@ -20,6 +21,7 @@
 #include "vhub_blk.h"
 #include "vhub_device.h"
 #include "vhub_lcore.h"
+#include "vhub_log.h"
 #include "vhub_user.h"
 #include "vhub_virtq.h"
 
@@ -32,6 +34,9 @@
 
 /* Place of the one field that a driver may write. */
 #define BLK_CONFIG_WCE offsetof(struct virtio_blk_config, wce)
+
+/* Chains that all rings of a disk take in one turn of an lcore, in equal shares. */
+#define BLK_TURN_CHAINS (4 * VHUB_VIRTQ_BURST)
 
 /* What decode.c needs to know about a disk. Immutable. */
 struct blk_limits {
@@ -63,9 +68,18 @@ struct blk_queue_stats {
 
 /* What the rings of one disk share on one lcore. LCORE. */
 struct blk_lcore {
-	struct vhub_blk_queue *queue;
-	unsigned int refs;	  /* rings that hold the queue */
+	struct vhub_blk_queue *queue; /* NULL: no ring is started */
+	/*
+	 * Started rings, the last one first: its poller runs last, after everything of this turn
+	 * was submitted, so that is the one that reaps.
+	 */
+	struct blk_ring *rings;
+	uint16_t n_rings;
+	uint16_t share;		  /* chains that each of them takes in a turn */
 	struct blk_ring *touched; /* rings with something to push */
+	/* Rings with something that the driver did not accept yet, served in order. */
+	struct blk_ring *line;
+	struct blk_ring **line_tail;
 } __rte_cache_aligned;
 
 /* When a write must be durable before it completes (VIRTIO 1.2, 5.2.6.2). */
@@ -85,9 +99,11 @@ struct blk_ring {
 	enum blk_fua fua;
 
 	/* LCORE. */
+	struct blk_ring *next_started;
 	uint16_t n_done;
 	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */
-	uint16_t n_wait;
+	uint16_t n_wait;     /* not 0: in the line */
+	struct blk_ring *next_in_line;
 	struct blk_ring *next_touched;
 	/*
 	 * Answered and not pushed yet. One turn answers at most a burst that it took and a burst
@@ -111,6 +127,7 @@ struct blk_dev {
 	/* CTL. */
 	uint64_t guest_features;
 	bool locked; /* the image lock is held */
+	struct vhub_log_limit lock_limit;
 
 	/* Shared atomic: the writeback field. Written by CTL, read by lcores. */
 	uint8_t wce;
@@ -184,10 +201,14 @@ blk_put_status(struct blk_req *req, uint8_t status);
 /* ---- submit.c ---- */
 
 /*
- * Gives the driver what waits, then a burst from the ring. Returns the number of requests moved on.
+ * Gives the driver the ring's share of a turn, or puts it into the line. Returns how many chains
+ * were taken.
  */
 unsigned int
 blk_submit(struct blk_ring *ring);
+/* Gives the driver what waits in the line, once for a turn. Returns how many it accepted. */
+unsigned int
+blk_submit_line(struct blk_lcore *lcore);
 
 /* ---- complete.c ---- */
 
@@ -197,7 +218,10 @@ blk_submit(struct blk_ring *ring);
  */
 void
 blk_answer(struct blk_req *req, uint8_t status);
-/* Reaps a burst from the driver's queue and answers it. Returns how many there were. */
+/*
+ * Reaps a burst from the driver's queue, once for a turn, and answers it. Returns how many there
+ * were.
+ */
 unsigned int
 blk_reap(struct blk_lcore *lcore);
 /* Pushes what has been answered, ring by ring, and notifies. */

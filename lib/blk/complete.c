@@ -3,8 +3,8 @@
  * From the driver back to the rings: status, used length, push, notify. Called by blk.c's turn and,
  * for what needs no driver, by submit.c; virtq comes next.
  *
- * A queue of the driver serves every ring of the disk on this lcore. What one ring's turn reaps is
- * answered to whichever ring it came from, and pushed grouped by ring.
+ * A queue of the driver serves every ring of the disk on this lcore, and one of the rings reaps for
+ * all. What it reaps is answered to whichever ring it came from, and pushed grouped by ring.
  */
 #include <rte_branch_prediction.h>
 

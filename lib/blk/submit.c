@@ -3,8 +3,11 @@
  * From the ring to the driver, in bursts. Called by blk.c's turn; complete.c comes next.
  *
  * What the driver does not accept waits here, in order, and the ring is not touched meanwhile: the
- * guest's ring is the queue. A flush needs no barrier: it covers the writes that had completed when
- * the guest sent it (VIRTIO 1.2, 5.2.6.2), and those are the driver's already.
+ * guest's ring is the queue. Rings that wait stand in a line, since whoever has its turn first
+ * would else take all that a reap has made room for.
+ *
+ * A flush needs no barrier: it covers the writes that had completed when the guest sent it (VIRTIO
+ * 1.2, 5.2.6.2), and those are the driver's already.
  */
 #include <rte_branch_prediction.h>
 
@@ -31,6 +34,16 @@ submit_waiting(struct blk_ring *ring)
 	ring->wait_first += n;
 	ring->n_wait -= n;
 	return n;
+}
+
+static void
+join_line(struct blk_ring *ring)
+{
+	struct blk_lcore *lcore = ring->lcore;
+
+	ring->next_in_line = NULL;
+	*lcore->line_tail = ring;
+	lcore->line_tail = &ring->next_in_line;
 }
 
 /* Decodes a burst: what is for the driver begins to wait, the rest is answered. */
@@ -66,22 +79,36 @@ unsigned int
 blk_submit(struct blk_ring *ring)
 {
 	struct vhub_chain *chains[VHUB_VIRTQ_BURST];
-	unsigned int moved = 0;
 	uint16_t n;
 
-	if (unlikely(ring->n_wait != 0)) {
-		moved = submit_waiting(ring);
-		if (ring->n_wait != 0)
-			return moved;
-	}
-	if (unlikely(!ring->vring->taking))
-		return moved;
-	n = vhub_virtq_pop(ring->vring->vq, chains, VHUB_VIRTQ_BURST);
+	if (unlikely(ring->n_wait != 0 || !ring->vring->taking))
+		return 0;
+	n = vhub_virtq_pop(ring->vring->vq, chains, ring->lcore->share);
 	if (n == 0)
-		return moved;
+		return 0;
 	blk_count(&ring->stats->s.in_flight, n);
 	decode_burst(ring, chains, n);
-	if (likely(ring->n_wait != 0))
+	if (likely(ring->n_wait != 0 && ring->lcore->line == NULL))
 		submit_waiting(ring);
-	return moved + n;
+	if (unlikely(ring->n_wait != 0))
+		join_line(ring);
+	return n;
+}
+
+unsigned int
+blk_submit_line(struct blk_lcore *lcore)
+{
+	unsigned int moved = 0;
+
+	while (unlikely(lcore->line != NULL)) {
+		struct blk_ring *ring = lcore->line;
+
+		moved += submit_waiting(ring);
+		if (ring->n_wait != 0)
+			return moved;
+		lcore->line = ring->next_in_line;
+		if (lcore->line == NULL)
+			lcore->line_tail = &lcore->line;
+	}
+	return moved;
 }

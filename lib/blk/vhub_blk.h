@@ -13,7 +13,7 @@
  *   ...         driver sees one get and one put for each lcore.
  *   submit      LCORE: a burst. "n accepted: each of those completes exactly once; the others
  *               never."
- *   reap        LCORE: what has completed, in any order.
+ *   reap        LCORE: what has completed, in any order. Once in a turn of the lcore.
  *   queue_put   LCORE: with nothing in flight.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
@@ -50,6 +50,8 @@ extern "C" {
 #define VHUB_BLK_SEG_MAX 126u
 /** Most bytes of one segment that we offer (SIZE_MAX). */
 #define VHUB_BLK_SIZE_MAX_BYTES (4u << 20)
+/** Most bytes of one request, so: a longer one fails, however it is cut. */
+#define VHUB_BLK_DATA_MAX_BYTES (VHUB_BLK_SEG_MAX * VHUB_BLK_SIZE_MAX_BYTES)
 
 enum vhub_blk_op {
 	VHUB_BLK_READ,
@@ -70,7 +72,9 @@ struct vhub_blk_io {
 	uint16_t n_iov;
 	uint8_t op;    /**< enum vhub_blk_op */
 	uint8_t flags; /**< VHUB_BLK_IO_* */
-	/** sum over iov; a multiple of info's block_bytes, not 0; FLUSH: 0 */
+	/**
+	 * sum over iov; a multiple of info's block_bytes, 1 .. VHUB_BLK_DATA_MAX_BYTES; FLUSH: 0
+	 */
 	uint32_t len_bytes;
 	uint64_t offset_bytes; /**< a multiple of info's block_bytes; offset + len <= capacity */
 
@@ -129,7 +133,11 @@ struct vhub_blk_driver_ops {
 	 */
 	uint16_t (*submit)(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios,
 			uint16_t n);
-	/** Required. LCORE. Up to `max` completed I/Os with `result` set. Does not block. */
+	/**
+	 * Required. LCORE. Up to `max` completed I/Os with `result` set. Does not block. Called
+	 * once in a turn, however many rings share the queue: a driver that does work of its own
+	 * on the lcore bounds what it does between two calls, for others wait for their turn.
+	 */
 	uint16_t (*reap)(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
 	/**
 	 * Optional. LCORE. Before a sleep with I/O in flight: 0 a completion will wake this lcore

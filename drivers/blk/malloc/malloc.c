@@ -4,7 +4,8 @@
  * when vhubd ends. Called by lib/blk.
  *
  * Copying is done by the lcore itself, so one guest's large requests would keep it from all others:
- * a call copies at most TURN_BYTES, and what is left goes on with the next reap.
+ * a reap, of which there is one in a turn, copies at most TURN_BYTES; what is left goes on with the
+ * next.
  */
 #include <errno.h>
 #include <inttypes.h>

@@ -26,7 +26,7 @@
 
 #define GUEST_BYTES (8u << 20)
 #define GUEST_RING_SIZE 64u
-#define GUEST_RINGS 4u
+#define GUEST_RINGS 16u
 
 /* VIRTIO 1.2, 2.7. */
 struct guest_desc {

@@ -13,7 +13,7 @@
 
 #include "vhub_blk.h"
 
-#define SPY_MAX 256
+#define SPY_MAX 512
 
 static struct {
 	/* What a test sets. */
@@ -31,6 +31,7 @@ static struct {
 	struct vhub_blk_io seen[SPY_MAX]; /* copies, as submitted */
 	unsigned int n_seen;
 	unsigned int n_submits;
+	unsigned int n_reaps;
 	unsigned int n_gets;
 	unsigned int n_puts;
 	unsigned int n_opens;
@@ -128,6 +129,7 @@ spy_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	uint16_t n;
 
 	(void)queue;
+	spy.n_reaps++;
 	for (n = 0; n < max && spy.n_in_flight > 0 && spy.release > 0; n++, spy.release--) {
 		unsigned int at = spy.newest_first ? spy.n_in_flight - 1 : 0;
 

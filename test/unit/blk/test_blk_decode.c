@@ -263,15 +263,46 @@ test_lengths_near_the_end_of_numbers(void **state)
 	assert_int_equal(blk_decode(&huge, &req), BLK_ANSWERED);
 	assert_int_equal(req.status, VIRTIO_BLK_S_IOERR);
 
+	/* A whole number of sectors, which the largest disk has. */
 	iov[0] = (struct iovec){ header, sizeof(header) };
 	iov[1] = (struct iovec){ (void *)4096, UINT32_MAX - 511 };
 	iov[2] = (struct iovec){ &status, 1 };
 	req.chain.in_bytes = UINT32_MAX - 510;
-	assert_int_equal(blk_decode(&huge, &req), BLK_SUBMIT);
-	assert_int_equal(req.io.len_bytes, UINT32_MAX - 511);
+	assert_int_equal(blk_decode(&huge, &req), BLK_ANSWERED);
+	assert_int_equal(req.status, VIRTIO_BLK_S_IOERR);
+}
+
+/* A read of `len` bytes from the largest disk. Nothing of it is touched. */
+static enum blk_verdict
+decode_read_of(uint32_t len, struct blk_req *req)
+{
+	static uint8_t header[sizeof(struct virtio_blk_outhdr)], status;
+	static struct iovec iov[3];
+
+	memset(header, 0, sizeof(header));
 	iov[0] = (struct iovec){ header, sizeof(header) };
+	iov[1] = (struct iovec){ (void *)4096, len };
 	iov[2] = (struct iovec){ &status, 1 };
-	assert_int_equal(blk_decode(&disk, &req), BLK_ANSWERED);
+	*req = (struct blk_req){ .chain = { .iov = iov,
+						 .n_out = 1,
+						 .n_in = 2,
+						 .out_bytes = sizeof(header),
+						 .in_bytes = len + 1 } };
+	return blk_decode(&huge, req);
+}
+
+/* As much as SEG_MAX segments of SIZE_MAX hold, which is what a guest is told; and no more. */
+static void
+test_more_data_than_offered_is_refused(void **state)
+{
+	struct blk_req req;
+
+	(void)state;
+	assert_int_equal(decode_read_of(VHUB_BLK_SEG_MAX * VHUB_BLK_SIZE_MAX_BYTES, &req),
+			BLK_SUBMIT);
+	assert_int_equal(req.io.len_bytes, 504u << 20);
+	assert_int_equal(decode_read_of(VHUB_BLK_SEG_MAX * VHUB_BLK_SIZE_MAX_BYTES + 512, &req),
+			BLK_ANSWERED);
 	assert_int_equal(req.status, VIRTIO_BLK_S_IOERR);
 }
 
@@ -445,6 +476,7 @@ main(void)
 		cmocka_unit_test(test_sectors_near_the_end_of_numbers),
 		cmocka_unit_test(test_lengths_that_are_no_sectors),
 		cmocka_unit_test(test_lengths_near_the_end_of_numbers),
+		cmocka_unit_test(test_more_data_than_offered_is_refused),
 		cmocka_unit_test(test_nothing_to_transfer_is_no_io),
 		cmocka_unit_test(test_a_read_only_disk_refuses_writes),
 		cmocka_unit_test(test_blocks_of_the_driver_are_not_cut),

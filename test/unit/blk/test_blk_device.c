@@ -5,6 +5,8 @@
  * write-through and write-back, config space and counters. The test's thread is CTL and the lcore
  * in one.
  */
+#include <rte_log.h>
+
 #include "guest.h"
 #include "spy_driver.h"
 
@@ -48,6 +50,14 @@ setup_with(const char *args)
 	return 0;
 }
 
+/* A turn of the lcore: rings 0 .. n-1, which were started in this order. */
+static void
+turn(unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		guest_poll(&guest, i);
+}
+
 static int
 setup_malloc(void **state)
 {
@@ -61,6 +71,14 @@ setup_spy(void **state)
 	(void)state;
 	spy_reset();
 	return setup_with("driver=spy,queues=4");
+}
+
+static int
+setup_spy_many(void **state)
+{
+	(void)state;
+	spy_reset();
+	return setup_with("driver=spy,queues=16");
 }
 
 static int
@@ -395,6 +413,96 @@ test_rings_of_one_lcore_share_a_queue(void **state)
 	assert_int_equal(spy.n_puts, 1);
 }
 
+/* A driver that works in its reap, as malloc does, works once for the disk, not once a ring. */
+static void
+test_a_turn_of_all_rings_reaps_once(void **state)
+{
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++)
+		guest_start(&guest, dev, i, VERSION_1);
+	turn(4);
+	assert_int_equal(spy.n_reaps, 1);
+	/* What was submitted in a turn may come back in that turn. */
+	for (unsigned int i = 0; i < 4; i++)
+		guest_submit(&guest, i, VIRTIO_BLK_T_IN, 0, 512);
+	turn(4);
+	assert_int_equal(spy.n_reaps, 2);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_int_equal(guest_done(&guest.rings[i], NULL, NULL), 1);
+	/* Whichever ring goes, one of the others does it. */
+	guest_stop(&guest, 3);
+	turn(3);
+	assert_int_equal(spy.n_reaps, 3);
+	guest_stop(&guest, 1);
+	guest_poll(&guest, 0);
+	guest_poll(&guest, 2);
+	assert_int_equal(spy.n_reaps, 4);
+	guest_stop(&guest, 2);
+	turn(1);
+	assert_int_equal(spy.n_reaps, 5);
+	guest_stop(&guest, 0);
+	assert_int_equal(spy.n_puts, 1);
+}
+
+/* More rings do not let a guest put more into one turn: each gets its share of it. */
+static void
+test_rings_share_a_turn(void **state)
+{
+	const unsigned int n = GUEST_RINGS, each = 20;
+
+	(void)state;
+	spy.release = 0;
+	for (unsigned int i = 0; i < n; i++) {
+		guest_start(&guest, dev, i, VERSION_1);
+		for (unsigned int j = 0; j < each; j++)
+			guest_submit(&guest, i, VIRTIO_BLK_T_FLUSH, 0, 0);
+	}
+	turn(n);
+	for (unsigned int i = 0; i < n; i++)
+		assert_int_equal(vhub_virtq_in_flight(guest.rings[i].vring.vq),
+				4 * VHUB_VIRTQ_BURST / n);
+	spy.release = SPY_MAX;
+	for (unsigned int i = 0; i < 10; i++)
+		turn(n);
+	for (unsigned int i = 0; i < n; i++) {
+		assert_int_equal(guest_done(&guest.rings[i], NULL, NULL), each);
+		guest_stop(&guest, i);
+	}
+}
+
+/* A full driver takes from the rings in the order of their asking, not from the first for ever. */
+static void
+test_a_full_driver_starves_no_ring(void **state)
+{
+	unsigned int seen[3] = { 0 };
+
+	(void)state;
+	for (unsigned int i = 0; i < 3; i++)
+		guest_start(&guest, dev, i, VERSION_1);
+	spy.accept = 0;
+	for (unsigned int round = 0; round < 30; round++) {
+		/* Two for each ring, room for one: by the offset it is told which ring's it was. */
+		for (unsigned int i = 0; i < 3; i++) {
+			if (vhub_virtq_in_flight(guest.rings[i].vring.vq) == 0) {
+				guest_submit(&guest, i, VIRTIO_BLK_T_IN, i, 512);
+				guest_submit(&guest, i, VIRTIO_BLK_T_IN, i, 512);
+			}
+		}
+		spy.accept = 1;
+		turn(3);
+	}
+	assert_int_equal(spy.n_seen, 30);
+	for (unsigned int i = 0; i < 30; i++)
+		seen[spy.seen[i].offset_bytes / 512]++;
+	for (unsigned int i = 0; i < 3; i++)
+		assert_in_range(seen[i], 9, 11);
+	spy.accept = SPY_MAX;
+	for (unsigned int i = 0; i < 3; i++)
+		turn(3);
+	for (unsigned int i = 0; i < 3; i++)
+		guest_stop(&guest, i);
+}
+
 static void
 test_each_lcore_has_a_queue_of_its_own(void **state)
 {
@@ -489,20 +597,18 @@ test_stuck_storage_is_named(void **state)
 	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
 	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
 	guest_submit(&guest, 1, VIRTIO_BLK_T_FLUSH, 0, 0);
-	for (unsigned int i = 0; i < 10; i++) {
-		guest_poll(&guest, 0);
-		guest_poll(&guest, 1);
-	}
+	for (unsigned int i = 0; i < 10; i++)
+		turn(2);
 	assert_true(dev->ops->describe(dev, text, sizeof(text)) > 0);
 	assert_string_equal(text, "disk0: a test's hand, 3 requests");
 	assert_int_equal(vhub_blk_get_stats(dev, 0, &stats), 0);
 	assert_int_equal(stats.in_flight, 2);
 	spy.release = 2;
-	guest_poll(&guest, 0);
+	turn(2);
 	dev->ops->describe(dev, text, sizeof(text));
 	assert_string_equal(text, "disk0: a test's hand, 1 request");
 	spy.release = 1;
-	guest_poll(&guest, 0);
+	turn(2);
 	dev->ops->describe(dev, text, 6);
 	assert_string_equal(text, "disk0");
 	guest_stop(&guest, 0);
@@ -751,6 +857,29 @@ test_the_image_is_locked_while_rings_run(void **state)
 	assert_int_equal(spy.n_locks, 2);
 }
 
+/* A front end can start rings as often as it likes. */
+static void
+test_an_image_in_use_is_told_of_now_and_then(void **state)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *lines = open_memstream(&text, &len);
+	unsigned int n = 0;
+
+	(void)state;
+	assert_non_null(lines);
+	assert_int_equal(rte_openlog_stream(lines), 0);
+	spy.lock_result = -EAGAIN;
+	for (unsigned int i = 0; i < 500; i++)
+		assert_int_equal(dev->ops->set_running(dev, true), -EAGAIN);
+	rte_openlog_stream(NULL);
+	fclose(lines);
+	for (const char *at = text; (at = strstr(at, "somebody else")) != NULL; at++)
+		n++;
+	free(text);
+	assert_in_range(n, 1, 20);
+}
+
 static void
 test_statistics_are_of_blk_devices(void **state)
 {
@@ -793,6 +922,9 @@ main(void)
 		SPY(test_the_order_of_the_guest_is_kept),
 		SPY(test_errors_of_the_driver_are_io_errors),
 		SPY(test_rings_of_one_lcore_share_a_queue),
+		SPY(test_a_turn_of_all_rings_reaps_once),
+		cmocka_unit_test_setup_teardown(test_rings_share_a_turn, setup_spy_many, teardown),
+		SPY(test_a_full_driver_starves_no_ring),
 		SPY(test_each_lcore_has_a_queue_of_its_own),
 		SPY(test_a_queue_that_cannot_be_got_fails_the_start),
 		SPY(test_a_ring_beyond_the_last_is_refused),
@@ -810,6 +942,7 @@ main(void)
 		CACHE(test_a_reset_restores_write_back),
 		CACHE(test_state_is_carried_and_checked),
 		SPY(test_the_image_is_locked_while_rings_run),
+		SPY(test_an_image_in_use_is_told_of_now_and_then),
 		MALLOC(test_statistics_are_of_blk_devices),
 		SPY(test_the_disk_goes_with_the_device),
 	};
