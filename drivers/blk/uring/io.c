@@ -3,10 +3,13 @@
  * I/O of the uring driver. lib/blk submits bursts, each with one io_uring_submit(), and reaps by
  * looking at the completion ring, which takes no system call.
  *
- * An I/O may take several steps: what the kernel did not finish (short, interrupted, beyond what
- * one call moves, longer than a bounce buffer) is asked for again from where it ended. At most one
- * step of an I/O is under way, and there are as many slots as entries in the submission ring, so an
- * entry is always free for the next step.
+ * An I/O may take several steps: what the kernel did not finish (short, interrupted, longer than a
+ * step or a bounce buffer) is asked for again from where it ended. At most one step of an I/O is
+ * under way, and there are as many slots as entries in the submission ring, so an entry is always
+ * free for the next step.
+ *
+ * Steps begin in order, each I/O's next one behind the first ones of those that came meanwhile, and
+ * only while the window lasts (uring_pvt.h): what they move, the kernel may move on this lcore.
  */
 #include <errno.h>
 #include <string.h>
@@ -40,34 +43,55 @@ prepare_bounced(struct uring_slot *slot, struct io_uring_sqe *sqe)
 	}
 }
 
-/* Inside of a piece: the rest of that piece. At its beginning: all pieces that are left. */
+/*
+ * How many whole pieces, from the slot's place on, a step holds; step_bytes is their sum. None from
+ * inside of a piece.
+ */
+static uint16_t
+take_pieces(struct uring_slot *slot)
+{
+	const struct iovec *iov = &slot->io->iov[slot->iov_index];
+	uint16_t n_left = slot->iov_done_bytes != 0 ? 0 : slot->io->n_iov - slot->iov_index;
+	size_t bytes = 0;
+	uint16_t n = 0;
+
+	while (n < n_left && iov[n].iov_len <= URING_STEP_BYTES - bytes)
+		bytes += iov[n++].iov_len;
+	slot->step_bytes = (uint32_t)bytes;
+	return n;
+}
+
+/*
+ * As many whole pieces as a step holds; or what it holds of one. A multiple of a block, and aligned
+ * for O_DIRECT: pieces are, or bounce_needed(), and so is the size of a step.
+ */
 static void
 prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
 {
 	const struct vhub_blk_io *io = slot->io;
 	const struct iovec *iov = &io->iov[slot->iov_index];
-	uint16_t n_iov = io->n_iov - slot->iov_index;
 	uint64_t offset = io->offset_bytes + slot->done_bytes;
 	uint8_t *base = (uint8_t *)iov->iov_base + slot->iov_done_bytes;
+	uint16_t n_iov = take_pieces(slot);
 
-	if (n_iov == 1 || slot->iov_done_bytes != 0) {
-		slot->step_bytes = (uint32_t)(iov->iov_len - slot->iov_done_bytes);
+	if (n_iov > 1) {
 		if (io->op == VHUB_BLK_READ)
-			io_uring_prep_read(sqe, FIXED_FILE, base, slot->step_bytes, offset);
+			io_uring_prep_readv(sqe, FIXED_FILE, iov, n_iov, offset);
 		else
-			io_uring_prep_write(sqe, FIXED_FILE, base, slot->step_bytes, offset);
+			io_uring_prep_writev(sqe, FIXED_FILE, iov, n_iov, offset);
 		return;
 	}
-	slot->step_bytes = io->len_bytes - slot->done_bytes;
+	slot->step_bytes = (uint32_t)RTE_MIN(iov->iov_len - slot->iov_done_bytes,
+			(size_t)URING_STEP_BYTES);
 	if (io->op == VHUB_BLK_READ)
-		io_uring_prep_readv(sqe, FIXED_FILE, iov, n_iov, offset);
+		io_uring_prep_read(sqe, FIXED_FILE, base, slot->step_bytes, offset);
 	else
-		io_uring_prep_writev(sqe, FIXED_FILE, iov, n_iov, offset);
+		io_uring_prep_write(sqe, FIXED_FILE, base, slot->step_bytes, offset);
 }
 
 /* Puts the next step into the submission ring. */
 static void
-prepare_step(struct uring_queue *q, struct uring_slot *slot, bool may_block)
+prepare_step(struct uring_queue *q, struct uring_slot *slot)
 {
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
 	const struct vhub_blk_io *io = slot->io;
@@ -83,7 +107,7 @@ prepare_step(struct uring_queue *q, struct uring_slot *slot, bool may_block)
 		if ((io->flags & VHUB_BLK_IO_FUA) != 0 && io->op == VHUB_BLK_WRITE)
 			sqe->rw_flags = RWF_DSYNC;
 	}
-	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (may_block ? IOSQE_ASYNC : 0));
+	io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE | (slot->may_block ? IOSQE_ASYNC : 0));
 	io_uring_sqe_set_data(sqe, slot);
 }
 
@@ -104,6 +128,31 @@ flush_ring(struct uring_queue *q)
 		VHUB_LOG(ERR, "%s: io_uring_enter: %s", q->disk->path, strerror(-ret));
 }
 
+static void
+make_ready(struct uring_queue *q, struct uring_slot *slot)
+{
+	slot->next = NULL;
+	*q->ready_tail = slot;
+	q->ready_tail = &slot->next;
+}
+
+/* Begins steps while the window lasts, and gives them to the kernel. */
+static void
+begin_steps(struct uring_queue *q)
+{
+	while (q->ready != NULL && q->under_way_bytes < q->window_bytes) {
+		struct uring_slot *slot = q->ready;
+
+		q->ready = slot->next;
+		if (q->ready == NULL)
+			q->ready_tail = &q->ready;
+		prepare_step(q, slot);
+		q->under_way_bytes += slot->step_bytes;
+	}
+	if (io_uring_sq_ready(&q->ring) != 0)
+		flush_ring(q);
+}
+
 uint16_t
 uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n)
 {
@@ -119,13 +168,12 @@ uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint1
 			if (bounce == NULL)
 				break;
 		}
-		q->free_slots = slot->next_free;
+		q->free_slots = slot->next;
 		*slot = (struct uring_slot){ .io = ios[i], .bounce = bounce };
-		prepare_step(q, slot, false);
+		make_ready(q, slot);
 		q->n_in_flight++;
 	}
-	if (i != 0)
-		flush_ring(q);
+	begin_steps(q);
 	return i;
 }
 
@@ -147,6 +195,7 @@ end_error(struct uring_slot *slot, int res)
 {
 	if (res != -EAGAIN && res != -EINTR)
 		return res;
+	slot->may_block = res == -EAGAIN;
 	return ++slot->tries < URING_MAX_TRIES ? -EINPROGRESS : -EIO;
 }
 
@@ -170,15 +219,17 @@ end_transfer(const struct uring_disk *d, struct uring_slot *slot, uint32_t moved
 }
 
 static int
-end_step(const struct uring_disk *d, struct uring_slot *slot, int res)
+end_step(struct uring_queue *q, struct uring_slot *slot, int res)
 {
+	q->under_way_bytes -= slot->step_bytes;
 	if (unlikely(res < 0))
 		return end_error(slot, res);
+	slot->may_block = false;
 	/* Most I/Os: one step. */
 	if (likely((uint32_t)res == slot->io->len_bytes && slot->bounce == NULL &&
 			    slot->done_bytes == 0))
 		return 0;
-	return end_transfer(d, slot, (uint32_t)res);
+	return end_transfer(q->disk, slot, (uint32_t)res);
 }
 
 static struct vhub_blk_io *
@@ -188,7 +239,7 @@ release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
 
 	if (slot->bounce != NULL)
 		bounce_put(q, slot->bounce);
-	slot->next_free = q->free_slots;
+	slot->next = q->free_slots;
 	q->free_slots = slot;
 	q->n_in_flight--;
 	io->result = result;
@@ -212,16 +263,14 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	n_cqes = io_uring_peek_batch_cqe(&q->ring, cqes, RTE_MIN(max, REAP_BURST));
 	for (unsigned int i = 0; i < n_cqes; i++) {
 		struct uring_slot *slot = io_uring_cqe_get_data(cqes[i]);
-		int res = cqes[i]->res;
-		int result = end_step(q->disk, slot, res);
+		int result = end_step(q, slot, cqes[i]->res);
 
 		if (unlikely(result == -EINPROGRESS))
-			prepare_step(q, slot, res == -EAGAIN);
+			make_ready(q, slot);
 		else
 			ios[n++] = release_slot(q, slot, result);
 	}
 	io_uring_cq_advance(&q->ring, n_cqes);
-	if (unlikely(io_uring_sq_ready(&q->ring) != 0))
-		flush_ring(q);
+	begin_steps(q);
 	return n;
 }

@@ -81,9 +81,11 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	q->queue.disk = disk;
 	q->disk = uring_disk_of(disk);
 	for (unsigned int i = URING_DEPTH; i > 0; i--) {
-		q->slots[i - 1].next_free = q->free_slots;
+		q->slots[i - 1].next = q->free_slots;
 		q->free_slots = &q->slots[i - 1];
 	}
+	q->ready_tail = &q->ready;
+	q->window_bytes = q->disk->direct ? URING_WINDOW_DIRECT_BYTES : URING_WINDOW_BYTES;
 	ret = create_ring(&q->ring, URING_DEPTH);
 	if (ret != 0)
 		goto err_free;
@@ -129,7 +131,8 @@ anything_there(struct io_uring *ring)
 
 /*
  * The io_uring's own fd wakes the lcore. Unlike an eventfd that is switched on only now, it needs
- * no care for completions that come while it is switched on: the kernel tells it of each. It is
+ * no care for completions that come while it is switched on: the kernel tells it of each. Nor do
+ * steps that have not begun: others are under way then, and their completions wake us. It is
  * watched from the first sleep on, so that lcores that never sleep do not pay for it.
  */
 int

@@ -26,6 +26,16 @@
  */
 #define URING_BOUNCES 16
 #define URING_BOUNCE_BYTES (256u << 10)
+/* Most bytes of one step: what the kernel may copy at once, on this lcore. */
+#define URING_STEP_BYTES (1u << 20)
+/*
+ * Bytes of the steps under way in one queue, above which no step begins. The kernel does what it
+ * can at once, inside of our system call: it copies all that the page cache holds, so a turn costs
+ * the lcore up to two windows of copying (one submitted, one begun by the reap). O_DIRECT pins
+ * pages instead, which is far cheaper, and needs more under way to keep remote storage busy.
+ */
+#define URING_WINDOW_BYTES (4u << 20)
+#define URING_WINDOW_DIRECT_BYTES (16u << 20)
 /* Steps of one I/O that may end short, interrupted, or with "try again" before it fails. */
 #define URING_MAX_TRIES 64
 
@@ -54,12 +64,13 @@ struct uring_disk {
  */
 struct uring_slot {
 	struct vhub_blk_io *io;
-	struct uring_slot *next_free;
-	uint8_t *bounce; /* NULL: straight from and to the guest's memory */
+	struct uring_slot *next; /* free, or ready */
+	uint8_t *bounce;	 /* NULL: straight from and to the guest's memory */
 	uint32_t done_bytes;
 	uint32_t step_bytes; /* of the step under way */
 	uint16_t iov_index;  /* where done_bytes lies in io->iov */
 	uint16_t tries;
+	bool may_block; /* the kernel said "try again": the next step has a thread of its own */
 	size_t iov_done_bytes; /* of that piece */
 };
 
@@ -71,7 +82,12 @@ struct uring_queue {
 	bool watched; /* the ring's fd wakes this lcore */
 	uint16_t n_in_flight;
 	struct uring_slot *free_slots;
-	uint8_t *bounce_area; /* URING_BOUNCES buffers; pages come with their first use */
+	/* Slots whose next step has not begun, in order; some only while the window is full. */
+	struct uring_slot *ready;
+	struct uring_slot **ready_tail;
+	uint32_t window_bytes;
+	uint32_t under_way_bytes; /* of it */
+	uint8_t *bounce_area;	  /* URING_BOUNCES buffers; pages come with their first use */
 	uint16_t n_free_bounces;
 	uint8_t *free_bounces[URING_BOUNCES];
 	struct uring_slot slots[URING_DEPTH];

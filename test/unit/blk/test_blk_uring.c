@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -455,6 +456,114 @@ test_large_unaligned_requests_go_in_steps(void **state)
 	free(back);
 }
 
+/* ---- fairness to others on the lcore ---- */
+
+#define LARGE_IOS 32u
+#define LARGE_BYTES (4u << 20)
+
+/* Bytes of whole pages that hold something. */
+static size_t
+filled_bytes(const uint8_t *buf, size_t len)
+{
+	size_t n = 0;
+
+	for (size_t at = 0; at < len; at += 4096)
+		n += buf[at] != 0 ? 4096 : 0;
+	return n;
+}
+
+/*
+ * What the page cache holds, the kernel copies inside of the call that submits it, on an lcore on
+ * which others wait. The bound is two windows of steps under way, each a step too wide.
+ */
+static void
+test_a_call_does_not_copy_all_of_a_large_burst(void **state)
+{
+	const size_t bytes = (size_t)LARGE_IOS * LARGE_BYTES, bound = 10u << 20;
+	struct vhub_blk_io ios[LARGE_IOS], *burst[LARGE_IOS], *done[LARGE_IOS];
+	struct iovec iov[LARGE_IOS];
+	unsigned int accepted, n = 0;
+	struct driver_disk d;
+	size_t before, after;
+	uint8_t *buf;
+
+	(void)state;
+	make_image(memory_image, LARGE_BYTES);
+	driver_open(&d, "uring", args_of(memory_image, ",direct=off"), false);
+	buf = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(buf != MAP_FAILED);
+	memset(buf, 0x5a, LARGE_BYTES);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 0, buf, LARGE_BYTES, 0), 0);
+	memset(buf, 0, LARGE_BYTES);
+	for (unsigned int i = 0; i < LARGE_IOS; i++) {
+		iov[i] = (struct iovec){ buf + (size_t)i * LARGE_BYTES, LARGE_BYTES };
+		ios[i] = (struct vhub_blk_io){ .op = VHUB_BLK_READ,
+			.iov = &iov[i],
+			.n_iov = 1,
+			.len_bytes = LARGE_BYTES };
+		burst[i] = &ios[i];
+	}
+	accepted = d.ops->submit(d.queue, burst, LARGE_IOS);
+	after = filled_bytes(buf, bytes);
+	assert_in_range(after, 0, bound);
+	while (n < accepted) {
+		before = after;
+		n += d.ops->reap(d.queue, &done[n], (uint16_t)(LARGE_IOS - n));
+		after = filled_bytes(buf, bytes);
+		assert_in_range(after - before, 0, bound);
+	}
+	assert_int_equal(after, (size_t)accepted * LARGE_BYTES);
+	for (unsigned int i = 0; i < accepted; i++)
+		assert_int_equal(done[i]->result, 0);
+	driver_close(&d);
+	munmap(buf, bytes);
+}
+
+/* Pieces of all sizes around the size of a step, with and without O_DIRECT. */
+static void
+test_steps_end_anywhere(void **state)
+{
+	static const uint32_t cuts[][7] = {
+		{ 3 << 20, 0 },
+		{ 1 << 20, 1 << 20, 1 << 20, 0 },
+		{ 512, 2 << 20, 512, (1 << 20) - 1024, 0 },
+		{ (1 << 20) - 512, 512, 512, (2 << 20) - 512, 0 },
+		{ (1 << 20) + 512, (1 << 20) - 512, 1 << 20, 0 },
+		{ 700 * 1024, 700 * 1024, 700 * 1024, 700 * 1024, 272 * 1024, 0 },
+	};
+	static const char *const modes[] = { ",direct=on", ",direct=off" };
+	const uint32_t len = 3 << 20;
+	uint8_t *data = malloc(len), *back = calloc(1, len);
+
+	(void)state;
+	assert_true(data != NULL && back != NULL);
+	for (unsigned int i = 0; i < RTE_DIM(cuts) * RTE_DIM(modes); i++) {
+		const uint32_t *lengths = cuts[i / RTE_DIM(modes)];
+		struct driver_disk d;
+		struct driver_io io;
+
+		for (uint32_t j = 0; j < len; j++)
+			data[j] = (uint8_t)driver_random(256);
+		driver_open(&d, "uring", args_of(image, modes[i % RTE_DIM(modes)]), false);
+		driver_io_init(&io, VHUB_BLK_WRITE, 4096, lengths, 0);
+		io.io.flags = i % 3 == 0 ? VHUB_BLK_IO_FUA : 0;
+		driver_io_fill(&io, data);
+		driver_run(&d, &io, 1);
+		assert_int_equal(io.io.result, 0);
+		driver_io_free(&io);
+		driver_io_init(&io, VHUB_BLK_READ, 4096, lengths, 0);
+		driver_run(&d, &io, 1);
+		assert_int_equal(io.io.result, 0);
+		driver_io_check_gaps(&io);
+		driver_io_take(&io, back);
+		assert_memory_equal(data, back, len);
+		driver_io_free(&io);
+		driver_close(&d);
+	}
+	free(data);
+	free(back);
+}
+
 /* ---- the process around it ---- */
 
 /* Runs `fn` in a child; its result is the child's exit status. */
@@ -586,6 +695,8 @@ main(void)
 		cmocka_unit_test_setup(test_buffers_that_are_not_there_give_errors, fresh_image),
 		cmocka_unit_test_setup(test_bounce_buffers_bound_what_is_accepted, fresh_image),
 		cmocka_unit_test_setup(test_large_unaligned_requests_go_in_steps, fresh_image),
+		cmocka_unit_test(test_a_call_does_not_copy_all_of_a_large_burst),
+		cmocka_unit_test_setup(test_steps_end_anywhere, fresh_image),
 		cmocka_unit_test_setup(test_a_machine_without_io_uring_is_told, fresh_image),
 		cmocka_unit_test_setup(test_an_ordinary_user_may_use_it, fresh_image),
 	};
