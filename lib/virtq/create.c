@@ -85,8 +85,11 @@ plan_area(struct virtq_plan *plan, const struct vhub_virtq_config *config)
 	const size_t size = config->size;
 	uint64_t n;
 
-	if ((config->features & VIRTQ_F_IN_ORDER) != 0)
-		plan->n_held = rte_align32pow2(config->size);
+	if ((config->features & VIRTQ_F_IN_ORDER) != 0) {
+		/* A power of two, so that an order number masks to a place. */
+		for (plan->n_held = 1; plan->n_held < config->size;)
+			plan->n_held *= 2;
+	}
 	if (config->inflight != NULL && packed) {
 		n = (config->inflight_bytes - sizeof(struct inflight_packed)) /
 				sizeof(struct inflight_packed_desc);
