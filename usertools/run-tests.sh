@@ -287,6 +287,8 @@ build_fuzzers() {
 	if [[ ! -f build-fuzz/build.ninja ]]; then
 		CC=clang run_child "$LOG" meson setup build-fuzz -Dfuzz=true -Dwerror=true -Ddebug=true || return 1
 	fi
+	# Targets are known once the build files are up to date.
+	run_child "$LOG" ninja -C build-fuzz build.ninja || return 1
 	mapfile -t targets < <(ninja -C build-fuzz -t targets all |
 		sed -n 's,^\(test/fuzz/fuzz_[a-z0-9_]*\): .*,\1,p')
 	[[ ${#targets[@]} -gt 0 ]] || return 1
