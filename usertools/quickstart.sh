@@ -80,7 +80,7 @@ describe_memory() {
 	else
 		say "      hugepages: $mib MiB free: too few, so vhubd runs in ordinary memory (--no-huge)."
 		say "      All works the same, with less speed. To have hugepages, as root:"
-		say "        echo $(((EAL_MIB + DISK_MIB) * 1024 / size_kib)) >$dir/nr_hugepages"
+		say "        echo $(($(hugepages nr_hugepages) - free + (EAL_MIB + DISK_MIB) * 1024 / size_kib)) >$dir/nr_hugepages"
 	fi
 }
 

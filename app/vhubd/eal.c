@@ -6,15 +6,18 @@
  * main.c.
  */
 #include <errno.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <numa.h>
 
 #include <bsd/string.h>
 
+#include <rte_common.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_log.h>
@@ -127,6 +130,25 @@ make_args(struct eal_args *args)
 	}
 }
 
+/* Its SIGBUS handler and ours get into each other's way while the heap grows. */
+static void
+warn_of_growing_heap(const struct options *options)
+{
+	static const char *const fixed[] = { "--socket-limit", "--no-huge", "--legacy-mem" };
+	unsigned int f;
+	int i;
+
+	for (i = 0; i < options->eal_argc; i++) {
+		for (f = 0; f < RTE_DIM(fixed); f++) {
+			if (strncmp(options->eal_argv[i], fixed[f], strlen(fixed[f])) == 0)
+				return;
+		}
+	}
+	fprintf(stderr,
+			"vhub: EAL's heap may grow, and a front end that cuts its memory short in that moment "
+			"can end us: add --socket-limit=MB, with the same number as -m\n");
+}
+
 int
 eal_start(const struct options *options)
 {
@@ -136,6 +158,7 @@ eal_start(const struct options *options)
 	/* Without a stream of its own EAL logs to syslog too. */
 	rte_openlog_stream(stderr);
 	if (options->eal_argc > 0) {
+		warn_of_growing_heap(options);
 		ret = rte_eal_init(options->eal_argc, options->eal_argv);
 	} else {
 		make_args(&args);
@@ -143,9 +166,27 @@ eal_start(const struct options *options)
 	}
 	if (ret < 0) {
 		ret = rte_errno > 0 ? -rte_errno : -EINVAL;
-		fprintf(stderr, "vhubd: EAL does not start: %s\n", rte_strerror(-ret));
+		fprintf(stderr, "vhubd: EAL does not start: %s; its own lines above tell more (without free hugepages: --no-huge)\n",
+				rte_strerror(-ret));
 		return ret;
 	}
 	rte_log_set_level_pattern("vhub.*", options->log_level);
 	return 0;
+}
+
+void
+eal_stop(void)
+{
+	char dir[PATH_MAX];
+	char *slash;
+
+	strlcpy(dir, rte_eal_get_runtime_dir(), sizeof(dir));
+	rte_eal_cleanup();
+	/* The prefix's folder, then DPDK's: only when nobody else has anything there. */
+	rmdir(dir);
+	slash = strrchr(dir, '/');
+	if (slash != NULL && slash != dir) {
+		*slash = '\0';
+		rmdir(dir);
+	}
 }

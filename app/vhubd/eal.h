@@ -12,4 +12,8 @@
 int
 eal_start(const struct options *options);
 
+/** Ends EAL, and removes what folders of its own it leaves empty. */
+void
+eal_stop(void);
+
 #endif /* EAL_H */

@@ -12,8 +12,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include <rte_eal.h>
-
 #include "eal.h"
 #include "options.h"
 #include "slots.h"
@@ -33,7 +31,9 @@ struct daemon_state {
 	struct vhub_loop *loop;
 	struct slots *slots;
 	struct vhub_watch signals;
+	unsigned int n_added; /* slots that are served */
 	bool stopping;
+	int result; /* of the run, once it has come to rest */
 };
 
 static struct options options;
@@ -56,7 +56,14 @@ stopped(void *arg, unsigned int n_stuck)
 {
 	struct daemon_state *d = arg;
 
-	vhub_loop_stop(d->loop, n_stuck == 0 ? 0 : -EBUSY);
+	vhub_loop_stop(d->loop, n_stuck == 0 ? d->result : -EBUSY);
+}
+
+static void
+stop(struct daemon_state *d)
+{
+	d->stopping = true;
+	slots_stop(d->slots, STOP_TIMEOUT_US, stopped, d);
 }
 
 static void
@@ -68,9 +75,8 @@ on_signal(struct vhub_watch *watch, uint32_t events)
 	(void)events;
 	if (read(watch->fd, &info, sizeof(info)) != (ssize_t)sizeof(info) || d->stopping)
 		return;
-	d->stopping = true;
 	VHUB_LOG(NOTICE, "%s: stopping", strsignal((int)info.ssi_signo));
-	slots_stop(d->slots, STOP_TIMEOUT_US, stopped, d);
+	stop(d);
 }
 
 static int
@@ -107,70 +113,67 @@ start_parts(struct daemon_state *d, const sigset_t *set)
 	return ret;
 }
 
-static int
-add_slots(struct daemon_state *d)
-{
-	unsigned int i;
-	int ret;
+static void
+add_next(struct daemon_state *d);
 
-	for (i = 0; i < options.n_slots; i++) {
-		ret = slots_add(d->slots, &options.slots[i]);
-		if (ret != 0)
-			return ret;
+static void
+slot_added(void *arg, int result)
+{
+	struct daemon_state *d = arg;
+
+	if (result != 0) {
+		/* Those before it give their sockets back. */
+		d->result = result;
+		stop(d);
+		return;
 	}
-	return 0;
+	d->n_added++;
+	add_next(d);
 }
 
+/* One after the other, while signals are served already. */
 static void
-failed_stop(void *arg, unsigned int n_stuck)
+add_next(struct daemon_state *d)
 {
-	(void)n_stuck;
-	vhub_loop_stop(arg, 0);
-}
-
-/* A device could not be added: those before it give their sockets back. */
-static void
-abandon(struct daemon_state *d)
-{
-	slots_stop(d->slots, STOP_TIMEOUT_US, failed_stop, d->loop);
-	vhub_loop_run(d->loop);
+	if (d->n_added < options.n_slots) {
+		slots_add(d->slots, &options.slots[d->n_added], slot_added, d);
+		return;
+	}
+	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
+			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
+			vhub_lcore_count() == 1 ? "" : "s");
 }
 
 static int
 serve(struct daemon_state *d)
 {
-	int ret = add_slots(d);
+	int ret;
 
-	if (ret != 0) {
-		abandon(d);
-		return EXIT_FAILURE;
-	}
-	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
-			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
-			vhub_lcore_count() == 1 ? "" : "s");
+	add_next(d);
 	ret = vhub_loop_run(d->loop);
-	if (ret != 0) {
+	if (ret == -EBUSY && d->result == 0) {
 		/* An lcore still has I/O in flight: nothing can be given back in order. */
 		fflush(NULL);
 		_exit(EXIT_STUCK);
 	}
-	return EXIT_SUCCESS;
+	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static void
 stop_parts(struct daemon_state *d, int status)
 {
-	if (d->slots != NULL)
-		slots_destroy(d->slots);
-	vhub_lcores_stop();
+	/* First, for what is under way there may be the building of a device. */
 	if (vhub_work_stop() != 0) {
 		/*
-		 * A front end's file is stuck in its close or its unmapping: the kernel will see to
+		 * A front end's file, or an image that is being opened, is stuck: the kernel will see to
 		 * it.
 		 */
 		fflush(NULL);
 		_exit(status);
 	}
+	if (d->slots != NULL)
+		slots_destroy(d->slots);
+	vhub_lcores_stop();
 	vhub_mem_guard_stop();
 	if (d->loop != NULL && d->signals.fd >= 0) {
 		vhub_loop_unwatch(d->loop, &d->signals);
@@ -197,7 +200,7 @@ main(int argc, char **argv)
 		if (start_parts(&d, &set) == 0)
 			status = serve(&d);
 		stop_parts(&d, status);
-		rte_eal_cleanup();
+		eal_stop();
 	}
 	options_free(&options);
 	return status;

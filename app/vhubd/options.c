@@ -161,11 +161,14 @@ parse_option(struct options *options, const char *option, const char *value)
 			break;
 	}
 	if (ops == NULL && i == sizeof(plain_options) / sizeof(plain_options[0])) {
-		fprintf(stderr, "vhubd: %s: there is no such option; --help lists them\n", option);
+		fprintf(stderr,
+				"vhubd: %s: there is no such option; --help lists them, and EAL's "
+				"arguments go before --\n",
+				option);
 		return -EINVAL;
 	}
 	if (value == NULL)
-		return wrong(option, "", "a value must follow");
+		return fprintf(stderr, "vhubd: %s: a value must follow\n", option), -EINVAL;
 	return ops != NULL ? parse_slot(options, ops, option, value) :
 			     plain_options[i].parse(options, value);
 }

@@ -11,6 +11,7 @@
 
 #include "slots.h"
 #include "vhub_log.h"
+#include "vhub_work.h"
 
 VHUB_LOGTYPE(vhubd);
 
@@ -26,6 +27,15 @@ struct slots {
 	struct vhub_loop *loop;
 	struct slot *first;
 	unsigned int n_added;
+
+	/* The slot that is being added. */
+	struct vhub_work work;
+	struct slot_options *options;
+	struct vhub_device *device;
+	int result;
+	char error[512];
+	void (*added)(void *arg, int result);
+	void *added_arg;
 
 	struct vhub_timer timer;
 	unsigned int n_stopping;
@@ -79,7 +89,7 @@ connect_slot(const struct slot_options *options, struct vhub_connection **connec
 			VHUB_LOG(ERR, "%s: cannot listen on socket=%s: %s%s", options->name,
 					options->listener.path, strerror(-ret),
 					ret == -EADDRINUSE ?
-							"; stop what listens there, or choose another path" :
+							"; somebody listens there, or a file that is no socket is in the way" :
 							"");
 		break;
 	case CONNECTION_DIAL:
@@ -108,39 +118,38 @@ choose_executor(struct slots *slots, struct vhub_executor *executor)
 	executor->lcores[0] = vhub_lcore_at(slots->n_added % vhub_lcore_count());
 }
 
-static int
-build_device(struct slots *slots, struct slot_options *options, struct vhub_device **device)
+/* WORK: an image may lie on storage that takes its time, memory has to be found. */
+static void
+build_device(struct vhub_work *work)
 {
-	struct vhub_builder *builder = options->builder;
+	struct slots *slots = vhub_container_of(work, struct slots, work);
+	struct vhub_builder *builder = slots->options->builder;
 	struct vhub_executor executor;
-	char error[512] = "";
-	int ret = 0;
 
 	choose_executor(slots, &executor);
+	slots->result = 0;
 	if (builder->ops->open != NULL)
-		ret = builder->ops->open(builder, error, sizeof(error));
-	if (ret == 0)
-		ret = builder->ops->build(builder, &executor, device, error, sizeof(error));
-	if (ret != 0)
-		VHUB_LOG(ERR, "%s: %s", options->name, error[0] != '\0' ? error : strerror(-ret));
-	builder->ops->destroy(builder);
-	options->builder = NULL;
-	return ret;
+		slots->result = builder->ops->open(builder, slots->error, sizeof(slots->error));
+	if (slots->result == 0)
+		slots->result = builder->ops->build(builder, &executor, &slots->device,
+				slots->error, sizeof(slots->error));
 }
 
-int
-slots_add(struct slots *slots, struct slot_options *options)
+/* The device is the slot's from here on. */
+static int
+serve_device(struct slots *slots, struct slot_options *options, struct vhub_device *device)
 {
 	struct vhub_connection *connection;
 	struct slot *slot = calloc(1, sizeof(*slot));
 	int ret;
 
-	if (slot == NULL)
+	if (slot == NULL) {
+		vhub_device_destroy(device);
 		return -ENOMEM;
+	}
 	slot->slots = slots;
-	ret = build_device(slots, options, &slot->device);
-	if (ret == 0)
-		ret = vhub_device_handler_create(slot->device, &slot->handler);
+	slot->device = device;
+	ret = vhub_device_handler_create(slot->device, &slot->handler);
 	if (ret == 0)
 		ret = connect_slot(options, &connection);
 	if (ret == 0)
@@ -153,6 +162,43 @@ slots_add(struct slots *slots, struct slot_options *options)
 	slots->first = slot;
 	slots->n_added++;
 	return 0;
+}
+
+static void
+device_built(struct vhub_work *work)
+{
+	struct slots *slots = vhub_container_of(work, struct slots, work);
+	struct slot_options *options = slots->options;
+	int ret = slots->result;
+
+	options->builder->ops->destroy(options->builder);
+	options->builder = NULL;
+	if (slots->done != NULL) { /* it took so long that we are stopping */
+		if (ret == 0)
+			vhub_device_destroy(slots->device);
+		return;
+	}
+	if (ret != 0)
+		VHUB_LOG(ERR, "%s: %s", options->name,
+				slots->error[0] != '\0' ? slots->error : strerror(-ret));
+	else
+		ret = serve_device(slots, options, slots->device);
+	if (ret != 0)
+		VHUB_LOG(ERR, "%s cannot be served", options->name);
+	slots->added(slots->added_arg, ret);
+}
+
+void
+slots_add(struct slots *slots, struct slot_options *options, void (*done)(void *arg, int result),
+		void *arg)
+{
+	slots->options = options;
+	slots->added = done;
+	slots->added_arg = arg;
+	slots->error[0] = '\0';
+	slots->work.run = build_device;
+	slots->work.done = device_built;
+	vhub_work_submit(&slots->work);
 }
 
 /* ---- stopping ---- */

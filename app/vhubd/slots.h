@@ -19,11 +19,12 @@ void
 slots_destroy(struct slots *slots);
 
 /**
- * Opens and builds the device and begins to serve it. Blocks as long as opening takes. Returns 0,
- * or a negative errno with a log line.
+ * Opens and builds the device as blocking work, then begins to serve it; `done` runs then, with 0 or
+ * a negative errno and a log line. One at a time.
  */
-int
-slots_add(struct slots *slots, struct slot_options *options);
+void
+slots_add(struct slots *slots, struct slot_options *options, void (*done)(void *arg, int result),
+		void *arg);
 
 /**
  * Stops every server: sockets go at once, rings are drained. `done` runs when all are at rest, or

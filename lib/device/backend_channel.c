@@ -10,33 +10,42 @@
 
 #include "handler_pvt.h"
 
-static void
-unwatch(struct vhub_device_handler *h)
+VHUB_LOGTYPE(device);
+
+#define CHANNEL_EVENTS (EPOLLIN | EPOLLRDHUP)
+
+void
+backend_channel_drop(struct vhub_device_handler *h)
 {
 	if (h->channel_watched)
 		vhub_loop_unwatch(h->lifecycle.loop, &h->channel_watch);
 	h->channel_watched = false;
+	h->config_change_due = false;
+	session_record_set_fd(&h->rec.backend_fd, -1);
 }
 
+/*
+ * We ask for no reply, so nothing has to come: what comes, or a hang-up, ends the channel. What is
+ * unread in it may hold fds, and among them the other end of the session's own socket, whose
+ * hang-up we would never hear.
+ */
 static void
-writable(struct vhub_watch *watch, uint32_t events)
+channel_event(struct vhub_watch *watch, uint32_t events)
 {
 	struct vhub_device_handler *h = vhub_container_of(watch, struct vhub_device_handler,
 			channel_watch);
 
-	unwatch(h);
-	if ((events & EPOLLOUT) != 0)
-		backend_channel_flush(h);
-}
-
-static void
-wait_until_writable(struct vhub_device_handler *h)
-{
-	if (h->channel_watched)
+	if ((events & ~EPOLLOUT) != 0) {
+		if (vhub_log_allowed(&h->log_limit))
+			VHUB_LOG(NOTICE, "%s: the back-end channel is closed: %s",
+					vhub_session_name(h->session),
+					(events & EPOLLIN) != 0 ? "something came on it" :
+								  "it was hung up");
+		backend_channel_drop(h);
 		return;
-	h->channel_watch.fd = h->rec.backend_fd;
-	h->channel_watch.fn = writable;
-	h->channel_watched = vhub_loop_watch(h->lifecycle.loop, &h->channel_watch, EPOLLOUT) == 0;
+	}
+	vhub_loop_rewatch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS);
+	backend_channel_flush(h);
 }
 
 void
@@ -53,20 +62,10 @@ backend_channel_flush(struct vhub_device_handler *h)
 		return;
 	sent = send(h->rec.backend_fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
-		wait_until_writable(h);
+		vhub_loop_rewatch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS | EPOLLOUT);
 		return;
 	}
-	/*
-	 * Sent, or the channel is broken: nobody hears it any more, and the session's own socket
-	 * will tell.
-	 */
-	h->config_change_due = false;
-}
-
-void
-backend_channel_drop(struct vhub_device_handler *h)
-{
-	unwatch(h);
+	/* Sent, or the channel is broken: then nobody hears it any more, and the watch tells. */
 	h->config_change_due = false;
 }
 
@@ -79,6 +78,27 @@ is_stream_socket(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
 }
 
+static int
+channel_open(struct vhub_device_handler *h, int fd)
+{
+	bool due = h->config_change_due;
+	int ret;
+
+	backend_channel_drop(h);
+	h->config_change_due = due;
+	h->rec.backend_fd = fd;
+	h->channel_watch.fd = fd;
+	h->channel_watch.fn = channel_event;
+	ret = vhub_loop_watch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS);
+	if (ret != 0) {
+		backend_channel_drop(h);
+		return ret;
+	}
+	h->channel_watched = true;
+	backend_channel_flush(h);
+	return 0;
+}
+
 int
 req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {
@@ -89,10 +109,7 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 				"a channel is one connected stream socket");
 	if (vhub_session_is_peer(h->session, req->fds[0]))
 		return vhub_request_refuse(req, -EINVAL, "the channel is the session's own socket");
-	unwatch(h);
-	session_record_set_fd(&h->rec.backend_fd, vhub_request_take_fd(req, 0));
-	backend_channel_flush(h);
-	return 0;
+	return channel_open(h, vhub_request_take_fd(req, 0));
 }
 
 void

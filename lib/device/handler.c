@@ -165,6 +165,8 @@ handler_punish(struct vhub_device_handler *h, const char *why)
 	else
 		h->punished_for_ns = RTE_MIN(h->punished_for_ns * 2, PUNISH_LONGEST_NS);
 	h->punished_until_ns = now + h->punished_for_ns;
+	VHUB_LOG(NOTICE, "%s: the slot is closed for %u s", h->dev->name,
+			(unsigned int)(h->punished_for_ns / PUNISH_FIRST_NS));
 	vhub_session_end(h->session, -ETIMEDOUT, why);
 }
 
@@ -302,8 +304,11 @@ static const struct vhub_req_handler_ops device_handler_ops = {
 int
 vhub_device_handler_create(struct vhub_device *dev, struct vhub_req_handler **out)
 {
-	struct vhub_device_handler *h = calloc(1, sizeof(*h));
+	struct vhub_device_handler *h;
 
+	if (dev->executor.loop == NULL || dev->executor.n_lcores == 0)
+		return -EINVAL;
+	h = calloc(1, sizeof(*h));
 	if (h == NULL)
 		return -ENOMEM;
 	h->base.ops = &device_handler_ops;

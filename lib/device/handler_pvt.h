@@ -260,6 +260,12 @@ req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req);
 int
 inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, uint64_t *bytes);
 
+/**
+ * WORK: the region's rings are no more; what it says of them would mislead those that come after.
+ */
+void
+inflight_forget(struct vhub_work *work);
+
 /** Drops the region. */
 void
 inflight_drop(struct vhub_device_handler *h);
@@ -280,7 +286,7 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req);
 void
 backend_channel_flush(struct vhub_device_handler *h);
 
-/** The channel's fd is about to be closed. */
+/** Closes the channel, if there is one. */
 void
 backend_channel_drop(struct vhub_device_handler *h);
 

@@ -6,8 +6,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <rte_common.h>
 
 #include "handler_pvt.h"
 
@@ -36,6 +39,18 @@ static uint64_t
 region_bytes(const struct vhub_device_handler *h, const struct vhub_user_inflight *inflight)
 {
 	return inflight->num_queues * vhub_inflight_queue_bytes(inflight->queue_size, is_packed(h));
+}
+
+void
+inflight_forget(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->work_result = 0;
+	if (h->inflight != NULL)
+		memset(h->inflight, 0,
+				RTE_MIN(region_bytes(h, &h->rec.inflight),
+						h->rec.inflight.mmap_size_bytes));
 }
 
 void

@@ -190,11 +190,19 @@ req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req)
 static void
 reset_done(struct vhub_device_handler *h, int result)
 {
+	(void)result;
 	inflight_drop(h);
 	session_record_reset_device(&h->rec);
 	if (h->dev->ops->reset != NULL)
 		h->dev->ops->reset(h->dev);
-	handler_finish(h, result);
+	handler_finish(h, 0);
+}
+
+static void
+reset_stopped(struct vhub_device_handler *h, int result)
+{
+	(void)result;
+	handler_work(h, inflight_forget, reset_done);
 }
 
 static int
@@ -204,7 +212,7 @@ reset_device(struct vhub_device_handler *h, struct vhub_request *req)
 	h->rec.has_features = false;
 	handler_event_begin(h);
 	handler_event_add_all(h);
-	return rings_stop(h, reset_done);
+	return rings_stop(h, reset_stopped);
 }
 
 int

@@ -7,18 +7,30 @@
  * between two bursts.
  */
 #include <errno.h>
+#include <inttypes.h>
 
 #include "handler_pvt.h"
 #include "vhub_fd.h"
 
+static int
+no_such_vring(const struct vhub_device_handler *h, struct vhub_request *req, uint64_t index)
+{
+	return vhub_request_refuse(req, -EINVAL, "there is no ring %" PRIu64 ", the device has %u",
+			index, h->dev->max_queues);
+}
+
 int
 req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req)
 {
-	struct vring_record *vring = handler_vring(handler_of(base), req->payload.state.index);
+	struct vhub_device_handler *h = handler_of(base);
+	struct vring_record *vring = handler_vring(h, req->payload.state.index);
 	uint32_t num = req->payload.state.num;
 
-	if (vring == NULL || num == 0 || num > VHUB_VIRTQ_MAX_SIZE)
-		return -EINVAL;
+	if (vring == NULL)
+		return no_such_vring(h, req, req->payload.state.index);
+	if (num == 0 || num > VHUB_VIRTQ_MAX_SIZE)
+		return vhub_request_refuse(req, -EINVAL, "size %u: a ring has 1 to %u entries", num,
+				VHUB_VIRTQ_MAX_SIZE);
 	vring->size = (uint16_t)num;
 	return 0;
 }
@@ -67,8 +79,10 @@ req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vhub_user_vring_addr old;
 	int ret;
 
-	if (vring == NULL || (addr->flags & ~VHUB_USER_VRING_F_LOG) != 0)
-		return -EINVAL;
+	if (vring == NULL)
+		return no_such_vring(h, req, addr->index);
+	if ((addr->flags & ~VHUB_USER_VRING_F_LOG) != 0)
+		return vhub_request_refuse(req, -EINVAL, "flags 0x%x are not known", addr->flags);
 	old = vring->addr;
 	vring->addr = *addr;
 	vring->has_addr = true;
@@ -93,7 +107,7 @@ req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vring_record *vring = handler_vring(h, req->payload.state.index);
 
 	if (vring == NULL)
-		return -EINVAL;
+		return no_such_vring(h, req, req->payload.state.index);
 	vring->base = req->payload.state.num;
 	return 0;
 }
@@ -123,7 +137,7 @@ req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vring_run *run;
 
 	if (vring == NULL)
-		return -EINVAL;
+		return no_such_vring(h, req, req->payload.state.index);
 	run = h->vrings[req->payload.state.index];
 	if (run == NULL)
 		return reply_base(req, vring);
@@ -147,10 +161,13 @@ vring_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_r
 	bool nofd = (u64 & VHUB_USER_VRING_NOFD) != 0;
 
 	*vring = handler_vring(h, u64 & VHUB_USER_VRING_INDEX_MASK);
-	if (*vring == NULL || (u64 & ~(VHUB_USER_VRING_INDEX_MASK | VHUB_USER_VRING_NOFD)) != 0)
-		return -EINVAL;
+	if (*vring == NULL)
+		return no_such_vring(h, req, u64 & VHUB_USER_VRING_INDEX_MASK);
+	if ((u64 & ~(VHUB_USER_VRING_INDEX_MASK | VHUB_USER_VRING_NOFD)) != 0)
+		return vhub_request_refuse(req, -EINVAL, "unknown bits in 0x%" PRIx64, u64);
 	if (nofd != (req->n_fds == 0))
-		return -EINVAL;
+		return vhub_request_refuse(req, -EINVAL, "bit 8 says %s fd, and there %s one",
+				nofd ? "no" : "an", nofd ? "is" : "is not");
 	/*
 	 * Others might be answered, or not, by somebody's file system when an lcore polls or writes
 	 * them.
@@ -250,8 +267,11 @@ req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vring_record *vring = handler_vring(h, req->payload.state.index);
 	struct vring_run *run;
 
-	if (vring == NULL || req->payload.state.num > 1)
-		return -EINVAL;
+	if (vring == NULL)
+		return no_such_vring(h, req, req->payload.state.index);
+	if (req->payload.state.num > 1)
+		return vhub_request_refuse(req, -EINVAL, "%u is neither 0 nor 1",
+				req->payload.state.num);
 	vring->enabled = req->payload.state.num == 1;
 	run = h->vrings[req->payload.state.index];
 	if (run == NULL)

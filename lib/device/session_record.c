@@ -41,7 +41,6 @@ session_record_init(struct session_record *rec)
 	memset(rec, 0, sizeof(*rec));
 	rec->version = SESSION_RECORD_VERSION;
 	rec->log_fd = -1;
-	rec->log_event_fd = -1;
 	rec->inflight_fd = -1;
 	rec->backend_fd = -1;
 	for (i = 0; i < VHUB_MAX_VRINGS; i++)
@@ -68,7 +67,6 @@ session_record_clear(struct session_record *rec)
 	session_record_reset_device(rec);
 	session_record_set_regions(rec, NULL, NULL, 0);
 	session_record_set_fd(&rec->log_fd, -1);
-	session_record_set_fd(&rec->log_event_fd, -1);
 	session_record_set_fd(&rec->backend_fd, -1);
 	session_record_init(rec);
 }

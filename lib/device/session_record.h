@@ -45,8 +45,7 @@ struct session_record {
 	uint64_t protocol_features;
 
 	struct vhub_user_log log;
-	int log_fd;	  /**< memory of the log */
-	int log_event_fd; /**< SET_LOG_FD */
+	int log_fd; /**< memory of the log */
 
 	struct vhub_user_inflight inflight;
 	int inflight_fd;

@@ -155,7 +155,7 @@ vhub_device_destroy(struct vhub_device *dev);
 
 /**
  * Makes the handler that serves every struct vhub_device. Does not own `dev`. Thread: CTL. Returns
- * 0 or -ENOMEM.
+ * 0, -ENOMEM, or -EINVAL (its executor has no loop or no lcore).
  */
 VHUB_API int
 vhub_device_handler_create(struct vhub_device *dev, struct vhub_req_handler **out);

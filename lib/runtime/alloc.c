@@ -22,6 +22,8 @@
  * unmap.
  */
 #define HUGE_BYTES (2ul << 20)
+/* Populated in one system call. */
+#define POPULATE_BYTES (32ul << 20)
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
@@ -117,9 +119,9 @@ vhub_free(void *ptr, size_t size_bytes)
 		munmap(ptr, round_bytes(size_bytes, (size_t)sysconf(_SC_PAGESIZE)));
 }
 
-/* Touches every page. Returns false when there is not enough memory. */
+/* Touches every page of a part. Returns false when there is not enough memory. */
 static bool
-populate(char *ptr, size_t bytes)
+populate_part(char *ptr, size_t bytes)
 {
 	const size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 
@@ -132,6 +134,23 @@ populate(char *ptr, size_t bytes)
 	/* An atomic store, as a plain one to memory that nobody reads here may be dropped. */
 	for (size_t i = 0; i < bytes; i += page_bytes)
 		__atomic_store_n(ptr + i, 0, __ATOMIC_RELAXED);
+	return true;
+}
+
+/*
+ * In parts: the kernel holds a lock of the whole address space over each, and other threads that map or unmap
+ * something wait for it.
+ */
+static bool
+populate(char *ptr, size_t bytes)
+{
+	size_t at, n;
+
+	for (at = 0; at < bytes; at += n) {
+		n = RTE_MIN(bytes - at, (size_t)POPULATE_BYTES);
+		if (!populate_part(ptr + at, n))
+			return false;
+	}
 	return true;
 }
 
