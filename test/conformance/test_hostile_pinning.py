@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A front end may hide an end of its session's own socket in what it hands over. Whoever keeps it never
+hears the front end hang up, and the slot would be busy for ever."""
+
+import array
+import socket
+
+import pytest
+
+from vhostuser import Closed, Req
+from vhostuser import protocol as p
+
+
+def direct(wire):
+    return [wire.sock.fileno()], []
+
+
+def in_a_queue(wire):
+    """An innocent socket, but what lies unread in it holds the session's socket."""
+    ours, theirs = socket.socketpair()
+    theirs.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [wire.sock.fileno()]))])
+    return [ours.fileno()], [ours, theirs]
+
+
+PLACES = [(Req.SET_BACKEND_REQ_FD, direct), (Req.SET_BACKEND_REQ_FD, in_a_queue),
+          (Req.SET_LOG_FD, direct), (Req.SET_LOG_FD, in_a_queue)]
+
+
+@pytest.mark.parametrize("request_, hide", PLACES, ids=[f"{r.name}-{h.__name__}" for r, h in PLACES])
+def test_a_slot_is_free_when_the_front_end_has_gone(scene, request_, hide):
+    disk = scene.open()
+    fds, keep = hide(disk.wire)
+    try:
+        disk.wire.send(request_, b"", fds, need_reply=True)
+        disk.wire.recv_reply(request_)
+    except Closed:
+        pass
+    for each in keep:
+        each.close()
+    disk.close()
+    again = scene.open()
+    again.read(0, 512)
+
+
+def test_what_comes_on_the_channel_closes_it_and_not_the_session(scene):
+    disk = scene.open()
+    ours, theirs = socket.socketpair()
+    disk.ack(Req.SET_BACKEND_REQ_FD, b"", [theirs.fileno()])
+    theirs.close()
+    ours.sendall(p.U64.pack(0))
+    ours.settimeout(10)
+    try:
+        assert ours.recv(1) == b""
+    except ConnectionResetError:  # it was closed with our bytes unread
+        pass
+    scene.reason(r"channel")
+    disk.read(0, 512)
