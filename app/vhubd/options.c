@@ -3,6 +3,7 @@
  * Reads the command line of vhubd: EAL's arguments before "--", ours after it, or ours alone.
  * Called by main.c; next: slot_spec.c for each device.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,6 +60,8 @@ print_help(void)
 	       "                        while until somebody notifies it (default: adaptive)\n"
 	       "  --idle-us N           microseconds without work before a worker sleeps, 0 to 1000000 (default: %d)\n"
 	       "  --log-level LEVEL     error, warning, notice, info or debug (default: info)\n"
+	       "  --load FILE           load a shared object with further drivers, for the options that\n"
+	       "                        follow\n"
 	       "  --version             print the version and exit\n"
 	       "  --help                print this and exit\n",
 			VHUB_VERSION, DEFAULT_IDLE_US);
@@ -137,6 +140,14 @@ parse_slot(struct options *options, const struct vhub_builder_ops *ops, const ch
 	return 0;
 }
 
+/* Its constructors register what it adds, for the options that follow. */
+static int
+parse_load(struct options *options, const char *value)
+{
+	(void)options;
+	return dlopen(value, RTLD_NOW | RTLD_LOCAL) != NULL ? 0 : wrong("--load", value, dlerror());
+}
+
 static const struct {
 	const char *name;
 	int (*parse)(struct options *options, const char *value);
@@ -144,6 +155,7 @@ static const struct {
 	{ "--log-level", parse_log_level },
 	{ "--idle", parse_idle },
 	{ "--idle-us", parse_idle_us },
+	{ "--load", parse_load },
 };
 
 /* ---- entry ---- */

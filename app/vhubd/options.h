@@ -25,7 +25,6 @@ enum connection_kind {
 
 /** One --blk (or another kind of device). */
 struct slot_options {
-	const char *text; /**< as given, in argv */
 	char name[64];
 	struct rte_kvargs *connection_args; /**< holds the strings that `listener` points to */
 	struct rte_kvargs *device_args;

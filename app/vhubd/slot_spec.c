@@ -289,7 +289,6 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 	int ret;
 
 	memset(slot, 0, sizeof(*slot));
-	slot->text = text;
 	slot->fd = -1;
 	ret = parse_name(slot, text, name_len, error, error_len);
 	if (ret == 0)

@@ -148,11 +148,7 @@ blk_count(uint64_t *counter, uint64_t n)
 
 /* ---- driver.c ---- */
 
-/*
- * Names of the arguments of a blk device: its own and those of every driver, NULL-terminated; and
- * help on them.
- */
-extern const char *blk_builder_keys[];
+/* Help on the arguments of a blk device: its own and those of every driver. */
 extern char blk_builder_help[];
 
 /* ---- config.c ---- */

@@ -25,10 +25,7 @@ struct blk_builder {
 	bool opened;
 };
 
-/*
- * The builder's own arguments, NULL-terminated; those in blk_builder_keys are these and all
- * drivers'.
- */
+/* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "ro", "serial", "block_size", NULL };
 
 static bool
@@ -246,7 +243,6 @@ builder_destroy(struct vhub_builder *builder)
 static const struct vhub_builder_ops blk_builder_ops = {
 	.name = "blk",
 	.help = blk_builder_help,
-	.keys = blk_builder_keys,
 	.parse = builder_parse,
 	.open = builder_open,
 	.build = builder_build,

@@ -2,9 +2,6 @@
 /*
  * The registry of block drivers. Drivers register from constructors, or when a shared object is
  * loaded; the builder (builder.c, next on the way) finds them by the driver= argument.
- *
- * The names of all drivers' arguments are kept together with the builder's own, because whoever
- * splits a command line must know them before it knows which driver is meant.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,11 +9,7 @@
 
 #include "blk_pvt.h"
 
-#define KEYS_MAX 128
-
 static struct vhub_registry drivers;
-
-const char *blk_builder_keys[KEYS_MAX + 1] = { "driver", "queues", "ro", "serial", "block_size" };
 
 char blk_builder_help[8192] =
 		"driver=NAME       what the disk is: one of the drivers below\n"
@@ -32,30 +25,6 @@ ops_complete(const struct vhub_blk_driver_ops *ops)
 			ops->open != NULL && ops->destroy != NULL && ops->info != NULL &&
 			ops->queue_get != NULL && ops->queue_put != NULL && ops->submit != NULL &&
 			ops->reap != NULL;
-}
-
-/* Drivers share names: "size". Returns the place of `key`, or of the end. */
-static unsigned int
-find_key(const char *key)
-{
-	unsigned int i = 0;
-
-	while (blk_builder_keys[i] != NULL && strcmp(blk_builder_keys[i], key) != 0)
-		i++;
-	return i;
-}
-
-static int
-add_keys(const char *const *keys)
-{
-	for (; *keys != NULL; keys++) {
-		unsigned int i = find_key(*keys);
-
-		if (i == KEYS_MAX)
-			return -ENOSPC;
-		blk_builder_keys[i] = *keys;
-	}
-	return 0;
 }
 
 static void
@@ -78,7 +47,7 @@ vhub_blk_driver_register(const struct vhub_blk_driver_ops *ops)
 	if (ret != 0)
 		return ret;
 	add_help(ops);
-	return add_keys(ops->keys);
+	return 0;
 }
 
 const struct vhub_blk_driver_ops *

@@ -12,7 +12,7 @@ static struct vhub_registry builders;
 int
 vhub_builder_register(const struct vhub_builder_ops *ops)
 {
-	if (ops->parse == NULL || ops->build == NULL || ops->destroy == NULL || ops->keys == NULL)
+	if (ops->parse == NULL || ops->build == NULL || ops->destroy == NULL)
 		return -EINVAL;
 	return vhub_registry_add(&builders, ops);
 }

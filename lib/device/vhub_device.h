@@ -200,7 +200,6 @@ struct vhub_builder_ops {
 			struct vhub_device **out, char *error, size_t error_len);
 	/** Required. CTL. Frees the builder and what open got and build did not take. */
 	void (*destroy)(struct vhub_builder *builder);
-	const char *const *keys; /**< names of its arguments, NULL-terminated */
 };
 
 /** Embedded first by its implementation. */

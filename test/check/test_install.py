@@ -75,6 +75,56 @@ def test_a_program_links_with_the_archive(prefix, tmp_path):
     assert out == "SET_OWNER blk null\n"
 
 
+# The smallest driver that does nothing, as a plug-in of somebody else's.
+PLUGIN = r"""
+#include <errno.h>
+#include <vhub_blk.h>
+
+static int
+parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error, size_t len)
+{
+	(void)args; (void)read_only; (void)out; (void)error; (void)len;
+	return -ENOMEM;
+}
+
+static int
+open_(struct vhub_blk_disk *disk, char *error, size_t len)
+{
+	(void)disk; (void)error; (void)len;
+	return 0;
+}
+
+static void destroy(struct vhub_blk_disk *disk) { (void)disk; }
+static void info(const struct vhub_blk_disk *disk, struct vhub_blk_info *i) { (void)disk; (void)i; }
+static int get(struct vhub_blk_disk *disk, struct vhub_blk_queue **q) { (void)disk; (void)q; return -ENOMEM; }
+static void put(struct vhub_blk_queue *q) { (void)q; }
+static uint16_t submit(struct vhub_blk_queue *q, struct vhub_blk_io *const *ios, uint16_t n)
+{ (void)q; (void)ios; (void)n; return 0; }
+static uint16_t reap(struct vhub_blk_queue *q, struct vhub_blk_io **ios, uint16_t n)
+{ (void)q; (void)ios; (void)n; return 0; }
+
+static const char *const keys[] = { "colour", NULL };
+static const struct vhub_blk_driver_ops plug_ops = {
+	.name = "plug", .help = "colour=NAME", .keys = keys, .parse = parse, .open = open_,
+	.destroy = destroy, .info = info, .queue_get = get, .queue_put = put, .submit = submit, .reap = reap,
+};
+VHUB_BLK_DRIVER_REGISTER(plug_ops)
+"""
+
+
+def test_a_shared_object_adds_a_driver(prefix, tmp_path):
+    (tmp_path / "plug.c").write_text(PLUGIN)
+    plug = tmp_path / "plug.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", plug, tmp_path / "plug.c", *pkg_config(prefix, "--cflags")],
+                   check=True)
+    out = subprocess.run([prefix / "bin/vhubd", "--load", plug, "--help"], check=True, capture_output=True,
+                         text=True).stdout
+    assert "driver=plug" in out and "colour=NAME" in out
+    wrong = subprocess.run([prefix / "bin/vhubd", "--load", tmp_path / "none.so", "--help"],
+                           capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2 and "none.so" in wrong.stderr
+
+
 def test_vhubd_is_installed(prefix):
     out = subprocess.run([prefix / "bin/vhubd", "--version"], check=True, capture_output=True, text=True).stdout
     assert out.startswith("vhubd ")

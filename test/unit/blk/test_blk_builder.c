@@ -128,24 +128,6 @@ test_a_long_argument_does_not_overflow(void **state)
 }
 
 static void
-test_keys_are_those_of_all_drivers(void **state)
-{
-	static const char *const expected[] = { "driver", "queues", "ro", "serial", "block_size",
-		"size", "path", "direct", "latency_us" };
-	const struct vhub_builder_ops *ops = vhub_builder_find("blk");
-
-	(void)state;
-	for (unsigned int i = 0; i < RTE_DIM(expected); i++) {
-		unsigned int n = 0;
-
-		for (const char *const *key = ops->keys; *key != NULL; key++)
-			n += strcmp(*key, expected[i]) == 0;
-		assert_int_equal(n, 1);
-		assert_non_null(strstr(ops->help, expected[i]));
-	}
-}
-
-static void
 test_arguments_reach_the_device(void **state)
 {
 	struct virtio_blk_config config;
@@ -300,13 +282,25 @@ test_drivers_can_be_listed(void **state)
 	assert_null(vhub_blk_driver_find(""));
 }
 
+static void
+test_help_tells_the_arguments_of_all_drivers(void **state)
+{
+	static const char *const expected[] = { "driver=", "queues=", "ro=", "serial=",
+		"block_size=", "size=", "path=", "direct=", "latency_us=" };
+	const struct vhub_builder_ops *ops = vhub_builder_find("blk");
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(expected); i++)
+		assert_non_null(strstr(ops->help, expected[i]));
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_help_tells_the_arguments_of_all_drivers),
 		cmocka_unit_test(test_wrong_arguments_are_named),
 		cmocka_unit_test(test_a_long_argument_does_not_overflow),
-		cmocka_unit_test(test_keys_are_those_of_all_drivers),
 		cmocka_unit_test(test_arguments_reach_the_device),
 		cmocka_unit_test(test_the_serial_is_given_or_the_name),
 		cmocka_unit_test(test_a_block_size_that_does_not_fit_is_refused),

@@ -74,7 +74,6 @@ test_destroy(struct vhub_builder *builder)
 	destroyed++;
 }
 
-static const char *const no_keys[] = { NULL };
 static const struct vhub_builder_ops builder_ops = {
 	.name = "hold",
 	.help = "",
@@ -82,7 +81,6 @@ static const struct vhub_builder_ops builder_ops = {
 	.open = test_open,
 	.build = test_build,
 	.destroy = test_destroy,
-	.keys = no_keys,
 };
 static struct vhub_builder builder = { &builder_ops };
 
