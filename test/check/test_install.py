@@ -38,7 +38,7 @@ def prefix(tmp_path_factory):
 
 def pkg_config(prefix, *args, modules=("libvhub",)):
     """Words of pkg-config, with what lies below the prefix."""
-    libdir = next(prefix.glob("lib/**/pkgconfig"))
+    libdir = next(prefix.glob("lib*/**/pkgconfig"))
     env = dict(os.environ, PKG_CONFIG_PATH=str(libdir), PKG_CONFIG_SYSROOT_DIR=str(prefix.parent.parent))
     out = subprocess.run(["pkg-config", *args, *modules], env=env, check=True, capture_output=True, text=True)
     # The system's own libraries are not below the prefix.
@@ -52,7 +52,7 @@ def build_and_run(prefix, tmp_path, link):
                            *pkg_config(prefix, "--cflags"), *link],
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    libdir = next(prefix.glob("lib/**/pkgconfig")).parent
+    libdir = next(prefix.glob("lib*/**/pkgconfig")).parent
     return subprocess.run([program], env=dict(os.environ, LD_LIBRARY_PATH=str(libdir)), check=True,
                           capture_output=True, text=True).stdout
 
@@ -69,7 +69,7 @@ def test_a_program_links_with_the_shared_library(prefix, tmp_path):
 
 def test_a_program_links_with_the_archive(prefix, tmp_path):
     """Drivers register in constructors, so the archive is linked whole, as DPDK's are."""
-    archive = next(prefix.glob("lib/**/libvhub.a"))
+    archive = next(prefix.glob("lib*/**/libvhub.a"))
     libs = pkg_config(prefix, "--libs", modules=("libdpdk", "libbsd", "liburing", "numa"))
     out = build_and_run(prefix, tmp_path, ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive", *libs])
     assert out == "SET_OWNER blk null\n"
