@@ -32,7 +32,7 @@
 
 /** What a kind of connection provides. All run on CTL and do not block. */
 struct vhub_connection_ops {
-	/** For log lines: "listener". */
+	/** What it is, for people and tests: "listener". */
 	const char *kind;
 	/**
 	 * Required. Once, when the connection is run; connection->loop is set. From the next turn

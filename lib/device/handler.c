@@ -2,7 +2,8 @@
 /*
  * The stock request handler: serves every struct vhub_device. lib/conn calls its slots with
  * requests that were checked against the table of requests; the slots live in req_*.c. Here: the
- * life of a session, and the steps of requests that take longer. Next: lifecycle.c.
+ * life of a session, and the steps of requests that take longer. Next: req_*.c, then rings.c and
+ * lifecycle.c.
  */
 #include <errno.h>
 #include <stdlib.h>

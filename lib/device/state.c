@@ -13,8 +13,7 @@
 
 #include "handler_pvt.h"
 
-#define DIRECTION_SAVE 0u
-#define DIRECTION_LOAD 1u
+#define DIRECTION_LOAD 1u /* 0: save */
 #define PHASE_STOPPED 0u
 #define NO_FD UINT64_C(0x100)
 #define STATE_MAX_BYTES 65536u
