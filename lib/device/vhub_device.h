@@ -22,6 +22,7 @@
 #include "vhub_common.h"
 #include "vhub_conn.h"
 #include "vhub_lcore.h"
+#include "vhub_mem.h"
 #include "vhub_registry.h"
 #include "vhub_virtq.h"
 
@@ -30,6 +31,10 @@ extern "C" {
 #endif
 
 struct vhub_device;
+struct session_record; /* session_record.h: what the front end has told us */
+
+/** A named figure of a device or of one of its queues; counters only grow. */
+typedef void (*vhub_stat_fn)(void *arg, const char *name, uint64_t value);
 
 /**
  * One started ring of a device, as its device sees it on the ring's lcore. The device handler makes
@@ -38,7 +43,7 @@ struct vhub_device;
 struct vhub_vring {
 	/* Immutable while it runs. */
 	struct vhub_device *dev;
-	struct vhub_virtq *vq;
+	struct vhub_virtq *vq;	  /**< NULL: another library runs the ring (dev->foreign) */
 	struct vhub_lcore *lcore; /**< its owner */
 	uint64_t features;	  /**< negotiated */
 	uint16_t index;
@@ -53,7 +58,15 @@ struct vhub_vring {
 	bool taking;
 	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
 	bool enabled;
+	/** of a foreign ring: where its guest is notified, -1 nowhere; vhub_vring_notify() */
+	int call_fd;
+	/** a notification fd of the front end's blocked this lcore: its session is to end */
+	bool stuck;
 };
+
+/** Notifies the guest of a foreign ring. Thread: LCORE, the ring's. Does not block for long. */
+VHUB_API void
+vhub_vring_notify(struct vhub_vring *vring);
 
 /**
  * What a kind of device provides. CTL slots do not block. Errors are negative errnos.
@@ -119,6 +132,49 @@ struct vhub_device_ops {
 	 * "disk0: /dev/sdb, 3 requests".
 	 */
 	int (*describe)(const struct vhub_device *dev, char *buf, size_t len);
+	/**
+	 * Optional. CTL. Serves a request that only this class of device knows: SEND_RARP,
+	 * NET_SET_MTU. As a slot of struct vhub_req_handler_ops. Without it -ENOTSUP.
+	 */
+	int (*request)(struct vhub_device *dev, struct vhub_request *req);
+	/** Optional. CTL. Calls `emit` for each figure of queue `queue`. */
+	void (*stats)(const struct vhub_device *dev, uint16_t queue, vhub_stat_fn emit, void *arg);
+};
+
+/**
+ * For a device whose rings another library runs, on mappings of its own (librte_vhost). The stock
+ * handler keeps the session record and the state machine as for every device; instead of making
+ * rings of ours it has the library's be what the record says. While sync runs no lcore is in a ring
+ * of the device.
+ */
+struct vhub_foreign_ops {
+	/**
+	 * Optional. CTL. Whether the library can serve what `rec` says; if not, -errno and one
+	 * phrase in `why`.
+	 */
+	int (*check)(const struct vhub_device *dev, const struct session_record *rec, char *why,
+			size_t why_len);
+	/**
+	 * Required. WORK; may block. Starts and stops the library's rings until those are started
+	 * that `rec` has started; none: gives everything back. `anew`: memory, log, features or
+	 * addresses are others than at the last call, so what runs is made again. A ring that stops
+	 * leaves its place in bases[index] (as in SET_VRING_BASE), a ring that starts finds it in
+	 * the record. What the library maps is `owner`'s. On failure nothing runs.
+	 */
+	int (*sync)(struct vhub_device *dev, const struct session_record *rec, bool anew,
+			struct vhub_mem_owner *owner, uint32_t *bases);
+	/**
+	 * Required. LCORE. As vhub_virtq_arm(): asks the guest for kicks, then looks once more.
+	 * Returns 0, -EAGAIN: there is work, -ENOTSUP: nothing would wake us.
+	 */
+	int (*arm)(struct vhub_vring *vring);
+	/** Required. LCORE. Asks for no kicks any more. */
+	void (*disarm)(struct vhub_vring *vring);
+	/**
+	 * Optional. CTL. IOTLB_MSG of the front end, whole and sound; ends as a slot of struct
+	 * vhub_req_handler_ops.
+	 */
+	int (*iotlb_msg)(struct vhub_device *dev, struct vhub_request *req);
 };
 
 /**
@@ -135,6 +191,9 @@ struct vhub_device {
 	uint64_t protocol_features; /**< offered beyond those of the stock handler */
 	uint32_t config_bytes;
 	uint32_t chain_bytes; /**< of its request, which starts with a struct vhub_chain */
+	/** vrings that share an lcore: 2 for net, whose queue is a pair of them; 0 is 1 */
+	uint16_t vrings_per_queue;
+	const struct vhub_foreign_ops *foreign; /**< NULL: the rings are ours */
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;
@@ -200,6 +259,10 @@ struct vhub_builder_ops {
 			struct vhub_device **out, char *error, size_t error_len);
 	/** Required. CTL. Frees the builder and what open got and build did not take. */
 	void (*destroy)(struct vhub_builder *builder);
+	/** Optional. CTL. How many lcores the device could make use of; without it 1. */
+	unsigned int (*max_lcores)(const struct vhub_builder *builder);
+	/** Optional. CTL. Name and help of the i-th driver of this kind, NULL beyond the last. */
+	const char *(*driver_at)(unsigned int i, const char **help);
 };
 
 /** Embedded first by its implementation. */
