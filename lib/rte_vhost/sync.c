@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <rte_common.h>
 #include <rte_vhost.h>
@@ -30,7 +31,7 @@ guard(struct rvhost_path *path, uint64_t addr, uint64_t size_bytes, struct vhub_
 
 	if (path->n_guards == RVHOST_MAX_GUARDS)
 		return -E2BIG;
-	ret = vhub_mem_map_adopt((void *)(uintptr_t)addr, RTE_ALIGN_CEIL(size_bytes, 4096), owner,
+	ret = vhub_mem_map_adopt((void *)(uintptr_t)addr, size_bytes, owner,
 			&path->guards[path->n_guards]);
 	if (ret == 0)
 		path->n_guards++;
@@ -89,6 +90,7 @@ static int
 tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub_mem_owner *owner)
 {
 	uint64_t nothing, base = 0, size = 0;
+	struct stat st;
 	int ret;
 
 	if ((rec->features & LOG_ALL_BIT) == 0 || rec->log_fd < 0)
@@ -97,9 +99,10 @@ tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub
 			&nothing, sizeof(nothing));
 	if (ret != 0)
 		return ret;
-	if (rte_vhost_get_log_base(path->vid, &base, &size) != 0)
+	/* The kernel has mapped whole pages of the file's, which on hugetlbfs are large ones. */
+	if (rte_vhost_get_log_base(path->vid, &base, &size) != 0 || fstat(rec->log_fd, &st) != 0)
 		return -EIO;
-	return guard(path, base, size, owner);
+	return guard(path, base, RTE_ALIGN_CEIL(size, (uint64_t)st.st_blksize), owner);
 }
 
 static int

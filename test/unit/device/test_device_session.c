@@ -18,63 +18,18 @@
 #include "frontend.h"
 #include "handler_pvt.h"
 #include "holding_device.h"
+#include "scene.h"
 #include "vhub_work.h"
 
 static struct vhub_loop *loop;
 static struct hold_device hold;
 
-/* ---- one front end against one run of the device ---- */
-
-struct scene {
-	void (*play)(struct fe *fe);
-	struct fe fe;
-};
-
-static void *
-play(void *arg)
-{
-	struct scene *scene = arg;
-
-	scene->play(&scene->fe);
-	fe_fini(&scene->fe);
-	return NULL;
-}
-
-static void
-ran(void *arg, int result)
-{
-	*(int *)arg = result;
-	vhub_loop_stop(loop, 0);
-}
-
 /* Serves the front end that `fn` plays; returns the result of the run. */
 static int
 run_scene(void (*fn)(struct fe *fe))
 {
-	struct vhub_connection *connection;
-	struct scene scene = { .play = fn };
-	pthread_t thread;
-	int result = 1;
-	int sock[2];
-
-	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sock), 0);
-	fe_init(&scene.fe, sock[0]);
-	assert_int_equal(vhub_connection_from_fd(sock[1], &connection), 0);
-	assert_int_equal(vhub_run_backend(connection, &hold.dev, &hold.dev.executor, ran, &result),
-			0);
-	assert_int_equal(pthread_create(&thread, NULL, play, &scene), 0);
-	assert_int_equal(vhub_loop_run(loop), 0);
-	pthread_join(thread, NULL);
-	return result;
+	return scene_run(loop, &hold.dev, fn);
 }
-
-/* cmocka's asserts jump: on the front end's thread a failure is noted and looked at by the test. */
-static const char *failed;
-#define fe_check(what) \
-	do { \
-		if (!(what) && failed == NULL) \
-			failed = #what; \
-	} while (0)
 
 static int
 setup(void **state)
