@@ -64,8 +64,9 @@ struct check_counts {
 	uint64_t reordered;
 	uint64_t corrupt;
 	uint64_t foreign;
-	uint64_t whole;	    /* TCP: came back as it was sent */
-	uint64_t segmented; /* TCP: came back in part */
+	uint64_t whole;	     /* TCP: came back as it was sent */
+	uint64_t segmented;  /* TCP: came back in part */
+	uint64_t short_sums; /* TCP, large: the partial checksum lacks the length */
 };
 
 #define CHECK_SEEN 4096 /* a power of two, several times the window */

@@ -11,14 +11,15 @@
 
 #include "net_check.h"
 
-#define TCP_HEADERS 54 /* Ethernet, IPv4 and TCP without options */
+#define TCP_HEADERS 54	  /* Ethernet, IPv4 and TCP without options */
+#define HALF_RING 128u	  /* of the smallest ring that is usual */
+#define ENTRY_BYTES 1448u /* of payload: one segment, or not quite what a buffer holds */
 
 struct check_options check_options = {
 	.sizes = { 64 },
 	.n_sizes = 1,
 	.seed = 1,
 	.queues = 1,
-	.window = 32,
 	.timeout = 5,
 	.link_timeout = 30,
 };
@@ -31,7 +32,8 @@ static const char usage[] =
 		"  --sizes N[,N...]   frame sizes in turn, 64 to 1518 bytes; mix: all of them, at random\n"
 		"  --seed N           of the mix\n"
 		"  --queues N         queue pairs of each port\n"
-		"  --window N         packets under way per queue pair, at most 1024\n"
+		"  --window N         packets under way per queue pair, at most 1024 (32, or as many as take\n"
+		"                     half of a ring of 256)\n"
 		"  --seconds S        for how long to send; or\n"
 		"  --packets N        how many per queue pair\n"
 		"                     (with neither: until SIGINT or SIGTERM)\n"
@@ -197,4 +199,7 @@ options_read(int argc, char **argv)
 		fprintf(stderr, "vhub-net-check: --guest-offload needs --csum or --tso\n");
 		exit(2);
 	}
+	if (check_options.window == 0)
+		check_options.window = RTE_MAX(1u,
+				RTE_MIN(32u, HALF_RING / (1 + check_options.tcp_bytes / ENTRY_BYTES)));
 }

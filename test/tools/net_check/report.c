@@ -78,18 +78,33 @@ add_up(struct check_counts *sum, const struct check_counts *each)
 	sum->foreign += each->foreign;
 	sum->whole += each->whole;
 	sum->segmented += each->segmented;
+	sum->short_sums += each->short_sums;
 }
 
 static void
 print_counts(const struct check_counts *c)
 {
-	printf("\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"bytes\":%" PRIu64
-	       ",\"lost\":%" PRIu64 ",\"lost_at_reconnect\":%" PRIu64 ",\"duplicates\":%" PRIu64
-	       ",\"reordered\":%" PRIu64 ",\"corrupt\":%" PRIu64 ",\"foreign\":%" PRIu64
-	       ",\"whole\":%" PRIu64 ",\"segmented\":%" PRIu64,
-			c->sent, c->received, c->bytes, c->lost, c->lost_at_reconnect,
-			c->duplicates, c->reordered, c->corrupt, c->foreign, c->whole,
-			c->segmented);
+	const struct {
+		const char *name;
+		uint64_t value;
+	} fields[] = {
+		{ "sent", c->sent },
+		{ "received", c->received },
+		{ "bytes", c->bytes },
+		{ "lost", c->lost },
+		{ "lost_at_reconnect", c->lost_at_reconnect },
+		{ "duplicates", c->duplicates },
+		{ "reordered", c->reordered },
+		{ "corrupt", c->corrupt },
+		{ "foreign", c->foreign },
+		{ "whole", c->whole },
+		{ "segmented", c->segmented },
+		{ "short_sums", c->short_sums },
+	};
+	unsigned int i;
+
+	for (i = 0; i < RTE_DIM(fields); i++)
+		printf("%s\"%s\":%" PRIu64, i == 0 ? "" : ",", fields[i].name, fields[i].value);
 }
 
 /* `failure` holds names and numbers of ours and errno texts: nothing that JSON has to escape. */
