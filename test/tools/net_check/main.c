@@ -137,6 +137,8 @@ main(int argc, char **argv)
 	options_read(argc - words, argv + words);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
+	/* virtio-user writes to a back end that may have gone. */
+	signal(SIGPIPE, SIG_IGN);
 	if (open_ports() == 0)
 		seconds = run(check_options.tcp_bytes == 0 ? &check_frames : &check_streams);
 	for (i = 0; i < n_flows; i++)
