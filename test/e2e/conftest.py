@@ -5,10 +5,16 @@
   vhubd    starts daemons: vhubd("disk0,driver=malloc,size=64M,socket=...", ...) -> Vhubd, ready;
            whatever still runs at the end of the test is stopped, and must stop well
   blk      the text of one --blk argument with a socket in `folder`
+  net      the text of one --net argument, likewise
+  echo     starts a daemon that echoes packets: echo(net("p0"), ...) -> ready. With
+           VHUB_NET_PEER=testpmd in the environment it is dpdk-testpmd instead of vhubd: a second
+           opinion while writing tests, no way to run the whole suite
+  check    starts the checking front end: check(path, "packed", ...) -> NetCheck, running
 
 vhubd.py, the next file on the way, has the class and the environment variables.
 """
 
+import os
 import shutil
 import signal
 import sys
@@ -22,6 +28,7 @@ for each in (HERE, HERE.parent / "guest", HERE.parent / "conformance"):
     if str(each) not in sys.path:
         sys.path.insert(0, str(each))
 
+from testpmd import EchoTestpmd, NetCheck  # noqa: E402
 from vhubd import Vhubd, sanitized  # noqa: E402
 
 TEST_SECONDS = 240
@@ -69,15 +76,28 @@ def slow():
     return 5 if sanitized() else 1
 
 
+def device_text(folder, name, keys):
+    if not {"socket", "fd", "connect"} & set(keys):
+        keys["socket"] = folder / f"{name}.sock"
+    return ",".join([name, *(f"{key}={value}" for key, value in keys.items())])
+
+
 @pytest.fixture
 def blk(folder):
     def make(name="disk0", **keys):
         keys.setdefault("driver", "malloc")
         if keys["driver"] == "malloc":
             keys.setdefault("size", "64M")
-        if not {"socket", "fd", "connect"} & set(keys):
-            keys["socket"] = folder / f"{name}.sock"
-        return ",".join([name, *(f"{key}={value}" for key, value in keys.items())])
+        return device_text(folder, name, keys)
+
+    return make
+
+
+@pytest.fixture
+def net(folder):
+    def make(name="port0", **keys):
+        keys.setdefault("driver", "echo")
+        return device_text(folder, name, keys)
 
     return make
 
@@ -108,3 +128,36 @@ def vhubd(request, folder):
         if failed:
             print(f"--- {daemon.log_path.name} ---\n{daemon.log[-8000:]}")
     assert not trouble, "\n".join(trouble)
+
+
+def stand_in():
+    return os.environ.get("VHUB_NET_PEER") == "testpmd"
+
+
+@pytest.fixture
+def echo(vhubd, folder):
+    started = []
+
+    def start(*nets, wait=True, **keywords):
+        if not stand_in():
+            return vhubd(nets=nets, wait=wait, **keywords)
+        started.append(EchoTestpmd(*nets, folder=folder, name=f"echo{len(started)}"))
+        return started[-1].start() if wait else started[-1].spawn()
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+@pytest.fixture
+def check(folder):
+    started = []
+
+    def start(path, *arguments, **keywords):
+        keywords.setdefault("name", f"check{len(started)}")
+        started.append(NetCheck(path, *arguments, folder=folder, **keywords))
+        return started[-1].start()
+
+    yield start
+    for each in started:
+        each.kill()

@@ -10,25 +10,10 @@ import pytest
 from vhostuser import BlkDisk, Closed, Req, Wire
 from vhostuser import blk as requests
 from vhostuser import protocol as p
-from vhostuser.load import Load, ratio_during
+from vhostuser.load import Load
+from vhostuser.rates import hold
 
 pytestmark = pytest.mark.plain_only
-
-LEAST = 0.9
-ROUNDS = 3
-
-
-def hold(load, disturb):
-    """The ratio is at least LEAST. The machine is shared with others: a round that misses is
-    measured again."""
-    seen = []
-    for _ in range(ROUNDS):
-        ratio, before, during = ratio_during(load, disturb)
-        seen.append("%.3f (%.0f -> %.0f requests/s)" % (ratio, before, during))
-        print("rate during / before:", seen[-1])
-        if ratio >= LEAST:
-            return
-    raise AssertionError("the neighbour's rate fell: %s" % ", ".join(seen))
 
 
 def test_half_a_message_and_a_stall_do_not_slow_another_disk(vhubd, blk):

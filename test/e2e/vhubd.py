@@ -47,6 +47,7 @@ class Vhubd:
     """One daemon. Nothing runs until start().
 
     blks      the arguments of --blk, one string a disk: "disk0,socket=/x/d.sock,driver=malloc,size=64M"
+    nets      the arguments of --net: "port0,socket=/x/p.sock,driver=echo,queues=2"
     args      further arguments of vhubd
     eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
               asks for it
@@ -54,9 +55,10 @@ class Vhubd:
     folder    where the log goes
     """
 
-    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
+    def __init__(self, *blks, folder, nets=(), args=(), eal=None, memory_mb=128, log_level=None, env=None,
                  pass_fds=(), name="vhubd"):
         self.blks = list(blks)
+        self.nets = list(nets)
         self.args = list(args)
         self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
         self.log_level = log_level
@@ -68,8 +70,7 @@ class Vhubd:
     @property
     def sockets(self):
         """The socket files that this daemon binds; those of connect= belong to the front end."""
-        found = (re.search(r"(?:^|,)socket=([^,]+)", blk) for blk in self.blks)
-        return [Path(match.group(1)) for match in found if match]
+        return spec_sockets(self.blks + self.nets)
 
     @property
     def pid(self):
@@ -91,6 +92,8 @@ class Vhubd:
             words += [*self.eal, "--"]
         for blk in self.blks:
             words += ["--blk", blk]
+        for net in self.nets:
+            words += ["--net", net]
         if self.log_level:
             words += ["--log-level", self.log_level]
         return words + self.args
@@ -219,6 +222,12 @@ class Vhubd:
 
     def _proc(self, name):
         return Path(f"/proc/{self.pid}/{name}").read_text()
+
+
+def spec_sockets(specs):
+    """The values of socket= in the texts of devices."""
+    found = (re.search(r"(?:^|,)socket=([^,]+)", spec) for spec in specs)
+    return [Path(match.group(1)) for match in found if match]
 
 
 def dies_with_us(command):

@@ -10,6 +10,7 @@ on request.
     frontend   one session
     blk        a virtio-blk driver
     load       a load generator with a figure per time window
+    rates      rates of a load, and whether a neighbour disturbs it
 
 Only the standard library is used.
 """

@@ -13,21 +13,22 @@ enough, and the same before and after.
 
 import os
 import select
-import statistics
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
+from .rates import Meter
+
 INTERVAL = 0.02
 
 
-class Load:
+class Load(Meter):
     """The generator as a test sees it."""
 
     def __init__(self, path, depth=64, size=4096):
-        self.samples = []
+        super().__init__()
         self.process = subprocess.Popen(
             ["/usr/bin/python3", "-m", "vhostuser.load", str(path), str(depth), str(size)],
             stdin=subprocess.PIPE,
@@ -41,29 +42,9 @@ class Load:
             when, count = line.split()
             self.samples.append((float(when), int(count)))
 
-    def wait_running(self, timeout=10):
-        deadline = time.monotonic() + timeout
-        while len(self.samples) < 10:
-            self.check()
-            if time.monotonic() > deadline:
-                raise AssertionError("the load does not begin")
-            time.sleep(0.01)
-
     def check(self):
         if self.process.poll() is not None:
             raise AssertionError("the load ended: %s" % self.process.stderr.read())
-
-    def rate(self, begin, end):
-        """Requests a second between two moments of CLOCK_MONOTONIC; both have to be in the past."""
-        deadline = time.monotonic() + 5
-        while not self.samples or self.samples[-1][0] < end:
-            self.check()
-            if time.monotonic() > deadline:
-                raise AssertionError("the load has stood still for 5 s")
-            time.sleep(0.01)
-        inside = [sample for sample in self.samples if begin <= sample[0] <= end]
-        (first, a), (last, b) = inside[0], inside[-1]
-        return (b - a) / (last - first)
 
     def stop(self):
         """Ends it; its I/O must have been without an error to the last."""
@@ -73,22 +54,6 @@ class Load:
         self.thread.join(5)
         if code != 0:
             raise AssertionError("the load failed: %s" % error)
-
-
-def ratio_during(load, disturb, seconds=0.5, pairs=8):
-    """Alternates quiet windows with windows in which disturb(seconds) runs (which has to take that
-    long). Returns median rate during / median rate before, and both medians."""
-    quiet, during = [], []
-    for _ in range(pairs):
-        begin = time.monotonic()
-        time.sleep(seconds)
-        middle = time.monotonic()
-        disturb(seconds)
-        end = time.monotonic()
-        quiet.append(load.rate(begin, middle))
-        during.append(load.rate(middle, end))
-    before, after = statistics.median(quiet), statistics.median(during)
-    return after / before, before, after
 
 
 def main():

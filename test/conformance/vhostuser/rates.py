@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Rates of a load while something else happens: "does this disturb that".
+
+Used by the load generators (load.py, and the checker of test/e2e/testpmd.py) and by tests about
+neighbours.
+"""
+
+import statistics
+import time
+
+LEAST = 0.9
+ROUNDS = 3
+
+
+class Meter:
+    """What has samples (CLOCK_MONOTONIC, things done so far) and a check() that raises when the
+    load has ended."""
+
+    def __init__(self):
+        self.samples = []
+
+    def wait_running(self, timeout=10):
+        deadline = time.monotonic() + timeout
+        while len(self.samples) < 10:
+            self.check()
+            if time.monotonic() > deadline:
+                raise AssertionError("the load does not begin")
+            time.sleep(0.01)
+
+    def rate(self, begin, end):
+        """Things done a second between two moments of CLOCK_MONOTONIC; both have to be in the past."""
+        deadline = time.monotonic() + 5
+        while not self.samples or self.samples[-1][0] < end:
+            self.check()
+            if time.monotonic() > deadline:
+                raise AssertionError("the load has stood still for 5 s")
+            time.sleep(0.01)
+        inside = [sample for sample in self.samples if begin <= sample[0] <= end]
+        (first, a), (last, b) = inside[0], inside[-1]
+        return (b - a) / (last - first)
+
+
+def ratio_during(load, disturb, seconds=0.5, pairs=8):
+    """Alternates quiet windows with windows in which disturb(seconds) runs (which has to take that
+    long). Returns median rate during / median rate before, and both medians."""
+    quiet, during = [], []
+    for _ in range(pairs):
+        begin = time.monotonic()
+        time.sleep(seconds)
+        middle = time.monotonic()
+        disturb(seconds)
+        end = time.monotonic()
+        quiet.append(load.rate(begin, middle))
+        during.append(load.rate(middle, end))
+    before, after = statistics.median(quiet), statistics.median(during)
+    return after / before, before, after
+
+
+def hold(load, disturb):
+    """The ratio is at least LEAST. The machine is shared with others: a round that misses is
+    measured again."""
+    seen = []
+    for _ in range(ROUNDS):
+        ratio, before, during = ratio_during(load, disturb)
+        seen.append("%.3f (%.0f -> %.0f a second)" % (ratio, before, during))
+        print("rate during / before:", seen[-1])
+        if ratio >= LEAST:
+            return
+    raise AssertionError("the neighbour's rate fell: %s" % ", ".join(seen))

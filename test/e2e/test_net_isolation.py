@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What one port's front end does costs another port nothing: broken connections, stalls, ports that
+come and go. And what librte_vhost by itself makes of half a message, which is why vhub reads the
+sockets itself."""
+
+import json
+import os
+import socket
+import time
+
+import pytest
+
+from testpmd import EchoTestpmd
+from vhostuser import Closed, Req, Wire
+from vhostuser import protocol as p
+from vhostuser.rates import hold
+from conftest import stand_in
+
+pytestmark = pytest.mark.plain_only
+
+HALF_A_MESSAGE = p.HEADER.pack(Req.SET_MEM_TABLE, p.VERSION, 264) + bytes(100)
+
+
+def stall(path, seconds):
+    with held(path, HALF_A_MESSAGE), held(path, HALF_A_MESSAGE[:7]):
+        time.sleep(seconds)
+
+
+def garbage(path, seconds):
+    """Bytes that are no protocol, one connection after the other."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            with held(path, os.urandom(4096)) as wire:
+                wire.wait_closed(0.05)
+        except (Closed, OSError):
+            pass
+
+
+class held:
+    """A connection that has sent those bytes and says nothing more."""
+
+    def __init__(self, path, data):
+        self.wire = Wire.connect(str(path))
+        self.wire.send_raw(data)
+
+    def __enter__(self):
+        return self.wire
+
+    def __exit__(self, *_):
+        self.wire.close()
+
+
+@pytest.mark.parametrize("disturb", [stall, garbage])
+def test_a_neighbour_does_not_slow_a_port(echo, check, net, folder, disturb):
+    daemon = echo(net("victim"), net("innocent", queues=2))
+    front = check(folder / "innocent.sock", queues=2)
+    front.wait_running()
+    hold(front, lambda seconds: disturb(folder / "victim.sock", seconds))
+    front.stop()
+    assert daemon.running()
+    check(folder / "victim.sock", packets=1000).finish()
+
+
+def test_a_new_front_end_connects_while_a_neighbour_holds_half_a_message(echo, check, net, folder):
+    echo(net("victim"), net("innocent"))
+    with held(folder / "victim.sock", HALF_A_MESSAGE):
+        time.sleep(0.3)
+        check(folder / "innocent.sock", packets=1000).finish()
+
+
+def test_with_librte_vhost_alone_it_cannot(check, net, folder):
+    """The contrast. One thread of librte_vhost reads the sockets of all ports, and waits there for
+    the rest of a message."""
+    with EchoTestpmd(net("victim"), net("innocent"), folder=folder):
+        check(folder / "innocent.sock", packets=1000).finish()
+        with held(folder / "victim.sock", HALF_A_MESSAGE):
+            time.sleep(0.3)
+            front = check(folder / "innocent.sock", packets=1000)
+            time.sleep(3)
+            assert front.running() and not front.samples
+        front.finish()
+
+
+# --- ports that come and go
+
+PORTS = 64
+ROUNDS = 20
+
+
+class Control:
+    """The control socket: JSON-RPC 2.0, a line each way."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(20)
+        self.socket.connect(str(path))
+        self.lines = self.socket.makefile("r", encoding="utf-8")
+        self.number = 0
+
+    def call(self, method, **params):
+        self.number += 1
+        request = {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params}
+        self.socket.sendall((json.dumps(request) + "\n").encode())
+        answer = json.loads(self.lines.readline())
+        assert answer["id"] == self.number and "error" not in answer, (request, answer)
+        return answer["result"]
+
+    def close(self):
+        self.lines.close()
+        self.socket.close()
+
+
+def figures(daemon):
+    return {"fds": len(daemon.fds()), "mappings": daemon.maps(), "RSS in kB": daemon.rss_kb()}
+
+
+@pytest.mark.skipif(stand_in(), reason="the stand-in has no control socket")
+@pytest.mark.seconds(400)
+def test_ports_come_and_go_under_traffic(vhubd, check, net, folder):
+    daemon = vhubd(nets=[net("innocent", queues=2)], args=["--control", str(folder / "control.sock")])
+    front = check(folder / "innocent.sock", "packed", queues=2)
+    front.wait_running()
+    control = Control(folder / "control.sock")
+    names = [f"p{i}" for i in range(PORTS)]
+    seen = []
+    for turn in range(ROUNDS):
+        for name in names:
+            control.call("device_add", kind="net", name=name,
+                         args={"socket": str(folder / f"{name}.sock"), "driver": "echo"})
+        # A few have had a front end when they go, one of them still has it.
+        check(folder / f"p{turn}.sock", packets=500).finish()
+        last = check(folder / "p63.sock", "packed")
+        last.wait_received(500)
+        for name in names:
+            control.call("device_remove", name=name)
+        last.kill()
+        assert not [name for name in names if (folder / f"{name}.sock").exists()]
+        seen.append(figures(daemon))
+    control.close()
+    front.stop()
+    # What the first rounds allocate stays for the next ones; after that nothing grows.
+    early, late = seen[ROUNDS // 4], seen[-1]
+    assert late["fds"] <= early["fds"], seen
+    assert late["mappings"] <= early["mappings"] + 8, seen
+    assert late["RSS in kB"] <= early["RSS in kB"] * 1.05 + 1024, seen

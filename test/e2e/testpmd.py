@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""DPDK's own programs as front ends and as a stand-in for vhubd: dpdk-testpmd, and vhub-net-check,
+which checks every byte that comes back.
+
+Used by the tests of net devices and by scripts that measure; needs no pytest. What vhub-net-check
+does is in test/tools/net_check/main.c, the next file on the way.
+
+    with NetCheck("/x/p.sock", "packed", folder=folder, sizes="mix", seconds=1) as check:
+        print(check.finish()["rate"])
+
+    with Testpmd(front_end("/x/p.sock", "split"), folder=folder) as testpmd:
+        testpmd.cmd("start tx_first")
+        print(testpmd.rate(1.0))
+
+Every program runs without hugepages and with a file prefix of its own. Only vhub-net-check (or the
+forwarding thread of testpmd) is busy; on a machine with two CPUs front ends take the first and the
+back end's worker the second.
+"""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+for each in (HERE, HERE.parent / "conformance"):
+    if str(each) not in sys.path:
+        sys.path.insert(0, str(each))
+
+from vhostuser.rates import Meter  # noqa: E402
+from vhubd import build_dir, dies_with_us, spec_sockets  # noqa: E402
+
+PROMPT = "testpmd> "
+STOP_SECONDS = 20
+NUMBERS = itertools.count(1)
+
+#: What virtio-user is told for each kind of ring, by the name that tests use.
+KINDS = {
+    "split": "mrg_rxbuf=1,in_order=1",
+    "split-one-buffer": "mrg_rxbuf=0,in_order=1",
+    "split-any-order": "mrg_rxbuf=1,in_order=0",
+    "split-vectorised": "mrg_rxbuf=0,in_order=0,vectorized=1",
+    "packed": "packed_vq=1,mrg_rxbuf=1,in_order=0",
+    "packed-in-order": "packed_vq=1,mrg_rxbuf=1,in_order=1",
+    "packed-vectorised": "packed_vq=1,mrg_rxbuf=0,in_order=1,vectorized=1",
+}
+
+
+class ProgramError(AssertionError):
+    """A program did not do what was asked; the text holds the end of what it said."""
+
+
+def front_end(path, kind="split", *, queues=1, queue_size=256, server=False, port=0):
+    """The EAL arguments of one virtio-user port."""
+    words = ["--vdev", f"net_virtio_user{port},path={path},queues={queues},queue_size={queue_size},"
+                       f"{KINDS[kind]}{',server=1' if server else ''}"]
+    # Without this DPDK does not use the 512 bits that its packed vectorised path takes.
+    return words + (["--force-max-simd-bitwidth=512"] if kind == "packed-vectorised" else [])
+
+
+def eal_arguments(cpu, lcores, memory_mb):
+    cpus = sorted(os.sched_getaffinity(0))
+    places = ",".join(f"{lcore}@{cpus[cpu % len(cpus)]}" for lcore in range(lcores))
+    return ["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", str(memory_mb),
+            f"--file-prefix=vhub{os.getpid()}-{next(NUMBERS)}", f"--lcores={places}"]
+
+
+class Program:
+    """A process whose output is read by a thread and kept in a log file."""
+
+    def __init__(self, name, folder):
+        self.log_path = Path(folder or tempfile.gettempdir()) / f"{name}.log"
+        self.process = None
+        self.thread = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def _spawn(self, command, **streams):
+        self.process = subprocess.Popen(dies_with_us(command), **streams)
+        self.thread = threading.Thread(target=self._collect, daemon=True)
+        self.thread.start()
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def log(self):
+        try:
+            return self.log_path.read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """SIGKILL; its sockets stay, as after a crash."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.thread.join(5)
+        for stream in (self.process.stdin, self.process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def _error(self, what):
+        return ProgramError("%s %s\ncommand: %s\n--- last lines of what it said ---\n%s" % (
+            self.log_path.stem, what, " ".join(self.process.args),
+            "\n".join(self.log.splitlines()[-40:])))
+
+
+class Testpmd(Program):
+    """dpdk-testpmd at its prompt.
+
+    eal      EAL arguments: the ports
+    args     testpmd's own
+    cpu      which of our CPUs its threads use
+    """
+
+    __test__ = False                    # pytest takes the name for a class of tests
+
+    def __init__(self, eal, *, args=(), folder=None, cpu=0, memory_mb=256, name="testpmd"):
+        super().__init__(name, folder)
+        self.eal = list(eal)
+        self.args = list(args)
+        self.cpu = cpu
+        self.memory_mb = memory_mb
+        self.text = ""
+
+    def command(self):
+        program = shutil.which("dpdk-testpmd")
+        if program is None:
+            raise ProgramError("dpdk-testpmd is not there: install Debian's dpdk-dev")
+        # Line by line, though its output is no terminal.
+        return ["stdbuf", "-oL", program, *eal_arguments(self.cpu, 2, self.memory_mb), *self.eal, "--", "-i",
+                "--total-num-mbufs=8192", *self.args]
+
+    def spawn(self):
+        """Starts the program without waiting for its prompt."""
+        self.text = ""
+        self._spawn(self.command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT)
+        return self
+
+    def start(self, timeout=30):
+        self.spawn()
+        self._wait_prompts(1, 0, timeout)
+        return self
+
+    def _collect(self):
+        with open(self.log_path, "a", encoding="utf-8") as log:
+            while True:
+                data = os.read(self.process.stdout.fileno(), 65536).decode(errors="replace")
+                if not data:
+                    return
+                self.text += data
+                log.write(data)
+                log.flush()
+
+    def _wait_prompts(self, count, since, timeout):
+        """The text from `since` on, once it holds that many prompts."""
+        deadline = time.monotonic() + timeout
+        while self.text.count(PROMPT, since) < count:
+            if not self.running():
+                raise self._error(f"ended with status {self.process.returncode}")
+            if time.monotonic() > deadline:
+                raise self._error(f"shows no prompt within {timeout} s")
+            time.sleep(0.005)
+        return self.text[since:]
+
+    def cmd(self, text, timeout=20):
+        """Types a command; what was printed until the next prompt."""
+        since = len(self.text)
+        self.process.stdin.write((text + "\n").encode())
+        self.process.stdin.flush()
+        out = self._wait_prompts(1, since, timeout)
+        return out.split("\n", 1)[1].rsplit(PROMPT, 1)[0] if "\n" in out else ""
+
+    def port_stats(self):
+        """{port: {"RX-packets": n, ...}}, since the start."""
+        return numbers(self.cmd("show port stats all"))
+
+    def fwd_stats(self):
+        """{port: {"RX-packets": n, "TX-dropped": n, ...}}, and "all"; since `start`."""
+        return numbers(self.cmd("show fwd stats all"))
+
+    def rate(self, seconds, port=0, what="RX-packets"):
+        """Packets a second over an interval."""
+        before, begin = self.port_stats()[port][what], time.monotonic()
+        time.sleep(seconds)
+        after, end = self.port_stats()[port][what], time.monotonic()
+        return (after - before) / (end - begin)
+
+    def stop(self, timeout=STOP_SECONDS):
+        """`quit`; it has to end well."""
+        try:
+            self.process.stdin.write(b"quit\n")
+            self.process.stdin.close()
+            status = self.process.wait(timeout)
+        except (OSError, subprocess.TimeoutExpired):
+            self.kill()
+            raise self._error("did not quit") from None
+        self.kill()
+        if status != 0:
+            raise self._error(f"ended with status {status}")
+
+
+def numbers(text):
+    """The counters under each heading of testpmd's statistics."""
+    out, section = {}, None
+    for line in text.splitlines():
+        heading = re.search(r"statistics for (?:port (\d+)|all ports)", line)
+        if heading:
+            section = out.setdefault("all" if heading.group(1) is None else int(heading.group(1)), {})
+        elif section is not None:
+            section.update((name, int(value)) for name, value in re.findall(r"([A-Za-z-]+):\s+(\d+)", line))
+    return out
+
+
+class EchoTestpmd(Testpmd):
+    """A stand-in for `vhubd --net NAME,socket=PATH,driver=echo,queues=N`: net_vhost ports, and each
+    packet sent back with its addresses swapped. Offloads are not carried along."""
+
+    def __init__(self, *nets, folder=None, forward="macswap", cpu=1, name="echo"):
+        eal, queues = [], 1
+        for number, net in enumerate(nets):
+            keys = dict(word.split("=", 1) for word in net.split(",") if "=" in word)
+            queues = int(keys.get("queues", 1))
+            where = keys.get("socket") or f"{keys['connect']},client=1"
+            eal += ["--vdev", f"net_vhost{number},iface={where},queues={queues}"]
+        # Ports in a loop of their own: what came from one goes back to it.
+        super().__init__(eal, folder=folder, cpu=cpu, name=name,
+                         args=["--auto-start", f"--forward-mode={forward}", f"--rxq={queues}",
+                               f"--txq={queues}", "--port-topology=loop"])
+        self.sockets = spec_sockets(nets)
+
+    def spawn(self):
+        # librte_vhost does not bind where a socket file was left behind.
+        for path in self.sockets:
+            path.unlink(missing_ok=True)
+        return super().spawn()
+
+    def check_log(self):
+        """Nothing: no sanitizer is in it."""
+
+
+class NetCheck(Program, Meter):
+    """vhub-net-check on one socket.
+
+    kind          one of KINDS
+    sizes         its --sizes
+    seconds, packets   when it ends by itself; with neither it runs until stop()
+    server        it listens, and the back end connects
+    options       further options of its own: ["--tso", "16000"]
+    """
+
+    def __init__(self, path, kind="split", *, folder=None, queues=1, sizes="mix", seconds=None,
+                 packets=None, server=False, queue_size=256, reconnect=False, options=(),
+                 memory_mb=256, name="check"):
+        Program.__init__(self, name, folder)
+        Meter.__init__(self)
+        self.eal = front_end(path, kind, queues=queues, queue_size=queue_size, server=server)
+        self.memory_mb = memory_mb
+        self.options = ["--queues", str(queues), "--sizes", sizes, "--json", "--progress", *options]
+        for option, value in (("--seconds", seconds), ("--packets", packets)):
+            if value is not None:
+                self.options += [option, str(value)]
+        if reconnect:
+            self.options.append("--reconnect")
+        self.path = Path(path)
+        self.server = server
+        self.result = None
+
+    def command(self):
+        program = build_dir() / "test/tools/vhub-net-check"
+        if not os.access(program, os.X_OK):
+            raise ProgramError(f"{program} is not there: build first (or set VHUB_BUILD)")
+        return [str(program), *eal_arguments(0, 1, self.memory_mb), *self.eal, "--", *self.options]
+
+    def start(self):
+        if self.server:
+            self.path.unlink(missing_ok=True)
+        self.samples, self.result = [], None
+        with open(self.log_path, "ab") as log:
+            self._spawn(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                        text=True)
+        return self
+
+    def _collect(self):
+        for line in self.process.stdout:
+            if not line.startswith("{"):
+                continue
+            told = json.loads(line)
+            if "ok" in told:
+                self.result = told
+            else:
+                self.samples.append((told["time"], told["received"]))
+
+    def check(self):
+        if not self.running():
+            raise self._error(f"ended with status {self.process.returncode}: {self.result}")
+
+    def wait_received(self, count=1, timeout=20):
+        """Waits until it has received that many packets."""
+        deadline = time.monotonic() + timeout
+        while not self.samples or self.samples[-1][1] < count:
+            self.check()
+            if time.monotonic() > deadline:
+                raise self._error(f"has not received {count} packets within {timeout} s")
+            time.sleep(0.01)
+
+    def end(self, timeout=60):
+        """Waits for its end; (exit status, its result)."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise self._error(f"did not end within {timeout} s") from None
+        self.kill()
+        return status, self.result
+
+    def finish(self, timeout=60):
+        """Waits for its end; everything must have been right. Its result."""
+        status, result = self.end(timeout)
+        if status != 0 or result is None or not result["ok"]:
+            raise self._error(f"ended with status {status}: {result}")
+        return result
+
+    def stop(self, timeout=60):
+        """Asks it to end; then as finish()."""
+        self.check()
+        self.process.send_signal(signal.SIGTERM)
+        return self.finish(timeout)
