@@ -133,7 +133,7 @@ struct vhub_device_ops {
 	 */
 	int (*describe)(const struct vhub_device *dev, char *buf, size_t len);
 	/**
-	 * Optional. CTL. Serves a request that only this class of device knows: SEND_RARP,
+	 * Optional. CTL. Serves a request that only this class of device knows, such as
 	 * NET_SET_MTU. As a slot of struct vhub_req_handler_ops. Without it -ENOTSUP.
 	 */
 	int (*request)(struct vhub_device *dev, struct vhub_request *req);

@@ -6,30 +6,6 @@
  */
 #include "net_pvt.h"
 
-/* What decides whether a burst can go on as it is. */
-struct burst_look {
-	uint64_t offloads; /* of any packet */
-	uint32_t longest_bytes;
-	uint32_t shortest_bytes;
-};
-
-static inline void
-look_at(struct rte_mbuf *const *pkts, unsigned int n, struct burst_look *look)
-{
-	uint64_t flags = 0;
-	uint32_t longest = 0, shortest = UINT32_MAX;
-	unsigned int i;
-
-	for (i = 0; i < n; i++) {
-		flags |= pkts[i]->ol_flags;
-		longest = RTE_MAX(longest, pkts[i]->pkt_len);
-		shortest = RTE_MIN(shortest, pkts[i]->pkt_len);
-	}
-	look->offloads = flags & NET_OFFLOADS;
-	look->longest_bytes = longest;
-	look->shortest_bytes = shortest;
-}
-
 /* Drops what is no packet of this port's; returns how many are left, in order. */
 static uint16_t
 drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
@@ -66,7 +42,7 @@ net_poll_from_guest(struct net_pair *pair)
 {
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	struct net_dev *dev = pair->dev;
-	struct burst_look look;
+	struct net_look look;
 	uint16_t n, kept;
 
 	n = rvhost_from_guest(dev->path, pair->from_ring, dev->pool, pkts, VHUB_NET_BURST);
@@ -77,9 +53,9 @@ net_poll_from_guest(struct net_pair *pair)
 		net_drop(pair, VHUB_NET_DROP_DISABLED, pkts, n);
 		return n;
 	}
+	net_look_at(pkts, n, &look);
 	vhub_count(&pair->counters.from_guest.packets, n);
-	vhub_count(&pair->counters.from_guest.bytes, net_sum_bytes(pkts, n));
-	look_at(pkts, n, &look);
+	vhub_count(&pair->counters.from_guest.bytes, look.bytes);
 	kept = n;
 	if (unlikely(look.shortest_bytes < RTE_ETHER_HDR_LEN ||
 			    look.longest_bytes > dev->max_frame_bytes))

@@ -167,15 +167,32 @@ net_drop(struct net_pair *pair, enum vhub_net_drop reason, struct rte_mbuf **pkt
 	rte_pktmbuf_free_bulk(pkts, n);
 }
 
-static inline uint64_t
-net_sum_bytes(struct rte_mbuf *const *pkts, unsigned int n)
+/* What one look at a burst tells. */
+struct net_look {
+	uint64_t bytes;
+	uint64_t offloads; /* NET_OFFLOADS of any packet */
+	uint32_t longest_bytes;
+	uint32_t shortest_bytes;
+};
+
+static __rte_always_inline void
+net_look_at(struct rte_mbuf *const *pkts, unsigned int n, struct net_look *look)
 {
-	uint64_t bytes = 0;
+	uint64_t bytes = 0, flags = 0;
+	uint32_t longest = 0, shortest = UINT32_MAX, len;
 	unsigned int i;
 
-	for (i = 0; i < n; i++)
-		bytes += pkts[i]->pkt_len;
-	return bytes;
+	for (i = 0; i < n; i++) {
+		len = pkts[i]->pkt_len;
+		bytes += len;
+		flags |= pkts[i]->ol_flags;
+		longest = RTE_MAX(longest, len);
+		shortest = RTE_MIN(shortest, len);
+	}
+	look->bytes = bytes;
+	look->offloads = flags & NET_OFFLOADS;
+	look->longest_bytes = longest;
+	look->shortest_bytes = shortest;
 }
 
 #endif /* NET_PVT_H */

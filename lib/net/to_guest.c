@@ -17,9 +17,11 @@ static void
 give_to_ring(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
+	struct net_look look;
 
+	net_look_at(pkts, given, &look);
 	vhub_count(&pair->counters.to_guest.packets, given);
-	vhub_count(&pair->counters.to_guest.bytes, net_sum_bytes(pkts, given));
+	vhub_count(&pair->counters.to_guest.bytes, look.bytes);
 	if (unlikely(given < n))
 		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[given], n - given);
 	rte_pktmbuf_free_bulk(pkts, given);
@@ -28,12 +30,10 @@ give_to_ring(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 static inline void
 give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint64_t flags = 0;
-	uint16_t i;
+	struct net_look look;
 
-	for (i = 0; i < n; i++)
-		flags |= pkts[i]->ol_flags;
-	if (unlikely((flags & NET_OFFLOADS) != 0))
+	net_look_at(pkts, n, &look);
+	if (unlikely(look.offloads != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, give_to_ring);
 	else
 		give_to_ring(pair, pkts, n);
