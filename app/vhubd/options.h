@@ -26,6 +26,8 @@ enum connection_kind {
 /** One --blk (or another kind of device). */
 struct slot_options {
 	char name[64];
+	const struct vhub_builder_ops *ops;
+	char *pairs; /**< "key=value,..." as given, for those who want to write it down */
 	struct rte_kvargs *connection_args; /**< holds the strings that `listener` points to */
 	struct rte_kvargs *device_args;
 	enum connection_kind connection;
