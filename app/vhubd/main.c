@@ -117,10 +117,13 @@ static void
 add_next(struct daemon_state *d);
 
 static void
-slot_added(void *arg, int result)
+slot_added(void *arg, int result, const char *why)
 {
 	struct daemon_state *d = arg;
 
+	(void)why; /* the log has it */
+	if (d->stopping)
+		return;
 	if (result != 0) {
 		/* Those before it give their sockets back. */
 		d->result = result;
@@ -135,8 +138,16 @@ slot_added(void *arg, int result)
 static void
 add_next(struct daemon_state *d)
 {
+	char error[512];
+	int ret;
+
 	if (d->n_added < options.n_slots) {
-		slots_add(d->slots, &options.slots[d->n_added], slot_added, d);
+		ret = slots_add(d->slots, &options.slots[d->n_added], slot_added, d, error,
+				sizeof(error));
+		if (ret != 0) {
+			VHUB_LOG(ERR, "%s: %s", options.slots[d->n_added].name, error);
+			slot_added(d, ret, error);
+		}
 		return;
 	}
 	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
@@ -171,8 +182,7 @@ stop_parts(struct daemon_state *d, int status)
 		fflush(NULL);
 		_exit(status);
 	}
-	if (d->slots != NULL)
-		slots_destroy(d->slots);
+	slots_destroy(d->slots);
 	vhub_lcores_stop();
 	vhub_mem_guard_stop();
 	if (d->loop != NULL && d->signals.fd >= 0) {
