@@ -48,7 +48,7 @@ struct control_peer {
 
 /** What can be called. */
 struct control_methods {
-	const struct vhub_control_method *own; /**< the program's */
+	const struct vhub_control_method *const *own; /**< the program's */
 	unsigned int n;
 	void *arg;
 };

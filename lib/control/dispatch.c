@@ -169,8 +169,8 @@ find_method(const struct control_methods *methods, const char *name)
 	if (strcmp(name, control_rpc_methods.name) == 0)
 		return &control_rpc_methods;
 	for (i = 0; i < methods->n; i++) {
-		if (strcmp(name, methods->own[i].name) == 0)
-			return &methods->own[i];
+		if (strcmp(name, methods->own[i]->name) == 0)
+			return methods->own[i];
 	}
 	return NULL;
 }

@@ -186,7 +186,7 @@ control_list_methods(const struct control_methods *methods)
 
 	json_array_append_new(list, describe(&control_rpc_methods));
 	for (i = 0; i < methods->n; i++)
-		json_array_append_new(list, describe(&methods->own[i]));
+		json_array_append_new(list, describe(methods->own[i]));
 	return list;
 }
 

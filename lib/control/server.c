@@ -28,7 +28,7 @@ accepted(struct vhub_connection *listener, int fd)
 
 int
 vhub_control_create(struct vhub_loop *loop, const char *path,
-		const struct vhub_control_method *methods, unsigned int n, void *arg,
+		const struct vhub_control_method *const *methods, unsigned int n, void *arg,
 		struct vhub_control **out)
 {
 	const struct vhub_listener_options options = {

@@ -87,7 +87,7 @@ struct vhub_control_method {
  */
 VHUB_API int
 vhub_control_create(struct vhub_loop *loop, const char *path,
-		const struct vhub_control_method *methods, unsigned int n, void *arg,
+		const struct vhub_control_method *const *methods, unsigned int n, void *arg,
 		struct vhub_control **out);
 
 /**
