@@ -4,6 +4,7 @@
  * objects. Called by fetch.c.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include <rte_telemetry.h>
 
@@ -49,28 +50,42 @@ add_member(struct rte_tel_data *data, const char *name, const json_t *value)
 static void
 add_element(struct rte_tel_data *data, const json_t *value)
 {
-	struct rte_tel_data *nested;
-
-	if (json_is_string(value))
-		rte_tel_data_add_array_string(data, json_string_value(value));
-	else if (json_is_integer(value))
+	if (json_is_integer(value))
 		rte_tel_data_add_array_u64(data, (uint64_t)json_integer_value(value));
-	else {
-		nested = container(value);
-		if (nested != NULL && rte_tel_data_add_array_container(data, nested, 0) != 0)
-			rte_tel_data_free(nested);
+	else
+		rte_tel_data_add_array_string(data, json_string_value(value));
+}
+
+/* Telemetry's arrays hold no objects: they become members "0", "1", ... of one. */
+static void
+add_objects(struct rte_tel_data *data, const json_t *array)
+{
+	json_t *value;
+	char name[16];
+	size_t i;
+
+	rte_tel_data_start_dict(data);
+	json_array_foreach(array, i, value)
+	{
+		snprintf(name, sizeof(name), "%zu", i);
+		add_member(data, name, value);
 	}
 }
 
-/* Telemetry's arrays are of one kind: the first element's. */
-static enum rte_tel_value_type
-kind_of(const json_t *array)
+static void
+add_array(struct rte_tel_data *data, const json_t *array)
 {
 	const json_t *first = json_array_get(array, 0);
+	json_t *value;
+	size_t i;
 
-	return json_is_object(first)	       ? RTE_TEL_CONTAINER :
-			json_is_integer(first) ? RTE_TEL_U64_VAL :
-						 RTE_TEL_STRING_VAL;
+	if (json_is_object(first)) {
+		add_objects(data, array);
+		return;
+	}
+	rte_tel_data_start_array(data,
+			json_is_integer(first) ? RTE_TEL_U64_VAL : RTE_TEL_STRING_VAL);
+	json_array_foreach(array, i, value) add_element(data, value);
 }
 
 int
@@ -78,11 +93,9 @@ telemetry_from_json(struct rte_tel_data *data, const json_t *json)
 {
 	const char *name;
 	json_t *value;
-	size_t i;
 
 	if (json_is_array(json)) {
-		rte_tel_data_start_array(data, kind_of(json));
-		json_array_foreach(json, i, value) add_element(data, value);
+		add_array(data, json);
 		return 0;
 	}
 	if (!json_is_object(json))
