@@ -113,15 +113,15 @@ make_args(struct eal_args *args, const struct options *options)
 	add(args, args->lcores);
 	add(args, "--no-pci");
 	add(args, "--iova-mode=va");
-	add(args, "--log-level");
-	add(args, "*:warning");
 	if (options->telemetry) {
-		/* It warns of a socket of old that nobody asked for. */
+		/* It warns of a socket of old that nobody asked for. The first level that fits counts. */
 		add(args, "--log-level");
 		add(args, "lib.telemetry:error");
 	} else {
 		add(args, "--no-telemetry");
 	}
+	add(args, "--log-level");
+	add(args, "*:warning");
 	add(args, "-m");
 	add(args, args->memory);
 	if (free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB) {

@@ -61,7 +61,7 @@ static void
 add_objects(struct rte_tel_data *data, const json_t *array)
 {
 	json_t *value;
-	char name[16];
+	char name[24];
 	size_t i;
 
 	rte_tel_data_start_dict(data);
