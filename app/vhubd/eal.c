@@ -23,6 +23,7 @@
 #include <rte_log.h>
 
 #include "eal.h"
+#include "log_level.h"
 
 /*
  * What rings, mailboxes and pools need; disks in memory and request arrays live outside of EAL's
@@ -101,7 +102,7 @@ add(struct eal_args *args, const char *arg)
 }
 
 static void
-make_args(struct eal_args *args)
+make_args(struct eal_args *args, const struct options *options)
 {
 	memset(args, 0, sizeof(*args));
 	lcores_from_affinity(args->lcores, sizeof(args->lcores));
@@ -112,7 +113,13 @@ make_args(struct eal_args *args)
 	add(args, args->lcores);
 	add(args, "--no-pci");
 	add(args, "--iova-mode=va");
-	add(args, "--no-telemetry");
+	if (options->telemetry) {
+		/* It warns of a socket of old that nobody asked for. The first level that fits counts. */
+		add(args, "--log-level");
+		add(args, "lib.telemetry:error");
+	} else {
+		add(args, "--no-telemetry");
+	}
 	add(args, "--log-level");
 	add(args, "*:warning");
 	add(args, "-m");
@@ -149,19 +156,42 @@ warn_of_growing_heap(const struct options *options)
 			"can end us: add --socket-limit=MB, with the same number as -m\n");
 }
 
+/* ---- start and end ---- */
+
+/* Of an EAL that has ended; empty: none has. */
+static char runtime_dir[PATH_MAX];
+
+/* The prefix's folder, then DPDK's: only when nobody else has anything there. */
+static void
+remove_runtime_dirs(void)
+{
+	char *slash;
+
+	if (runtime_dir[0] == '\0')
+		return;
+	rmdir(runtime_dir);
+	slash = strrchr(runtime_dir, '/');
+	if (slash != NULL && slash != runtime_dir) {
+		*slash = '\0';
+		rmdir(runtime_dir);
+	}
+}
+
 int
 eal_start(const struct options *options)
 {
 	struct eal_args args;
 	int ret;
 
+	/* Registered before telemetry's own, so it runs after that one has removed its sockets. */
+	atexit(remove_runtime_dirs);
 	/* Without a stream of its own EAL logs to syslog too. */
 	rte_openlog_stream(stderr);
 	if (options->eal_argc > 0) {
 		warn_of_growing_heap(options);
 		ret = rte_eal_init(options->eal_argc, options->eal_argv);
 	} else {
-		make_args(&args);
+		make_args(&args, options);
 		ret = rte_eal_init(args.n, args.argv);
 	}
 	if (ret < 0) {
@@ -170,23 +200,13 @@ eal_start(const struct options *options)
 				rte_strerror(-ret));
 		return ret;
 	}
-	rte_log_set_level_pattern("vhub.*", options->log_level);
+	rte_log_set_level_pattern(LOG_LEVEL_OURS, options->log_level);
 	return 0;
 }
 
 void
 eal_stop(void)
 {
-	char dir[PATH_MAX];
-	char *slash;
-
-	strlcpy(dir, rte_eal_get_runtime_dir(), sizeof(dir));
+	strlcpy(runtime_dir, rte_eal_get_runtime_dir(), sizeof(runtime_dir));
 	rte_eal_cleanup();
-	/* The prefix's folder, then DPDK's: only when nobody else has anything there. */
-	rmdir(dir);
-	slash = strrchr(dir, '/');
-	if (slash != NULL && slash != dir) {
-		*slash = '\0';
-		rmdir(dir);
-	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * vhubd: serves virtio devices over vhost-user. Here: starting the parts in order, signals, and the
- * orderly end. Next: options.c, eal.c, slots.c.
+ * orderly end. Next: options.c, eal.c, slots.c, control_methods.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,11 +12,14 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "control_methods.h"
 #include "eal.h"
 #include "options.h"
 #include "slots.h"
+#include "telemetry_commands.h"
 #include "vhub_log.h"
 #include "vhub_mem.h"
+#include "vhub_telemetry.h"
 #include "vhub_work.h"
 
 VHUB_LOGTYPE(vhubd);
@@ -30,6 +33,8 @@ VHUB_LOGTYPE(vhubd);
 struct daemon_state {
 	struct vhub_loop *loop;
 	struct slots *slots;
+	struct control_context context; /* of the control methods */
+	struct vhub_control *control;
 	struct vhub_watch signals;
 	unsigned int n_added; /* slots that are served */
 	bool stopping;
@@ -91,6 +96,23 @@ watch_signals(struct daemon_state *d, const sigset_t *set)
 
 /* ---- start and end ---- */
 
+/* Before devices are there, for those may take their time. */
+static int
+start_management(struct daemon_state *d)
+{
+	int ret = telemetry_commands_start(d->loop, d->slots);
+
+	if (ret != 0) {
+		VHUB_LOG(ERR, "cannot register commands of telemetry: %s", strerror(-ret));
+		return ret;
+	}
+	d->context.options = &options;
+	d->context.slots = d->slots;
+	return options.control == NULL ?
+			0 :
+			control_methods_start(d->loop, options.control, &d->context, &d->control);
+}
+
 static int
 start_parts(struct daemon_state *d, const sigset_t *set)
 {
@@ -110,6 +132,8 @@ start_parts(struct daemon_state *d, const sigset_t *set)
 		VHUB_LOG(ERR, "cannot start: %s", strerror(-ret));
 	if (ret == 0)
 		ret = slots_create(d->loop, &d->slots);
+	if (ret == 0)
+		ret = start_management(d);
 	return ret;
 }
 
@@ -117,10 +141,13 @@ static void
 add_next(struct daemon_state *d);
 
 static void
-slot_added(void *arg, int result)
+slot_added(void *arg, int result, const char *why)
 {
 	struct daemon_state *d = arg;
 
+	(void)why; /* the log has it */
+	if (d->stopping)
+		return;
 	if (result != 0) {
 		/* Those before it give their sockets back. */
 		d->result = result;
@@ -135,8 +162,16 @@ slot_added(void *arg, int result)
 static void
 add_next(struct daemon_state *d)
 {
+	char error[512];
+	int ret;
+
 	if (d->n_added < options.n_slots) {
-		slots_add(d->slots, &options.slots[d->n_added], slot_added, d);
+		ret = slots_add(d->slots, &options.slots[d->n_added], slot_added, d, error,
+				sizeof(error));
+		if (ret != 0) {
+			VHUB_LOG(ERR, "%s: %s", options.slots[d->n_added].name, error);
+			slot_added(d, ret, error);
+		}
 		return;
 	}
 	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
@@ -153,6 +188,7 @@ serve(struct daemon_state *d)
 	ret = vhub_loop_run(d->loop);
 	if (ret == -EBUSY && d->result == 0) {
 		/* An lcore still has I/O in flight: nothing can be given back in order. */
+		vhub_control_destroy(d->control);
 		fflush(NULL);
 		_exit(EXIT_STUCK);
 	}
@@ -162,7 +198,9 @@ serve(struct daemon_state *d)
 static void
 stop_parts(struct daemon_state *d, int status)
 {
-	/* First, for what is under way there may be the building of a device. */
+	vhub_telemetry_stop();
+	vhub_control_destroy(d->control);
+	/* Before devices, for what is under way there may be the building of one. */
 	if (vhub_work_stop() != 0) {
 		/*
 		 * A front end's file, or an image that is being opened, is stuck: the kernel will see to
@@ -171,8 +209,7 @@ stop_parts(struct daemon_state *d, int status)
 		fflush(NULL);
 		_exit(status);
 	}
-	if (d->slots != NULL)
-		slots_destroy(d->slots);
+	slots_destroy(d->slots);
 	vhub_lcores_stop();
 	vhub_mem_guard_stop();
 	if (d->loop != NULL && d->signals.fd >= 0) {

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reads the command line of vhubd: EAL's arguments before "--", ours after it, or ours alone.
- * Called by main.c; next: slot_spec.c for each device.
+ * Reads the command line of vhubd: EAL's arguments before "--", ours after it, or ours alone; and
+ * sets single keys for config_file.c. Called by main.c; next: slot_spec.c for each device,
+ * config_file.c for --config.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <bsd/stdlib.h>
@@ -15,21 +17,12 @@
 #include <rte_log.h>
 #include <rte_version.h>
 
+#include "config_file.h"
+#include "log_level.h"
 #include "options.h"
 #include "slot_spec.h"
 
 #define DEFAULT_IDLE_US 50
-
-static const struct {
-	const char *name;
-	uint32_t level;
-} log_levels[] = {
-	{ "error", RTE_LOG_ERR },
-	{ "warning", RTE_LOG_WARNING },
-	{ "notice", RTE_LOG_NOTICE },
-	{ "info", RTE_LOG_INFO },
-	{ "debug", RTE_LOG_DEBUG },
-};
 
 /* ---- help ---- */
 
@@ -62,6 +55,12 @@ print_help(void)
 	       "  --log-level LEVEL     error, warning, notice, info or debug (default: info)\n"
 	       "  --load FILE           load a shared object with further drivers, for the options that\n"
 	       "                        follow\n"
+	       "  --config FILE         read keys and devices from an INI file: these options without the\n"
+	       "                        dashes in its section [vhubd], each device in one such as [blk disk0]\n"
+	       "  --control PATH        serve JSON-RPC on a Unix socket there (mode 0600): devices come and go\n"
+	       "                        while others are served; vhubctl is a client\n"
+	       "  --telemetry           answer dpdk-telemetry.py, below /vhub (EAL arguments of yours decide\n"
+	       "                        this themselves: --no-telemetry)\n"
 	       "  --version             print the version and exit\n"
 	       "  --help                print this and exit\n",
 			VHUB_VERSION, DEFAULT_IDLE_US);
@@ -72,131 +71,271 @@ print_help(void)
 	}
 }
 
-/* ---- single options ---- */
+/* ---- single keys ---- */
 
 static int
-wrong(const char *option, const char *value, const char *why)
+allowed(char *error, size_t error_len, const char *what)
 {
-	fprintf(stderr, "vhubd: %s %s: %s\n", option, value, why);
+	snprintf(error, error_len, "allowed are %s", what);
 	return -EINVAL;
 }
 
 static int
-parse_log_level(struct options *options, const char *value)
+set_text(char **to, const char *value, char *error, size_t error_len)
 {
-	unsigned int i;
+	char *copy = strdup(value);
 
-	for (i = 0; i < sizeof(log_levels) / sizeof(log_levels[0]); i++) {
-		if (strcmp(value, log_levels[i].name) == 0) {
-			options->log_level = log_levels[i].level;
-			return 0;
-		}
-	}
-	return wrong("--log-level", value, "allowed are error, warning, notice, info and debug");
+	if (copy == NULL)
+		return snprintf(error, error_len, "out of memory"), -ENOMEM;
+	free(*to);
+	*to = copy;
+	return 0;
 }
 
 static int
-parse_idle(struct options *options, const char *value)
+set_log_level(struct options *options, const char *value, char *error, size_t error_len)
+{
+	return log_level_parse(value, &options->log_level) == 0 ?
+			0 :
+			allowed(error, error_len, LOG_LEVEL_ALLOWED);
+}
+
+static bool
+get_log_level(const struct options *options, char *value, size_t len)
+{
+	strlcpy(value, log_level_name(options->log_level), len);
+	return true;
+}
+
+static int
+set_idle(struct options *options, const char *value, char *error, size_t error_len)
 {
 	if (strcmp(value, "poll") == 0)
 		options->idle_policy = VHUB_IDLE_POLL;
 	else if (strcmp(value, "adaptive") == 0)
 		options->idle_policy = VHUB_IDLE_ADAPTIVE;
 	else
-		return wrong("--idle", value, "allowed are poll and adaptive");
+		return allowed(error, error_len, "poll and adaptive");
 	return 0;
 }
 
+static bool
+get_idle(const struct options *options, char *value, size_t len)
+{
+	strlcpy(value, options->idle_policy == VHUB_IDLE_POLL ? "poll" : "adaptive", len);
+	return true;
+}
+
 static int
-parse_idle_us(struct options *options, const char *value)
+set_idle_us(struct options *options, const char *value, char *error, size_t error_len)
 {
 	const char *bad = NULL;
+	const uint32_t us = (uint32_t)strtonum(value, 0, 1000000, &bad);
 
-	options->idle_us = (uint32_t)strtonum(value, 0, 1000000, &bad);
-	return bad == NULL ? 0 : wrong("--idle-us", value, "allowed are 0 to 1000000 microseconds");
+	if (bad != NULL)
+		return allowed(error, error_len, "0 to 1000000 microseconds");
+	options->idle_us = us;
+	return 0;
 }
 
-static int
-parse_slot(struct options *options, const struct vhub_builder_ops *ops, const char *option,
-		const char *value)
+static bool
+get_idle_us(const struct options *options, char *value, size_t len)
 {
-	struct slot_options *slot = &options->slots[options->n_slots];
-	char error[512] = "";
-	unsigned int i;
-
-	if (options->n_slots == MAX_SLOTS)
-		return wrong(option, value, "that is more than 512 devices");
-	if (slot_spec_parse(slot, ops, value, error, sizeof(error)) != 0) {
-		slot_spec_free(slot);
-		return wrong(option, value, error);
-	}
-	for (i = 0; i < options->n_slots; i++) {
-		if (strcmp(options->slots[i].name, slot->name) == 0) {
-			slot_spec_free(slot);
-			return wrong(option, value, "another device has this name already");
-		}
-	}
-	options->n_slots++;
-	return 0;
+	snprintf(value, len, "%u", options->idle_us);
+	return true;
 }
 
 /* Its constructors register what it adds, for the options that follow. */
 static int
-parse_load(struct options *options, const char *value)
+set_load(struct options *options, const char *value, char *error, size_t error_len)
 {
-	(void)options;
-	return dlopen(value, RTLD_NOW | RTLD_LOCAL) != NULL ? 0 : wrong("--load", value, dlerror());
+	if (options->n_loads == MAX_LOADS)
+		return snprintf(error, error_len, "that is more than %d files", MAX_LOADS), -EINVAL;
+	if (dlopen(value, RTLD_NOW | RTLD_LOCAL) == NULL)
+		return snprintf(error, error_len, "%s", dlerror()), -EINVAL;
+	return set_text(&options->loads[options->n_loads++], value, error, error_len);
 }
 
-static const struct {
+static int
+set_control(struct options *options, const char *value, char *error, size_t error_len)
+{
+	if (value[0] == '\0' || strlen(value) > 107)
+		return allowed(error, error_len,
+				"paths of 1 to 107 bytes, which is all that a Unix socket takes");
+	return set_text(&options->control, value, error, error_len);
+}
+
+static bool
+get_control(const struct options *options, char *value, size_t len)
+{
+	strlcpy(value, options->control != NULL ? options->control : "", len);
+	return true;
+}
+
+static int
+set_telemetry(struct options *options, const char *value, char *error, size_t error_len)
+{
+	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
+		return allowed(error, error_len, "on and off");
+	options->telemetry = strcmp(value, "on") == 0;
+	return 0;
+}
+
+static bool
+get_telemetry(const struct options *options, char *value, size_t len)
+{
+	strlcpy(value, options->telemetry ? "on" : "off", len);
+	return true;
+}
+
+struct plain_key {
 	const char *name;
-	int (*parse)(struct options *options, const char *value);
-} plain_options[] = {
-	{ "--log-level", parse_log_level },
-	{ "--idle", parse_idle },
-	{ "--idle-us", parse_idle_us },
-	{ "--load", parse_load },
+	/** -EINVAL: `error` holds what is allowed */
+	int (*set)(struct options *options, const char *value, char *error, size_t error_len);
+	bool (*get)(const struct options *options, char *value, size_t len); /* NULL: repeats */
+	bool is_switch; /* on the command line without a value: "on" */
 };
 
-/* ---- entry ---- */
+static const struct plain_key plain_keys[] = {
+	{ "log-level", set_log_level, get_log_level, false },
+	{ "idle", set_idle, get_idle, false },
+	{ "idle-us", set_idle_us, get_idle_us, false },
+	{ "load", set_load, NULL, false },
+	{ "control", set_control, get_control, false },
+	{ "telemetry", set_telemetry, get_telemetry, true },
+};
 
+static const struct plain_key *
+find_key(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < RTE_DIM(plain_keys); i++) {
+		if (strcmp(name, plain_keys[i].name) == 0)
+			return &plain_keys[i];
+	}
+	return NULL;
+}
+
+int
+options_set(struct options *options, const char *key, const char *value, char *error,
+		size_t error_len)
+{
+	const struct plain_key *plain = find_key(key);
+
+	return plain != NULL ? plain->set(options, value, error, error_len) : -ENOENT;
+}
+
+bool
+options_key_repeats(const char *key)
+{
+	const struct plain_key *plain = find_key(key);
+
+	return plain != NULL && plain->get == NULL;
+}
+
+bool
+options_get(const struct options *options, unsigned int i, const char **key, char *value,
+		size_t len)
+{
+	value[0] = '\0';
+	/* Files to load come first, for what follows may need them. */
+	if (i < options->n_loads) {
+		*key = "load";
+		strlcpy(value, options->loads[i], len);
+		return true;
+	}
+	i -= options->n_loads;
+	if (i >= RTE_DIM(plain_keys))
+		return false;
+	*key = plain_keys[i].name;
+	return plain_keys[i].get == NULL || plain_keys[i].get(options, value, len);
+}
+
+int
+options_add_device(struct options *options, const struct vhub_builder_ops *ops, const char *spec,
+		char *error, size_t error_len)
+{
+	struct slot_options *slot = &options->slots[options->n_slots];
+	unsigned int i;
+	int ret;
+
+	if (options->n_slots == MAX_SLOTS)
+		return snprintf(error, error_len, "that is more than %d devices", MAX_SLOTS),
+		       -EINVAL;
+	ret = slot_spec_parse(slot, ops, spec, error, error_len);
+	for (i = 0; ret == 0 && i < options->n_slots; i++) {
+		if (strcmp(options->slots[i].name, slot->name) != 0)
+			continue;
+		snprintf(error, error_len, "another device has this name already");
+		ret = -EINVAL;
+	}
+	if (ret != 0)
+		slot_spec_free(slot);
+	else
+		options->n_slots++;
+	return ret;
+}
+
+/* ---- the command line ---- */
+
+static int
+no_such_option(const char *option)
+{
+	fprintf(stderr,
+			"vhubd: %s: there is no such option; --help lists them, and EAL's arguments go "
+			"before --\n",
+			option);
+	return -EINVAL;
+}
+
+/* `value` NULL: there is none. */
 static int
 parse_option(struct options *options, const char *option, const char *value)
 {
-	const struct vhub_builder_ops *ops = NULL;
-	unsigned int i;
+	const struct vhub_builder_ops *ops = vhub_builder_find(option + 2);
+	char error[1024] = "";
+	int ret;
 
-	if (strncmp(option, "--", 2) == 0)
-		ops = vhub_builder_find(option + 2);
-	for (i = 0; ops == NULL && i < sizeof(plain_options) / sizeof(plain_options[0]); i++) {
-		if (strcmp(option, plain_options[i].name) == 0)
-			break;
-	}
-	if (ops == NULL && i == sizeof(plain_options) / sizeof(plain_options[0])) {
-		fprintf(stderr,
-				"vhubd: %s: there is no such option; --help lists them, and EAL's "
-				"arguments go before --\n",
-				option);
-		return -EINVAL;
-	}
+	if (strncmp(option, "--", 2) != 0)
+		return no_such_option(option);
+	if (ops == NULL && find_key(option + 2) == NULL && strcmp(option, "--config") != 0)
+		return no_such_option(option);
 	if (value == NULL)
 		return fprintf(stderr, "vhubd: %s: a value must follow\n", option), -EINVAL;
-	return ops != NULL ? parse_slot(options, ops, option, value) :
-			     plain_options[i].parse(options, value);
+	if (ops != NULL)
+		ret = options_add_device(options, ops, value, error, sizeof(error));
+	else if (strcmp(option, "--config") == 0)
+		return config_file_read(options, value);
+	else
+		ret = options_set(options, option + 2, value, error, sizeof(error));
+	if (ret != 0)
+		fprintf(stderr, "vhubd: %s %s: %s\n", option, value,
+				error[0] != '\0' ? error : strerror(-ret));
+	return ret;
 }
 
 /* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */
 static int
 parse_one(struct options *options, const char *arg, const char *next)
 {
+	const struct plain_key *plain;
 	char option[64];
 	const char *equals = strchr(arg, '=');
 	size_t len = equals != NULL ? (size_t)(equals - arg) : strlen(arg);
+	int used = equals != NULL ? 1 : 2;
 	int ret;
 
 	strlcpy(option, arg, RTE_MIN(sizeof(option), len + 1));
+	if (strlen(option) < 2)
+		return no_such_option(option);
+	plain = find_key(option + 2);
+	if (equals == NULL && plain != NULL && plain->is_switch) {
+		next = "on";
+		used = 1;
+	}
 	ret = parse_option(options, option, equals != NULL ? equals + 1 : next);
-	return ret != 0 ? ret : equals != NULL ? 1 : 2;
+	return ret != 0 ? ret : used;
 }
 
 /* The arguments before "--", when it is there, are EAL's. */
@@ -215,15 +354,21 @@ split_eal(struct options *options, int argc, char **argv)
 	return 1;
 }
 
+void
+options_init(struct options *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->log_level = RTE_LOG_INFO;
+	options->idle_policy = VHUB_IDLE_ADAPTIVE;
+	options->idle_us = DEFAULT_IDLE_US;
+}
+
 int
 options_parse(struct options *options, int argc, char **argv)
 {
 	int i, used;
 
-	memset(options, 0, sizeof(*options));
-	options->log_level = RTE_LOG_INFO;
-	options->idle_policy = VHUB_IDLE_ADAPTIVE;
-	options->idle_us = DEFAULT_IDLE_US;
+	options_init(options);
 	for (i = split_eal(options, argc, argv); i < argc; i += used) {
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
 			print_help();
@@ -237,11 +382,13 @@ options_parse(struct options *options, int argc, char **argv)
 		if (used < 0)
 			return used;
 	}
-	if (options->n_slots > 0)
+	/* Devices may come later where somebody can say so. */
+	if (options->n_slots > 0 || options->control != NULL)
 		return 0;
 	fprintf(stderr,
 			"vhubd: there is nothing to serve: give a device, such as "
-			"--blk disk0,socket=/tmp/disk0.sock,driver=malloc,size=1G (--help tells more)\n");
+			"--blk disk0,socket=/tmp/disk0.sock,driver=malloc,size=1G, or --control PATH "
+			"(--help tells more)\n");
 	return -EINVAL;
 }
 
@@ -250,4 +397,8 @@ options_free(struct options *options)
 {
 	while (options->n_slots > 0)
 		slot_spec_free(&options->slots[--options->n_slots]);
+	while (options->n_loads > 0)
+		free(options->loads[--options->n_loads]);
+	free(options->control);
+	options->control = NULL;
 }

@@ -13,6 +13,8 @@
 #include <bsd/stdlib.h>
 #include <bsd/string.h>
 
+#include <rte_common.h>
+
 #include "slot_spec.h"
 
 const char slot_spec_help[] =
@@ -31,90 +33,183 @@ static const char *const connection_keys[] = { "socket", "fd", "connect", "mode"
 /* ---- splitting ---- */
 
 static bool
-is_connection_key(const char *pair)
+is_connection_key(const char *key)
 {
-	size_t len = strcspn(pair, "=");
 	unsigned int i;
 
 	for (i = 0; connection_keys[i] != NULL; i++) {
-		if (strlen(connection_keys[i]) == len &&
-				strncmp(connection_keys[i], pair, len) == 0)
+		if (strcmp(connection_keys[i], key) == 0)
 			return true;
 	}
 	return false;
 }
 
-static void
-append(char *list, size_t len, const char *pair)
+/* Length of the pair at `text`, up to a comma outside of brackets; SIZE_MAX: a '[' stays open. */
+static size_t
+pair_len(const char *text)
 {
-	if (list[0] != '\0')
-		strlcat(list, ",", len);
-	strlcat(list, pair, len);
+	unsigned int depth = 0;
+	size_t i;
+
+	for (i = 0; text[i] != '\0' && (text[i] != ',' || depth > 0); i++) {
+		if (text[i] == '[')
+			depth++;
+		else if (text[i] == ']' && depth > 0)
+			depth--;
+	}
+	return depth == 0 ? i : SIZE_MAX;
+}
+
+/* Takes off the brackets of "[...]" where they are one pair around everything. */
+static char *
+strip_brackets(char *value)
+{
+	const size_t len = strlen(value);
+	unsigned int depth = 0;
+	size_t i;
+
+	if (value[0] != '[')
+		return value;
+	for (i = 0; i < len; i++) {
+		if (value[i] == '[')
+			depth++;
+		else if (value[i] == ']' && --depth == 0)
+			break;
+	}
+	if (i + 1 != len)
+		return value;
+	value[i] = '\0';
+	return value + 1;
+}
+
+/* An empty list, with room for strings of `len` bytes; as rte_kvargs_free() takes it. */
+static struct rte_kvargs *
+new_list(size_t len)
+{
+	struct rte_kvargs *list = calloc(1, sizeof(*list));
+
+	if (list == NULL)
+		return NULL;
+	list->str = calloc(1, len);
+	if (list->str == NULL) {
+		free(list);
+		return NULL;
+	}
+	return list;
 }
 
 /*
- * Sorts "a=1,b=2" into the connection's pairs and the device's. Both buffers are as long as
- * `pairs`.
+ * Adds the pair in `text`, which is the list's own string, to the list. Not by rte_kvargs_parse(),
+ * which takes every '=' for the end of a key, also one in a value.
  */
-static void
-sort_pairs(char *pairs, char *connection, char *device, size_t len)
-{
-	char *save = NULL;
-	char *pair;
-
-	for (pair = strtok_r(pairs, ",", &save); pair != NULL; pair = strtok_r(NULL, ",", &save)) {
-		if (is_connection_key(pair))
-			append(connection, len, pair);
-		else
-			append(device, len, pair);
-	}
-}
-
 static int
-check_duplicates(const struct rte_kvargs *args, char *error, size_t error_len)
+add_pair(struct rte_kvargs *list, char *text, char *error, size_t error_len)
 {
-	unsigned int i;
+	char *value = strchr(text, '=');
 
-	for (i = 0; i < args->count; i++) {
-		if (rte_kvargs_count(args, args->pairs[i].key) > 1) {
-			snprintf(error, error_len, "%s is given twice", args->pairs[i].key);
-			return -EINVAL;
-		}
+	if (value != NULL)
+		*value++ = '\0';
+	if (rte_kvargs_count(list, text) != 0) {
+		snprintf(error, error_len, "%s is given twice", text);
+		return -EINVAL;
 	}
-	return 0;
-}
-
-static int
-parse_pairs(const char *pairs, struct rte_kvargs **out, char *error, size_t error_len)
-{
-	*out = rte_kvargs_parse(pairs, NULL);
-	if (*out == NULL) {
-		snprintf(error, error_len, "'%s' is not a list of at most %d key=value", pairs,
+	if (list->count == RTE_KVARGS_MAX) {
+		snprintf(error, error_len, "%s is one too many: a device has at most %d keys", text,
 				RTE_KVARGS_MAX);
 		return -EINVAL;
 	}
-	return check_duplicates(*out, error, error_len);
+	list->pairs[list->count].key = text;
+	list->pairs[list->count].value = value != NULL ? strip_brackets(value) : NULL;
+	list->count++;
+	return 0;
+}
+
+/* Sorts "a=1,b=[2,3]" into the connection's pairs and the device's. */
+static int
+sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t error_len)
+{
+	char *connection = slot->connection_args->str;
+	char *device = slot->device_args->str;
+	size_t len;
+	int ret = 0;
+
+	for (; *pairs != '\0' && ret == 0; pairs += len + (pairs[len] == ',')) {
+		char key[32];
+		char **to;
+
+		len = pair_len(pairs);
+		if (len == SIZE_MAX) {
+			snprintf(error, error_len, "%s: a '[' is not closed", pairs);
+			return -EINVAL;
+		}
+		if (len == 0)
+			continue;
+		strlcpy(key, pairs, RTE_MIN(sizeof(key), strcspn(pairs, "=,") + 1));
+		to = is_connection_key(key) ? &connection : &device;
+		memcpy(*to, pairs, len);
+		ret = add_pair(to == &connection ? slot->connection_args : slot->device_args, *to,
+				error, error_len);
+		*to += len + 1;
+	}
+	return ret;
 }
 
 static int
 split_pairs(struct slot_options *slot, const char *pairs, char *error, size_t error_len)
 {
-	size_t len = strlen(pairs) + 1;
-	char *copy = strdup(pairs);
-	char *connection = calloc(1, len);
-	char *device = calloc(1, len);
-	int ret = -ENOMEM;
+	size_t len = strlen(pairs) + 2;
 
-	if (copy != NULL && connection != NULL && device != NULL) {
-		sort_pairs(copy, connection, device, len);
-		ret = parse_pairs(connection, &slot->connection_args, error, error_len);
-		if (ret == 0)
-			ret = parse_pairs(device, &slot->device_args, error, error_len);
+	slot->pairs = strdup(pairs);
+	slot->connection_args = new_list(len);
+	slot->device_args = new_list(len);
+	if (slot->pairs == NULL || slot->connection_args == NULL || slot->device_args == NULL) {
+		snprintf(error, error_len, "out of memory");
+		return -ENOMEM;
 	}
-	free(copy);
-	free(connection);
-	free(device);
-	return ret;
+	return sort_pairs(slot, pairs, error, error_len);
+}
+
+int
+slot_spec_append(char **spec, const char *key, const char *value, char *error, size_t error_len)
+{
+	const size_t len = pair_len(value);
+	char *longer;
+
+	if (key[0] == '\0' || strpbrk(key, "=,[]") != NULL) {
+		snprintf(error, error_len, "'%s' is not the name of a key", key);
+		return -EINVAL;
+	}
+	if (len == SIZE_MAX) {
+		snprintf(error, error_len, "%s=%s: a '[' is not closed", key, value);
+		return -EINVAL;
+	}
+	if (value[len] != '\0') {
+		snprintf(error, error_len,
+				"%s=%s: a value with a comma goes into brackets: %s=[%s]", key,
+				value, key, value);
+		return -EINVAL;
+	}
+	if (asprintf(&longer, "%s,%s=%s", *spec, key, value) < 0) {
+		snprintf(error, error_len, "out of memory");
+		return -ENOMEM;
+	}
+	free(*spec);
+	*spec = longer;
+	return 0;
+}
+
+bool
+slot_spec_next(const char **pairs, char *pair, size_t len)
+{
+	size_t n;
+
+	*pairs += strspn(*pairs, ",");
+	if (**pairs == '\0')
+		return false;
+	n = pair_len(*pairs);
+	strlcpy(pair, *pairs, RTE_MIN(len, n + 1));
+	*pairs += n;
+	return true;
 }
 
 /* ---- the connection's arguments ---- */
@@ -290,6 +385,7 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 
 	memset(slot, 0, sizeof(*slot));
 	slot->fd = -1;
+	slot->ops = ops;
 	ret = parse_name(slot, text, name_len, error, error_len);
 	if (ret == 0)
 		ret = split_pairs(slot, text[name_len] == ',' ? text + name_len + 1 : "", error,
@@ -306,6 +402,7 @@ slot_spec_free(struct slot_options *slot)
 {
 	if (slot->builder != NULL)
 		slot->builder->ops->destroy(slot->builder);
+	free(slot->pairs);
 	rte_kvargs_free(slot->connection_args);
 	rte_kvargs_free(slot->device_args);
 	memset(slot, 0, sizeof(*slot));

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A device specification, "disk0,socket=/run/vhub/disk0.sock,driver=malloc,size=1G": the same on
- * the command line and in a configuration file.
+ * the command line, in a configuration file and from a control client.
+ *
+ * A value may have brackets: inside of them commas are its own. Where they are around all of it, as
+ * in port=[net_tap0,iface=tap0], they are taken off here: the builder gets "net_tap0,iface=tap0".
+ * A '=' after the first is the value's.
  */
 #ifndef SLOT_SPEC_H
 #define SLOT_SPEC_H
@@ -15,6 +19,17 @@
 int
 slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, const char *text,
 		char *error, size_t error_len);
+
+/**
+ * Adds a pair to the heap string *spec, which begins with the device's name. Returns 0, or -EINVAL
+ * with one sentence in `error` (a value that would be two), or -ENOMEM; *spec is as before then.
+ */
+int
+slot_spec_append(char **spec, const char *key, const char *value, char *error, size_t error_len);
+
+/** Takes the next "key=value" of slot_options.pairs, brackets and all; false at the end. */
+bool
+slot_spec_next(const char **pairs, char *pair, size_t len);
 
 /** Gives back the arguments and the builder, if it is still there. */
 void

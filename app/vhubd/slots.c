@@ -1,47 +1,40 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The device slots of a running vhubd. Called by main.c with what options.c read; next:
- * conn/server.c brings front ends to the device's request handler.
+ * The device slots of a running vhubd: which there are, adding and removing them, the orderly end.
+ * Called by main.c with what options.c read, and by control_devices.c; next: slot_serve.c for the
+ * steps of one slot.
  */
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <bsd/string.h>
-
+#include "slot_serve.h"
+#include "slot_spec.h"
 #include "slots.h"
 #include "vhub_log.h"
-#include "vhub_work.h"
 
 VHUB_LOGTYPE(vhubd);
 
-struct slot {
-	struct slots *slots;
-	struct slot *next;
-	struct vhub_device *device;
-	struct vhub_req_handler *handler;
-	struct vhub_server *server;
-};
-
 struct slots {
 	struct vhub_loop *loop;
-	struct slot *first;
-	unsigned int n_added;
+	struct slot *first; /* in the order of adding */
+	unsigned int n;
+	struct slot *building; /* one at a time */
 
-	/* The slot that is being added. */
-	struct vhub_work work;
-	struct slot_options *options;
-	struct vhub_device *device;
-	int result;
-	char error[512];
-	void (*added)(void *arg, int result);
-	void *added_arg;
-
+	/* The end. */
+	bool stopping;
 	struct vhub_timer timer;
 	unsigned int n_stopping;
 	void (*done)(void *arg, unsigned int n_stuck);
 	void *arg;
 };
+
+static void
+build_next(struct slots *slots);
+
+/* ---- the list ---- */
 
 int
 slots_create(struct vhub_loop *loop, struct slots **out)
@@ -55,175 +48,275 @@ slots_create(struct vhub_loop *loop, struct slots **out)
 	return 0;
 }
 
-static void
-slot_free(struct slot *slot)
+const struct slot *
+slots_first(const struct slots *slots)
 {
-	vhub_device_handler_destroy(slot->handler);
-	vhub_device_destroy(slot->device);
-	free(slot);
+	return slots->first;
+}
+
+const struct slot *
+slots_next(const struct slot *slot)
+{
+	return slot->next;
+}
+
+static struct slot *
+find(const struct slots *slots, const char *name)
+{
+	struct slot *slot;
+
+	for (slot = slots->first; slot != NULL; slot = slot->next) {
+		if (strcmp(slot->options.name, name) == 0)
+			return slot;
+	}
+	return NULL;
+}
+
+const struct slot *
+slots_find(const struct slots *slots, const char *name)
+{
+	return find(slots, name);
+}
+
+const char *
+slot_state_name(enum slot_state state)
+{
+	static const char *const names[] = {
+		[SLOT_WAITING] = "waiting",
+		[SLOT_BUILDING] = "building",
+		[SLOT_SERVING] = "serving",
+		[SLOT_STOPPING] = "stopping",
+		[SLOT_DESTROYING] = "destroying",
+	};
+
+	return names[state];
+}
+
+static void
+append(struct slots *slots, struct slot *slot)
+{
+	struct slot **link;
+
+	for (link = &slots->first; *link != NULL; link = &(*link)->next)
+		;
+	*link = slot;
+	slots->n++;
+}
+
+static void
+unlink_slot(struct slots *slots, struct slot *slot)
+{
+	struct slot **link;
+
+	for (link = &slots->first; *link != slot; link = &(*link)->next)
+		;
+	*link = slot->next;
+	slots->n--;
+}
+
+/* Tells how it ended, once. */
+static void
+tell(struct slot *slot, int result, const char *why)
+{
+	const slots_done_fn done = slot->done;
+
+	slot->done = NULL;
+	if (done != NULL)
+		done(slot->arg, result, why);
 }
 
 void
 slots_destroy(struct slots *slots)
 {
-	while (slots->first != NULL) {
-		struct slot *slot = slots->first;
+	struct slot *slot;
 
-		slots->first = slot->next;
-		slot_free(slot);
+	if (slots == NULL)
+		return;
+	while ((slot = slots->first) != NULL) {
+		unlink_slot(slots, slot);
+		tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		vhub_device_handler_destroy(slot->handler);
+		vhub_device_destroy(slot->device);
+		slot_spec_free(&slot->options);
+		free(slot);
 	}
 	free(slots);
 }
 
+/* One sentence; returns `result`. */
+static int __attribute__((format(printf, 4, 5)))
+refuse(int result, char *error, size_t error_len, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(error, error_len, format, args);
+	va_end(args);
+	return result;
+}
+
+/* ---- the end of one slot ---- */
+
+static void
+run_destroy(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	vhub_device_destroy(slot->doomed);
+}
+
+static void
+device_destroyed(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+	struct slots *slots = slot->slots;
+
+	unlink_slot(slots, slot);
+	if (slot->result != 0) {
+		VHUB_LOG(ERR, "%s: %s", slot->options.name, slot->error);
+		VHUB_LOG(ERR, "%s cannot be served", slot->options.name);
+	} else
+		VHUB_LOG(NOTICE, "%s is removed", slot->options.name);
+	tell(slot, slot->result, slot->error);
+	slot_spec_free(&slot->options);
+	free(slot);
+}
+
+/* Images are closed, memory is unmapped: not here. */
+static void
+destroy_device(struct slot *slot)
+{
+	slot->state = SLOT_DESTROYING;
+	vhub_device_handler_destroy(slot->handler);
+	slot->handler = NULL;
+	slot->doomed = slot->device;
+	slot->device = NULL;
+	slot->work.run = run_destroy;
+	slot->work.done = device_destroyed;
+	vhub_work_submit(&slot->work);
+}
+
 /* ---- adding ---- */
-
-static int
-connect_slot(const struct slot_options *options, struct vhub_connection **connection)
-{
-	int ret = -EINVAL;
-
-	switch (options->connection) {
-	case CONNECTION_LISTEN:
-		ret = vhub_listener_create(&options->listener, connection);
-		if (ret != 0)
-			VHUB_LOG(ERR, "%s: cannot listen on socket=%s: %s%s", options->name,
-					options->listener.path, strerror(-ret),
-					ret == -EADDRINUSE ?
-							"; somebody listens there, or a file that is no socket is in the way" :
-							"");
-		break;
-	case CONNECTION_DIAL:
-		ret = vhub_dialer_create(options->listener.path, connection);
-		if (ret != 0)
-			VHUB_LOG(ERR, "%s: cannot use connect=%s: %s", options->name,
-					options->listener.path, strerror(-ret));
-		break;
-	case CONNECTION_INHERIT:
-		ret = vhub_connection_from_fd(options->fd, connection);
-		if (ret != 0)
-			VHUB_LOG(ERR, "%s: cannot use fd=%d: %s; a Unix stream socket is wanted, listening or connected",
-					options->name, options->fd, strerror(-ret));
-		break;
-	}
-	return ret;
-}
-
-/* Devices take the lcores in turn. */
-static void
-choose_executor(struct slots *slots, struct vhub_executor *executor)
-{
-	memset(executor, 0, sizeof(*executor));
-	executor->loop = slots->loop;
-	executor->n_lcores = 1;
-	executor->lcores[0] = vhub_lcore_at(slots->n_added % vhub_lcore_count());
-}
-
-/* WORK: an image may lie on storage that takes its time, memory has to be found. */
-static void
-build_device(struct vhub_work *work)
-{
-	struct slots *slots = vhub_container_of(work, struct slots, work);
-	struct vhub_builder *builder = slots->options->builder;
-	struct vhub_executor executor;
-
-	choose_executor(slots, &executor);
-	slots->result = 0;
-	if (builder->ops->open != NULL)
-		slots->result = builder->ops->open(builder, slots->error, sizeof(slots->error));
-	if (slots->result == 0)
-		slots->result = builder->ops->build(builder, &executor, &slots->device,
-				slots->error, sizeof(slots->error));
-}
-
-/* The device is the slot's from here on. */
-static int
-serve_device(struct slots *slots, struct slot_options *options, struct vhub_device *device)
-{
-	struct vhub_connection *connection;
-	struct slot *slot = calloc(1, sizeof(*slot));
-	int ret;
-
-	if (slot == NULL) {
-		vhub_device_destroy(device);
-		return -ENOMEM;
-	}
-	slot->slots = slots;
-	slot->device = device;
-	ret = vhub_device_handler_create(slot->device, &slot->handler);
-	if (ret == 0)
-		ret = connect_slot(options, &connection);
-	if (ret == 0)
-		ret = vhub_serve(connection, slot->handler, &slot->device->executor, &slot->server);
-	if (ret != 0) {
-		slot_free(slot);
-		return ret;
-	}
-	slot->next = slots->first;
-	slots->first = slot;
-	slots->n_added++;
-	return 0;
-}
 
 static void
 device_built(struct vhub_work *work)
 {
-	struct slots *slots = vhub_container_of(work, struct slots, work);
-	struct slot_options *options = slots->options;
-	int ret = slots->result;
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+	struct slots *slots = slot->slots;
 
-	options->builder->ops->destroy(options->builder);
-	options->builder = NULL;
-	if (slots->done != NULL) { /* it took so long that we are stopping */
-		if (ret == 0)
-			vhub_device_destroy(slots->device);
+	slots->building = NULL;
+	slot->options.builder->ops->destroy(slot->options.builder);
+	slot->options.builder = NULL;
+	if (slots->stopping) { /* it took so long; slots_destroy() sees to it */
+		tell(slot, -ESHUTDOWN, "vhubd is stopping");
 		return;
 	}
-	if (ret != 0)
-		VHUB_LOG(ERR, "%s: %s", options->name,
-				slots->error[0] != '\0' ? slots->error : strerror(-ret));
-	else
-		ret = serve_device(slots, options, slots->device);
-	if (ret != 0)
-		VHUB_LOG(ERR, "%s cannot be served", options->name);
-	slots->added(slots->added_arg, ret);
+	if (slot->result == 0)
+		slot->result = slot_serve(slot);
+	if (slot->result == 0) {
+		slot->state = SLOT_SERVING;
+		tell(slot, 0, NULL);
+	} else {
+		if (slot->error[0] == '\0')
+			snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
+		destroy_device(slot);
+	}
+	build_next(slots);
 }
-
-void
-slots_add(struct slots *slots, struct slot_options *options, void (*done)(void *arg, int result),
-		void *arg)
-{
-	slots->options = options;
-	slots->added = done;
-	slots->added_arg = arg;
-	slots->error[0] = '\0';
-	slots->work.run = build_device;
-	slots->work.done = device_built;
-	vhub_work_submit(&slots->work);
-}
-
-/* ---- stopping ---- */
 
 static void
-stop_done(struct slots *slots, unsigned int n_stuck)
+build_next(struct slots *slots)
 {
-	void (*done)(void *arg, unsigned int n_stuck) = slots->done;
+	struct slot *slot = slots->first;
 
-	vhub_timer_cancel(slots->loop, &slots->timer);
-	slots->done = NULL;
-	if (done != NULL)
-		done(slots->arg, n_stuck);
+	if (slots->building != NULL || slots->stopping)
+		return;
+	while (slot != NULL && slot->state != SLOT_WAITING)
+		slot = slot->next;
+	if (slot == NULL)
+		return;
+	slot_choose_executor(slot, slots->loop, slots->first);
+	slots->building = slot;
+	slot->state = SLOT_BUILDING;
+	slot->work.run = slot_build;
+	slot->work.done = device_built;
+	vhub_work_submit(&slot->work);
 }
+
+int
+slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done, void *arg,
+		char *error, size_t error_len)
+{
+	const struct slot *same = find(slots, options->name);
+	struct slot *slot;
+
+	if (slots->stopping)
+		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
+	if (same != NULL)
+		return refuse(-EEXIST, error, error_len, "the name %s is in use: that device is %s",
+				options->name, slot_state_name(same->state));
+	if (slots->n == MAX_SLOTS)
+		return refuse(-ENOSPC, error, error_len, "there are %d devices already", MAX_SLOTS);
+	slot = calloc(1, sizeof(*slot));
+	if (slot == NULL)
+		return refuse(-ENOMEM, error, error_len, "out of memory");
+	slot->slots = slots;
+	slot->options = *options;
+	memset(options, 0, sizeof(*options));
+	slot->done = done;
+	slot->arg = arg;
+	append(slots, slot);
+	build_next(slots);
+	return 0;
+}
+
+/* ---- removing ---- */
 
 static void
 server_stopped(void *arg, int result)
 {
 	struct slot *slot = arg;
+	struct slots *slots = slot->slots;
 
 	(void)result;
 	slot->server = NULL;
-	if (--slot->slots->n_stopping == 0)
-		stop_done(slot->slots, 0);
+	if (!slots->stopping)
+		destroy_device(slot);
+	else if (--slots->n_stopping == 0 && slots->done != NULL) {
+		vhub_timer_cancel(slots->loop, &slots->timer);
+		slots->done(slots->arg, 0);
+	}
 }
+
+static void
+stop_server(struct slot *slot)
+{
+	slot->state = SLOT_STOPPING;
+	vhub_server_stop(slot->server, server_stopped, slot);
+}
+
+int
+slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
+		size_t error_len)
+{
+	struct slot *slot = find(slots, name);
+
+	if (slots->stopping)
+		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
+	if (slot == NULL)
+		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
+	if (slot->state != SLOT_SERVING)
+		return refuse(-EBUSY, error, error_len, "%s is %s: ask again when that is done",
+				name,
+				slot->state <= SLOT_BUILDING ? "being added" :
+							       "being removed already");
+	slot->done = done;
+	slot->arg = arg;
+	stop_server(slot);
+	return 0;
+}
+
+/* ---- the end of all ---- */
 
 static void
 name_stuck(const struct slot *slot)
@@ -240,13 +333,23 @@ static void
 stop_timeout(struct vhub_timer *timer)
 {
 	struct slots *slots = vhub_container_of(timer, struct slots, timer);
+	void (*done)(void *arg, unsigned int n_stuck) = slots->done;
 	const struct slot *slot;
 
 	for (slot = slots->first; slot != NULL; slot = slot->next) {
 		if (slot->server != NULL)
 			name_stuck(slot);
 	}
-	stop_done(slots, slots->n_stopping);
+	slots->done = NULL;
+	done(slots->arg, slots->n_stopping);
+}
+
+static void
+all_stopped(struct vhub_timer *timer)
+{
+	struct slots *slots = vhub_container_of(timer, struct slots, timer);
+
+	slots->done(slots->arg, 0);
 }
 
 void
@@ -255,16 +358,16 @@ slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, uns
 {
 	struct slot *slot;
 
+	slots->stopping = true;
 	slots->done = done;
 	slots->arg = arg;
-	slots->timer.fn = stop_timeout;
-	vhub_timer_arm(slots->loop, &slots->timer, timeout_us);
-	/* One more, so that it cannot be over while it is being begun. */
-	slots->n_stopping = 1;
 	for (slot = slots->first; slot != NULL; slot = slot->next) {
+		if (slot->server == NULL)
+			continue;
 		slots->n_stopping++;
-		vhub_server_stop(slot->server, server_stopped, slot);
+		if (slot->state == SLOT_SERVING)
+			stop_server(slot);
 	}
-	if (--slots->n_stopping == 0)
-		stop_done(slots, 0);
+	slots->timer.fn = slots->n_stopping > 0 ? stop_timeout : all_stopped;
+	vhub_timer_arm(slots->loop, &slots->timer, slots->n_stopping > 0 ? timeout_us : 0);
 }

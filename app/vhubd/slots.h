@@ -1,35 +1,99 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The device slots of a running vhubd: a device, its request handler and the server that brings it
- * front ends, for ever. Called by main.c.
+ * front ends, until it is removed. Called by main.c and control_devices.c; read by status.c and
+ * config_save.c.
  */
 #ifndef SLOTS_H
 #define SLOTS_H
 
 #include "options.h"
+#include "vhub_work.h"
 
 struct slots;
+
+/** What was begun has ended: 0, or a negative errno and one sentence. */
+typedef void (*slots_done_fn)(void *arg, int result, const char *why);
+
+/**
+ *     WAITING -> BUILDING -> SERVING -> STOPPING -> DESTROYING
+ *
+ * A slot that cannot be built or served is gone at once.
+ */
+enum slot_state {
+	SLOT_WAITING,  /**< others are built before it */
+	SLOT_BUILDING, /**< blocking work makes the device */
+	SLOT_SERVING,
+	SLOT_STOPPING,	 /**< the front end's session ends, rings are drained */
+	SLOT_DESTROYING, /**< blocking work destroys the device */
+};
+
+/** One device. Others may read it on CTL; slots.c and slot_serve.c write it. */
+struct slot {
+	struct slots *slots;
+	struct slot *next;
+	struct slot_options options; /**< its builder is gone once the device is built */
+	enum slot_state state;
+	struct vhub_executor executor; /**< from BUILDING on */
+	struct vhub_device *device;    /**< not NULL while SERVING and STOPPING */
+	struct vhub_req_handler *handler;
+	struct vhub_server *server; /**< not NULL while SERVING and STOPPING */
+
+	/* What is under way. */
+	slots_done_fn done;
+	void *arg;
+	struct vhub_work work;
+	struct vhub_device *doomed; /**< DESTROYING: the work's */
+	int result;
+	char error[512];
+};
 
 /** An empty set on `loop`. Returns 0 or -ENOMEM. Thread: CTL. */
 int
 slots_create(struct vhub_loop *loop, struct slots **out);
 
-/** Frees it, with all devices; no server runs. */
+/** Frees it, with all devices; no server runs. What is still to be told is told. NULL is fine. */
 void
 slots_destroy(struct slots *slots);
 
+/** The first slot in the order of adding, the one after `slot`; NULL at the end. Thread: CTL. */
+const struct slot *
+slots_first(const struct slots *slots);
+const struct slot *
+slots_next(const struct slot *slot);
+
+/** By name, NULL when there is none. Thread: CTL. */
+const struct slot *
+slots_find(const struct slots *slots, const char *name);
+
+/** For people: "serving". */
+const char *
+slot_state_name(enum slot_state state);
+
 /**
- * Opens and builds the device as blocking work, then begins to serve it; `done` runs then, with 0 or
- * a negative errno and a log line. One at a time.
+ * Opens and builds the device as blocking work, one after the other, then begins to serve it;
+ * `done` runs then. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
+ * -EEXIST (the name is in use), -ENOSPC, -ESHUTDOWN, -ENOMEM with one sentence in `error`, and
+ * nothing was begun. Thread: CTL.
  */
-void
-slots_add(struct slots *slots, struct slot_options *options, void (*done)(void *arg, int result),
-		void *arg);
+int
+slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done, void *arg,
+		char *error, size_t error_len);
+
+/**
+ * Stops serving the device: its socket goes at once, its rings are drained, the device is
+ * destroyed as blocking work; `done` runs when all of it is gone. Returns 0 and `done` will run, or
+ * -ENOENT, -EBUSY (it is being added or removed), -ESHUTDOWN with one sentence in `error`. Thread:
+ * CTL.
+ */
+int
+slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
+		size_t error_len);
 
 /**
  * Stops every server: sockets go at once, rings are drained. `done` runs when all are at rest, or
  * once `timeout_us` has passed: `n_stuck` is the number of those that are not at rest, and each has
- * been named in the log.
+ * been named in the log. Nothing is added or removed any more.
  */
 void
 slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, unsigned int n_stuck),

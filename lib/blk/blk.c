@@ -165,6 +165,29 @@ blk_describe(const struct vhub_device *device, char *buf, size_t len)
 			n, n == 1 ? "" : "s");
 }
 
+static void
+blk_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, void *arg)
+{
+	static const char *const names[VHUB_BLK_OPS][3] = {
+		[VHUB_BLK_READ] = { "read_requests", "read_bytes", "read_errors" },
+		[VHUB_BLK_WRITE] = { "write_requests", "write_bytes", "write_errors" },
+		[VHUB_BLK_FLUSH] = { "flush_requests", NULL, "flush_errors" },
+	};
+	struct vhub_blk_stats stats;
+
+	if (vhub_blk_get_stats(device, queue, &stats) != 0)
+		return;
+	for (unsigned int op = 0; op < VHUB_BLK_OPS; op++) {
+		emit(arg, names[op][0], stats.op[op].requests);
+		if (names[op][1] != NULL)
+			emit(arg, names[op][1], stats.op[op].bytes);
+		emit(arg, names[op][2], stats.op[op].errors);
+	}
+	emit(arg, "other_requests", stats.other_requests);
+	emit(arg, "other_errors", stats.other_errors);
+	emit(arg, "in_flight", stats.in_flight);
+}
+
 static const struct vhub_device_ops blk_ops = {
 	.destroy = blk_destroy,
 	.ack_features = blk_ack_features,
@@ -181,6 +204,7 @@ static const struct vhub_device_ops blk_ops = {
 	.snapshot = blk_snapshot,
 	.restore = blk_restore,
 	.describe = blk_describe,
+	.stats = blk_stats,
 };
 
 int

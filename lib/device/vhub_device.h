@@ -72,7 +72,7 @@ vhub_vring_notify(struct vhub_vring *vring);
  * What a kind of device provides. CTL slots do not block. Errors are negative errnos.
  */
 struct vhub_device_ops {
-	/** Required. CTL. Frees the device; there is no session. */
+	/** Required. CTL or WORK; may block on WORK. Frees the device; there is no session. */
 	void (*destroy)(struct vhub_device *dev);
 	/**
 	 * Optional. CTL. The front end has accepted `features`, a subset of dev->features. Non-zero
@@ -211,7 +211,7 @@ vhub_device_config_changed(struct vhub_device *dev);
 VHUB_API int
 vhub_device_iotlb_miss(struct vhub_device *dev, const struct vhub_user_iotlb *miss);
 
-/** Frees a device through its ops; NULL is fine. Thread: CTL. */
+/** Frees a device through its ops; NULL is fine. Thread: CTL or WORK; may block. */
 VHUB_API void
 vhub_device_destroy(struct vhub_device *dev);
 
@@ -239,6 +239,14 @@ enum vhub_conn_state {
 };
 VHUB_API const char *
 vhub_conn_state_name(enum vhub_conn_state state);
+
+/** Where the device's present connection stands; DETACHED without one. Thread: CTL. */
+VHUB_API enum vhub_conn_state
+vhub_device_conn_state(const struct vhub_device *dev);
+
+/** The ring `index` as long as it is started, else NULL. Thread: CTL; LCORE fields are not its. */
+VHUB_API const struct vhub_vring *
+vhub_device_vring(const struct vhub_device *dev, uint16_t index);
 
 /* ---- builders ---- */
 

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Control methods about the daemon itself. Called by lib/control; next: status.c, config_save.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <rte_log.h>
+#include <rte_version.h>
+
+#include "config_save.h"
+#include "control_methods.h"
+#include "log_level.h"
+#include "status.h"
+#include "vhub_work.h"
+
+static const char *
+text(const json_t *params, const char *name)
+{
+	return json_string_value(json_object_get(params, name));
+}
+
+/* ---- version, lcore_list ---- */
+
+static void
+version(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	(void)params;
+	(void)arg;
+	vhub_control_result(call,
+			json_pack("{s:s, s:s, s:i}", "vhubd", VHUB_VERSION, "dpdk", rte_version(),
+					"pid", (int)getpid()));
+}
+
+const struct vhub_control_method control_version = {
+	.name = "version",
+	.help = "Tells the versions of vhubd and DPDK, and the process id.",
+	.fn = version,
+};
+
+static void
+lcore_list(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+
+	(void)params;
+	vhub_control_result(call, status_lcores(context->slots));
+}
+
+const struct vhub_control_method control_lcore_list = {
+	.name = "lcore_list",
+	.help = "Lists the worker lcores: busy share, pollers, sleeps, devices.",
+	.fn = lcore_list,
+};
+
+/* ---- log_level_set ---- */
+
+static void
+log_level_set(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	const char *pattern = text(params, "pattern");
+	uint32_t level;
+
+	if (log_level_parse(text(params, "level"), &level) != 0) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"level=%.64s: allowed are " LOG_LEVEL_ALLOWED,
+				text(params, "level"));
+		return;
+	}
+	if (pattern == NULL)
+		pattern = LOG_LEVEL_OURS;
+	if (rte_log_set_level_pattern(pattern, level) < 0) {
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	if (strcmp(pattern, LOG_LEVEL_OURS) == 0)
+		context->options->log_level = level;
+	vhub_control_result(call,
+			json_pack("{s:s, s:s}", "pattern", pattern, "level",
+					log_level_name(level)));
+}
+
+static const struct vhub_control_param log_level_params[] = {
+	{ "level", VHUB_CONTROL_STRING, true, LOG_LEVEL_ALLOWED },
+	{ "pattern", VHUB_CONTROL_STRING, false,
+			"log types, such as vhub.blk or lib.eal, with * and ? (" LOG_LEVEL_OURS
+			")" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_log_level_set = {
+	.name = "log_level_set",
+	.help = "Sets how much is logged.",
+	.params = log_level_params,
+	.fn = log_level_set,
+};
+
+/* ---- config_save ---- */
+
+struct save {
+	struct vhub_work work;
+	struct vhub_control_call *call;
+	char *path;
+	char *text;
+	int result;
+	char error[512];
+};
+
+static void
+run_save(struct vhub_work *work)
+{
+	struct save *save = vhub_container_of(work, struct save, work);
+
+	save->result = config_save_write(save->path, save->text, save->error, sizeof(save->error));
+}
+
+static void
+saved(struct vhub_work *work)
+{
+	struct save *save = vhub_container_of(work, struct save, work);
+
+	if (save->result == 0)
+		vhub_control_result(save->call, json_pack("{s:s}", "path", save->path));
+	else
+		vhub_control_refuse(save->call, CONTROL_NO_FILE, "%s", save->error);
+	free(save->path);
+	free(save->text);
+	free(save);
+}
+
+/* Takes `contents`. */
+static void
+save_as(struct vhub_control_call *call, const char *path, char *contents)
+{
+	struct save *save = calloc(1, sizeof(*save));
+
+	if (save != NULL)
+		save->path = strdup(path);
+	if (save == NULL || save->path == NULL) {
+		free(save);
+		free(contents);
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	save->call = call;
+	save->text = contents;
+	save->work.run = run_save;
+	save->work.done = saved;
+	vhub_work_submit(&save->work);
+}
+
+static void
+config_save(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	const char *path = text(params, "path");
+	char error[512];
+	char *contents;
+
+	if (config_save_text(context->options, context->slots, &contents, error, sizeof(error)) !=
+			0) {
+		vhub_control_refuse(call, CONTROL_NO_FILE, "%s", error);
+		return;
+	}
+	if (path != NULL) {
+		save_as(call, path, contents);
+		return;
+	}
+	vhub_control_result(call, json_pack("{s:s}", "text", contents));
+	free(contents);
+}
+
+static const struct vhub_control_param config_save_params[] = {
+	{ "path", VHUB_CONTROL_STRING, false,
+			"the file, as seen by vhubd; without it the text is the answer" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_config_save = {
+	.name = "config_save",
+	.help = "Writes what runs now as a file for --config.",
+	.params = config_save_params,
+	.fn = config_save,
+};

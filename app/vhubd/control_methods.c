@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The table of vhubd's control methods. Called by main.c; next: lib/control, which calls the
+ * methods in control_devices.c and control_daemon.c.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <rte_common.h>
+
+#include "control_methods.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(vhubd);
+
+static const struct vhub_control_method *const methods[] = {
+	&control_version,
+	&control_device_list,
+	&control_device_add,
+	&control_device_remove,
+	&control_device_stats,
+	&control_driver_list,
+	&control_lcore_list,
+	&control_log_level_set,
+	&control_config_save,
+};
+
+int
+control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,
+		struct vhub_control **out)
+{
+	int ret;
+
+	ret = vhub_control_create(loop, path, methods, RTE_DIM(methods), context, out);
+	if (ret != 0)
+		VHUB_LOG(ERR, "cannot listen on --control %s: %s%s", path, strerror(-ret),
+				ret == -EADDRINUSE ?
+						"; somebody listens there, or a file that is no socket is in the way" :
+						"");
+	return ret;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The methods of vhubd's control socket (doc/guides/control.rst).
+ *
+ *   control_devices.c   device_add, device_remove, device_list, device_stats, driver_list
+ *   control_daemon.c    lcore_list, log_level_set, config_save, version
+ *   control_methods.c   the table of them
+ */
+#ifndef CONTROL_METHODS_H
+#define CONTROL_METHODS_H
+
+#include "options.h"
+#include "slots.h"
+#include "vhub_control.h"
+
+/** Errors of our own. */
+enum control_error {
+	CONTROL_NO_DEVICE = VHUB_CONTROL_OWN - 1,   /**< no device has this name */
+	CONTROL_NAME_IN_USE = VHUB_CONTROL_OWN - 2, /**< a device has this name already */
+	CONTROL_BUSY = VHUB_CONTROL_OWN - 3,	    /**< the device is being added or removed */
+	CONTROL_FAILED = VHUB_CONTROL_OWN - 4,	    /**< the device cannot be built or served */
+	CONTROL_STOPPING = VHUB_CONTROL_OWN - 5,    /**< vhubd is stopping */
+	CONTROL_FULL = VHUB_CONTROL_OWN - 6,	/**< there are as many devices as there may be */
+	CONTROL_NO_FILE = VHUB_CONTROL_OWN - 7, /**< the configuration cannot be written */
+};
+
+/** What the methods work on: their arg. Outlives the server. */
+struct control_context {
+	struct options *options;
+	struct slots *slots;
+};
+
+/** Serves the methods at `path`, with a log line where that fails. As vhub_control_create(). */
+int
+control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,
+		struct vhub_control **out);
+
+/* ---- methods, by file ---- */
+
+extern const struct vhub_control_method control_device_add;
+extern const struct vhub_control_method control_device_remove;
+extern const struct vhub_control_method control_device_list;
+extern const struct vhub_control_method control_device_stats;
+extern const struct vhub_control_method control_driver_list;
+
+extern const struct vhub_control_method control_lcore_list;
+extern const struct vhub_control_method control_log_level_set;
+extern const struct vhub_control_method control_config_save;
+extern const struct vhub_control_method control_version;
+
+#endif /* CONTROL_METHODS_H */

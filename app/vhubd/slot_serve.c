@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One slot's steps from its options to a server. Called by slots.c; next: conn/server.c brings
+ * front ends to the device's request handler.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_common.h>
+
+#include "slot_serve.h"
+
+/* ---- lcores ---- */
+
+static void
+count_devices(const struct slot *first, unsigned int *n_devices)
+{
+	const struct slot *slot;
+	unsigned int i;
+
+	for (slot = first; slot != NULL; slot = slot->next) {
+		for (i = 0; i < slot->executor.n_lcores; i++)
+			n_devices[vhub_lcore_index(slot->executor.lcores[i])]++;
+	}
+}
+
+void
+slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first)
+{
+	const struct vhub_builder *builder = slot->options.builder;
+	unsigned int n_devices[VHUB_MAX_LCORES] = { 0 };
+	const unsigned int n_all = vhub_lcore_count();
+	unsigned int i, n = 1, least = UINT32_MAX, begin = 0;
+
+	if (builder->ops->max_lcores != NULL)
+		n = RTE_MAX(1u, RTE_MIN(builder->ops->max_lcores(builder), n_all));
+	count_devices(first, n_devices);
+	for (i = 0; i < n_all; i++) {
+		unsigned int sum = 0, k;
+
+		for (k = 0; k < n; k++)
+			sum += n_devices[(i + k) % n_all];
+		if (sum < least) {
+			least = sum;
+			begin = i;
+		}
+	}
+	slot->executor.loop = loop;
+	slot->executor.n_lcores = n;
+	for (i = 0; i < n; i++)
+		slot->executor.lcores[i] = vhub_lcore_at((begin + i) % n_all);
+}
+
+/* ---- the device ---- */
+
+/* An image may lie on storage that takes its time, memory has to be found. */
+void
+slot_build(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+	struct vhub_builder *builder = slot->options.builder;
+
+	slot->result = 0;
+	if (builder->ops->open != NULL)
+		slot->result = builder->ops->open(builder, slot->error, sizeof(slot->error));
+	if (slot->result == 0)
+		slot->result = builder->ops->build(builder, &slot->executor, &slot->device,
+				slot->error, sizeof(slot->error));
+}
+
+/* ---- serving ---- */
+
+static int
+connect_slot(struct slot *slot, struct vhub_connection **connection)
+{
+	const struct slot_options *options = &slot->options;
+	int ret = -EINVAL;
+
+	switch (options->connection) {
+	case CONNECTION_LISTEN:
+		ret = vhub_listener_create(&options->listener, connection);
+		if (ret != 0)
+			snprintf(slot->error, sizeof(slot->error),
+					"cannot listen on socket=%s: %s%s", options->listener.path,
+					strerror(-ret),
+					ret == -EADDRINUSE ?
+							"; somebody listens there, or a file that is no socket is in the way" :
+							"");
+		break;
+	case CONNECTION_DIAL:
+		ret = vhub_dialer_create(options->listener.path, connection);
+		if (ret != 0)
+			snprintf(slot->error, sizeof(slot->error), "cannot use connect=%s: %s",
+					options->listener.path, strerror(-ret));
+		break;
+	case CONNECTION_INHERIT:
+		ret = vhub_connection_from_fd(options->fd, connection);
+		if (ret != 0)
+			snprintf(slot->error, sizeof(slot->error),
+					"cannot use fd=%d: %s; a Unix stream socket is wanted, listening or connected",
+					options->fd, strerror(-ret));
+		break;
+	}
+	return ret;
+}
+
+int
+slot_serve(struct slot *slot)
+{
+	struct vhub_connection *connection;
+	int ret;
+
+	ret = vhub_device_handler_create(slot->device, &slot->handler);
+	if (ret == 0)
+		ret = connect_slot(slot, &connection);
+	if (ret == 0)
+		ret = vhub_serve(connection, slot->handler, &slot->executor, &slot->server);
+	return ret;
+}

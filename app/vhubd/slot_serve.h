@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One slot's steps: where its device runs, building it, and putting it behind a connection. Called
+ * by slots.c.
+ */
+#ifndef SLOT_SERVE_H
+#define SLOT_SERVE_H
+
+#include "slots.h"
+
+/**
+ * Fills slot->executor: as many lcores one after the other as the device can make use of, there
+ * where the devices in the list from `first` on use them least.
+ */
+void
+slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first);
+
+/** Thread: WORK. Opens and builds slot->device; slot->result and slot->error tell. */
+void
+slot_build(struct vhub_work *work);
+
+/**
+ * Serves slot->device. Returns 0, or a negative errno with one sentence in slot->error; the device
+ * and perhaps a handler are there then.
+ */
+int
+slot_serve(struct slot *slot);
+
+#endif /* SLOT_SERVE_H */

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What runs, as JSON. Called by control_devices.c, control_daemon.c and telemetry_commands.c.
+ */
+#include <string.h>
+
+#include <rte_common.h>
+#include <rte_cycles.h>
+
+#include "status.h"
+
+/* ---- devices ---- */
+
+static json_t *
+lcore_ids(const struct vhub_executor *executor)
+{
+	json_t *ids = json_array();
+	unsigned int i;
+
+	for (i = 0; i < executor->n_lcores; i++)
+		json_array_append_new(ids, json_integer(vhub_lcore_id(executor->lcores[i])));
+	return ids;
+}
+
+json_t *
+status_device(const struct slot *slot)
+{
+	json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", slot->options.name, "kind",
+			slot->options.ops->name, "state", slot_state_name(slot->state), "args",
+			slot->options.pairs, "lcores", lcore_ids(&slot->executor));
+
+	if (slot->device != NULL)
+		json_object_set_new(out, "queues", json_integer(slot->device->max_queues));
+	return out;
+}
+
+/* ---- sessions ---- */
+
+/* Requests that have come at all, by name. */
+static json_t *
+requests_by_name(const struct vhub_server_stats *stats)
+{
+	json_t *out = json_object();
+	const struct vhub_user_request_info *info;
+	unsigned int i;
+
+	for (i = 0; i < VHUB_USER_REQUEST_MAX; i++) {
+		info = vhub_user_request_info(i);
+		if (info != NULL && stats->by_request[i] != 0)
+			json_object_set_new(out, info->name,
+					json_integer((json_int_t)stats->by_request[i]));
+	}
+	return out;
+}
+
+static unsigned int
+count_started(const struct vhub_device *dev)
+{
+	unsigned int n = 0;
+	uint16_t i;
+
+	for (i = 0; i < dev->max_queues; i++)
+		n += vhub_device_vring(dev, i) != NULL;
+	return n;
+}
+
+json_t *
+status_session(const struct slot *slot)
+{
+	struct vhub_server_stats stats;
+
+	if (slot->server == NULL || slot->device == NULL)
+		return json_pack("{s:s, s:s}", "name", slot->options.name, "connection", "none");
+	vhub_server_get_stats(slot->server, &stats);
+	return json_pack("{s:s, s:s, s:b, s:i, s:I, s:I, s:I, s:I, s:I, s:o}", "name",
+			slot->options.name, "connection",
+			vhub_conn_state_name(vhub_device_conn_state(slot->device)), "connected",
+			stats.connected, "started_queues", (int)count_started(slot->device),
+			"sessions", (json_int_t)stats.sessions, "refused",
+			(json_int_t)stats.refused, "requests", (json_int_t)stats.requests,
+			"refused_requests", (json_int_t)stats.refused_requests, "protocol_errors",
+			(json_int_t)stats.protocol_errors, "requests_by_name",
+			requests_by_name(&stats));
+}
+
+/* ---- figures ---- */
+
+/* Adds to what is there under the name. */
+static void
+add_figure(void *arg, const char *name, uint64_t value)
+{
+	const json_t *before = json_object_get(arg, name);
+
+	json_object_set_new(arg, name,
+			json_integer((json_int_t)(value + (uint64_t)json_integer_value(before))));
+}
+
+static json_t *
+queue_status(const struct vhub_device *dev, uint16_t index)
+{
+	const struct vhub_vring *vring = vhub_device_vring(dev, index);
+	json_t *out = json_pack("{s:i, s:b}", "index", index, "started", vring != NULL);
+
+	if (vring != NULL)
+		json_object_set_new(out, "lcore", json_integer(vhub_lcore_id(vring->lcore)));
+	if (dev->ops->stats != NULL)
+		dev->ops->stats(dev, index, add_figure, out);
+	return out;
+}
+
+json_t *
+status_queues(const struct slot *slot, unsigned int first, unsigned int n)
+{
+	json_t *out = json_array();
+	unsigned int i;
+
+	for (i = first; slot->device != NULL && i - first < n && i < slot->device->max_queues; i++)
+		json_array_append_new(out, queue_status(slot->device, (uint16_t)i));
+	return out;
+}
+
+json_t *
+status_stats(const struct slot *slot, bool queues)
+{
+	json_t *figures = json_object();
+	json_t *out = json_pack("{s:s, s:s, s:o, s:o}", "name", slot->options.name, "kind",
+			slot->options.ops->name, "session", status_session(slot), "figures",
+			figures);
+	uint16_t i;
+
+	if (out == NULL)
+		return NULL;
+	if (slot->device != NULL && slot->device->ops->stats != NULL) {
+		for (i = 0; i < slot->device->max_queues; i++)
+			slot->device->ops->stats(slot->device, i, add_figure, figures);
+	}
+	if (queues)
+		json_object_set_new(out, "queues", status_queues(slot, 0, UINT16_MAX));
+	return out;
+}
+
+/* ---- lcores ---- */
+
+static bool
+uses(const struct slot *slot, const struct vhub_lcore *lcore)
+{
+	unsigned int i;
+
+	for (i = 0; i < slot->executor.n_lcores; i++) {
+		if (slot->executor.lcores[i] == lcore)
+			return true;
+	}
+	return false;
+}
+
+static json_t *
+devices_of(const struct slots *slots, const struct vhub_lcore *lcore)
+{
+	json_t *names = json_array();
+	const struct slot *slot;
+
+	for (slot = slots_first(slots); slot != NULL; slot = slots_next(slot)) {
+		if (uses(slot, lcore))
+			json_array_append_new(names, json_string(slot->options.name));
+	}
+	return names;
+}
+
+/* With one decimal. */
+static double
+percent(uint64_t part, uint64_t all)
+{
+	if (all == 0)
+		return 0.0;
+	return (double)(uint64_t)(1000.0 * (double)part / (double)all + 0.5) / 10.0;
+}
+
+static json_t *
+lcore_status(const struct slots *slots, const struct vhub_lcore *lcore)
+{
+	struct vhub_lcore_stats stats;
+	uint64_t all;
+
+	vhub_lcore_get_stats(lcore, &stats);
+	all = stats.busy_cycles + stats.idle_cycles + stats.sleep_cycles;
+	return json_pack("{s:i, s:i, s:i, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "lcore",
+			(int)stats.lcore_id, "numa_node", vhub_lcore_node(lcore), "pollers",
+			(int)stats.n_pollers, "asleep", stats.asleep, "busy_percent",
+			percent(stats.busy_cycles, all), "busy_cycles",
+			(json_int_t)stats.busy_cycles, "idle_cycles", (json_int_t)stats.idle_cycles,
+			"sleep_cycles", (json_int_t)stats.sleep_cycles, "cycles_per_second",
+			(json_int_t)rte_get_tsc_hz(), "turns", (json_int_t)stats.turns, "sleeps",
+			(json_int_t)stats.sleeps, "devices", devices_of(slots, lcore));
+}
+
+json_t *
+status_lcores(const struct slots *slots)
+{
+	json_t *out = json_array();
+	unsigned int i;
+
+	for (i = 0; i < vhub_lcore_count(); i++)
+		json_array_append_new(out, lcore_status(slots, vhub_lcore_at(i)));
+	return out;
+}
+
+/* ---- drivers ---- */
+
+static void
+add_drivers(json_t *out, const struct vhub_builder_ops *ops)
+{
+	const char *name, *help;
+	unsigned int i;
+
+	if (ops->driver_at == NULL)
+		return;
+	for (i = 0; help = "", (name = ops->driver_at(i, &help)) != NULL; i++)
+		json_array_append_new(out,
+				json_pack("{s:s, s:s, s:s}", "kind", ops->name, "name", name,
+						"help", help));
+}
+
+json_t *
+status_drivers(void)
+{
+	const struct vhub_builder_ops *ops;
+	json_t *out = json_array();
+	unsigned int i;
+
+	for (i = 0; (ops = vhub_builder_at(i)) != NULL; i++)
+		add_drivers(out, ops);
+	return out;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What runs, as JSON: for control clients and for telemetry. All functions run on CTL, do not
+ * block, and return NULL when memory is short.
+ */
+#ifndef STATUS_H
+#define STATUS_H
+
+#include <jansson.h>
+
+#include "slots.h"
+
+/** One slot: name, kind, state, arguments, where it runs. */
+json_t *
+status_device(const struct slot *slot);
+
+/** One slot's sessions: how many there were, how the present one stands. */
+json_t *
+status_session(const struct slot *slot);
+
+/** One slot's figures, summed over its queues; with `queues` those of each queue too. */
+json_t *
+status_stats(const struct slot *slot, bool queues);
+
+/** Queues [first, first + n) of a slot: whether it is started, where it runs, its figures. */
+json_t *
+status_queues(const struct slot *slot, unsigned int first, unsigned int n);
+
+/** All worker lcores: what they have done, and their devices. */
+json_t *
+status_lcores(const struct slots *slots);
+
+/** Drivers of every kind of device. */
+json_t *
+status_drivers(void);
+
+#endif /* STATUS_H */

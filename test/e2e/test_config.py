@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The configuration file: what is read, what is refused and how, and that what is saved is read
+back."""
+
+import re
+import subprocess
+
+import pytest
+
+from control import Control, Refused
+from vhostuser import BlkDisk
+from vhubd import ROOT, build_dir
+
+
+def read(folder, text):
+    """Starts vhubd with a file that is wrong; (status, standard error)."""
+    path = folder / "vhubd.ini"
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    done = subprocess.run([build_dir() / "app/vhubd", "--config", path], capture_output=True, text=True,
+                          timeout=20, check=False)
+    return done.returncode, done.stderr
+
+
+DISK = "[blk d]\nsocket=/tmp/none.sock\ndriver=malloc\n"
+
+
+@pytest.mark.parametrize("text, line, words", [
+    ("[vhubd]\nidle = lazy\n", 2, r"\[vhubd\] idle=lazy: allowed are poll and adaptive"),
+    ("[vhubd]\n\nidle-us = -1\n", 3, r"\[vhubd\] idle-us=-1: allowed are 0 to 1000000"),
+    ("[vhubd]\nlog-level = loud\n", 2, r"\[vhubd\] log-level=loud: allowed are error, warning"),
+    ("[vhubd]\ntelemetry = 1\n", 2, r"\[vhubd\] telemetry=1: allowed are on and off"),
+    ("[vhubd]\ncontrol =\n", 2, r"\[vhubd\] control=: allowed are paths of 1 to 107 bytes"),
+    ("[vhubd]\nload = /none.so\n", 2, r"\[vhubd\] load=/none.so: .*/none.so"),
+    ("[vhubd]\ncolour = red\n", 2, r"\[vhubd\] colour=red: there is no such key; allowed: .*idle"),
+    ("[vhubd]\nidle=poll\nidle=poll\n", 3, r"\[vhubd\] idle=poll: idle is given twice"),
+    ("# x\n[floppy a]\n", 2, r"\[floppy\]: there is no such section; allowed: \[vhubd\], \[blk NAME\]"),
+    ("[blk]\n", 1, r"\[blk\]: there is no such section"),
+    ("[blk a,b]\n", 1, r"\[blk a,b\]: a name has no comma"),
+    (DISK + "\nsize=64Q # much\n", 5, r"\[blk d\] size=64Q"),
+    (DISK + "colour=red\nsize=1M\n", 4, r"\[blk d\] colour=red: .*allowed: .*size"),
+    (DISK + "size=1M\nsize=2M\n", 5, r"\[blk d\] size is given twice"),
+    (DISK + "size=1,2\n", 4, r"\[blk d\] size=1,2: a value with a comma goes into brackets"),
+    (DISK + "size=[1\n", 4, r"\[blk d\] size=\[1: a '\[' is not closed"),
+    ("[blk d]\ndriver=null\n", 1, r"\[blk d\] exactly one of socket=PATH"),
+    (DISK + "size=1M\n" + DISK + "size=1M\n", 5, r"\[blk d\] another device has this name"),
+    ("idle = poll\n", 1, r"idle: it stands before the first \[section\]"),
+    ("[vhubd]\nidle\n", 2, r"idle: this is neither a \[section\] nor key=value"),
+    ("[vhubd]\n; idle = poll\n", 2, r"comments begin with #"),
+    ("[vhubd\n", 1, r"a section is a line \[NAME\]"),
+    ("[vhubd] idle=poll\n", 1, r"a section is a line \[NAME\]"),
+    ("[blk " + "d" * 60 + "]\n", 1, r"at most 63 characters"),
+    ("[vhubd]\n" + "k" * 64 + "=1\n", 2, r"a key has 1 to 63 characters"),
+    ("[vhubd]\nload=" + "x" * 256 + "\n", 2, r"load: its value has 256 characters, a file can hold 255"),
+    ("[vhubd]\n#" + "x" * 400 + "\n", 2, r"the line has 402 characters, a file can hold 322"),
+    (b"[vhubd]\nidle\0=poll\n", 2, r"zero byte"),
+])
+def test_what_is_wrong_is_said_with_file_line_section_and_key(folder, text, line, words):
+    status, error = read(folder, text)
+    assert status == 2
+    assert re.search(rf"^vhubd: {folder}/vhubd.ini:{line}: .*{words}", error), error
+    assert len(error.splitlines()) == 1
+
+
+def test_a_file_that_is_not_there(folder):
+    done = subprocess.run([build_dir() / "app/vhubd", "--config", folder / "none.ini"], capture_output=True,
+                          text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert f"--config {folder}/none.ini: No such file" in done.stderr
+
+
+def test_options_and_files_go_together(vhubd, blk, folder):
+    (folder / "a.ini").write_text("[vhubd]\nidle = poll   # burns\nidle-us=70\n"
+                                  f"[blk inner]\nsocket = {folder}/inner.sock\ndriver=malloc\nsize=8M\n"
+                                  f"[ blk  odd ]\nsocket = {folder}/a\\#b=c.sock\ndriver=[null]\n")
+    vhubd(blk("outer"), args=["--config", str(folder / "a.ini"), "--idle", "adaptive", "--control",
+                              str(folder / "c.sock")])
+    with Control(folder / "c.sock") as control:
+        assert control.names() == ["outer", "inner", "odd"]
+        text = control.call("config_save")["text"]
+    assert "idle = adaptive\n" in text and "idle-us = 70\n" in text
+    with BlkDisk.open(str(folder / "a#b=c.sock")) as disk:
+        disk.read(0, 4096)
+
+
+@pytest.mark.parametrize("way", ["text", "file"])
+def test_what_is_saved_is_read_back(vhubd, blk, folder, way):
+    control_path = folder / "c.sock"
+    first = vhubd(blk("a"), blk("b", size="8M", queues=4, serial="x#y[1,2]", ro="on"), blk("gone", driver="null"),
+                  args=["--control", str(control_path), "--idle-us", "77", "--log-level", "debug"])
+    with Control(control_path) as control:
+        control.call("device_add", kind="blk", name="hot",
+                     args={"socket": f"{folder}/hot.sock", "driver": "null", "size": "1G", "mode": "0600"})
+        control.call("device_remove", name="gone")
+        devices = control.call("device_list")
+        saved = folder / "saved.ini"
+        saved.write_text("before")
+        saved.chmod(0o640)
+        if way == "text":
+            saved.write_text(control.call("config_save")["text"])
+        else:
+            assert control.call("config_save", path=str(saved)) == {"path": str(saved)}
+        text = control.call("config_save")["text"]
+    assert saved.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in folder.glob("saved.ini*")] == ["saved.ini"]
+    first.blks.pop()
+    first.stop()
+    vhubd(args=["--config", str(saved)])
+    with Control(control_path) as control:
+        assert control.call("device_list") == devices
+        assert control.call("config_save")["text"] == text
+
+
+def test_a_file_that_cannot_be_written(vhubd, folder):
+    vhubd(args=["--control", str(folder / "c.sock")])
+    with Control(folder / "c.sock") as control:
+        with pytest.raises(Refused, match="/none/x.ini.* cannot be made: No such file") as caught:
+            control.call("config_save", path="/none/x.ini")
+        assert caught.value.code == -32007
+
+
+def test_what_a_file_cannot_hold_is_not_saved(vhubd, folder):
+    vhubd(args=["--control", str(folder / "c.sock")])
+    with Control(folder / "c.sock") as control:
+        control.call("device_add", kind="blk", name="d" * 60, args=f"socket={folder}/d.sock,driver=null")
+        with pytest.raises(Refused, match="more than 63 characters") as caught:
+            control.call("config_save")
+        assert caught.value.code == -32007
+
+
+def test_the_example_can_be_used(vhubd, folder):
+    text = (ROOT / "config/vhubd/example.ini").read_text()
+    path = folder / "example.ini"
+    path.write_text(text.replace("/run/vhub", str(folder)))
+    vhubd(args=["--config", str(path)])
+    with Control(folder / "control.sock") as control:
+        assert control.names() == ["disk0", "disk1"]
+    for name in ("disk0", "disk1"):
+        with BlkDisk.open(str(folder / f"{name}.sock")) as disk:
+            disk.read(0, 4096)

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""dpdk-telemetry.py shows devices, queues, lcores and sessions."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from control import Control
+from vhostuser import BlkDisk, pattern
+from vhubd import build_dir
+
+pytestmark = pytest.mark.plain_only
+
+
+def eal(prefix):
+    cpus = sorted(os.sched_getaffinity(0))
+    return ["--no-huge", "--no-shconf", "--no-pci", "--iova-mode=va", "-m", "128", f"--file-prefix={prefix}",
+            f"--lcores=0@{cpus[0]},1@{cpus[-1]}"]
+
+
+@pytest.fixture
+def prefix():
+    return f"vhubtel{os.getpid()}"
+
+
+def run_dir(prefix):
+    """As EAL chooses it."""
+    if os.geteuid() == 0:
+        return Path("/run/dpdk" if Path("/run/dpdk").exists() else "/var/run/dpdk") / prefix
+    return Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / "dpdk" / prefix
+
+
+def ask(prefix, *commands):
+    """What dpdk-telemetry.py prints for the commands, as Python has it."""
+    done = subprocess.run(["dpdk-telemetry.py", "-f", prefix], input="\n".join(commands) + "\n",
+                          capture_output=True, text=True, timeout=20, check=True)
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    found = [line for line in lines if any(key.startswith("/vhub") for key in line)]
+    assert len(found) == len(commands), done.stdout
+    return [next(iter(each.values())) for each in found]
+
+
+def test_devices_queues_lcores_and_sessions(vhubd, blk, prefix):
+    daemon = vhubd(blk("a", queues=2), blk("b-1", driver="null"), eal=eal(prefix))
+    assert ask(prefix, "/vhub/devices") == [["a", "b-1"]]
+    with BlkDisk.open(str(daemon.sockets[0]), queues=2) as disk:
+        disk.write(0, pattern(1, 8192), queue=1)
+        disk.read(0, 4096)
+        device, queues, second, lcores, sessions, drivers, none, missing = ask(
+            prefix, "/vhub/device,a", "/vhub/queues,a", "/vhub/queues,a,1", "/vhub/lcores",
+            "/vhub/sessions", "/vhub/drivers", "/vhub/device,none", "/vhub/queues")
+    assert device["kind"] == "blk" and device["figures"]["write_bytes"] == 8192
+    assert device["session"]["connection"] == "running"
+    assert queues["0"]["read_bytes"] == 4096 and queues["1"]["write_requests"] == 1
+    assert queues["0"]["started"] == 1 and queues["0"]["lcore"] == 1
+    assert list(second) == ["0"] and second["0"]["index"] == 1
+    assert lcores["0"]["lcore"] == 1 and 0 <= lcores["0"]["busy_percent"] <= 100
+    assert lcores["0"]["devices"] == ["a", "b-1"] and lcores["0"]["busy_cycles"] > 0
+    assert (sessions["0"]["name"], sessions["0"]["connected"]) == ("a", 1)
+    assert (sessions["1"]["name"], sessions["1"]["connected"]) == ("b-1", 0)
+    assert {each["name"] for each in drivers.values()} >= {"malloc", "null", "uring"}
+    assert none == {"error": "there is no device none"}
+    assert "device's name" in missing["error"]
+    daemon.stop()
+    assert not run_dir(prefix).exists()
+
+
+class Telemetry:
+    """A client of its own, which does not wait for an answer before the next question."""
+
+    def __init__(self, prefix):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(10)
+        self.sock.connect(str(run_dir(prefix) / "dpdk_telemetry.v2"))
+        self.sock.recv(1024)
+
+    def ask(self, command):
+        self.sock.send(command.encode())
+        return self.sock.recv(16384)
+
+
+def test_devices_that_come_and_go_while_somebody_looks(vhubd, blk, folder, prefix):
+    vhubd(blk("a"), eal=eal(prefix), args=["--control", str(folder / "c.sock")])
+    over = threading.Event()
+    trouble = []
+
+    def look():
+        client = Telemetry(prefix)
+        n = 0
+        while not over.is_set():
+            for command in ("/vhub/devices", "/vhub/device,d", "/vhub/queues,d", "/vhub/sessions"):
+                answer = json.loads(client.ask(command))
+                n += 1
+                if "busy" in str(answer):
+                    trouble.append(answer)
+        if n < 20:
+            trouble.append("only %d answers" % n)
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    with Control(folder / "c.sock") as control:
+        for _ in range(30):
+            control.call("device_add", kind="blk", name="d", args=f"socket={folder}/d.sock,driver=null")
+            control.call("device_remove", name="d")
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not trouble
+
+
+def test_questions_up_to_the_end_of_the_process(vhubd, blk, prefix):
+    """It ends in order, and leaves nothing behind."""
+    daemon = vhubd(blk("a"), eal=eal(prefix))
+    client = Telemetry(prefix)
+
+    def look():
+        try:
+            while client.ask("/vhub/lcores"):
+                pass
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    time.sleep(0.3)
+    daemon.stop(sig=signal.SIGTERM)
+    thread.join()
+    assert not run_dir(prefix).exists()
+
+
+@pytest.mark.parametrize("options, there", [([], False), (["--telemetry"], True), (["--telemetry=off"], False)])
+def test_without_eal_arguments_it_is_asked_for(folder, blk, options, there):
+    """vhubd's own EAL arguments; the prefix is DPDK's own, which another program may use as well."""
+    log = folder / "log"
+    with open(log, "wb") as out:
+        process = subprocess.Popen([build_dir() / "app/vhubd", "--blk", blk("a"), *options], stderr=out)
+    try:
+        deadline = time.monotonic() + 20
+        while "ready" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        listening = {line.split()[-1] for line in Path("/proc/net/unix").read_text().splitlines()
+                     if "dpdk_telemetry" in line}
+        inodes = {os.readlink(each) for each in Path(f"/proc/{process.pid}/fd").iterdir()}
+        ours = [line for line in Path("/proc/net/unix").read_text().splitlines()
+                if f"socket:[{line.split()[6]}]" in inodes and "dpdk_telemetry" in line]
+        assert bool(ours) == there, listening
+        assert "TELEMETRY" not in log.read_text()
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+    for line in ours:
+        assert not Path(line.split()[-1]).exists()
