@@ -136,18 +136,9 @@ struct blk_dev {
 	struct blk_queue_stats stats[]; /* one a queue */
 };
 
-/*
- * A counter with one writer at a time, which others may read at any time: no order is needed, only
- * whole values.
- */
-static inline void
-blk_count(uint64_t *counter, uint64_t n)
-{
-	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
-}
-
 /* ---- driver.c ---- */
 
+extern struct vhub_registry blk_drivers;
 /* Help on the arguments of a blk device: its own and those of every driver. */
 extern char blk_builder_help[];
 

@@ -29,87 +29,6 @@ struct blk_builder {
 static const char *const own_keys[] = { "driver", "queues", "ro", "serial", "block_size", NULL };
 
 static bool
-has_key(const char *const *keys, const char *key)
-{
-	for (; *keys != NULL; keys++) {
-		if (strcmp(*keys, key) == 0)
-			return true;
-	}
-	return false;
-}
-
-/* Appends ", a, b, c" to a sentence, leaving out what `except` (may be NULL) has. */
-static void
-append_words(char *error, size_t error_len, const char *const *words, const char *const *except)
-{
-	for (; *words != NULL; words++) {
-		if (except != NULL && has_key(except, *words))
-			continue;
-		strlcat(error, ", ", error_len);
-		strlcat(error, *words, error_len);
-	}
-}
-
-static int
-find_driver(const struct rte_kvargs *args, const struct vhub_blk_driver_ops **out, char *error,
-		size_t error_len)
-{
-	const struct vhub_blk_driver_ops *driver;
-	const char *name = NULL;
-	int ret;
-
-	ret = vhub_arg_text(args, "driver", &name, error, error_len);
-	if (ret != 0)
-		return ret;
-	*out = name == NULL ? NULL : vhub_blk_driver_find(name);
-	if (*out != NULL)
-		return 0;
-	if (name == NULL)
-		snprintf(error, error_len, "driver= is missing; allowed");
-	else
-		snprintf(error, error_len, "driver=%s: there is no such driver; allowed", name);
-	for (unsigned int i = 0; (driver = vhub_blk_driver_at(i)) != NULL; i++) {
-		strlcat(error, i == 0 ? ": " : ", ", error_len);
-		strlcat(error, driver->name, error_len);
-	}
-	return -EINVAL;
-}
-
-static int
-check_known(const struct rte_kvargs_pair *pair, const struct vhub_blk_driver_ops *driver,
-		char *error, size_t error_len)
-{
-	if (has_key(own_keys, pair->key) || has_key(driver->keys, pair->key))
-		return 0;
-	snprintf(error, error_len, "%s=%s: driver %s has no such argument; allowed: %s", pair->key,
-			pair->value == NULL ? "" : pair->value, driver->name, own_keys[0]);
-	append_words(error, error_len, own_keys + 1, NULL);
-	append_words(error, error_len, driver->keys, own_keys);
-	return -EINVAL;
-}
-
-static int
-check_keys(const struct rte_kvargs *args, const struct vhub_blk_driver_ops *driver, char *error,
-		size_t error_len)
-{
-	for (unsigned int i = 0; i < args->count; i++) {
-		const struct rte_kvargs_pair *pair = &args->pairs[i];
-
-		if (check_known(pair, driver, error, error_len) != 0)
-			return -EINVAL;
-		for (unsigned int j = 0; j < i; j++) {
-			if (strcmp(args->pairs[j].key, pair->key) != 0)
-				continue;
-			snprintf(error, error_len, "%s=%s: %s was given before; allowed once",
-					pair->key, pair->value == NULL ? "" : pair->value,
-					pair->key);
-			return -EINVAL;
-		}
-	}
-	return 0;
-}
-
-static bool
 printable(const char *text)
 {
 	for (; *text != '\0'; text++) {
@@ -258,10 +177,10 @@ builder_parse(const char *name, const struct rte_kvargs *args, struct vhub_build
 	bool read_only = false;
 	int ret;
 
-	ret = find_driver(args, &driver, error, error_len);
+	ret = vhub_arg_driver(args, &blk_drivers, (const void **)&driver, error, error_len);
 	if (ret != 0)
 		return ret;
-	ret = check_keys(args, driver, error, error_len);
+	ret = vhub_arg_check_keys(args, own_keys, driver, error, error_len);
 	if (ret != 0)
 		return ret;
 	b = calloc(1, sizeof(*b));

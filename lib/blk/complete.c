@@ -13,18 +13,18 @@
 static void
 count(struct vhub_blk_stats *stats, const struct blk_req *req, uint8_t status)
 {
-	blk_count(&stats->in_flight, UINT64_MAX); /* one less */
+	vhub_count(&stats->in_flight, UINT64_MAX); /* one less */
 	if (unlikely(req->op >= VHUB_BLK_OPS)) {
-		blk_count(&stats->other_requests, 1);
+		vhub_count(&stats->other_requests, 1);
 		if (status != VIRTIO_BLK_S_OK)
-			blk_count(&stats->other_errors, 1);
+			vhub_count(&stats->other_errors, 1);
 		return;
 	}
-	blk_count(&stats->op[req->op].requests, 1);
+	vhub_count(&stats->op[req->op].requests, 1);
 	if (likely(status == VIRTIO_BLK_S_OK))
-		blk_count(&stats->op[req->op].bytes, req->io.len_bytes);
+		vhub_count(&stats->op[req->op].bytes, req->io.len_bytes);
 	else
-		blk_count(&stats->op[req->op].errors, 1);
+		vhub_count(&stats->op[req->op].errors, 1);
 }
 
 /*

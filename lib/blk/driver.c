@@ -4,12 +4,10 @@
  * loaded; the builder (builder.c, next on the way) finds them by the driver= argument.
  */
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 
 #include "blk_pvt.h"
 
-static struct vhub_registry drivers;
+struct vhub_registry blk_drivers;
 
 char blk_builder_help[8192] =
 		"driver=NAME       what the disk is: one of the drivers below\n"
@@ -27,15 +25,6 @@ ops_complete(const struct vhub_blk_driver_ops *ops)
 			ops->reap != NULL;
 }
 
-static void
-add_help(const struct vhub_blk_driver_ops *ops)
-{
-	size_t used = strlen(blk_builder_help);
-
-	snprintf(blk_builder_help + used, sizeof(blk_builder_help) - used, "driver=%s\n%s%s",
-			ops->name, ops->help, ops->help[0] == '\0' ? "" : "\n");
-}
-
 int
 vhub_blk_driver_register(const struct vhub_blk_driver_ops *ops)
 {
@@ -43,21 +32,20 @@ vhub_blk_driver_register(const struct vhub_blk_driver_ops *ops)
 
 	if (!ops_complete(ops))
 		return -EINVAL;
-	ret = vhub_registry_add(&drivers, ops);
-	if (ret != 0)
-		return ret;
-	add_help(ops);
-	return 0;
+	ret = vhub_registry_add(&blk_drivers, ops);
+	if (ret == 0)
+		vhub_driver_add_help(ops, blk_builder_help, sizeof(blk_builder_help));
+	return ret;
 }
 
 const struct vhub_blk_driver_ops *
 vhub_blk_driver_find(const char *name)
 {
-	return vhub_registry_find(&drivers, name);
+	return vhub_registry_find(&blk_drivers, name);
 }
 
 const struct vhub_blk_driver_ops *
 vhub_blk_driver_at(unsigned int i)
 {
-	return vhub_registry_at(&drivers, i);
+	return vhub_registry_at(&blk_drivers, i);
 }

@@ -86,7 +86,7 @@ blk_submit(struct blk_ring *ring)
 	n = vhub_virtq_pop(ring->vring->vq, chains, ring->lcore->share);
 	if (n == 0)
 		return 0;
-	blk_count(&ring->stats->s.in_flight, n);
+	vhub_count(&ring->stats->s.in_flight, n);
 	decode_burst(ring, chains, n);
 	if (likely(ring->n_wait != 0 && ring->lcore->line == NULL))
 		submit_waiting(ring);

@@ -27,6 +27,8 @@ extern "C" {
 #define VHUB_USER_F_PROTOCOL_FEATURES 30
 /** Device feature bit: log all writes to guest memory ("Migration"). */
 #define VHUB_F_LOG_ALL 26
+/** Device feature bit: the guest's addresses are those of its vIOMMU (VIRTIO 1.2, 6). */
+#define VHUB_F_ACCESS_PLATFORM 33
 
 /* "Protocol features". */
 enum vhub_user_protocol_feature {

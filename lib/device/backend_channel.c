@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The back-end channel ("Back-end communication"): the socket on which we may send the front end a
- * request. Today one: the config space has changed. No reply is asked for, sending never blocks,
+ * request. Today two: the config space has changed, and what a vIOMMU maps is wanted. No reply is asked for, sending never blocks,
  * and a suspended device stays silent until it runs.
  */
 #include <errno.h>
@@ -110,6 +110,31 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 	if (vhub_session_is_peer(h->session, req->fds[0]))
 		return vhub_request_refuse(req, -EINVAL, "the channel is the session's own socket");
 	return channel_open(h, vhub_request_take_fd(req, 0));
+}
+
+int
+vhub_device_iotlb_miss(struct vhub_device *dev, const struct vhub_user_iotlb *miss)
+{
+	struct vhub_device_handler *h = dev->handler;
+	struct {
+		struct vhub_user_header header;
+		struct vhub_user_iotlb iotlb;
+	} __attribute__((packed)) msg = {
+		.header = {
+			.request = VHUB_USER_BACKEND_IOTLB_MSG,
+			.flags = VHUB_USER_VERSION,
+			.size = sizeof(msg.iotlb),
+		},
+		.iotlb = *miss,
+	};
+
+	if (h == NULL || h->session == NULL || h->rec.backend_fd < 0)
+		return -ENOTCONN;
+	if (send(h->rec.backend_fd, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) ==
+			(ssize_t)sizeof(msg))
+		return 0;
+	/* A part of a message in a stream would be the end of it; so small a one goes whole or not. */
+	return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;
 }
 
 void

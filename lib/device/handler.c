@@ -300,6 +300,9 @@ static const struct vhub_req_handler_ops device_handler_ops = {
 	.set_device_state_fd = req_set_device_state_fd,
 	.check_device_state = req_check_device_state,
 	.set_backend_req_fd = req_set_backend_req_fd,
+	.iotlb_msg = req_iotlb_msg,
+	.send_rarp = req_of_device,
+	.net_set_mtu = req_of_device,
 };
 
 int

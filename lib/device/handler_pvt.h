@@ -64,6 +64,15 @@ struct vhub_device_handler {
 	int new_fd;
 	int *new_fd_slot;
 
+	/* Rings of another library (foreign.c). */
+	bool foreign_stale; /* what it runs, or ran, was made from another record than this */
+	uint32_t foreign_bases[VHUB_MAX_VRINGS];
+	handler_step_fn foreign_step;	 /* after the sync */
+	handler_step_fn foreign_done;	 /* after a renewal */
+	handler_step_fn foreign_resumed; /* after the lcores came back */
+	unsigned int n_stopping;	 /* rings_stop(): which, while all others pause */
+	struct vring_run *stopping[VHUB_MAX_VRINGS];
+
 	/* Migration of the device's state (state.c). */
 	int state_fd;
 	bool state_loading;
@@ -173,6 +182,14 @@ rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *
 int
 log_too_short(struct vhub_request *req);
 
+/**
+ * Whether the addresses of ring `index`, as the record has them, can be used: 0, -EFAULT, -EINVAL
+ * (not aligned). With a vIOMMU nobody can tell.
+ */
+int
+rings_check_addresses(const struct vhub_device_handler *h, unsigned int index,
+		const struct vhub_mem_table *mem);
+
 /** Fills vring->want for the log. Returns 0 or -ERANGE: the log does not cover the used ring. */
 int
 rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
@@ -181,7 +198,45 @@ rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vh
 void
 rings_put_old(struct vhub_device_handler *h);
 
+/* ---- foreign.c: rings that another library runs ---- */
+
+/** Whether ring addresses are the vIOMMU's, and so nothing that we could look up. */
+bool
+foreign_has_iommu(const struct vhub_device_handler *h);
+
+/**
+ * Refuses `req` when running rings would have what the library cannot serve; returns 0 (also when
+ * the rings are ours) or -errno.
+ */
+int
+foreign_check(const struct vhub_device_handler *h, struct vhub_request *req, unsigned int n_regions,
+		uint64_t features, const struct vhub_user_log *log);
+
+/** All lcores leave the device's rings, then `step`. */
+int
+foreign_pause(struct vhub_device_handler *h, handler_step_fn step);
+
+/** Has the library be what the record says, then `step`; on failure the session ends. Paused. */
+int
+foreign_sync(struct vhub_device_handler *h, handler_step_fn step);
+
+/** The lcores come back to the started rings, then `step` with h->result. */
+void
+foreign_resume(struct vhub_device_handler *h, handler_step_fn step);
+
+/** The record has changed in what rings are made of: all the three, then `step`. */
+int
+foreign_renew(struct vhub_device_handler *h, handler_step_fn step);
+
 /* ---- slots of the requests, by file ---- */
+
+/* foreign.c */
+int
+req_iotlb_msg(struct vhub_req_handler *base, struct vhub_request *req);
+
+/* req_device.c */
+int
+req_of_device(struct vhub_req_handler *base, struct vhub_request *req);
 
 /* req_session.c */
 int

@@ -66,7 +66,7 @@ drop_new_table(struct vhub_device_handler *h, int result)
 {
 	vhub_mem_table_put(h->new_mem);
 	h->new_mem = NULL;
-	handler_finish(h, memory_refused(h->req, result));
+	handler_finish(h, result);
 }
 
 /*
@@ -105,17 +105,26 @@ table_built(struct vhub_device_handler *h, int result)
 		handler_finish(h, memory_refused(h->req, result));
 		return;
 	}
+	if (handler_running(h))
+		result = foreign_check(h, h->req, h->new_mem->n_regions, 0, NULL);
+	if (result != 0) {
+		drop_new_table(h, result);
+		return;
+	}
 	handler_event_begin(h);
 	handler_event_add_all(h);
 	for (i = 0; i < h->event.n_vrings; i++) {
 		result = rings_want_mem(h, h->event.vrings[i], h->new_mem);
 		if (result != 0) {
-			drop_new_table(h, result);
+			drop_new_table(h, memory_refused(h->req, result));
 			return;
 		}
 	}
 	record_regions(h);
-	handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_APPLY, table_applied);
+	if (h->dev->foreign != NULL)
+		foreign_renew(h, table_applied);
+	else
+		handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_APPLY, table_applied);
 }
 
 /* ---- the three requests that change it ---- */
@@ -210,6 +219,13 @@ log_mapped(struct vhub_device_handler *h, int result)
 		handler_finish(h, memory_refused(h->req, result));
 		return;
 	}
+	result = foreign_check(h, h->req, 0, h->rec.features, &h->req->payload.log);
+	if (result != 0 && handler_running(h)) {
+		vhub_dirty_log_put(h->new_log);
+		h->new_log = NULL;
+		handler_finish(h, result);
+		return;
+	}
 	if (logging && !rings_fit_log(h, h->new_log)) {
 		vhub_dirty_log_put(h->new_log);
 		h->new_log = NULL;
@@ -220,6 +236,10 @@ log_mapped(struct vhub_device_handler *h, int result)
 	h->new_log = old;
 	h->rec.log = h->req->payload.log;
 	session_record_set_fd(&h->rec.log_fd, vhub_request_take_fd(h->req, 0));
+	if (h->dev->foreign != NULL) {
+		foreign_renew(h, log_applied);
+		return;
+	}
 	handler_event_begin(h);
 	handler_event_add_all(h);
 	for (i = 0; i < h->event.n_vrings; i++)

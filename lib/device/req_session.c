@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <inttypes.h>
 
+#include <rte_common.h>
+
 #include "handler_pvt.h"
 
 #define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
@@ -35,6 +37,8 @@ offered_protocol_features(const struct vhub_device *dev)
 
 	if (dev->ops->snapshot != NULL && dev->ops->restore != NULL)
 		features |= VHUB_USER_PF(DEVICE_STATE);
+	if (dev->foreign != NULL)
+		features &= ~VHUB_USER_PF(INFLIGHT_SHMFD); /* the library notes nothing there */
 	return features;
 }
 
@@ -92,6 +96,8 @@ apply_features(struct vhub_device_handler *h)
 {
 	unsigned int i;
 
+	if (h->dev->foreign != NULL)
+		return foreign_renew(h, handler_finish);
 	handler_event_begin(h);
 	handler_event_add_all(h);
 	for (i = 0; i < h->event.n_vrings; i++) {
@@ -113,6 +119,8 @@ accept_features(struct vhub_device_handler *h, struct vhub_request *req, uint64_
 
 	if (ret == 0 && !rings_fit_log(h, log))
 		ret = log_too_short(req);
+	if (ret == 0 && handler_running(h))
+		ret = foreign_check(h, req, h->rec.n_regions, features, &h->rec.log);
 	if (ret == 0 && h->dev->ops->ack_features != NULL && !handler_running(h))
 		ret = h->dev->ops->ack_features(h->dev, features & ~(LOG_ALL_BIT | F_PROTOCOL_BIT));
 	return ret;
@@ -177,7 +185,10 @@ req_reset_owner(struct vhub_req_handler *base, struct vhub_request *req)
 int
 req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req)
 {
-	return reply_u64(req, handler_of(base)->dev->max_queues);
+	const struct vhub_device *dev = handler_of(base)->dev;
+
+	/* Of a network device, front ends mean pairs of rings. */
+	return reply_u64(req, dev->max_queues / RTE_MAX(1u, dev->vrings_per_queue));
 }
 
 /* ---- status and reset ---- */

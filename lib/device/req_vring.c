@@ -60,8 +60,12 @@ change_running_addr(struct vhub_device_handler *h, struct vring_run *run, bool s
 	handler_event_begin(h);
 	handler_event_add(h, run);
 	ret = rings_want_log(h, run, handler_active_log(h));
+	if (ret == 0 && h->dev->foreign != NULL)
+		ret = rings_check_addresses(h, run->pub.index, h->mem);
 	if (ret != 0)
 		return ret;
+	if (h->dev->foreign != NULL)
+		return foreign_renew(h, addr_applied);
 	if (same)
 		return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, addr_applied);
 	ret = rings_want_mem(h, run, h->mem);

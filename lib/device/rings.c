@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_common.h>
+
 #include "handler_pvt.h"
 
 VHUB_LOGTYPE(device);
@@ -41,11 +43,23 @@ ring_addresses(const struct vhub_device_handler *h, unsigned int index,
 }
 
 int
+rings_check_addresses(const struct vhub_device_handler *h, unsigned int index,
+		const struct vhub_mem_table *mem)
+{
+	void *desc, *avail, *used;
+
+	return foreign_has_iommu(h) ? 0 : ring_addresses(h, index, mem, &desc, &avail, &used);
+}
+
+int
 rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem)
 {
 	struct vring_want *want = &vring->want;
-	int ret = ring_addresses(h, vring->pub.index, mem, &want->desc, &want->avail, &want->used);
+	int ret;
 
+	if (h->dev->foreign != NULL)
+		return rings_check_addresses(h, vring->pub.index, mem);
+	ret = ring_addresses(h, vring->pub.index, mem, &want->desc, &want->avail, &want->used);
 	if (ret != 0)
 		return ret;
 	want->mem = mem;
@@ -127,7 +141,9 @@ tell_log(struct vhub_device_handler *h, const struct vring_run *vring)
 		VHUB_LOG(WARNING,
 				"%s: vring %u is broken: %s; it is served no more until it is restarted",
 				vhub_session_name(h->session), vring->pub.index,
-				vhub_virtq_reason_name(vhub_virtq_broken(vring->pub.vq)));
+				vhub_virtq_reason_name(vring->pub.vq == NULL ?
+								VHUB_VIRTQ_NOTIFY_STUCK :
+								vhub_virtq_broken(vring->pub.vq)));
 }
 
 /* A ring broke: heard on CTL, perhaps only after the ring was released. */
@@ -188,31 +204,87 @@ set_running(struct vhub_device_handler *h, bool running)
 		h->dev->ops->set_running(h->dev, running);
 }
 
+/* The device knows these rings no more. */
+static void
+release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, unsigned int n)
+{
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		struct vring_run *vring = vrings[i];
+		struct vring_record *rec = &h->rec.vrings[vring->pub.index];
+
+		if (vring->pub.vq != NULL)
+			rec->base = vhub_virtq_base(vring->pub.vq);
+		else
+			rec->base = h->foreign_bases[vring->pub.index];
+		session_record_set_fd(&rec->kick_fd, -1);
+		ring_free(vring);
+	}
+	if (n > 0 && !handler_running(h))
+		set_running(h, false);
+}
+
 static void
 rings_stopped(struct vhub_device_handler *h, int result)
 {
 	unsigned int i;
 
 	for (i = 0; i < h->event.n_vrings; i++) {
-		struct vring_run *vring = h->event.vrings[i];
-		struct vring_record *rec = &h->rec.vrings[vring->pub.index];
-
-		rec->base = vhub_virtq_base(vring->pub.vq);
-		rec->started = false;
-		session_record_set_fd(&rec->kick_fd, -1);
-		h->vrings[vring->pub.index] = NULL;
-		ring_free(vring);
+		h->vrings[h->event.vrings[i]->pub.index] = NULL;
+		h->rec.vrings[h->event.vrings[i]->pub.index].started = false;
 	}
-	if (h->event.n_vrings > 0 && !handler_running(h))
-		set_running(h, false);
+	release_rings(h, h->event.vrings, h->event.n_vrings);
 	h->stop_step(h, result);
+}
+
+/* ---- the same with another library's rings: all pause, some stop, the others go on ---- */
+
+static void
+foreign_stop_synced(struct vhub_device_handler *h, int result)
+{
+	release_rings(h, h->stopping, h->n_stopping);
+	h->result = result;
+	foreign_resume(h, h->stop_step);
+}
+
+static void
+foreign_stopped(struct vhub_device_handler *h, int result)
+{
+	unsigned int i;
+
+	(void)result;
+	for (i = 0; i < h->n_stopping; i++) {
+		h->vrings[h->stopping[i]->pub.index] = NULL;
+		h->rec.vrings[h->stopping[i]->pub.index].started = false;
+	}
+	foreign_sync(h, foreign_stop_synced);
+}
+
+static void
+foreign_paused(struct vhub_device_handler *h, int result)
+{
+	unsigned int i;
+
+	(void)result;
+	handler_event_begin(h);
+	for (i = 0; i < h->n_stopping; i++)
+		handler_event_add(h, h->stopping[i]);
+	handler_event_post(h, 1, VRING_OP_STOP, VRING_OP_STOP, foreign_stopped);
 }
 
 int
 rings_stop(struct vhub_device_handler *h, handler_step_fn step)
 {
+	unsigned int i;
+
 	h->stop_step = step;
-	return handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_STOP, rings_stopped);
+	if (h->dev->foreign == NULL)
+		return handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_STOP, rings_stopped);
+	h->n_stopping = h->event.n_vrings;
+	for (i = 0; i < h->n_stopping; i++)
+		h->stopping[i] = h->event.vrings[i];
+	return foreign_pause(h, foreign_paused);
 }
 
 /* ---- the start of a ring ---- */
@@ -220,6 +292,9 @@ rings_stop(struct vhub_device_handler *h, handler_step_fn step)
 static void
 start_failed(struct vhub_device_handler *h, int result)
 {
+	/* The library has a ring that nobody will serve: the end of the session takes it back. */
+	if (h->dev->foreign != NULL)
+		vhub_session_end(h->session, result, "a ring cannot be started");
 	if (!handler_running(h))
 		set_running(h, false);
 	handler_finish(h, result);
@@ -234,13 +309,27 @@ ring_started(struct vhub_device_handler *h, int result)
 		vhub_request_refuse(h->req, result, "vring %u cannot be started: %s",
 				vring->pub.index, strerror(-result));
 		h->vrings[vring->pub.index] = NULL;
+		h->rec.vrings[vring->pub.index].started = false;
 		ring_free(vring);
 		start_failed(h, result);
 		return;
 	}
 	h->rec.vrings[vring->pub.index].started = true;
 	backend_channel_flush(h);
-	handler_finish(h, 0);
+	h->result = 0;
+	if (h->dev->foreign != NULL)
+		foreign_resume(h, handler_finish);
+	else
+		handler_finish(h, 0);
+}
+
+/* The queues of a device take its lcores in turn, those of a pair the same. */
+static struct vhub_lcore *
+ring_lcore(const struct vhub_device *dev, unsigned int index)
+{
+	unsigned int queue = index / RTE_MAX(1u, dev->vrings_per_queue);
+
+	return dev->executor.lcores[queue % dev->executor.n_lcores];
 }
 
 static struct vring_run *
@@ -255,10 +344,11 @@ ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq 
 	vring_init(vring);
 	vring->pub.dev = dev;
 	vring->pub.vq = vq;
-	vring->pub.lcore = dev->executor.lcores[index % dev->executor.n_lcores];
+	vring->pub.lcore = ring_lcore(dev, index);
 	vring->pub.features = h->rec.features;
 	vring->pub.index = (uint16_t)index;
 	vring->pub.enabled = rec->enabled;
+	vring->pub.call_fd = rec->call_fd;
 	vring->home = h->lifecycle.home;
 	vring->loop = h->lifecycle.loop;
 	vring->broken = ring_broken;
@@ -271,10 +361,11 @@ ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq 
 static void
 ring_created(struct vhub_device_handler *h, int result)
 {
-	struct vhub_virtq *vq = h->new_vq;
+	struct vhub_virtq *vq = h->dev->foreign != NULL ? NULL : h->new_vq;
 	struct vring_run *vring;
 
 	if (result != 0) {
+		h->rec.vrings[h->new_index].started = false;
 		vhub_request_refuse(h->req, result, "vring %u cannot be made: %s", h->new_index,
 				result == -EPROTO ? "its inflight region makes no sense" :
 						    strerror(-result));
@@ -284,6 +375,7 @@ ring_created(struct vhub_device_handler *h, int result)
 	vring = ring_alloc(h, h->new_index, vq);
 	result = vring == NULL ? -ENOMEM : h->dev->ops->queue_prepare(h->dev, &vring->pub);
 	if (result != 0) {
+		h->rec.vrings[h->new_index].started = false;
 		free(vring);
 		vhub_virtq_destroy(vq);
 		start_failed(h, result);
@@ -294,6 +386,15 @@ ring_created(struct vhub_device_handler *h, int result)
 	handler_event_add(h, vring);
 	vring->want.kick_fd = h->rec.vrings[h->new_index].kick_fd;
 	handler_event_post(h, 1, VRING_OP_START, VRING_OP_START, ring_started);
+}
+
+/* All lcores are out: the library may begin to serve the ring. */
+static void
+paused_for_start(struct vhub_device_handler *h, int result)
+{
+	(void)result;
+	h->rec.vrings[h->new_index].started = true;
+	foreign_sync(h, ring_created);
 }
 
 /* WORK: allocates the ring's requests, reads its used index and inflight region. */
@@ -343,8 +444,11 @@ static int
 check_places(struct vhub_device_handler *h, struct vhub_request *req, unsigned int index,
 		struct vhub_virtq_config *config)
 {
-	int ret = ring_addresses(h, index, h->mem, &config->desc, &config->avail, &config->used);
+	int ret = 0;
 
+	if (!foreign_has_iommu(h))
+		ret = ring_addresses(h, index, h->mem, &config->desc, &config->avail,
+				&config->used);
 	if (ret == -EFAULT)
 		return vhub_request_refuse(req, ret, "ring addresses outside of guest memory");
 	if (ret != 0)
@@ -387,6 +491,8 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 {
 	int ret = ring_config(h, h->req, index, &h->new_config);
 
+	if (ret == 0)
+		ret = foreign_check(h, h->req, h->rec.n_regions, h->rec.features, &h->rec.log);
 	if (ret != 0)
 		return ret;
 	if (!handler_running(h) && h->dev->ops->set_running != NULL) {
@@ -395,6 +501,8 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 			return vhub_request_refuse(h->req, ret, "the device cannot begin to run");
 	}
 	h->new_index = index;
+	if (h->dev->foreign != NULL)
+		return foreign_pause(h, paused_for_start);
 	h->new_inflight_size = h->rec.inflight.queue_size;
 	return handler_work(h, create_ring, ring_created);
 }

@@ -53,7 +53,7 @@ struct vhub_vring {
 	/* LCORE. */
 	/**
 	 * The ring may be popped: enabled, or being drained (then it gives only replays), not
-	 * broken.
+	 * broken. Of a foreign ring: the library may be asked for it, enabled or not.
 	 */
 	bool taking;
 	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
@@ -148,12 +148,9 @@ struct vhub_device_ops {
  * of the device.
  */
 struct vhub_foreign_ops {
-	/**
-	 * Optional. CTL. Whether the library can serve what `rec` says; if not, -errno and one
-	 * phrase in `why`.
-	 */
-	int (*check)(const struct vhub_device *dev, const struct session_record *rec, char *why,
-			size_t why_len);
+	/* What the library cannot do: such requests are refused, with the reason in the log. */
+	unsigned int max_regions; /**< of memory */
+	bool log_at_zero;	  /**< a dirty log begins where its file begins */
 	/**
 	 * Required. WORK; may block. Starts and stops the library's rings until those are started
 	 * that `rec` has started; none: gives everything back. `anew`: memory, log, features or
@@ -171,10 +168,10 @@ struct vhub_foreign_ops {
 	/** Required. LCORE. Asks for no kicks any more. */
 	void (*disarm)(struct vhub_vring *vring);
 	/**
-	 * Optional. CTL. IOTLB_MSG of the front end, whole and sound; ends as a slot of struct
-	 * vhub_req_handler_ops.
+	 * Optional. WORK; may block. Tells the library what a vIOMMU maps now, checked. Not while
+	 * sync runs. Without it the device offers no vIOMMU.
 	 */
-	int (*iotlb_msg)(struct vhub_device *dev, struct vhub_request *req);
+	int (*iotlb)(struct vhub_device *dev, const struct vhub_user_iotlb *msg);
 };
 
 /**
@@ -197,6 +194,7 @@ struct vhub_device {
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;
+	bool syncing; /**< foreign->sync is under way: what it changes is nobody else's */
 };
 
 /**
@@ -205,6 +203,13 @@ struct vhub_device {
  */
 VHUB_API void
 vhub_device_config_changed(struct vhub_device *dev);
+
+/**
+ * Asks the front end what its vIOMMU maps at an address ("IOTLB"). Thread: CTL. Does not block.
+ * Returns 0, -EAGAIN: the channel is full, ask again later, -ENOTCONN, -EPIPE: nobody can be asked.
+ */
+VHUB_API int
+vhub_device_iotlb_miss(struct vhub_device *dev, const struct vhub_user_iotlb *miss);
 
 /** Frees a device through its ops; NULL is fine. Thread: CTL. */
 VHUB_API void

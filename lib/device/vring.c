@@ -16,13 +16,34 @@ broken_on_ctl(struct vhub_msg *msg)
 	vring->broken(vring);
 }
 
+static bool
+is_foreign(const struct vring_run *vring)
+{
+	return vring->pub.vq == NULL;
+}
+
+static bool
+is_stuck(const struct vring_run *vring)
+{
+	return is_foreign(vring) ? vring->pub.stuck :
+				   vhub_virtq_broken(vring->pub.vq) == VHUB_VIRTQ_NOTIFY_STUCK;
+}
+
+/* A library tells nobody what it thinks of a guest's ring: only our notifications can fail. */
+static bool
+is_broken(const struct vring_run *vring)
+{
+	return is_foreign(vring) ? vring->pub.stuck :
+				   vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK;
+}
+
 /* Tells the front end through its err fd ("VHOST_USER_SET_VRING_ERR") and CTL, once. */
 static void
 tell_broken(struct vring_run *vring)
 {
 	vring->broken_told = true;
 	vring->pub.taking = false;
-	vring->stuck = vhub_virtq_broken(vring->pub.vq) == VHUB_VIRTQ_NOTIFY_STUCK;
+	vring->stuck = is_stuck(vring);
 	if (vring->err_fd >= 0 && vhub_lcore_notify_fd(vring->err_fd) == -EINTR)
 		vring->stuck = true;
 	vhub_loop_post(vring->loop, &vring->broken_msg);
@@ -32,13 +53,18 @@ static void
 update_taking(struct vring_run *vring)
 {
 	/* A ring that drains may be asked too: it gives only what a former life left in flight. */
-	vring->pub.taking = (vring->pub.enabled || vring->draining) && !vring->broken_told;
+	if (is_foreign(vring))
+		vring->pub.taking = !vring->draining && !vring->broken_told;
+	else
+		vring->pub.taking = (vring->pub.enabled || vring->draining) && !vring->broken_told;
 }
 
 /* Nothing is in flight, neither of this life of the ring nor of a former one. */
 static bool
 is_drained(const struct vring_run *vring)
 {
+	if (is_foreign(vring))
+		return true;
 	return vhub_virtq_in_flight(vring->pub.vq) == 0 && vhub_virtq_to_replay(vring->pub.vq) == 0;
 }
 
@@ -65,7 +91,7 @@ vring_poll(struct vhub_poller *poller)
 	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
 	unsigned int n = vring->pub.dev->ops->queue_poll(&vring->pub);
 
-	if (vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK && !vring->broken_told)
+	if (is_broken(vring) && !vring->broken_told)
 		tell_broken(vring);
 	if (vring->drain_pending && is_drained(vring)) {
 		/*
@@ -86,6 +112,8 @@ vring_arm(struct vhub_poller *poller)
 	const struct vhub_device_ops *ops = vring->pub.dev->ops;
 	int ret;
 
+	if (is_foreign(vring))
+		return vring->pub.taking ? vring->pub.dev->foreign->arm(&vring->pub) : 0;
 	if (vhub_virtq_in_flight(vring->pub.vq) != 0) {
 		ret = ops->queue_arm == NULL ? -ENOTSUP : ops->queue_arm(&vring->pub);
 		if (ret != 0)
@@ -99,12 +127,21 @@ vring_arm(struct vhub_poller *poller)
 }
 
 static void
+ask_for_no_kicks(struct vring_run *vring)
+{
+	if (is_foreign(vring))
+		vring->pub.dev->foreign->disarm(&vring->pub);
+	else
+		vhub_virtq_disarm(vring->pub.vq);
+}
+
+static void
 vring_disarm(struct vhub_poller *poller)
 {
 	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
 
 	if (vring->pub.taking)
-		vhub_virtq_disarm(vring->pub.vq);
+		ask_for_no_kicks(vring);
 }
 
 static const struct vhub_poller_ops vring_poller_ops = {
@@ -143,35 +180,47 @@ op_start(struct vring_run *vring)
 		set_kick_fd(vring, -1);
 		return ret;
 	}
-	vhub_virtq_disarm(vring->pub.vq);
+	ask_for_no_kicks(vring);
 	update_taking(vring);
 	vhub_lcore_add_poller(&vring->poller);
 	return 0;
 }
 
-static int
-op_apply(struct vring_run *vring)
+/* What the ring of ours takes over. */
+static void
+apply_to_virtq(struct vring_run *vring)
 {
 	const struct vring_want *want = &vring->want;
 	struct vhub_virtq *vq = vring->pub.vq;
-	int ret = 0;
 
-	if ((want->mask & VRING_WANT_KICK) != 0)
-		ret = set_kick_fd(vring, want->kick_fd);
 	if ((want->mask & VRING_WANT_CALL) != 0)
 		vhub_virtq_set_call_fd(vq, want->call_fd);
-	if ((want->mask & VRING_WANT_ERR) != 0)
-		vring->err_fd = want->err_fd;
 	if ((want->mask & VRING_WANT_MEM) != 0)
 		vring->old_mem = vhub_virtq_set_mem(vq, want->mem, want->desc, want->avail,
 				want->used);
 	if ((want->mask & VRING_WANT_LOG) != 0)
 		vring->old_log = vhub_virtq_set_log(vq, want->log, want->log_used,
 				want->used_log_gpa);
+	vhub_virtq_replay_only(vq, false);
+}
+
+static int
+op_apply(struct vring_run *vring)
+{
+	const struct vring_want *want = &vring->want;
+	int ret = 0;
+
+	if ((want->mask & VRING_WANT_KICK) != 0)
+		ret = set_kick_fd(vring, want->kick_fd);
+	if ((want->mask & VRING_WANT_CALL) != 0)
+		vring->pub.call_fd = want->call_fd;
+	if ((want->mask & VRING_WANT_ERR) != 0)
+		vring->err_fd = want->err_fd;
 	if ((want->mask & VRING_WANT_ENABLED) != 0)
 		vring->pub.enabled = want->enabled;
+	if (!is_foreign(vring))
+		apply_to_virtq(vring);
 	vring->draining = false;
-	vhub_virtq_replay_only(vq, false);
 	update_taking(vring);
 	return ret;
 }
@@ -179,7 +228,7 @@ op_apply(struct vring_run *vring)
 static int
 op_stop(struct vring_run *vring)
 {
-	if (vhub_virtq_broken(vring->pub.vq) != VHUB_VIRTQ_OK && !vring->broken_told)
+	if (is_broken(vring) && !vring->broken_told)
 		tell_broken(vring);
 	vhub_lcore_remove_poller(&vring->poller);
 	vring->pub.dev->ops->queue_stop(&vring->pub);
@@ -192,10 +241,18 @@ static bool
 op_drain(struct vring_run *vring)
 {
 	vring->draining = true;
-	vhub_virtq_replay_only(vring->pub.vq, true);
+	if (!is_foreign(vring))
+		vhub_virtq_replay_only(vring->pub.vq, true);
 	update_taking(vring);
 	vring->drain_pending = !is_drained(vring);
 	return vring->drain_pending;
+}
+
+void
+vhub_vring_notify(struct vhub_vring *vring)
+{
+	if (vring->call_fd >= 0 && vhub_lcore_notify_fd(vring->call_fd) == -EINTR)
+		vring->stuck = true;
 }
 
 void

@@ -26,6 +26,7 @@ struct vhub_mem_map {
 	uint32_t slot; /* in the registry */
 	void *base;
 	size_t len_bytes;
+	bool adopted;	       /* another's mapping: guarded, but not ours to unmap */
 	struct vhub_work work; /* the unmapping */
 };
 
@@ -89,6 +90,15 @@ mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_fi
 	return file_check_kind(fd, &st, &out->page_bytes);
 }
 
+static void
+map_is_there(struct vhub_mem_map *map)
+{
+	mem_registry_enter(map->slot, map->base);
+	madvise(map->base, map->len_bytes, MADV_DONTDUMP);
+	__atomic_fetch_add(&mem_usage.n_maps, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&mem_usage.bytes, map->len_bytes, __ATOMIC_RELAXED);
+}
+
 /*
  * No page is reserved (hugetlbfs) or touched here: the front end has those it uses, and where it has none, the
  * guard is there for us.
@@ -108,10 +118,7 @@ map_enter(struct vhub_mem_map *map, int fd, off_t start_offset_bytes, struct vhu
 		mem_registry_give_back(map->len_bytes);
 		return ret;
 	}
-	mem_registry_enter(map->slot, map->base);
-	madvise(map->base, map->len_bytes, MADV_DONTDUMP);
-	__atomic_fetch_add(&mem_usage.n_maps, 1, __ATOMIC_RELAXED);
-	__atomic_fetch_add(&mem_usage.bytes, map->len_bytes, __ATOMIC_RELAXED);
+	map_is_there(map);
 	return 0;
 }
 
@@ -119,7 +126,7 @@ static void
 map_leave(struct vhub_mem_map *map)
 {
 	mem_registry_remove(map->slot);
-	if (munmap(map->base, map->len_bytes) == 0)
+	if (map->adopted || munmap(map->base, map->len_bytes) == 0)
 		mem_registry_give_back(map->len_bytes);
 	else
 		VHUB_LOG(ERR, "%zu bytes of guest memory at %p stay mapped: errno %d",
@@ -151,6 +158,29 @@ mem_map_file(int fd, const struct mem_file *file, uint64_t offset_bytes, uint64_
 	}
 	*out = map;
 	*hva = (uint8_t *)map->base + before_bytes;
+	return 0;
+}
+
+int
+vhub_mem_map_adopt(void *addr, size_t len_bytes, struct vhub_mem_owner *owner,
+		struct vhub_mem_map **out)
+{
+	struct vhub_mem_map *map = calloc(1, sizeof(*map));
+	int ret;
+
+	if (map == NULL)
+		return -ENOMEM;
+	map->refs = 1;
+	map->base = addr;
+	map->len_bytes = len_bytes;
+	map->adopted = true;
+	ret = mem_registry_reserve(len_bytes, owner, &map->slot);
+	if (ret != 0) {
+		free(map);
+		return ret;
+	}
+	map_is_there(map);
+	*out = map;
 	return 0;
 }
 

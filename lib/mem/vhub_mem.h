@@ -89,6 +89,16 @@ vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
 		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva);
 
 /**
+ * Has a mapping guarded that a library has made of a front end's file: [addr, addr + len), whole
+ * pages of the file's. It counts as the owner's. The last put ends only the guard, at once when it
+ * comes on WORK, and has to come before the library unmaps. Thread: WORK. Returns 0 or -ENOMEM
+ * (also: the owner has his share).
+ */
+VHUB_API int
+vhub_mem_map_adopt(void *addr, size_t len_bytes, struct vhub_mem_owner *owner,
+		struct vhub_mem_map **out);
+
+/**
  * References. Thread: ANY for get; CTL or WORK for put. The last put unmaps: on WORK when it comes
  * from inside a running control loop, else at once. NULL is fine for put.
  */

@@ -13,6 +13,7 @@
 #define VHUB_COMMON_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,6 +25,16 @@ extern "C" {
 /** The structure of type TYPE whose member MEMBER is at PTR. */
 #define vhub_container_of(ptr, type, member) \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+/**
+ * Adds to a counter with one writer at a time, which others may read at any time with a relaxed
+ * load: no order is needed, only whole values. Thread: the writer's.
+ */
+static inline void
+vhub_count(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
 
 #ifdef __cplusplus
 }

@@ -50,6 +50,33 @@ vhub_registry_at(const struct vhub_registry *registry, unsigned int i);
 VHUB_API void
 vhub_registered(int result, const char *name);
 
+/** What the ops table of every driver begins with. */
+struct vhub_driver_head {
+	const char *name;	 /**< as in driver=NAME */
+	const char *help;	 /**< one line for each argument */
+	const char *const *keys; /**< names of its arguments, NULL-terminated */
+};
+
+/** Appends a driver and its arguments to the help of its builder. Thread: CTL or a constructor. */
+VHUB_API void
+vhub_driver_add_help(const void *driver, char *help, size_t help_len);
+
+/**
+ * The driver that driver=NAME names. Thread: CTL. Returns 0 or -EINVAL with a sentence that names
+ * those there are.
+ */
+VHUB_API int
+vhub_arg_driver(const struct rte_kvargs *args, const struct vhub_registry *drivers,
+		const void **driver, char *error, size_t error_len);
+
+/**
+ * Checks that each argument is one of `own_keys` (NULL-terminated) or of the driver's, and comes
+ * once. Thread: CTL. Returns 0 or -EINVAL with a sentence.
+ */
+VHUB_API int
+vhub_arg_check_keys(const struct rte_kvargs *args, const char *const *own_keys, const void *driver,
+		char *error, size_t error_len);
+
 /*
  * Arguments. Each returns 0 and leaves *value alone when the key is absent, or -EINVAL with a
  * sentence in `error` that names the key, the value and what is allowed. Thread: ANY.

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The builder "net": arguments to a port of a driver, to a device. Called by whoever has read a
+ * device's arguments, through the registry of builders; net.c comes next.
+ *
+ *     driver=ethdev,port=net_tap0,queues=2,mtu=1500
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bsd/string.h>
+
+#include "net_pvt.h"
+
+struct net_builder {
+	struct vhub_builder builder; /* first */
+	struct net_params params;
+	const struct vhub_net_driver_ops *driver;
+	struct vhub_net_port *port; /* NULL once a device owns it */
+	bool opened;
+};
+
+/* The builder's own arguments, NULL-terminated. */
+static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", NULL };
+
+static struct net_builder *
+builder_of(const struct vhub_builder *builder)
+{
+	return vhub_container_of(builder, struct net_builder, builder);
+}
+
+static int
+parse_mac(const struct rte_kvargs *args, struct net_params *params, char *error, size_t error_len)
+{
+	const char *text = NULL;
+	int ret = vhub_arg_text(args, "mac", &text, error, error_len);
+
+	if (ret != 0 || text == NULL)
+		return ret;
+	if (rte_ether_unformat_addr(text, &params->mac) != 0 ||
+			!rte_is_valid_assigned_ether_addr(&params->mac)) {
+		snprintf(error, error_len,
+				"mac=%s is not the address of one station, such as 02:00:00:00:00:01",
+				text);
+		return -EINVAL;
+	}
+	params->has_mac = true;
+	return 0;
+}
+
+static int
+parse_params(const char *name, const struct rte_kvargs *args, struct net_params *params,
+		char *error, size_t error_len)
+{
+	uint64_t n_pairs = 1, mtu = 0;
+	int ret;
+
+	strlcpy(params->name, name, sizeof(params->name));
+	ret = vhub_arg_uint(args, "queues", 1, VHUB_NET_MAX_PAIRS, &n_pairs, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "mtu", VHUB_NET_MTU_MIN, VHUB_NET_MTU_MAX, &mtu, error,
+				error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "iommu", &params->iommu, error, error_len);
+	if (ret == 0)
+		ret = parse_mac(args, params, error, error_len);
+	params->n_pairs = (uint16_t)n_pairs;
+	params->mtu = (uint16_t)mtu;
+	return ret;
+}
+
+static int
+builder_parse(const char *name, const struct rte_kvargs *args, struct vhub_builder **out,
+		char *error, size_t error_len);
+
+static int
+builder_open(struct vhub_builder *builder, char *error, size_t error_len)
+{
+	struct net_builder *b = builder_of(builder);
+	const struct net_params *params = &b->params;
+	int ret;
+
+	if (b->opened)
+		return 0;
+	ret = b->driver->open(b->port, params->n_pairs, params->has_mac ? &params->mac : NULL,
+			params->mtu, error, error_len);
+	b->opened = ret == 0;
+	return ret;
+}
+
+static int
+builder_build(struct vhub_builder *builder, const struct vhub_executor *executor,
+		struct vhub_device **out, char *error, size_t error_len)
+{
+	struct net_builder *b = builder_of(builder);
+	int ret;
+
+	if (b->port == NULL || !b->opened) {
+		snprintf(error, error_len, "%s: the port is %s", b->params.name,
+				b->port == NULL ? "in use" : "not open");
+		return -EINVAL;
+	}
+	ret = net_create(&b->params, b->port, executor, out, error, error_len);
+	if (ret == 0)
+		b->port = NULL;
+	return ret;
+}
+
+static void
+builder_destroy(struct vhub_builder *builder)
+{
+	struct net_builder *b = builder_of(builder);
+
+	if (b->port != NULL)
+		b->driver->destroy(b->port);
+	free(b);
+}
+
+/* Queue pairs are spread; a pair stays on one lcore. */
+static unsigned int
+builder_max_lcores(const struct vhub_builder *builder)
+{
+	return builder_of(builder)->params.n_pairs;
+}
+
+static const char *
+builder_driver_at(unsigned int i, const char **help)
+{
+	const struct vhub_net_driver_ops *driver = vhub_net_driver_at(i);
+
+	if (driver == NULL)
+		return NULL;
+	*help = driver->help;
+	return driver->name;
+}
+
+static const struct vhub_builder_ops net_builder_ops = {
+	.name = "net",
+	.help = net_builder_help,
+	.parse = builder_parse,
+	.open = builder_open,
+	.build = builder_build,
+	.destroy = builder_destroy,
+	.max_lcores = builder_max_lcores,
+	.driver_at = builder_driver_at,
+};
+
+static int
+builder_parse(const char *name, const struct rte_kvargs *args, struct vhub_builder **out,
+		char *error, size_t error_len)
+{
+	const void *driver = NULL;
+	struct net_builder *b;
+	int ret;
+
+	ret = vhub_arg_driver(args, &net_drivers, &driver, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_check_keys(args, own_keys, driver, error, error_len);
+	if (ret != 0)
+		return ret;
+	b = calloc(1, sizeof(*b));
+	if (b == NULL)
+		return -ENOMEM;
+	b->builder.ops = &net_builder_ops;
+	b->driver = driver;
+	ret = parse_params(name, args, &b->params, error, error_len);
+	if (ret == 0)
+		ret = b->driver->parse(args, &b->port, error, error_len);
+	if (ret != 0) {
+		free(b);
+		return ret;
+	}
+	*out = &b->builder;
+	return 0;
+}
+
+VHUB_BUILDER_REGISTER(net_builder_ops)

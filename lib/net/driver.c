@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The registry of network drivers. Drivers register from constructors, or when a shared object is
+ * loaded; the builder (builder.c, next on the way) finds them by the driver= argument.
+ */
+#include <errno.h>
+
+#include "net_pvt.h"
+
+struct vhub_registry net_drivers;
+
+char net_builder_help[8192] =
+		"driver=NAME       what the port is joined to: one of the drivers below\n"
+		"queues=N          queue pairs, 1 to 64 (1)\n"
+		"mac=ADDRESS       for the guest, and set on the port (the port's)\n"
+		"mtu=BYTES         for the guest, and set on the port, 68 to 65535 (the port's)\n"
+		"iommu=on          offer a vIOMMU (off)\n";
+
+static bool
+ops_complete(const struct vhub_net_driver_ops *ops)
+{
+	return ops->name != NULL && ops->help != NULL && ops->keys != NULL && ops->parse != NULL &&
+			ops->open != NULL && ops->destroy != NULL && ops->info != NULL &&
+			ops->from_guest != NULL;
+}
+
+int
+vhub_net_driver_register(const struct vhub_net_driver_ops *ops)
+{
+	int ret;
+
+	if (!ops_complete(ops))
+		return -EINVAL;
+	ret = vhub_registry_add(&net_drivers, ops);
+	if (ret == 0)
+		vhub_driver_add_help(ops, net_builder_help, sizeof(net_builder_help));
+	return ret;
+}
+
+const struct vhub_net_driver_ops *
+vhub_net_driver_find(const char *name)
+{
+	return vhub_registry_find(&net_drivers, name);
+}
+
+const struct vhub_net_driver_ops *
+vhub_net_driver_at(unsigned int i)
+{
+	return vhub_registry_at(&net_drivers, i);
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets that a guest has sent: taken from its ring, looked at, given to the port. Called by net.c
+ * for each turn; next: the driver's from_guest, by way of offload.c where the port leaves something
+ * to be done.
+ */
+#include "net_pvt.h"
+
+/* What decides whether a burst can go on as it is. */
+struct burst_look {
+	uint64_t offloads; /* of any packet */
+	uint32_t longest_bytes;
+	uint32_t shortest_bytes;
+};
+
+static inline void
+look_at(struct rte_mbuf *const *pkts, unsigned int n, struct burst_look *look)
+{
+	uint64_t flags = 0;
+	uint32_t longest = 0, shortest = UINT32_MAX;
+	unsigned int i;
+
+	for (i = 0; i < n; i++) {
+		flags |= pkts[i]->ol_flags;
+		longest = RTE_MAX(longest, pkts[i]->pkt_len);
+		shortest = RTE_MIN(shortest, pkts[i]->pkt_len);
+	}
+	look->offloads = flags & NET_OFFLOADS;
+	look->longest_bytes = longest;
+	look->shortest_bytes = shortest;
+}
+
+/* Drops what is no packet of this port's; returns how many are left, in order. */
+static uint16_t
+drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i, kept = 0;
+
+	for (i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i];
+		bool cut_up_later = (m->ol_flags &
+						    (RTE_MBUF_F_TX_TCP_SEG |
+								    RTE_MBUF_F_TX_UDP_SEG)) != 0;
+
+		if (m->pkt_len < RTE_ETHER_HDR_LEN)
+			net_drop(pair, VHUB_NET_DROP_RUNT, &m, 1);
+		else if (m->pkt_len > pair->dev->max_frame_bytes && !cut_up_later)
+			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &m, 1);
+		else
+			pkts[kept++] = m;
+	}
+	return kept;
+}
+
+static void
+give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t taken = pair->dev->driver->from_guest(&pair->queue, pkts, n);
+
+	if (unlikely(taken < n))
+		net_drop(pair, VHUB_NET_DROP_PORT_FULL, &pkts[taken], n - taken);
+}
+
+unsigned int
+net_poll_from_guest(struct net_pair *pair)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	struct net_dev *dev = pair->dev;
+	struct burst_look look;
+	uint16_t n, kept;
+
+	n = rvhost_from_guest(dev->path, pair->from_ring, dev->pool, pkts, VHUB_NET_BURST);
+	if (n == 0)
+		return 0;
+	if (unlikely(!pair->from_ring->enabled)) {
+		/* "The back-end must process the ring without causing any side effects." */
+		net_drop(pair, VHUB_NET_DROP_DISABLED, pkts, n);
+		return n;
+	}
+	vhub_count(&pair->counters.from_guest.packets, n);
+	vhub_count(&pair->counters.from_guest.bytes, net_sum_bytes(pkts, n));
+	look_at(pkts, n, &look);
+	kept = n;
+	if (unlikely(look.shortest_bytes < RTE_ETHER_HDR_LEN ||
+			    look.longest_bytes > dev->max_frame_bytes))
+		kept = drop_odd_sizes(pair, pkts, n);
+	if (unlikely(look.offloads != 0))
+		net_offload(pair, dev->port_takes, pkts, kept, give_to_port);
+	else if (likely(kept != 0))
+		give_to_port(pair, pkts, kept);
+	return n;
+}

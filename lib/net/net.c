@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * virtio-net as a device: the ops table that the stock request handler serves (device/handler.c),
+ * and a ring's turn on its lcore (device/vring.c calls it). Its rings are librte_vhost's
+ * (lib/rte_vhost). Made by builder.c. Next on the way of a packet: from_guest.c, to_guest.c.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <bsd/string.h>
+
+#include <rte_atomic.h>
+
+#include "net_pvt.h"
+#include "vhub_alloc.h"
+
+static size_t
+dev_bytes(uint16_t n_pairs)
+{
+	return sizeof(struct net_dev) + n_pairs * sizeof(struct net_pair);
+}
+
+static void
+net_destroy(struct vhub_device *device)
+{
+	struct net_dev *dev = net_dev_of(device);
+
+	dev->driver->destroy(dev->port);
+	rvhost_destroy(dev->path);
+	vhub_free(dev, dev_bytes(dev->params.n_pairs));
+}
+
+/* ---- rings ---- */
+
+static int
+net_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
+{
+	vring->priv = &net_dev_of(device)->pairs[vring->index / 2];
+	return 0;
+}
+
+/* The first ring of a pair gets the driver's queue, the last one puts it. */
+static int
+net_queue_start(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+	int ret;
+
+	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_get != NULL) {
+		ret = driver->queue_get(&pair->queue);
+		if (ret != 0)
+			return ret;
+	}
+	pair->guest_takes = net_guest_takes(vring->features);
+	if (net_is_from_guest(vring))
+		pair->from_ring = vring;
+	else
+		pair->to_ring = vring;
+	return 0;
+}
+
+static void
+net_queue_stop(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	if (net_is_from_guest(vring))
+		pair->from_ring = NULL;
+	else
+		pair->to_ring = NULL;
+	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_put != NULL)
+		driver->queue_put(&pair->queue);
+}
+
+static void
+net_queue_release(struct vhub_device *device, struct vhub_vring *vring)
+{
+	(void)device;
+	vring->priv = NULL;
+}
+
+static unsigned int
+net_queue_poll(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+
+	if (unlikely(!vring->taking))
+		return 0;
+	return net_is_from_guest(vring) ? net_poll_from_guest(pair) : net_poll_to_guest(pair);
+}
+
+/* ---- the data path's side (struct vhub_foreign_ops) ---- */
+
+static int
+net_sync(struct vhub_device *device, const struct session_record *rec, bool anew,
+		struct vhub_mem_owner *owner, uint32_t *bases)
+{
+	return rvhost_sync(net_dev_of(device)->path, rec, anew, owner, bases);
+}
+
+static int
+net_iotlb(struct vhub_device *device, const struct vhub_user_iotlb *msg)
+{
+	return rvhost_iotlb(net_dev_of(device)->path, msg);
+}
+
+static int
+net_arm(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	if (!net_is_from_guest(vring)) {
+		/* Nothing comes for a guest that takes nothing. */
+		if (driver->to_guest == NULL || !vring->enabled)
+			return 0;
+		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
+	}
+	if (!vring->has_kick_fd)
+		return -ENOTSUP;
+	rvhost_want_kicks(pair->dev->path, vring, true);
+	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */
+	rte_smp_mb();
+	return net_poll_from_guest(pair) != 0 ? -EAGAIN : 0;
+}
+
+static void
+net_disarm(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	if (net_is_from_guest(vring))
+		rvhost_want_kicks(pair->dev->path, vring, false);
+	else if (driver->to_guest != NULL && driver->disarm != NULL)
+		driver->disarm(&pair->queue);
+}
+
+static const struct vhub_foreign_ops foreign_ops = {
+	.max_regions = RVHOST_MAX_REGIONS,
+	.log_at_zero = true,
+	.sync = net_sync,
+	.arm = net_arm,
+	.disarm = net_disarm,
+	.iotlb = net_iotlb,
+};
+
+/* ---- the device ---- */
+
+static int
+net_describe(const struct vhub_device *device, char *buf, size_t len)
+{
+	return snprintf(buf, len, "%s: port %s", device->name, net_dev_of(device)->target);
+}
+
+static const struct vhub_device_ops net_ops = {
+	.destroy = net_destroy,
+	.ack_features = net_ack_features,
+	.config_read = net_config_read,
+	.queue_prepare = net_queue_prepare,
+	.queue_start = net_queue_start,
+	.queue_poll = net_queue_poll,
+	.queue_stop = net_queue_stop,
+	.queue_release = net_queue_release,
+	.set_running = net_set_running,
+	.reset = net_reset,
+	.describe = net_describe,
+	.request = net_request,
+	.stats = net_stats,
+};
+
+/* The device with its pairs, but for the data path and what the port says. */
+static struct net_dev *
+alloc_dev(const struct net_params *params, struct vhub_net_port *port,
+		const struct vhub_executor *executor, int node)
+{
+	struct net_dev *dev = vhub_zalloc_node(dev_bytes(params->n_pairs), node);
+	uint16_t i;
+
+	if (dev == NULL)
+		return NULL;
+	dev->params = *params;
+	dev->port = port;
+	dev->driver = port->ops;
+	dev->dev.ops = &net_ops;
+	dev->dev.foreign = &foreign_ops;
+	dev->dev.executor = *executor;
+	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
+	for (i = 0; i < params->n_pairs; i++) {
+		dev->pairs[i].dev = dev;
+		dev->pairs[i].queue.port = port;
+		dev->pairs[i].queue.index = i;
+	}
+	return dev;
+}
+
+int
+net_create(const struct net_params *params, struct vhub_net_port *port,
+		const struct vhub_executor *executor, struct vhub_device **out, char *error,
+		size_t error_len)
+{
+	int node = executor->n_lcores != 0 ? vhub_lcore_node(executor->lcores[0]) : -1;
+	struct vhub_net_info info = { .link_speed_mbps = UINT32_MAX };
+	struct net_dev *dev = alloc_dev(params, port, executor, node);
+	int ret;
+
+	if (dev == NULL)
+		return -ENOMEM;
+	port->ops->info(port, &info);
+	strlcpy(dev->target, info.target, sizeof(dev->target));
+	dev->port_takes = info.takes;
+	dev->pool = vhub_net_pool(node);
+	if (dev->pool == NULL) {
+		snprintf(error, error_len,
+				"no memory for packets: EAL has to have 24 MB free for them (-m)");
+		ret = -ENOMEM;
+		goto free_dev;
+	}
+	ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu, &dev->path);
+	if (ret != 0)
+		goto free_dev;
+	net_config_init(dev, &info);
+	*out = &dev->dev;
+	return 0;
+
+free_dev:
+	vhub_free(dev, dev_bytes(params->n_pairs));
+	return ret;
+}

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of virtio-net: one file for each stage of a packet's way.
+ *
+ *     net.c (poll) -> from_guest.c -> offload.c -> the driver ... the driver -> to_guest.c -> offload.c
+ *
+ * A queue pair is one ring in each direction; both are one lcore's.
+ */
+#ifndef NET_PVT_H
+#define NET_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <linux/virtio_net.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+#include <rte_ether.h>
+#include <rte_mbuf.h>
+
+#include "rvhost.h"
+#include "vhub_device.h"
+#include "vhub_net.h"
+#include "vhub_user.h"
+
+/* As for disks: behind the fields of virtio-net the config space reads as zero. */
+#define NET_CONFIG_BYTES VHUB_USER_MAX_CONFIG
+
+/* What of an mbuf's flags is still to be done by somebody. */
+#define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+
+/* Counters of a queue pair. Written by its lcore, read by anybody: shared atomics. */
+struct net_counters {
+	struct {
+		uint64_t packets;
+		uint64_t bytes;
+	} from_guest, to_guest;
+	uint64_t drops[VHUB_NET_DROPS];
+};
+
+struct net_pair {
+	struct vhub_net_queue queue; /* first: the driver's view */
+	struct net_dev *dev;
+
+	/* LCORE. */
+	struct vhub_vring *to_ring; /* started ones; NULL */
+	struct vhub_vring *from_ring;
+	uint32_t guest_takes; /* VHUB_NET_TAKES_*, as its driver has negotiated */
+	struct net_counters counters __rte_cache_aligned;
+} __rte_cache_aligned;
+
+/* What the builder has read. */
+struct net_params {
+	char name[64];
+	uint16_t n_pairs;
+	bool has_mac;
+	bool iommu;
+	struct rte_ether_addr mac;
+	uint16_t mtu; /* 0: the port's */
+};
+
+struct net_dev {
+	struct vhub_device dev; /* first */
+
+	/* Immutable. */
+	struct vhub_net_port *port;
+	const struct vhub_net_driver_ops *driver; /* of port */
+	struct rvhost_path *path;
+	struct rte_mempool *pool;
+	struct net_params params;
+	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
+	uint32_t max_frame_bytes; /* of a packet without segmentation, UINT32_MAX: no limit */
+	char target[128];
+
+	/* CTL. */
+	struct virtio_net_config config; /* little endian */
+	uint64_t guest_features;
+	struct vhub_timer link_timer;
+
+	struct net_pair pairs[];
+};
+
+static inline struct net_dev *
+net_dev_of(const struct vhub_device *device)
+{
+	return vhub_container_of(device, struct net_dev, dev);
+}
+
+/* Even rings go to the guest, odd ones come from it (VIRTIO 1.2, 5.1.2). */
+static inline bool
+net_is_from_guest(const struct vhub_vring *vring)
+{
+	return (vring->index & 1) != 0;
+}
+
+/* ---- driver.c ---- */
+
+extern struct vhub_registry net_drivers;
+/* Help on the arguments of a net device: its own and those of every driver. */
+extern char net_builder_help[];
+
+/* ---- config.c ---- */
+
+/* Fills the config space and the features offered, from what the port is. */
+void
+net_config_init(struct net_dev *dev, const struct vhub_net_info *info);
+int
+net_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t len);
+int
+net_ack_features(struct vhub_device *device, uint64_t features);
+void
+net_reset(struct vhub_device *device);
+/* Follows the port's link while rings run. */
+int
+net_set_running(struct vhub_device *device, bool running);
+/* NET_SET_MTU. */
+int
+net_request(struct vhub_device *device, struct vhub_request *req);
+/* What the guest takes under these features: VHUB_NET_TAKES_*. */
+uint32_t
+net_guest_takes(uint64_t features);
+
+/* ---- from_guest.c ---- */
+
+/* One turn of the pair's ring from the guest. Returns how many packets there were. */
+unsigned int
+net_poll_from_guest(struct net_pair *pair);
+
+/* ---- to_guest.c ---- */
+
+/* One turn of the port, where it has packets of its own. Returns how many there were. */
+unsigned int
+net_poll_to_guest(struct net_pair *pair);
+
+/* ---- offload.c ---- */
+
+/* Takes packets on their way; they are its own. */
+typedef void (*net_sink_fn)(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+
+/*
+ * Does in software what the receiver does not take, in order, and gives the packets to `sink`, some
+ * of them in many pieces. For bursts in which something is to be done.
+ */
+void
+net_offload(struct net_pair *pair, uint32_t takes, struct rte_mbuf **pkts, uint16_t n,
+		net_sink_fn sink);
+
+/* ---- net.c ---- */
+
+/* Makes the device of an opened port, which it owns from then on. Errors as a builder's. */
+int
+net_create(const struct net_params *params, struct vhub_net_port *port,
+		const struct vhub_executor *executor, struct vhub_device **out, char *error,
+		size_t error_len);
+
+/* ---- stats.c ---- */
+
+void
+net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, void *arg);
+
+/* Counts packets that go no further, and frees them. */
+static inline void
+net_drop(struct net_pair *pair, enum vhub_net_drop reason, struct rte_mbuf **pkts, unsigned int n)
+{
+	vhub_count(&pair->counters.drops[reason], n);
+	rte_pktmbuf_free_bulk(pkts, n);
+}
+
+static inline uint64_t
+net_sum_bytes(struct rte_mbuf *const *pkts, unsigned int n)
+{
+	uint64_t bytes = 0;
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		bytes += pkts[i]->pkt_len;
+	return bytes;
+}
+
+#endif /* NET_PVT_H */

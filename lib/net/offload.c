@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Checksums and segmentation that travel with a packet as metadata, done here when the receiver does
+ * not do them: segmentation by rte_gso, checksums by rte_net. Called by from_guest.c and to_guest.c
+ * for bursts that ask for something; not on the way of others.
+ *
+ * The metadata comes from a guest, through the library that made the mbuf, or from a driver. All
+ * headers that are touched here are checked to lie in the first segment.
+ */
+#include <errno.h>
+
+#include <rte_ethdev.h>
+#include <rte_gso.h>
+#include <rte_ip.h>
+#include <rte_tcp.h>
+#include <rte_udp.h>
+
+#include "net_pvt.h"
+
+/* Most pieces of one packet: 64 KiB in the smallest MTU's are more, and are refused. */
+#define MAX_PIECES 256
+#define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+
+/* ---- what is to be done ---- */
+
+static bool
+is_ipv6(const struct rte_mbuf *m)
+{
+	return (m->ol_flags & RTE_MBUF_F_TX_IPV6) != 0;
+}
+
+/* VHUB_NET_TAKES_* that a receiver has to have for this packet. */
+static uint32_t
+needs(const struct rte_mbuf *m)
+{
+	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0)
+		return is_ipv6(m) ? VHUB_NET_TAKES_TSO6 : VHUB_NET_TAKES_TSO4;
+	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0)
+		return VHUB_NET_TAKES_UFO;
+	return (m->ol_flags & RTE_MBUF_F_TX_L4_MASK) != 0 ? VHUB_NET_TAKES_CSUM : 0;
+}
+
+/* Bytes of the headers, as far as this packet's offloads need them; 0: what it says makes no sense. */
+static uint32_t
+header_bytes(const struct rte_mbuf *m)
+{
+	uint64_t l4 = m->ol_flags & RTE_MBUF_F_TX_L4_MASK;
+	uint32_t ip = is_ipv6(m) ? sizeof(struct rte_ipv6_hdr) : sizeof(struct rte_ipv4_hdr);
+	uint32_t bytes = m->l2_len + m->l3_len;
+
+	if (m->l2_len < RTE_ETHER_HDR_LEN || m->l3_len < ip)
+		return 0;
+	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0)
+		bytes += RTE_MAX((uint32_t)m->l4_len, sizeof(struct rte_tcp_hdr));
+	else if (l4 == RTE_MBUF_F_TX_TCP_CKSUM)
+		bytes += sizeof(struct rte_tcp_hdr);
+	else
+		bytes += sizeof(struct rte_udp_hdr);
+	return bytes;
+}
+
+static bool
+is_sane(const struct rte_mbuf *m)
+{
+	uint32_t bytes = header_bytes(m);
+
+	if ((m->ol_flags & (RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IPV6)) == 0)
+		return false;
+	if ((m->ol_flags & SEGMENTATION) != 0 && m->tso_segsz == 0)
+		return false;
+	return bytes != 0 && bytes <= rte_pktmbuf_data_len(m);
+}
+
+/* ---- checksums ---- */
+
+static uint16_t
+l4_checksum(const struct rte_mbuf *m)
+{
+	const void *ip = rte_pktmbuf_mtod_offset(m, const void *, m->l2_len);
+	uint16_t l4 = m->l2_len + m->l3_len;
+
+	return is_ipv6(m) ? rte_ipv6_udptcp_cksum_mbuf(m, ip, l4) :
+			    rte_ipv4_udptcp_cksum_mbuf(m, ip, l4);
+}
+
+/* Where the packet's checksum is; NULL for a protocol that has none that we can compute. */
+static uint16_t *
+checksum_field(struct rte_mbuf *m)
+{
+	uint16_t l4 = m->l2_len + m->l3_len;
+
+	switch (m->ol_flags & RTE_MBUF_F_TX_L4_MASK) {
+	case RTE_MBUF_F_TX_TCP_CKSUM:
+		return &rte_pktmbuf_mtod_offset(m, struct rte_tcp_hdr *, l4)->cksum;
+	case RTE_MBUF_F_TX_UDP_CKSUM:
+		return &rte_pktmbuf_mtod_offset(m, struct rte_udp_hdr *, l4)->dgram_cksum;
+	default:
+		return NULL;
+	}
+}
+
+/* Returns false when nobody here can. */
+static bool
+complete_checksum(struct rte_mbuf *m)
+{
+	uint16_t *field = checksum_field(m);
+
+	if (field == NULL)
+		return false;
+	*field = 0;
+	*field = l4_checksum(m);
+	m->ol_flags &= ~(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM);
+	return true;
+}
+
+/* ---- segmentation ---- */
+
+/* A piece has its own length and number; its checksums are still the whole's. */
+static bool
+complete_piece(struct rte_mbuf *m, bool tcp)
+{
+	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, m->l2_len);
+
+	ip->hdr_checksum = 0;
+	ip->hdr_checksum = rte_ipv4_cksum(ip);
+	if (!tcp) {
+		/* The pieces of a datagram are fragments: only the whole has a checksum. */
+		m->ol_flags &= ~RTE_MBUF_F_TX_L4_MASK;
+		return true;
+	}
+	m->ol_flags = (m->ol_flags & ~RTE_MBUF_F_TX_L4_MASK) | RTE_MBUF_F_TX_TCP_CKSUM;
+	return complete_checksum(m);
+}
+
+static void
+give_pieces(struct net_pair *pair, struct rte_mbuf **pieces, int n, bool tcp, net_sink_fn sink)
+{
+	int i, part;
+
+	for (i = 0; i < n; i++)
+		complete_piece(pieces[i], tcp);
+	for (i = 0; i < n; i += part) {
+		part = RTE_MIN(n - i, (int)VHUB_NET_BURST);
+		sink(pair, &pieces[i], (uint16_t)part);
+	}
+}
+
+/* rte_gso knows IPv4 only. Consumes the packet. */
+static void
+segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
+{
+	bool tcp = (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0;
+	uint32_t headers = m->l2_len + m->l3_len + (tcp ? m->l4_len : 0);
+	struct rte_gso_ctx ctx = {
+		.direct_pool = pair->dev->pool,
+		.indirect_pool = pair->dev->pool,
+		.gso_types = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_UDP_TSO,
+		.gso_size = (uint16_t)RTE_MIN(m->tso_segsz + headers, (uint32_t)UINT16_MAX),
+	};
+	struct rte_mbuf *pieces[MAX_PIECES];
+	int n;
+
+	/* The whole datagram's checksum is computed before it is cut. */
+	if (!tcp && (m->ol_flags & RTE_MBUF_F_TX_L4_MASK) != 0 && !complete_checksum(m))
+		headers = 0;
+	if (is_ipv6(m) || headers == 0) {
+		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
+		return;
+	}
+	if (m->pkt_len <= ctx.gso_size) {
+		m->ol_flags &= ~SEGMENTATION;
+		give_pieces(pair, &m, 1, tcp, sink);
+		return;
+	}
+	n = rte_gso_segment(m, &ctx, pieces, MAX_PIECES);
+	if (n > 0) {
+		give_pieces(pair, pieces, n, tcp, sink);
+		rte_pktmbuf_free(m); /* the pieces hold what they need of it */
+	} else {
+		net_drop(pair, n == -ENOMEM ? VHUB_NET_DROP_NO_MBUF : VHUB_NET_DROP_OFFLOAD, &m, 1);
+	}
+}
+
+/* ---- entry ---- */
+
+/* Whether the packet may go on as it is now, perhaps with its checksum completed here. */
+static bool
+may_go_on(uint32_t takes, struct rte_mbuf *m)
+{
+	uint32_t need = needs(m);
+
+	if (need == 0)
+		return true;
+	if (!is_sane(m))
+		return false;
+	if ((need & takes) != 0)
+		return true;
+	return need == VHUB_NET_TAKES_CSUM && complete_checksum(m);
+}
+
+static void
+send_one_by_itself(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
+{
+	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m))
+		segment(pair, m, sink);
+	else
+		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
+}
+
+void
+net_offload(struct net_pair *pair, uint32_t takes, struct rte_mbuf **pkts, uint16_t n,
+		net_sink_fn sink)
+{
+	uint16_t i, first = 0;
+
+	for (i = 0; i < n; i++) {
+		if (may_go_on(takes, pkts[i]))
+			continue;
+		if (i > first)
+			sink(pair, &pkts[first], i - first);
+		send_one_by_itself(pair, pkts[i], sink);
+		first = i + 1;
+	}
+	if (n > first)
+		sink(pair, &pkts[first], n - first);
+}

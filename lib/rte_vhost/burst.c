@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets through librte_vhost, on lcores. The library notifies an eventfd of ours, and tells us so
+ * in the same call; we notify the guest, under the watchdog: a front end shares its call fd with us,
+ * and can make a write to it block. Called by lib/net; next: net/from_guest.c and net/to_guest.c.
+ */
+#include <rte_branch_prediction.h>
+#include <rte_vhost.h>
+
+#include "rvhost.h"
+
+/* Most packets that one call of the library handles. */
+#define LIBRARY_BURST 32
+
+/* Set by the library's callback inside of a burst. Initial-exec: on the fast path. */
+static __thread bool guest_was_notified __attribute__((tls_model("initial-exec")));
+
+void
+rvhost_guest_notified(int vid)
+{
+	(void)vid;
+	guest_was_notified = true;
+}
+
+static inline void
+pass_notification_on(struct vhub_vring *vring)
+{
+	if (unlikely(guest_was_notified)) {
+		guest_was_notified = false;
+		vhub_vring_notify(vring);
+	}
+}
+
+uint16_t
+rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
+		struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t taken = 0, part, got;
+
+	do {
+		part = RTE_MIN(n - taken, LIBRARY_BURST);
+		got = rte_vhost_dequeue_burst(path->vid, vring->index, pool, &pkts[taken], part);
+		taken += got;
+	} while (got == part && taken < n);
+	pass_notification_on(vring);
+	return taken;
+}
+
+uint16_t
+rvhost_to_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mbuf **pkts,
+		uint16_t n)
+{
+	uint16_t given = 0, part, got;
+
+	do {
+		part = RTE_MIN(n - given, LIBRARY_BURST);
+		got = rte_vhost_enqueue_burst(path->vid, vring->index, &pkts[given], part);
+		given += got;
+	} while (got == part && given < n);
+	pass_notification_on(vring);
+	return given;
+}
+
+void
+rvhost_want_kicks(struct rvhost_path *path, struct vhub_vring *vring, bool on)
+{
+	rte_vhost_enable_guest_notification(path->vid, vring->index, on);
+}

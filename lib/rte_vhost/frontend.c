@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Our side of the private socket: one message, one answer. Both ends are in this process and say
+ * only what sync.c says, so an answer that does not fit is a fault, told by -EPROTO. Next: sync.c.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include "rvhost.h"
+
+static int
+send_message(int fd, const struct vhub_user_header *header, const void *payload, const int *fds,
+		unsigned int n_fds)
+{
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(RVHOST_MAX_REGIONS * sizeof(int))];
+	} control = { 0 };
+	struct iovec iov[2] = {
+		{ .iov_base = (void *)(uintptr_t)header, .iov_len = sizeof(*header) },
+		{ .iov_base = (void *)(uintptr_t)payload, .iov_len = header->size },
+	};
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	struct cmsghdr *cmsg;
+	ssize_t sent;
+
+	if (n_fds > 0) {
+		msg.msg_control = control.bytes;
+		msg.msg_controllen = CMSG_SPACE(n_fds * sizeof(int));
+		cmsg = CMSG_FIRSTHDR(&msg);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(n_fds * sizeof(int));
+		memcpy(CMSG_DATA(cmsg), fds, n_fds * sizeof(int));
+	}
+	do {
+		sent = sendmsg(fd, &msg, MSG_NOSIGNAL);
+	} while (sent < 0 && errno == EINTR);
+	if (sent < 0)
+		return -errno;
+	return (size_t)sent == sizeof(*header) + header->size ? 0 : -EPROTO;
+}
+
+static int
+receive(int fd, void *buf, size_t len)
+{
+	ssize_t got;
+
+	if (len == 0)
+		return 0;
+	do {
+		got = recv(fd, buf, len, MSG_WAITALL);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	return (size_t)got == len ? 0 : -EPROTO;
+}
+
+static int
+receive_answer(struct rvhost_path *path, uint32_t request, void *reply, uint32_t reply_max)
+{
+	struct vhub_user_header header;
+	int ret = receive(path->fd, &header, sizeof(header));
+
+	if (ret != 0)
+		return ret;
+	if (header.request != request || (header.flags & VHUB_USER_REPLY) == 0 ||
+			header.size > reply_max)
+		return -EPROTO;
+	memset(reply, 0, reply_max);
+	return receive(path->fd, reply, header.size);
+}
+
+int
+rvhost_ask(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
+		const int *fds, unsigned int n_fds, void *reply, uint32_t reply_max)
+{
+	const struct vhub_user_header header = {
+		.request = request,
+		.flags = VHUB_USER_VERSION,
+		.size = size,
+	};
+	int ret = send_message(path->fd, &header, payload, fds, n_fds);
+
+	return ret != 0 ? ret : receive_answer(path, request, reply, reply_max);
+}
+
+int
+rvhost_tell(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
+		const int *fds, unsigned int n_fds)
+{
+	const struct vhub_user_header header = {
+		.request = request,
+		.flags = VHUB_USER_VERSION | VHUB_USER_NEED_REPLY,
+		.size = size,
+	};
+	uint64_t refused;
+	int ret = send_message(path->fd, &header, payload, fds, n_fds);
+
+	if (ret == 0)
+		ret = receive_answer(path, request, &refused, sizeof(refused));
+	if (ret == 0 && refused != 0)
+		ret = -EIO;
+	return ret;
+}
+
+int
+rvhost_fence(struct rvhost_path *path)
+{
+	uint64_t n;
+
+	return rvhost_ask(path, VHUB_USER_GET_QUEUE_NUM, NULL, 0, NULL, 0, &n, sizeof(n));
+}

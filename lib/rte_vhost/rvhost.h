@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The data path "librte_vhost": DPDK's library serves the rings of a network port, and we play the
+ * front end towards it, from the session record (design, section 7). Replay, not relay: nothing that
+ * a front end has sent is passed on, every message is made here from what was checked.
+ *
+ * A path belongs to one device. Its files, in the order of a life:
+ *   socket.c    the private socket, the library's registration
+ *   frontend.c  messages on that socket, each answered before the next
+ *   sync.c      has the library be what the record says; called by device/foreign.c
+ *   burst.c     packets, on lcores; called by lib/net
+ *   iotlb.c     what a vIOMMU maps
+ *   stats.c     the library's figures
+ */
+#ifndef RVHOST_H
+#define RVHOST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_mbuf.h>
+
+#include "session_record.h"
+#include "vhub_device.h"
+#include "vhub_mem.h"
+
+/** What the library maps with one SET_MEM_TABLE, and the dirty log. */
+#define RVHOST_MAX_REGIONS VHUB_USER_MAX_TABLE_REGIONS
+#define RVHOST_MAX_GUARDS (RVHOST_MAX_REGIONS + 1)
+
+/** Figures of a ring that the library counts; those of 22.11 are 17. */
+#define RVHOST_MAX_STATS 32
+
+/** One ring's figures. */
+struct rvhost_ring_stats {
+	unsigned int n;
+	uint64_t total[RVHOST_MAX_STATS]; /**< of the library's devices that are gone */
+	uint64_t live[RVHOST_MAX_STATS];  /**< of the one that is there, when looked at last */
+};
+
+struct rvhost_path {
+	/* Immutable. */
+	struct vhub_device *dev;
+	bool iommu;   /**< offered */
+	int event_fd; /**< the library's kick and call fd, which nobody reads */
+	uint16_t n_vrings;
+
+	/* CTL: the library asks for what the vIOMMU maps on iotlb_watch.fd. */
+	struct vhub_watch iotlb_watch;
+	struct vhub_timer iotlb_timer;
+	bool iotlb_watched;
+	bool iotlb_held; /**< iotlb_miss could not be sent on yet */
+	struct vhub_user_iotlb iotlb_miss;
+	int iotlb_fd; /**< the library's end, given with each connection; -1: no vIOMMU now */
+
+	/* WORK, while no lcore is in a ring (dev->syncing). */
+	int fd; /**< our end of the private socket; -1: the library has no device of ours */
+	char socket_path[108];
+	uint64_t library_features;
+	bool packed;
+	bool running[VHUB_MAX_VRINGS];
+	uint32_t bases[VHUB_MAX_VRINGS];
+	struct vhub_mem_map *guards[RVHOST_MAX_GUARDS];
+	unsigned int n_guards;
+	/** the library's number of the device; read by lcores, and by CTL when not syncing */
+	int vid;
+
+	struct rvhost_ring_stats stats[VHUB_MAX_VRINGS]; /* as `vid` */
+};
+
+/**
+ * A path for `dev` with `n_vrings` rings. Thread: CTL or WORK. Returns 0, -ENOMEM, or the errno of
+ * eventfd(2).
+ */
+int
+rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, struct rvhost_path **out);
+
+/** Frees it; nothing runs. NULL is fine. */
+void
+rvhost_destroy(struct rvhost_path *path);
+
+/**
+ * Feature bits of virtio-net and of rings that the library serves, without those of the vhost-user
+ * protocol, and without the control queue's, which it leaves to the front end. Thread: ANY.
+ */
+uint64_t
+rvhost_features(bool iommu);
+
+/* ---- socket.c, WORK ---- */
+
+/**
+ * A device of the library's, on a private socket: path->fd and path->vid. Returns 0 or -errno, with
+ * a line in the log.
+ */
+int
+rvhost_open(struct rvhost_path *path);
+
+/** The library forgets the device; the memory it has mapped is no more. */
+void
+rvhost_close(struct rvhost_path *path);
+
+/* ---- frontend.c, WORK ---- */
+
+/** Sends a request of `size` bytes with `n_fds` fds and waits for its acknowledgement. */
+int
+rvhost_tell(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
+		const int *fds, unsigned int n_fds);
+
+/** Sends a request and waits for its reply of at most `reply_max` bytes. */
+int
+rvhost_ask(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
+		const int *fds, unsigned int n_fds, void *reply, uint32_t reply_max);
+
+/**
+ * Returns once the callbacks of all requests so far have returned: an acknowledgement comes before
+ * them, the answer to the next request after them.
+ */
+int
+rvhost_fence(struct rvhost_path *path);
+
+/* ---- sync.c, WORK: as struct vhub_foreign_ops says ---- */
+
+int
+rvhost_sync(struct rvhost_path *path, const struct session_record *rec, bool anew,
+		struct vhub_mem_owner *owner, uint32_t *bases);
+
+/* ---- burst.c, LCORE ---- */
+
+/** Up to `n` packets that the guest has sent on this ring, in mbufs of `pool`. */
+uint16_t
+rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
+		struct rte_mbuf **pkts, uint16_t n);
+
+/**
+ * Copies packets into the guest's buffers. Returns how many, from the front, there was room for; all
+ * stay the caller's.
+ */
+uint16_t
+rvhost_to_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mbuf **pkts,
+		uint16_t n);
+
+/** Asks the guest to notify us of what it puts into this ring, or not to. */
+void
+rvhost_want_kicks(struct rvhost_path *path, struct vhub_vring *vring, bool on);
+
+/** What the library calls back (socket.c registers it): the guest of the burst was notified. */
+void
+rvhost_guest_notified(int vid);
+
+/* ---- iotlb.c ---- */
+
+/** The features are known, or forgotten. CTL. Returns 0 or the errno of socketpair(2), epoll_ctl(2). */
+int
+rvhost_iotlb_begin(struct rvhost_path *path);
+void
+rvhost_iotlb_end(struct rvhost_path *path);
+
+/** Tells the library what the vIOMMU maps, or not any more. WORK. */
+int
+rvhost_iotlb(struct rvhost_path *path, const struct vhub_user_iotlb *msg);
+
+/* ---- stats.c ---- */
+
+/** Looks at a running ring's figures. WORK, or CTL when not syncing. */
+void
+rvhost_stats_look(struct rvhost_path *path, uint16_t vring);
+
+/** The library's device is about to go: what its rings counted is kept. WORK. */
+void
+rvhost_stats_keep(struct rvhost_path *path);
+
+/** Calls `emit` with each figure of a ring, named `prefix` and the library's name. CTL. */
+void
+rvhost_stats_emit(struct rvhost_path *path, uint16_t vring, const char *prefix, vhub_stat_fn emit,
+		void *arg);
+
+#endif /* RVHOST_H */

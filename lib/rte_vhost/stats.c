@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The figures that librte_vhost counts of each ring. Its device goes with each change of memory,
+ * ours stays: what was counted is kept. Called by sync.c and, for whoever asks, by net/stats.c.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_common.h>
+#include <rte_vhost.h>
+
+#include "rvhost.h"
+
+void
+rvhost_stats_look(struct rvhost_path *path, uint16_t vring)
+{
+	struct rvhost_ring_stats *stats = &path->stats[vring];
+	struct rte_vhost_stat now[RVHOST_MAX_STATS];
+	int i, n;
+
+	if (path->vid < 0)
+		return;
+	n = rte_vhost_vring_stats_get(path->vid, vring, now, RTE_DIM(now));
+	/* Less than nothing: the ring cannot be looked at just now. */
+	if (n < 0 || n > (int)RTE_DIM(now))
+		return;
+	for (i = 0; i < n; i++)
+		stats->live[i] = now[i].value;
+	stats->n = (unsigned int)n;
+}
+
+void
+rvhost_stats_keep(struct rvhost_path *path)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < path->n_vrings; i++) {
+		struct rvhost_ring_stats *stats = &path->stats[i];
+
+		for (k = 0; k < stats->n; k++)
+			stats->total[k] += stats->live[k];
+		memset(stats->live, 0, sizeof(stats->live));
+	}
+}
+
+/* "rx_q0_good_packets": what is behind the queue, whose direction we name ourselves. */
+static const char *
+figure(const char *library_name)
+{
+	const char *p = strstr(library_name, "_q");
+
+	p = p != NULL ? strchr(p + 2, '_') : NULL;
+	return p != NULL ? p + 1 : library_name;
+}
+
+/* Names are known only while the library has the ring, and the same for all. Thread: CTL. */
+static struct rte_vhost_stat_name names[RVHOST_MAX_STATS];
+static int n_names;
+
+void
+rvhost_stats_emit(struct rvhost_path *path, uint16_t vring, const char *prefix, vhub_stat_fn emit,
+		void *arg)
+{
+	struct rvhost_ring_stats *stats = &path->stats[vring];
+	char name[RTE_VHOST_STATS_NAME_SIZE + 64];
+	unsigned int k;
+	int n;
+
+	if (!path->dev->syncing && path->running[vring]) {
+		rvhost_stats_look(path, vring);
+		if (n_names == 0) {
+			n = rte_vhost_vring_stats_get_names(path->vid, vring, names,
+					RTE_DIM(names));
+			n_names = n > 0 && n <= (int)RTE_DIM(names) ? n : 0;
+		}
+	}
+	for (k = 0; k < stats->n && (int)k < n_names; k++) {
+		snprintf(name, sizeof(name), "%s%s", prefix, figure(names[k].name));
+		emit(arg, name, stats->total[k] + stats->live[k]);
+	}
+}

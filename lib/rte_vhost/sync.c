@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Has librte_vhost be what the session record says: the messages of a minimal front end, in the one
+ * order that the library is made for. Runs as blocking work, while no lcore is in a ring of the
+ * device. Called by device/foreign.c through lib/net; next: burst.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_common.h>
+#include <rte_vhost.h>
+
+#include "rvhost.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(net);
+
+#define F_PROTOCOL_BIT (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
+#define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
+#define ACCESS_PLATFORM_BIT (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)
+
+/* ---- what the library has mapped ---- */
+
+/* A front end may cut its file short at any time: our guard has to know the library's mappings. */
+static int
+guard(struct rvhost_path *path, uint64_t addr, uint64_t size_bytes, struct vhub_mem_owner *owner)
+{
+	int ret;
+
+	if (path->n_guards == RVHOST_MAX_GUARDS)
+		return -E2BIG;
+	ret = vhub_mem_map_adopt((void *)(uintptr_t)addr, RTE_ALIGN_CEIL(size_bytes, 4096), owner,
+			&path->guards[path->n_guards]);
+	if (ret == 0)
+		path->n_guards++;
+	return ret;
+}
+
+static void
+drop_guards(struct rvhost_path *path)
+{
+	while (path->n_guards > 0)
+		vhub_mem_map_put(path->guards[--path->n_guards]);
+}
+
+static int
+guard_regions(struct rvhost_path *path, struct vhub_mem_owner *owner)
+{
+	struct rte_vhost_memory *mem = NULL;
+	uint32_t i;
+	int ret = 0;
+
+	if (rte_vhost_get_mem_table(path->vid, &mem) != 0)
+		return -EIO;
+	for (i = 0; i < mem->nregions && ret == 0; i++)
+		ret = guard(path, (uintptr_t)mem->regions[i].mmap_addr, mem->regions[i].mmap_size,
+				owner);
+	free(mem);
+	return ret;
+}
+
+/* ---- the session, before its rings ---- */
+
+static int
+tell_memory(struct rvhost_path *path, const struct session_record *rec,
+		struct vhub_mem_owner *owner)
+{
+	struct vhub_user_mem_table table = { .n_regions = rec->n_regions };
+	int fds[RVHOST_MAX_REGIONS];
+	uint32_t i;
+	int ret;
+
+	if (rec->n_regions > RVHOST_MAX_REGIONS)
+		return -E2BIG;
+	for (i = 0; i < rec->n_regions; i++) {
+		table.regions[i] = rec->regions[i].desc;
+		fds[i] = rec->regions[i].fd;
+	}
+	ret = rvhost_tell(path, VHUB_USER_SET_MEM_TABLE, &table,
+			VHUB_USER_MEM_TABLE_HEAD + rec->n_regions * sizeof(table.regions[0]), fds,
+			rec->n_regions);
+	if (ret == 0)
+		ret = rvhost_fence(path);
+	return ret != 0 ? ret : guard_regions(path, owner);
+}
+
+static int
+tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub_mem_owner *owner)
+{
+	uint64_t nothing, base = 0, size = 0;
+	int ret;
+
+	if ((rec->features & LOG_ALL_BIT) == 0 || rec->log_fd < 0)
+		return 0;
+	ret = rvhost_ask(path, VHUB_USER_SET_LOG_BASE, &rec->log, sizeof(rec->log), &rec->log_fd, 1,
+			&nothing, sizeof(nothing));
+	if (ret != 0)
+		return ret;
+	if (rte_vhost_get_log_base(path->vid, &base, &size) != 0)
+		return -EIO;
+	return guard(path, base, size, owner);
+}
+
+static int
+tell_protocol(struct rvhost_path *path, const struct session_record *rec)
+{
+	uint64_t features = (rec->features & path->library_features) | F_PROTOCOL_BIT;
+	uint64_t protocol = VHUB_USER_PF(MQ) | VHUB_USER_PF(LOG_SHMFD) | VHUB_USER_PF(REPLY_ACK);
+	bool iommu = (features & ACCESS_PLATFORM_BIT) != 0;
+	int ret;
+
+	if (iommu)
+		protocol |= VHUB_USER_PF(BACKEND_REQ);
+	/* Without a log nothing can be logged. */
+	if (rec->log_fd < 0)
+		features &= ~LOG_ALL_BIT;
+	ret = rvhost_tell(path, VHUB_USER_SET_OWNER, NULL, 0, NULL, 0);
+	if (ret == 0)
+		ret = rvhost_tell(path, VHUB_USER_SET_PROTOCOL_FEATURES, &protocol,
+				sizeof(protocol), NULL, 0);
+	if (ret == 0 && iommu)
+		ret = rvhost_tell(path, VHUB_USER_SET_BACKEND_REQ_FD, NULL, 0, &path->iotlb_fd, 1);
+	if (ret == 0)
+		ret = rvhost_tell(path, VHUB_USER_SET_FEATURES, &features, sizeof(features), NULL,
+				0);
+	path->packed = vhub_virtq_is_packed(features);
+	return ret;
+}
+
+static int
+begin(struct rvhost_path *path, const struct session_record *rec, struct vhub_mem_owner *owner)
+{
+	int ret = rvhost_open(path);
+
+	if (ret == 0)
+		ret = tell_protocol(path, rec);
+	if (ret == 0)
+		ret = tell_memory(path, rec, owner);
+	if (ret == 0)
+		ret = tell_log(path, rec, owner);
+	return ret;
+}
+
+/* ---- rings ---- */
+
+/*
+ * The library keeps one place for a packed ring: where it stands, nothing is in flight. Of the two
+ * halves of a base the used one counts: what a back end before us has taken and not returned is
+ * taken again. DPDK's own front end leaves that half empty.
+ */
+static uint32_t
+base_for_library(const struct rvhost_path *path, uint32_t base)
+{
+	return path->packed && base >> 16 != 0 ? base >> 16 : base & UINT16_MAX;
+}
+
+static uint32_t
+base_from_library(const struct rvhost_path *path, uint32_t base)
+{
+	base &= UINT16_MAX;
+	return path->packed ? base << 16 | base : base;
+}
+
+static int
+tell_ring_fd(struct rvhost_path *path, uint32_t request, uint64_t index)
+{
+	return rvhost_tell(path, request, &index, sizeof(index), &path->event_fd, 1);
+}
+
+static int
+tell_ring_state(struct rvhost_path *path, uint32_t request, uint32_t index, uint32_t num)
+{
+	const struct vhub_user_vring_state state = { .index = index, .num = num };
+
+	return rvhost_tell(path, request, &state, sizeof(state), NULL, 0);
+}
+
+/* Always enabled: what SET_VRING_ENABLE says is lib/net's to do, for it has to discard. */
+static int
+start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t index, uint32_t base)
+{
+	struct vhub_user_vring_addr addr = rec->addr;
+	int ret;
+
+	addr.index = index;
+	ret = tell_ring_state(path, VHUB_USER_SET_VRING_NUM, index, rec->size);
+	if (ret == 0)
+		ret = tell_ring_state(path, VHUB_USER_SET_VRING_BASE, index,
+				base_for_library(path, base));
+	if (ret == 0)
+		ret = rvhost_tell(path, VHUB_USER_SET_VRING_ADDR, &addr, sizeof(addr), NULL, 0);
+	if (ret == 0)
+		ret = tell_ring_fd(path, VHUB_USER_SET_VRING_CALL, index);
+	if (ret == 0)
+		ret = tell_ring_fd(path, VHUB_USER_SET_VRING_KICK, index);
+	if (ret == 0)
+		ret = tell_ring_state(path, VHUB_USER_SET_VRING_ENABLE, index, 1);
+	if (ret == 0)
+		ret = rvhost_fence(path);
+	path->running[index] = ret == 0;
+	return ret;
+}
+
+static int
+stop_ring(struct rvhost_path *path, uint32_t index)
+{
+	struct vhub_user_vring_state state = { .index = index };
+	int ret;
+
+	rvhost_stats_look(path, (uint16_t)index);
+	ret = rvhost_ask(path, VHUB_USER_GET_VRING_BASE, &state, sizeof(state), NULL, 0, &state,
+			sizeof(state));
+	if (ret == 0)
+		ret = rvhost_fence(path);
+	path->running[index] = false;
+	path->bases[index] = base_from_library(path, state.num);
+	return ret;
+}
+
+/* ---- entry ---- */
+
+/* Stops those rings that are not to run, or all; their places are in path->bases then. */
+static int
+stop_rings(struct rvhost_path *path, const struct session_record *rec, bool all)
+{
+	unsigned int i;
+	int ret = 0, one;
+
+	for (i = 0; i < path->n_vrings; i++) {
+		if (!path->running[i] || (!all && rec->vrings[i].started))
+			continue;
+		one = stop_ring(path, i);
+		ret = ret != 0 ? ret : one;
+	}
+	return ret;
+}
+
+/* `went_on`: rings that ran until now, whose place the library has told us. */
+static int
+start_rings(struct rvhost_path *path, const struct session_record *rec, const bool *went_on)
+{
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < path->n_vrings && ret == 0; i++) {
+		const struct vring_record *ring = &rec->vrings[i];
+
+		if (ring->started && !path->running[i])
+			ret = start_ring(path, ring, i, went_on[i] ? path->bases[i] : ring->base);
+	}
+	return ret;
+}
+
+static bool
+any_started(const struct rvhost_path *path, const struct session_record *rec)
+{
+	unsigned int i;
+
+	for (i = 0; i < path->n_vrings; i++) {
+		if (rec->vrings[i].started)
+			return true;
+	}
+	return false;
+}
+
+/* The library has nothing of ours any more. */
+static void
+end(struct rvhost_path *path)
+{
+	if (path->fd < 0)
+		return;
+	rvhost_stats_keep(path);
+	drop_guards(path);
+	rvhost_close(path);
+	memset(path->running, 0, sizeof(path->running));
+}
+
+int
+rvhost_sync(struct rvhost_path *path, const struct session_record *rec, bool anew,
+		struct vhub_mem_owner *owner, uint32_t *bases)
+{
+	bool all = anew || !any_started(path, rec);
+	bool went_on[VHUB_MAX_VRINGS];
+	int ret = 0;
+
+	memcpy(went_on, path->running, sizeof(went_on));
+	if (path->fd >= 0)
+		ret = stop_rings(path, rec, all);
+	if (all)
+		end(path);
+	if (ret == 0 && path->fd < 0 && any_started(path, rec))
+		ret = begin(path, rec, owner);
+	if (ret == 0)
+		ret = start_rings(path, rec, went_on);
+	if (ret != 0) {
+		VHUB_LOG(ERR, "%s: librte_vhost cannot serve this front end: %s", path->dev->name,
+				strerror(-ret));
+		end(path);
+	}
+	memcpy(bases, path->bases, path->n_vrings * sizeof(*bases));
+	return ret;
+}
