@@ -53,16 +53,34 @@ append(char *list, size_t len, const char *pair)
 }
 
 /*
+ * Cuts the next pair off "a=1,b=[c,d=2],e=3": commas within brackets are the value's. NULL at the
+ * end. rte_kvargs_parse() would take every "=" for the end of a key, within brackets too.
+ */
+static char *
+next_pair(char **rest)
+{
+	char *pair, *p;
+	int depth = 0;
+
+	*rest += strspn(*rest, ",");
+	pair = p = *rest;
+	for (; *p != '\0' && (*p != ',' || depth > 0); p++)
+		depth += (*p == '[') - (*p == ']');
+	*rest = p + (*p != '\0');
+	*p = '\0';
+	return pair == p ? NULL : pair;
+}
+
+/*
  * Sorts "a=1,b=2" into the connection's pairs and the device's. Both buffers are as long as
  * `pairs`.
  */
 static void
 sort_pairs(char *pairs, char *connection, char *device, size_t len)
 {
-	char *save = NULL;
 	char *pair;
 
-	for (pair = strtok_r(pairs, ",", &save); pair != NULL; pair = strtok_r(NULL, ",", &save)) {
+	while ((pair = next_pair(&pairs)) != NULL) {
 		if (is_connection_key(pair))
 			append(connection, len, pair);
 		else
@@ -84,16 +102,28 @@ check_duplicates(const struct rte_kvargs *args, char *error, size_t error_len)
 	return 0;
 }
 
+/* As rte_kvargs_parse() makes it, so that rte_kvargs_free() takes it. */
 static int
 parse_pairs(const char *pairs, struct rte_kvargs **out, char *error, size_t error_len)
 {
-	*out = rte_kvargs_parse(pairs, NULL);
-	if (*out == NULL) {
-		snprintf(error, error_len, "'%s' is not a list of at most %d key=value", pairs,
-				RTE_KVARGS_MAX);
-		return -EINVAL;
+	struct rte_kvargs *args = calloc(1, sizeof(*args));
+	char *rest, *pair;
+
+	*out = args;
+	if (args == NULL || (args->str = strdup(pairs)) == NULL)
+		return -ENOMEM;
+	rest = args->str;
+	while ((pair = next_pair(&rest)) != NULL) {
+		if (args->count == RTE_KVARGS_MAX) {
+			snprintf(error, error_len, "'%s' is not a list of at most %d key=value",
+					pairs, RTE_KVARGS_MAX);
+			return -EINVAL;
+		}
+		args->pairs[args->count].key = strsep(&pair, "=");
+		args->pairs[args->count].value = pair;
+		args->count++;
 	}
-	return check_duplicates(*out, error, error_len);
+	return check_duplicates(args, error, error_len);
 }
 
 static int
