@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of the ethdev driver: any port that DPDK has a driver for.
+ *
+ *     ethdev.c (arguments, ops) -> probe.c (a name to a port that is ours)
+ *             -> setup.c (queues, offloads, addresses, start) -> queue.c (an lcore's queue pair)
+ */
+#ifndef ETHDEV_PVT_H
+#define ETHDEV_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_ethdev.h>
+
+#include "vhub_net.h"
+
+#define ETHDEV_DEFAULT_DESCRIPTORS 1024u
+#define ETHDEV_MAX_DESCRIPTORS 32768u
+
+enum ethdev_promisc {
+	ETHDEV_PROMISC_AUTO, /* on, unless the port filters for the guest's address */
+	ETHDEV_PROMISC_ON,
+	ETHDEV_PROMISC_OFF,
+};
+
+struct ethdev_port {
+	struct vhub_net_port port; /* first */
+	/* Immutable from parse on. */
+	char *devargs; /* "0000:03:00.0", or "net_tap0,iface=tap0" */
+	char *name;    /* what is before its first comma */
+	uint16_t want_rx_descriptors;
+	uint16_t want_tx_descriptors;
+	enum ethdev_promisc promisc;
+	/* Immutable from open on. */
+	bool found;  /* port_id is one */
+	bool probed; /* by us, so it goes with us */
+	bool owned;
+	bool started;
+	uint16_t port_id;
+	uint64_t owner_id;
+	struct rte_eth_dev_info dev; /* as before it was configured */
+	bool far_mac;		     /* the port's address is that of the other end of the wire */
+	bool takes_guest_mac;	     /* it filters for the guest's address */
+	uint32_t takes;		     /* VHUB_NET_TAKES_* */
+	uint16_t n_pairs;
+	uint16_t n_tx_segs;	  /* most mbufs of a packet that it can send */
+	struct rte_mempool *pool; /* of its rx queues */
+	/* For each pair: what tells of packets, -1 nothing; an eventfd, or the wire itself. */
+	int wake_fds[VHUB_NET_MAX_PAIRS];
+	bool wake_is_eventfd[VHUB_NET_MAX_PAIRS];
+};
+
+static inline struct ethdev_port *
+ethdev_port_of(const struct vhub_net_port *port)
+{
+	return vhub_container_of(port, struct ethdev_port, port);
+}
+
+/* As many pairs as there are queues in both directions. */
+static inline uint16_t
+ethdev_max_pairs(const struct ethdev_port *p)
+{
+	const uint32_t n = RTE_MIN(p->dev.max_rx_queues, p->dev.max_tx_queues);
+
+	return (uint16_t)RTE_MIN(n, VHUB_NET_MAX_PAIRS);
+}
+
+/* ---- probe.c: CTL or WORK, may block ---- */
+
+/* Finds or makes the port, and takes it for us alone: port_id, dev. Undone by ethdev_release(). */
+int
+ethdev_acquire(struct ethdev_port *p, char *error, size_t error_len);
+/* In whatever state. Returns whether the port is gone, and with it all that its queues held. */
+bool
+ethdev_release(struct ethdev_port *p);
+
+/* ---- setup.c: CTL or WORK, may block ---- */
+
+/* From an acquired port to a running one. Undone by ethdev_stop(). */
+int
+ethdev_start(struct ethdev_port *p, uint16_t n_pairs, const struct rte_ether_addr *mac,
+		uint16_t mtu, char *error, size_t error_len);
+void
+ethdev_stop(struct ethdev_port *p);
+
+/* ---- queue.c: LCORE ---- */
+
+int
+ethdev_queue_get(struct vhub_net_queue *queue);
+void
+ethdev_queue_put(struct vhub_net_queue *queue);
+uint16_t
+ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
+uint16_t
+ethdev_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max);
+int
+ethdev_arm(struct vhub_net_queue *queue);
+void
+ethdev_disarm(struct vhub_net_queue *queue);
+
+#endif /* ETHDEV_PVT_H */

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A guest's queue pair on a port: its rx and its tx queue of the same number, both of the lcore
+ * that has the pair. Called by lib/net.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include <rte_ethdev.h>
+
+#include "ethdev_pvt.h"
+#include "vhub_lcore.h"
+
+/* LCORE. */
+struct ethdev_queue {
+	uint16_t port_id;
+	uint16_t index;
+	uint16_t n_tx_segs;
+	int wake_fd; /* -1: none */
+	bool wake_is_eventfd;
+	bool watched; /* wake_fd wakes this lcore */
+	bool enabled; /* rx interrupts are on */
+	/* What the last look before a sleep has found. */
+	uint16_t n_kept;
+	uint16_t next_kept;
+	struct rte_mbuf *kept[VHUB_NET_BURST];
+};
+
+int
+ethdev_queue_get(struct vhub_net_queue *queue)
+{
+	const struct ethdev_port *p = ethdev_port_of(queue->port);
+	struct ethdev_queue *q = calloc(1, sizeof(*q));
+
+	if (q == NULL)
+		return -ENOMEM;
+	q->port_id = p->port_id;
+	q->index = queue->index;
+	q->n_tx_segs = p->n_tx_segs;
+	q->wake_fd = p->wake_fds[queue->index];
+	q->wake_is_eventfd = p->wake_is_eventfd[queue->index];
+	queue->priv = q;
+	return 0;
+}
+
+void
+ethdev_queue_put(struct vhub_net_queue *queue)
+{
+	struct ethdev_queue *q = queue->priv;
+
+	if (q->n_kept != 0)
+		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, &q->kept[q->next_kept], q->n_kept);
+	if (q->watched)
+		vhub_lcore_remove_wake_fd(q->wake_fd);
+	free(q);
+	queue->priv = NULL;
+}
+
+/* ---- from guest ---- */
+
+/* Whether the port can send the packet as it is, or as it becomes here. */
+static bool
+fits_port(const struct ethdev_queue *q, struct rte_mbuf *pkt)
+{
+	if (likely(pkt->nb_segs <= q->n_tx_segs))
+		return true;
+	/* Only into a buffer that nobody else reads. */
+	return RTE_MBUF_DIRECT(pkt) && rte_mbuf_refcnt_read(pkt) == 1 &&
+			rte_pktmbuf_linearize(pkt) == 0;
+}
+
+/* Takes out what is in too many pieces for the port, in order. Returns how many are left. */
+static uint16_t
+drop_unfit(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	const struct ethdev_queue *q = queue->priv;
+	uint16_t n_left = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		if (likely(fits_port(q, pkts[i])))
+			pkts[n_left++] = pkts[i];
+		else
+			vhub_net_drop(queue, VHUB_NET_DROP_OVERSIZE, &pkts[i], 1);
+	}
+	return n_left;
+}
+
+/*
+ * Lets the port's driver complete what hardware wants to find in the headers, and takes out what it
+ * refuses. Returns how many are left.
+ */
+static uint16_t
+prepare(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	const struct ethdev_queue *q = queue->priv;
+	uint16_t n_ready = 0;
+
+	while (n_ready < n) {
+		n_ready += rte_eth_tx_prepare(q->port_id, q->index, &pkts[n_ready], n - n_ready);
+		if (likely(n_ready == n))
+			break;
+		vhub_net_drop(queue, VHUB_NET_DROP_OFFLOAD, &pkts[n_ready], 1);
+		n--;
+		for (uint16_t i = n_ready; i < n; i++)
+			pkts[i] = pkts[i + 1];
+	}
+	return n;
+}
+
+uint16_t
+ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	const struct ethdev_queue *q = queue->priv;
+	const uint16_t n_given = n;
+	uint64_t flags = 0;
+	uint16_t n_sent;
+	bool chained = false;
+
+	for (uint16_t i = 0; i < n; i++) {
+		flags |= pkts[i]->ol_flags;
+		chained |= pkts[i]->nb_segs > 1;
+	}
+	if (chained)
+		n = drop_unfit(queue, pkts, n);
+	/* Also chains: hardware has limits on them that only its driver knows. */
+	if (chained || (flags & RTE_MBUF_F_TX_OFFLOAD_MASK) != 0)
+		n = prepare(queue, pkts, n);
+	n_sent = n == 0 ? 0 : rte_eth_tx_burst(q->port_id, q->index, pkts, n);
+	if (likely(n_sent == n))
+		return n_given;
+	/* Those left are not at the place any more where the caller would look for them. */
+	if (n != n_given) {
+		vhub_net_drop(queue, VHUB_NET_DROP_PORT_FULL, &pkts[n_sent], n - n_sent);
+		return n_given;
+	}
+	return n_sent;
+}
+
+/* ---- to guest ---- */
+
+static uint16_t
+take_kept(struct ethdev_queue *q, struct rte_mbuf **pkts, uint16_t max)
+{
+	const uint16_t n = RTE_MIN(max, q->n_kept);
+
+	for (uint16_t i = 0; i < n; i++)
+		pkts[i] = q->kept[q->next_kept + i];
+	q->next_kept += n;
+	q->n_kept -= n;
+	return n;
+}
+
+uint16_t
+ethdev_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max)
+{
+	struct ethdev_queue *q = queue->priv;
+
+	if (unlikely(q->n_kept != 0))
+		return take_kept(q, pkts, max);
+	return rte_eth_rx_burst(q->port_id, q->index, pkts, max);
+}
+
+/* ---- sleeping ---- */
+
+/*
+ * The last look. An fd that is no eventfd is the wire itself: net_tap's driver reads from it only
+ * after a signal, which is another thread's to get and may come later than the edge that woke us.
+ * As long as something is in there, no sleep.
+ */
+static bool
+anything_there(struct ethdev_queue *q)
+{
+	struct pollfd wire = { .fd = q->wake_fd, .events = POLLIN };
+
+	if (q->n_kept != 0)
+		return true;
+	q->next_kept = 0;
+	q->n_kept = rte_eth_rx_burst(q->port_id, q->index, q->kept, VHUB_NET_BURST);
+	if (q->n_kept != 0)
+		return true;
+	return !q->wake_is_eventfd && poll(&wire, 1, 0) > 0 && (wire.revents & POLLIN) != 0;
+}
+
+int
+ethdev_arm(struct vhub_net_queue *queue)
+{
+	struct ethdev_queue *q = queue->priv;
+	int ret;
+
+	if (q->wake_fd < 0)
+		return -ENOTSUP;
+	/* From the first sleep on, so that lcores that never sleep do not pay for it. */
+	if (!q->watched) {
+		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->wake_fd) != 0)
+			return -ENOTSUP;
+		q->watched = true;
+	}
+	/* A driver with an fd and without this call has nothing to enable. */
+	ret = rte_eth_dev_rx_intr_enable(q->port_id, q->index);
+	if (ret != 0 && ret != -ENOTSUP)
+		return -ENOTSUP;
+	q->enabled = ret == 0;
+	return anything_there(q) ? -EAGAIN : 0;
+}
+
+void
+ethdev_disarm(struct vhub_net_queue *queue)
+{
+	struct ethdev_queue *q = queue->priv;
+
+	if (q->enabled)
+		rte_eth_dev_rx_intr_disable(q->port_id, q->index);
+	q->enabled = false;
+}
