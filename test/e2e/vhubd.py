@@ -47,7 +47,8 @@ class Vhubd:
     """One daemon. Nothing runs until start().
 
     blks      the arguments of --blk, one string a disk: "disk0,socket=/x/d.sock,driver=malloc,size=64M"
-    nets      the arguments of --net: "port0,socket=/x/p.sock,driver=echo,queues=2"
+    nets      the arguments of --net, one string a net: "net0,socket=/x/n.sock,driver=echo"
+    prefix    words before the program's name, of a command that runs it and keeps the process id
     args      further arguments of vhubd
     eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
               asks for it
@@ -55,10 +56,11 @@ class Vhubd:
     folder    where the log goes
     """
 
-    def __init__(self, *blks, folder, nets=(), args=(), eal=None, memory_mb=128, log_level=None, env=None,
-                 pass_fds=(), name="vhubd"):
+    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
+                 pass_fds=(), name="vhubd", nets=(), prefix=()):
         self.blks = list(blks)
         self.nets = list(nets)
+        self.prefix = list(prefix)
         self.args = list(args)
         self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
         self.log_level = log_level
@@ -87,7 +89,7 @@ class Vhubd:
         program = build_dir() / "app/vhubd"
         if not (program.is_file() and os.access(program, os.X_OK)):
             raise VhubdError(f"{program} is not there: build first (or set VHUB_BUILD)")
-        words = [str(program)]
+        words = [*self.prefix, str(program)]
         if self.eal:
             words += [*self.eal, "--"]
         for blk in self.blks:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Makes the initramfs that the test guest boots.
 
-Busybox, mke2fs with its libraries, the kernel modules for virtio disks and nets, and the file `init`
-beside this one. Needs no root: the archive is written here, entry by entry, with every file owned by
+Busybox, mke2fs and ethtool with their libraries, the kernel modules for virtio disks and nets, and the
+files `init` and `init-net` beside this one. Needs no root: the archive is written here, entry by entry, with every file owned by
 root. The result is kept under a name made from everything that went into it, so the next call only
 reads and hashes.
 
@@ -28,6 +28,7 @@ PACKAGES = {
     "kernel": "linux-image-cloud-amd64",
     "busybox": "busybox-static",
     "mke2fs": "e2fsprogs",
+    "ethtool": "ethtool",
 }
 
 
@@ -108,7 +109,7 @@ def find_program(name):
 
 
 def is_static(path):
-    """A static ELF file has no PT_INTERP; the guest has a loader only for mke2fs's libraries."""
+    """A static ELF file has no PT_INTERP; the guest has a loader only for the libraries of the others."""
     return b"ld-linux" not in path.read_bytes()[:4096]
 
 
@@ -132,12 +133,13 @@ def contents(release):
     busybox = find_program("busybox")
     if not is_static(busybox):
         raise GuestError(f"{busybox} is not static: apt-get install {PACKAGES['busybox']}")
-    mke2fs = find_program("mke2fs")
     add("init", (HERE / "init").read_bytes())
+    add("init-net", (HERE / "init-net").read_bytes(), 0o644)
     add("bin/busybox", busybox.read_bytes())
-    add("sbin/mke2fs", mke2fs.read_bytes())
-    for path in shared_libraries(mke2fs):
-        add(str(path).lstrip("/"), path.read_bytes())
+    for program in (find_program("mke2fs"), find_program("ethtool")):
+        add(f"sbin/{program.name}", program.read_bytes())
+        for path in shared_libraries(program):
+            add(str(path).lstrip("/"), path.read_bytes())
     conf = Path("/etc/mke2fs.conf")
     if conf.exists():
         add("etc/mke2fs.conf", conf.read_bytes(), 0o644)

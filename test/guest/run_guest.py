@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Boots the test guest on vhost-user disks and reports what it saw.
+"""Boots the test guest on vhost-user disks and nets and reports what it saw.
 
-As a module: `Disk`, `Guest` and `run`, used by test/e2e and by whoever else needs a real Linux front
+As a module: `Disk`, `Net`, `Guest` and `run`, used by test/e2e and by whoever else needs a real Linux front
 end. As a program: what usertools/quickstart.sh calls. The kernel is Debian's cloud kernel, the
-initramfs comes from initramfs.py, and the file `init` is what runs inside.
+initramfs comes from initramfs.py, and the files `init` and `init-net` are what runs inside.
 """
 
 import argparse
@@ -35,11 +35,24 @@ APPEND = ("console=ttyS0 quiet loglevel=4 panic=-1 nokaslr mitigations=off rando
 RESULT = re.compile(r"VHUB-GUEST: ([\w.\-]+)=(.*)")
 TAIL_LINES = 25
 
+# A guest behind a vIOMMU: its kernel unmaps what a device no longer needs at once, and the interrupts
+# are the ones that need no remapping.
+IOMMU = ["-device", "intel-iommu,intremap=off,device-iotlb=on,caching-mode=on"]
+IOMMU_APPEND = "intel_iommu=on iommu=nopt iommu.strict=1"
+
 # Bits of the virtio feature word that tests and the quickstart's table name.
-FEATURES = {
+RING_FEATURES = {
+    "INDIRECT_DESC": 28, "EVENT_IDX": 29, "VERSION_1": 32, "ACCESS_PLATFORM": 33, "RING_PACKED": 34,
+    "IN_ORDER": 35,
+}
+BLK_FEATURES = {
     "SIZE_MAX": 1, "SEG_MAX": 2, "GEOMETRY": 4, "RO": 5, "BLK_SIZE": 6, "FLUSH": 9, "TOPOLOGY": 10,
-    "CONFIG_WCE": 11, "MQ": 12, "DISCARD": 13, "WRITE_ZEROES": 14, "INDIRECT_DESC": 28,
-    "EVENT_IDX": 29, "VERSION_1": 32, "ACCESS_PLATFORM": 33, "RING_PACKED": 34, "IN_ORDER": 35,
+    "CONFIG_WCE": 11, "MQ": 12, "DISCARD": 13, "WRITE_ZEROES": 14, **RING_FEATURES,
+}
+NET_FEATURES = {
+    "CSUM": 0, "GUEST_CSUM": 1, "MTU": 3, "MAC": 5, "GUEST_TSO4": 7, "GUEST_TSO6": 8, "GUEST_ECN": 9,
+    "GUEST_UFO": 10, "HOST_TSO4": 11, "HOST_TSO6": 12, "HOST_ECN": 13, "HOST_UFO": 14, "MRG_RXBUF": 15,
+    "STATUS": 16, "CTRL_VQ": 17, "GUEST_ANNOUNCE": 21, "MQ": 22, **RING_FEATURES,
 }
 
 
@@ -57,11 +70,6 @@ class Disk:
     props: dict = field(default_factory=dict)
 
     def arguments(self, index):
-        chardev = f"socket,id=vu{index},path={self.socket}"
-        if self.server:
-            chardev += ",server=on,wait=off"
-        elif self.reconnect:
-            chardev += f",reconnect={self.reconnect}"
         props = {
             "chardev": f"vu{index}",
             "id": f"disk{index}",
@@ -72,8 +80,64 @@ class Disk:
             "disable-legacy": "on",
             **self.props,
         }
-        device = ",".join(["vhost-user-blk-pci", *(f"{key}={val}" for key, val in props.items())])
-        return ["-chardev", chardev, "-device", device]
+        return [*chardev(f"vu{index}", self), "-device", words_of("vhost-user-blk-pci", props)]
+
+
+@dataclass
+class Net:
+    """One vhost-user net: its socket, how the front end asks for it, and its address in the guest.
+
+    The device has no MSI-X: with it and no KVM, QEMU 7.2 ends in its own vhost-user-net code."""
+
+    socket: str
+    address: str = ""           # ADDRESS/PREFIX; empty: the guest leaves the net alone
+    queues: int = 1             # pairs of them
+    packed: bool = False
+    server: bool = False        # QEMU binds the socket and the back end connects
+    reconnect: int = 1          # seconds between QEMU's tries; 0: QEMU does not come back
+    mac: str = ""               # empty: 52:54:00:76:68:xx, after the net's number
+    host_mtu: int = 0           # 0: the device says nothing of an MTU
+    csum: bool = True           # either way
+    tso: bool = True            # either way
+    iommu: bool = False         # behind the guest's vIOMMU
+    props: dict = field(default_factory=dict)
+
+    def arguments(self, index):
+        backend = {"id": f"net{index}", "chardev": f"vun{index}", "queues": self.queues}
+        props = {
+            "netdev": f"net{index}",
+            "id": f"nic{index}",
+            "mac": self.mac or f"52:54:00:76:68:{index + 1:02x}",
+            "vectors": 0,
+            "mq": on_off(self.queues > 1),
+            "packed": on_off(self.packed),
+            "disable-legacy": "on",
+        }
+        if self.host_mtu:
+            props["host_mtu"] = self.host_mtu
+        if not self.csum:
+            props |= {"csum": "off", "guest_csum": "off"}
+        if not (self.csum and self.tso):
+            props |= {f"{side}_{kind}": "off" for side in ("host", "guest")
+                      for kind in ("tso4", "tso6", "ecn", "ufo")}
+        if self.iommu:
+            props |= {"iommu_platform": "on", "ats": "on"}
+        return [*chardev(f"vun{index}", self), "-netdev", words_of("vhost-user", backend),
+                "-device", words_of("virtio-net-pci", props | self.props)]
+
+
+def words_of(name, keys):
+    return ",".join([name, *(f"{key}={value}" for key, value in keys.items())])
+
+
+def chardev(name, device):
+    """The channel to the back end of a Disk or a Net."""
+    keys = {"id": name, "path": device.socket}
+    if device.server:
+        keys |= {"server": "on", "wait": "off"}
+    elif device.reconnect:
+        keys["reconnect"] = device.reconnect
+    return ["-chardev", words_of("socket", keys)]
 
 
 def dies_with_us(command):
@@ -91,6 +155,7 @@ class Guest:
 
     do        the steps (see the file `init`), joined by commas or as a list
     disks     Disk objects, /dev/vda first
+    nets      Net objects, eth0 first
     timeout   seconds from the start until the guest must have powered off
     options   further `vhub.NAME=VALUE` words of the kernel command line
     qemu      further arguments for QEMU
@@ -98,13 +163,15 @@ class Guest:
     """
 
     def __init__(self, disks, do="info", memory_mb=256, cpus=None, timeout=120, options=None, qemu=(),
-                 progress=None):
+                 progress=None, nets=()):
         self.disks = list(disks)
+        self.nets = list(nets)
         self.do = do if isinstance(do, str) else ",".join(do)
         self.memory_mb = memory_mb
-        self.cpus = cpus or max([disk.queues for disk in self.disks], default=1)
+        self.cpus = cpus or max([each.queues for each in self.disks + self.nets], default=1)
         self.timeout = timeout
-        self.options = {"do": self.do, "disks": len(self.disks), **(options or {})}
+        self.options = {"do": self.do, "disks": len(self.disks), "nets": len(self.nets),
+                        "addr": ",".join(net.address for net in self.nets), **(options or {})}
         self.qemu = list(qemu)
         self.progress = progress
         self.results = {}
@@ -123,17 +190,23 @@ class Guest:
         qemu = shutil.which(QEMU)
         if qemu is None:
             raise GuestError(f"no {QEMU}: apt-get install qemu-system-x86")
-        words = [f"vhub.{key}={value}" for key, value in self.options.items()]
+        words = [APPEND, *(f"vhub.{key}={value}" for key, value in self.options.items())]
+        iommu = any(net.iommu for net in self.nets)
+        if iommu:
+            words.append(IOMMU_APPEND)
         args = [
             qemu, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
             "-machine", "q35,memory-backend=mem", "-accel", "tcg,thread=multi", "-cpu", "max",
             "-smp", str(self.cpus), "-m", str(self.memory_mb),
             "-object", f"memory-backend-memfd,id=mem,share=on,size={self.memory_mb}M",
             "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            "-kernel", str(kernel), "-initrd", str(ramdisk), "-append", " ".join([APPEND, *words]),
+            "-kernel", str(kernel), "-initrd", str(ramdisk), "-append", " ".join(words),
         ]
-        for index, disk in enumerate(self.disks):
-            args += disk.arguments(index)
+        if iommu:
+            args += IOMMU
+        for devices in (self.disks, self.nets):
+            for index, device in enumerate(devices):
+                args += device.arguments(index)
         return args + self.qemu
 
     def start(self):
@@ -217,8 +290,21 @@ class Guest:
         raise self._error(f"the guest did not say {what} within {timeout} s")
 
     def send(self, line=""):
-        """A line for the step `wait`."""
+        """A line for the steps `wait` and `console`."""
         self.process.stdin.write(line.encode() + b"\n")
+
+    def step(self, *words, timeout=60):
+        """Has the step `console` do another step with its arguments; returns what the guest says meanwhile."""
+        line = ":".join(str(word) for word in words)
+        with self._changed:
+            before, self.results = self.results, {}
+        self.send(line)
+        try:
+            self.expect("done", line, timeout)
+        finally:
+            with self._changed:
+                said, self.results = self.results, before | self.results
+        return said
 
     def wait(self):
         """Waits for the guest's end; returns its results, or raises a GuestError that says why not."""
@@ -262,7 +348,7 @@ def tail(text, lines=TAIL_LINES):
     return "\n".join("  " + line for line in text.strip().splitlines()[-lines:])
 
 
-def run(disks, do="info", **keywords):
+def run(disks=(), do="info", **keywords):
     """Boots, waits until the guest has powered off, returns its results."""
     with Guest(disks, do, **keywords) as guest:
         return guest.wait()
@@ -273,7 +359,8 @@ def run(disks, do="info", **keywords):
 def features(results, dev="vda"):
     """Names of the features that the guest's driver and the device have agreed on."""
     bits = results[f"{dev}.features"]
-    return {name for name, bit in FEATURES.items() if bit < len(bits) and bits[bit] == "1"}
+    names = NET_FEATURES if dev.startswith("eth") else BLK_FEATURES
+    return {name for name, bit in names.items() if bit < len(bits) and bits[bit] == "1"}
 
 
 def sums(results, kind):
