@@ -6,11 +6,13 @@
  * main.c.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <numa.h>
@@ -32,6 +34,9 @@
 #define HUGEPAGE_MB 2
 #define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MAX_ARGS 24
+/* For our turn to take hugepages: long enough for several that start at once. */
+#define TURN_TRIES 200
+#define TURN_TRY_US 10000
 
 struct eal_args {
 	int n;
@@ -53,6 +58,29 @@ free_hugepages(void)
 		n = 0;
 	fclose(file);
 	return n;
+}
+
+/*
+ * Of several programs that start at once, each is to see the hugepages that those before it have
+ * left: who has locked the kernel's file has counted them and takes its share. A lock that somebody
+ * else keeps does not keep us for ever. Returns the fd whose close ends our turn, or -1.
+ */
+static int
+begin_turn(void)
+{
+	int fd = open(FREE_HUGEPAGES, O_RDONLY | O_CLOEXEC);
+	int i;
+
+	for (i = 0; fd >= 0 && i < TURN_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+		usleep(TURN_TRY_US);
+	return fd;
+}
+
+static void
+end_turn(int fd)
+{
+	if (fd >= 0)
+		close(fd);
 }
 
 /* "0@2,1@3,2@4": lcores are numbered, CPUs are those of the mask. */
@@ -153,7 +181,7 @@ int
 eal_start(const struct options *options)
 {
 	struct eal_args args;
-	int ret;
+	int ret, turn;
 
 	/* Without a stream of its own EAL logs to syslog too. */
 	rte_openlog_stream(stderr);
@@ -161,8 +189,10 @@ eal_start(const struct options *options)
 		warn_of_growing_heap(options);
 		ret = rte_eal_init(options->eal_argc, options->eal_argv);
 	} else {
+		turn = begin_turn();
 		make_args(&args);
 		ret = rte_eal_init(args.n, args.argv);
+		end_turn(turn);
 	}
 	if (ret < 0) {
 		ret = rte_errno > 0 ? -rte_errno : -EINVAL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * vhubd: serves virtio devices over vhost-user. Here: starting the parts in order, signals, and the
- * orderly end. Next: options.c, eal.c, slots.c.
+ * orderly end. Called vhub-blk or vhub-net it is one of those programs (backend_program.c). Next:
+ * options.c, eal.c, slots.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "backend_program.h"
 #include "eal.h"
 #include "options.h"
 #include "slots.h"
@@ -89,6 +91,20 @@ watch_signals(struct daemon_state *d, const sigset_t *set)
 	return vhub_loop_watch(d->loop, &d->signals, EPOLLIN);
 }
 
+/* ---- a program that lives as long as its front end ---- */
+
+static void
+front_end_left(void *arg, int result)
+{
+	struct daemon_state *d = arg;
+
+	if (d->stopping)
+		return;
+	VHUB_LOG(NOTICE, "the front end has gone: stopping");
+	d->result = result;
+	stop(d);
+}
+
 /* ---- start and end ---- */
 
 static int
@@ -110,6 +126,8 @@ start_parts(struct daemon_state *d, const sigset_t *set)
 		VHUB_LOG(ERR, "cannot start: %s", strerror(-ret));
 	if (ret == 0)
 		ret = slots_create(d->loop, &d->slots);
+	if (ret == 0 && options.ends_with_front_end)
+		slots_on_left(d->slots, front_end_left, d);
 	return ret;
 }
 
@@ -185,12 +203,16 @@ stop_parts(struct daemon_state *d, int status)
 int
 main(int argc, char **argv)
 {
+	const struct backend_program *program = backend_program_find(argc > 0 ? argv[0] : "");
 	struct daemon_state d = { .signals.fd = -1 };
 	int status = EXIT_FAILURE;
 	sigset_t set;
 	int ret;
 
-	ret = options_parse(&options, argc, argv);
+	if (program != NULL)
+		ret = backend_program_parse(program, &options, argc, argv);
+	else
+		ret = options_parse(&options, argc, argv);
 	if (ret != 0) {
 		options_free(&options);
 		return ret > 0 ? EXIT_SUCCESS : EXIT_USAGE;

@@ -77,7 +77,7 @@ print_help(void)
 static int
 wrong(const char *option, const char *value, const char *why)
 {
-	fprintf(stderr, "vhubd: %s %s: %s\n", option, value, why);
+	fprintf(stderr, "%s: %s %s: %s\n", getprogname(), option, value, why);
 	return -EINVAL;
 }
 
@@ -151,12 +151,32 @@ parse_load(struct options *options, const char *value)
 static const struct {
 	const char *name;
 	int (*parse)(struct options *options, const char *value);
-} plain_options[] = {
+} common_options[] = {
 	{ "--log-level", parse_log_level },
 	{ "--idle", parse_idle },
 	{ "--idle-us", parse_idle_us },
 	{ "--load", parse_load },
 };
+
+static int
+no_value(const char *option)
+{
+	fprintf(stderr, "%s: %s: a value must follow\n", getprogname(), option);
+	return -EINVAL;
+}
+
+int
+options_common(struct options *options, const char *option, const char *value)
+{
+	unsigned int i;
+
+	for (i = 0; i < RTE_DIM(common_options); i++) {
+		if (strcmp(option, common_options[i].name) == 0)
+			return value != NULL ? common_options[i].parse(options, value) :
+					       no_value(option);
+	}
+	return -ENOENT;
+}
 
 /* ---- entry ---- */
 
@@ -164,25 +184,21 @@ static int
 parse_option(struct options *options, const char *option, const char *value)
 {
 	const struct vhub_builder_ops *ops = NULL;
-	unsigned int i;
+	int ret;
 
 	if (strncmp(option, "--", 2) == 0)
 		ops = vhub_builder_find(option + 2);
-	for (i = 0; ops == NULL && i < sizeof(plain_options) / sizeof(plain_options[0]); i++) {
-		if (strcmp(option, plain_options[i].name) == 0)
-			break;
-	}
-	if (ops == NULL && i == sizeof(plain_options) / sizeof(plain_options[0])) {
+	if (ops != NULL)
+		return value != NULL ? parse_slot(options, ops, option, value) : no_value(option);
+	ret = options_common(options, option, value);
+	if (ret == -ENOENT) {
 		fprintf(stderr,
 				"vhubd: %s: there is no such option; --help lists them, and EAL's "
 				"arguments go before --\n",
 				option);
-		return -EINVAL;
+		ret = -EINVAL;
 	}
-	if (value == NULL)
-		return fprintf(stderr, "vhubd: %s: a value must follow\n", option), -EINVAL;
-	return ops != NULL ? parse_slot(options, ops, option, value) :
-			     plain_options[i].parse(options, value);
+	return ret;
 }
 
 /* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */
@@ -215,15 +231,21 @@ split_eal(struct options *options, int argc, char **argv)
 	return 1;
 }
 
+void
+options_init(struct options *options)
+{
+	memset(options, 0, sizeof(*options));
+	options->log_level = RTE_LOG_INFO;
+	options->idle_policy = VHUB_IDLE_ADAPTIVE;
+	options->idle_us = DEFAULT_IDLE_US;
+}
+
 int
 options_parse(struct options *options, int argc, char **argv)
 {
 	int i, used;
 
-	memset(options, 0, sizeof(*options));
-	options->log_level = RTE_LOG_INFO;
-	options->idle_policy = VHUB_IDLE_ADAPTIVE;
-	options->idle_us = DEFAULT_IDLE_US;
+	options_init(options);
 	for (i = split_eal(options, argc, argv); i < argc; i += used) {
 		if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
 			print_help();

@@ -40,6 +40,7 @@ struct options {
 	uint32_t log_level;
 	enum vhub_idle_policy idle_policy;
 	uint32_t idle_us;
+	bool ends_with_front_end; /**< when the first front end has gone */
 	unsigned int n_slots;
 	struct slot_options slots[MAX_SLOTS];
 };
@@ -50,6 +51,18 @@ struct options {
  */
 int
 options_parse(struct options *options, int argc, char **argv);
+
+/** An empty set with every default. */
+void
+options_init(struct options *options);
+
+/**
+ * Reads an option that every program of ours has (--log-level, --idle ...); `value` is what follows
+ * it, NULL when nothing does. Returns 0; -ENOENT when it is none of those; -EINVAL, with one line
+ * on stderr, when its value is wrong.
+ */
+int
+options_common(struct options *options, const char *option, const char *value);
 
 /** Frees what is left of it: builders that were not used. */
 void

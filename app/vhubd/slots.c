@@ -27,6 +27,8 @@ struct slots {
 	struct vhub_loop *loop;
 	struct slot *first;
 	unsigned int n_added;
+	void (*left)(void *arg, int result); /* NULL: nobody wants to know */
+	void *left_arg;
 
 	/* The slot that is being added. */
 	struct vhub_work work;
@@ -158,6 +160,7 @@ serve_device(struct slots *slots, struct slot_options *options, struct vhub_devi
 		slot_free(slot);
 		return ret;
 	}
+	vhub_server_on_left(slot->server, slots->left, slots->left_arg);
 	slot->next = slots->first;
 	slots->first = slot;
 	slots->n_added++;
@@ -199,6 +202,13 @@ slots_add(struct slots *slots, struct slot_options *options, void (*done)(void *
 	slots->work.run = build_device;
 	slots->work.done = device_built;
 	vhub_work_submit(&slots->work);
+}
+
+void
+slots_on_left(struct slots *slots, void (*left)(void *arg, int result), void *arg)
+{
+	slots->left = left;
+	slots->left_arg = arg;
 }
 
 /* ---- stopping ---- */

@@ -27,6 +27,13 @@ slots_add(struct slots *slots, struct slot_options *options, void (*done)(void *
 		void *arg);
 
 /**
+ * Has `left` run each time a front end of a slot that is added later has gone; `result` as in
+ * vhub_server_on_left(). It may call slots_stop().
+ */
+void
+slots_on_left(struct slots *slots, void (*left)(void *arg, int result), void *arg);
+
+/**
  * Stops every server: sockets go at once, rings are drained. `done` runs when all are at rest, or
  * once `timeout_us` has passed: `n_stuck` is the number of those that are not at rest, and each has
  * been named in the log.
