@@ -9,8 +9,9 @@
  * to end otherwise they leave open; these programs do as QEMU's own: they serve one front end and end
  * when it has gone.
  *
- * Arguments go to the builder one by one, never as a list in a text, so that a path may have commas.
+ * Arguments go to the builder one by one, never as a list in a text, so that a path may have any byte.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,8 +45,8 @@ struct backend_program {
 	const char *kind; /* of the builder */
 	const char *capabilities;
 	const char *synopsis;
-	const char *path_key;	    /* the key that names the image; NULL: there is none */
-	const char *default_driver; /* with an image, or where there is none */
+	const char *path_key; /* the key that names the image; NULL: there is none */
+	const char *default_driver;
 	const struct device_option *options;
 };
 
@@ -311,8 +312,9 @@ set_name(struct reading *r, const char *path)
 	if (name[0] == '\0')
 		name = r->program->name;
 	strlcpy(r->slot->name, name, sizeof(r->slot->name));
+	/* As the names that vhubd takes. */
 	for (p = r->slot->name; *p != '\0'; p++) {
-		if (*p <= ' ' || *p > '~')
+		if (!isascii(*p) || (!isalnum(*p) && strchr("_.-", *p) == NULL))
 			*p = '_';
 	}
 }

@@ -35,7 +35,7 @@
 #define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MAX_ARGS 24
 /* For our turn to take hugepages: long enough for several that start at once. */
-#define TURN_TRIES 200
+#define TURN_TRIES 500
 #define TURN_TRY_US 10000
 
 struct eal_args {
@@ -129,7 +129,7 @@ add(struct eal_args *args, const char *arg)
 }
 
 static void
-make_args(struct eal_args *args)
+make_args(struct eal_args *args, bool hugepages)
 {
 	memset(args, 0, sizeof(*args));
 	lcores_from_affinity(args->lcores, sizeof(args->lcores));
@@ -145,7 +145,7 @@ make_args(struct eal_args *args)
 	add(args, "*:warning");
 	add(args, "-m");
 	add(args, args->memory);
-	if (free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB) {
+	if (hugepages) {
 		add(args, "--in-memory");
 		add(args, "--socket-limit");
 		add(args, args->limit);
@@ -177,11 +177,27 @@ warn_of_growing_heap(const struct options *options)
 			"can end us: add --socket-limit=MB, with the same number as -m\n");
 }
 
+static int
+init_by_ourselves(void)
+{
+	const int turn = begin_turn();
+	const bool hugepages = free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB;
+	struct eal_args args;
+	int ret;
+
+	if (!hugepages)
+		end_turn(turn);
+	make_args(&args, hugepages);
+	ret = rte_eal_init(args.n, args.argv);
+	if (hugepages)
+		end_turn(turn);
+	return ret;
+}
+
 int
 eal_start(const struct options *options)
 {
-	struct eal_args args;
-	int ret, turn;
+	int ret;
 
 	/* Without a stream of its own EAL logs to syslog too. */
 	rte_openlog_stream(stderr);
@@ -189,10 +205,7 @@ eal_start(const struct options *options)
 		warn_of_growing_heap(options);
 		ret = rte_eal_init(options->eal_argc, options->eal_argv);
 	} else {
-		turn = begin_turn();
-		make_args(&args);
-		ret = rte_eal_init(args.n, args.argv);
-		end_turn(turn);
+		ret = init_by_ourselves();
 	}
 	if (ret < 0) {
 		ret = rte_errno > 0 ? -rte_errno : -EINVAL;

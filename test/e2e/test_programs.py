@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from run_guest import Disk, complaints, run, sums
+from run_guest import Disk, Guest, complaints, run, sums
 from vhostuser import BlkDisk, F, IoError, Wire, pattern
 from vhubd import Vhubd, build_dir
 
@@ -247,6 +247,28 @@ def test_a_linux_guest_uses_it(program, image, folder, slow):
         assert not complaints(results[-1])
         assert daemon.ended(slow) == 0
     written, read = sums(results[0], "written"), sums(results[1], "read")
+    assert len(written) >= 8 and read == written
+
+
+@pytest.mark.plain_only
+def test_a_guest_lives_through_a_new_program(program, image, folder, slow):
+    """Under socket activation: the program is killed, QEMU connects again to the socket that stayed, and the
+    next program has what the guest has written."""
+    path = folder / "a.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(path))
+        listener.listen(4)
+        words = [f"--fd={listener.fileno()}", f"--blk-file={image(mib=256)}"]
+        daemon = program(*words, pass_fds=[listener.fileno()])
+        with Guest([Disk(path)], "mkfs-write,wait,verify", timeout=90 * slow) as guest:
+            guest.expect("wait", "begin", 60 * slow)
+            daemon.kill()
+            daemon = program(*words, pass_fds=[listener.fileno()])
+            guest.send()
+            results = guest.wait()
+        assert not complaints(results)
+        assert daemon.ended(slow) == 0
+    written, read = sums(results, "written"), sums(results, "read")
     assert len(written) >= 8 and read == written
 
 
