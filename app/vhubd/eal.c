@@ -73,6 +73,10 @@ begin_turn(void)
 
 	for (i = 0; fd >= 0 && i < TURN_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
 		usleep(TURN_TRY_US);
+	if (i == TURN_TRIES)
+		fprintf(stderr,
+				"vhub: somebody keeps " FREE_HUGEPAGES
+				" locked: going on without waiting for a turn\n");
 	return fd;
 }
 
