@@ -232,25 +232,47 @@ find_option(const struct backend_program *program, const char *name)
 	return NULL;
 }
 
+/* Whether it is an option that vhubd has too. */
+static bool
+is_common(const char *option)
+{
+	static const char *const common[] = { "--idle", "--idle-us", "--log-level", "--load" };
+	unsigned int i;
+
+	for (i = 0; i < RTE_DIM(common); i++) {
+		if (strcmp(common[i], option) == 0)
+			return true;
+	}
+	return false;
+}
+
+static int
+take_common(struct reading *r, const char *option, const char *value)
+{
+	char error[1024] = "";
+
+	if (options_set(r->options, option + 2, value, error, sizeof(error)) == 0)
+		return 0;
+	return wrong(r, "%s %s: %s", option, value, error);
+}
+
 /* An option that a value follows. */
 static int
 take_value(struct reading *r, const struct device_option *device_option, const char *option,
 		const char *value)
 {
-	int ret;
+	const char **where = strcmp(option, "--socket-path") == 0 ? &r->socket_path :
+			strcmp(option, "--fd") == 0		  ? &r->fd :
+								    NULL;
 
-	if (device_option == NULL && strcmp(option, "--socket-path") != 0 &&
-			strcmp(option, "--fd") != 0) {
-		ret = options_common(r->options, option, value);
-		return ret == -ENOENT ?
-				wrong(r, "%s: there is no such option; --help lists them", option) :
-				ret;
-	}
+	if (device_option == NULL && where == NULL && !is_common(option))
+		return wrong(r, "%s: there is no such option; --help lists them", option);
 	if (value == NULL)
 		return wrong(r, "%s: a value must follow", option);
 	if (device_option != NULL)
 		return take_device_option(r, device_option, value);
-	return take_connection(r, option[2] == 'f' ? &r->fd : &r->socket_path, option, value);
+	return where != NULL ? take_connection(r, where, option, value) :
+			       take_common(r, option, value);
 }
 
 /* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */

@@ -77,43 +77,50 @@ print_help(void)
 static int
 wrong(const char *option, const char *value, const char *why)
 {
-	fprintf(stderr, "%s: %s %s: %s\n", getprogname(), option, value, why);
+	fprintf(stderr, "vhubd: %s %s: %s\n", option, value, why);
 	return -EINVAL;
 }
 
 static int
-parse_log_level(struct options *options, const char *value)
+allowed(char *error, size_t error_len, const char *what)
+{
+	snprintf(error, error_len, "allowed are %s", what);
+	return -EINVAL;
+}
+
+static int
+set_log_level(struct options *options, const char *value, char *error, size_t error_len)
 {
 	unsigned int i;
 
-	for (i = 0; i < sizeof(log_levels) / sizeof(log_levels[0]); i++) {
+	for (i = 0; i < RTE_DIM(log_levels); i++) {
 		if (strcmp(value, log_levels[i].name) == 0) {
 			options->log_level = log_levels[i].level;
 			return 0;
 		}
 	}
-	return wrong("--log-level", value, "allowed are error, warning, notice, info and debug");
+	return allowed(error, error_len, "error, warning, notice, info and debug");
 }
 
 static int
-parse_idle(struct options *options, const char *value)
+set_idle(struct options *options, const char *value, char *error, size_t error_len)
 {
 	if (strcmp(value, "poll") == 0)
 		options->idle_policy = VHUB_IDLE_POLL;
 	else if (strcmp(value, "adaptive") == 0)
 		options->idle_policy = VHUB_IDLE_ADAPTIVE;
 	else
-		return wrong("--idle", value, "allowed are poll and adaptive");
+		return allowed(error, error_len, "poll and adaptive");
 	return 0;
 }
 
 static int
-parse_idle_us(struct options *options, const char *value)
+set_idle_us(struct options *options, const char *value, char *error, size_t error_len)
 {
 	const char *bad = NULL;
 
 	options->idle_us = (uint32_t)strtonum(value, 0, 1000000, &bad);
-	return bad == NULL ? 0 : wrong("--idle-us", value, "allowed are 0 to 1000000 microseconds");
+	return bad == NULL ? 0 : allowed(error, error_len, "0 to 1000000 microseconds");
 }
 
 static int
@@ -142,38 +149,47 @@ parse_slot(struct options *options, const struct vhub_builder_ops *ops, const ch
 
 /* Its constructors register what it adds, for the options that follow. */
 static int
-parse_load(struct options *options, const char *value)
+set_load(struct options *options, const char *value, char *error, size_t error_len)
 {
 	(void)options;
-	return dlopen(value, RTLD_NOW | RTLD_LOCAL) != NULL ? 0 : wrong("--load", value, dlerror());
+	if (dlopen(value, RTLD_NOW | RTLD_LOCAL) != NULL)
+		return 0;
+	snprintf(error, error_len, "%s", dlerror());
+	return -EINVAL;
 }
 
 static const struct {
 	const char *name;
-	int (*parse)(struct options *options, const char *value);
-} common_options[] = {
-	{ "--log-level", parse_log_level },
-	{ "--idle", parse_idle },
-	{ "--idle-us", parse_idle_us },
-	{ "--load", parse_load },
+	/* -EINVAL: `error` holds what is allowed. */
+	int (*set)(struct options *options, const char *value, char *error, size_t error_len);
+} plain_keys[] = {
+	{ "log-level", set_log_level },
+	{ "idle", set_idle },
+	{ "idle-us", set_idle_us },
+	{ "load", set_load },
 };
 
-static int
-no_value(const char *option)
-{
-	fprintf(stderr, "%s: %s: a value must follow\n", getprogname(), option);
-	return -EINVAL;
-}
-
-int
-options_common(struct options *options, const char *option, const char *value)
+static bool
+is_plain_key(const char *key)
 {
 	unsigned int i;
 
-	for (i = 0; i < RTE_DIM(common_options); i++) {
-		if (strcmp(option, common_options[i].name) == 0)
-			return value != NULL ? common_options[i].parse(options, value) :
-					       no_value(option);
+	for (i = 0; i < RTE_DIM(plain_keys); i++) {
+		if (strcmp(key, plain_keys[i].name) == 0)
+			return true;
+	}
+	return false;
+}
+
+int
+options_set(struct options *options, const char *key, const char *value, char *error,
+		size_t error_len)
+{
+	unsigned int i;
+
+	for (i = 0; i < RTE_DIM(plain_keys); i++) {
+		if (strcmp(key, plain_keys[i].name) == 0)
+			return plain_keys[i].set(options, value, error, error_len);
 	}
 	return -ENOENT;
 }
@@ -181,24 +197,33 @@ options_common(struct options *options, const char *option, const char *value)
 /* ---- entry ---- */
 
 static int
+no_such_option(const char *option)
+{
+	fprintf(stderr,
+			"vhubd: %s: there is no such option; --help lists them, and EAL's arguments go "
+			"before --\n",
+			option);
+	return -EINVAL;
+}
+
+static int
 parse_option(struct options *options, const char *option, const char *value)
 {
-	const struct vhub_builder_ops *ops = NULL;
+	const struct vhub_builder_ops *ops;
+	char error[1024] = "";
 	int ret;
 
-	if (strncmp(option, "--", 2) == 0)
-		ops = vhub_builder_find(option + 2);
+	if (strncmp(option, "--", 2) != 0)
+		return no_such_option(option);
+	ops = vhub_builder_find(option + 2);
+	if (ops == NULL && !is_plain_key(option + 2))
+		return no_such_option(option);
+	if (value == NULL)
+		return fprintf(stderr, "vhubd: %s: a value must follow\n", option), -EINVAL;
 	if (ops != NULL)
-		return value != NULL ? parse_slot(options, ops, option, value) : no_value(option);
-	ret = options_common(options, option, value);
-	if (ret == -ENOENT) {
-		fprintf(stderr,
-				"vhubd: %s: there is no such option; --help lists them, and EAL's "
-				"arguments go before --\n",
-				option);
-		ret = -EINVAL;
-	}
-	return ret;
+		return parse_slot(options, ops, option, value);
+	ret = options_set(options, option + 2, value, error, sizeof(error));
+	return ret == 0 ? 0 : wrong(option, value, error);
 }
 
 /* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */

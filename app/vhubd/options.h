@@ -45,6 +45,10 @@ struct options {
 	struct slot_options slots[MAX_SLOTS];
 };
 
+/** Defaults. For who fills the options in another way than options_parse(). */
+void
+options_init(struct options *options);
+
 /**
  * Reads the command line. Returns 0; -EINVAL when something is wrong, with one line on stderr; 1
  * when --help or --version has said all. options_free() afterwards in every case.
@@ -52,17 +56,13 @@ struct options {
 int
 options_parse(struct options *options, int argc, char **argv);
 
-/** An empty set with every default. */
-void
-options_init(struct options *options);
-
 /**
- * Reads an option that every program of ours has (--log-level, --idle ...); `value` is what follows
- * it, NULL when nothing does. Returns 0; -ENOENT when it is none of those; -EINVAL, with one line
- * on stderr, when its value is wrong.
+ * Sets a key of the daemon's own, such as "idle". Returns 0, -ENOENT (there is no such key),
+ * -EINVAL with what is allowed in `error`.
  */
 int
-options_common(struct options *options, const char *option, const char *value);
+options_set(struct options *options, const char *key, const char *value, char *error,
+		size_t error_len);
 
 /** Frees what is left of it: builders that were not used. */
 void
