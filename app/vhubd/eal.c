@@ -6,11 +6,13 @@
  * main.c.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <numa.h>
@@ -33,6 +35,9 @@
 #define HUGEPAGE_MB 2
 #define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MAX_ARGS 24
+/* For our turn to take hugepages: long enough for several that start at once. */
+#define TURN_TRIES 500
+#define TURN_TRY_US 10000
 
 struct eal_args {
 	int n;
@@ -54,6 +59,33 @@ free_hugepages(void)
 		n = 0;
 	fclose(file);
 	return n;
+}
+
+/*
+ * Of several programs that start at once, each is to see the hugepages that those before it have
+ * left: who has locked the kernel's file has counted them and takes its share. A lock that somebody
+ * else keeps does not keep us for ever. Returns the fd whose close ends our turn, or -1.
+ */
+static int
+begin_turn(void)
+{
+	int fd = open(FREE_HUGEPAGES, O_RDONLY | O_CLOEXEC);
+	int i;
+
+	for (i = 0; fd >= 0 && i < TURN_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
+		usleep(TURN_TRY_US);
+	if (i == TURN_TRIES)
+		fprintf(stderr,
+				"vhub: somebody keeps " FREE_HUGEPAGES
+				" locked: going on without waiting for a turn\n");
+	return fd;
+}
+
+static void
+end_turn(int fd)
+{
+	if (fd >= 0)
+		close(fd);
 }
 
 /* "0@2,1@3,2@4": lcores are numbered, CPUs are those of the mask. */
@@ -102,7 +134,7 @@ add(struct eal_args *args, const char *arg)
 }
 
 static void
-make_args(struct eal_args *args, const struct options *options)
+make_args(struct eal_args *args, const struct options *options, bool hugepages)
 {
 	memset(args, 0, sizeof(*args));
 	lcores_from_affinity(args->lcores, sizeof(args->lcores));
@@ -124,7 +156,7 @@ make_args(struct eal_args *args, const struct options *options)
 	add(args, "*:warning");
 	add(args, "-m");
 	add(args, args->memory);
-	if (free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB) {
+	if (hugepages) {
 		add(args, "--in-memory");
 		add(args, "--socket-limit");
 		add(args, args->limit);
@@ -156,6 +188,23 @@ warn_of_growing_heap(const struct options *options)
 			"can end us: add --socket-limit=MB, with the same number as -m\n");
 }
 
+static int
+init_by_ourselves(const struct options *options)
+{
+	const int turn = begin_turn();
+	const bool hugepages = free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB;
+	struct eal_args args;
+	int ret;
+
+	if (!hugepages)
+		end_turn(turn);
+	make_args(&args, options, hugepages);
+	ret = rte_eal_init(args.n, args.argv);
+	if (hugepages)
+		end_turn(turn);
+	return ret;
+}
+
 /* ---- start and end ---- */
 
 /* Of an EAL that has ended; empty: none has. */
@@ -180,7 +229,6 @@ remove_runtime_dirs(void)
 int
 eal_start(const struct options *options)
 {
-	struct eal_args args;
 	int ret;
 
 	/* Registered before telemetry's own, so it runs after that one has removed its sockets. */
@@ -191,8 +239,7 @@ eal_start(const struct options *options)
 		warn_of_growing_heap(options);
 		ret = rte_eal_init(options->eal_argc, options->eal_argv);
 	} else {
-		make_args(&args, options);
-		ret = rte_eal_init(args.n, args.argv);
+		ret = init_by_ourselves(options);
 	}
 	if (ret < 0) {
 		ret = rte_errno > 0 ? -rte_errno : -EINVAL;

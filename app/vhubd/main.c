@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * vhubd: serves virtio devices over vhost-user. Here: starting the parts in order, signals, and the
- * orderly end. Next: options.c, eal.c, slots.c, control_methods.c.
+ * orderly end. Called vhub-blk or vhub-net it is one of those programs (backend_program.c). Next:
+ * options.c, eal.c, slots.c, control_methods.c.
  */
 #include <errno.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "backend_program.h"
 #include "control_methods.h"
 #include "eal.h"
 #include "options.h"
@@ -94,6 +96,20 @@ watch_signals(struct daemon_state *d, const sigset_t *set)
 	return vhub_loop_watch(d->loop, &d->signals, EPOLLIN);
 }
 
+/* ---- a program that lives as long as its front end ---- */
+
+static void
+front_end_left(void *arg, int result)
+{
+	struct daemon_state *d = arg;
+
+	if (d->stopping)
+		return;
+	VHUB_LOG(NOTICE, "the front end has gone: stopping");
+	d->result = result;
+	stop(d);
+}
+
 /* ---- start and end ---- */
 
 /* Before devices are there, for those may take their time. */
@@ -174,6 +190,8 @@ add_next(struct daemon_state *d)
 		}
 		return;
 	}
+	if (options.ends_with_front_end)
+		vhub_server_on_left(slots_first(d->slots)->server, front_end_left, d);
 	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
 			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
 			vhub_lcore_count() == 1 ? "" : "s");
@@ -222,12 +240,16 @@ stop_parts(struct daemon_state *d, int status)
 int
 main(int argc, char **argv)
 {
+	const struct backend_program *program = backend_program_find(argc > 0 ? argv[0] : "");
 	struct daemon_state d = { .signals.fd = -1 };
 	int status = EXIT_FAILURE;
 	sigset_t set;
 	int ret;
 
-	ret = options_parse(&options, argc, argv);
+	if (program != NULL)
+		ret = backend_program_parse(program, &options, argc, argv);
+	else
+		ret = options_parse(&options, argc, argv);
 	if (ret != 0) {
 		options_free(&options);
 		return ret > 0 ? EXIT_SUCCESS : EXIT_USAGE;

@@ -50,6 +50,7 @@ struct options {
 	unsigned int n_loads;
 	char *loads[MAX_LOADS];
 
+	bool ends_with_front_end; /**< when the first front end has gone */
 	unsigned int n_slots;
 	struct slot_options slots[MAX_SLOTS];
 };

@@ -6,6 +6,9 @@
  * Who comes while the slot is busy is turned away, but for one who comes when the front end before
  * has hung up already (a guest that reconnects, a VMM that was restarted): it waits for the handler
  * to finish with the old one, for a second.
+ *
+ * Who is told that a front end has left (vhub_server_on_left()) may stop the server in that moment,
+ * so telling is the last thing that is done.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,6 +24,8 @@ struct vhub_server {
 	struct vhub_session *session; /* NULL: the slot is free */
 	int waiting_fd;		      /* -1: nobody waits for it */
 	struct vhub_timer wait_timer;
+	vhub_complete_fn left; /* NULL: nobody wants to know */
+	void *left_arg;
 
 	bool stopping;
 	vhub_complete_fn complete;
@@ -38,6 +43,16 @@ turn_away(struct vhub_server *server, int fd, const char *why)
 				server->slot.handler->name, why);
 }
 
+/* The slot is free, and nobody waits for it. The server may be stopped after it. */
+static void
+slot_is_free(struct vhub_server *server, int reason)
+{
+	if (server->connection->ops->next != NULL)
+		server->connection->ops->next(server->connection);
+	if (server->left != NULL)
+		server->left(server->left_arg, reason);
+}
+
 static void
 serve(struct vhub_server *server, int fd)
 {
@@ -50,8 +65,7 @@ serve(struct vhub_server *server, int fd)
 	if (vhub_log_allowed(&server->slot.busy_limit))
 		VHUB_LOG(WARNING, "%s: a front end was refused: %s", server->slot.handler->name,
 				strerror(-ret));
-	if (server->connection->ops->next != NULL)
-		server->connection->ops->next(server->connection);
+	slot_is_free(server, ret);
 }
 
 static void
@@ -110,7 +124,6 @@ session_closed(struct conn_slot *slot, int reason)
 	struct vhub_server *server = vhub_container_of(slot, struct vhub_server, slot);
 	const int fd = server->waiting_fd;
 
-	(void)reason; /* the session has told it */
 	server->session = NULL;
 	if (server->stopping) {
 		finish_stop(&server->stopped_task);
@@ -120,9 +133,16 @@ session_closed(struct conn_slot *slot, int reason)
 		vhub_timer_cancel(slot->loop, &server->wait_timer);
 		server->waiting_fd = -1;
 		serve(server, fd);
-	} else if (server->connection->ops->next != NULL) {
-		server->connection->ops->next(server->connection);
+	} else {
+		slot_is_free(server, reason);
 	}
+}
+
+void
+vhub_server_on_left(struct vhub_server *server, vhub_complete_fn left, void *arg)
+{
+	server->left = left;
+	server->left_arg = arg;
 }
 
 void

@@ -46,8 +46,8 @@ struct vhub_req_handler;
 #define VHUB_REQ_PENDING 1
 
 /**
- * Called once, when what was started has ended. `result`: 0 the front end disconnected, or a
- * negative errno.
+ * Called when what was started has ended, once but for vhub_server_on_left(). `result`: 0 the front
+ * end disconnected, or a negative errno.
  */
 typedef void (*vhub_complete_fn)(void *arg, int result);
 
@@ -266,6 +266,14 @@ struct vhub_server;
 VHUB_API int
 vhub_serve(struct vhub_connection *connection, struct vhub_req_handler *handler,
 		const struct vhub_executor *executor, struct vhub_server **out);
+
+/**
+ * From now on `left` runs each time a front end has gone, its session has closed and nobody waits
+ * to be the next: 0 it disconnected, or a negative errno, also that of a handler that refused to
+ * open. It may stop the server. NULL: nobody wants to know. Thread: CTL, before the loop runs on.
+ */
+VHUB_API void
+vhub_server_on_left(struct vhub_server *server, vhub_complete_fn left, void *arg);
 
 /**
  * Stops listening, removes the socket file, ends the present session; `complete` runs once it has

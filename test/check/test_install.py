@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What `meson install` puts down can be used: headers, shared and static library, libvhub.pc."""
+"""What `meson install` puts down can be used: headers, shared and static library, libvhub.pc, programs and
+how management software finds them."""
 
+import json
 import os
 import subprocess
 
@@ -128,6 +130,31 @@ def test_a_shared_object_adds_a_driver(prefix, tmp_path):
 def test_vhubd_is_installed(prefix):
     out = subprocess.run([prefix / "bin/vhubd", "--version"], check=True, capture_output=True, text=True).stdout
     assert out.startswith("vhubd ")
+
+
+# VHostUserBackendType of QEMU's docs/interop/vhost-user.json.
+BACKEND_TYPES = {"9p", "balloon", "block", "caif", "console", "crypto", "gpu", "input", "net", "rng", "rpmsg",
+                 "rproc-serial", "scsi", "vsock", "fs"}
+
+
+def is_text(value):
+    return isinstance(value, str) and value != ""
+
+
+@pytest.mark.parametrize("name, kind", [("vhub-blk", "block"), ("vhub-net", "net")])
+def test_management_software_finds_the_programs(prefix, name, kind):
+    """VhostUserBackend of the same file: its members and no others, and a binary that says of itself what
+    the file says of it."""
+    backend = json.loads((prefix / f"share/qemu/vhost-user/50-{name}.json").read_text())
+    assert backend.keys() - {"tags"} == {"description", "type", "binary"}
+    assert all(is_text(backend[key]) for key in ("description", "type", "binary"))
+    assert all(is_text(tag) for tag in backend.get("tags", []))
+    assert backend["type"] == kind and kind in BACKEND_TYPES
+    assert backend["binary"] == f"/usr/local/bin/{name}"
+    binary = prefix.parent.parent / backend["binary"].lstrip("/")
+    assert os.readlink(binary) == "vhubd"
+    out = subprocess.run([binary, "--print-capabilities"], check=True, capture_output=True, text=True).stdout
+    assert json.loads(out)["type"] == kind
 
 
 def test_the_table_of_requests_in_the_documentation_is_current():

@@ -452,6 +452,105 @@ test_a_stream_is_served_once_and_is_quiet_then(void **state)
 	bed_down(&bed);
 }
 
+/* ---- being told that a front end has left ---- */
+
+struct leavings {
+	struct slot *slot;
+	unsigned int n;
+	int reason; /* of the last one */
+	bool stop;
+};
+
+static void
+on_left(void *arg, int reason)
+{
+	struct leavings *leavings = arg;
+
+	leavings->n++;
+	leavings->reason = reason;
+	if (leavings->stop) {
+		vhub_server_stop(leavings->slot->server, bed_complete, &leavings->slot->bed);
+		leavings->slot->server = NULL;
+	}
+}
+
+static void
+test_each_leaving_is_told_with_its_reason(void **state)
+{
+	struct slot slot;
+	struct leavings leavings = { .slot = &slot };
+	int sock;
+
+	(void)state;
+	slot_up(&slot);
+	vhub_server_on_left(slot.server, on_left, &leavings);
+	close(come(&slot));
+	WAIT_FOR(&slot.bed, leavings.n == 1);
+	assert_int_equal(leavings.reason, 0);
+	assert_false(stats_of(&slot).connected);
+	sock = come(&slot);
+	assert_int_equal(send(sock, "half", 4, 0), 4);
+	close(sock);
+	WAIT_FOR(&slot.bed, leavings.n == 2);
+	assert_int_equal(leavings.reason, -ECONNRESET);
+	slot.bed.fake.open_result = -ENODEV;
+	sock = fe_connect(slot.path);
+	WAIT_FOR(&slot.bed, leavings.n == 3);
+	assert_int_equal(leavings.reason, -ENODEV);
+	close(sock);
+	slot.bed.fake.n_opened = slot.bed.fake.n_closing;
+	vhub_server_on_left(slot.server, NULL, NULL);
+	slot_down(&slot);
+	assert_int_equal(leavings.n, 3);
+}
+
+static void
+test_a_leaving_is_not_told_while_another_waits(void **state)
+{
+	struct slot slot;
+	struct leavings leavings = { .slot = &slot };
+	int first, second;
+
+	(void)state;
+	slot_up(&slot);
+	vhub_server_on_left(slot.server, on_left, &leavings);
+	first = come(&slot);
+	slot.bed.fake.hold_close = true;
+	close(first);
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	second = fe_connect(slot.path);
+	bed_turns(&slot.bed, 20);
+	slot.bed.fake.hold_close = false;
+	vhub_session_closed(slot.bed.fake.session);
+	fe_fence(&slot.bed, second);
+	assert_int_equal(leavings.n, 0);
+	close(second);
+	WAIT_FOR(&slot.bed, leavings.n == 1);
+	slot_down(&slot);
+}
+
+static void
+test_the_server_can_be_stopped_when_told(void **state)
+{
+	const int refusals[] = { 0, -ENODEV };
+
+	(void)state;
+	for (unsigned int i = 0; i < 2; i++) {
+		struct slot slot;
+		struct leavings leavings = { .slot = &slot, .stop = true };
+
+		slot_up(&slot);
+		vhub_server_on_left(slot.server, on_left, &leavings);
+		slot.bed.fake.open_result = refusals[i];
+		close(fe_connect(slot.path));
+		WAIT_FOR(&slot.bed, slot.bed.n_completed == 1);
+		assert_int_equal(leavings.n, 1);
+		assert_int_equal(leavings.reason, refusals[i]);
+		slot.bed.fake.n_opened = slot.bed.fake.n_closing;
+		slot_down(&slot);
+	}
+}
+
 static int
 eal_up(void **state)
 {
@@ -479,6 +578,9 @@ main(void)
 		cmocka_unit_test(test_stop_while_a_request_is_pending),
 		cmocka_unit_test(test_stop_while_one_is_drained_and_another_waits),
 		cmocka_unit_test(test_a_stream_is_served_once_and_is_quiet_then),
+		cmocka_unit_test(test_each_leaving_is_told_with_its_reason),
+		cmocka_unit_test(test_a_leaving_is_not_told_while_another_waits),
+		cmocka_unit_test(test_the_server_can_be_stopped_when_told),
 	};
 
 	return cmocka_run_group_tests(tests, eal_up, NULL);
