@@ -167,11 +167,12 @@ receive_burst(struct check_flow *flow, const struct check_traffic *traffic, doub
 {
 	struct rte_mbuf *burst[CHECK_BURST];
 	unsigned int n = rte_eth_rx_burst(flow->port->id, flow->queue, burst, CHECK_BURST), i;
+	uint64_t before = flow->counts.received;
 
 	for (i = 0; i < n; i++)
 		receive_one(flow, traffic, burst[i], now);
 	rte_pktmbuf_free_bulk(burst, n);
-	if (n > 0)
+	if (flow->counts.received != before)
 		flow->heard = now;
 	return n;
 }

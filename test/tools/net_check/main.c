@@ -84,7 +84,7 @@ busy(const struct check_traffic *traffic, bool sending)
 	unsigned int i;
 
 	for (i = 0; i < n_flows; i++) {
-		if (!flow_idle(&flows[i]))
+		if (flows[i].probing || !flow_idle(&flows[i]))
 			return true;
 		if (sending &&
 				(o->packets == 0 ||
@@ -144,6 +144,10 @@ main(int argc, char **argv)
 	for (i = 0; i < n_flows; i++)
 		flow_finish(&flows[i]);
 	status = report_end(flows, n_flows, reconnects(), RTE_MAX(seconds, 1e-9));
+	/* With a back end that has gone, EAL's interrupt thread takes a port apart at the same time. */
+	for (i = 0; i < n_ports; i++)
+		if (!port_usable(&ports[i], now_seconds()))
+			return status;
 	for (i = 0; i < n_ports; i++)
 		port_close(&ports[i]);
 	rte_eal_cleanup();

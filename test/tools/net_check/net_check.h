@@ -81,7 +81,7 @@ struct check_flow {
 	uint32_t epoch;	   /* number of the link's present life */
 	bool probing;  /* until a probe of this epoch has come back, nothing that counts is sent */
 	double probed; /* when the last probe was sent */
-	double heard;  /* when something came back last, or nothing was outstanding */
+	double heard;  /* when something right came back last, or nothing was outstanding */
 	struct check_counts counts;
 	uint64_t seen[CHECK_SEEN]; /* position + 1 of the frames that came back last */
 };
