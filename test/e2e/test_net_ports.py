@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ports whose driver is ethdev or null, with dpdk-testpmd as front end: what is in a file reaches the
+front end and what it sends lands in a file, byte for byte; frames cross net_tap and net_af_packet, and
+wake a worker that sleeps; the source counts; what cannot be served is refused with its reason.
+
+Interfaces are made in a network namespace of the test's own. Needs root."""
+
+import ctypes
+import os
+import random
+import socket
+import struct
+import subprocess
+import time
+
+import pytest
+
+from test_idle import share
+from testpmd import Testpmd, front_end
+
+PCAP_HEADER = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
+# For local experiments (IEEE 802): the kernel sends none of its own accord.
+ETHERTYPE = 0x88b5
+CLONE_NEWNET = 0x40000000
+HOST, GUEST = bytes.fromhex("020000000001"), bytes.fromhex("525400000002")
+
+
+def frame(number, size=64, to=GUEST, by=HOST):
+    return (to + by + struct.pack(">HI", ETHERTYPE, number)).ljust(size, bytes([number % 251]))
+
+
+def write_pcap(path, frames):
+    records = (struct.pack("<IIII", 1, 0, len(each), len(each)) + each for each in frames)
+    path.write_bytes(PCAP_HEADER + b"".join(records))
+
+
+def read_pcap(path):
+    data, at, frames = path.read_bytes(), len(PCAP_HEADER), []
+    while at < len(data):
+        size = struct.unpack_from("<I", data, at + 8)[0]
+        frames.append(data[at + 16:at + 16 + size])
+        at += 16 + size
+    return frames
+
+
+@pytest.fixture
+def namespace():
+    """This thread, and what it starts, has a network of its own until the end of the test."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    yield
+    assert libc.setns(before, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    os.close(before)
+
+
+@pytest.fixture
+def testpmd(folder):
+    started = []
+
+    def start(path, *vdevs, mode, kind="split"):
+        eal = front_end(path, kind)
+        for each in vdevs:
+            eal += ["--vdev", each]
+        # Else it begins with throwing away what its ports have for it.
+        args = ["--no-flush-rx", f"--forward-mode={mode}",
+                f"--port-topology={'paired' if vdevs else 'loop'}"]
+        started.append(Testpmd(eal, args=args, folder=folder))
+        return started[-1].start()
+
+    yield start
+    for each in started:
+        each.kill()
+
+
+def ip(words):
+    subprocess.run(["ip", *words.split()], check=True, timeout=10)
+
+
+def wire(interface):
+    """The far end of the wire."""
+    ip(f"link set {interface} up")
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
+    sock.bind((interface, ETHERTYPE))
+    sock.settimeout(5)
+    return sock
+
+
+def echoed(sock, sent):
+    """Sends a frame; it has to come back, whole, with its addresses swapped."""
+    sock.send(sent)
+    while True:
+        got, address = sock.recvfrom(2048)
+        if address[2] != socket.PACKET_OUTGOING:
+            break
+    assert got == sent[6:12] + sent[:6] + sent[12:]
+
+
+# --- files
+
+@pytest.mark.parametrize("kind", ["split", "packed"])
+def test_files_arrive_byte_for_byte(vhubd, net, testpmd, folder, kind):
+    chance = random.Random(7)
+    # Again and again, since what is read before the front end has buffers is dropped; short, as the
+    # file of what came grows fast. The other direction goes once, and no more than a ring takes.
+    to_guest = [frame(i, 1514 if i % 50 == 0 else chance.randint(60, 300)) for i in range(100)]
+    from_guest = [frame(i, chance.randint(60, 1514), by=GUEST, to=HOST) for i in range(100, 200)]
+    write_pcap(folder / "to.pcap", to_guest)
+    write_pcap(folder / "from.pcap", from_guest)
+    daemon = vhubd(nets=[net(driver="ethdev", port=f"[net_pcap0,rx_pcap={folder}/to.pcap,"
+                                                   f"tx_pcap={folder}/sent.pcap,infinite_rx=1]")])
+    front = testpmd(folder / "port0.sock", f"net_pcap1,rx_pcap={folder}/from.pcap,"
+                                           f"tx_pcap={folder}/came.pcap", mode="io", kind=kind)
+    front.cmd("start")
+    deadline = time.monotonic() + 10
+    while front.port_stats()[1]["TX-packets"] < 100 or front.port_stats()[0]["TX-packets"] < 100:
+        assert time.monotonic() < deadline, front.port_stats()
+    front.cmd("stop")
+    front.stop()
+    daemon.stop()
+    assert set(read_pcap(folder / "came.pcap")) == set(to_guest)
+    assert read_pcap(folder / "sent.pcap") == from_guest
+
+
+# --- interfaces of the kernel
+
+def test_a_frame_wakes_a_worker_that_sleeps(vhubd, net, testpmd, folder, namespace):
+    """Pauses around the time after which the worker sleeps: the race between its last look, the
+    edge, and the signal that net_tap's driver waits for."""
+    chance = random.Random(5)
+    daemon = vhubd(nets=[net(driver="ethdev", port="[net_tap0,iface=tap0]")],
+                   args=["--idle-us", "50"])
+    front = testpmd(folder / "port0.sock", mode="macswap")
+    front.cmd("start")
+    with wire("tap0") as sock:
+        for i in range(1000):
+            echoed(sock, frame(i, chance.choice((60, 64, 1514))))
+            time.sleep(chance.uniform(0, 0.001))
+        time.sleep(0.5)
+        assert share(daemon.pid, 2) < 0.05, "it does not sleep"
+        echoed(sock, frame(1001))
+    front.stop()
+
+
+def test_frames_cross_a_veth_pair(vhubd, net, testpmd, folder, namespace):
+    ip("link add near type veth peer name far")
+    ip("link set near up")
+    vhubd(nets=[net(driver="ethdev", port="[net_af_packet0,iface=near]", mac=GUEST.hex(":"))])
+    front = testpmd(folder / "port0.sock", mode="macswap")
+    front.cmd("start")
+    with wire("far") as sock:
+        for i in range(200):
+            echoed(sock, frame(i, 60 + 7 * i))
+    shown = subprocess.run(["ip", "link", "show", "near"], capture_output=True, text=True, check=True)
+    assert GUEST.hex(":") in shown.stdout, "the port has not taken the guest's address"
+    front.stop()
+
+
+# --- null
+
+def test_the_source_counts_its_packets(vhubd, net, testpmd, folder):
+    vhubd(nets=[net(driver="null", rate=2000, size=200, mac=GUEST.hex(":"))])
+    front = testpmd(folder / "port0.sock", f"net_pcap1,tx_pcap={folder}/came.pcap", mode="io")
+    front.cmd("start")
+    deadline = time.monotonic() + 20
+    while front.port_stats()[1]["TX-packets"] < 1500:
+        assert time.monotonic() < deadline, front.port_stats()
+        time.sleep(0.05)
+    front.stop()
+    frames = read_pcap(folder / "came.pcap")
+    assert {len(each) for each in frames} == {200}
+    assert {each[:6] for each in frames} == {GUEST}
+    numbers = [struct.unpack_from(">Q", each, 42)[0] for each in frames]
+    # Before the front end took any, its ring may have been full.
+    assert all(a < b for a, b in zip(numbers, numbers[1:]))
+    assert len(numbers) >= 1500
+
+
+def test_the_sink_takes_all(vhubd, net, testpmd, folder):
+    vhubd(nets=[net(driver="null")])
+    front = testpmd(folder / "port0.sock", mode="txonly")
+    front.cmd("start")
+    deadline = time.monotonic() + 20
+    while front.port_stats()[0]["TX-packets"] < 20000:
+        assert time.monotonic() < deadline, front.port_stats()
+        time.sleep(0.05)
+    front.stop()
+
+
+# --- what is refused
+
+def refused(vhubd, *nets):
+    daemon = vhubd(nets=nets, wait=False)
+    assert daemon.process.wait(20) != 0
+    return daemon.log
+
+
+def test_a_port_serves_one_device(vhubd, net):
+    log = refused(vhubd, net("one", driver="ethdev", port="net_null0"),
+                  net("two", driver="ethdev", port="net_null0"))
+    assert "two: port=net_null0: in use already" in log
+
+
+def test_too_many_queues_name_the_limit(vhubd, net, folder):
+    log = refused(vhubd, net(driver="ethdev", port=f"[net_pcap0,tx_pcap={folder}/x.pcap]", queues=2))
+    assert "2 queue pairs are more than this port has: 1 rx and 1 tx queues" in log
+
+
+def test_no_port_at_a_pci_address(vhubd, net):
+    assert "vfio-pci" in refused(vhubd, net(driver="ethdev", port="0000:ff:1f.7"))
