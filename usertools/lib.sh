@@ -18,7 +18,8 @@ VHUB_HUGEPAGES=    # number of hugepages to go back to at the end, when it was c
 VHUB_BUILD_PACKAGES=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdpdk-dev libnuma-dev
 	libbsd-dev liburing-dev libjansson-dev libcmocka-dev)
 # shellcheck disable=SC2034
-VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs kmod python3)
+VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs ethtool kmod
+	python3)
 # shellcheck disable=SC2034
 VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest git
 	qemu-utils qemu-system-common dpdk dpdk-dev libclang-rt-14-dev librte-net-pcap23 iproute2)
