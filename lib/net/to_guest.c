@@ -13,18 +13,27 @@ ring_is_open(const struct vhub_vring *vring)
 }
 
 /* Copies them into the guest's buffers, and frees them. */
+static __rte_always_inline void
+give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct net_look *look)
+{
+	uint16_t given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
+
+	if (unlikely(given < n)) {
+		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[given], n - given);
+		net_look_at(pkts, given, look);
+	}
+	vhub_count(&pair->counters.to_guest.packets, given);
+	vhub_count(&pair->counters.to_guest.bytes, look->bytes);
+	rte_pktmbuf_free_bulk(pkts, given);
+}
+
 static void
 give_to_ring(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	uint16_t given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
 	struct net_look look;
 
-	net_look_at(pkts, given, &look);
-	vhub_count(&pair->counters.to_guest.packets, given);
-	vhub_count(&pair->counters.to_guest.bytes, look.bytes);
-	if (unlikely(given < n))
-		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[given], n - given);
-	rte_pktmbuf_free_bulk(pkts, given);
+	net_look_at(pkts, n, &look);
+	give_looked_at(pair, pkts, n, &look);
 }
 
 static inline void
@@ -36,7 +45,7 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	if (unlikely(look.offloads != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, give_to_ring);
 	else
-		give_to_ring(pair, pkts, n);
+		give_looked_at(pair, pkts, n, &look);
 }
 
 void
