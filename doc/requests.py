@@ -22,7 +22,7 @@ WHENS = {
     "ANY": "at any time",
     "STOPPED": "while its vring is stopped",
     "MEMORY": "after a memory table",
-    "F_PROTOCOL": "after bit 30",
+    "F_PROTOCOL": "unless bit 30 was left out",
 }
 HEAD = """..  SPDX-License-Identifier: BSD-3-Clause
 

@@ -289,9 +289,11 @@ note_accepted(struct vhub_session *session)
 
 	if (req->header.request == VHUB_USER_SET_PROTOCOL_FEATURES)
 		session->agreed.protocol_features = req->payload.u64;
-	else if (req->header.request == VHUB_USER_SET_FEATURES)
+	else if (req->header.request == VHUB_USER_SET_FEATURES) {
 		session->agreed.f_protocol = (req->payload.u64 >> VHUB_USER_F_PROTOCOL_FEATURES &
 							     1) != 0;
+		session->agreed.no_f_protocol = !session->agreed.f_protocol;
+	}
 }
 
 static void

@@ -197,8 +197,9 @@ conn_validate_moment(const struct vhub_request *req, struct vhub_req_handler *ha
 	const uint32_t index = vring_index(req);
 	uint32_t missing = vhub_user_request_info(req->header.request)->when;
 
-	if ((missing & VHUB_USER_WHEN_F_PROTOCOL) != 0 && !agreed->f_protocol) {
-		broken(violation, "before SET_FEATURES with bit 30");
+	/* QEMU and virtio-user enable the rings of a network port before they set its features. */
+	if ((missing & VHUB_USER_WHEN_F_PROTOCOL) != 0 && agreed->no_f_protocol) {
+		broken(violation, "after SET_FEATURES without bit 30");
 		return -EPERM;
 	}
 	/* "The log memory fd is provided ..., the size and offset ... in the message". */

@@ -174,7 +174,7 @@ enum vhub_user_answer {
 #define VHUB_USER_WHEN_ANY 0x0u
 #define VHUB_USER_WHEN_STOPPED 0x1u    /**< while the vring that it names is stopped */
 #define VHUB_USER_WHEN_MEMORY 0x2u     /**< after a memory table */
-#define VHUB_USER_WHEN_F_PROTOCOL 0x4u /**< after SET_FEATURES with bit 30 */
+#define VHUB_USER_WHEN_F_PROTOCOL 0x4u /**< not after SET_FEATURES without bit 30 */
 
 /* Bytes of the payload that must be there whatever the rest. */
 #define VHUB_USER_CONFIG_HEAD 12u

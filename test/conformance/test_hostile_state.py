@@ -45,11 +45,14 @@ def test_an_address_before_memory_is_refused(scene):
     scene.reason(r"memory|address|ADDR")
 
 
-def test_enable_before_features_is_refused(scene):
+def test_enable_without_bit_30_is_refused(scene):
+    """Before SET_FEATURES it is remembered, as QEMU and virtio-user need it for network ports."""
     disk = BlkDisk(scene.path)
     scene.sessions.append(disk)
     offered = disk.ask_u64(Req.GET_PROTOCOL_FEATURES)
     disk.wire.send(Req.SET_PROTOCOL_FEATURES, p.U64.pack(offered & p.bits(3)))
+    assert disk.ack(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 1)) == 0
+    disk.wire.send(Req.SET_FEATURES, p.U64.pack(p.bits(F.VERSION_1)))
     expect_refusal(disk, Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 1))
 
 

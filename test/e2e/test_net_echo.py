@@ -127,8 +127,7 @@ def test_a_killed_front_end_is_followed_by_another(echo, check, net, folder, ser
     assert daemon.running()
 
 
-# Not packed rings: virtio-user resets those at a reconnect, under its own traffic.
-@pytest.mark.parametrize("kind", ["split", "split-one-buffer"])
+@pytest.mark.parametrize("kind", ["split", "split-one-buffer", "packed", "packed-vectorised"])
 def test_a_front_end_that_listens_outlives_the_back_end(echo, check, net, folder, kind):
     port, path = both_ways(net, folder, True, queues=2)
     daemon = echo(port)

@@ -229,7 +229,10 @@ test_inband_notifications_need_their_company(void **state)
 static int
 check_moment(struct fake *fake, struct vhub_request *req, bool f_protocol)
 {
-	const struct conn_agreed agreed = { .f_protocol = f_protocol };
+	const struct conn_agreed agreed = {
+		.f_protocol = f_protocol,
+		.no_f_protocol = !f_protocol,
+	};
 	struct conn_violation violation = { .text = "" };
 	int ret = conn_validate_moment(req, &fake->handler, &agreed, &violation);
 
