@@ -18,23 +18,29 @@ from conftest import stand_in
 
 pytestmark = pytest.mark.plain_only
 
-HALF_A_MESSAGE = p.HEADER.pack(Req.SET_MEM_TABLE, p.VERSION, 264) + bytes(100)
+HEADER = p.HEADER.pack(Req.SET_MEM_TABLE, p.VERSION, 264)
+PAUSE = 0.02
 
 
 def stall(path, seconds):
-    with held(path, HALF_A_MESSAGE), held(path, HALF_A_MESSAGE[:7]):
-        time.sleep(seconds)
+    """A front end that stops in its payload, in front of it, and in its header; one after the other,
+    since a port has one front end."""
+    for data in (HEADER + bytes(100), HEADER, HEADER[:7]):
+        with held(path, data):
+            time.sleep(seconds / 3)
 
 
 def garbage(path, seconds):
-    """Bytes that are no protocol, one connection after the other."""
+    """Bytes that are no protocol, one connection after the other; not so fast that the making of
+    them takes the CPU from the port that is looked at."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
             with held(path, os.urandom(4096)) as wire:
-                wire.wait_closed(0.05)
+                wire.wait_closed(PAUSE)
         except (Closed, OSError):
             pass
+        time.sleep(PAUSE)
 
 
 class held:
@@ -64,17 +70,17 @@ def test_a_neighbour_does_not_slow_a_port(echo, check, net, folder, disturb):
 
 def test_a_new_front_end_connects_while_a_neighbour_holds_half_a_message(echo, check, net, folder):
     echo(net("victim"), net("innocent"))
-    with held(folder / "victim.sock", HALF_A_MESSAGE):
+    with held(folder / "victim.sock", HEADER):
         time.sleep(0.3)
         check(folder / "innocent.sock", packets=1000).finish()
 
 
 def test_with_librte_vhost_alone_it_cannot(check, net, folder):
     """The contrast. One thread of librte_vhost reads the sockets of all ports, and waits there for
-    the rest of a message."""
+    what a header has announced."""
     with EchoTestpmd(net("victim"), net("innocent"), folder=folder):
         check(folder / "innocent.sock", packets=1000).finish()
-        with held(folder / "victim.sock", HALF_A_MESSAGE):
+        with held(folder / "victim.sock", HEADER):
             time.sleep(0.3)
             front = check(folder / "innocent.sock", packets=1000)
             time.sleep(3)

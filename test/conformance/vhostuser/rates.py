@@ -35,8 +35,9 @@ class Meter:
             if time.monotonic() > deadline:
                 raise AssertionError("the load has stood still for 5 s")
             time.sleep(0.01)
-        inside = [sample for sample in self.samples if begin <= sample[0] <= end]
-        (first, a), (last, b) = inside[0], inside[-1]
+        # The samples around the window: inside there may be none, when the CPU was with others.
+        first, a = next((each for each in reversed(self.samples) if each[0] <= begin), self.samples[0])
+        last, b = next(each for each in self.samples if each[0] >= end)
         return (b - a) / (last - first)
 
 
