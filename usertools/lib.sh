@@ -21,7 +21,7 @@ VHUB_BUILD_PACKAGES=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdpdk
 VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs kmod python3)
 # shellcheck disable=SC2034
 VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest git
-	qemu-utils qemu-system-common dpdk libclang-rt-14-dev)
+	qemu-utils qemu-system-common dpdk dpdk-dev libclang-rt-14-dev)
 
 # --- talking ---------------------------------------------------------------------------------------
 
