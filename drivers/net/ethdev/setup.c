@@ -40,10 +40,10 @@ static const struct quirk {
 	uint32_t takes_not;
 } quirks[] = {
 	/*
-	 * The address is that of the kernel's interface, to which this port is the other end. Segments
-	 * with rte_gso, which knows IPv4 alone.
+	 * The address is that of the kernel's interface, to which this port is the other end. It
+	 * refuses segments of a full MTU, for it counts their Ethernet header: lib/net cuts them.
 	 */
-	{ "net_tap", true, VHUB_NET_TAKES_TSO6 },
+	{ "net_tap", true, VHUB_NET_TAKES_TSO4 | VHUB_NET_TAKES_TSO6 },
 };
 
 static void
