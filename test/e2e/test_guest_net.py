@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A real Linux guest talks through vhub's nets with the TAP interface of a namespace: pings are answered,
+and what TCP carries arrives as it was sent. net_backend.py and netns.py are the next files on the way."""
+
+import os
+import time
+
+import pytest
+
+from net_backend import GUEST, HOST, TAP, TestpmdBackend, VhubdBackend
+from netns import SINK, SOURCE, Netns, sha256_of_stream
+from run_guest import Guest, Net, complaints, features
+
+PLAIN = pytest.mark.plain_only
+MEMORY_MB = 512
+MIB = 128
+SMALL_MIB = 16
+
+
+@pytest.fixture
+def netns():
+    with Netns() as namespace:
+        yield namespace
+
+
+@pytest.fixture
+def backend(netns, folder, vhubd):
+    """Makes back ends; what still runs at the end is stopped with its test or with the namespace."""
+    def make(**keywords):
+        keywords.setdefault("socket", folder / "net0.sock")
+        if os.environ.get("VHUB_NET_PEER") == "testpmd":
+            return TestpmdBackend(folder, netns, **keywords)
+        return VhubdBackend(vhubd, netns, **keywords)
+
+    return make
+
+
+class Scene:
+    """A guest whose console takes steps, and the server that it exchanges data with."""
+
+    def __init__(self, backend, slow, mib=SMALL_MIB, cpus=None, **net):
+        self.backend = backend
+        self.slow = slow
+        self.mib = mib
+        self.sum = sha256_of_stream(mib)
+        self.guest = Guest([], "net-up,console", nets=[Net(backend.socket, GUEST, **net)],
+                           memory_mb=MEMORY_MB, cpus=cpus, timeout=150 * slow)
+        self.server = None
+        self.wants_boot = False
+
+    def __enter__(self):
+        """The server listens at all addresses: the one of the TAP interface comes and goes with the back end."""
+        self.server = self.backend.netns.server("0.0.0.0", self.mib).__enter__()
+        self.guest.start()
+        if self.wants_boot:
+            self.guest.expect("console", "begin", 60 * self.slow)
+        return self
+
+    def __exit__(self, *_):
+        self.guest.kill()
+        self.server.__exit__()
+
+    def booted(self):
+        """The scene begins once the guest takes steps."""
+        self.wants_boot = True
+        return self
+
+    def step(self, *words):
+        return self.guest.step(*words, timeout=90 * self.slow)
+
+    def ping(self, count=10, size=56):
+        said = self.step("ping", HOST, count, size)
+        assert (said["ping.sent"], said["ping.lost"]) == (str(count), "0")
+
+    def arrived(self, mib):
+        assert self.server.received(60 * self.slow) == {
+            "bytes": mib * ((1 << 20) + 16), "sha256": sha256_of_stream(mib)}
+
+    def send(self, mib=None):
+        mib = mib or self.mib
+        self.step("send", HOST, SINK, mib)
+        self.arrived(mib)
+
+    def receive(self):
+        assert self.step("receive", HOST, SOURCE)["receive.sha256"] == self.sum
+
+    def end(self):
+        self.guest.send()
+        results = self.guest.wait()
+        assert not complaints(results), complaints(results)
+        return results
+
+
+def check_counters(scene):
+    """No packet was cut to pieces and none came with a wrong checksum, on either side."""
+    said = scene.step("net-info", "eth0")
+    host = scene.backend.netns.counters()
+    assert [said[f"Ip.{name}"] for name in ("FragCreates", "ReasmReqds")] == ["0", "0"]
+    assert said["Tcp.InCsumErrors"] == "0"
+    assert host["Ip"]["FragCreates"] == host["Ip"]["ReasmReqds"] == 0
+    assert host["Tcp"]["InCsumErrors"] == host["Icmp"]["InCsumErrors"] == 0
+    return said
+
+
+@pytest.mark.parametrize("packed", [
+    pytest.param(False, id="split"),
+    pytest.param(True, id="packed", marks=PLAIN),
+])
+def test_ping_and_tcp_with_every_offload(backend, slow, packed):
+    """The large transfers as the guest's kernel likes them, and small ones with TSO and with checksums off."""
+    with Scene(backend().start(), slow, mib=MIB, packed=packed).booted() as scene:
+        negotiated = features(scene.guest.results, "eth0")
+        assert {"VERSION_1", "CSUM", "GUEST_CSUM", "MRG_RXBUF", "EVENT_IDX", "MAC", "STATUS"} <= negotiated
+        assert ("RING_PACKED" in negotiated) == packed
+        assert ("HOST_TSO4" in negotiated) == scene.backend.tso
+        assert scene.guest.results["eth0.address"] == "52:54:00:76:68:01"
+        scene.ping()
+        scene.send()
+        scene.receive()
+
+        tso = "on" if scene.backend.tso else "off"
+        for names, words in (
+                ({"tcp-segmentation-offload": "off", "tx-checksumming": "on"}, ["tso", "off", "gso", "off"]),
+                ({"tcp-segmentation-offload": "off", "tx-checksumming": "off"}, ["tx", "off"]),
+                ({"tcp-segmentation-offload": tso, "tx-checksumming": "on"},
+                 ["tx", "on", "tso", "on", "gso", "on"])):
+            said = scene.step("offload", "eth0", *words)
+            assert {name: said[f"eth0.offload.{name}"] for name in names} == names
+            scene.send(SMALL_MIB)
+        scene.ping()
+        check_counters(scene)
+        scene.end()
+
+
+@PLAIN
+def test_front_end_without_checksums_and_tso(backend, slow):
+    """QEMU keeps every offload from the guest, which then sends and wants whole packets."""
+    with Scene(backend().start(), slow, csum=False).booted() as scene:
+        assert not {name for name in features(scene.guest.results, "eth0") if "CSUM" in name or "TSO" in name}
+        scene.ping()
+        scene.send()
+        scene.receive()
+        check_counters(scene)
+        scene.end()
