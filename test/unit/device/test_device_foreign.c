@@ -241,17 +241,23 @@ test_memory_and_features_make_it_anew(void **state)
 static void
 play_two_regions(struct fe *fe)
 {
-	struct vhub_user_mem_slot slot = {
-		.region = { FE_GPA + 2 * FE_MEM_BYTES, FE_MEM_BYTES, FE_UVA + 2 * FE_MEM_BYTES, 0 },
+	struct vhub_user_mem_table table = {
+		.n_regions = 2,
+		.regions = {
+			{ FE_GPA, FE_MEM_BYTES, FE_UVA, 0 },
+			{ FE_GPA + 2 * FE_MEM_BYTES, FE_MEM_BYTES, FE_UVA + 2 * FE_MEM_BYTES, 0 },
+		},
 	};
+	const uint32_t size = VHUB_USER_MEM_TABLE_HEAD + 2 * sizeof(table.regions[0]);
+	int fds[2] = { fe->mem_fd, fe->mem_fd };
 
 	fe_negotiate(fe);
 	fe_start_ring(fe, 0);
-	fe_check(fe_ack(fe, VHUB_USER_ADD_MEM_REG, &slot, sizeof(slot), &fe->mem_fd, 1) != 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_MEM_TABLE, &table, size, fds, 2) != 0);
 	fe_check(library.n == 1 && is_polled(0));
 	/* Without a running ring nobody minds, until one is to start. */
 	fe_get_base(fe, 0);
-	fe_check(fe_ack(fe, VHUB_USER_ADD_MEM_REG, &slot, sizeof(slot), &fe->mem_fd, 1) == 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_MEM_TABLE, &table, size, fds, 2) == 0);
 	fe_check(fe_start_ring(fe, 0) != 0);
 }
 
