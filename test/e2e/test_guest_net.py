@@ -53,7 +53,7 @@ class Scene:
         self.server = self.backend.netns.server("0.0.0.0", self.mib).__enter__()
         self.guest.start()
         if self.wants_boot:
-            self.guest.expect("console", "begin", 60 * self.slow)
+            self.booted()
         return self
 
     def __exit__(self, *_):
@@ -61,8 +61,11 @@ class Scene:
         self.server.__exit__()
 
     def booted(self):
-        """The scene begins once the guest takes steps."""
-        self.wants_boot = True
+        """The guest takes steps: now, or, in a `with`, once the scene begins."""
+        if self.guest.process is None:
+            self.wants_boot = True
+        else:
+            self.guest.expect("console", "begin", 60 * self.slow)
         return self
 
     def step(self, *words):
@@ -141,4 +144,48 @@ def test_front_end_without_checksums_and_tso(backend, slow):
         scene.send()
         scene.receive()
         check_counters(scene)
+        scene.end()
+
+
+@pytest.mark.parametrize("server", [
+    pytest.param(False, id="qemu-dials"),
+    pytest.param(True, id="qemu-listens", marks=PLAIN),
+])
+def test_killed_and_restarted_under_traffic(backend, slow, server):
+    """QEMU's reconnect=1, or its listening socket: the guest loses packets and nothing else."""
+    killed = backend(connect=server)
+    if not server:
+        killed.start()
+    with Scene(killed, slow, server=server) as scene:
+        if server:
+            killed.start()
+        scene.booted()
+        scene.ping()
+        scene.step("ping-start", HOST)
+        time.sleep(1)
+        killed.kill()
+        scene.backend = killed.start()
+        scene.step("ping-until", HOST, 20 * slow)
+        scene.ping()
+        scene.send()
+        scene.receive()
+        said = scene.step("ping-stop")
+        assert int(said["ping.received"]) > 0
+        check_counters(scene)
+        scene.end()
+
+
+def test_two_queues(backend, slow):
+    """Each of the guest's two CPUs sends through a queue of its own."""
+    with Scene(backend(queues=2).start(), slow, queues=2).booted() as scene:
+        assert "MQ" in features(scene.guest.results, "eth0")
+        scene.ping()
+        scene.step("send-on-every-cpu", HOST, SINK, SMALL_MIB)
+        scene.arrived(SMALL_MIB)
+        scene.arrived(SMALL_MIB)
+        scene.receive()
+        said = check_counters(scene)
+        assert (said["eth0.channels_max"], said["eth0.channels"]) == ("2", "2")
+        assert int(said["eth0.tx_queue_0_packets"]) > 100
+        assert int(said["eth0.tx_queue_1_packets"]) > 100
         scene.end()
