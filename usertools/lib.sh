@@ -20,9 +20,12 @@ VHUB_BUILD_PACKAGES=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdpdk
 # shellcheck disable=SC2034
 VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs ethtool kmod
 	python3)
+# dpdk-testpmd, the front end of network ports.
+# shellcheck disable=SC2034
+VHUB_NET_PACKAGES=(dpdk-dev)
 # shellcheck disable=SC2034
 VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest git
-	qemu-utils qemu-system-common dpdk dpdk-dev libclang-rt-14-dev librte-net-pcap23 iproute2)
+	qemu-utils qemu-system-common dpdk libclang-rt-14-dev librte-net-pcap23 iproute2)
 
 # --- talking ---------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: BSD-3-Clause
 #
 # From a fresh Debian 12 to a Linux guest that uses a vhub disk: installs what is missing, builds, starts
-# vhubd with a disk in memory, boots a real guest that makes an ext4 on it, writes, reads back and
-# compares. Run by a new user, and by run-tests.sh. lib.sh has the shared parts, test/guest/run_guest.py
-# boots the guest.
+# vhubd with a disk in memory and a network port that echoes, boots a real guest that makes an ext4 on the
+# disk, writes, reads back and compares, and has dpdk-testpmd send packets through the port. Run by a new
+# user, and by run-tests.sh. lib.sh has the shared parts, test/guest/run_guest.py boots the guest,
+# test/e2e/testpmd.py runs testpmd.
 
 set -euo pipefail
 # shellcheck source=usertools/lib.sh
@@ -19,9 +20,9 @@ usage() {
 Usage: usertools/quickstart.sh [--keep] [--help]
 
 Installs the packages that are missing (Debian 12; root, or sudo for this step only), builds into build/,
-starts vhubd with a disk of 256 MiB in memory, and boots a Linux guest under QEMU that makes an ext4 on
-the disk, writes files, reads them back and compares. Prints what the guest saw, stops everything and
-leaves nothing behind but build/ and build-guest/. A second run takes seconds.
+starts vhubd with a disk of 256 MiB in memory and a network port that sends every packet back, boots a
+Linux guest under QEMU that makes an ext4 on the disk, writes files, reads them back and compares, and has
+dpdk-testpmd send packets through the port. Prints what they saw, stops everything and leaves nothing behind but build/ and build-guest/. A second run takes seconds.
 
   --keep   leave vhubd running, and say where its socket is and how to stop it
   --help   this text
@@ -49,15 +50,16 @@ parse_arguments() {
 
 packages() {
 	VHUB_PROGRESS=packages
-	say "[1/5] packages"
-	need_packages "$VHUB_TMP/packages.log" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}"
+	say "[1/6] packages"
+	need_packages "$VHUB_TMP/packages.log" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}" \
+		"${VHUB_NET_PACKAGES[@]}"
 	say "      all there"
 }
 
 build() {
 	local log=$VHUB_TMP/build.log
 	VHUB_PROGRESS=build
-	say "[2/5] build into build/ (the first time takes about a minute)"
+	say "[2/6] build into build/ (the first time takes about a minute)"
 	if ! build_into build "$log"; then
 		tail -n 40 "$log" >&2
 		die "the build failed (above: the end of what it said)"
@@ -87,14 +89,16 @@ describe_memory() {
 start_vhubd() {
 	local log=$VHUB_TMP/vhubd.log i
 	SOCKET=$VHUB_TMP/disk0.sock
-	say "[3/5] vhubd with a disk of $DISK_MIB MiB in memory"
+	PORT=$VHUB_TMP/port0.sock
+	say "[3/6] vhubd with a disk of $DISK_MIB MiB in memory and a network port"
 	describe_memory
-	COMMAND=(build/app/vhubd --blk "disk0,socket=$SOCKET,driver=malloc,size=${DISK_MIB}M,queues=1")
+	COMMAND=(build/app/vhubd --blk "disk0,socket=$SOCKET,driver=malloc,size=${DISK_MIB}M,queues=1" \
+		--net "port0,socket=$PORT,driver=echo")
 	start_child "$log" "${COMMAND[@]}"
 	VHUBD=$VHUB_CHILD
 	for ((i = 0; i < 300; i++)); do
 		if grep -q ready "$log"; then
-			say "      ready: process $VHUBD, socket $SOCKET"
+			say "      ready: process $VHUBD, sockets $SOCKET, $PORT"
 			return
 		fi
 		kill -0 "$VHUBD" 2>/dev/null || break
@@ -105,7 +109,7 @@ start_vhubd() {
 }
 
 boot_guest() {
-	say "[4/5] a Linux guest on that disk (QEMU, emulated CPU)"
+	say "[4/6] a Linux guest on that disk (QEMU, emulated CPU)"
 	VHUB_PROGRESS=guest
 	if ! run_child "$VHUB_TMP/guest.txt" /usr/bin/python3 test/guest/run_guest.py --do mkfs-write \
 		"$SOCKET"; then
@@ -117,9 +121,19 @@ boot_guest() {
 	grep -v ' guest: ' "$VHUB_TMP/guest.txt"
 }
 
+send_packets() {
+	say "[5/6] dpdk-testpmd on the port, which sends every packet back"
+	VHUB_PROGRESS=testpmd
+	if ! run_child "$VHUB_TMP/testpmd.txt" /usr/bin/python3 test/e2e/testpmd.py "$PORT"; then
+		cat "$VHUB_TMP/testpmd.txt" >&2
+		die "testpmd got nothing back (above: what it said)"
+	fi
+	cat "$VHUB_TMP/testpmd.txt"
+}
+
 stop_vhubd() {
 	local status=0
-	say "[5/5] stopping"
+	say "[6/6] stopping"
 	kill -TERM "$VHUBD" 2>/dev/null || true
 	wait "$VHUBD" || status=$?
 	forget_child "$VHUBD"
@@ -137,6 +151,8 @@ say_how_to_go_on() {
 Everything worked. How to go on:
   a disk of your own   build/app/vhubd --blk disk0,socket=/tmp/disk0.sock,driver=uring,path=FILE
   with a guest         test/guest/run_guest.py --do info /tmp/disk0.sock
+  a port of your own   build/app/vhubd --net port0,socket=/tmp/port0.sock,driver=echo
+  with testpmd         test/e2e/testpmd.py /tmp/port0.sock
   all options          build/app/vhubd --help
   all tests            usertools/run-tests.sh
   leave it running     usertools/quickstart.sh --keep
@@ -146,7 +162,7 @@ EOF
 say_how_to_use_it() {
 	VHUB_KEEP=1
 	cat <<EOF
-[5/5] vhubd stays, as you asked: process $VHUBD, log $VHUB_TMP/vhubd.log
+[6/6] vhubd stays, as you asked: process $VHUBD, log $VHUB_TMP/vhubd.log
 
   a guest again   test/guest/run_guest.py --do verify $SOCKET
   your own QEMU   -object memory-backend-memfd,id=mem,share=on,size=1G -machine q35,memory-backend=mem -m 1G
@@ -162,6 +178,7 @@ main() {
 	build
 	start_vhubd
 	boot_guest
+	send_packets
 	if [[ -n $KEEP ]]; then
 		say_how_to_use_it
 	else

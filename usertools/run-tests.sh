@@ -212,7 +212,7 @@ SANITIZER_ENV=(
 
 stage_packages() {
 	(need_packages "$LOG" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}" \
-		"${VHUB_TEST_PACKAGES[@]}") || count 0 1
+		"${VHUB_NET_PACKAGES[@]}" "${VHUB_TEST_PACKAGES[@]}") || count 0 1
 }
 
 # build_stage DIR MESON-OPTION...

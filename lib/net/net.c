@@ -119,7 +119,9 @@ net_arm(struct vhub_vring *vring)
 			return 0;
 		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
 	}
-	if (!vring->has_kick_fd)
+	/* A translation that the library waits for comes without a kick. */
+	if (!vring->has_kick_fd ||
+			(vring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
 		return -ENOTSUP;
 	rvhost_want_kicks(pair->dev->path, vring, true);
 	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */

@@ -1,8 +1,10 @@
+#!/usr/bin/python3
 # SPDX-License-Identifier: BSD-3-Clause
 """DPDK's own programs as front ends and as a stand-in for vhubd: dpdk-testpmd, and vhub-net-check,
 which checks every byte that comes back.
 
-Used by the tests of net devices and by scripts that measure; needs no pytest. What vhub-net-check
+Used by the tests of net devices and by scripts that measure; needs no pytest. As a program it is what
+usertools/quickstart.sh shows of a port: testpmd's rate against a driver that sends everything back. What vhub-net-check
 does is in test/tools/net_check/main.c, the next file on the way.
 
     with NetCheck("/x/p.sock", "packed", folder=folder, sizes="mix", seconds=1) as check:
@@ -17,6 +19,7 @@ forwarding thread of testpmd) is busy; on a machine with two CPUs front ends tak
 back end's worker the second.
 """
 
+import argparse
 import itertools
 import json
 import os
@@ -346,3 +349,39 @@ class NetCheck(Program, Meter):
         self.check()
         self.process.send_signal(signal.SIGTERM)
         return self.finish(timeout)
+
+
+# --- as a program ----------------------------------------------------------------------------------
+
+def show(path, seconds, folder):
+    """A few hundred frames go round and round; what testpmd has seen of them."""
+    with Testpmd(front_end(path, "split", queue_size=1024), folder=folder) as testpmd:
+        testpmd.cmd("set fwd mac")
+        testpmd.cmd("start tx_first 8")
+        rate = testpmd.rate(seconds)
+        testpmd.cmd("stop")
+        seen = testpmd.port_stats()[0]
+        testpmd.stop()
+    print(f"  front end   dpdk-testpmd, virtio-user, split ring, 1 queue, 64-byte frames\n"
+          f"  rate        {rate / 1e6:.2f} million packets/s came back\n"
+          f"  packets     {seen['TX-packets']} sent, {seen['RX-packets']} received, "
+          f"{seen['TX-packets'] - seen['RX-packets']} on their way at the end")
+    return 0 if seen["RX-packets"] > 0 else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Show the rate of a port that sends everything back, "
+                                                 "with dpdk-testpmd as its front end.")
+    parser.add_argument("socket", help="vhost-user socket of the port")
+    parser.add_argument("--seconds", type=float, default=3, help="that are measured (default 3)")
+    arguments = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="vhub-testpmd-") as folder:
+            return show(arguments.socket, arguments.seconds, folder)
+    except ProgramError as err:
+        print(f"testpmd.py: {err}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
