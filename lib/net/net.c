@@ -67,10 +67,12 @@ net_queue_stop(struct vhub_vring *vring)
 	struct net_pair *pair = vring->priv;
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
-	if (net_is_from_guest(vring))
+	if (net_is_from_guest(vring)) {
 		pair->from_ring = NULL;
-	else
+	} else {
+		net_drop_held(pair);
 		pair->to_ring = NULL;
+	}
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_put != NULL)
 		driver->queue_put(&pair->queue);
 }
@@ -114,14 +116,15 @@ net_arm(struct vhub_vring *vring)
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
 	if (!net_is_from_guest(vring)) {
+		if (pair->n_held != 0)
+			return -EAGAIN;
 		/* Nothing comes for a guest that takes nothing. */
 		if (driver->to_guest == NULL || !vring->enabled)
 			return 0;
 		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
 	}
 	/* A translation that the library waits for comes without a kick. */
-	if (!vring->has_kick_fd ||
-			(vring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
+	if (!vring->has_kick_fd || (vring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
 		return -ENOTSUP;
 	rvhost_want_kicks(pair->dev->path, vring, true);
 	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */

@@ -47,6 +47,12 @@ struct net_pair {
 	struct vhub_vring *to_ring; /* started ones; NULL */
 	struct vhub_vring *from_ring;
 	uint32_t guest_takes; /* VHUB_NET_TAKES_*, as its driver has negotiated */
+	/*
+	 * Behind a vIOMMU, what the guest's buffers could not take yet: each new buffer has an
+	 * address that has to be asked for first.
+	 */
+	uint16_t n_held;
+	struct rte_mbuf *held[VHUB_NET_BURST];
 	struct net_counters counters __rte_cache_aligned;
 } __rte_cache_aligned;
 
@@ -132,6 +138,10 @@ net_poll_from_guest(struct net_pair *pair);
 /* One turn of the port, where it has packets of its own. Returns how many there were. */
 unsigned int
 net_poll_to_guest(struct net_pair *pair);
+
+/* Drops what waits for a vIOMMU's answer: the ring stops. */
+void
+net_drop_held(struct net_pair *pair);
 
 /* ---- offload.c ---- */
 

@@ -4,12 +4,39 @@
  * (vhub_net_to_guest()). Called by net.c for each turn, and by drivers; next: rte_vhost/burst.c, by
  * way of offload.c where the guest leaves something to be done.
  */
+#include <string.h>
+
 #include "net_pvt.h"
 
 static inline bool
 ring_is_open(const struct vhub_vring *vring)
 {
 	return vring != NULL && vring->taking && vring->enabled;
+}
+
+static bool
+is_behind_viommu(const struct net_pair *pair)
+{
+	return (pair->to_ring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0;
+}
+
+/* The guest had no room for these, or, behind a vIOMMU, perhaps no address yet. */
+static void
+keep_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	if (!is_behind_viommu(pair) || n + pair->n_held > VHUB_NET_BURST) {
+		net_drop(pair, VHUB_NET_DROP_RING_FULL, pkts, n);
+		return;
+	}
+	memcpy(&pair->held[pair->n_held], pkts, n * sizeof(*pkts));
+	pair->n_held += n;
+}
+
+void
+net_drop_held(struct net_pair *pair)
+{
+	net_drop(pair, VHUB_NET_DROP_NO_RING, pair->held, pair->n_held);
+	pair->n_held = 0;
 }
 
 /* Copies them into the guest's buffers, and frees them. */
@@ -19,7 +46,7 @@ give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct
 	uint16_t given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
 
 	if (unlikely(given < n)) {
-		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[given], n - given);
+		keep_or_drop(pair, &pkts[given], n - given);
 		net_look_at(pkts, given, look);
 	}
 	vhub_count(&pair->counters.to_guest.packets, given);
@@ -41,6 +68,10 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct net_look look;
 
+	if (unlikely(pair->n_held != 0)) {
+		keep_or_drop(pair, pkts, n); /* in order, behind those that wait */
+		return;
+	}
 	net_look_at(pkts, n, &look);
 	if (unlikely(look.offloads != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, give_to_ring);
@@ -66,6 +97,19 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
 	net_drop(vhub_container_of(queue, struct net_pair, queue), reason, pkts, n);
 }
 
+/* Returns how many of those that waited are the guest's now. */
+static unsigned int
+give_held(struct net_pair *pair)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	uint16_t n = pair->n_held;
+
+	memcpy(pkts, pair->held, n * sizeof(pkts[0]));
+	pair->n_held = 0;
+	give(pair, pkts, n);
+	return n - pair->n_held;
+}
+
 unsigned int
 net_poll_to_guest(struct net_pair *pair)
 {
@@ -73,7 +117,11 @@ net_poll_to_guest(struct net_pair *pair)
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	uint16_t n;
 
-	if (driver->to_guest == NULL || !ring_is_open(pair->to_ring))
+	if (!ring_is_open(pair->to_ring))
+		return 0;
+	if (unlikely(pair->n_held != 0))
+		return give_held(pair);
+	if (driver->to_guest == NULL)
 		return 0;
 	n = driver->to_guest(&pair->queue, pkts, VHUB_NET_BURST);
 	if (n != 0)

@@ -189,3 +189,16 @@ def test_two_queues(backend, slow):
         assert int(said["eth0.tx_queue_0_packets"]) > 100
         assert int(said["eth0.tx_queue_1_packets"]) > 100
         scene.end()
+
+
+@PLAIN
+def test_behind_a_viommu(backend, slow):
+    """Every buffer has a new address, which the back end has to ask for: packets to the guest may be lost
+    over it, and TCP mends that."""
+    with Scene(backend(iommu="on").start(), slow, mib=1, iommu=True).booted() as scene:
+        assert "ACCESS_PLATFORM" in features(scene.guest.results, "eth0")
+        scene.step("ping-until", HOST, 20)
+        scene.send(4)
+        scene.receive()
+        check_counters(scene)
+        scene.end()
