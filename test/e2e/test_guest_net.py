@@ -11,7 +11,7 @@ from net_backend import GUEST, HOST, TAP, TestpmdBackend, VhubdBackend
 from netns import SINK, SOURCE, Netns, sha256_of_stream
 from run_guest import Guest, Net, complaints, features
 
-PLAIN = pytest.mark.plain_only
+pytestmark = pytest.mark.plain_only     # each boots a guest
 MEMORY_MB = 512
 MIB = 128
 SMALL_MIB = 16
@@ -107,7 +107,7 @@ def check_counters(scene):
 
 @pytest.mark.parametrize("packed", [
     pytest.param(False, id="split"),
-    pytest.param(True, id="packed", marks=PLAIN),
+    pytest.param(True, id="packed"),
 ])
 def test_ping_and_tcp_with_every_offload(backend, slow, packed):
     """The large transfers as the guest's kernel likes them, and small ones with TSO and with checksums off."""
@@ -135,7 +135,6 @@ def test_ping_and_tcp_with_every_offload(backend, slow, packed):
         scene.end()
 
 
-@PLAIN
 def test_front_end_without_checksums_and_tso(backend, slow):
     """QEMU keeps every offload from the guest, which then sends and wants whole packets."""
     with Scene(backend().start(), slow, csum=False).booted() as scene:
@@ -149,7 +148,7 @@ def test_front_end_without_checksums_and_tso(backend, slow):
 
 @pytest.mark.parametrize("server", [
     pytest.param(False, id="qemu-dials"),
-    pytest.param(True, id="qemu-listens", marks=PLAIN),
+    pytest.param(True, id="qemu-listens"),
 ])
 def test_killed_and_restarted_under_traffic(backend, slow, server):
     """QEMU's reconnect=1, or its listening socket: the guest loses packets and nothing else."""
@@ -191,7 +190,6 @@ def test_two_queues(backend, slow):
         scene.end()
 
 
-@PLAIN
 def test_behind_a_viommu(backend, slow):
     """Every buffer has a new address, which the back end has to ask for: packets to the guest may be lost
     over it, and TCP mends that."""

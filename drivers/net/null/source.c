@@ -21,8 +21,8 @@
 #include "null_pvt.h"
 
 /* RFC 2544, appendix C.2.2: addresses for benchmarks. */
-#define SOURCE_IP RTE_IPV4(198, 18, 0, 1)
-#define GUEST_IP RTE_IPV4(198, 18, 0, 2)
+#define SOURCE_IP RTE_IPV4((uint32_t)198, 18, 0, 1)
+#define GUEST_IP RTE_IPV4((uint32_t)198, 18, 0, 2)
 /* The first dynamic port, to which the queue's number is added, and "discard". */
 #define SOURCE_UDP_PORT 49152
 #define GUEST_UDP_PORT 9
