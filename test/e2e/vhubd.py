@@ -47,6 +47,8 @@ class Vhubd:
     """One daemon. Nothing runs until start().
 
     blks      the arguments of --blk, one string a disk: "disk0,socket=/x/d.sock,driver=malloc,size=64M"
+    nets      the arguments of --net, one string a net: "net0,socket=/x/n.sock,driver=echo"
+    prefix    words before the program's name, of a command that runs it and keeps the process id
     args      further arguments of vhubd
     eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
               asks for it
@@ -55,8 +57,10 @@ class Vhubd:
     """
 
     def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
-                 pass_fds=(), name="vhubd"):
+                 pass_fds=(), name="vhubd", nets=(), prefix=()):
         self.blks = list(blks)
+        self.nets = list(nets)
+        self.prefix = list(prefix)
         self.args = list(args)
         self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
         self.log_level = log_level
@@ -68,8 +72,7 @@ class Vhubd:
     @property
     def sockets(self):
         """The socket files that this daemon binds; those of connect= belong to the front end."""
-        found = (re.search(r"(?:^|,)socket=([^,]+)", blk) for blk in self.blks)
-        return [Path(match.group(1)) for match in found if match]
+        return spec_sockets(self.blks + self.nets)
 
     @property
     def pid(self):
@@ -86,11 +89,13 @@ class Vhubd:
         program = build_dir() / "app/vhubd"
         if not (program.is_file() and os.access(program, os.X_OK)):
             raise VhubdError(f"{program} is not there: build first (or set VHUB_BUILD)")
-        words = [str(program)]
+        words = [*self.prefix, str(program)]
         if self.eal:
             words += [*self.eal, "--"]
         for blk in self.blks:
             words += ["--blk", blk]
+        for net in self.nets:
+            words += ["--net", net]
         if self.log_level:
             words += ["--log-level", self.log_level]
         return words + self.args
@@ -219,6 +224,12 @@ class Vhubd:
 
     def _proc(self, name):
         return Path(f"/proc/{self.pid}/{name}").read_text()
+
+
+def spec_sockets(specs):
+    """The values of socket= in the texts of devices."""
+    found = (re.search(r"(?:^|,)socket=([^,]+)", spec) for spec in specs)
+    return [Path(match.group(1)) for match in found if match]
 
 
 def dies_with_us(command):

@@ -118,6 +118,16 @@ class GuestMemory:
         region = self.find(gpa, len(data))
         region.view[gpa - region.gpa:gpa - region.gpa + len(data)] = data
 
+    def scatter(self, parts, data):
+        """Writes `data` into parts: [(gpa, length)], filled one after the other."""
+        at = 0
+        for gpa, length in parts:
+            self.write(gpa, data[at:at + length])
+            at += length
+
+    def gather(self, parts):
+        return b"".join(self.read(gpa, length) for gpa, length in parts)
+
     def fill(self, gpa, size, byte):
         self.write(gpa, bytes((byte,)) * size)
 
