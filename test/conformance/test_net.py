@@ -254,6 +254,27 @@ def test_rings_start_disabled_and_only_the_pair_that_is_enabled_works(port):
     assert session.quiet(seconds=0.01)
 
 
+@both_kinds
+def test_what_was_sent_before_the_ring_starts_comes_back(port, packed):
+    """The ring that receives stands still while the other one starts."""
+    session = port(packed=packed, size=64)
+    for turn in range(10):
+        session.get_vring_base(1)
+        sending = session.sending()
+        frames = [packets.plain(100 * turn + i, 100) for i in range(20)]
+        session.submit([session.prepare(frame) for frame in frames])
+        session.start_queue(sending)
+        for frame in frames:
+            assert session.receive().frame == packets.swapped(frame)
+        session.reap()
+
+
+def test_without_protocol_features_all_rings_are_enabled(port):
+    session = port(protocol=(), mergeable=True)
+    assert not session.has(F.PROTOCOL_FEATURES)
+    returns(session, packets.plain(1, 100))
+
+
 # configuration
 
 
