@@ -9,6 +9,7 @@ uses the fixture `vhubd` of the end-to-end tests.
   plain     opens a session on the disk "plain": plain(packed=True, ...) -> BlkDisk
   port      opens a session on the port "netplain": port(packed=True, ...) -> NetPort
   opened    opens a session on any socket, closed at the end of the test
+  log_of    makes a dirty log
   scene, net_scene
             for hostile tests, on disks and on ports: a victim, an innocent neighbour, and what must
             hold afterwards (scene.py)
@@ -40,7 +41,7 @@ pytest_runtest_makereport = e2e_conftest.pytest_runtest_makereport
 
 from scene import NetScene, Scene, expect_refusal  # noqa: E402
 from stage import Neighbour, Stage  # noqa: E402
-from vhostuser import BlkDisk, NetPort  # noqa: E402
+from vhostuser import BlkDisk, DirtyLog, NetPort  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -90,6 +91,20 @@ def port(stage, opened):
         return opened(stage.path(name), NetPort, **keywords)
 
     return open_
+
+
+@pytest.fixture
+def log_of():
+    """A dirty log for a session's memory, closed at the end of the test."""
+    made = []
+
+    def make(session, offset=0, size_for=None):
+        made.append(DirtyLog(size_for or session.mem.max_gpa, offset))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
 
 
 @pytest.fixture
