@@ -5,10 +5,10 @@ wrote, all of them, and no others ("Migration" in the specification)."""
 import pytest
 
 from scene import expect_refusal
-from test_net_rings import Flow, flow
 from vhostuser import F, Req, packets, pages_of
 from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging, stop_logging
+from vhostuser.flow import Flow, flow
 
 FORMATS = {
     "split": {},

@@ -10,6 +10,7 @@ on request.
     frontend   one session
     blk, net   drivers of virtio-blk and virtio-net
     packets    Ethernet frames, their checksums and segments
+    flow       frames that never stop
     load       a load generator with a figure per time window
 
 Only the standard library is used.

@@ -5,6 +5,7 @@ device.
 Stands on wire.py, memory.py and the rings; blk.py and net.py are the drivers on top of it.
 """
 
+import fcntl
 import os
 import select
 import struct
@@ -20,6 +21,14 @@ from .wire import Wire
 
 class Refused(Exception):
     """The back end acknowledged a request with an error."""
+
+
+EVENTFD_FULL = (1 << 64) - 2            # the most an eventfd can count
+
+
+def make_blocking(fd):
+    """What a front end can do to a descriptor that it has shared."""
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
 
 
 class EventFd:
