@@ -84,12 +84,19 @@ net_queue_release(struct vhub_device *device, struct vhub_vring *vring)
 	vring->priv = NULL;
 }
 
+/* A pair pauses and goes on as one: what its guest sends in between waits in the ring. */
+static inline bool
+is_paused(const struct net_pair *pair, const struct vhub_vring *vring)
+{
+	return !vring->taking || (pair->to_ring != NULL && !pair->to_ring->taking);
+}
+
 static unsigned int
 net_queue_poll(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
 
-	if (unlikely(!vring->taking))
+	if (unlikely(is_paused(pair, vring)))
 		return 0;
 	return net_is_from_guest(vring) ? net_poll_from_guest(pair) : net_poll_to_guest(pair);
 }
@@ -129,7 +136,7 @@ net_arm(struct vhub_vring *vring)
 	rvhost_want_kicks(pair->dev->path, vring, true);
 	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */
 	rte_smp_mb();
-	return net_poll_from_guest(pair) != 0 ? -EAGAIN : 0;
+	return net_queue_poll(vring) != 0 ? -EAGAIN : 0;
 }
 
 static void

@@ -9,9 +9,6 @@
 
 #include "rvhost.h"
 
-/* Most packets that one call of the library handles. */
-#define LIBRARY_BURST 32
-
 /* Set by the library's callback inside of a burst. Initial-exec: on the fast path. */
 static __thread bool guest_was_notified __attribute__((tls_model("initial-exec")));
 
@@ -35,10 +32,11 @@ uint16_t
 rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
 		struct rte_mbuf **pkts, uint16_t n)
 {
+	const uint16_t call_max = path->call_max[vring->index];
 	uint16_t taken = 0, part, got;
 
 	do {
-		part = RTE_MIN(n - taken, LIBRARY_BURST);
+		part = RTE_MIN(n - taken, call_max);
 		got = rte_vhost_dequeue_burst(path->vid, vring->index, pool, &pkts[taken], part);
 		taken += got;
 	} while (got == part && taken < n);
@@ -50,10 +48,11 @@ uint16_t
 rvhost_to_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mbuf **pkts,
 		uint16_t n)
 {
+	const uint16_t call_max = path->call_max[vring->index];
 	uint16_t given = 0, part, got;
 
 	do {
-		part = RTE_MIN(n - given, LIBRARY_BURST);
+		part = RTE_MIN(n - given, call_max);
 		got = rte_vhost_enqueue_burst(path->vid, vring->index, &pkts[given], part);
 		given += got;
 	} while (got == part && given < n);

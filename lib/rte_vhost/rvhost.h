@@ -28,6 +28,9 @@
 #define RVHOST_MAX_REGIONS VHUB_USER_MAX_TABLE_REGIONS
 #define RVHOST_MAX_GUARDS (RVHOST_MAX_REGIONS + 1)
 
+/** Most packets that one call of the library handles. */
+#define RVHOST_CALL_MAX 32
+
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32
 
@@ -58,7 +61,9 @@ struct rvhost_path {
 	char socket_path[108];
 	uint64_t library_features;
 	bool packed;
+	bool mergeable;
 	bool running[VHUB_MAX_VRINGS];
+	uint16_t call_max[VHUB_MAX_VRINGS]; /**< packets for one call; read by lcores */
 	uint32_t bases[VHUB_MAX_VRINGS];
 	struct vhub_mem_map *guards[RVHOST_MAX_GUARDS];
 	unsigned int n_guards;

@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <linux/virtio_net.h>
+#include <linux/virtio_ring.h>
+
 #include <rte_common.h>
 #include <rte_vhost.h>
 
@@ -128,6 +131,7 @@ tell_protocol(struct rvhost_path *path, const struct session_record *rec)
 		ret = rvhost_tell(path, VHUB_USER_SET_FEATURES, &features, sizeof(features), NULL,
 				0);
 	path->packed = vhub_virtq_is_packed(features);
+	path->mergeable = (features & (UINT64_C(1) << VIRTIO_NET_F_MRG_RXBUF)) != 0;
 	return ret;
 }
 
@@ -179,6 +183,19 @@ tell_ring_state(struct rvhost_path *path, uint32_t request, uint32_t index, uint
 	return rvhost_tell(path, request, &state, sizeof(state), NULL, 0);
 }
 
+/*
+ * During a call the library notes what it uses of a ring in an array that is as long as the ring. How
+ * much there is it believes the guest, whose index may say more: it would write beyond the array. One
+ * packet takes one entry, or with mergeable buffers up to all but one.
+ */
+static uint16_t
+most_in_a_call(const struct rvhost_path *path, uint32_t index, uint16_t ring_size)
+{
+	bool to_guest = (index & 1) == 0;
+
+	return to_guest && path->mergeable ? 1 : RTE_MIN(ring_size, RVHOST_CALL_MAX);
+}
+
 /* Always enabled: what SET_VRING_ENABLE says is lib/net's to do, for it has to discard. */
 static int
 start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t index, uint32_t base)
@@ -186,6 +203,7 @@ start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t in
 	struct vhub_user_vring_addr addr = rec->addr;
 	int ret;
 
+	path->call_max[index] = most_in_a_call(path, index, rec->size);
 	addr.index = index;
 	ret = tell_ring_state(path, VHUB_USER_SET_VRING_NUM, index, rec->size);
 	if (ret == 0)

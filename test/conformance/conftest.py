@@ -5,12 +5,15 @@ One vhubd serves all tests of a run, each of which opens sessions of its own: th
 of the sessions before is itself a thing to hold. A test that needs to kill or configure a daemon
 uses the fixture `vhubd` of the end-to-end tests.
 
-  stage     the daemon and its disks (class Stage in stage.py, the next file)
+  stage     the daemon, its disks and ports (class Stage in stage.py, the next file)
   plain     opens a session on the disk "plain": plain(packed=True, ...) -> BlkDisk
+  port      opens a session on the port "netplain": port(packed=True, ...) -> NetPort
   opened    opens a session on any socket, closed at the end of the test
-  scene     for hostile tests: a victim, an innocent neighbour, and what must hold afterwards
-  (scene.py)
-  """
+  log_of    makes a dirty log
+  scene, net_scene
+            for hostile tests, on disks and on ports: a victim, an innocent neighbour, and what must
+            hold afterwards (scene.py)
+"""
 
 import importlib.util
 import sys
@@ -36,9 +39,9 @@ vhubd = e2e_conftest.vhubd
 pytest_configure = e2e_conftest.pytest_configure
 pytest_runtest_makereport = e2e_conftest.pytest_runtest_makereport
 
-from scene import Scene, expect_refusal  # noqa: E402
+from scene import NetScene, Scene, expect_refusal  # noqa: E402
 from stage import Neighbour, Stage  # noqa: E402
-from vhostuser import BlkDisk  # noqa: E402
+from vhostuser import BlkDisk, DirtyLog, NetPort  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +66,8 @@ def stage(running_stage, request):
 def opened():
     sessions = []
 
-    def open_(path, **keywords):
-        session = BlkDisk.open(str(path), **keywords)
+    def open_(path, kind=BlkDisk, **keywords):
+        session = kind.open(str(path), **keywords)
         sessions.append(session)
         return session
 
@@ -83,6 +86,28 @@ def plain(stage, opened):
 
 
 @pytest.fixture
+def port(stage, opened):
+    def open_(name="netplain", **keywords):
+        return opened(stage.path(name), NetPort, **keywords)
+
+    return open_
+
+
+@pytest.fixture
+def log_of():
+    """A dirty log for a session's memory, closed at the end of the test."""
+    made = []
+
+    def make(session, offset=0, size_for=None):
+        made.append(DirtyLog(size_for or session.mem.max_gpa, offset))
+        return made[-1]
+
+    yield make
+    for log in made:
+        log.close()
+
+
+@pytest.fixture
 def refused():
     """refused(session, request, payload, fds) -> "error" or "closed": see expect_refusal() in
     scene.py."""
@@ -91,19 +116,33 @@ def refused():
 
 @pytest.fixture(scope="module")
 def neighbours():
-    """Holds the innocent front end of a module: one session from its first test to its last."""
-    held = []
+    """Holds the innocent front ends of a module, by the kind of scene: each has one session from its
+    first test to its last."""
+    held = {}
     yield held
-    for neighbour in held:
+    for neighbour in held.values():
         neighbour.close()
+
+
+def set_up(kind, stage, neighbours):
+    if kind not in neighbours or neighbours[kind].failed:
+        device, name = kind.innocent
+        neighbours[kind] = Neighbour(device, stage.path(name))
+    return kind(stage, neighbours[kind])
 
 
 @pytest.fixture
 def scene(stage, neighbours):
     """A victim to abuse beside an innocent neighbour; what must hold afterwards is checked
     (scene.py)."""
-    if not neighbours or neighbours[-1].failed:
-        neighbours.append(Neighbour(stage.path("innocent")))
-    made = Scene(stage, neighbours[-1])
+    made = set_up(Scene, stage, neighbours)
+    yield made
+    made.finish()
+
+
+@pytest.fixture
+def net_scene(stage, neighbours):
+    """The same with ports."""
+    made = set_up(NetScene, stage, neighbours)
     yield made
     made.finish()

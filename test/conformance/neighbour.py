@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The innocent front end beside a hostile one: writes, reads back and compares, for ever.
+"""The innocent front end beside a hostile one: writes and reads back, or sends and receives, and
+compares, for ever.
 
-Run by class Neighbour of stage.py as `neighbour.py SOCKET`. Prints "COUNT GAP" every few
+Run by class Neighbour of stage.py as `neighbour.py blk|net SOCKET`. Prints "COUNT GAP" every few
 milliseconds: rounds done, and the longest time between two rounds since the last line. Ends with
 its standard input, or with an error on the first I/O that is not as it should be.
 """
@@ -11,21 +12,34 @@ import select
 import sys
 import time
 
-from vhostuser import BlkDisk, pattern
+from vhostuser import BlkDisk, NetPort, packets, pattern
 
 PAUSE = 0.001
 INTERVAL = 0.005
 
 
+def disk_round(disk, count):
+    sector = count % 1000 * 8
+    data = pattern(count, 4096)
+    disk.write(sector, data)
+    return disk.read(sector, 4096) == data
+
+
+def port_round(port, count):
+    frame = packets.plain(count, 60 + count % 1400)
+    return port.echo(frame) == packets.swapped(frame)
+
+
+KINDS = {"blk": (BlkDisk, disk_round), "net": (NetPort, port_round)}
+
+
 def main():
-    disk = BlkDisk.open(sys.argv[1])
+    kind, one_round = KINDS[sys.argv[1]]
+    session = kind.open(sys.argv[2])
     count, gap, last, told = 0, 0.0, time.monotonic(), 0.0
     while True:
-        sector = count % 1000 * 8
-        data = pattern(count, 4096)
-        disk.write(sector, data)
-        if disk.read(sector, 4096) != data:
-            sys.exit("read other data than were written in round %d" % count)
+        if not one_round(session, count):
+            sys.exit("other data came back in round %d" % count)
         count += 1
         now = time.monotonic()
         gap, last = max(gap, now - last), now
@@ -35,8 +49,8 @@ def main():
             if select.select([0], [], [], 0)[0]:
                 break
         time.sleep(PAUSE)
-    disk.stop()
-    disk.close()
+    session.stop()
+    session.close()
 
 
 if __name__ == "__main__":

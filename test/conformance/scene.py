@@ -2,21 +2,28 @@
 """The scene of a hostile test: a victim slot to abuse, an innocent neighbour, and what must hold
 afterwards.
 
-Made by the fixture `scene` in conftest.py. After each test
+Made by the fixtures `scene` and `net_scene` in conftest.py. After each test
   - the neighbour's I/O has gone on without a failure or a long gap,
   - the victim's slot takes a well-behaved front end, whose I/O works,
   - the daemon has as many descriptors and mappings as before, and none of the hostile front end's,
 and the test itself says with reason() which line of the log it expects.
 """
 
-from vhostuser import BlkDisk, Closed, Wire, pattern
+from vhostuser import BlkDisk, Closed, NetPort, Wire, packets, pattern
 
 
 class Scene:
+    """On disks."""
+
+    kind = BlkDisk
+    victims = "victim"
+    innocent = ("blk", "innocent")
+    rings = {"queues": 2}               # of the well-behaved front end at the end
+
     def __init__(self, stage, neighbour):
         self.stage = stage
         self.neighbour = neighbour
-        self.name = stage.next_victim()
+        self.name = stage.next_victim(self.victims)
         self.path = stage.path(self.name)
         self.sessions = []
         self.before = stage.figures()
@@ -31,16 +38,16 @@ class Scene:
 
     def bare(self, **negotiation):
         """A session without memory and rings; negotiated unless asked not to."""
-        disk = BlkDisk(self.path)
-        self.sessions.append(disk)
-        disk.negotiate(**negotiation)
-        return disk
+        session = self.kind(self.path)
+        self.sessions.append(session)
+        session.negotiate(**negotiation)
+        return session
 
     def open(self, **keywords):
         """A session whose rings run."""
-        disk = BlkDisk.open(self.path, **keywords)
-        self.sessions.append(disk)
-        return disk
+        session = self.kind.open(self.path, **keywords)
+        self.sessions.append(session)
+        return session
 
     def reason(self, expression):
         """The log tells, since the scene began, of the victim with a line that matches; its
@@ -74,7 +81,7 @@ class Scene:
         try:
             self._finish()
         except BaseException:
-            self.stage.spoilt.add(int(self.name[len("victim"):]))
+            self.stage.spoilt.add(self.name)
             print("--- what the daemon said at the end ---\n%s" % self.stage.log[mark:])
             raise
 
@@ -82,13 +89,25 @@ class Scene:
         for session in self.sessions:
             session.close()
         for packed in (False, True):
-            with BlkDisk.open(self.path, packed=packed, queues=2) as disk:
+            with self.kind.open(self.path, packed=packed, **self.rings) as session:
                 for queue in (0, 1):
-                    disk.write(0, pattern(queue, 4096), queue=queue)
-                    assert disk.read(0, 4096, queue=queue) == pattern(queue, 4096)
+                    self.goes_on(session, queue)
         growth = self.stage.wait_settled(self.before)
         assert growth == "", growth
         self.neighbour.check(self.count)
+
+
+class NetScene(Scene):
+    """On network ports. A `queue` is a pair of rings here."""
+
+    kind = NetPort
+    victims = "netvictim"
+    innocent = ("net", "netinnocent")
+    rings = {"pairs": 2}
+
+    def goes_on(self, port, queue=0):
+        frame = packets.plain(11 + queue, 1000)
+        assert port.echo(frame, queue) == packets.swapped(frame)
 
 
 def expect_refusal(disk, request, payload=b"", fds=(), **header):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""The daemon that most conformance tests share, the figures they compare, and the innocent
-neighbour.
+"""The daemon that most conformance tests share, with its disks and ports, the figures they compare,
+and the innocent neighbours.
 
 Used by conftest.py. With VHOSTUSER_PEER=qsd in the environment the peer is qemu-storage-daemon
 instead of vhubd: a second opinion while writing tests, no way to run the whole suite.
@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from vhostuser import BlkDisk
+from vhostuser import BlkDisk, NetPort
 from vhubd import Vhubd, sanitized
 
 HERE = Path(__file__).resolve().parent
@@ -23,18 +23,26 @@ MB = 1 << 20
 
 #: Log lines that a peer causes are rate-limited for each slot, and every hostile test wants to see
 #: its own: they take turns.
-VICTIMS = 48
+VICTIMS = {"victim": 48, "netvictim": 24}
 
 #: name: --blk options after the socket. "plain" and the victims are what tests work on, "innocent"
 #: is the neighbour's.
 DISKS = {
     "plain": "driver=malloc,size=64M,queues=4",
-    **{"victim%d" % i: "driver=malloc,size=4M,queues=4" for i in range(VICTIMS)},
+    **{"victim%d" % i: "driver=malloc,size=4M,queues=4" for i in range(VICTIMS["victim"])},
     "innocent": "driver=malloc,size=16M",
     "readonly": "driver=malloc,size=16M,ro=on",
     "null": "driver=null,size=64M,queues=2",
     "file": "driver=uring,path={folder}/file.img,queues=4",
     "late": "driver=null,size=64M,latency_us=300000,queues=2",
+}
+
+#: The same with --net.
+PORTS = {
+    "netplain": "driver=echo,queues=4",
+    "netwhole": "driver=echo,queues=2,mac=02:00:00:00:00:07,mtu=9000",
+    **{"netvictim%d" % i: "driver=echo,queues=2" for i in range(VICTIMS["netvictim"])},
+    "netinnocent": "driver=echo",
 }
 
 
@@ -88,20 +96,21 @@ class Stage:
         self.folder = Path(tempfile.mkdtemp(prefix="vhub-c-"))
         self.peer = None
         self.number = 0
-        self.turn = 0
+        self.turns = dict.fromkeys(VICTIMS, 0)
         self.spoilt = set()
 
     def path(self, disk):
         return str(self.folder / (disk + ".sock"))
 
-    def next_victim(self):
+    def next_victim(self, prefix="victim"):
         """The victims in turn; not those that a test before could not leave usable."""
-        count = VICTIMS if not isinstance(self.peer, Qsd) else 1
+        count = VICTIMS[prefix] if not isinstance(self.peer, Qsd) else 1
         for _ in range(count):
-            self.turn = (self.turn + 1) % count
-            if self.turn not in self.spoilt:
+            self.turns[prefix] = (self.turns[prefix] + 1) % count
+            name = "%s%d" % (prefix, self.turns[prefix])
+            if name not in self.spoilt:
                 break
-        return "victim%d" % self.turn
+        return name
 
     def ensure(self):
         if self.peer is not None and self.peer.running():
@@ -118,9 +127,7 @@ class Stage:
         else:
             with open(self.folder / "file.img", "wb") as image:
                 image.truncate(64 * MB)
-            self.peer = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name),
-                                                     options.format(folder=self.folder))
-                                for name, options in DISKS.items()),
+            self.peer = Vhubd(*self.arguments(DISKS), nets=self.arguments(PORTS),
                               folder=self.folder, name="stage%d" % self.number)
         self.peer.start()
         # What is made at first use is there before anybody counts.
@@ -128,6 +135,15 @@ class Stage:
             for packed in formats:
                 with BlkDisk.open(self.path(disk), packed=packed) as session:
                     session.read(0, 4096)
+        if not isinstance(self.peer, Qsd):
+            for packed in formats:
+                with NetPort.open(self.path("netplain"), packed=packed) as session:
+                    session.echo(bytes(64))
+
+    def arguments(self, devices):
+        """The texts of --blk or --net."""
+        return ["%s,socket=%s,%s" % (name, self.path(name), options.format(folder=self.folder))
+                for name, options in devices.items()]
 
     def check_alive(self):
         if not self.peer.running():
@@ -240,17 +256,17 @@ class Qsd:
 
 
 class Neighbour:
-    """An innocent front end on a disk of its own, in a process of its own: neighbour.py, with one
-    session from first to last."""
+    """An innocent front end on a disk or port ("blk", "net") of its own, in a process of its own:
+    neighbour.py, with one session from first to last."""
 
     #: Longer than any scheduler keeps a process from a CPU, shorter than any time-out that would
     #: hide a stall.
     GAP_LIMIT = 5.0
 
-    def __init__(self, path):
+    def __init__(self, kind, path):
         self.count = 0
         self.gap = 0.0
-        self.process = subprocess.Popen(["/usr/bin/python3", str(HERE / "neighbour.py"), path],
+        self.process = subprocess.Popen(["/usr/bin/python3", str(HERE / "neighbour.py"), kind, path],
                                         stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.thread = threading.Thread(target=self._collect, daemon=True)

@@ -4,9 +4,10 @@ specification)."""
 
 import pytest
 
-from vhostuser import DirtyLog, F, Region, pages_of
+from vhostuser import F, Region, pages_of
 from vhostuser import blk
 from vhostuser import protocol as p
+from vhostuser.dirtylog import start_logging, stop_logging
 
 FORMATS = {
     "split": {},
@@ -19,21 +20,6 @@ FORMATS = {
 }
 every_format = pytest.mark.parametrize("format_", list(FORMATS.values()), ids=list(FORMATS))
 PAGE = p.LOG_PAGE
-
-
-def start_logging(disk, log, used=True, at=None):
-    """In the order of QEMU when a migration begins, on running rings."""
-    disk.set_log(log)
-    disk.set_features(disk.features | p.bits(F.LOG_ALL))
-    for index, queue in disk.queues.items():
-        gpa = queue.ring.log_gpa if at is None else at
-        disk.set_vring_addr(index, queue.ring, p.VRING_F_LOG if used else 0, gpa if used else 0)
-
-
-def stop_logging(disk):
-    disk.set_features(disk.features & ~p.bits(F.LOG_ALL))
-    for index, queue in disk.queues.items():
-        disk.set_vring_addr(index, queue.ring)
 
 
 def lone(disk, kind, sector=0, size=0):
@@ -64,19 +50,6 @@ def just(disk, log, expected):
     ring = disk.queues[0].ring
     either = {ring.device_gpa // PAGE} if ring.packed else set()
     assert log.pages() | either == expected | either
-
-
-@pytest.fixture
-def log_of(request):
-    made = []
-
-    def make(disk, offset=0, size_for=None):
-        made.append(DirtyLog(size_for or disk.mem.max_gpa, offset))
-        return made[-1]
-
-    yield make
-    for log in made:
-        log.close()
 
 
 @every_format

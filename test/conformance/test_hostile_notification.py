@@ -2,7 +2,6 @@
 """Event descriptors that are none, that would block, that never fall silent. Their flags and
 counters are shared with the front end (design, section 2), so nothing about them can be trusted."""
 
-import fcntl
 import os
 import select
 import socket
@@ -15,13 +14,9 @@ from scene import expect_refusal
 from vhostuser import BlkDisk, Closed, EventFd, IoError, Req
 from vhostuser import blk
 from vhostuser import protocol as p
+from vhostuser.frontend import EVENTFD_FULL, make_blocking
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
-FULL = (1 << 64) - 2                    # the most an eventfd can count
-
-
-def make_blocking(fd):
-    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
 
 
 def fill(fd):
@@ -128,7 +123,7 @@ def test_a_call_fd_that_blocks_ends_its_session_and_nothing_else(scene, packed):
     scene.goes_on(disk, queue=1)
     queue = disk.queues[0]
     make_blocking(queue.call.fd)
-    os.eventfd_write(queue.call.fd, FULL)
+    os.eventfd_write(queue.call.fd, EVENTFD_FULL)
     queue.ring.arm()
     disk.submit([disk.prepare(blk.T_IN, 0, in_bytes=512)])
     count = scene.neighbour.count
@@ -183,7 +178,7 @@ def test_a_call_fd_that_starts_to_block_under_load(scene, packed):
 def test_a_full_call_fd_that_does_not_block_costs_nothing(scene):
     disk = scene.open()
     queue = disk.queues[0]
-    os.eventfd_write(queue.call.fd, FULL)
+    os.eventfd_write(queue.call.fd, EVENTFD_FULL)
     for i in range(20):
         request, = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512)])
         deadline = time.monotonic() + 5
@@ -200,7 +195,7 @@ def test_an_err_fd_that_blocks_ends_its_session_and_nothing_else(scene):
     disk = scene.open(queues=2)
     queue = disk.queues[0]
     make_blocking(queue.err.fd)
-    os.eventfd_write(queue.err.fd, FULL)
+    os.eventfd_write(queue.err.fd, EVENTFD_FULL)
     queue.ring.add([(0xdead_0000_0000, 16, False)])
     count = scene.neighbour.count
     queue.notify()

@@ -12,10 +12,10 @@ import pytest
 from vhostuser import BlkDisk, DirtyLog, F, GuestMemory
 from vhostuser import blk
 from vhostuser import protocol as p
+from vhostuser.memory import bad_places
 from vhostuser.packed import DESC_AVAIL, DESC_USED
 from vhostuser.ring import DESC_INDIRECT, DESC_NEXT, DESC_WRITE
 
-TOP = 1 << 64
 MAXU32 = 0xffffffff
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 
@@ -53,22 +53,6 @@ def parts(disk):
             (request.status_gpa, 1, True))
 
 
-def bad_places(disk):
-    """(gpa, length) that are not wholly in guest memory, or not in one piece of it."""
-    region = disk.mem.regions[1]
-    return {
-        "nowhere": (0xdead_0000_0000, 512),
-        "in a hole": (region.end + 4096, 512),
-        "over the end": (region.end - 256, 512),
-        "from before": (region.gpa - 256, 512),
-        "over everything": (region.gpa, MAXU32),
-        "over two regions and the hole between": (disk.mem.regions[0].gpa, 0x4000_1000),
-        "overflow": (TOP - 256, 512),
-        "the top": (TOP - 1, 2),
-        "user address": (region.uva, 512),
-    }
-
-
 PLACES = ["nowhere", "in a hole", "over the end", "from before", "over everything",
           "over two regions and the hole between", "overflow", "the top", "user address"]
 ADDRESS = r"address|memory|outside|range"
@@ -81,7 +65,7 @@ ADDRESS = r"address|memory|outside|range"
 def test_a_descriptor_outside_of_memory(scene, duo, packed, indirect, part, place):
     disk = duo(packed=packed, indirect=indirect)
     chain = list(parts(disk))
-    gpa, length = bad_places(disk)[place]
+    gpa, length = bad_places(disk.mem)[place]
     chain[part] = (gpa, length, chain[part][2])
     put(disk, chain, indirect)
     scene.broken(disk, ADDRESS + "|long")
@@ -306,7 +290,7 @@ def test_an_indirect_descriptor_with_a_next(scene, duo, packed):
 @pytest.mark.parametrize("place", PLACES)
 def test_an_indirect_table_outside_of_memory(scene, duo, packed, place):
     disk = duo(packed=packed, indirect=True)
-    gpa, _ = bad_places(disk)[place]
+    gpa, _ = bad_places(disk.mem)[place]
     put_table(disk, gpa, 4096, packed=packed)
     scene.broken(disk, ADDRESS + "|indirect|long|length")
 

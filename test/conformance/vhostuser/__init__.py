@@ -8,7 +8,9 @@ on request.
     ring, split, packed   virtqueues, seen by the driver
     inflight, dirtylog, channel   what a session shares besides memory
     frontend   one session
-    blk        a virtio-blk driver
+    blk, net   drivers of virtio-blk and virtio-net
+    packets    Ethernet frames, their checksums and segments
+    flow       frames that never stop
     load       a load generator with a figure per time window
     rates      rates of a load, and whether a neighbour disturbs it
 
@@ -21,7 +23,8 @@ from .dirtylog import DirtyLog, pages_of
 from .frontend import EventFd, Frontend, Queue, Refused, pattern, vring_addr
 from .inflight import Inflight
 from .memory import GuestMemory, Region
+from .net import NetHeader, NetPort
 from .packed import PackedRing
-from .protocol import F, PF, Req, Status
+from .protocol import F, NF, PF, Req, Status
 from .split import SplitRing
 from .wire import Closed, Message, ProtocolError, Wire

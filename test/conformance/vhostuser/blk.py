@@ -8,12 +8,7 @@ Sits on frontend.py. The load generator in load.py uses the same rings.
 import struct
 import time
 
-from . import protocol as p
-from .frontend import Frontend, Queue
-from .memory import GuestMemory
-from .packed import PackedRing
-from .protocol import F
-from .split import SplitRing
+from .frontend import Frontend
 
 SECTOR = 512
 T_IN = 0
@@ -61,57 +56,13 @@ class Request:
         return self.disk.mem.read(self.status_gpa, 1)[0]
 
     def payload(self):
-        return b"".join(self.disk.mem.read(gpa, length) for gpa, length in self.data)
+        return self.disk.mem.gather(self.data)
 
 
 class BlkDisk(Frontend):
     """A session with a block device whose queues run."""
 
-    def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
-        super().__init__(path, wire, timeout, patience)
-        self.indirect = False
-
-    @classmethod
-    def open(cls, path=None, queues=1, size=128, features=(), packed=False, event_idx=False,
-             in_order=False,
-             indirect=False, mem=None, wire=None, protocol=None, drop=(), kick=True, call=True,
-             log=False, start=0,
-             wrap=1, enable=True, inflight=False, regions=None, patience=5.0):
-        """Connects, negotiates and starts: what a guest's driver has done when it mounts its root
-        file system."""
-        disk = cls(path, wire, patience=patience)
-        try:
-            want = set(features)
-            for flag, feature in ((packed, F.RING_PACKED), (event_idx, F.EVENT_IDX),
-                                  (in_order, F.IN_ORDER),
-                                  (indirect, F.INDIRECT_DESC)):
-                if flag:
-                    want.add(feature)
-            disk.negotiate(want, protocol, drop)
-            disk.indirect = indirect
-            disk.set_mem_table(mem or GuestMemory())
-            disk.inflight = disk.get_inflight(queues, size) if inflight else None
-            for index in range(queues):
-                ring = disk.new_ring(size, regions=regions, start=start, wrap=wrap)
-                disk.start_queue(Queue(index, ring, kick, call), log=log, enable=enable)
-            return disk
-        except BaseException:
-            disk.close()
-            raise
-
-    def new_ring(self, size, start=0, wrap=1, regions=None):
-        """A ring as the features that were agreed want it."""
-        kind = {"event_idx": self.has(F.EVENT_IDX), "in_order": self.has(F.IN_ORDER),
-                "start": start,
-                "regions": regions}
-        if self.has(F.RING_PACKED):
-            return PackedRing(self.mem, size, wrap=wrap, **kind)
-        return SplitRing(self.mem, size, **kind)
-
-    def config(self, name):
-        offset, code = CONFIG[name]
-        size = struct.calcsize(code)
-        return struct.unpack("=" + code, self.get_config(offset, size))[0]
+    CONFIG = CONFIG
 
     @property
     def capacity(self):
@@ -120,34 +71,18 @@ class BlkDisk(Frontend):
 
     # requests
 
-    def _cut(self, request, size, pieces, align=1):
-        """Allocates `size` bytes in one block or in blocks of the given sizes."""
-        parts = []
-        for length in pieces or ([size] if size else []):
-            # Rounded up, so that few sizes exist and freed blocks find new use.
-            block = -(-length // 64) * 64
-            gpa = self.mem.alloc(block, max(align, 16))
-            request.blocks.append((gpa, block, max(align, 16)))
-            parts.append((gpa, length))
-        return parts
-
     def prepare(self, kind, sector=0, out=b"", in_bytes=0, pieces=None, header_pieces=None,
                 align=16, header=None):
         """A request in guest memory, not yet in a ring. `pieces` are sizes of data segments,
         header_pieces of header ones."""
         request = Request(self, [], [], 0)
-        request.header = self._cut(request, HEADER.size, header_pieces)
-        at, raw = 0, header if header is not None else HEADER.pack(kind, 0, sector)
-        for gpa, length in request.header:
-            self.mem.write(gpa, raw[at:at + length])
-            at += length
-        request.data = self._cut(request, len(out) or in_bytes, pieces, align)
+        request.header = self.cut(request.blocks, HEADER.size, header_pieces)
+        self.mem.scatter(request.header,
+                         header if header is not None else HEADER.pack(kind, 0, sector))
+        request.data = self.cut(request.blocks, len(out) or in_bytes, pieces, align)
         if out:
-            at = 0
-            for gpa, length in request.data:
-                self.mem.write(gpa, out[at:at + length])
-                at += length
-        ((request.status_gpa, _),) = self._cut(request, 1, None)
+            self.mem.scatter(request.data, out)
+        ((request.status_gpa, _),) = self.cut(request.blocks, 1)
         self.mem.write(request.status_gpa, bytes((PENDING,)))
         request.writes = not out
         return request
@@ -230,7 +165,3 @@ class BlkDisk(Frontend):
         status, data, _ = self.run(T_GET_ID, in_bytes=20, queue=queue)
         self._check("get id", status)
         return data
-
-    def stop(self, timeout=None):
-        """Stops every queue as a guest that shuts down does; their bases."""
-        return {index: self.get_vring_base(index, timeout) for index in sorted(self.queues)}

@@ -6,6 +6,7 @@ import mmap
 import os
 
 from . import protocol as p
+from .protocol import F
 
 
 class DirtyLog:
@@ -45,3 +46,18 @@ class DirtyLog:
 def pages_of(gpa, size):
     """The pages that these bytes lie in."""
     return set(range(gpa // p.LOG_PAGE, (gpa + size - 1) // p.LOG_PAGE + 1)) if size else set()
+
+
+def start_logging(session, log, used=True, at=None):
+    """In the order of QEMU when a migration begins, on running rings."""
+    session.set_log(log)
+    session.set_features(session.features | p.bits(F.LOG_ALL))
+    for index, queue in session.queues.items():
+        gpa = queue.ring.log_gpa if at is None else at
+        session.set_vring_addr(index, queue.ring, p.VRING_F_LOG if used else 0, gpa if used else 0)
+
+
+def stop_logging(session):
+    session.set_features(session.features & ~p.bits(F.LOG_ALL))
+    for index, queue in session.queues.items():
+        session.set_vring_addr(index, queue.ring)

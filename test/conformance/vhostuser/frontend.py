@@ -2,21 +2,33 @@
 """A front end: one session with a back end, from SET_OWNER to GET_VRING_BASE, for any kind of
 device.
 
-Stands on wire.py, memory.py and the rings; blk.py is the driver on top of it.
+Stands on wire.py, memory.py and the rings; blk.py and net.py are the drivers on top of it.
 """
 
+import fcntl
 import os
 import select
 import struct
 import time
 
 from . import protocol as p
+from .memory import GuestMemory
+from .packed import PackedRing
 from .protocol import F, PF, Req
+from .split import SplitRing
 from .wire import Wire
 
 
 class Refused(Exception):
     """The back end acknowledged a request with an error."""
+
+
+EVENTFD_FULL = (1 << 64) - 2            # the most an eventfd can count
+
+
+def make_blocking(fd):
+    """What a front end can do to a descriptor that it has shared."""
+    fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_NONBLOCK)
 
 
 class EventFd:
@@ -93,6 +105,9 @@ class Frontend:
     """One session. Every state that was agreed is kept, so that tests can look at it and repeat
     it."""
 
+    #: name: (offset, struct code) in the configuration space; a driver's
+    CONFIG = {}
+
     def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
         self.wire = wire if wire is not None else Wire.connect_served(path, timeout, patience)
         self.offered = None
@@ -101,6 +116,44 @@ class Frontend:
         self.protocol = 0
         self.mem = None
         self.queues = {}
+        self.indirect = False
+
+    @classmethod
+    def open(cls, path=None, queues=1, size=128, features=(), packed=False, event_idx=False,
+             in_order=False,
+             indirect=False, mem=None, wire=None, protocol=None, drop=(), kick=True, call=True,
+             log=False, start=0,
+             wrap=1, enable=True, inflight=False, regions=None, patience=5.0):
+        """Connects, negotiates and starts `queues` rings: what a guest's driver has done when it
+        begins to work."""
+        session = cls(path, wire, patience=patience)
+        try:
+            want = set(features)
+            for flag, feature in ((packed, F.RING_PACKED), (event_idx, F.EVENT_IDX),
+                                  (in_order, F.IN_ORDER),
+                                  (indirect, F.INDIRECT_DESC)):
+                if flag:
+                    want.add(feature)
+            session.negotiate(want, protocol, drop)
+            session.indirect = indirect
+            session.set_mem_table(mem or GuestMemory())
+            session.inflight = session.get_inflight(queues, size) if inflight else None
+            for index in range(queues):
+                ring = session.new_ring(size, regions=regions, start=start, wrap=wrap)
+                session.start_queue(Queue(index, ring, kick, call), log=log, enable=enable)
+            return session
+        except BaseException:
+            session.close()
+            raise
+
+    def new_ring(self, size, start=0, wrap=1, regions=None):
+        """A ring as the features that were agreed want it."""
+        kind = {"event_idx": self.has(F.EVENT_IDX), "in_order": self.has(F.IN_ORDER),
+                "start": start,
+                "regions": regions}
+        if self.has(F.RING_PACKED):
+            return PackedRing(self.mem, size, wrap=wrap, **kind)
+        return SplitRing(self.mem, size, **kind)
 
     # requests in general
 
@@ -155,7 +208,7 @@ class Frontend:
             raise Refused("not offered: %s" % p.name_bits(want & ~self.offered, F))
         known = p.bits(PF.MQ, PF.LOG_SHMFD, PF.REPLY_ACK, PF.BACKEND_REQ, PF.CONFIG,
                        PF.INFLIGHT_SHMFD,
-                       PF.RESET_DEVICE, PF.CONFIGURE_MEM_SLOTS, PF.STATUS)
+                       PF.RESET_DEVICE, PF.CONFIGURE_MEM_SLOTS, PF.STATUS, PF.MTU)
         if protocol is not None:
             known = p.bits(*protocol)
         if known:
@@ -176,6 +229,18 @@ class Frontend:
         return bool(self.features >> feature & 1)
 
     # memory
+
+    def cut(self, blocks, size, pieces=None, align=1):
+        """Guest memory for `size` bytes, in one part or in parts of the given sizes: [(gpa,
+        length)]. What is to be given back by release() is added to `blocks`."""
+        parts = []
+        for length in pieces or ([size] if size else []):
+            # Rounded up, so that few sizes exist and freed blocks find new use.
+            block = -(-length // 64) * 64
+            gpa = self.mem.alloc(block, max(align, 16))
+            blocks.append((gpa, block, max(align, 16)))
+            parts.append((gpa, length))
+        return parts
 
     def set_mem_table(self, mem):
         payload, fds = mem.table()
@@ -245,7 +310,16 @@ class Frontend:
             self.set_vring_enable(index)
         return queue
 
+    def stop(self, timeout=None):
+        """Stops every queue as a guest that shuts down does; their bases."""
+        return {index: self.get_vring_base(index, timeout) for index in sorted(self.queues)}
+
     # configuration space, status, inflight
+
+    def config(self, name):
+        offset, code = self.CONFIG[name]
+        size = struct.calcsize(code)
+        return struct.unpack("=" + code, self.get_config(offset, size))[0]
 
     def get_config(self, offset, size, flags=0):
         """The bytes, or None if the back end says (with an empty payload) that it cannot."""
@@ -295,8 +369,6 @@ class Frontend:
 
     def __exit__(self, *_):
         self.close()
-
-
 
 
 def vring_addr(index, desc, used, avail, flags=0, log=0):

@@ -118,6 +118,16 @@ class GuestMemory:
         region = self.find(gpa, len(data))
         region.view[gpa - region.gpa:gpa - region.gpa + len(data)] = data
 
+    def scatter(self, parts, data):
+        """Writes `data` into parts: [(gpa, length)], filled one after the other."""
+        at = 0
+        for gpa, length in parts:
+            self.write(gpa, data[at:at + length])
+            at += length
+
+    def gather(self, parts):
+        return b"".join(self.read(gpa, length) for gpa, length in parts)
+
     def fill(self, gpa, size, byte):
         self.write(gpa, bytes((byte,)) * size)
 
@@ -134,3 +144,19 @@ class GuestMemory:
     def close(self):
         for region in self.regions:
             region.close()
+
+
+def bad_places(mem):
+    """(gpa, length) that are not wholly in guest memory, or not in one piece of it."""
+    region, top = mem.regions[1], 1 << 64
+    return {
+        "nowhere": (0xdead_0000_0000, 512),
+        "in a hole": (region.end + 4096, 512),
+        "over the end": (region.end - 256, 512),
+        "from before": (region.gpa - 256, 512),
+        "over everything": (region.gpa, 0xffffffff),
+        "over two regions and the hole between": (mem.regions[0].gpa, 0x4000_1000),
+        "overflow": (top - 256, 512),
+        "the top": (top - 1, 2),
+        "user address": (region.uva, 512),
+    }

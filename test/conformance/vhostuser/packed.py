@@ -25,9 +25,7 @@ class PackedRing(Ring):
         self.driver_gpa = mem.alloc(4, 4096, regions[1])
         self.device_gpa = mem.alloc(4, 4096, regions[2])
         self.used_bytes = 16 * size
-        self.desc = mem.view(self.desc_gpa, 16 * size, "Q")
-        self.driver = mem.view(self.driver_gpa, 4, "H")
-        self.device = mem.view(self.device_gpa, 4, "H")
+        self.map()
         self.next_avail = start
         self.avail_wrap = wrap
         self.next_used = start
@@ -53,6 +51,16 @@ class PackedRing(Ring):
     @staticmethod
     def flags_avail(wrap):
         return DESC_AVAIL if wrap else DESC_USED
+
+    def parts(self):
+        """Bytes of each part, by the name of its guest address."""
+        return {"desc_gpa": 16 * self.size, "driver_gpa": 4, "device_gpa": 4}
+
+    def map(self):
+        """Makes the views of the parts, where these are now."""
+        self.desc = self.mem.view(self.desc_gpa, 16 * self.size, "Q")
+        self.driver = self.mem.view(self.driver_gpa, 4, "H")
+        self.device = self.mem.view(self.device_gpa, 4, "H")
 
     def addresses(self):
         """User addresses of descriptor ring, device area ("used") and driver area ("available")."""

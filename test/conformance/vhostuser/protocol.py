@@ -140,6 +140,27 @@ class F(enum.IntEnum):
     IN_ORDER = 35
 
 
+class NF(enum.IntEnum):
+    """Feature bits of virtio-net (VIRTIO 1.2, 5.1.3)."""
+    CSUM = 0
+    GUEST_CSUM = 1
+    MTU = 3
+    MAC = 5
+    GUEST_TSO4 = 7
+    GUEST_TSO6 = 8
+    GUEST_ECN = 9
+    GUEST_UFO = 10
+    HOST_TSO4 = 11
+    HOST_TSO6 = 12
+    HOST_ECN = 13
+    HOST_UFO = 14
+    MRG_RXBUF = 15
+    STATUS = 16
+    CTRL_VQ = 17
+    MQ = 22
+    SPEED_DUPLEX = 63
+
+
 class Status(enum.IntFlag):
     """Device status bits of virtio."""
     ACKNOWLEDGE = 1

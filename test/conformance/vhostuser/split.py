@@ -22,10 +22,7 @@ class SplitRing(Ring):
         self.used_gpa = mem.alloc(6 + 8 * size, 4096, regions[2])
         self.used_bytes = 6 + 8 * size
         self.start = start
-        self.desc = mem.view(self.desc_gpa, 16 * size, "Q")
-        self.avail = mem.view(self.avail_gpa, 6 + 2 * size, "H")
-        self.used16 = mem.view(self.used_gpa, 6 + 8 * size, "H")
-        self.used32 = mem.view(self.used_gpa + 4, 8 * size, "I")
+        self.map()
         for view in (self.desc, self.avail, self.used16):
             for i in range(len(view)):
                 view[i] = 0
@@ -36,6 +33,19 @@ class SplitRing(Ring):
         self.next_used = start & 0xffff
         self.free = list(range(size - 1, -1, -1))
         self.next_free = 0
+
+    def parts(self):
+        """Bytes of each part, by the name of its guest address."""
+        return {"desc_gpa": 16 * self.size, "avail_gpa": 6 + 2 * self.size,
+                "used_gpa": self.used_bytes}
+
+    def map(self):
+        """Makes the views of the parts, where these are now."""
+        mem, size = self.mem, self.size
+        self.desc = mem.view(self.desc_gpa, 16 * size, "Q")
+        self.avail = mem.view(self.avail_gpa, 6 + 2 * size, "H")
+        self.used16 = mem.view(self.used_gpa, 6 + 8 * size, "H")
+        self.used32 = mem.view(self.used_gpa + 4, 8 * size, "I")
 
     def addresses(self):
         """User addresses of descriptor table, used ring and available ring."""

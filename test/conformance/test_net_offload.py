@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What the offload bits of a network port promise: a packet whose checksum or segmentation is left
+to the device comes back as it was for a driver that takes such packets, and done for one that does
+not.
+
+What makes no sense in such a header is in test_hostile_net.py.
+"""
+
+import itertools
+
+import pytest
+
+from vhostuser import NF, NetHeader, packets, pattern
+from vhostuser import net
+from vhostuser.packets import ETHER, FIN, PSH, ACK, TCP, UDP
+
+both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+either_version = pytest.mark.parametrize("version", [4, 6], ids=["IPv4", "IPv6"])
+either_protocol = pytest.mark.parametrize("protocol", [TCP, UDP], ids=["TCP", "UDP"])
+
+SENDS = (NF.CSUM, NF.HOST_TSO4, NF.HOST_TSO6, NF.HOST_UFO)
+TAKES = (NF.GUEST_CSUM, NF.GUEST_TSO4, NF.GUEST_TSO6, NF.GUEST_UFO)
+
+
+def same(header):
+    return header._replace(num_buffers=0)
+
+
+# checksums
+
+
+@both_kinds
+@either_version
+@either_protocol
+@pytest.mark.parametrize("size", [0, 1, 100, 1400, 8000])
+def test_a_checksum_stays_open_for_a_guest_that_takes_that(port, packed, version, protocol, size):
+    session = port(packed=packed, features=(NF.CSUM, NF.GUEST_CSUM))
+    made = packets.segment(version, protocol, pattern(1, size))
+    packet = session.exchange(made.frame, header=made.header)
+    assert packet.frame == packets.swapped(made.frame)
+    assert same(packet.header) == made.header
+
+
+@both_kinds
+@either_version
+@either_protocol
+@pytest.mark.parametrize("size", [0, 1, 100, 1400, 8000])
+def test_a_checksum_is_completed_for_a_guest_that_does_not(port, packed, version, protocol, size):
+    session = port(packed=packed, features=(NF.CSUM,))
+    made = packets.segment(version, protocol, pattern(1, size))
+    whole = packets.segment(version, protocol, pattern(1, size), csum="full")
+    packet = session.exchange(made.frame, header=made.header)
+    assert packet.frame == packets.swapped(whole.frame)
+    assert same(packet.header) == NetHeader()
+    assert packets.sums_up(packet.frame, version, protocol)
+
+
+def test_a_udp_checksum_of_zero_is_sent_as_ones(port):
+    """RFC 768: zero stands for none."""
+    session = port(features=(NF.CSUM,))
+    made = packets.segment(4, UDP, bytes(2))
+    start = made.frame[made.l4:]
+    total = packets.sum16(packets.pseudo(4, made.frame[ETHER:], UDP, 10) + start[:6] + bytes(4))
+    payload = (0xffff - total).to_bytes(2, "big")
+    made = packets.segment(4, UDP, payload)
+    frame = session.echo(made.frame, header=made.header)
+    assert frame[made.l4 + 6:made.l4 + 8] == b"\xff\xff"
+
+
+@either_version
+@either_protocol
+def test_a_full_checksum_is_left_alone(port, version, protocol):
+    """Even a wrong one: that is the sender's affair."""
+    session = port(features=SENDS)
+    made = packets.segment(version, protocol, pattern(1, 300), csum="full")
+    for frame in (made.frame, made.frame[:-1] + b"\xee"):
+        packet = session.exchange(frame)
+        assert packet.frame == packets.swapped(frame)
+        assert same(packet.header) == NetHeader()
+
+
+def test_without_csum_negotiated_nobody_looks_at_the_header(port):
+    session = port()
+    made = packets.segment(4, TCP, pattern(1, 300))
+    packet = session.exchange(made.frame, header=made.header)
+    assert packet.frame == packets.swapped(made.frame)
+    assert same(packet.header) == NetHeader()
+
+
+@either_protocol
+def test_behind_a_vlan_tag(port, protocol):
+    session = port(features=(NF.CSUM,))
+    made = packets.segment(4, protocol, pattern(1, 300))
+    tagged = made.frame[:12] + b"\x81\x00\x00\x05" + made.frame[12:]
+    header = made.header._replace(csum_start=made.header.csum_start + 4)
+    frame = session.echo(tagged, header=header)
+    assert frame[12:16] == b"\x81\x00\x00\x05"
+    assert packets.sums_up(frame[:12] + frame[16:], 4, protocol)
+
+
+# segmentation
+
+
+@both_kinds
+@either_version
+@pytest.mark.parametrize("size", [100, 1449, 30000, 64000])
+def test_tcp_to_be_segmented_comes_back_whole(port, packed, version, size):
+    """A single segment too: who asked for segmentation is asked for it. librte_vhost 22.11 sets the
+    sum of the pseudo header once more, and leaves out the length, as NICs want it of a packet to be
+    segmented: whoever receives such a packet does not look at it, but one that sends it on has a
+    wrong sum to begin with."""
+    session = port(packed=packed, features=SENDS + TAKES, buffers=64)
+    made = packets.segment(version, TCP, pattern(1, size), gso_size=1448)
+    packet = session.exchange(made.frame, header=made.header)
+    at = made.l4 + made.header.csum_offset
+    assert packet.frame[:at] + packet.frame[at + 2:] == packets.swapped(
+        made.frame[:at] + made.frame[at + 2:])
+    without_length = packets.sum16(packets.pseudo(version, made.frame[ETHER:], TCP, 0))
+    assert packet.frame[at:at + 2] in (made.frame[at:at + 2], without_length.to_bytes(2, "big"))
+    assert same(packet.header) == made.header
+
+
+def segments(session, count, timeout=5.0):
+    return [session.receive(timeout=timeout) for _ in range(count)]
+
+
+def check_segments(made, found, payload, size, flags, seq):
+    ident = packets.parse_ipv4(made.frame).ident
+    for i, packet in enumerate(found):
+        assert same(packet.header) == NetHeader()
+        part = payload[i * size:(i + 1) * size]
+        ip = packets.parse_ipv4(packet.frame)
+        assert packet.frame[:ETHER] == packets.swapped(made.frame)[:ETHER]
+        assert len(packet.frame) == made.head + len(part)
+        assert ip.length == len(packet.frame) - ETHER
+        assert ip.sums and ip.fragment == 0 and ip.ident == (ident + i) & 0xffff
+        assert packets.sums_up(packet.frame, 4, TCP)
+        assert int.from_bytes(ip.payload[4:8], "big") == (seq + i * size) & 0xffffffff
+        last = i == len(found) - 1
+        assert ip.payload[13] == (flags if last else flags & ~(FIN | PSH))
+        assert packet.frame[made.head:] == part
+
+
+@both_kinds
+@pytest.mark.parametrize("takes", [(), (NF.GUEST_CSUM,), (NF.GUEST_CSUM, NF.GUEST_TSO6)],
+                         ids=["nothing", "checksums", "IPv6"])
+@pytest.mark.parametrize("size", [100, 1448, 1449, 2896, 30000, 64000])
+def test_tcp_is_segmented_for_a_guest_that_does_not_take_it(port, packed, takes, size):
+    session = port(packed=packed, features=SENDS + takes, buffers=96)
+    payload = pattern(2, size)
+    for seq in (1000, 0xffff_f000):
+        made = packets.segment(4, TCP, payload, gso_size=1448, flags=ACK | PSH | FIN, seq=seq)
+        session.send(made.frame, header=made.header)
+        found = segments(session, -(-size // 1448))
+        check_segments(made, found, payload, 1448, ACK | PSH | FIN, seq)
+        assert session.quiet(seconds=0.005)
+
+
+def test_many_small_segments(port):
+    session = port(features=SENDS, size=512, buffers=300)
+    payload = pattern(3, 250 * 40)
+    made = packets.segment(4, TCP, payload, gso_size=40)
+    session.send(made.frame, header=made.header)
+    check_segments(made, segments(session, 250), payload, 40, ACK, 1000)
+
+
+def test_more_segments_than_a_packet_may_become_are_dropped(port):
+    session = port(features=SENDS, size=1024, buffers=600)
+    made = packets.segment(4, TCP, pattern(3, 600), gso_size=1)
+    session.send(made.frame, header=made.header)
+    assert session.quiet(seconds=0.02)
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
+
+
+@both_kinds
+def test_a_burst_of_everything_stays_in_order(port, packed):
+    session = port(packed=packed, features=SENDS, size=256, buffers=200)
+    sent, expected = [], []
+    for i in range(8):
+        frame = packets.plain(i, 100 + i)
+        sent.append(session.prepare(frame))
+        expected.append(len(frame))
+        made = packets.segment(4, TCP, pattern(i, 4000), gso_size=1000)
+        sent.append(session.prepare(made.frame, made.header))
+        expected += [made.head + 1000] * 4
+        made = packets.segment(6, UDP, pattern(i, 50 + i))
+        sent.append(session.prepare(made.frame, made.header))
+        expected.append(len(made.frame))
+    session.submit(sent)
+    found = segments(session, len(expected))
+    assert [len(packet.frame) for packet in found] == expected
+    assert all(packets.sums_up(packet.frame, 4, TCP) for packet in found
+               if packet.frame[12:14] == b"\x08\x00")
+    assert all(packets.sums_up(packet.frame, 6, UDP) for packet in found
+               if packet.frame[12:14] == b"\x86\xdd")
+
+
+@either_version
+def test_udp_to_be_fragmented_comes_back_whole(port, version):
+    session = port(features=SENDS + TAKES)
+    made = packets.segment(version, UDP, pattern(1, 20000), gso_size=1472)
+    packet = session.exchange(made.frame, header=made.header)
+    assert packet.frame == packets.swapped(made.frame)
+    assert packet.header.gso_type == net.GSO_UDP and packet.header.gso_size == 1472
+    assert packet.header.flags == net.NEEDS_CSUM
+    assert packet.header.csum_start == made.l4 and packet.header.csum_offset == 6
+
+
+@pytest.mark.parametrize("gso_size", [1472, 1480])
+def test_udp_is_fragmented_for_a_guest_that_does_not_take_it(port, gso_size):
+    """Fragments of one datagram, which has one checksum."""
+    session = port(features=SENDS + (NF.GUEST_CSUM,), buffers=64)
+    made = packets.segment(4, UDP, pattern(4, 10000), gso_size=gso_size)
+    session.send(made.frame, header=made.header)
+    count = -(-(8 + 10000) // gso_size)
+    data = b""
+    for i, packet in enumerate(segments(session, count)):
+        ip = packets.parse_ipv4(packet.frame)
+        assert same(packet.header) == NetHeader() and ip.sums
+        assert ip.ident == packets.parse_ipv4(made.frame).ident
+        assert (ip.fragment & 0x1fff) * 8 == len(data)
+        assert bool(ip.fragment & 0x2000) == (i < count - 1)
+        data += ip.payload
+    whole = packets.segment(4, UDP, pattern(4, 10000), csum="full")
+    assert data == whole.frame[whole.l4:]
+
+
+@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["TSO6", "UFO6"])
+def test_ipv6_is_not_segmented_here(port, protocol):
+    """Dropped, for nobody here can do it; what comes behind it is not."""
+    session = port(features=SENDS + (NF.GUEST_CSUM, NF.GUEST_TSO4))
+    made = packets.segment(6, protocol, pattern(1, 5000), gso_size=1400)
+    session.send(made.frame, header=made.header)
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
+    assert session.quiet(seconds=0.005)
+
+
+@pytest.mark.parametrize("pieces", [[12, 54], [12, 14, 20, 20], [66], [30, 36]],
+                         ids=["apart", "each header apart", "all", "odd"])
+def test_headers_in_descriptors_of_any_layout(port, pieces):
+    session = port(features=SENDS, buffers=64)
+    payload = pattern(5, 9000)
+    made = packets.segment(4, TCP, payload, gso_size=1448)
+    session.send(made.frame, header=made.header, pieces=pieces + [9000])
+    check_segments(made, segments(session, 7), payload, 1448, ACK, 1000)
+
+
+def test_every_set_of_bits_that_a_guest_may_take(port):
+    """GUEST_TSO4, _TSO6 and _UFO are of no use without GUEST_CSUM (VIRTIO 1.2, 5.1.3.1)."""
+    made = packets.segment(4, TCP, pattern(6, 3000), gso_size=1448)
+    for n in range(len(TAKES) + 1):
+        for takes in itertools.combinations(TAKES, n):
+            session = port(features=SENDS + takes)
+            whole = NF.GUEST_CSUM in takes and NF.GUEST_TSO4 in takes
+            session.send(made.frame, header=made.header)
+            first = session.receive()
+            assert (same(first.header) == made.header) == whole, takes
+            assert len(first.frame) == (len(made.frame) if whole else made.head + 1448), takes
+            session.close()
