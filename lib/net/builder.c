@@ -23,7 +23,7 @@ struct net_builder {
 };
 
 /* The builder's own arguments, NULL-terminated. */
-static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", NULL };
+static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust", NULL };
 
 static struct net_builder *
 builder_of(const struct vhub_builder *builder)
@@ -64,6 +64,8 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 				error_len);
 	if (ret == 0)
 		ret = vhub_arg_bool(args, "iommu", &params->iommu, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "trust", &params->trusted, error, error_len);
 	if (ret == 0)
 		ret = parse_mac(args, params, error, error_len);
 	params->n_pairs = (uint16_t)n_pairs;

@@ -14,7 +14,9 @@ char net_builder_help[8192] =
 		"queues=N          queue pairs, 1 to 64 (1)\n"
 		"mac=ADDRESS       for the guest, and set on the port (the port's)\n"
 		"mtu=BYTES         for the guest, and set on the port, 68 to 65535 (the port's)\n"
-		"iommu=on          offer a vIOMMU (off)\n";
+		"iommu=on          offer a vIOMMU (off)\n"
+		"trust=on          believe the guest how much is in its rings: faster with mergeable\n"
+		"                  buffers, and a hostile guest can then end vhubd (off)\n";
 
 static bool
 ops_complete(const struct vhub_net_driver_ops *ops)

@@ -231,7 +231,8 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 		ret = -ENOMEM;
 		goto free_dev;
 	}
-	ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu, &dev->path);
+	ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu,
+			params->trusted, &dev->path);
 	if (ret != 0)
 		goto free_dev;
 	net_config_init(dev, &info);

@@ -62,6 +62,7 @@ struct net_params {
 	uint16_t n_pairs;
 	bool has_mac;
 	bool iommu;
+	bool trusted; /* guests are believed where librte_vhost believes them */
 	struct rte_ether_addr mac;
 	uint16_t mtu; /* 0: the port's */
 };

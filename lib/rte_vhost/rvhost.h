@@ -45,6 +45,7 @@ struct rvhost_path {
 	/* Immutable. */
 	struct vhub_device *dev;
 	bool iommu;   /**< offered */
+	bool trusted; /**< guests do not lie about how much there is in a ring */
 	int event_fd; /**< the library's kick and call fd, which nobody reads */
 	uint16_t n_vrings;
 
@@ -78,7 +79,8 @@ struct rvhost_path {
  * eventfd(2).
  */
 int
-rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, struct rvhost_path **out);
+rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trusted,
+		struct rvhost_path **out);
 
 /** Frees it; nothing runs. NULL is fine. */
 void

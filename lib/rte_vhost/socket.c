@@ -230,7 +230,8 @@ rvhost_features(bool iommu)
 }
 
 int
-rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, struct rvhost_path **out)
+rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trusted,
+		struct rvhost_path **out)
 {
 	struct rvhost_path *path = vhub_zalloc_node(sizeof(*path), -1);
 	int ret;
@@ -239,6 +240,7 @@ rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, struct rvh
 		return -ENOMEM;
 	path->dev = dev;
 	path->iommu = iommu;
+	path->trusted = trusted;
 	path->n_vrings = n_vrings;
 	path->fd = -1;
 	path->vid = -1;

@@ -193,6 +193,8 @@ most_in_a_call(const struct rvhost_path *path, uint32_t index, uint16_t ring_siz
 {
 	bool to_guest = (index & 1) == 0;
 
+	if (path->trusted)
+		return RVHOST_CALL_MAX;
 	return to_guest && path->mergeable ? 1 : RTE_MIN(ring_size, RVHOST_CALL_MAX);
 }
 
