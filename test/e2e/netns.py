@@ -18,8 +18,11 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
-from run_guest import dies_with_us
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "guest"))
+
+from run_guest import dies_with_us  # noqa: E402
 
 SINK = 7001             # takes everything and counts and hashes it
 SOURCE = 7002           # sends the stream and closes

@@ -59,7 +59,6 @@ class Scene:
 
     def booted(self):
         self.guest.expect("console", "begin", 60 * self.slow)
-        return self
 
     def step(self, *words):
         return self.guest.step(*words, timeout=90 * self.slow)
@@ -104,7 +103,8 @@ def check_counters(scene):
 ])
 def test_ping_and_tcp_with_every_offload(backend, slow, packed):
     """The large transfers as the guest's kernel likes them, and small ones with TSO and with checksums off."""
-    with Scene(backend().start(), slow, mib=MIB, packed=packed).booted() as scene:
+    with Scene(backend().start(), slow, mib=MIB, packed=packed) as scene:
+        scene.booted()
         negotiated = features(scene.guest.results, "eth0")
         assert {"VERSION_1", "CSUM", "GUEST_CSUM", "MRG_RXBUF", "EVENT_IDX", "MAC", "STATUS"} <= negotiated
         assert ("RING_PACKED" in negotiated) == packed
@@ -131,7 +131,8 @@ def test_ping_and_tcp_with_every_offload(backend, slow, packed):
 @PLAIN
 def test_front_end_without_checksums_and_tso(backend, slow):
     """QEMU keeps every offload from the guest, which then sends and wants whole packets."""
-    with Scene(backend().start(), slow, csum=False).booted() as scene:
+    with Scene(backend().start(), slow, csum=False) as scene:
+        scene.booted()
         assert not {name for name in features(scene.guest.results, "eth0") if "CSUM" in name or "TSO" in name}
         scene.ping()
         scene.send()
@@ -170,7 +171,8 @@ def test_killed_and_restarted_under_traffic(backend, slow, server):
 
 def test_two_queues(backend, slow):
     """Each of the guest's two CPUs sends through a queue of its own."""
-    with Scene(backend(queues=2).start(), slow, queues=2).booted() as scene:
+    with Scene(backend(queues=2).start(), slow, queues=2) as scene:
+        scene.booted()
         assert "MQ" in features(scene.guest.results, "eth0")
         scene.ping()
         scene.step("send-on-every-cpu", HOST, SINK, SMALL_MIB)
@@ -187,7 +189,8 @@ def test_two_queues(backend, slow):
 @PLAIN
 def test_mtu_of_9000(backend, netns, slow):
     """Linux sends what fits the MTU with "don't fragment", and its counters tell of any other way."""
-    with Scene(backend(mtu=9000).start(), slow, host_mtu=9000).booted() as scene:
+    with Scene(backend(mtu=9000).start(), slow, host_mtu=9000) as scene:
+        scene.booted()
         assert "MTU" in features(scene.guest.results, "eth0")
         assert scene.guest.results["eth0.mtu"] == "9000"
         netns.ip("link", "set", TAP, "mtu", "9000")
@@ -202,7 +205,8 @@ def test_mtu_of_9000(backend, netns, slow):
 def test_behind_a_viommu(backend, slow):
     """Every buffer has a new address, which the back end has to ask for: packets to the guest may be lost
     over it, and TCP mends that."""
-    with Scene(backend(iommu="on").start(), slow, mib=1, iommu=True).booted() as scene:
+    with Scene(backend(iommu="on").start(), slow, mib=1, iommu=True) as scene:
+        scene.booted()
         assert "ACCESS_PLATFORM" in features(scene.guest.results, "eth0")
         scene.step("ping-until", HOST, 20)
         scene.send(4)
