@@ -370,26 +370,45 @@ def sums(results, kind):
             if key.startswith("file.") and key.endswith(suffix)}
 
 
-def table(results, dev="vda"):
-    """The short table that the quickstart prints: what the guest saw, in a person's words."""
-    size = int(results.get(f"{dev}.size_bytes", 0))
+def table_of_disk(results, dev):
+    size = int(results[f"{dev}.size_bytes"])
+    yield "disk", f"/dev/{dev}, {size // 2**20} MiB, serial {results.get(dev + '.serial') or '-'}"
+    yield from table_of_queues(results, dev)
     written, read = sums(results, "written"), sums(results, "read")
-    rows = [
-        ("guest", f"Linux {results.get('kernel', '?')}, {results.get('cpus', '?')} CPU(s), TCG"),
-        ("disk", f"/dev/{dev}, {size // 2**20} MiB, serial {results.get(dev + '.serial') or '-'}"),
-        ("queues", f"{results.get(dev + '.queues', '?')}, "
-                   f"{'packed' if 'RING_PACKED' in features(results, dev) else 'split'} ring"),
-        ("features", " ".join(sorted(features(results, dev)))),
-    ]
     if written:
         same = sum(read.get(name) == value for name, value in written.items())
-        rows.append(("ext4", "made, mounted, written, unmounted, mounted again"))
-        rows.append(("files", f"{len(written)} written, {same} read back with the same SHA-256"))
+        yield "ext4", "made, mounted, written, unmounted, mounted again"
+        yield "files", f"{len(written)} written, {same} read back with the same SHA-256"
         name = max(written, key=lambda each: (each == "f.large", each))
-        rows.append(("", f"{written[name][:16]}... written, {read.get(name, '?')[:16]}... read "
-                         f"({name})"))
+        yield "", f"{written[name][:16]}... written, {read.get(name, '?')[:16]}... read ({name})"
     elif read:
-        rows.append(("ext4", f"mounted, {len(read)} files read"))
+        yield "ext4", f"mounted, {len(read)} files read"
+
+
+def table_of_net(results, dev):
+    link = "up" if results.get(f"{dev}.carrier") == "1" else "not up"
+    yield "net", f"{dev}, {results[dev + '.address']}, MTU {results[dev + '.mtu']}, link {link}"
+    yield from table_of_queues(results, dev)
+
+
+def table_of_queues(results, dev):
+    negotiated = features(results, dev)
+    yield "queues", (f"{results.get(dev + '.queues', '?')}, "
+                     f"{'packed' if 'RING_PACKED' in negotiated else 'split'} ring")
+    yield "features", " ".join(sorted(negotiated))
+
+
+def table(results, dev="vda"):
+    """The short table that the quickstart prints: what the guest saw, in a person's words. Of several
+    disks it shows one."""
+    rows = [("guest", f"Linux {results.get('kernel', '?')}, {results.get('cpus', '?')} CPU(s), TCG")]
+    if f"{dev}.size_bytes" in results:
+        rows += table_of_disk(results, dev)
+    for key in sorted(results):
+        if re.fullmatch(r"eth\d+\.address", key):
+            rows += table_of_net(results, key.partition(".")[0])
+    if "ping.sent" in results:
+        rows.append(("ping", f"{results['ping.received']} of {results['ping.sent']} answered"))
     rows.append(("I/O errors", results.get("dmesg.io_errors", "?")))
     rows.append(("time", f"{results.get('seconds', '?')} s from power-on to power-off"))
     return "\n".join(f"  {name:<11} {value}" for name, value in rows)
@@ -411,21 +430,27 @@ def complaints(results):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(
-        description="Boot a small Linux guest on vhost-user disks and report what it saw.")
-    parser.add_argument("socket", nargs="+", help="vhost-user socket of a disk, /dev/vda first")
+        description="Boot a small Linux guest on vhost-user disks and nets and report what it saw.")
+    parser.add_argument("socket", nargs="*", help="vhost-user socket of a disk, /dev/vda first")
+    parser.add_argument("--net", action="append", default=[], metavar="SOCKET[=ADDRESS/PREFIX]",
+                        help="vhost-user socket of a net, eth0 first, and the address that the step "
+                             "net-up gives it")
     parser.add_argument("--do", default="info", metavar="STEP,...",
-                        help="info, mkfs, write, verify, mkfs-write, raw, write-refused, idle, wait "
-                             "(default: info)")
-    parser.add_argument("--queues", type=int, default=1, help="queues a disk (default 1)")
+                        help="disks: info, mkfs, write, verify, mkfs-write, raw, write-refused; nets: "
+                             "net-up, net-info:DEV, ping:ADDRESS:COUNT, ...; idle, wait (default: info)")
+    parser.add_argument("--queues", type=int, default=1, help="queues a disk, pairs a net (default 1)")
     parser.add_argument("--packed", action="store_true", help="packed rings")
-    parser.add_argument("--server", action="store_true", help="QEMU listens on the socket")
+    parser.add_argument("--server", action="store_true", help="QEMU listens on the sockets")
     parser.add_argument("--kib", type=int, default=4096, help="size of the largest file written")
     parser.add_argument("--memory", type=int, default=256, metavar="MIB")
     parser.add_argument("--timeout", type=int, default=120, metavar="SECONDS")
     parser.add_argument("--format", choices=("table", "json", "lines"), default="table")
     parser.add_argument("--quiet", action="store_true", help="no progress on standard error")
     parser.add_argument("--show-console", action="store_true", help="the console on standard error")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if not args.socket and not args.net:
+        parser.error("neither a disk's socket nor a --net")
+    return args
 
 
 def show_progress(seconds, key, value):
@@ -439,7 +464,8 @@ def main():
     # As an exception, so that QEMU is ended on the way out.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     disks = [Disk(path, args.queues, args.packed, args.server) for path in args.socket]
-    guest = Guest(disks, args.do, memory_mb=args.memory, timeout=args.timeout,
+    nets = [Net(*text.partition("=")[::2], args.queues, args.packed, args.server) for text in args.net]
+    guest = Guest(disks, args.do, nets=nets, memory_mb=args.memory, timeout=args.timeout,
                   options={"kib": args.kib}, progress=None if args.quiet else show_progress)
     try:
         with guest:
