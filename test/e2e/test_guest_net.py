@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from net_backend import GUEST, HOST, PCAP_PORT, PEER, TAP, TestpmdBackend, VhubdBackend
+from net_backend import GUEST, HOST, TAP, TestpmdBackend, VhubdBackend
 from netns import SINK, SOURCE, Netns, sha256_of_stream
 from run_guest import Guest, Net, complaints, features
 
@@ -187,24 +187,6 @@ def test_two_queues(backend, slow):
         assert (said["eth0.channels_max"], said["eth0.channels"]) == ("2", "2")
         assert int(said["eth0.tx_queue_0_packets"]) > 100
         assert int(said["eth0.tx_queue_1_packets"]) > 100
-        scene.end()
-
-
-def test_mtu_of_9000(backend, netns, slow):
-    """Linux sends what fits the MTU with "don't fragment", and its counters tell of any other way."""
-    netns.ip("link", "add", TAP, "mtu", "9000", "type", "veth", "peer", "name", PEER, "mtu", "9000")
-    # What the port reads from its end of the pair is what a wire would carry.
-    netns.run("ethtool", "-K", TAP, "tx", "off")
-    netns.configure(PEER)
-    with Scene(backend(port=PCAP_PORT, mtu=9000).start(), slow, host_mtu=9000) as scene:
-        scene.booted()
-        assert "MTU" in features(scene.guest.results, "eth0")
-        assert scene.guest.results["eth0.mtu"] == "9000"
-        scene.ping()
-        scene.ping(size=8000)
-        scene.send()
-        scene.receive()
-        check_counters(scene)
         scene.end()
 
 
