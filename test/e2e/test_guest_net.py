@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from net_backend import GUEST, HOST, TAP, TestpmdBackend, VhubdBackend
+from net_backend import GUEST, HOST, TestpmdBackend, VhubdBackend
 from netns import SINK, SOURCE, Netns, sha256_of_stream
 from run_guest import Guest, Net, complaints, features
 
