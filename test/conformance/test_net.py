@@ -305,7 +305,8 @@ def test_what_a_port_does_not_know_is_not_offered(bare):
     session = bare()
     for feature in (NF.MAC, NF.MTU, NF.SPEED_DUPLEX, NF.CTRL_VQ, NF.GUEST_ECN, NF.HOST_ECN):
         assert not session.offered >> feature & 1, feature.name
-    assert session.protocol_offered & p.bits(p.PF.INFLIGHT_SHMFD, p.PF.MTU) == 0
+    assert session.protocol_offered & p.bits(p.PF.INFLIGHT_SHMFD, p.PF.CONFIGURE_MEM_SLOTS,
+                                              p.PF.MTU) == 0
     assert session.config("max_pairs") == 4
     assert session.config("status") == net.LINK_UP
 

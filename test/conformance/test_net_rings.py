@@ -7,7 +7,7 @@ import os
 import pytest
 
 from scene import expect_refusal
-from vhostuser import GuestMemory, NetPort, Queue, Region, Req, packets
+from vhostuser import GuestMemory, Region, Req, packets
 from vhostuser import protocol as p
 from vhostuser.flow import Flow, flow
 
@@ -173,19 +173,6 @@ def test_the_table_changes_while_packets_flow(port, packed):
 
 
 @both_kinds
-def test_slots_come_and_go_while_packets_flow(port, packed):
-    session = port(packed=packed, size=64, regions=(0, 0, 0))
-    with Flow(session) as flowing:
-        for turn in range(10):
-            region = Region(0x2_0000_0000, MB, 0x7e90_0000_0000, 0x3000)
-            session.add_region(region)
-            flowing.more()
-            session.remove_region(region)
-            region.close()
-            flowing.more()
-
-
-@both_kinds
 def test_a_new_region_is_used_at_once_and_a_replaced_one_too(port, packed):
     session = port(packed=packed, size=64, mem=GuestMemory(FOUR), regions=(0, 0, 0), buffers=0)
     for turn in range(5):
@@ -220,44 +207,6 @@ def test_every_region_is_replaced_under_running_rings(port, packed):
         for region in old:
             region.close()
     flow(session, 20)
-
-
-def test_the_ninth_region_is_refused_while_rings_run(port):
-    layout = [(i << 32, 2 * MB, 0x7e00_0000_0000 + (i << 36), 0) for i in range(8)]
-    session = port(mem=GuestMemory(layout), regions=(0, 0, 0))
-    flow(session, 10)
-    ninth = Region(9 << 32, MB, 0x7f00_0000_0000)
-    assert expect_refusal(session, Req.ADD_MEM_REG, p.U64.pack(0) + ninth.payload(),
-                          [ninth.fd]) == "error"
-    flow(session, 10)
-    session.stop()
-    session.add_region(ninth)
-    session.remove_region(ninth)
-    ninth.close()
-    for queue in session.queues.values():
-        session.start_queue(queue)
-    flow(session, 10)
-
-
-def test_rings_do_not_start_on_nine_regions(stage, opened):
-    since = len(stage.log)
-    session = NetPort(stage.path("netplain"))
-    opened.later(session)
-    session.negotiate()
-    session.set_mem_table(GuestMemory([(i << 32, 2 * MB, 0x7e00_0000_0000 + (i << 36), 0)
-                                       for i in range(8)]))
-    ninth = Region(9 << 32, MB, 0x7f00_0000_0000)
-    session.add_region(ninth)
-    queue = Queue(0, session.new_ring(64))
-    session.queues[0] = queue
-    session.set_vring_num(0, 64)
-    session.set_vring_base(0, 0)
-    session.set_vring_addr(0, queue.ring)
-    assert expect_refusal(session, Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd]) == "error"
-    assert stage.wait_log(r"serves 8 memory regions, there are 9", since)
-    session.remove_region(ninth)
-    ninth.close()
-    session.set_vring_kick(0, queue.kick)
 
 
 def test_a_table_without_the_running_rings_is_refused(port):
