@@ -82,9 +82,8 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 	}
 	if (params->mtu == 0)
 		params->mtu = info->mtu;
-	dev->max_frame_bytes = params->mtu == 0 ?
-			UINT32_MAX :
-			params->mtu + RTE_ETHER_HDR_LEN + 2 * (uint32_t)sizeof(struct rte_vlan_hdr);
+	dev->max_frame_bytes = (params->mtu == 0 ? VHUB_NET_MTU_MAX : params->mtu) +
+			NET_FRAME_OVERHEAD;
 	memcpy(dev->config.mac, &params->mac, sizeof(dev->config.mac));
 	dev->config.max_virtqueue_pairs = rte_cpu_to_le_16(params->n_pairs);
 	dev->config.mtu = rte_cpu_to_le_16(params->mtu);

@@ -20,7 +20,8 @@ drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 
 		if (m->pkt_len < RTE_ETHER_HDR_LEN)
 			net_drop(pair, VHUB_NET_DROP_RUNT, &m, 1);
-		else if (m->pkt_len > pair->dev->max_frame_bytes && !cut_up_later)
+		else if (m->pkt_len > (cut_up_later ? VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD :
+						      pair->dev->max_frame_bytes))
 			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &m, 1);
 		else
 			pkts[kept++] = m;

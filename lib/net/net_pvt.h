@@ -27,6 +27,9 @@
 /* As for disks: behind the fields of virtio-net the config space reads as zero. */
 #define NET_CONFIG_BYTES VHUB_USER_MAX_CONFIG
 
+/* Bytes of a frame around an IP packet: an Ethernet header, and up to two VLAN tags. */
+#define NET_FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
+
 /* What of an mbuf's flags is still to be done by somebody. */
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
@@ -77,7 +80,7 @@ struct net_dev {
 	struct rte_mempool *pool;
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
-	uint32_t max_frame_bytes; /* of a packet without segmentation, UINT32_MAX: no limit */
+	uint32_t max_frame_bytes; /* of a packet without segmentation */
 	char target[128];
 
 	/* CTL. */

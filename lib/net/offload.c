@@ -68,6 +68,8 @@ is_sane(const struct rte_mbuf *m)
 		return false;
 	if ((m->ol_flags & SEGMENTATION) != 0 && m->tso_segsz == 0)
 		return false;
+	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && m->l4_len < sizeof(struct rte_tcp_hdr))
+		return false;
 	return bytes != 0 && bytes <= rte_pktmbuf_data_len(m);
 }
 
