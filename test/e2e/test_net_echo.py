@@ -144,6 +144,7 @@ def test_a_front_end_that_listens_outlives_the_back_end(echo, check, net, folder
     assert result["lost_at_reconnect"] <= 3 * 2 * 32
 
 
+@pytest.mark.plain_only                 # virtio-user races with itself there; a sanitizer makes it abort
 def test_a_front_end_that_connected_is_started_anew_with_the_back_end(echo, check, net, folder):
     daemon = echo(net(queues=2))
     front = check(folder / "port0.sock", queues=2)

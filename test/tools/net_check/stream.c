@@ -81,8 +81,8 @@ stream_build(const struct check_flow *flow, struct rte_mbuf *m)
 	h->ip.total_length = rte_cpu_to_be_16(bytes + HEADERS - sizeof(h->eth));
 	h->ip.time_to_live = 64;
 	h->ip.next_proto_id = IPPROTO_TCP;
-	h->ip.src_addr = rte_cpu_to_be_32(RTE_IPV4(198, 18, 0, 1));
-	h->ip.dst_addr = rte_cpu_to_be_32(RTE_IPV4(198, 19, 0, 1));
+	h->ip.src_addr = rte_cpu_to_be_32(RTE_IPV4((uint32_t)198, 18, 0, 1));
+	h->ip.dst_addr = rte_cpu_to_be_32(RTE_IPV4((uint32_t)198, 19, 0, 1));
 	h->ip.hdr_checksum = rte_ipv4_cksum(&h->ip);
 	h->tcp.src_port = rte_cpu_to_be_16(10000 + flow->index);
 	h->tcp.dst_port = rte_cpu_to_be_16(7);
