@@ -30,6 +30,8 @@
 
 /** Most packets that one call of the library handles. */
 #define RVHOST_CALL_MAX 32
+/** Packets for which it takes its batch path of packed rings. */
+#define RVHOST_PACKED_BATCH 4
 
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32

@@ -184,9 +184,11 @@ tell_ring_state(struct rvhost_path *path, uint32_t request, uint32_t index, uint
 }
 
 /*
- * During a call the library notes what it uses of a ring in an array that is as long as the ring. How
- * much there is it believes the guest, whose index may say more: it would write beyond the array. One
- * packet takes one entry, or with mergeable buffers up to all but one.
+ * What one call may handle, so that a guest which lies cannot have the library (22.11) write where it
+ * should not. In split rings it believes the guest how much there is, and notes what it uses in an
+ * array as long as the ring: one packet takes one entry, or with mergeable buffers up to all but one.
+ * In packed rings it gives a receive buffer of less than a header no end where it finds packets for a
+ * whole batch.
  */
 static uint16_t
 most_in_a_call(const struct rvhost_path *path, uint32_t index, uint16_t ring_size)
@@ -195,6 +197,8 @@ most_in_a_call(const struct rvhost_path *path, uint32_t index, uint16_t ring_siz
 
 	if (path->trusted)
 		return RVHOST_CALL_MAX;
+	if (to_guest && path->packed)
+		return RVHOST_PACKED_BATCH - 1;
 	return to_guest && path->mergeable ? 1 : RTE_MIN(ring_size, RVHOST_CALL_MAX);
 }
 

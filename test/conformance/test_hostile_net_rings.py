@@ -3,7 +3,7 @@
 one that makes no sense may stand still or be worked off, as it likes. What must hold is that it
 costs nobody else anything: not the other pair of the same session, not the neighbour, not the slot.
 
-What librte_vhost 22.11 does not hold is at the end, as tests that are expected to fail; "Network
+What librte_vhost 22.11 does not hold is at the end, as a test that is expected to fail; "Network
 ports" in doc/guides/safety.rst tells of it. Packets that lie are in test_hostile_net.py.
 """
 
@@ -456,8 +456,6 @@ def test_a_header_in_runts_is_not_written_beyond_them(net_scene, packed, mergeab
     assert untouched(session, *place)
 
 
-@pytest.mark.xfail(strict=True, reason="librte_vhost 22.11 (virtio_dev_rx_sync_batch_check) takes a "
-                   "packed receive descriptor of less than 12 bytes for one without an end")
 def test_a_batch_of_runts_is_not_written_beyond_them(net_scene):
     session = net_scene.open(packed=True, mergeable=False, buffers=0)
     places = [around(session, 4) for _ in range(4)]
