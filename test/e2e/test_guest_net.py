@@ -185,8 +185,9 @@ def test_two_queues(backend, slow):
         scene.receive()
         said = check_counters(scene)
         assert (said["eth0.channels_max"], said["eth0.channels"]) == ("2", "2")
-        assert int(said["eth0.tx_queue_0_packets"]) > 100
-        assert int(said["eth0.tx_queue_1_packets"]) > 100
+        # Packets of up to 64 KiB each: a few tens are a stream, and not what the kernel says by itself.
+        assert int(said["eth0.tx_queue_0_packets"]) > 30
+        assert int(said["eth0.tx_queue_1_packets"]) > 30
         scene.end()
 
 
