@@ -130,8 +130,8 @@ struct vhub_net_driver_ops {
 	uint16_t (*to_guest)(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max);
 	/**
 	 * Optional, for drivers with to_guest. LCORE. Before a sleep: 0 a packet will wake this
-	 * lcore (through an fd that queue_get gave to vhub_lcore_add_wake_fd()), -EAGAIN one is
-	 * there, -ENOTSUP it cannot. Without this slot the lcore stays awake.
+	 * lcore (through an fd that vhub_lcore_add_wake_fd() was given, now or in queue_get), -EAGAIN
+	 * one is there, -ENOTSUP it cannot. Without this slot the lcore stays awake.
 	 */
 	int (*arm)(struct vhub_net_queue *queue);
 	void (*disarm)(struct vhub_net_queue *queue);
