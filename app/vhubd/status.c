@@ -30,7 +30,8 @@ status_device(const struct slot *slot)
 			slot->options.pairs, "lcores", lcore_ids(&slot->executor));
 
 	if (slot->device != NULL)
-		json_object_set_new(out, "queues", json_integer(slot->device->max_queues));
+		json_object_set_new(out, "queues",
+				json_integer(vhub_device_n_queues(slot->device)));
 	return out;
 }
 
@@ -53,14 +54,25 @@ requests_by_name(const struct vhub_server_stats *stats)
 	return out;
 }
 
+/* A started ring of the queue, NULL when none is. */
+static const struct vhub_vring *
+started_ring(const struct vhub_device *dev, unsigned int queue)
+{
+	unsigned int n = vhub_device_vrings_per_queue(dev), i;
+	const struct vhub_vring *vring = NULL;
+
+	for (i = 0; i < n && vring == NULL; i++)
+		vring = vhub_device_vring(dev, (uint16_t)(queue * n + i));
+	return vring;
+}
+
 static unsigned int
 count_started(const struct vhub_device *dev)
 {
-	unsigned int n = 0;
-	uint16_t i;
+	unsigned int n = 0, i;
 
-	for (i = 0; i < dev->max_queues; i++)
-		n += vhub_device_vring(dev, i) != NULL;
+	for (i = 0; i < vhub_device_n_queues(dev); i++)
+		n += started_ring(dev, i) != NULL;
 	return n;
 }
 
@@ -98,7 +110,7 @@ add_figure(void *arg, const char *name, uint64_t value)
 static json_t *
 queue_status(const struct vhub_device *dev, uint16_t index)
 {
-	const struct vhub_vring *vring = vhub_device_vring(dev, index);
+	const struct vhub_vring *vring = started_ring(dev, index);
 	json_t *out = json_pack("{s:i, s:b}", "index", index, "started", vring != NULL);
 
 	if (vring != NULL)
@@ -114,7 +126,9 @@ status_queues(const struct slot *slot, unsigned int first, unsigned int n)
 	json_t *out = json_array();
 	unsigned int i;
 
-	for (i = first; slot->device != NULL && i - first < n && i < slot->device->max_queues; i++)
+	for (i = first; slot->device != NULL && i - first < n &&
+			i < vhub_device_n_queues(slot->device);
+			i++)
 		json_array_append_new(out, queue_status(slot->device, (uint16_t)i));
 	return out;
 }
@@ -131,7 +145,7 @@ status_stats(const struct slot *slot, bool queues)
 	if (out == NULL)
 		return NULL;
 	if (slot->device != NULL && slot->device->ops->stats != NULL) {
-		for (i = 0; i < slot->device->max_queues; i++)
+		for (i = 0; i < vhub_device_n_queues(slot->device); i++)
 			slot->device->ops->stats(slot->device, i, add_figure, figures);
 	}
 	if (queues)
@@ -209,15 +223,15 @@ status_lcores(const struct slots *slots)
 static void
 add_drivers(json_t *out, const struct vhub_builder_ops *ops)
 {
-	const char *name, *help;
+	const struct vhub_driver_head *driver;
 	unsigned int i;
 
-	if (ops->driver_at == NULL)
+	if (ops->drivers == NULL)
 		return;
-	for (i = 0; help = "", (name = ops->driver_at(i, &help)) != NULL; i++)
+	for (i = 0; (driver = vhub_registry_at(ops->drivers, i)) != NULL; i++)
 		json_array_append_new(out,
-				json_pack("{s:s, s:s, s:s}", "kind", ops->name, "name", name,
-						"help", help));
+				json_pack("{s:s, s:s, s:s}", "kind", ops->name, "name",
+						driver->name, "help", driver->help));
 }
 
 json_t *

@@ -159,17 +159,6 @@ builder_destroy(struct vhub_builder *builder)
 	free(b);
 }
 
-static const char *
-builder_driver_at(unsigned int i, const char **help)
-{
-	const struct vhub_blk_driver_ops *driver = vhub_blk_driver_at(i);
-
-	if (driver == NULL)
-		return NULL;
-	*help = driver->help;
-	return driver->name;
-}
-
 static const struct vhub_builder_ops blk_builder_ops = {
 	.name = "blk",
 	.help = blk_builder_help,
@@ -177,7 +166,7 @@ static const struct vhub_builder_ops blk_builder_ops = {
 	.open = builder_open,
 	.build = builder_build,
 	.destroy = builder_destroy,
-	.driver_at = builder_driver_at,
+	.drivers = &blk_drivers,
 };
 
 static int

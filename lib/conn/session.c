@@ -287,12 +287,12 @@ note_accepted(struct vhub_session *session)
 {
 	const struct vhub_request *req = &session->req;
 
-	if (req->header.request == VHUB_USER_SET_PROTOCOL_FEATURES)
+	if (req->header.request == VHUB_USER_SET_PROTOCOL_FEATURES) {
 		session->agreed.protocol_features = req->payload.u64;
-	else if (req->header.request == VHUB_USER_SET_FEATURES) {
+	} else if (req->header.request == VHUB_USER_SET_FEATURES) {
+		session->agreed.has_features = true;
 		session->agreed.f_protocol = (req->payload.u64 >> VHUB_USER_F_PROTOCOL_FEATURES &
 							     1) != 0;
-		session->agreed.no_f_protocol = !session->agreed.f_protocol;
 	}
 }
 

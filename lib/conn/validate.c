@@ -198,7 +198,8 @@ conn_validate_moment(const struct vhub_request *req, struct vhub_req_handler *ha
 	uint32_t missing = vhub_user_request_info(req->header.request)->when;
 
 	/* QEMU and virtio-user enable the rings of a network port before they set its features. */
-	if ((missing & VHUB_USER_WHEN_F_PROTOCOL) != 0 && agreed->no_f_protocol) {
+	if ((missing & VHUB_USER_WHEN_F_PROTOCOL) != 0 && agreed->has_features &&
+			!agreed->f_protocol) {
 		broken(violation, "after SET_FEATURES without bit 30");
 		return -EPERM;
 	}

@@ -35,8 +35,8 @@ conn_validate_message(const struct vhub_request *req, uint32_t n_fds_surplus,
 /** What a session has negotiated so far. */
 struct conn_agreed {
 	uint64_t protocol_features;
-	bool f_protocol;    /**< the last accepted SET_FEATURES had bit 30 */
-	bool no_f_protocol; /**< it had not; neither before the first */
+	bool has_features; /**< a SET_FEATURES was accepted */
+	bool f_protocol;   /**< the last one had bit 30 */
 };
 
 /**

@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <inttypes.h>
 
-#include <rte_common.h>
-
 #include "handler_pvt.h"
 
 #define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
@@ -189,10 +187,8 @@ req_reset_owner(struct vhub_req_handler *base, struct vhub_request *req)
 int
 req_get_queue_num(struct vhub_req_handler *base, struct vhub_request *req)
 {
-	const struct vhub_device *dev = handler_of(base)->dev;
-
 	/* Of a network device, front ends mean pairs of rings. */
-	return reply_u64(req, dev->max_queues / RTE_MAX(1u, dev->vrings_per_queue));
+	return reply_u64(req, vhub_device_n_queues(handler_of(base)->dev));
 }
 
 /* ---- status and reset ---- */

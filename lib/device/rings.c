@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_common.h>
-
 #include "handler_pvt.h"
 
 VHUB_LOGTYPE(device);
@@ -327,7 +325,7 @@ ring_started(struct vhub_device_handler *h, int result)
 static struct vhub_lcore *
 ring_lcore(const struct vhub_device *dev, unsigned int index)
 {
-	unsigned int queue = index / RTE_MAX(1u, dev->vrings_per_queue);
+	unsigned int queue = index / vhub_device_vrings_per_queue(dev);
 
 	return dev->executor.lcores[queue % dev->executor.n_lcores];
 }

@@ -183,7 +183,7 @@ struct vhub_device {
 	const struct vhub_device_ops *ops;
 	char name[64];
 	struct vhub_executor executor;
-	uint16_t max_queues;
+	uint16_t max_queues;	    /**< vrings */
 	uint64_t features;	    /**< offered, without bits 26 and 30, which the handler adds */
 	uint64_t protocol_features; /**< offered beyond those of the stock handler */
 	uint32_t config_bytes;
@@ -196,6 +196,20 @@ struct vhub_device {
 	struct vhub_device_handler *handler;
 	bool syncing; /**< foreign->sync is under way: what it changes is nobody else's */
 };
+
+/** Vrings of one queue: 2 for net. Thread: ANY. */
+static inline unsigned int
+vhub_device_vrings_per_queue(const struct vhub_device *dev)
+{
+	return dev->vrings_per_queue != 0 ? dev->vrings_per_queue : 1;
+}
+
+/** Queues as a user counts them: virtqueues of a disk, pairs of a port. Thread: ANY. */
+static inline unsigned int
+vhub_device_n_queues(const struct vhub_device *dev)
+{
+	return dev->max_queues / vhub_device_vrings_per_queue(dev);
+}
 
 /**
  * Tells the front end that the config space has changed, if there is one that wants to know.
@@ -274,8 +288,8 @@ struct vhub_builder_ops {
 	void (*destroy)(struct vhub_builder *builder);
 	/** Optional. CTL. How many lcores the device could make use of; without it 1. */
 	unsigned int (*max_lcores)(const struct vhub_builder *builder);
-	/** Optional. CTL. Name and help of the i-th driver of this kind, NULL beyond the last. */
-	const char *(*driver_at)(unsigned int i, const char **help);
+	/** Optional. The drivers of this kind; each begins with a struct vhub_driver_head. */
+	const struct vhub_registry *drivers;
 };
 
 /** Embedded first by its implementation. */

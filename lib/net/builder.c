@@ -127,17 +127,6 @@ builder_max_lcores(const struct vhub_builder *builder)
 	return builder_of(builder)->params.n_pairs;
 }
 
-static const char *
-builder_driver_at(unsigned int i, const char **help)
-{
-	const struct vhub_net_driver_ops *driver = vhub_net_driver_at(i);
-
-	if (driver == NULL)
-		return NULL;
-	*help = driver->help;
-	return driver->name;
-}
-
 static const struct vhub_builder_ops net_builder_ops = {
 	.name = "net",
 	.help = net_builder_help,
@@ -146,7 +135,7 @@ static const struct vhub_builder_ops net_builder_ops = {
 	.build = builder_build,
 	.destroy = builder_destroy,
 	.max_lcores = builder_max_lcores,
-	.driver_at = builder_driver_at,
+	.drivers = &net_drivers,
 };
 
 static int

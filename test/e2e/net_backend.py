@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A back end between a guest and an interface of the kernel's, in a network namespace.
+"""A back end between a guest and a TAP interface, both ends of it in a network namespace.
 
 Used by test_guest_net.py. With VHUB_NET_PEER=testpmd in the environment the back end is dpdk-testpmd
 with net_vhost and net_tap instead of vhubd: a second opinion while writing tests. It offers no TSO.
@@ -16,22 +16,16 @@ GUEST = "10.77.0.2/24"
 # A restarted back end is the same neighbour to the guest.
 TAP_PORT = f"net_tap0,iface={TAP},mac=fixed"
 
-# For what net_tap cannot do: of its MTU it takes no more than 1504. The other end of this one's pair is
-# called like the TAP interface.
-PEER = "peer0"
-PCAP_PORT = f"net_pcap0,rx_iface_in={PEER},tx_iface={PEER}"
-
 
 class Backend:
-    """What both have in common. `port` is DPDK's, `keys` are those of vhubd's --net."""
+    """What both have in common. `keys` are those of vhubd's --net."""
 
     tso = True
 
-    def __init__(self, netns, socket, connect=False, port=TAP_PORT, **keys):
+    def __init__(self, netns, socket, connect=False, **keys):
         self.netns = netns
         self.socket = socket
         self.connect = connect
-        self.port = port
         self.keys = keys
 
     def start(self):
@@ -50,7 +44,7 @@ class VhubdBackend(Backend):
 
     def spawn(self):
         where = "connect" if self.connect else "socket"
-        keys = {where: self.socket, "driver": "ethdev", "port": f"[{self.port}]", **self.keys}
+        keys = {where: self.socket, "driver": "ethdev", "port": f"[{TAP_PORT}]", **self.keys}
         net = ",".join(["net0", *(f"{key}={value}" for key, value in keys.items())])
         self.daemon = self.vhubd(nets=[net], prefix=self.netns.prefix, memory_mb=512)
 
@@ -78,10 +72,8 @@ class TestpmdBackend(Backend):
         command = [*self.netns.prefix, "dpdk-testpmd", "--no-huge", "-m", "512", "--no-pci", "--no-telemetry",
                    f"--file-prefix={self.netns.name}",
                    "--vdev", ",".join(["net_vhost0", *(f"{key}={val}" for key, val in vhost.items())]),
-                   "--vdev", self.port, "--", "-i", "--forward-mode=io", "--auto-start",
+                   "--vdev", TAP_PORT, "--", "-i", "--forward-mode=io", "--auto-start",
                    "--total-num-mbufs=16384", f"--rxq={queues}", f"--txq={queues}"]
-        if "mtu" in self.keys:
-            command += [f"--max-pkt-len={self.keys['mtu'] + 18}", "--mbuf-size=10240"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(dies_with_us(command), stdin=subprocess.PIPE, stdout=log, stderr=log)
 

@@ -12,7 +12,8 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import BlkDisk, pattern
+from vhostuser import BlkDisk, NetPort, pattern
+from vhostuser.flow import flow
 from vhostuser.load import Load
 from vhubd import ROOT
 
@@ -71,6 +72,17 @@ def test_a_device_is_added_served_and_removed(vhubd, blk, folder, path):
         spec = f"socket={folder}/d.sock,driver=malloc,size=8M"
         assert control.call("device_add", kind="blk", name="second", args=spec) is True
         works(folder / "d.sock")
+
+
+def test_the_queues_of_a_port_are_its_pairs(vhubd, net, folder, path):
+    vhubd(nets=[net("port", queues=3)], args=["--control", str(path)])
+    with Control(path) as control, NetPort.open(str(folder / "port.sock"), pairs=2) as port:
+        flow(port, 5, pair=1)
+        assert control.call("device_list")[0]["queues"] == 3
+        said = control.call("device_stats", name="port")[0]
+        assert [each["started"] for each in said["queues"]] == [True, True, False]
+        assert [each["from_guest_packets"] for each in said["queues"]] == [0, 5, 0]
+        assert said["figures"]["to_guest_packets"] == 5 and said["session"]["started_queues"] == 2
 
 
 def test_a_device_is_removed_under_its_front_end(vhubd, blk, folder, path):

@@ -230,8 +230,8 @@ static int
 check_moment(struct fake *fake, struct vhub_request *req, bool f_protocol)
 {
 	const struct conn_agreed agreed = {
+		.has_features = true,
 		.f_protocol = f_protocol,
-		.no_f_protocol = !f_protocol,
 	};
 	struct conn_violation violation = { .text = "" };
 	int ret = conn_validate_moment(req, &fake->handler, &agreed, &violation);

@@ -14,8 +14,10 @@
 
 #include <cmocka.h>
 
+#include "../eal_fixture.h"
 #include "frontend.h"
 #include "vhub_device.h"
+#include "vhub_work.h"
 
 struct scene {
 	void (*play)(struct fe *fe);
@@ -69,6 +71,26 @@ scene_run(struct vhub_loop *loop, struct vhub_device *dev, void (*fn)(struct fe 
 	assert_int_equal(vhub_loop_run(loop), 0);
 	pthread_join(thread, NULL);
 	return scene.result;
+}
+
+/* What every such test program needs before its tests, and gives back after them. */
+static inline int
+scene_begin(struct vhub_loop **loop)
+{
+	return test_eal_init() == 0 && vhub_loop_create(loop) == 0 && vhub_work_start(*loop) == 0 &&
+					vhub_mem_guard_start(*loop) == 0 &&
+					vhub_lcores_start(*loop, VHUB_IDLE_ADAPTIVE, 50) == 0 ?
+			0 :
+			-1;
+}
+
+static inline void
+scene_end(struct vhub_loop *loop)
+{
+	vhub_lcores_stop();
+	vhub_work_stop();
+	vhub_mem_guard_stop();
+	vhub_loop_destroy(loop);
 }
 
 #endif /* SCENE_H */

@@ -15,8 +15,8 @@
 
 #include <cmocka.h>
 
-#include "../eal_fixture.h"
 #include "holding_device.h"
+#include "scene.h"
 #include "session_record.h"
 #include "vhub_fd.h"
 #include "vhub_work.h"
@@ -238,17 +238,12 @@ main(void)
 	};
 	int ret;
 
-	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 || vhub_work_start(loop) != 0 ||
-			vhub_mem_guard_start(loop) != 0 ||
-			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 50) != 0)
+	if (scene_begin(&loop) != 0)
 		return 1;
 	executor = (struct vhub_executor){ .loop = loop,
 		.n_lcores = 1,
 		.lcores = { vhub_lcore_at(0) } };
 	ret = cmocka_run_group_tests(tests, NULL, NULL);
-	vhub_lcores_stop();
-	vhub_work_stop();
-	vhub_mem_guard_stop();
-	vhub_loop_destroy(loop);
+	scene_end(loop);
 	return ret;
 }

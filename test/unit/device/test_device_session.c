@@ -14,7 +14,6 @@
 
 #include <cmocka.h>
 
-#include "../eal_fixture.h"
 #include "frontend.h"
 #include "handler_pvt.h"
 #include "holding_device.h"
@@ -426,14 +425,9 @@ main(void)
 	};
 	int ret;
 
-	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 || vhub_work_start(loop) != 0 ||
-			vhub_mem_guard_start(loop) != 0 ||
-			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 50) != 0)
+	if (scene_begin(&loop) != 0)
 		return 1;
 	ret = cmocka_run_group_tests(tests, NULL, NULL);
-	vhub_lcores_stop();
-	vhub_work_stop();
-	vhub_mem_guard_stop();
-	vhub_loop_destroy(loop);
+	scene_end(loop);
 	return ret;
 }
