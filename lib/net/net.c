@@ -54,10 +54,13 @@ net_queue_start(struct vhub_vring *vring)
 			return ret;
 	}
 	pair->guest_takes = net_guest_takes(vring->features);
-	if (net_is_from_guest(vring))
+	if (net_is_from_guest(vring)) {
 		pair->from_ring = vring;
-	else
+	} else {
 		pair->to_ring = vring;
+		/* New buffers are looked for when there is a packet for them: no kick is of use. */
+		rvhost_want_kicks(pair->dev->path, vring, false);
+	}
 	return 0;
 }
 

@@ -166,6 +166,16 @@ def test_no_calls_where_none_are_wanted(port, packed):
 
 
 @both_kinds
+def test_no_kick_is_wanted_for_new_buffers(port, packed):
+    """A port looks for buffers when it has a packet; a system call for each refill would be wasted."""
+    session = port(packed=packed)
+    returns(session, packets.plain(1, 300))
+    for _ in range(3):
+        session.put_buffer(session.buffer(), notify=False)
+        assert not session.receiving().ring.publish()
+
+
+@both_kinds
 def test_rings_without_fds_are_polled_by_both_sides(port, packed):
     session = port(packed=packed, kick=False, call=False)
     for seed in range(20):
