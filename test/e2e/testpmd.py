@@ -69,10 +69,11 @@ def front_end(path, kind="split", *, queues=1, queue_size=256, server=False, por
     return words + (["--force-max-simd-bitwidth=512"] if kind == "packed-vectorised" else [])
 
 
-def eal_arguments(cpu, lcores, memory_mb):
+def eal_arguments(cpu, lcores, memory_mb, huge=False):
     cpus = sorted(os.sched_getaffinity(0))
     places = ",".join(f"{lcore}@{cpus[cpu % len(cpus)]}" for lcore in range(lcores))
-    return ["--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m", str(memory_mb),
+    memory = ["--in-memory", "--single-file-segments"] if huge else ["--no-huge", "--no-shconf"]
+    return [*memory, "--no-pci", "--no-telemetry", "-m", str(memory_mb),
             f"--file-prefix=vhub{os.getpid()}-{next(NUMBERS)}", f"--lcores={places}"]
 
 
@@ -133,16 +134,18 @@ class Testpmd(Program):
     eal      EAL arguments: the ports
     args     testpmd's own
     cpu      which of our CPUs its threads use
+    huge     in hugepages
     """
 
     __test__ = False                    # pytest takes the name for a class of tests
 
-    def __init__(self, eal, *, args=(), folder=None, cpu=0, memory_mb=256, name="testpmd"):
+    def __init__(self, eal, *, args=(), folder=None, cpu=0, memory_mb=256, name="testpmd", huge=False):
         super().__init__(name, folder)
         self.eal = list(eal)
         self.args = list(args)
         self.cpu = cpu
         self.memory_mb = memory_mb
+        self.huge = huge
         self.text = ""
 
     def command(self):
@@ -150,8 +153,8 @@ class Testpmd(Program):
         if program is None:
             raise ProgramError("dpdk-testpmd is not there: install Debian's dpdk-dev")
         # Line by line, though its output is no terminal.
-        return ["stdbuf", "-oL", program, *eal_arguments(self.cpu, 2, self.memory_mb), *self.eal, "--", "-i",
-                "--total-num-mbufs=8192", *self.args]
+        return ["stdbuf", "-oL", program, *eal_arguments(self.cpu, 2, self.memory_mb, self.huge), *self.eal,
+                "--", "-i", "--total-num-mbufs=8192", *self.args]
 
     def spawn(self):
         """Starts the program without waiting for its prompt."""
@@ -201,6 +204,12 @@ class Testpmd(Program):
     def fwd_stats(self):
         """{port: {"RX-packets": n, "TX-dropped": n, ...}}, and "all"; since `start`."""
         return numbers(self.cmd("show fwd stats all"))
+
+    def busy_seconds(self):
+        """How long its forwarding found packets to move, since `start`. Of a testpmd that was given
+        --record-core-cycles; what a poll finds nothing is not counted."""
+        found = re.search(r"total cycles=(\d+) .* at (\d+) MHz", self.cmd("show fwd stats all"))
+        return int(found.group(1)) / (int(found.group(2)) * 1e6) if found else 0.0
 
     def rate(self, seconds, port=0, what="RX-packets"):
         """Packets a second over an interval."""

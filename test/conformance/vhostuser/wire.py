@@ -6,6 +6,7 @@ Called by frontend.py for the protocol and by the hostile tests directly; fronte
 
 import array
 import os
+import math
 import select
 import socket
 import time
@@ -127,7 +128,7 @@ class Wire:
         data = b""
         while len(data) < count:
             left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self.sock], [], [], left)[0]:
+            if left <= 0 or not self._readable(left):
                 raise TimeoutError("no answer from the back end")
             try:
                 part, ancillary, _, _ = self.sock.recvmsg(
@@ -168,9 +169,16 @@ class Wire:
             raise ProtocolError("reply with flags %#x" % reply.flags)
         return reply
 
+    def _readable(self, seconds):
+        """Whether something comes, or the end, within that time. Not by select(), which knows 1024
+        descriptors."""
+        poller = select.poll()
+        poller.register(self.sock, select.POLLIN)
+        return bool(poller.poll(math.ceil(seconds * 1000)))
+
     def silent(self, seconds):
         """True if nothing at all comes for that long and the connection stays open."""
-        return not select.select([self.sock], [], [], seconds)[0]
+        return not self._readable(seconds)
 
     def wait_closed(self, timeout=None):
         """True if the back end closes the connection in that time; what it still says is thrown

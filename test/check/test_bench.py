@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What vhub-bench makes of figures: medians, ratios, limits, tables, plots and the report, from results
+made up here. That it still measures is held by test/e2e/test_bench.py."""
+
+import copy
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from tree import ROOT
+
+for each in (ROOT / "usertools", ROOT / "test/e2e", ROOT / "test/conformance"):
+    sys.path.insert(0, str(each))
+
+from bench import cases, plots, report, runner, setting, stats  # noqa: E402
+from bench.backends import Missing  # noqa: E402
+from testpmd import ProgramError  # noqa: E402
+
+LATENCY = {"p50": 1000, "p90": 2000, "p99": 5000, "p99.9": 9000, "max": 20000}
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def run(value, **more):
+    return {"value": value, "bytes_per_s": value * 4096, "front_busy": 0.4, "back_busy": 0.99, **more}
+
+
+def side(name, runs, peer=False):
+    """A side whose run() gives these, one after the other."""
+    left = list(runs)
+
+    def turn(_setting, _folder):
+        told = left.pop(0)
+        if isinstance(told, Exception):
+            raise told
+        return copy.deepcopy(told)
+    return cases.Side(name, turn, peer)
+
+
+class Nowhere:
+    """A setting in which nothing is started."""
+
+    def __init__(self, tmp_path):
+        self.tmp_path = tmp_path
+
+    def run_folder(self):
+        folder = self.tmp_path / "run"
+        folder.mkdir()
+        return folder
+
+
+def group(**more):
+    return cases.Group(**{"name": "made-up", "title": "A made-up group", "x_label": "queue depth", "unit": "IOPS",
+                          **more})
+
+
+def measured(tmp_path, sides, x=32, runs=3, **more):
+    made = group(**more)
+    made.add(str(x), x, sides)
+    return runner.measure(made.cases[0], Nowhere(tmp_path), runs)
+
+
+def three(*values, **more):
+    return [run(value, **more) for value in values]
+
+
+def side_named(case, name):
+    return next(each for each in case["sides"] if each["name"] == name)
+
+
+# --- figures
+
+def test_a_summary_has_the_median_and_both_ends():
+    done = stats.summary(three(5.0, 1.0, 3.0, lat_ns=LATENCY))
+    assert (done["median"], done["least"], done["most"], done["runs"]) == (3.0, 1.0, 5.0, 3)
+    assert done["lat_ns"]["p99"] == {"median": 5000, "least": 5000, "most": 5000}
+    assert done["back_busy"] == 0.99
+
+
+def test_a_failed_run_leaves_no_summary():
+    assert stats.summary([run(1), {"error": "x"}]) is None
+    assert stats.summary([]) is None
+
+
+def test_what_one_run_does_not_know_the_summary_does_not_know():
+    done = stats.summary([run(1), {"value": 2.0, "front_busy": None}])
+    assert done["front_busy"] is None and done["bytes_per_s"] is None and "lat_ns" not in done
+
+
+@pytest.mark.parametrize("front, back, told", [
+    (0.99, 0.5, "front end"), (0.5, 0.96, "back end"), (1.0, 1.0, "both"), (0.3, 0.3, "neither"),
+    (None, 1.0, "unknown")])
+def test_the_limit_is_the_side_without_time_left(front, back, told):
+    assert stats.limit(front, back) == told
+
+
+def test_slope():
+    assert stats.slope([(1, 12.0), (3, 16.0), (5, 20.0)]) == pytest.approx(2.0)
+    assert stats.slope([(1, 12.0)]) is None
+
+
+@pytest.mark.parametrize("value, text", [(0, "0.00 "), (999, "999 "), (1234, "1.23 k"), (45_600_000, "45.6 M"),
+                                         (7.8e9, "7.80 G")])
+def test_figures_have_three_digits(value, text):
+    assert stats.scaled(value) == text
+
+
+# --- turns
+
+def test_sides_take_turns(tmp_path):
+    order = []
+
+    def turn(name):
+        def go(_setting, _folder):
+            order.append(name)
+            return run(len(order))
+        return go
+    case = measured(tmp_path, [cases.Side("a", turn("a")), cases.Side("b", turn("b"), True)])
+    assert "".join(order) == "ababab"
+    assert [each["value"] for each in side_named(case, "a")["runs"]] == [1, 3, 5]
+    assert case["ratios"] == {"a": {"b": 3 / 4}}
+
+
+def test_no_ratio_when_a_run_failed(tmp_path):
+    """The failure is shown, and the side is not asked again."""
+    why = ProgramError("front ended\ncommand: front --x\n--- last lines of what it said ---\nboom")
+    case = measured(tmp_path, [side("vhub", three(2, 2, 2)), side("bad", [run(1), why], True),
+                               side("good", three(1, 1, 1), True)])
+    assert case["ratios"] == {"vhub": {"good": 2.0}}
+    assert side_named(case, "bad")["summary"] is None
+    table = report.table_rows(case)
+    assert "front --x" in table and "boom" in table and "x bad" not in table
+    case = measured(tmp_path, [side("vhub", [why]), side("good", three(1, 1, 1), True)])
+    assert case["ratios"] == {}
+
+
+def test_what_cannot_be_measured_says_what_would_help(tmp_path):
+    case = measured(tmp_path, [side("vhub", three(2, 2, 2)),
+                               side("peer", [Missing("peer not installed: apt-get install peer")], True)])
+    assert side_named(case, "peer")["missing"] and not side_named(case, "peer")["runs"]
+    assert case["ratios"] == {"vhub": {}}
+    assert "not measured: peer not installed: apt-get install peer" in report.table_rows(case)
+
+
+# --- the list of cases
+
+def test_cases_have_names_of_their_own_and_sides():
+    every = [case for each in cases.groups() for case in each.cases]
+    names = [case.name for case in every]
+    assert len(set(names)) == len(names)
+    assert all(len({each.name for each in case.sides}) == len(case.sides) > 0 for case in every)
+    quick = cases.cases(cases.groups(), "quick")
+    assert 0 < len(quick) < len(every) == len(cases.cases(cases.groups(), "full"))
+
+
+def test_only_chooses_cases_and_groups():
+    found = cases.cases(cases.groups(), "quick", ["scale-idle", "net-echo-split-256"])
+    assert [case.name for case in found] == ["net-echo-split-256", *(f"scale-idle-{count}" for count in cases.DEVICES)]
+    with pytest.raises(KeyError):
+        cases.cases(cases.groups(), "quick", ["nothing"])
+
+
+def test_the_guide_names_every_group():
+    text = (ROOT / "doc/guides/benchmarks.rst").read_text()
+    missing = [each.name for each in cases.groups() if f"``{each.name}``" not in text]
+    assert not missing, missing
+
+
+# --- where it measures
+
+def test_cpus_are_cores_of_one_package():
+    def where(cpu):                     # 0 and 4, 1 and 5, ... are threads of a core; 2 and 3 are elsewhere
+        return (cpu % 4 // 2, cpu % 4)
+    assert setting.choose_cpus({0, 1, 2, 3, 4, 5, 6, 7}, where) == [0, 1, 2]
+    assert setting.choose_cpus({0, 4}, where) == [0, 4]
+    assert setting.choose_cpus({4, 5, 0}, where) == [0, 5, 4]
+    assert setting.choose_cpus({3}, where) == [3]
+
+
+# --- output
+
+def results(tmp_path):
+    every = []
+    for x in (1, 32, 128):
+        lat = {key: value * x for key, value in LATENCY.items()}
+        every.append(measured(tmp_path, [
+            side("vhub", three(1e6 * x, 1.1e6 * x, 0.9e6 * x, lat_ns=lat)),
+            side("peer <one>", three(4e5 * x, 5e5 * x, 4.5e5 * x, lat_ns=lat), True),
+            side("broken", [ProgramError("broken & <gone>")], True)], x=x))
+    every += [measured(tmp_path, [side("vhub", three(20.0 + x, 21.0 + x, 22.0 + x))], x=x, name="turns", unit="ns")
+              for x in (1, 64)]
+    every.append(measured(tmp_path, [side("vhub", three(7, 8, 9))], name="single"))
+    return {"version": 1, "when": "now", "command": "vhub-bench quick", "machine": {"CPU": "made <up>"},
+            "arguments": {"suite": "quick", "runs": 3, "seconds": 0.5}, "cases": every}
+
+
+def check_output(folder):
+    names = {"made-up", "made-up-latency", "turns", "single"}
+    assert {path.name for path in (folder / "plots").iterdir()} == {f"{name}.{suffix}" for name in names
+                                                                    for suffix in ("svg", "png")}
+    for name in names:
+        assert (folder / "plots" / f"{name}.png").read_bytes().startswith(PNG)
+        assert ElementTree.parse(folder / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
+    page = (folder / "report.html").read_text()
+    assert page.count("<svg") == len(names)
+    assert "broken &amp; &lt;gone&gt;" in page and "made &lt;up&gt;" in page and "2.22 x peer &lt;one&gt;" in page
+    assert "src=" not in page and "href=\"http" not in page
+
+
+def test_the_report_stands_alone_and_can_be_drawn_anew(tmp_path):
+    out = tmp_path / "out"
+    made = results(tmp_path)
+    report.write(made, out)
+    check_output(out)
+    assert json.loads((out / "results.json").read_text()) == made
+    assert report.conclusions(made) == ["vhub: one more idle device costs a poll turn 1.0 ns"]
+    (out / "report.html").unlink()
+    (out / "plots/of-an-earlier-run.svg").write_text("")
+    done = subprocess.run([ROOT / "usertools/vhub-bench", "--redraw", out], capture_output=True, text=True, check=False,
+                          timeout=60)
+    assert done.returncode == 0, done.stderr
+    check_output(out)
+
+
+def test_a_plot_shows_medians_ends_and_units(tmp_path):
+    made = results(tmp_path)
+    found, chosen = plots.by_group(made)[0]
+    assert plots.points(chosen, "vhub") == [(x, 1e6 * x, 0.9e6 * x, 1.1e6 * x) for x in (1, 32, 128)]
+    assert plots.points(chosen, "broken") == []
+    with plots.plt.rc_context(plots.STYLE):
+        figure, axes = plots.plt.subplots()
+        plots.draw_lines(axes, found, chosen)
+        assert axes.get_xlabel() == "queue depth" and axes.get_ylabel() == "throughput, million IOPS"
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "32", "128"]
+        colours = {each.lines[0].get_color() for each in axes.containers}
+        assert len(colours) == len(axes.containers) == 2
+        plots.plt.close(figure)
+
+
+# --- the command line
+
+@pytest.mark.parametrize("words, told", [(["--only", "nothing"], "nothing"), (["--runs", "0"], "allowed are 1"),
+                                         (["--cpus", "0"], "wanted are"), (["slow"], "quick")])
+def test_a_wrong_command_line_ends_with_2(words, told):
+    done = subprocess.run([ROOT / "usertools/vhub-bench", *words], capture_output=True, text=True, check=False,
+                          timeout=60)
+    assert done.returncode == 2 and told in done.stderr

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Figures of runs: medians, ratios, slopes, and which side was the limit.
+
+Used by runner.py and report.py; works on plain numbers and on the dictionaries of results.json, starts
+nothing. A run is a dictionary with `value`, or with `error` and no value.
+"""
+
+import statistics
+
+#: A side whose lcore found something to do in this share of its time had no time left.
+BUSY = 0.95
+
+
+def failed(runs):
+    return not runs or any("error" in run for run in runs)
+
+
+def middle(runs, key):
+    """The median of what the runs say under the key; None where one of them does not say."""
+    values = [run.get(key) for run in runs]
+    return None if not values or None in values else statistics.median(values)
+
+
+def summary(runs):
+    """{median, least, most, runs}, and the medians of what else is known; None when a run failed: what
+    is left of such a side would flatter it."""
+    if failed(runs):
+        return None
+    values = [run["value"] for run in runs]
+    out = {"median": statistics.median(values), "least": min(values), "most": max(values), "runs": len(values)}
+    for key in ("bytes_per_s", "front_busy", "back_busy"):
+        out[key] = middle(runs, key)
+    percentiles = [run["lat_ns"] for run in runs if run.get("lat_ns")]
+    if len(percentiles) == len(runs):
+        names = [name for name in percentiles[0] if all(name in each for each in percentiles)]
+        out["lat_ns"] = {name: spread(each[name] for each in percentiles) for name in names}
+    return out
+
+
+def spread(values):
+    values = list(values)
+    return {"median": statistics.median(values), "least": min(values), "most": max(values)}
+
+
+def ratios(sides):
+    """{name of one of ours: {name of a peer: ratio of the medians}} of [{name, peer, summary}]. No
+    ratio where one of the two has failed."""
+    out = {}
+    for ours in sides:
+        if ours["peer"] or not ours.get("summary"):
+            continue
+        out[ours["name"]] = {peer["name"]: ours["summary"]["median"] / peer["summary"]["median"]
+                             for peer in sides
+                             if peer["peer"] and peer.get("summary") and peer["summary"]["median"] > 0}
+    return out
+
+
+def limit(front, back):
+    """Which side had no time left, by the busy shares of both."""
+    if front is None or back is None:
+        return "unknown"
+    sides = [name for name, share in (("front end", front), ("back end", back)) if share >= BUSY]
+    return {0: "neither", 1: sides[0] if sides else "", 2: "both"}[len(sides)]
+
+
+def slope(points):
+    """Of the straight line through [(x, y)], by least squares; None without two different x."""
+    xs = [x for x, _ in points]
+    if len(set(xs)) < 2:
+        return None
+    return statistics.linear_regression(xs, [y for _, y in points]).slope
+
+
+def scaled(value):
+    """1234567 -> "1.23 M": three digits and a decimal prefix."""
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            value /= factor
+            return f"{value:.{digits(value)}f} {prefix}"
+    return f"{value:.{digits(value)}f} "
+
+
+def digits(value):
+    """How many digits after the point make three in all."""
+    return 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
