@@ -47,6 +47,7 @@ blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 	ring->lcore = &dev->lcores[vhub_lcore_index(vring->lcore)];
 	ring->stats = &dev->stats[vring->index];
 	ring->fua = blk_fua_mode(dev, vring->features);
+	blk_ranges_init(ring);
 	vring->priv = ring;
 	return 0;
 }
@@ -73,6 +74,7 @@ blk_queue_start(struct vhub_vring *vring)
 		if (ret != 0)
 			return ret;
 		lcore->line_tail = &lcore->line;
+		lcore->range_ios_tail = &lcore->range_ios;
 	}
 	ring->next_started = lcore->rings;
 	lcore->rings = ring;
@@ -87,9 +89,11 @@ blk_queue_poll(struct vhub_vring *vring)
 	struct blk_lcore *lcore = ring->lcore;
 	unsigned int n = blk_submit(ring);
 
+	n += blk_ranges_begin(ring);
 	if (ring == lcore->rings) {
 		n += blk_reap(lcore);
 		n += blk_submit_line(lcore);
+		n += blk_ranges_submit(lcore);
 	}
 	blk_push(lcore);
 	return n;
@@ -100,7 +104,7 @@ blk_queue_arm(struct vhub_vring *vring)
 {
 	struct blk_ring *ring = vring->priv;
 
-	if (ring->n_wait != 0)
+	if (ring->n_wait != 0 || blk_ranges_due(ring))
 		return -EAGAIN;
 	if (ring->dev->driver->arm == NULL)
 		return -ENOTSUP;
@@ -172,6 +176,11 @@ blk_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 		[VHUB_BLK_READ] = { "read_requests", "read_bytes", "read_errors" },
 		[VHUB_BLK_WRITE] = { "write_requests", "write_bytes", "write_errors" },
 		[VHUB_BLK_FLUSH] = { "flush_requests", NULL, "flush_errors" },
+		[VHUB_BLK_DISCARD] = { "discard_requests", "discard_bytes", "discard_errors" },
+		[VHUB_BLK_WRITE_ZEROES] = { "write_zeroes_requests", "write_zeroes_bytes",
+				"write_zeroes_errors" },
+		[VHUB_BLK_SECURE_ERASE] = { "secure_erase_requests", "secure_erase_bytes",
+				"secure_erase_errors" },
 	};
 	struct vhub_blk_stats stats;
 
@@ -271,6 +280,9 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->limits.capacity_bytes = info.capacity_bytes;
 	dev->limits.align_mask = info.block_bytes - 1;
 	dev->limits.read_only = info.read_only;
+	dev->limits.range_max_bytes[VHUB_BLK_DISCARD] = info.discard_max_bytes;
+	dev->limits.range_max_bytes[VHUB_BLK_WRITE_ZEROES] = info.write_zeroes_max_bytes;
+	dev->limits.range_max_bytes[VHUB_BLK_SECURE_ERASE] = info.secure_erase_max_bytes;
 	memcpy(dev->limits.id, params->id, sizeof(dev->limits.id));
 	dev->dev.ops = &blk_ops;
 	dev->dev.executor = *executor;

@@ -3,6 +3,7 @@
  * The inside of virtio-blk: one file for each stage of a request's way.
  *
  *     blk.c (poll) -> decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
+ *                                 ranges.c: requests of many ranges, one I/O after the other
  *
  * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore). One of them reaps
  * it for all: every request knows its ring, and goes back to that one. So a disk has one turn on an
@@ -43,7 +44,30 @@ struct blk_limits {
 	uint64_t capacity_bytes;
 	uint32_t align_mask; /* block size of the driver - 1 */
 	bool read_only;
+	uint32_t range_max_bytes[VHUB_BLK_OPS]; /* of DISCARD and the like; 0: not served */
 	char id[VIRTIO_BLK_ID_BYTES]; /* padded with zeros, not terminated when it is full */
+};
+
+/*
+ * Ranges of one DISCARD, WRITE_ZEROES or SECURE_ERASE (max_discard_seg and its like), and how many
+ * such requests of a ring are worked on at once; others wait.
+ */
+#define BLK_RANGES_MAX 64u
+#define BLK_RANGES_AT_ONCE 8u
+
+struct blk_range {
+	uint64_t offset_bytes;
+	uint32_t len_bytes; /* not 0 */
+	uint32_t flags;	    /* VHUB_BLK_IO_UNMAP */
+};
+
+/* The checked copy of what such a request asks for. */
+struct blk_ranges {
+	struct blk_ranges *next_free;
+	uint16_t n;
+	uint16_t next; /* to be submitted */
+	uint64_t done_bytes;
+	struct blk_range range[BLK_RANGES_MAX];
 };
 
 /* A request; the ring has one for each of its slots. */
@@ -56,6 +80,9 @@ struct blk_req {
 	uint8_t *status_hva;	    /* that byte; NULL: there is no place for a status */
 	uint8_t status;		    /* VIRTIO_BLK_S_*, when it is answered without the driver */
 	uint8_t op; /* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
+	/* Of DISCARD and the like. */
+	struct blk_req *next_ranges;
+	struct blk_ranges *ranges; /* NULL: not worked on yet */
 } __rte_cache_aligned;
 
 /*
@@ -80,6 +107,9 @@ struct blk_lcore {
 	/* Rings with something that the driver did not accept yet, served in order. */
 	struct blk_ring *line;
 	struct blk_ring **line_tail;
+	/* I/Os of requests of ranges that the driver has not been given yet, by io->next. */
+	struct vhub_blk_io *range_ios;
+	struct vhub_blk_io **range_ios_tail;
 } __rte_cache_aligned;
 
 /* When a write must be durable before it completes (VIRTIO 1.2, 5.2.6.2). */
@@ -106,12 +136,17 @@ struct blk_ring {
 	struct blk_ring *next_in_line;
 	struct blk_ring *next_touched;
 	/*
-	 * Answered and not pushed yet. One turn answers at most a burst that it took and a burst
-	 * that it reaped.
+	 * Answered and not pushed yet. One turn answers at most a burst that it took, a burst of
+	 * ranges that it checked, and a burst that it reaped.
 	 */
-	struct vhub_chain *done[2 * VHUB_VIRTQ_BURST];
+	struct vhub_chain *done[3 * VHUB_VIRTQ_BURST];
 	/* Not accepted by the driver yet, in order; nothing new is taken while there are some. */
 	struct vhub_blk_io *wait[VHUB_VIRTQ_BURST];
+	/* Requests of ranges that nobody works on yet, in order; and room for those. */
+	struct blk_req *ranges_line;
+	struct blk_req **ranges_tail;
+	struct blk_ranges *free_ranges;
+	struct blk_ranges ranges[BLK_RANGES_AT_ONCE];
 };
 
 struct blk_dev {
@@ -168,6 +203,7 @@ blk_fua_mode(const struct blk_dev *dev, uint64_t features);
 
 enum blk_verdict {
 	BLK_SUBMIT,    /* req->io is for the driver */
+	BLK_RANGES,    /* for ranges.c: req->io.iov holds the guest's list of ranges */
 	BLK_ANSWERED,  /* req->status is the answer */
 	BLK_NO_STATUS, /* the guest left no place for a status: the ring is broken */
 };
@@ -178,6 +214,13 @@ enum blk_verdict {
  */
 enum blk_verdict
 blk_decode(const struct blk_limits *limits, struct blk_req *req);
+/*
+ * Copies the list of ranges that BLK_RANGES was about, once, and checks the copy. Returns
+ * VIRTIO_BLK_S_OK: `ranges` holds those that are not empty; or the status that is the answer.
+ */
+uint8_t
+blk_decode_ranges(const struct blk_limits *limits, const struct blk_req *req,
+		struct blk_ranges *ranges);
 /*
  * Writes the status to guest memory and restores the writable pieces, which the dirty log is marked
  * by.
@@ -196,6 +239,30 @@ blk_submit(struct blk_ring *ring);
 /* Gives the driver what waits in the line, once for a turn. Returns how many it accepted. */
 unsigned int
 blk_submit_line(struct blk_lcore *lcore);
+
+/* VHUB_BLK_IO_FUA when a write of this ring has to be durable now, else 0. */
+uint8_t
+blk_write_flags(const struct blk_ring *ring);
+
+/* ---- ranges.c ---- */
+
+void
+blk_ranges_init(struct blk_ring *ring);
+/* Puts a request behind those of its ring that wait; blk_ranges_begin() takes it from there. */
+void
+blk_ranges_wait(struct blk_req *req);
+/* Checks requests that wait, as long as there is room, at most a burst. Returns how many. */
+unsigned int
+blk_ranges_begin(struct blk_ring *ring);
+/* Gives the driver the I/Os that are due, at most a burst. Returns how many it accepted. */
+unsigned int
+blk_ranges_submit(struct blk_lcore *lcore);
+/* An I/O of such a request is over: the next one is due, or the request is answered. */
+void
+blk_ranges_done(struct blk_req *req, int result);
+/* Whether the next turn has something to do for this ring. */
+bool
+blk_ranges_due(const struct blk_ring *ring);
 
 /* ---- complete.c ---- */
 

@@ -10,6 +10,14 @@
 
 #include "blk_pvt.h"
 
+static uint64_t
+bytes_of(const struct blk_req *req)
+{
+	if (likely(req->op < VHUB_BLK_DISCARD))
+		return req->io.len_bytes;
+	return req->ranges->done_bytes;
+}
+
 static void
 count(struct vhub_blk_stats *stats, const struct blk_req *req, uint8_t status)
 {
@@ -22,7 +30,7 @@ count(struct vhub_blk_stats *stats, const struct blk_req *req, uint8_t status)
 	}
 	vhub_count(&stats->op[req->op].requests, 1);
 	if (likely(status == VIRTIO_BLK_S_OK))
-		vhub_count(&stats->op[req->op].bytes, req->io.len_bytes);
+		vhub_count(&stats->op[req->op].bytes, bytes_of(req));
 	else
 		vhub_count(&stats->op[req->op].errors, 1);
 }
@@ -60,6 +68,10 @@ blk_reap(struct blk_lcore *lcore)
 	for (uint16_t i = 0; i < n; i++) {
 		struct blk_req *req = vhub_container_of(ios[i], struct blk_req, io);
 
+		if (unlikely(req->op >= VHUB_BLK_DISCARD)) {
+			blk_ranges_done(req, ios[i]->result);
+			continue;
+		}
 		blk_answer(req, likely(ios[i]->result == 0) ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR);
 	}
 	return n;

@@ -36,10 +36,47 @@ store_wce(struct blk_dev *dev, uint8_t wce)
 	__atomic_store_n(&dev->wce, wce, __ATOMIC_RELEASE);
 }
 
+static uint32_t
+sectors(uint32_t bytes)
+{
+	return rte_cpu_to_le_32(bytes / VHUB_BLK_SECTOR_BYTES);
+}
+
 static uint8_t
 log2_of(uint32_t power_of_two)
 {
 	return (uint8_t)__builtin_ctz(power_of_two);
+}
+
+/*
+ * What the driver can do on ranges (5.2.4, "discard", "write zeroes", "secure erase"); fields of
+ * the rest stay 0.
+ */
+static void
+init_ranges(struct blk_dev *dev, struct virtio_blk_config *config, uint32_t block_bytes)
+{
+	const struct vhub_blk_info *info = &dev->info;
+	const uint32_t n = rte_cpu_to_le_32(BLK_RANGES_MAX);
+	uint32_t align = RTE_MAX(info->discard_align_bytes, block_bytes) / VHUB_BLK_SECTOR_BYTES;
+
+	if (info->discard_max_bytes != 0) {
+		dev->dev.features |= BIT(VIRTIO_BLK_F_DISCARD);
+		config->max_discard_sectors = sectors(info->discard_max_bytes);
+		config->max_discard_seg = n;
+		config->discard_sector_alignment = rte_cpu_to_le_32(align);
+	}
+	if (info->write_zeroes_max_bytes != 0) {
+		dev->dev.features |= BIT(VIRTIO_BLK_F_WRITE_ZEROES);
+		config->max_write_zeroes_sectors = sectors(info->write_zeroes_max_bytes);
+		config->max_write_zeroes_seg = n;
+		config->write_zeroes_may_unmap = info->write_zeroes_may_unmap;
+	}
+	if (info->secure_erase_max_bytes != 0) {
+		dev->dev.features |= BIT(VIRTIO_BLK_F_SECURE_ERASE);
+		config->max_secure_erase_sectors = sectors(info->secure_erase_max_bytes);
+		config->max_secure_erase_seg = n;
+		config->secure_erase_sector_alignment = rte_cpu_to_le_32(align);
+	}
 }
 
 void
@@ -54,16 +91,20 @@ blk_config_init(struct blk_dev *dev, uint16_t n_queues, uint32_t block_bytes)
 	config.seg_max = rte_cpu_to_le_32(VHUB_BLK_SEG_MAX);
 	config.blk_size = rte_cpu_to_le_32(block_bytes);
 	config.physical_block_exp = log2_of(physical_bytes / block_bytes);
-	config.min_io_size = rte_cpu_to_le_16((uint16_t)(physical_bytes / block_bytes));
+	config.alignment_offset = (uint8_t)(info->alignment_offset_bytes / block_bytes);
+	config.min_io_size = rte_cpu_to_le_16((uint16_t)(RTE_MAX(info->min_io_bytes,
+									 physical_bytes) /
+			block_bytes));
 	config.opt_io_size = rte_cpu_to_le_32(info->optimal_io_bytes / block_bytes);
 	config.wce = info->volatile_cache;
 	config.num_queues = rte_cpu_to_le_16(n_queues);
+	dev->dev.features = BLK_FEATURES;
+	init_ranges(dev, &config, block_bytes);
 	memcpy(dev->config, &config, sizeof(config));
 
 	dev->wce = config.wce;
 	dev->dev.max_queues = n_queues;
 	dev->dev.config_bytes = BLK_CONFIG_BYTES;
-	dev->dev.features = BLK_FEATURES;
 	if (info->read_only)
 		dev->dev.features |= BIT(VIRTIO_BLK_F_RO);
 }

@@ -168,6 +168,76 @@ answer_id(const struct blk_limits *limits, struct blk_req *req, const struct dat
 	return answer(req, VIRTIO_BLK_S_OK);
 }
 
+/*
+ * VIRTIO 1.2, 5.2.6: what is not offered is not supported. The list is read when there is room for
+ * the copy.
+ */
+static enum blk_verdict
+decode_ranges(const struct blk_limits *limits, struct blk_req *req, enum vhub_blk_op op,
+		const struct data_part *data)
+{
+	if (limits->range_max_bytes[op] == 0)
+		return answer(req, VIRTIO_BLK_S_UNSUPP);
+	req->op = (uint8_t)op;
+	req->ranges = NULL;
+	req->io.iov = data->iov;
+	req->io.n_iov = data->n_iov;
+	req->io.len_bytes = data->len_bytes;
+	return BLK_RANGES;
+}
+
+/* One range of the list against the disk. Returns the status that it alone would have. */
+static uint8_t
+check_range(const struct blk_limits *limits, enum vhub_blk_op op,
+		const struct virtio_blk_discard_write_zeroes *from, struct blk_range *to)
+{
+	uint64_t sector = rte_le_to_cpu_64(from->sector);
+	uint64_t len = (uint64_t)rte_le_to_cpu_32(from->num_sectors) * VHUB_BLK_SECTOR_BYTES;
+	uint32_t flags = rte_le_to_cpu_32(from->flags);
+	uint32_t known = op == VHUB_BLK_WRITE_ZEROES ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0;
+
+	if ((flags & ~known) != 0)
+		return VIRTIO_BLK_S_UNSUPP;
+	/* In sectors first: a sector near 2^64 has no offset in bytes. */
+	if (sector > limits->capacity_bytes / VHUB_BLK_SECTOR_BYTES)
+		return VIRTIO_BLK_S_IOERR;
+	to->offset_bytes = sector * VHUB_BLK_SECTOR_BYTES;
+	if (len > limits->capacity_bytes - to->offset_bytes || len > limits->range_max_bytes[op] ||
+			((to->offset_bytes | len) & limits->align_mask) != 0)
+		return VIRTIO_BLK_S_IOERR;
+	to->len_bytes = (uint32_t)len;
+	to->flags = flags != 0 ? VHUB_BLK_IO_UNMAP : 0;
+	return VIRTIO_BLK_S_OK;
+}
+
+uint8_t
+blk_decode_ranges(const struct blk_limits *limits, const struct blk_req *req,
+		struct blk_ranges *ranges)
+{
+	struct virtio_blk_discard_write_zeroes list[BLK_RANGES_MAX];
+	const size_t n = req->io.len_bytes / sizeof(list[0]);
+	uint8_t *to = (uint8_t *)list;
+
+	if (n == 0 || n > BLK_RANGES_MAX || req->io.len_bytes % sizeof(list[0]) != 0)
+		return VIRTIO_BLK_S_IOERR;
+	for (uint16_t i = 0; i < req->io.n_iov; i++) {
+		memcpy(to, req->io.iov[i].iov_base, req->io.iov[i].iov_len);
+		to += req->io.iov[i].iov_len;
+	}
+	ranges->n = 0;
+	ranges->next = 0;
+	ranges->done_bytes = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct blk_range *range = &ranges->range[ranges->n];
+		uint8_t status = check_range(limits, req->op, &list[i], range);
+
+		if (status != VIRTIO_BLK_S_OK)
+			return status;
+		ranges->n += range->len_bytes != 0;
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
 void
 blk_put_status(struct blk_req *req, uint8_t status)
 {
@@ -199,6 +269,15 @@ blk_decode(const struct blk_limits *limits, struct blk_req *req)
 				&data);
 	case VIRTIO_BLK_T_FLUSH:
 		return decode_flush(req);
+	case VIRTIO_BLK_T_DISCARD:
+		data = data_out(&req->chain, first);
+		return decode_ranges(limits, req, VHUB_BLK_DISCARD, &data);
+	case VIRTIO_BLK_T_WRITE_ZEROES:
+		data = data_out(&req->chain, first);
+		return decode_ranges(limits, req, VHUB_BLK_WRITE_ZEROES, &data);
+	case VIRTIO_BLK_T_SECURE_ERASE:
+		data = data_out(&req->chain, first);
+		return decode_ranges(limits, req, VHUB_BLK_SECURE_ERASE, &data);
 	case VIRTIO_BLK_T_GET_ID:
 		data = data_in(req);
 		return answer_id(limits, req, &data);

@@ -13,8 +13,8 @@
 
 #include "blk_pvt.h"
 
-static uint8_t
-write_flags(const struct blk_ring *ring)
+uint8_t
+blk_write_flags(const struct blk_ring *ring)
 {
 	/* Pairs with store_wce() in config.c. */
 	if (ring->fua == BLK_FUA_ALWAYS ||
@@ -51,7 +51,7 @@ static void
 decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n)
 {
 	const struct blk_limits *limits = &ring->dev->limits;
-	uint8_t flags = write_flags(ring);
+	uint8_t flags = blk_write_flags(ring);
 
 	ring->wait_first = 0;
 	for (uint16_t i = 0; i < n; i++) {
@@ -63,6 +63,9 @@ decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n
 			if (req->op == VHUB_BLK_WRITE)
 				req->io.flags = flags;
 			ring->wait[ring->n_wait++] = &req->io;
+			break;
+		case BLK_RANGES:
+			blk_ranges_wait(req);
 			break;
 		case BLK_ANSWERED:
 			blk_answer(req, req->status);

@@ -57,11 +57,20 @@ enum vhub_blk_op {
 	VHUB_BLK_READ,
 	VHUB_BLK_WRITE,
 	VHUB_BLK_FLUSH,
+	/* On a range of the disk, without data; only what info offers. */
+	VHUB_BLK_DISCARD,      /**< what the range holds is of no interest any more */
+	VHUB_BLK_WRITE_ZEROES, /**< it reads as zeroes afterwards */
+	VHUB_BLK_SECURE_ERASE, /**< what it held cannot be read by anybody, nor are there copies */
 	VHUB_BLK_OPS
 };
 
-/** The write is durable before it completes. */
+/** The write (or WRITE_ZEROES, SECURE_ERASE) is durable before it completes. */
 #define VHUB_BLK_IO_FUA 0x1u
+/** WRITE_ZEROES: the space may be given back. Without it, it stays the disk's. */
+#define VHUB_BLK_IO_UNMAP 0x2u
+
+/** Most bytes of one DISCARD, WRITE_ZEROES or SECURE_ERASE. */
+#define VHUB_BLK_RANGE_MAX_BYTES (1u << 30)
 
 /**
  * One I/O. Between submit and reap it is the driver's, but for the fields before `result`, which
@@ -73,7 +82,9 @@ struct vhub_blk_io {
 	uint8_t op;    /**< enum vhub_blk_op */
 	uint8_t flags; /**< VHUB_BLK_IO_* */
 	/**
-	 * sum over iov; a multiple of info's block_bytes, 1 .. VHUB_BLK_DATA_MAX_BYTES; FLUSH: 0
+	 * a multiple of info's block_bytes. READ, WRITE: the sum over iov, 1 ..
+	 * VHUB_BLK_DATA_MAX_BYTES; FLUSH: 0; others, which have no iov: of the range, 1 .. what
+	 * info offers
 	 */
 	uint32_t len_bytes;
 	uint64_t offset_bytes; /**< a multiple of info's block_bytes; offset + len <= capacity */
@@ -88,7 +99,19 @@ struct vhub_blk_info {
 	uint64_t capacity_bytes;       /**< a multiple of block_bytes, not 0 */
 	uint32_t block_bytes;	       /**< logical block size: 512 or 4096 */
 	uint32_t physical_block_bytes; /**< >= block_bytes, a power of two */
+	uint32_t min_io_bytes;	       /**< 0: physical_block_bytes */
 	uint32_t optimal_io_bytes;     /**< 0 unknown */
+	/** where the first physical block begins that is whole; a multiple of block_bytes */
+	uint32_t alignment_offset_bytes;
+	/**
+	 * Most bytes of one DISCARD, WRITE_ZEROES and SECURE_ERASE, multiples of block_bytes up to
+	 * VHUB_BLK_RANGE_MAX_BYTES; 0: not for this disk (a read-only one), and never submitted.
+	 */
+	uint32_t discard_max_bytes;
+	uint32_t write_zeroes_max_bytes;
+	uint32_t secure_erase_max_bytes;
+	uint32_t discard_align_bytes; /**< units that discarding frees; 0: block_bytes */
+	bool write_zeroes_may_unmap;  /**< VHUB_BLK_IO_UNMAP can give space back */
 	bool read_only;
 	/** FLUSH means something: a completed write may be lost in a power failure */
 	bool volatile_cache;

@@ -185,15 +185,6 @@ def test_an_unknown_request_type_is_answered_unsupported(plain, kind):
     disk.read(0, 512)
 
 
-@pytest.mark.parametrize("kind", [blk.T_DISCARD, blk.T_WRITE_ZEROES, blk.T_SECURE_ERASE])
-def test_requests_whose_feature_is_not_offered_are_answered_unsupported(plain, kind):
-    disk = plain()
-    for feature in (F.BLK_DISCARD, F.BLK_WRITE_ZEROES, F.BLK_SECURE_ERASE):
-        if disk.offered >> feature & 1:
-            pytest.fail("offered now: give it tests of its own")
-    assert disk.run(kind, 0, out=bytes(16))[0] == blk.S_UNSUPP
-
-
 @both_kinds
 def test_the_used_length_counts_data_read_and_status(plain, packed):
     disk = plain(packed=packed)

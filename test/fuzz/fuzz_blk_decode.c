@@ -11,6 +11,8 @@
  *   pieces   twice, readable and writable: 1 byte, their number modulo MAX_PIECES, and 2 bytes of
  *            length for each
  *   header   16 bytes, as many of them as there is room for in the readable pieces
+ *   ranges   when the type asks for a list of ranges: 16 bytes for each whole one that the readable
+ *            pieces hold behind the header, at most MAX_RANGES; bit 5 of the hint makes them small
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,6 +23,8 @@
 #include "blk_pvt.h"
 
 #define MAX_PIECES 24
+#define MAX_RANGES (BLK_RANGES_MAX + 2)
+#define RANGE_BYTES sizeof(struct virtio_blk_discard_write_zeroes)
 #define HEADER_BYTES sizeof(struct virtio_blk_outhdr)
 #define OUT_FILL 0xaa
 #define IN_FILL 0xbb
@@ -33,12 +37,27 @@
 		} \
 	} while (0)
 
+/* Most bytes of a DISCARD, a WRITE_ZEROES, a SECURE_ERASE. */
+#define RANGES(discard, zeroes, erase) \
+	.range_max_bytes = { [VHUB_BLK_DISCARD] = discard, \
+		[VHUB_BLK_WRITE_ZEROES] = zeroes, \
+		[VHUB_BLK_SECURE_ERASE] = erase }
+
 static const struct blk_limits disks[] = {
-	{ .capacity_bytes = 1 << 20, .align_mask = 511, .id = "a-name-of-20-letters" },
+	{ .capacity_bytes = 1 << 20,
+			.align_mask = 511,
+			.id = "a-name-of-20-letters",
+			RANGES(1 << 16, 1 << 18, 1 << 20) },
 	{ .capacity_bytes = 1 << 20, .align_mask = 511, .read_only = true, .id = "disk0" },
-	{ .capacity_bytes = 1 << 20, .align_mask = 4095, .id = "disk0" },
-	{ .capacity_bytes = 512, .align_mask = 511, .id = "disk0" },
-	{ .capacity_bytes = UINT64_MAX & ~UINT64_C(511), .align_mask = 511, .id = "disk0" },
+	{ .capacity_bytes = 1 << 20,
+			.align_mask = 4095,
+			.id = "disk0",
+			RANGES(1 << 16, 0, 1 << 16) },
+	{ .capacity_bytes = 512, .align_mask = 511, .id = "disk0", RANGES(1 << 30, 1 << 30, 0) },
+	{ .capacity_bytes = UINT64_MAX & ~UINT64_C(511),
+			.align_mask = 511,
+			.id = "disk0",
+			RANGES(1 << 30, 1 << 30, 1 << 30) },
 };
 
 struct fuzz {
@@ -47,6 +66,8 @@ struct fuzz {
 	struct iovec orig[2 * MAX_PIECES]; /* as allocated */
 	uint16_t n;
 	uint8_t header[HEADER_BYTES];
+	uint8_t list[MAX_RANGES * RANGE_BYTES]; /* what lies behind the header, first */
+	size_t list_bytes;
 };
 
 /* ---- building a request ---- */
@@ -107,16 +128,23 @@ pad_pieces(struct fuzz *f, uint16_t *n, uint32_t extra, uint8_t fill, uint32_t *
 		add_piece(f, n, 512 - rest, fill, sum);
 }
 
-/* Copies between a row of bytes and the pieces [first, first + n) as they were allocated. */
+/* Copies a row of bytes to the place `at` of the readable pieces, as far as they go. */
 static void
-spread(struct fuzz *f, uint16_t first, uint16_t n, const uint8_t *from, size_t len)
+spread(struct fuzz *f, size_t at, const uint8_t *from, size_t len)
 {
-	for (uint16_t i = first; i < first + n && len > 0; i++) {
-		size_t some = RTE_MIN(len, f->orig[i].iov_len);
+	for (uint16_t i = 0; i < f->req.chain.n_out && len > 0; i++) {
+		const struct iovec *piece = &f->orig[i];
+		size_t some;
 
-		memcpy(f->orig[i].iov_base, from, some);
+		if (at >= piece->iov_len) {
+			at -= piece->iov_len;
+			continue;
+		}
+		some = RTE_MIN(len, piece->iov_len - at);
+		memcpy((uint8_t *)piece->iov_base + at, from, some);
 		from += some;
 		len -= some;
+		at = 0;
 	}
 }
 
@@ -140,8 +168,9 @@ address_of(const struct fuzz *f, uint16_t first, size_t at)
 static void
 apply_hint(struct fuzz *f, uint8_t hint)
 {
-	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_OUT,
-		VIRTIO_BLK_T_IN, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID };
+	static const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_DISCARD,
+		VIRTIO_BLK_T_WRITE_ZEROES, VIRTIO_BLK_T_FLUSH, VIRTIO_BLK_T_GET_ID,
+		VIRTIO_BLK_T_SECURE_ERASE };
 	uint64_t sector;
 
 	if ((hint & 7) < RTE_DIM(types))
@@ -151,6 +180,42 @@ apply_hint(struct fuzz *f, uint8_t hint)
 		sector &= 0x7f8;
 		memcpy(f->header + 8, &sector, sizeof(sector));
 	}
+}
+
+static bool
+is_range_type(uint32_t type)
+{
+	return type == VIRTIO_BLK_T_DISCARD || type == VIRTIO_BLK_T_WRITE_ZEROES ||
+			type == VIRTIO_BLK_T_SECURE_ERASE;
+}
+
+/* Random ranges are nearly all far behind the end of the disk, with flags that nobody knows. */
+static bool
+add_list(struct fuzz *f, uint8_t hint, const uint8_t **data, size_t *size)
+{
+	uint32_t type, n;
+
+	f->list_bytes = 0;
+	memcpy(&type, f->header, sizeof(type));
+	if (!is_range_type(type) || f->req.chain.out_bytes < HEADER_BYTES)
+		return true;
+	n = RTE_MIN((f->req.chain.out_bytes - (uint32_t)HEADER_BYTES) / (uint32_t)RANGE_BYTES,
+			MAX_RANGES);
+	for (uint32_t i = 0; i < n; i++) {
+		struct virtio_blk_discard_write_zeroes one;
+
+		if (!take(data, size, &one, sizeof(one)))
+			return false;
+		if ((hint & 32) != 0) {
+			one.sector &= 0x7ff;
+			one.num_sectors &= 0xff;
+			one.flags &= 1;
+		}
+		memcpy(f->list + f->list_bytes, &one, sizeof(one));
+		f->list_bytes += sizeof(one);
+	}
+	spread(f, HEADER_BYTES, f->list, f->list_bytes);
+	return true;
 }
 
 /* Returns false when the input is too short for a whole request. */
@@ -177,7 +242,9 @@ build(struct fuzz *f, const struct blk_limits **disk, const uint8_t **data, size
 	if (!take(data, size, f->header, HEADER_BYTES))
 		return false;
 	apply_hint(f, hint);
-	spread(f, 0, chain->n_out, f->header, HEADER_BYTES);
+	spread(f, 0, f->header, HEADER_BYTES);
+	if (!add_list(f, hint, data, size))
+		return false;
 	chain->iov = f->iov;
 	memcpy(f->iov, f->orig, sizeof(f->iov));
 	return true;
@@ -226,6 +293,19 @@ expect_rw(const struct blk_limits *disk, bool write, uint64_t sector, uint32_t l
 }
 
 static struct expected
+expect_ranges(const struct blk_limits *disk, uint32_t type)
+{
+	struct expected e = { .verdict = BLK_ANSWERED, .status = VIRTIO_BLK_S_UNSUPP };
+
+	e.op = type == VIRTIO_BLK_T_DISCARD		  ? VHUB_BLK_DISCARD :
+			type == VIRTIO_BLK_T_WRITE_ZEROES ? VHUB_BLK_WRITE_ZEROES :
+							    VHUB_BLK_SECURE_ERASE;
+	if (disk->range_max_bytes[e.op] != 0)
+		e.verdict = BLK_RANGES;
+	return e;
+}
+
+static struct expected
 expect(const struct fuzz *f, const struct blk_limits *disk)
 {
 	const struct vhub_chain *chain = &f->req.chain;
@@ -249,6 +329,8 @@ expect(const struct fuzz *f, const struct blk_limits *disk)
 	} else if (type == VIRTIO_BLK_T_GET_ID) {
 		e.id = chain->in_bytes > VIRTIO_BLK_ID_BYTES;
 		e.status = e.id ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR;
+	} else if (is_range_type(type)) {
+		e = expect_ranges(disk, type);
 	} else {
 		e.status = VIRTIO_BLK_S_UNSUPP;
 	}
@@ -277,6 +359,84 @@ check_io(const struct fuzz *f, const struct expected *e)
 	MUST(sum == e->len);
 }
 
+/* What one range of the list is worth, in 128 bits. */
+static int
+status_of_range(const struct blk_limits *disk, uint8_t op,
+		const struct virtio_blk_discard_write_zeroes *one)
+{
+	unsigned __int128 begin = (unsigned __int128)one->sector * 512;
+	unsigned __int128 len = (unsigned __int128)one->num_sectors * 512;
+
+	if (one->flags > (op == VHUB_BLK_WRITE_ZEROES ? 1u : 0u))
+		return VIRTIO_BLK_S_UNSUPP;
+	if (begin + len > disk->capacity_bytes || len > disk->range_max_bytes[op] ||
+			((uint64_t)(begin | len) & disk->align_mask) != 0)
+		return VIRTIO_BLK_S_IOERR;
+	return VIRTIO_BLK_S_OK;
+}
+
+static int
+expect_list(const struct fuzz *f, const struct blk_limits *disk, uint8_t op)
+{
+	uint32_t bytes = f->req.chain.out_bytes - (uint32_t)HEADER_BYTES;
+
+	if (bytes == 0 || bytes % RANGE_BYTES != 0 || bytes / RANGE_BYTES > BLK_RANGES_MAX)
+		return VIRTIO_BLK_S_IOERR;
+	for (uint32_t at = 0; at < bytes; at += RANGE_BYTES) {
+		struct virtio_blk_discard_write_zeroes one;
+		int status;
+
+		memcpy(&one, f->list + at, sizeof(one));
+		status = status_of_range(disk, op, &one);
+		if (status != VIRTIO_BLK_S_OK)
+			return status;
+	}
+	return VIRTIO_BLK_S_OK;
+}
+
+/* The ranges that came of a good list are those of it that are not empty, in order. */
+static void
+check_ranges(const struct fuzz *f, const struct blk_ranges *ranges)
+{
+	uint16_t n = 0;
+
+	for (size_t at = 0; at < f->list_bytes; at += RANGE_BYTES) {
+		struct virtio_blk_discard_write_zeroes one;
+
+		memcpy(&one, f->list + at, sizeof(one));
+		if (one.num_sectors == 0)
+			continue;
+		MUST(n < ranges->n);
+		MUST(ranges->range[n].offset_bytes == one.sector * 512);
+		MUST(ranges->range[n].len_bytes == one.num_sectors * 512);
+		MUST(ranges->range[n].flags == (one.flags != 0 ? VHUB_BLK_IO_UNMAP : 0));
+		n++;
+	}
+	MUST(n == ranges->n && ranges->next == 0 && ranges->done_bytes == 0);
+}
+
+static uint8_t
+run_ranges(const struct fuzz *f, const struct blk_limits *disk, uint8_t op)
+{
+	struct blk_ranges ranges;
+	uint8_t status;
+
+	MUST(f->req.op == op);
+	status = blk_decode_ranges(disk, &f->req, &ranges);
+	MUST(status == expect_list(f, disk, op));
+	if (status == VIRTIO_BLK_S_OK)
+		check_ranges(f, &ranges);
+	return status;
+}
+
+static uint8_t
+readable_at(const struct fuzz *f, uint32_t at)
+{
+	if (at < HEADER_BYTES)
+		return f->header[at];
+	return at - HEADER_BYTES < f->list_bytes ? f->list[at - HEADER_BYTES] : OUT_FILL;
+}
+
 /* Every byte of the request is as it was, but for the name and the status. */
 static void
 check_bytes(const struct fuzz *f, const struct blk_limits *disk, const struct expected *e,
@@ -285,7 +445,7 @@ check_bytes(const struct fuzz *f, const struct blk_limits *disk, const struct ex
 	const struct vhub_chain *chain = &f->req.chain;
 
 	for (uint32_t i = 0; i < chain->out_bytes; i++)
-		MUST(byte_at(f, 0, i) == (i < HEADER_BYTES ? f->header[i] : OUT_FILL));
+		MUST(byte_at(f, 0, i) == readable_at(f, i));
 	for (uint32_t i = 0; i + 1 < chain->in_bytes; i++) {
 		bool id = e->id && i < VIRTIO_BLK_ID_BYTES;
 
@@ -307,6 +467,8 @@ run(struct fuzz *f, const struct blk_limits *disk)
 	MUST(blk_decode(disk, &f->req) == e.verdict);
 	if (e.verdict == BLK_SUBMIT)
 		check_io(f, &e);
+	if (e.verdict == BLK_RANGES)
+		status = run_ranges(f, disk, e.op);
 	if (e.verdict == BLK_ANSWERED) {
 		MUST(f->req.status == e.status);
 		status = f->req.status;

@@ -3,8 +3,8 @@
  * The malloc driver: a disk in memory, in huge pages where there are some. What it holds is gone
  * when vhubd ends. Called by lib/blk.
  *
- * Copying is done by the lcore itself, so one guest's large requests would keep it from all others:
- * a reap, of which there is one in a turn, copies at most TURN_BYTES; what is left goes on with the
+ * Copying and zeroing is done by the lcore itself, so one guest's large requests would keep it from
+ * all others: a reap, of which there is one in a turn, does at most TURN_BYTES; what is left goes on with the
  * next.
  */
 #include <errno.h>
@@ -86,6 +86,9 @@ malloc_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.capacity_bytes = d->size_bytes,
 		.block_bytes = 512,
 		.physical_block_bytes = 4096,
+		.discard_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
+		.write_zeroes_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
+		.secure_erase_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
 		.read_only = d->read_only,
 		.target = "memory",
 	};
@@ -139,11 +142,26 @@ copy_some(struct malloc_queue *q, uint32_t budget)
 	return copied;
 }
 
+/* The pages stay the disk's, so whatever a guest wants erased is overwritten. */
+static uint32_t
+zero_some(struct malloc_queue *q, uint32_t budget)
+{
+	const struct vhub_blk_io *io = q->next;
+	uint32_t n = RTE_MIN(io->len_bytes - q->done_bytes, budget);
+
+	memset(q->data + io->offset_bytes + q->done_bytes, 0, n);
+	q->done_bytes += n;
+	return n;
+}
+
 static void
 run(struct malloc_queue *q, uint32_t budget)
 {
 	while (q->next != NULL && budget > 0) {
-		budget -= copy_some(q, budget);
+		if (q->next->op <= VHUB_BLK_FLUSH)
+			budget -= copy_some(q, budget);
+		else
+			budget -= zero_some(q, budget);
 		if (q->done_bytes < q->next->len_bytes)
 			return;
 		q->next->result = 0;

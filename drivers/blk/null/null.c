@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The null driver: writes go nowhere, reads leave the buffer as it is, and all of it completes, at
+ * The null driver: writes go nowhere, there is nothing to erase, reads leave the buffer as it is, and all of it completes, at
  * once or after a fixed time. For measuring what everything but the storage costs, for tests of
  * slow and stuck storage, and for reading: it is the smallest driver that keeps the whole contract
  * of blk/vhub_blk.h. Called by lib/blk.
@@ -63,6 +63,10 @@ null_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.capacity_bytes = d->size_bytes,
 		.block_bytes = 512,
 		.physical_block_bytes = 4096,
+		.discard_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
+		.write_zeroes_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
+		.secure_erase_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
+		.write_zeroes_may_unmap = true,
 		.read_only = d->read_only,
 		.target = "nothing",
 	};

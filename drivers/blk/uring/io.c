@@ -25,9 +25,6 @@ VHUB_LOGTYPE(blk)
 /* Completions looked at in one reap. */
 #define REAP_BURST 64
 
-/* The one fixed file of each ring. */
-#define FIXED_FILE 0
-
 static void
 prepare_bounced(struct uring_slot *slot, struct io_uring_sqe *sqe)
 {
@@ -36,10 +33,10 @@ prepare_bounced(struct uring_slot *slot, struct io_uring_sqe *sqe)
 
 	slot->step_bytes = RTE_MIN(io->len_bytes - slot->done_bytes, URING_BOUNCE_BYTES);
 	if (io->op == VHUB_BLK_READ) {
-		io_uring_prep_read(sqe, FIXED_FILE, slot->bounce, slot->step_bytes, offset);
+		io_uring_prep_read(sqe, URING_FIXED_FILE, slot->bounce, slot->step_bytes, offset);
 	} else {
 		bounce_gather(slot, slot->step_bytes);
-		io_uring_prep_write(sqe, FIXED_FILE, slot->bounce, slot->step_bytes, offset);
+		io_uring_prep_write(sqe, URING_FIXED_FILE, slot->bounce, slot->step_bytes, offset);
 	}
 }
 
@@ -76,17 +73,17 @@ prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
 
 	if (n_iov > 1) {
 		if (io->op == VHUB_BLK_READ)
-			io_uring_prep_readv(sqe, FIXED_FILE, iov, n_iov, offset);
+			io_uring_prep_readv(sqe, URING_FIXED_FILE, iov, n_iov, offset);
 		else
-			io_uring_prep_writev(sqe, FIXED_FILE, iov, n_iov, offset);
+			io_uring_prep_writev(sqe, URING_FIXED_FILE, iov, n_iov, offset);
 		return;
 	}
 	slot->step_bytes = (uint32_t)RTE_MIN(iov->iov_len - slot->iov_done_bytes,
 			(size_t)URING_STEP_BYTES);
 	if (io->op == VHUB_BLK_READ)
-		io_uring_prep_read(sqe, FIXED_FILE, base, slot->step_bytes, offset);
+		io_uring_prep_read(sqe, URING_FIXED_FILE, base, slot->step_bytes, offset);
 	else
-		io_uring_prep_write(sqe, FIXED_FILE, base, slot->step_bytes, offset);
+		io_uring_prep_write(sqe, URING_FIXED_FILE, base, slot->step_bytes, offset);
 }
 
 /* Puts the next step into the submission ring. */
@@ -98,7 +95,9 @@ prepare_step(struct uring_queue *q, struct uring_slot *slot)
 
 	if (io->op == VHUB_BLK_FLUSH) {
 		slot->step_bytes = 0;
-		io_uring_prep_fsync(sqe, FIXED_FILE, IORING_FSYNC_DATASYNC);
+		io_uring_prep_fsync(sqe, URING_FIXED_FILE, IORING_FSYNC_DATASYNC);
+	} else if (unlikely(range_is(io))) {
+		range_prepare(q, slot, sqe);
 	} else {
 		if (slot->bounce != NULL)
 			prepare_bounced(slot, sqe);
@@ -146,6 +145,10 @@ begin_steps(struct uring_queue *q)
 		q->ready = slot->next;
 		if (q->ready == NULL)
 			q->ready_tail = &q->ready;
+		if (unlikely(slot->by_eraser)) {
+			eraser_submit(q, slot);
+			continue;
+		}
 		prepare_step(q, slot);
 		q->under_way_bytes += slot->step_bytes;
 	}
@@ -170,6 +173,8 @@ uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint1
 		}
 		q->free_slots = slot->next;
 		*slot = (struct uring_slot){ .io = ios[i], .bounce = bounce };
+		if (unlikely(range_is(ios[i])))
+			range_init(q, slot);
 		make_ready(q, slot);
 		q->n_in_flight++;
 	}
@@ -222,9 +227,13 @@ static int
 end_step(struct uring_queue *q, struct uring_slot *slot, int res)
 {
 	q->under_way_bytes -= slot->step_bytes;
+	if (unlikely(range_is(slot->io)))
+		res = range_end(q, slot, res);
 	if (unlikely(res < 0))
-		return end_error(slot, res);
+		return res == -EINPROGRESS ? res : end_error(slot, res);
 	slot->may_block = false;
+	if (unlikely(range_is(slot->io)))
+		return 0;
 	/* Most I/Os: one step. */
 	if (likely((uint32_t)res == slot->io->len_bytes && slot->bounce == NULL &&
 			    slot->done_bytes == 0))
@@ -244,6 +253,17 @@ release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
 	q->n_in_flight--;
 	io->result = result;
 	return io;
+}
+
+static uint16_t
+reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
+{
+	struct uring_slot *slot;
+	uint16_t n = 0;
+
+	while (n < max && (slot = eraser_reap(q)) != NULL)
+		ios[n++] = release_slot(q, slot, slot->erase_result);
+	return n;
 }
 
 uint16_t
@@ -271,6 +291,8 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 			ios[n++] = release_slot(q, slot, result);
 	}
 	io_uring_cq_advance(&q->ring, n_cqes);
+	if (unlikely(q->erase_fd >= 0))
+		n += reap_erased(q, ios + n, max - n);
 	begin_steps(q);
 	return n;
 }

@@ -82,8 +82,8 @@ file_geometry(struct uring_disk *d, const struct stat *st, uint64_t *size_bytes)
 static int
 device_geometry(struct uring_disk *d, uint64_t *size_bytes)
 {
-	unsigned int physical = 0, optimal = 0;
-	int logical = 0;
+	unsigned int physical = 0, min = 0, optimal = 0;
+	int logical = 0, offset = 0;
 
 	if (ioctl(d->fd, BLKGETSIZE64, size_bytes) != 0 || ioctl(d->fd, BLKSSZGET, &logical) != 0)
 		return -errno;
@@ -94,10 +94,17 @@ device_geometry(struct uring_disk *d, uint64_t *size_bytes)
 		physical = 0;
 	if (ioctl(d->fd, BLKIOOPT, &optimal) != 0)
 		optimal = 0;
+	if (ioctl(d->fd, BLKIOMIN, &min) != 0)
+		min = 0;
+	if (ioctl(d->fd, BLKALIGNOFF, &offset) != 0 || offset < 0)
+		offset = 0;
 	d->info.block_bytes = (uint32_t)logical;
 	d->info.physical_block_bytes = power_of_two(physical, d->info.block_bytes,
 			PHYSICAL_MAX_BYTES);
+	d->info.min_io_bytes = min <= OPTIMAL_MAX_BYTES ? min - min % d->info.block_bytes : 0;
 	d->info.optimal_io_bytes = optimal - optimal % d->info.block_bytes;
+	d->info.alignment_offset_bytes = (uint32_t)offset % d->info.physical_block_bytes;
+	d->info.alignment_offset_bytes -= d->info.alignment_offset_bytes % d->info.block_bytes;
 	return 0;
 }
 
@@ -205,7 +212,8 @@ uring_open_image(struct uring_disk *d, char *error, size_t error_len)
 	ret = open_path(d, &st, error, error_len);
 	if (ret != 0)
 		return ret;
-	if (S_ISREG(st.st_mode)) {
+	d->block_device = S_ISBLK(st.st_mode);
+	if (!d->block_device) {
 		file_geometry(d, &st, &size_bytes);
 	} else {
 		ret = device_geometry(d, &size_bytes);
@@ -223,5 +231,9 @@ uring_open_image(struct uring_disk *d, char *error, size_t error_len)
 		return ret;
 	d->info.read_only = d->read_only;
 	d->info.volatile_cache = !d->read_only;
-	return choose_capacity(d, size_bytes, error, error_len);
+	ret = choose_capacity(d, size_bytes, error, error_len);
+	if (ret != 0)
+		return ret;
+	ret = range_learn(d, (uint32_t)st.st_blksize);
+	return ret == 0 ? 0 : path_error(d, ret, error, error_len);
 }

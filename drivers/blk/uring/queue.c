@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <rte_common.h>
 
@@ -79,6 +81,7 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	if (q == NULL)
 		return -ENOMEM;
 	q->queue.disk = disk;
+	q->erase_fd = -1;
 	q->disk = uring_disk_of(disk);
 	for (unsigned int i = URING_DEPTH; i > 0; i--) {
 		q->slots[i - 1].next = q->free_slots;
@@ -86,9 +89,16 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	}
 	q->ready_tail = &q->ready;
 	q->window_bytes = q->disk->direct ? URING_WINDOW_DIRECT_BYTES : URING_WINDOW_BYTES;
+	if (q->disk->eraser != NULL) {
+		q->erase_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (q->erase_fd < 0) {
+			ret = -errno;
+			goto err_free;
+		}
+	}
 	ret = create_ring(&q->ring, URING_DEPTH);
 	if (ret != 0)
-		goto err_free;
+		goto err_eventfd;
 	ret = io_uring_register_files(&q->ring, &q->disk->fd, 1);
 	if (ret != 0)
 		goto err_ring;
@@ -102,6 +112,9 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 
 err_ring:
 	io_uring_queue_exit(&q->ring);
+err_eventfd:
+	if (q->erase_fd >= 0)
+		close(q->erase_fd);
 err_free:
 	free(q);
 	return ret;
@@ -114,6 +127,12 @@ uring_queue_put(struct vhub_blk_queue *queue)
 
 	if (q->watched)
 		vhub_lcore_remove_wake_fd(q->ring.ring_fd);
+	if (q->erase_fd >= 0) {
+		eraser_leave(q);
+		if (q->watched)
+			vhub_lcore_remove_wake_fd(q->erase_fd);
+		close(q->erase_fd);
+	}
 	io_uring_queue_exit(&q->ring);
 	if (q->bounce_area != NULL)
 		munmap(q->bounce_area, (size_t)URING_BOUNCES * URING_BOUNCE_BYTES);
@@ -143,7 +162,11 @@ uring_arm(struct vhub_blk_queue *queue)
 	if (!q->watched) {
 		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->ring.ring_fd) != 0)
 			return -ENOTSUP;
+		if (q->erase_fd >= 0 && vhub_lcore_add_wake_fd(q->erase_fd) != 0) {
+			vhub_lcore_remove_wake_fd(q->ring.ring_fd);
+			return -ENOTSUP;
+		}
 		q->watched = true;
 	}
-	return anything_there(&q->ring) ? -EAGAIN : 0;
+	return anything_there(&q->ring) || eraser_has_some(q) ? -EAGAIN : 0;
 }

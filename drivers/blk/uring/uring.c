@@ -29,6 +29,12 @@ uring_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
 	ret = uring_probe(error, error_len);
 	if (ret == 0)
 		ret = uring_open_image(d, error, error_len);
+	if (ret == 0) {
+		ret = eraser_start(d);
+		if (ret != 0)
+			snprintf(error, error_len, "path=%s: no thread: %s", d->path,
+					strerror(-ret));
+	}
 	if (ret != 0 && d->fd >= 0) {
 		close(d->fd);
 		d->fd = -1;
@@ -41,6 +47,7 @@ uring_destroy(struct vhub_blk_disk *disk)
 {
 	struct uring_disk *d = uring_disk_of(disk);
 
+	eraser_stop(d->eraser);
 	if (d->fd >= 0)
 		close(d->fd);
 	free(d->path);

@@ -5,6 +5,8 @@
  *     uring.c (arguments, ops) -> open.c (path to fd)
  *             -> queue.c (an io_uring for each lcore) -> io.c (submit, reap)
  *                                                        bounce.c (what O_DIRECT refuses)
+ *                                                        range.c (discard, zeroes)
+ *                                                        erase.c (ioctls that block)
  */
 #ifndef URING_PVT_H
 #define URING_PVT_H
@@ -39,6 +41,21 @@
 /* Steps of one I/O that may end short, interrupted, or with "try again" before it fails. */
 #define URING_MAX_TRIES 64
 
+/* The image: the one fixed file of each ring. */
+#define URING_FIXED_FILE 0
+
+/* Zeroes of one step, where the kernel cannot make them itself. */
+#define URING_ZEROES_BYTES (256u << 10)
+
+/* Ways of WRITE_ZEROES, best first; a file system or device that has not one is asked the next. */
+enum uring_zero_way {
+	URING_ZERO_PUNCH, /* gives the space back: only when that was asked for */
+	URING_ZERO_RANGE,
+	URING_ZERO_WRITE,
+};
+
+struct uring_eraser;
+
 enum uring_direct {
 	URING_DIRECT_AUTO, /* O_DIRECT where it can be had with blocks of 512 bytes */
 	URING_DIRECT_ON,
@@ -55,6 +72,8 @@ struct uring_disk {
 	int fd; /* -1 before */
 	bool direct;
 	uint32_t mem_align_bytes; /* O_DIRECT: of addresses; lengths are multiples of a block */
+	bool block_device;
+	struct uring_eraser *eraser; /* a block device that can discard or erase; else NULL */
 	struct vhub_blk_info info;
 };
 
@@ -71,13 +90,19 @@ struct uring_slot {
 	uint16_t iov_index;  /* where done_bytes lies in io->iov */
 	uint16_t tries;
 	bool may_block; /* the kernel said "try again": the next step has a thread of its own */
+	/* Of operations on ranges. */
+	bool by_eraser; /* and not by the io_uring */
+	bool syncing;	/* the step makes durable what was done */
+	uint8_t zero_way;
+	struct uring_queue *queue;
+	int erase_result;
 	size_t iov_done_bytes; /* of that piece */
 };
 
 /* One for each lcore that uses the disk. LCORE. */
 struct uring_queue {
 	struct vhub_blk_queue queue; /* first */
-	const struct uring_disk *disk;
+	struct uring_disk *disk;
 	struct io_uring ring;
 	bool watched; /* the ring's fd wakes this lcore */
 	uint16_t n_in_flight;
@@ -90,6 +115,16 @@ struct uring_queue {
 	uint8_t *bounce_area;	  /* URING_BOUNCES buffers; pages come with their first use */
 	uint16_t n_free_bounces;
 	uint8_t *free_bounces[URING_BOUNCES];
+	/* Ways of WRITE_ZEROES, by bit, that this image is known not to have. */
+	uint8_t no_zero_way;
+
+	/* With an eraser. */
+	int erase_fd;		   /* an eventfd that it writes; -1: there is no eraser */
+	struct uring_slot *erased; /* reaped by the queue, not given out yet */
+	/* Shared atomic: pushed by the eraser's thread. */
+	struct uring_slot *erase_done;
+	uint32_t n_erasing; /* the eraser still looks at this queue */
+
 	struct uring_slot slots[URING_DEPTH];
 };
 
@@ -129,6 +164,47 @@ uint16_t
 uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
 uint16_t
 uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
+
+/* ---- range.c ---- */
+
+/* What is to be done on a range of the image, of the kinds that info offers. */
+static inline bool
+range_is(const struct vhub_blk_io *io)
+{
+	return io->op >= VHUB_BLK_DISCARD;
+}
+/* Fills in what info tells of ranges, from open on. Blocks. Returns 0 or -errno. */
+int
+range_learn(struct uring_disk *d, uint32_t file_block_bytes);
+/* Prepares a fresh slot. */
+void
+range_init(const struct uring_queue *q, struct uring_slot *slot);
+/* Fills `sqe` with the slot's next step, and step_bytes. */
+void
+range_prepare(struct uring_queue *q, struct uring_slot *slot, struct io_uring_sqe *sqe);
+/* A step has ended with `res`. Returns -EINPROGRESS when another one is needed, or the result. */
+int
+range_end(struct uring_queue *q, struct uring_slot *slot, int res);
+
+/* ---- erase.c ---- */
+
+/* Starts and ends the thread of a disk; NULL is fine. Blocks. Returns 0 or -errno. */
+int
+eraser_start(struct uring_disk *d);
+void
+eraser_stop(struct uring_eraser *eraser);
+/* LCORE: hands a slot over; eraser_reap() gives it back, with erase_result. */
+void
+eraser_submit(struct uring_queue *q, struct uring_slot *slot);
+/* LCORE: a slot that is done, or NULL. */
+struct uring_slot *
+eraser_reap(struct uring_queue *q);
+/* LCORE: whether eraser_reap() would give one. */
+bool
+eraser_has_some(const struct uring_queue *q);
+/* LCORE: returns once the thread looks at this queue no more, which has nothing in flight. */
+void
+eraser_leave(struct uring_queue *q);
 
 /* ---- bounce.c ---- */
 

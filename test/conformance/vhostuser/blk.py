@@ -25,6 +25,8 @@ S_UNSUPP = 2
 PENDING = 0xee                          # what the status byte holds before the device writes it
 
 HEADER = struct.Struct("=IIQ")          # type, reserved, sector
+RANGE = struct.Struct("=QII")           # sector, number of sectors, flags
+UNMAP = 1
 
 #: name: (offset, struct code) in the configuration space
 CONFIG = {
@@ -32,6 +34,12 @@ CONFIG = {
     "physical_block_exp": (24, "B"), "alignment_offset": (25, "B"), "min_io_size": (26, "H"),
     "opt_io_size": (28, "I"),
     "writeback": (32, "B"), "num_queues": (34, "H"),
+    "max_discard_sectors": (36, "I"), "max_discard_seg": (40, "I"),
+    "discard_sector_alignment": (44, "I"),
+    "max_write_zeroes_sectors": (48, "I"), "max_write_zeroes_seg": (52, "I"),
+    "write_zeroes_may_unmap": (56, "B"),
+    "max_secure_erase_sectors": (60, "I"), "max_secure_erase_seg": (64, "I"),
+    "secure_erase_sector_alignment": (68, "I"),
 }
 
 
@@ -160,6 +168,11 @@ class BlkDisk(Frontend):
     def flush(self, queue=0):
         status, _, _ = self.run(T_FLUSH, queue=queue)
         self._check("flush", status)
+
+    def ranges(self, kind, ranges, flags=0, queue=0, **shape):
+        """DISCARD and the like on [(sector, number of sectors)]; the status."""
+        out = b"".join(RANGE.pack(sector, count, flags) for sector, count in ranges)
+        return self.run(kind, out=out, queue=queue, **shape)[0]
 
     def get_id(self, queue=0):
         status, data, _ = self.run(T_GET_ID, in_bytes=20, queue=queue)

@@ -504,6 +504,130 @@ test_queues_of_a_disk_see_the_same_data(void **state)
 	d->ops->queue_put(other.queue);
 }
 
+/* ---- ranges ---- */
+
+static uint32_t
+max_bytes_of(const struct driver_disk *d, enum vhub_blk_op op)
+{
+	return op == VHUB_BLK_DISCARD		    ? d->info.discard_max_bytes :
+			op == VHUB_BLK_WRITE_ZEROES ? d->info.write_zeroes_max_bytes :
+						      d->info.secure_erase_max_bytes;
+}
+
+int
+driver_range(struct driver_disk *d, enum vhub_blk_op op, uint64_t offset, uint32_t len,
+		uint8_t flags)
+{
+	static const uint32_t none[] = { 0 };
+	struct driver_io io;
+
+	driver_io_init(&io, op, offset, none, 0);
+	io.io.len_bytes = len;
+	io.io.flags = flags;
+	driver_run(d, &io, 1);
+	driver_io_free(&io);
+	return io.io.result;
+}
+
+static void
+test_what_is_offered_of_ranges(void **state)
+{
+	struct driver_disk *d = *state, read_only;
+	uint32_t block = d->info.block_bytes;
+
+	for (unsigned int op = VHUB_BLK_DISCARD; op < VHUB_BLK_OPS; op++) {
+		bool wanted = (suite->ranges & (1u << op)) != 0;
+
+		assert_int_equal(max_bytes_of(d, op) != 0, wanted);
+		assert_int_equal(max_bytes_of(d, op) % block, 0);
+		assert_true(max_bytes_of(d, op) <= VHUB_BLK_RANGE_MAX_BYTES);
+	}
+	assert_int_equal(d->info.discard_align_bytes % block, 0);
+	driver_open(&read_only, suite->driver, suite->args, true);
+	for (unsigned int op = VHUB_BLK_DISCARD; op < VHUB_BLK_OPS; op++)
+		assert_int_equal(max_bytes_of(&read_only, op), 0);
+	driver_close(&read_only);
+}
+
+/* Fills the disk, works on a range of it, and looks at the whole. */
+static void
+expect_range(struct driver_disk *d, enum vhub_blk_op op, uint64_t offset, uint32_t len,
+		uint8_t flags)
+{
+	uint32_t all = (uint32_t)d->info.capacity_bytes;
+	uint8_t *data = malloc(all), *back = malloc(all);
+
+	memset(data, 0xd5, all);
+	assert_int_equal(driver_rw(d, VHUB_BLK_WRITE, 0, data, all, 0), 0);
+	assert_int_equal(driver_range(d, op, offset, len, flags), 0);
+	assert_int_equal(driver_rw(d, VHUB_BLK_READ, 0, back, all, 0), 0);
+	if (suite->keeps_data) {
+		/* What was discarded may read as anything. */
+		if (op == VHUB_BLK_WRITE_ZEROES)
+			memset(data + offset, 0, len);
+		else
+			memcpy(data + offset, back + offset, len);
+		assert_memory_equal(back, data, all);
+	}
+	free(data);
+	free(back);
+}
+
+static void
+test_ranges_of_all_kinds(void **state)
+{
+	static const uint8_t flags[] = { 0, VHUB_BLK_IO_FUA, VHUB_BLK_IO_UNMAP,
+		VHUB_BLK_IO_UNMAP | VHUB_BLK_IO_FUA };
+	struct driver_disk *d = *state;
+	uint32_t block = d->info.block_bytes;
+	uint32_t all = (uint32_t)d->info.capacity_bytes;
+
+	for (unsigned int op = VHUB_BLK_DISCARD; op < VHUB_BLK_OPS; op++) {
+		if (max_bytes_of(d, op) == 0)
+			continue;
+		for (unsigned int i = 0; i < RTE_DIM(flags); i++) {
+			uint8_t f = op == VHUB_BLK_WRITE_ZEROES ? flags[i] :
+								  flags[i] & VHUB_BLK_IO_FUA;
+
+			expect_range(d, op, 0, block, f);
+			expect_range(d, op, 3 * block, 5 * block, f);
+			expect_range(d, op, 1 << 20, (1 << 20) + 3 * block, f);
+			expect_range(d, op, all - block, block, f);
+			expect_range(d, op, 0, all, f);
+		}
+	}
+}
+
+static void
+test_ranges_among_others_complete_once_each(void **state)
+{
+	static const uint32_t none[] = { 0 };
+	const uint32_t lengths[] = { 4096, 0 };
+	struct driver_disk *d = *state;
+	struct driver_io *ios = calloc(600, sizeof(*ios));
+
+	assert_non_null(ios);
+	for (unsigned int i = 0; i < 600; i++) {
+		enum vhub_blk_op op = (enum vhub_blk_op)driver_random(VHUB_BLK_OPS);
+		bool range = op >= VHUB_BLK_DISCARD;
+
+		if (range && max_bytes_of(d, op) == 0)
+			op = VHUB_BLK_FLUSH;
+		range = op >= VHUB_BLK_DISCARD;
+		driver_io_init(&ios[i], op, op == VHUB_BLK_FLUSH ? 0 : driver_random(900) * 4096,
+				range || op == VHUB_BLK_FLUSH ? none : lengths, 0);
+		if (range)
+			ios[i].io.len_bytes = 4096;
+	}
+	driver_run(d, ios, 600);
+	for (unsigned int i = 0; i < 600; i++) {
+		assert_int_equal(ios[i].io.result, 0);
+		assert_int_equal(ios[i].completions, 1);
+		driver_io_free(&ios[i]);
+	}
+	free(ios);
+}
+
 static void
 test_a_disk_may_go_unused(void **state)
 {
@@ -676,6 +800,10 @@ driver_suite_run(const struct driver_suite *which)
 		cmocka_unit_test_setup_teardown(test_a_queue_is_drained_put_and_got_again, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(test_queues_of_a_disk_see_the_same_data, setup,
+				teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_offered_of_ranges, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ranges_of_all_kinds, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ranges_among_others_complete_once_each, setup,
 				teardown),
 		cmocka_unit_test(test_a_disk_may_go_unused),
 		cmocka_unit_test_setup_teardown(test_the_lock_comes_and_goes, setup, teardown),

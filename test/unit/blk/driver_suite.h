@@ -24,7 +24,8 @@ struct driver_suite {
 	const char *args;	 /* "size=4M" */
 	uint64_t capacity_bytes; /* what info is to say; at most 64 MiB, all of it is read */
 	bool keeps_data;
-	bool wakes; /* `arm` lets an lcore sleep with I/O in flight; else it is kept awake */
+	uint32_t ranges; /* what info is to offer: 1 << VHUB_BLK_DISCARD ... */
+	bool wakes;	 /* `arm` lets an lcore sleep with I/O in flight; else it is kept awake */
 };
 
 /* Runs the suite as a cmocka group. Needs EAL. Returns the number of failed tests. */
@@ -90,6 +91,13 @@ driver_run(struct driver_disk *d, struct driver_io *ios, unsigned int n);
 int
 driver_rw(struct driver_disk *d, enum vhub_blk_op op, uint64_t offset, void *data, uint32_t len,
 		uint8_t flags);
+
+/* One I/O on a range, start to end; its result. */
+int
+driver_range(struct driver_disk *d, enum vhub_blk_op op, uint64_t offset, uint32_t len,
+		uint8_t flags);
+
+#define DRIVER_ALL_RANGES (7u << VHUB_BLK_DISCARD)
 
 /* The same numbers on every machine. */
 uint64_t

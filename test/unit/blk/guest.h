@@ -202,6 +202,13 @@ guest_add(struct guest_ring *r, const struct guest_desc *pieces, unsigned int n)
 	return head;
 }
 
+static inline bool
+guest_sends(uint32_t type)
+{
+	return type == VIRTIO_BLK_T_OUT || type == VIRTIO_BLK_T_DISCARD ||
+			type == VIRTIO_BLK_T_WRITE_ZEROES || type == VIRTIO_BLK_T_SECURE_ERASE;
+}
+
 /* A request of the usual shape: header, data, status. */
 static inline struct guest_req
 guest_submit(struct guest *g, unsigned int index, uint32_t type, uint64_t sector,
@@ -218,7 +225,7 @@ guest_submit(struct guest *g, unsigned int index, uint32_t type, uint64_t sector
 	if (data_bytes != 0) {
 		req.data_gpa = guest_alloc(g, data_bytes);
 		pieces[n++] = (struct guest_desc){ req.data_gpa, data_bytes,
-			type == VIRTIO_BLK_T_OUT ? 0 : GUEST_WRITE, 0 };
+			guest_sends(type) ? 0 : GUEST_WRITE, 0 };
 	}
 	req.status_gpa = guest_alloc(g, 1);
 	g->mem[req.status_gpa] = GUEST_PENDING;

@@ -14,10 +14,12 @@
 #include "vhub_blk.h"
 
 #define SPY_MAX 512
+#define SPY_RANGE_MAX_BYTES (128u << 10)
 
 static struct {
 	/* What a test sets. */
 	bool volatile_cache;
+	bool no_ranges;	  /* neither discards nor zeroes nor erases */
 	uint16_t accept;  /* I/Os that submit still takes */
 	uint16_t release; /* I/Os that reap still gives out */
 	bool newest_first;
@@ -75,6 +77,11 @@ spy_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.physical_block_bytes = 4096,
 		.optimal_io_bytes = 65536,
 		.volatile_cache = spy.volatile_cache,
+		.discard_max_bytes = spy.no_ranges ? 0 : SPY_RANGE_MAX_BYTES,
+		.write_zeroes_max_bytes = spy.no_ranges ? 0 : 2 * SPY_RANGE_MAX_BYTES,
+		.secure_erase_max_bytes = spy.no_ranges ? 0 : 4 * SPY_RANGE_MAX_BYTES,
+		.discard_align_bytes = 8192,
+		.write_zeroes_may_unmap = true,
 		.target = "a test's hand",
 	};
 }

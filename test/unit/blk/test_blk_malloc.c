@@ -15,6 +15,7 @@ static const struct driver_suite memory = {
 	.driver = "malloc",
 	.args = "size=4M",
 	.capacity_bytes = 4 << 20,
+	.ranges = DRIVER_ALL_RANGES,
 	.keeps_data = true,
 };
 
@@ -23,6 +24,7 @@ static const struct driver_suite odd_size = {
 	.driver = "malloc",
 	.args = "size=3076608",
 	.capacity_bytes = 3076608,
+	.ranges = DRIVER_ALL_RANGES,
 	.keeps_data = true,
 };
 

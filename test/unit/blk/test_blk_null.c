@@ -16,6 +16,7 @@ static const struct driver_suite at_once = {
 	.driver = "null",
 	.args = "size=4M",
 	.capacity_bytes = 4 << 20,
+	.ranges = DRIVER_ALL_RANGES,
 };
 
 static const struct driver_suite later = {
@@ -23,6 +24,7 @@ static const struct driver_suite later = {
 	.driver = "null",
 	.args = "size=4M,latency_us=200",
 	.capacity_bytes = 4 << 20,
+	.ranges = DRIVER_ALL_RANGES,
 };
 
 static void

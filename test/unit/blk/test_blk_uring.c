@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -21,6 +22,7 @@
 
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <rte_common.h>
 
@@ -564,6 +566,76 @@ test_steps_end_anywhere(void **state)
 	free(back);
 }
 
+/* ---- ranges ---- */
+
+static uint64_t
+allocated_bytes(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+/* Space comes back when the guest allows it, and stays the disk's when it does not. */
+static void
+test_space_is_given_back_when_asked_for(void **state)
+{
+	const char *const paths[] = { image, memory_image };
+	uint8_t *data = malloc(IMAGE_BYTES);
+
+	(void)state;
+	memset(data, 0xe7, IMAGE_BYTES);
+	for (unsigned int i = 0; i < RTE_DIM(paths); i++) {
+		struct driver_disk d;
+
+		make_image(paths[i], IMAGE_BYTES);
+		driver_open(&d, "uring", args_of(paths[i], ""), false);
+		assert_true(d.info.write_zeroes_may_unmap);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 0, data, IMAGE_BYTES,
+						 VHUB_BLK_IO_FUA),
+				0);
+		assert_in_range(allocated_bytes(paths[i]), IMAGE_BYTES, 2 * IMAGE_BYTES);
+		assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 0, IMAGE_BYTES,
+						 VHUB_BLK_IO_FUA),
+				0);
+		assert_in_range(allocated_bytes(paths[i]), IMAGE_BYTES, 2 * IMAGE_BYTES);
+		assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 0, IMAGE_BYTES / 2,
+						 VHUB_BLK_IO_UNMAP),
+				0);
+		assert_in_range(allocated_bytes(paths[i]), 0, IMAGE_BYTES * 3 / 4);
+		assert_int_equal(driver_range(&d, VHUB_BLK_DISCARD, IMAGE_BYTES / 2,
+						 IMAGE_BYTES / 2, 0),
+				0);
+		assert_in_range(allocated_bytes(paths[i]), 0, IMAGE_BYTES / 4);
+		driver_close(&d);
+	}
+	free(data);
+}
+
+/* Holes in a file that is sealed against writing: the error is the request's. */
+static void
+test_a_range_that_cannot_be_is_an_error(void **state)
+{
+	char path[64];
+	struct driver_disk d;
+	int fd = memfd_create("disk", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, IMAGE_BYTES), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	driver_open(&d, "uring", args_of(path, ""), false);
+	assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 0, 4096, 0), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+	assert_int_equal(driver_range(&d, VHUB_BLK_DISCARD, 0, 4096, 0), -EPERM);
+	assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 0, 4096, VHUB_BLK_IO_UNMAP),
+			-EPERM);
+	assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 0, 4096, 0), -EPERM);
+	driver_close(&d);
+	close(fd);
+}
+
 /* ---- the process around it ---- */
 
 /* Runs `fn` in a child; its result is the child's exit status. */
@@ -661,6 +733,62 @@ test_an_ordinary_user_may_use_it(void **state)
 	in_child(child_ordinary);
 }
 
+/*
+ * A block device: a loop device on a file. Making one takes root; without it there is none, and
+ * what block devices do otherwise is not tested here. Returns its number, -1 without.
+ */
+static int
+loop_attach(const char *path, int *loop_fd)
+{
+	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), number = -1, fd;
+	char name[32];
+
+	*loop_fd = -1;
+	if (control < 0)
+		return -1;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	for (unsigned int i = 0; i < 10 && *loop_fd < 0; i++) {
+		number = ioctl(control, LOOP_CTL_GET_FREE);
+		snprintf(name, sizeof(name), "/dev/loop%d", number);
+		*loop_fd = open(name, O_RDWR | O_CLOEXEC);
+		if (*loop_fd >= 0 && ioctl(*loop_fd, LOOP_SET_FD, fd) != 0) {
+			close(*loop_fd); /* somebody else was quicker */
+			*loop_fd = -1;
+		}
+	}
+	close(fd);
+	close(control);
+	return *loop_fd >= 0 ? number : -1;
+}
+
+static int
+run_suite_on_loop(void)
+{
+	struct driver_suite suite = {
+		.name = "uring, block device",
+		.driver = "uring",
+		.capacity_bytes = IMAGE_BYTES,
+		.keeps_data = true,
+		.wakes = true,
+		.ranges = 1u << VHUB_BLK_DISCARD | 1u << VHUB_BLK_WRITE_ZEROES,
+	};
+	char args[64];
+	int loop_fd, number, failed;
+
+	make_image(memory_image, IMAGE_BYTES);
+	number = loop_attach(memory_image, &loop_fd);
+	if (number < 0) {
+		printf("no loop device can be made here: block devices are not tested\n");
+		return 0;
+	}
+	snprintf(args, sizeof(args), "path=/dev/loop%d", number);
+	suite.args = args;
+	failed = driver_suite_run(&suite);
+	ioctl(loop_fd, LOOP_CLR_FD);
+	close(loop_fd);
+	return failed;
+}
+
 static int
 run_suite(const char *name, const char *path, const char *more, off_t bytes)
 {
@@ -670,6 +798,7 @@ run_suite(const char *name, const char *path, const char *more, off_t bytes)
 		.capacity_bytes = (uint64_t)bytes / 512 * 512,
 		.keeps_data = true,
 		.wakes = true,
+		.ranges = 1u << VHUB_BLK_DISCARD | 1u << VHUB_BLK_WRITE_ZEROES,
 	};
 	char args[512];
 
@@ -697,6 +826,8 @@ main(void)
 		cmocka_unit_test_setup(test_large_unaligned_requests_go_in_steps, fresh_image),
 		cmocka_unit_test(test_a_call_does_not_copy_all_of_a_large_burst),
 		cmocka_unit_test_setup(test_steps_end_anywhere, fresh_image),
+		cmocka_unit_test(test_space_is_given_back_when_asked_for),
+		cmocka_unit_test(test_a_range_that_cannot_be_is_an_error),
 		cmocka_unit_test_setup(test_a_machine_without_io_uring_is_told, fresh_image),
 		cmocka_unit_test_setup(test_an_ordinary_user_may_use_it, fresh_image),
 	};
@@ -708,6 +839,7 @@ main(void)
 	failed += run_suite("uring, page cache", image, ",direct=off", IMAGE_BYTES);
 	failed += run_suite("uring, tmpfs", memory_image, "", IMAGE_BYTES);
 	failed += run_suite("uring, odd size", image, "", IMAGE_BYTES + 100);
+	failed += run_suite_on_loop();
 	failed += cmocka_run_group_tests(tests, NULL, NULL);
 	remove_folders();
 	return failed;

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Requests that are about many ranges of the disk at once: DISCARD, WRITE_ZEROES, SECURE_ERASE
+ * (VIRTIO 1.2, 5.2.6). Called by submit.c and blk.c's turn, and by complete.c for each I/O that is
+ * over.
+ *
+ * A request becomes one I/O for each range, one after the other, so that a driver knows a single
+ * range only. All ranges are checked before the first is submitted, on a copy; the copy needs room,
+ * of which a ring has some, and requests beyond wait in order without keeping others from the ring.
+ * The first range that fails is the end of its request.
+ */
+#include <rte_branch_prediction.h>
+
+#include "blk_pvt.h"
+
+void
+blk_ranges_init(struct blk_ring *ring)
+{
+	ring->ranges_tail = &ring->ranges_line;
+	for (unsigned int i = 0; i < BLK_RANGES_AT_ONCE; i++) {
+		ring->ranges[i].next_free = ring->free_ranges;
+		ring->free_ranges = &ring->ranges[i];
+	}
+}
+
+void
+blk_ranges_wait(struct blk_req *req)
+{
+	struct blk_ring *ring = req->ring;
+
+	req->next_ranges = NULL;
+	*ring->ranges_tail = req;
+	ring->ranges_tail = &req->next_ranges;
+}
+
+bool
+blk_ranges_due(const struct blk_ring *ring)
+{
+	return ring->lcore->range_ios != NULL ||
+			(ring->ranges_line != NULL && ring->free_ranges != NULL);
+}
+
+static void
+answer(struct blk_req *req, uint8_t status)
+{
+	struct blk_ring *ring = req->ring;
+
+	blk_answer(req, status);
+	req->ranges->next_free = ring->free_ranges;
+	ring->free_ranges = req->ranges;
+}
+
+/* Makes an I/O of the request's next range; it is due. */
+static void
+next_io(struct blk_req *req)
+{
+	const struct blk_range *range = &req->ranges->range[req->ranges->next++];
+	struct blk_lcore *lcore = req->ring->lcore;
+	struct vhub_blk_io *io = &req->io;
+
+	io->iov = NULL;
+	io->n_iov = 0;
+	io->op = req->op;
+	io->flags = (uint8_t)range->flags;
+	if (req->op != VHUB_BLK_DISCARD)
+		io->flags |= blk_write_flags(req->ring);
+	io->len_bytes = range->len_bytes;
+	io->offset_bytes = range->offset_bytes;
+	io->next = NULL;
+	*lcore->range_ios_tail = io;
+	lcore->range_ios_tail = &io->next;
+}
+
+static bool
+is_negotiated(const struct blk_req *req)
+{
+	static const uint8_t bits[VHUB_BLK_OPS] = {
+		[VHUB_BLK_DISCARD] = VIRTIO_BLK_F_DISCARD,
+		[VHUB_BLK_WRITE_ZEROES] = VIRTIO_BLK_F_WRITE_ZEROES,
+		[VHUB_BLK_SECURE_ERASE] = VIRTIO_BLK_F_SECURE_ERASE,
+	};
+
+	return (req->ring->vring->features >> bits[req->op] & 1) != 0;
+}
+
+static void
+begin(struct blk_req *req)
+{
+	uint8_t status = VIRTIO_BLK_S_UNSUPP;
+
+	if (is_negotiated(req))
+		status = blk_decode_ranges(&req->ring->dev->limits, req, req->ranges);
+	if (status != VIRTIO_BLK_S_OK || req->ranges->n == 0)
+		answer(req, status);
+	else
+		next_io(req);
+}
+
+unsigned int
+blk_ranges_begin(struct blk_ring *ring)
+{
+	unsigned int n = 0;
+
+	while (unlikely(ring->ranges_line != NULL) && ring->free_ranges != NULL &&
+			n < VHUB_VIRTQ_BURST) {
+		struct blk_req *req = ring->ranges_line;
+
+		ring->ranges_line = req->next_ranges;
+		if (ring->ranges_line == NULL)
+			ring->ranges_tail = &ring->ranges_line;
+		req->ranges = ring->free_ranges;
+		ring->free_ranges = req->ranges->next_free;
+		begin(req);
+		n++;
+	}
+	return n;
+}
+
+unsigned int
+blk_ranges_submit(struct blk_lcore *lcore)
+{
+	struct vhub_blk_io *ios[VHUB_VIRTQ_BURST], *io;
+	uint16_t n = 0, accepted;
+
+	/* What waits in the line was there first. */
+	if (likely(lcore->range_ios == NULL) || lcore->line != NULL)
+		return 0;
+	for (io = lcore->range_ios; io != NULL && n < RTE_DIM(ios); io = io->next)
+		ios[n++] = io;
+	accepted = lcore->queue->disk->ops->submit(lcore->queue, ios, n);
+	/* `next` of those that were accepted is the driver's now. */
+	if (accepted < n)
+		io = ios[accepted];
+	lcore->range_ios = io;
+	if (io == NULL)
+		lcore->range_ios_tail = &lcore->range_ios;
+	return accepted;
+}
+
+void
+blk_ranges_done(struct blk_req *req, int result)
+{
+	struct blk_ranges *ranges = req->ranges;
+
+	if (result == 0)
+		ranges->done_bytes += req->io.len_bytes;
+	if (result != 0)
+		answer(req, VIRTIO_BLK_S_IOERR);
+	else if (ranges->next == ranges->n)
+		answer(req, VIRTIO_BLK_S_OK);
+	else
+		next_io(req);
+}
