@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Leads a run through its phases (run.h). Called by the generators when the rings run; on the
+ * lcores their loops, and after it report.c.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "perf.h"
+#include "run.h"
+#include "worker.h"
+
+#define NS_PER_MS UINT64_C(1000000)
+#define LOOK_MS 10u
+#define PROGRESS_MS 1000u
+/* For what is under way at the end: a back end on a busy machine may stand still for a while. */
+#define DRAIN_MS 1000u
+
+struct launch {
+	struct run *run;
+	unsigned int lcore;
+};
+
+int
+run_fault(struct run *run, const char *format, ...)
+{
+	va_list args;
+
+	if (!__atomic_exchange_n(&run->faulty, true, __ATOMIC_RELAXED)) {
+		va_start(args, format);
+		vsnprintf(run->fault, sizeof(run->fault), format, args);
+		va_end(args);
+	}
+	return -EPROTO;
+}
+
+static int
+on_lcore(void *arg)
+{
+	const struct launch *l = arg;
+	const int ret = l->run->lcore(l->run, l->lcore);
+
+	/* Pairs with all_ended(): what the lcore wrote, its reason among it, is there. */
+	__atomic_add_fetch(&l->run->n_ended, 1, __ATOMIC_RELEASE);
+	return ret;
+}
+
+static unsigned int
+ended(const struct run *run)
+{
+	return __atomic_load_n(&run->n_ended, __ATOMIC_ACQUIRE);
+}
+
+/* Whether the run has to end before its time. */
+static bool
+broken(const struct run *run)
+{
+	if (ended(run) > 0 || workers_asked_to_end())
+		return true;
+	for (unsigned int i = 0; i < run->n_frontends; i++) {
+		if (!frontend_hung_up(run->frontends[i]))
+			continue;
+		report_fail(run->report, "%s: the back end has hung up",
+				run->frontends[i]->config.path);
+		return true;
+	}
+	return false;
+}
+
+static uint64_t
+now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* Waits while the lcores are in the phase; false: the run has to end. */
+static bool
+stay(struct run *run, enum run_phase phase, uint64_t ns)
+{
+	const uint64_t end = now_ns() + ns;
+	uint64_t now, shown = now_ns();
+
+	/* Pairs with run_phase(). */
+	__atomic_store_n(&run->phase, phase, __ATOMIC_RELAXED);
+	while ((now = now_ns()) < end) {
+		if (broken(run))
+			return false;
+		if (now - shown >= NS_PER_MS * PROGRESS_MS) {
+			report_progress(run->report);
+			shown = now;
+		}
+		poll(NULL, 0, (int)RTE_MIN((end - now) / NS_PER_MS + 1, LOOK_MS));
+	}
+	return true;
+}
+
+static void
+drain(struct run *run, unsigned int launched)
+{
+	const uint64_t end = now_ns() + NS_PER_MS * DRAIN_MS;
+
+	__atomic_store_n(&run->phase, RUN_DRAIN, __ATOMIC_RELAXED);
+	while (ended(run) < launched && now_ns() < end)
+		poll(NULL, 0, 1);
+	__atomic_store_n(&run->phase, RUN_END, __ATOMIC_RELAXED);
+}
+
+void
+run_drive(struct run *run)
+{
+	const unsigned int n = run->report->n_lcores;
+	struct launch launches[RTE_MAX_LCORE];
+	unsigned int launched;
+
+	run->phase = RUN_RAMP;
+	workers_catch_signals();
+	for (launched = 0; launched < n; launched++) {
+		launches[launched] = (struct launch){ run, launched };
+		run->report->lcores[launched].cpu = workers_cpu(launched);
+		if (workers_launch(launched, on_lcore, &launches[launched]) != 0) {
+			report_fail(run->report, "lcore on CPU %u is busy", workers_cpu(launched));
+			break;
+		}
+	}
+	run->report->start = time(NULL);
+	if (launched == n && stay(run, RUN_RAMP, run_options.ramp_ns)) {
+		run->report->start = time(NULL);
+		stay(run, RUN_MEASURE, run_options.runtime_ns);
+	}
+	drain(run, launched);
+	for (unsigned int i = 0; i < launched; i++)
+		workers_join(i);
+	report_progress_end();
+	if (run->fault[0] != '\0')
+		report_fail(run->report, "%s", run->fault);
+	if (workers_asked_to_end())
+		perf_error(NULL, "ended early, as asked for: figures are of the time until then");
+}

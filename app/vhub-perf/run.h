@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a run of any generator has in common: options of the session, its rings and its time; the
+ * phases that the main thread leads all lcores through; the share of time in which an lcore was busy.
+ * Implemented in run.c (phases) and run_opts.c; used by the generators.
+ *
+ * A generator's lcore loop:
+ *
+ *	now = rte_rdtsc();
+ *	while (!drained && (phase = run_phase(run)) != RUN_END) {
+ *		if (phase != last) {
+ *			run_meter_enter(&meter, phase, now);
+ *			if (phase == RUN_MEASURE)
+ *				report_forget() each queue
+ *		}
+ *		did = ... what is due at `now`
+ *		now = rte_rdtsc();
+ *		run_meter_turn(&meter, now, did);
+ *	}
+ *	run_meter_enter(&meter, RUN_END, now);
+ */
+#ifndef PERF_RUN_H
+#define PERF_RUN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_common.h>
+#include <rte_cycles.h>
+
+#include "frontend.h"
+#include "opts.h"
+#include "report.h"
+
+#define RUN_MAX_SOCKETS 1024u
+
+/* ---- options ---- */
+
+struct run_options {
+	unsigned int n_sockets;
+	const char *sockets[RUN_MAX_SOCKETS]; /* --socket, each time that it comes */
+	uint32_t queues;		      /* of each device */
+	bool listen;
+	uint32_t patience_ms;
+
+	bool packed;
+	bool in_order;
+	bool event_idx;
+	bool indirect;
+	bool poll;
+	bool hugepages;
+	uint32_t ring_size;
+
+	const char *cpus; /* NULL: chosen by workers_start() */
+	uint64_t runtime_ns;
+	uint64_t ramp_ns;
+	uint64_t rate; /* items a second, 0: as many as possible */
+	const char *json;
+};
+
+/* Of the one run of this program, with defaults in it. */
+extern struct run_options run_options;
+
+/* For the groups of a subcommand; they set run_options. */
+extern const struct opt run_session_opts[4];
+extern const struct opt run_ring_opts[7];
+extern const struct opt run_time_opts[5];
+
+/* Complains if there is no socket. Returns 0 or -EINVAL. Thread: main. */
+int
+run_options_check(const char *command);
+
+/* Feature bits of the rings that the options ask for; all of them required. */
+uint64_t
+run_ring_features(void);
+
+/* Writes the parameters that all commands have (doc/guides/vhub-perf.rst). */
+void
+run_report_parameters(struct report *r, const struct frontend *fe, bool hugepages);
+
+/* ", packed, in order, ring 256, ..." for report.what. Returns `text`. */
+char *
+run_ring_text(const struct frontend *fe, char *text, size_t len);
+
+/* ---- phases ---- */
+
+enum run_phase {
+	RUN_RAMP,    /* load, nothing is measured yet */
+	RUN_MEASURE, /* figures count from the first turn on */
+	RUN_DRAIN,   /* nothing new is started; what is under way is waited for */
+	RUN_END,     /* leave at once */
+};
+
+struct run {
+	struct report *report;
+	struct frontend *const *frontends; /* watched: a back end that hangs up ends the run */
+	unsigned int n_frontends;
+	/* Runs on each lcore, with its place; returns 0, or -errno having filled `fault`. */
+	int (*lcore)(struct run *run, unsigned int lcore);
+	void *arg; /* of the generator */
+
+	/* Main thread writes, LCOREs read. */
+	enum run_phase phase;
+	/* LCOREs write: how many have come to their end, and why the first one failed. */
+	unsigned int n_ended;
+	char fault[256];
+	bool faulty;
+} __rte_cache_aligned;
+
+/*
+ * Leads the workers through the phases, shows progress, and returns when all have ended: time was
+ * up, the user wanted it, an lcore failed or a back end hung up (then run->report has the reason).
+ * Thread: main; workers_start() has been called.
+ */
+void
+run_drive(struct run *run);
+
+/* Pairs with the store of run_drive(): options and memory were made before the launch. */
+static __rte_always_inline enum run_phase
+run_phase(const struct run *run)
+{
+	return __atomic_load_n(&run->phase, __ATOMIC_RELAXED);
+}
+
+/* An lcore's reason to give up; the first one stays. Thread: LCORE. Returns -EPROTO. */
+int
+run_fault(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- how busy an lcore is ---- */
+
+struct run_meter {
+	struct report_lcore *lcore;
+	uint64_t turn_cycles; /* when the last turn began */
+	bool measuring;
+};
+
+/* The measured time begins, or ends, at `now`. Thread: the LCORE, as all of these. */
+static inline void
+run_meter_enter(struct run_meter *m, enum run_phase phase, uint64_t now)
+{
+	/* Pairs with the loads of report.c: whole values, no order. */
+	if (phase == RUN_MEASURE && !m->measuring) {
+		m->measuring = true;
+		__atomic_store_n(&m->lcore->busy_cycles, 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&m->lcore->begin_cycles, now, __ATOMIC_RELAXED);
+	} else if (phase != RUN_MEASURE && m->measuring) {
+		m->measuring = false;
+		__atomic_store_n(&m->lcore->end_cycles, now, __ATOMIC_RELAXED);
+	}
+	m->turn_cycles = now;
+}
+
+/* The turn that began at m->turn_cycles ends, and the next one begins, at `now`. */
+static __rte_always_inline void
+run_meter_turn(struct run_meter *m, uint64_t now, bool busy)
+{
+	if (busy && m->measuring)
+		vhub_count(&m->lcore->busy_cycles, now - m->turn_cycles);
+	m->turn_cycles = now;
+}
+
+#endif /* PERF_RUN_H */
