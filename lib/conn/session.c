@@ -4,8 +4,10 @@
  * handler, answers, and ends in order. Made by connection.c or server.c. Next on the way: the
  * handler, as in lib/device.
  *
- *   OPEN      requests are read, but while one is pending or a reply waits for room in the socket
- *   ENDING    nothing is read any more; a pending request is waited for; then the close slot is due
+ *   OPEN      requests are read, but while one is pending, the handler holds the session or a reply
+ *             waits for room in the socket
+ *   ENDING    nothing is read any more; a pending request is waited for, and a handler that holds
+ *             the session; then the close slot is due
  *   CLOSING   the close slot has run; the handler gives everything back
  *   CLOSED    it has; the slot is told on the next turn: it may free the handler, whose frame may
  *             be on the stack now
@@ -60,6 +62,7 @@ struct vhub_session {
 	bool pending;	 /* the slot said so, and vhub_request_done() has not come */
 	bool done_early; /* vhub_request_done() came before the slot returned */
 	int early_result;
+	bool held; /* vhub_session_hold() */
 
 	struct conn_frame_out out;
 	bool peer_gone; /* replies go nowhere; requests that it left behind are still served */
@@ -101,10 +104,10 @@ static uint32_t
 wanted_events(const struct vhub_session *session)
 {
 	/*
-	 * Not watched at all while a request is pending: a hang-up is told as long as it lasts, and
-	 * would keep us awake.
+	 * Not watched at all while a request is pending or the session is held: a hang-up is told as
+	 * long as it lasts, and would keep us awake.
 	 */
-	if (session->state != SESSION_OPEN || session->pending)
+	if (session->state != SESSION_OPEN || session->pending || session->held)
 		return 0;
 	return session->out.size_bytes != 0 ? EPOLLOUT : EPOLLIN;
 }
@@ -140,7 +143,7 @@ start_ending(struct vhub_session *session, int reason)
 	session->reason = reason;
 	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
 	update_watch(session);
-	if (!session->pending)
+	if (!session->pending && !session->held)
 		vhub_loop_defer(session->slot->loop, &session->task);
 }
 
@@ -241,8 +244,11 @@ close_session(struct vhub_task *task)
 	struct vhub_session *session = vhub_container_of(task, struct vhub_session, task);
 	struct vhub_req_handler *handler = session->slot->handler;
 
-	/* Since the slot that also ended the session: vhub_request_done() comes here again. */
-	if (session->pending)
+	/*
+	 * Since the slot that also ended the session: vhub_request_done() comes here again, and so
+	 * does vhub_session_release().
+	 */
+	if (session->pending || session->held)
 		return;
 	session->state = SESSION_CLOSING;
 	handler->ops->close(handler, session, session->reason);
@@ -496,6 +502,36 @@ on_socket(struct vhub_watch *watch, uint32_t events)
 }
 
 /* ---- what handlers ask ---- */
+
+int
+vhub_session_hold(struct vhub_session *session)
+{
+	int ret;
+
+	if (session->state != SESSION_OPEN)
+		return -ESHUTDOWN;
+	if (session->in_slot)
+		return -EAGAIN;
+	if (session->pending || session->held)
+		return -EBUSY;
+	session->held = true;
+	ret = update_watch(session);
+	if (ret != 0)
+		session->held = false;
+	return ret;
+}
+
+void
+vhub_session_release(struct vhub_session *session)
+{
+	if (!session->held)
+		return;
+	session->held = false;
+	if (session->state == SESSION_ENDING)
+		vhub_loop_defer(session->slot->loop, &session->task);
+	else if (update_watch(session) != 0)
+		start_ending(session, -ENOMEM);
+}
 
 uint64_t
 vhub_session_protocol_features(const struct vhub_session *session)

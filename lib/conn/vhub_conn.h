@@ -152,6 +152,19 @@ vhub_session_end(struct vhub_session *session, int reason, const char *why);
 VHUB_API void
 vhub_session_closed(struct vhub_session *session);
 
+/**
+ * Has no request reach the handler, nor its close slot run, until vhub_session_release(): for what
+ * the handler does that no front end asked for. Thread: CTL. Returns 0, -EAGAIN (called from a slot
+ * of a request: on the next turn it may work), -EBUSY (a request is pending, or the session is held
+ * already), -ESHUTDOWN (it is ending), -ENOMEM.
+ */
+VHUB_API int
+vhub_session_hold(struct vhub_session *session);
+
+/** Goes on after vhub_session_hold(), with the end if that has come meanwhile. Thread: CTL. */
+VHUB_API void
+vhub_session_release(struct vhub_session *session);
+
 /** Protocol features in force, as the last SET_PROTOCOL_FEATURES that was accepted. Thread: CTL. */
 VHUB_API uint64_t
 vhub_session_protocol_features(const struct vhub_session *session);

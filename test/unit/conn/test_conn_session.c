@@ -608,6 +608,42 @@ thread_cpu_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
 }
 
+static void
+test_a_held_session_hears_nothing_until_it_is_released(void **state)
+{
+	struct fake *fake;
+	struct one one;
+
+	(void)state;
+	one_up(&one);
+	fake = &one.bed.fake;
+	assert_int_equal(vhub_session_hold(fake->session), 0);
+	assert_int_equal(vhub_session_hold(fake->session), -EBUSY);
+	fe_send(one.sock, VHUB_USER_SET_OWNER, 0, NULL, 0);
+	bed_turns(&one.bed, 5);
+	assert_int_equal(fake->calls[VHUB_USER_SET_OWNER], 0);
+	vhub_session_release(fake->session);
+	WAIT_FOR(&one.bed, fake->calls[VHUB_USER_SET_OWNER] == 1);
+
+	fake->result[VHUB_USER_SET_OWNER] = VHUB_REQ_PENDING;
+	fe_send(one.sock, VHUB_USER_SET_OWNER, 0, NULL, 0);
+	WAIT_FOR(&one.bed, fake->pending != NULL);
+	assert_int_equal(vhub_session_hold(fake->session), -EBUSY);
+	fake_done(fake, 0);
+
+	/* Neither a hang-up nor an end from our side comes through. */
+	assert_int_equal(vhub_session_hold(fake->session), 0);
+	hang_up(&one);
+	bed_turns(&one.bed, 5);
+	assert_int_equal(fake->n_closing, 0);
+	vhub_session_end(fake->session, -EIO, "the test says so");
+	bed_turns(&one.bed, 5);
+	assert_int_equal(fake->n_closing, 0);
+	assert_int_equal(vhub_session_hold(fake->session), -ESHUTDOWN);
+	vhub_session_release(fake->session);
+	one_down(&one, -EIO);
+}
+
 /* Also: the loop does not spin on a hang-up that nobody reads. */
 static void
 test_a_hang_up_waits_for_the_pending_request(void **state)
@@ -817,6 +853,7 @@ main(void)
 		cmocka_unit_test(test_while_one_is_pending_nothing_else_is_read),
 		cmocka_unit_test(test_a_pending_refusal_that_cannot_be_told),
 		cmocka_unit_test(test_done_before_the_slot_returns),
+		cmocka_unit_test(test_a_held_session_hears_nothing_until_it_is_released),
 		cmocka_unit_test(test_a_hang_up_waits_for_the_pending_request),
 		cmocka_unit_test(test_ending_waits_for_the_pending_request),
 		cmocka_unit_test(test_a_slot_may_end_its_session),
