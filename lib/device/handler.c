@@ -55,6 +55,7 @@ void
 handler_event_add(struct vhub_device_handler *h, struct vring_run *vring)
 {
 	vring->want.mask = 0;
+	vring->want.drain_until = 0;
 	h->event.vrings[h->event.n_vrings++] = vring;
 }
 
@@ -69,22 +70,37 @@ handler_event_add_all(struct vhub_device_handler *h)
 	}
 }
 
-int
-handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first,
-		enum vring_op second, handler_step_fn step)
+static void
+post_event(struct vhub_device_handler *h, enum lifecycle_goal goal, unsigned int n,
+		enum vring_op first, enum vring_op second, handler_step_fn step)
 {
 	h->step = step;
 	h->event.n_phases = n;
 	h->event.phases[0] = first;
 	h->event.phases[1] = second;
-	if (h->closing)
-		h->event.goal = LIFECYCLE_DETACHED;
-	else
-		h->event.goal = h->mem != NULL && h->rec.has_features ? LIFECYCLE_READY :
-									LIFECYCLE_ATTACHED;
+	h->event.goal = goal;
 	h->event.done = event_done;
 	lifecycle_post(&h->lifecycle, &h->event);
+}
+
+int
+handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first,
+		enum vring_op second, handler_step_fn step)
+{
+	enum lifecycle_goal goal = LIFECYCLE_ATTACHED;
+
+	if (h->closing)
+		goal = LIFECYCLE_DETACHED;
+	else if (h->mem != NULL && h->rec.has_features)
+		goal = LIFECYCLE_READY;
+	post_event(h, goal, n, first, second, step);
 	return VHUB_REQ_PENDING;
+}
+
+void
+handler_event_post_leave(struct vhub_device_handler *h, handler_step_fn step)
+{
+	post_event(h, LIFECYCLE_MOVING, 2, VRING_OP_DRAIN, VRING_OP_STOP, step);
 }
 
 static void
@@ -113,6 +129,8 @@ handler_finish(struct vhub_device_handler *h, int result)
 
 	h->req = NULL;
 	vhub_request_done(req, result);
+	/* Before the front end's next request: it could send one after the other for ever. */
+	queue_moves_continue(h);
 }
 
 /* ---- looks at the state ---- */
@@ -222,6 +240,7 @@ closed(struct vhub_device_handler *h, int result)
 	vhub_mem_owner_detach(&h->mem_owner);
 	session_record_clear(&h->rec);
 	h->session = NULL;
+	queue_moves_continue(h);
 	vhub_session_closed(session);
 }
 
@@ -321,6 +340,7 @@ vhub_device_handler_create(struct vhub_device *dev, struct vhub_req_handler **ou
 	session_record_init(&h->rec);
 	h->lifecycle.loop = dev->executor.loop;
 	h->lifecycle.home = dev->executor.lcores[0];
+	queue_lcores_init(h);
 	dev->handler = h;
 	*out = &h->base;
 	return 0;
@@ -334,6 +354,7 @@ vhub_device_handler_destroy(struct vhub_req_handler *handler)
 	if (handler == NULL)
 		return;
 	h = handler_of(handler);
+	queue_moves_drop(h);
 	h->dev->handler = NULL;
 	free(h);
 }

@@ -73,6 +73,12 @@ struct vhub_device_handler {
 	unsigned int n_stopping;	 /* rings_stop(): which, while all others pause */
 	struct vring_run *stopping[VHUB_MAX_VRINGS];
 
+	/* Queues and their lcores (queue_move.c). */
+	struct vhub_lcore *queue_lcores[VHUB_MAX_VRINGS];
+	struct vhub_queue_move *moves; /* the first one is under way while `moving` */
+	bool moving;		       /* the session is held */
+	struct vhub_task move_task;
+
 	/* Migration of the device's state (state.c). */
 	int state_fd;
 	bool state_loading;
@@ -120,6 +126,10 @@ handler_event_add_all(struct vhub_device_handler *h);
 int
 handler_event_post(struct vhub_device_handler *h, unsigned int n, enum vring_op first,
 		enum vring_op second, handler_step_fn step);
+
+/** Posts h->event, by which its rings leave their lcores to start on others, then `step`. */
+void
+handler_event_post_leave(struct vhub_device_handler *h, handler_step_fn step);
 
 /** Waits for a quiescent state of every lcore, then `step` with `result`. */
 int
@@ -194,9 +204,31 @@ rings_check_addresses(const struct vhub_device_handler *h, unsigned int index,
 int
 rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
 
+/** A ring that did not start, and that the record has as not started, is no more. */
+void
+rings_drop(struct vhub_device_handler *h, struct vring_run *vring);
+
+/** Rings may have been dropped: without any the device is suspended. */
+void
+rings_look_whether_any(struct vhub_device_handler *h);
+
 /** Gives back what APPLY replaced in every ring of h->event. */
 void
 rings_put_old(struct vhub_device_handler *h);
+
+/* ---- queue_move.c: queues and their lcores ---- */
+
+/** Gives every queue its first lcore. */
+void
+queue_lcores_init(struct vhub_device_handler *h);
+
+/** A request has ended, or the session has: a move that waits may begin. */
+void
+queue_moves_continue(struct vhub_device_handler *h);
+
+/** The handler goes: moves that wait end with -ESHUTDOWN. */
+void
+queue_moves_drop(struct vhub_device_handler *h);
 
 /* ---- foreign.c: rings that another library runs ---- */
 

@@ -61,7 +61,8 @@ finish(struct lifecycle_event *event)
 {
 	struct lifecycle *lifecycle = event->lifecycle;
 
-	set_state(lifecycle, state_after(lifecycle, event, lifecycle_state(lifecycle)));
+	if (event->goal != LIFECYCLE_MOVING)
+		set_state(lifecycle, state_after(lifecycle, event, lifecycle_state(lifecycle)));
 	event->msg.fn = event_on_ctl;
 	vhub_loop_post(lifecycle->loop, &event->msg);
 }
@@ -106,7 +107,7 @@ static void
 one_done(struct lifecycle_event *event)
 {
 	while (--event->n_pending == 0) {
-		if (++event->phase >= event->n_phases) {
+		if (++event->phase >= event->n_phases || event->result != 0) {
 			finish(event);
 			return;
 		}

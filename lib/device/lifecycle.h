@@ -32,6 +32,7 @@ enum lifecycle_goal {
 	LIFECYCLE_ATTACHED,
 	LIFECYCLE_READY, /**< memory and features are known */
 	LIFECYCLE_DETACHED,
+	LIFECYCLE_MOVING, /**< stays where it is: the rings that stop now start again at once */
 };
 
 struct lifecycle_event {
@@ -41,7 +42,7 @@ struct lifecycle_event {
 	enum vring_op phases[LIFECYCLE_MAX_PHASES];
 	unsigned int n_vrings;
 	struct vring_run *vrings[VHUB_MAX_VRINGS];
-	/** CTL; `result` is the first error of the vrings' operations. */
+	/** CTL; `result` is the first error of a vring's operation; no phase follows it. */
 	void (*done)(struct lifecycle_event *event, int result);
 
 	/* lifecycle.c's own. */

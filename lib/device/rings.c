@@ -195,11 +195,26 @@ ring_free(struct vring_run *vring)
 	vhub_work_submit(&vring->free_work);
 }
 
+void
+rings_drop(struct vhub_device_handler *h, struct vring_run *vring)
+{
+	h->vrings[vring->pub.index] = NULL;
+	h->rec.vrings[vring->pub.index].started = false;
+	ring_free(vring);
+}
+
 static void
 set_running(struct vhub_device_handler *h, bool running)
 {
 	if (h->dev->ops->set_running != NULL)
 		h->dev->ops->set_running(h->dev, running);
+}
+
+void
+rings_look_whether_any(struct vhub_device_handler *h)
+{
+	if (!handler_running(h))
+		set_running(h, false);
 }
 
 /* The device knows these rings no more. */
@@ -219,8 +234,8 @@ release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, un
 		session_record_set_fd(&rec->kick_fd, -1);
 		ring_free(vring);
 	}
-	if (n > 0 && !handler_running(h))
-		set_running(h, false);
+	if (n > 0)
+		rings_look_whether_any(h);
 }
 
 static void
@@ -293,8 +308,7 @@ start_failed(struct vhub_device_handler *h, int result)
 	/* The library has a ring that nobody will serve: the end of the session takes it back. */
 	if (h->dev->foreign != NULL)
 		vhub_session_end(h->session, result, "a ring cannot be started");
-	if (!handler_running(h))
-		set_running(h, false);
+	rings_look_whether_any(h);
 	handler_finish(h, result);
 }
 
@@ -306,9 +320,7 @@ ring_started(struct vhub_device_handler *h, int result)
 	if (result != 0) {
 		vhub_request_refuse(h->req, result, "vring %u cannot be started: %s",
 				vring->pub.index, strerror(-result));
-		h->vrings[vring->pub.index] = NULL;
-		h->rec.vrings[vring->pub.index].started = false;
-		ring_free(vring);
+		rings_drop(h, vring);
 		start_failed(h, result);
 		return;
 	}
@@ -319,15 +331,6 @@ ring_started(struct vhub_device_handler *h, int result)
 		foreign_resume(h, handler_finish);
 	else
 		handler_finish(h, 0);
-}
-
-/* The queues of a device take its lcores in turn, those of a pair the same. */
-static struct vhub_lcore *
-ring_lcore(const struct vhub_device *dev, unsigned int index)
-{
-	unsigned int queue = index / vhub_device_vrings_per_queue(dev);
-
-	return dev->executor.lcores[queue % dev->executor.n_lcores];
 }
 
 static struct vring_run *
@@ -342,7 +345,7 @@ ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq 
 	vring_init(vring);
 	vring->pub.dev = dev;
 	vring->pub.vq = vq;
-	vring->pub.lcore = ring_lcore(dev, index);
+	vring->pub.lcore = h->queue_lcores[index / vhub_device_vrings_per_queue(dev)];
 	vring->pub.features = h->rec.features;
 	vring->pub.index = (uint16_t)index;
 	vring->pub.enabled = rec->enabled;

@@ -44,7 +44,7 @@ struct vhub_vring {
 	/* Immutable while it runs. */
 	struct vhub_device *dev;
 	struct vhub_virtq *vq;	  /**< NULL: another library runs the ring (dev->foreign) */
-	struct vhub_lcore *lcore; /**< its owner */
+	struct vhub_lcore *lcore; /**< its owner; another one after vhub_device_queue_move() */
 	uint64_t features;	  /**< negotiated */
 	uint16_t index;
 	bool has_kick_fd;
@@ -89,7 +89,10 @@ struct vhub_device_ops {
 	 */
 	int (*config_write)(struct vhub_device *dev, uint32_t offset, const void *buf, uint32_t len,
 			bool migration);
-	/** Required. CTL. The ring is about to start on vring->lcore: allocate vring->priv. */
+	/**
+	 * Required. CTL. The ring is about to start on vring->lcore: allocate vring->priv. It may
+	 * go on on another lcore later: queue_stop on the one, then queue_start on the other.
+	 */
 	int (*queue_prepare)(struct vhub_device *dev, struct vhub_vring *vring);
 	/**
 	 * Required. LCORE. Get what belongs to this lcore (a driver's queue). On failure nothing is
@@ -139,6 +142,9 @@ struct vhub_device_ops {
 	int (*request)(struct vhub_device *dev, struct vhub_request *req);
 	/** Optional. CTL. Calls `emit` for each figure of queue `queue`. */
 	void (*stats)(const struct vhub_device *dev, uint16_t queue, vhub_stat_fn emit, void *arg);
+	/** Optional. CTL. Calls `emit` for each figure of what `lcore` has done for the device. */
+	void (*lcore_stats)(const struct vhub_device *dev, const struct vhub_lcore *lcore,
+			vhub_stat_fn emit, void *arg);
 };
 
 /**
@@ -224,6 +230,33 @@ vhub_device_config_changed(struct vhub_device *dev);
  */
 VHUB_API int
 vhub_device_iotlb_miss(struct vhub_device *dev, const struct vhub_user_iotlb *miss);
+
+/** One move of a queue to another lcore. Embedded by its owner, who fills the first three. */
+struct vhub_queue_move {
+	uint16_t queue; /**< as a user counts them: vhub_device_n_queues() */
+	struct vhub_lcore *lcore;
+	/**
+	 * CTL: it is over; may free the structure. 0; -ETIMEDOUT what is in flight did not complete
+	 * in time; -ESHUTDOWN the device goes; or why the queue cannot run on that lcore. After an
+	 * error the queue is where it was.
+	 */
+	void (*done)(struct vhub_queue_move *move, int result);
+	struct vhub_queue_move *next; /**< the stock handler's */
+};
+
+/**
+ * Hands a queue over to another lcore: at once when it is not started, else once what it has in
+ * flight has completed (up to two seconds); nothing is lost, and other queues go on. The queue
+ * stays there for later front ends too. Moves of one device follow one another, and requests of its
+ * front end wait meanwhile. Thread: CTL. Does not block. Returns 0 and move->done will run, perhaps
+ * before the return; -EINVAL (no such queue), -ENOTCONN (the device has no handler).
+ */
+VHUB_API int
+vhub_device_queue_move(struct vhub_device *dev, struct vhub_queue_move *move);
+
+/** The lcore of a queue, started or not; NULL when there is no handler or queue. Thread: CTL. */
+VHUB_API struct vhub_lcore *
+vhub_device_queue_lcore(const struct vhub_device *dev, unsigned int queue);
 
 /** Frees a device through its ops; NULL is fine. Thread: CTL or WORK; may block. */
 VHUB_API void

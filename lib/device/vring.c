@@ -5,6 +5,8 @@
  */
 #include <errno.h>
 
+#include <rte_cycles.h>
+
 #include "lifecycle.h"
 #include "vring.h"
 
@@ -82,7 +84,25 @@ op_done(struct vring_run *vring, int result)
 static void
 drained(struct vhub_msg *msg)
 {
-	op_done(vhub_container_of(msg, struct vring_run, msg), 0);
+	struct vring_run *vring = vhub_container_of(msg, struct vring_run, msg);
+
+	op_done(vring, vring->result);
+}
+
+/* A drain that waits is over: by a message to ourselves, see vring_poll(). */
+static void
+end_drain(struct vring_run *vring, int result)
+{
+	vring->drain_pending = false;
+	vring->result = result;
+	vring->msg.fn = drained;
+	vhub_lcore_post(vring->pub.lcore, &vring->msg);
+}
+
+static bool
+is_overdue(const struct vring_run *vring)
+{
+	return vring->want.drain_until != 0 && rte_rdtsc() > vring->want.drain_until;
 }
 
 static unsigned int
@@ -93,14 +113,15 @@ vring_poll(struct vhub_poller *poller)
 
 	if (is_broken(vring) && !vring->broken_told)
 		tell_broken(vring);
-	if (vring->drain_pending && is_drained(vring)) {
-		/*
-		 * By a message to ourselves: what follows may free this vring on CTL, and the
-		 * lcore's loop still has to come back through this poller.
-		 */
-		vring->drain_pending = false;
-		vring->msg.fn = drained;
-		vhub_lcore_post(vring->pub.lcore, &vring->msg);
+	/*
+	 * What follows may free this vring on CTL, and the lcore's loop still has to come back
+	 * through this poller.
+	 */
+	if (vring->drain_pending) {
+		if (is_drained(vring))
+			end_drain(vring, 0);
+		else if (is_overdue(vring))
+			end_drain(vring, -ETIMEDOUT);
 	}
 	return n;
 }
@@ -114,6 +135,9 @@ vring_arm(struct vhub_poller *poller)
 
 	if (is_foreign(vring))
 		return vring->pub.taking ? vring->pub.dev->foreign->arm(&vring->pub) : 0;
+	/* Somebody has to look at the clock. */
+	if (vring->drain_pending && vring->want.drain_until != 0)
+		return -ENOTSUP;
 	if (vhub_virtq_in_flight(vring->pub.vq) != 0) {
 		ret = ops->queue_arm == NULL ? -ENOTSUP : ops->queue_arm(&vring->pub);
 		if (ret != 0)
@@ -168,6 +192,16 @@ set_kick_fd(struct vring_run *vring, int fd)
 	return 0;
 }
 
+/* The ring takes what its guest offers again. */
+static void
+end_draining(struct vring_run *vring)
+{
+	vring->draining = false;
+	if (!is_foreign(vring))
+		vhub_virtq_replay_only(vring->pub.vq, false);
+	update_taking(vring);
+}
+
 static int
 op_start(struct vring_run *vring)
 {
@@ -180,8 +214,10 @@ op_start(struct vring_run *vring)
 		set_kick_fd(vring, -1);
 		return ret;
 	}
-	ask_for_no_kicks(vring);
-	update_taking(vring);
+	/* A ring that comes from another lcore was drained there. */
+	end_draining(vring);
+	if (!vring->broken_told)
+		ask_for_no_kicks(vring);
 	vhub_lcore_add_poller(&vring->poller);
 	return 0;
 }
@@ -201,7 +237,6 @@ apply_to_virtq(struct vring_run *vring)
 	if ((want->mask & VRING_WANT_LOG) != 0)
 		vring->old_log = vhub_virtq_set_log(vq, want->log, want->log_used,
 				want->used_log_gpa);
-	vhub_virtq_replay_only(vq, false);
 }
 
 static int
@@ -220,8 +255,7 @@ op_apply(struct vring_run *vring)
 		vring->pub.enabled = want->enabled;
 	if (!is_foreign(vring))
 		apply_to_virtq(vring);
-	vring->draining = false;
-	update_taking(vring);
+	end_draining(vring);
 	return ret;
 }
 

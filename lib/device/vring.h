@@ -18,8 +18,9 @@ struct lifecycle_event;
 
 /** What can be done to a started vring. */
 enum vring_op {
-	VRING_OP_START, /**< get the device's queue, begin to poll */
-	VRING_OP_DRAIN, /**< take nothing new; done when nothing is in flight */
+	VRING_OP_START, /**< get the device's queue, begin to poll; a drain is over */
+	/** take nothing new; done when nothing is in flight, or -ETIMEDOUT at want.drain_until */
+	VRING_OP_DRAIN,
 	VRING_OP_APPLY, /**< take over `want`; take new chains again */
 	VRING_OP_STOP,	/**< drained: give the queue back, stop polling */
 };
@@ -48,6 +49,7 @@ struct vring_want {
 	void *used;
 	struct vhub_dirty_log *log;
 	uint64_t used_log_gpa;
+	uint64_t drain_until; /**< TSC at which a DRAIN gives up; 0: never */
 };
 
 struct vring_run {

@@ -19,7 +19,7 @@
 struct hold_queue {
 	struct vhub_chain *held[64];
 	uint32_t n_held;       /* shared atomic */
-	uint32_t lcore_id;     /* that polled it */
+	uint32_t lcore_id;     /* that polled it; shared atomic */
 	bool others_in_flight; /* at the stop: another queue had not drained */
 	uint32_t starts;
 	uint32_t stops;
@@ -34,6 +34,7 @@ struct hold_device {
 	int running_changes;
 	bool running;
 	int resets;
+	uint32_t refusing; /* shared atomic: lcores, by index, on which no queue starts */
 };
 
 static inline struct hold_device *
@@ -72,6 +73,11 @@ hold_prepare(struct vhub_device *dev, struct vhub_vring *vring)
 static inline int
 hold_start(struct vhub_vring *vring)
 {
+	const struct hold_device *hold = hold_of(vring->dev);
+
+	if ((__atomic_load_n(&hold->refusing, __ATOMIC_ACQUIRE) >> vhub_lcore_index(vring->lcore) &
+			    1) != 0)
+		return -ENOSPC;
 	hold_queue_of(vring)->starts++;
 	return 0;
 }
@@ -83,7 +89,7 @@ hold_poll(struct vhub_vring *vring)
 	uint32_t n = __atomic_load_n(&q->n_held, __ATOMIC_RELAXED);
 	unsigned int done = 0;
 
-	q->lcore_id = vhub_lcore_id(vhub_lcore_self());
+	__atomic_store_n(&q->lcore_id, vhub_lcore_id(vhub_lcore_self()), __ATOMIC_RELAXED);
 	if (vring->taking && n < 64)
 		done = vhub_virtq_pop(vring->vq, q->held + n, (uint16_t)(64 - n));
 	n += done;

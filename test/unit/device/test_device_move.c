@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A queue that is handed to another lcore: what it has in flight, what its front end asks meanwhile,
+ * and what happens when it cannot run there.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "frontend.h"
+#include "holding_device.h"
+#include "scene.h"
+
+#define RUNNING 1 /* no result of a move */
+
+static struct vhub_loop *loop;
+static struct hold_device hold;
+
+static int
+setup(void **state)
+{
+	(void)state;
+	failed = NULL;
+	hold_init(&hold, loop);
+	return 0;
+}
+
+/* ---- moves, asked for by the front end's thread ---- */
+
+struct ask {
+	struct vhub_msg msg;
+	struct vhub_queue_move move;
+	int result; /* shared atomic */
+};
+
+static void
+told(struct vhub_queue_move *move, int result)
+{
+	struct ask *ask = vhub_container_of(move, struct ask, move);
+
+	__atomic_store_n(&ask->result, result, __ATOMIC_RELEASE);
+}
+
+static void
+ask_on_ctl(struct vhub_msg *msg)
+{
+	struct ask *ask = vhub_container_of(msg, struct ask, msg);
+
+	if (vhub_device_queue_move(&hold.dev, &ask->move) != 0)
+		told(&ask->move, -EINVAL);
+}
+
+static void
+ask_for(struct ask *ask, uint16_t queue, unsigned int lcore)
+{
+	*ask = (struct ask){
+		.msg.fn = ask_on_ctl,
+		.move = { .queue = queue, .lcore = vhub_lcore_at(lcore), .done = told },
+		.result = RUNNING,
+	};
+	vhub_loop_post(loop, &ask->msg);
+}
+
+static int
+result_of(struct ask *ask)
+{
+	int i, result = RUNNING;
+
+	for (i = 0; i < 8000 && result == RUNNING; i++) {
+		usleep(1000);
+		result = __atomic_load_n(&ask->result, __ATOMIC_ACQUIRE);
+	}
+	return result;
+}
+
+static int
+move(uint16_t queue, unsigned int lcore)
+{
+	struct ask ask;
+
+	ask_for(&ask, queue, lcore);
+	return result_of(&ask);
+}
+
+static void
+let_go(void)
+{
+	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
+}
+
+/* Has the queue take what is offered and keep it. */
+static void
+take(struct fe *fe, uint32_t queue, uint32_t n)
+{
+	uint32_t i;
+
+	__atomic_store_n(&hold.holding, 1, __ATOMIC_RELEASE);
+	for (i = 0; i < n; i++)
+		fe_offer(fe, queue);
+	fe_check(hold_wait(&hold, queue, n));
+}
+
+/* One more chain goes through, and this lcore has it. */
+static void
+serves(struct fe *fe, uint32_t queue, unsigned int lcore)
+{
+	uint16_t used = fe_used(fe, queue);
+
+	fe_offer(fe, queue);
+	fe_check(fe_wait_used(fe, queue, (uint16_t)(used + 1)));
+	fe_check(__atomic_load_n(&hold.queues[queue].lcore_id, __ATOMIC_RELAXED) ==
+			vhub_lcore_id(vhub_lcore_at(lcore)));
+}
+
+/* ---- a move ---- */
+
+static void
+play_moves(struct fe *fe)
+{
+	unsigned int i;
+
+	fe_negotiate(fe);
+	fe_check(fe_start_ring(fe, 0) == 0);
+	fe_check(fe_start_ring(fe, 1) == 0);
+	serves(fe, 0, 0);
+	for (i = 1; i < 7; i++) {
+		fe_check(move(0, i % 2) == 0);
+		serves(fe, 0, i % 2);
+		serves(fe, 1, 1);
+	}
+	fe_check(move(0, 0) == 0); /* it is there */
+	fe_check(hold.running_changes == 1);
+	fe_check(fe_get_base(fe, 0) == 7);
+}
+
+static void
+test_a_queue_goes_on_on_the_other_lcore(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_moves), 0);
+	assert_null(failed);
+	assert_int_equal(hold.queues[0].starts, 7);
+	assert_int_equal(hold.queues[0].stops, 7);
+	assert_int_equal(hold.queues[1].starts, 1);
+}
+
+static void
+play_kicks(struct fe *fe)
+{
+	const uint64_t zero = 0;
+	int kick = eventfd(0, EFD_NONBLOCK);
+	unsigned int i;
+
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_VRING_KICK, &zero, sizeof(zero), &kick, 1) == 0);
+	for (i = 0; i < 4; i++) {
+		fe_check(move(0, (i + 1) % 2) == 0);
+		usleep(20000); /* asleep by now */
+		fe_offer(fe, 0);
+		fe_check(eventfd_write(kick, 1) == 0);
+		fe_check(fe_wait_used(fe, 0, (uint16_t)(i + 1)));
+	}
+	close(kick);
+}
+
+/* The lcores sleep: the kick wakes the one that the queue has come to. */
+static void
+test_its_kicks_wake_the_lcore_that_it_has_come_to(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_kicks), 0);
+	assert_null(failed);
+}
+
+static void
+play_stopped(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_check(move(2, 1) == 0);
+	fe_check(vhub_device_queue_lcore(&hold.dev, 2) == vhub_lcore_at(1));
+	fe_check(fe_start_ring(fe, 2) == 0);
+	serves(fe, 2, 1);
+	fe_check(move(2, 0) == 0);
+	fe_check(fe_get_base(fe, 2) == 1);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, 2 | VHUB_USER_VRING_NOFD) == 0);
+	serves(fe, 2, 0);
+	fe_check(move(HOLD_QUEUES, 0) == -EINVAL);
+}
+
+static void
+test_a_queue_that_is_not_started_starts_there(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_stopped), 0);
+	assert_null(failed);
+}
+
+/* ---- in flight ---- */
+
+static void
+play_in_flight(struct fe *fe)
+{
+	struct vhub_user_vring_state state = { 0, 0 };
+	struct pollfd pfd = { fe->sock, POLLIN, 0 };
+	struct ask first, second;
+
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	fe_start_ring(fe, 1);
+	take(fe, 0, 3);
+	ask_for(&first, 0, 1);
+	ask_for(&second, 1, 0);
+	usleep(50000);
+	fe_check(hold.queues[0].stops == 0);
+	/* What the front end asks meanwhile comes after it. */
+	fe_send(fe, VHUB_USER_GET_VRING_BASE, &state, sizeof(state), NULL, 0);
+	fe_check(poll(&pfd, 1, 50) == 0);
+	let_go();
+	fe_recv(fe, &state, sizeof(state));
+	fe_check(state.num == 3);
+	fe_check(result_of(&first) == 0);
+	fe_check(result_of(&second) == 0);
+	fe_check(fe_used(fe, 0) == 3);
+	serves(fe, 1, 0);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD) == 0);
+	serves(fe, 0, 1);
+}
+
+static void
+test_a_move_waits_for_what_is_in_flight_and_requests_for_the_move(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_in_flight), 0);
+	assert_null(failed);
+}
+
+static void
+play_request_first(struct fe *fe)
+{
+	struct vhub_user_vring_state state = { 0, 0 };
+	struct ask ask;
+
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	fe_start_ring(fe, 1);
+	take(fe, 0, 2);
+	fe_send(fe, VHUB_USER_GET_VRING_BASE, &state, sizeof(state), NULL, 0);
+	usleep(50000);
+	ask_for(&ask, 1, 0);
+	usleep(20000);
+	fe_check(__atomic_load_n(&ask.result, __ATOMIC_ACQUIRE) == RUNNING);
+	let_go();
+	fe_recv(fe, &state, sizeof(state));
+	fe_check(result_of(&ask) == 0);
+	serves(fe, 1, 0);
+}
+
+static void
+test_a_move_waits_for_the_request_under_way(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_request_first), 0);
+	assert_null(failed);
+}
+
+static void
+play_stuck(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	take(fe, 0, 2);
+	fe_check(move(0, 1) == -ETIMEDOUT);
+	fe_check(hold.queues[0].stops == 0);
+	fe_check(vhub_device_queue_lcore(&hold.dev, 0) == vhub_lcore_at(0));
+	let_go();
+	fe_check(fe_wait_used(fe, 0, 2));
+	serves(fe, 0, 0);
+	fe_check(move(0, 1) == 0);
+	serves(fe, 0, 1);
+}
+
+static void
+test_with_stuck_storage_the_queue_stays_and_goes_on(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_stuck), 0);
+	assert_null(failed);
+}
+
+static struct ask last_ask;
+
+static void
+release_later(struct vhub_timer *timer)
+{
+	(void)timer;
+	let_go();
+}
+
+static struct vhub_timer release_timer = { .fn = release_later };
+
+static void
+arm_release(struct vhub_msg *msg)
+{
+	(void)msg;
+	vhub_timer_arm(loop, &release_timer, 50000);
+}
+
+static struct vhub_msg release_msg = { .fn = arm_release };
+
+static void
+play_hang_up(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	take(fe, 0, 2);
+	ask_for(&last_ask, 0, 1);
+	usleep(20000);
+	vhub_loop_post(loop, &release_msg);
+}
+
+static void
+test_a_front_end_that_leaves_meanwhile_is_let_go_after_the_move(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_hang_up), 0);
+	assert_null(failed);
+	assert_int_equal(last_ask.result, 0);
+	assert_int_equal(hold.queues[0].starts, 2);
+	assert_int_equal(hold.queues[0].stops, 2);
+	assert_int_equal(hold.resets, 1);
+}
+
+/* ---- the other lcore cannot have it ---- */
+
+static void
+play_refused(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	serves(fe, 0, 0);
+	__atomic_store_n(&hold.refusing, 1u << 1, __ATOMIC_RELEASE);
+	fe_check(move(0, 1) == -ENOSPC);
+	serves(fe, 0, 0);
+	__atomic_store_n(&hold.refusing, 0, __ATOMIC_RELEASE);
+	fe_check(move(0, 1) == 0);
+	serves(fe, 0, 1);
+}
+
+static void
+test_a_queue_that_cannot_run_there_goes_back(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_refused), 0);
+	assert_null(failed);
+}
+
+static void
+play_nowhere(struct fe *fe)
+{
+	char byte;
+
+	fe_negotiate(fe);
+	fe_start_ring(fe, 0);
+	serves(fe, 0, 0);
+	__atomic_store_n(&hold.refusing, 3, __ATOMIC_RELEASE);
+	fe_check(move(0, 1) == -ENOSPC);
+	fe_check(recv(fe->sock, &byte, 1, 0) == 0);
+}
+
+static void
+test_a_queue_that_can_run_nowhere_ends_the_session(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_nowhere), -ENOSPC);
+	assert_null(failed);
+	assert_false(hold.running);
+	assert_int_equal(hold.running_changes, 2);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(test_a_queue_goes_on_on_the_other_lcore, setup),
+		cmocka_unit_test_setup(test_its_kicks_wake_the_lcore_that_it_has_come_to, setup),
+		cmocka_unit_test_setup(test_a_queue_that_is_not_started_starts_there, setup),
+		cmocka_unit_test_setup(
+				test_a_move_waits_for_what_is_in_flight_and_requests_for_the_move,
+				setup),
+		cmocka_unit_test_setup(test_a_move_waits_for_the_request_under_way, setup),
+		cmocka_unit_test_setup(test_with_stuck_storage_the_queue_stays_and_goes_on, setup),
+		cmocka_unit_test_setup(
+				test_a_front_end_that_leaves_meanwhile_is_let_go_after_the_move,
+				setup),
+		cmocka_unit_test_setup(test_a_queue_that_cannot_run_there_goes_back, setup),
+		cmocka_unit_test_setup(test_a_queue_that_can_run_nowhere_ends_the_session, setup),
+	};
+	int ret;
+
+	if (scene_begin(&loop) != 0)
+		return 1;
+	ret = cmocka_run_group_tests(tests, NULL, NULL);
+	scene_end(loop);
+	return ret;
+}
