@@ -44,7 +44,6 @@ blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 		return -ENOMEM;
 	ring->vring = vring;
 	ring->dev = dev;
-	ring->lcore = &dev->lcores[vhub_lcore_index(vring->lcore)];
 	ring->stats = &dev->stats[vring->index];
 	ring->fua = blk_fua_mode(dev, vring->features);
 	blk_ranges_init(ring);
@@ -66,7 +65,7 @@ static int
 blk_queue_start(struct vhub_vring *vring)
 {
 	struct blk_ring *ring = vring->priv;
-	struct blk_lcore *lcore = ring->lcore;
+	struct blk_lcore *lcore = &ring->dev->lcores[vhub_lcore_index(vring->lcore)];
 	int ret;
 
 	if (lcore->queue == NULL) {
@@ -76,6 +75,7 @@ blk_queue_start(struct vhub_vring *vring)
 		lcore->line_tail = &lcore->line;
 		lcore->range_ios_tail = &lcore->range_ios;
 	}
+	ring->lcore = lcore;
 	ring->next_started = lcore->rings;
 	lcore->rings = ring;
 	share_turn(lcore, 1);
@@ -197,6 +197,17 @@ blk_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 	emit(arg, "in_flight", stats.in_flight);
 }
 
+static void
+blk_lcore_stats(const struct vhub_device *device, const struct vhub_lcore *lcore, vhub_stat_fn emit,
+		void *arg)
+{
+	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+
+	emit(arg, "completions",
+			__atomic_load_n(&dev->lcores[vhub_lcore_index(lcore)].completions,
+					__ATOMIC_RELAXED));
+}
+
 static const struct vhub_device_ops blk_ops = {
 	.destroy = blk_destroy,
 	.ack_features = blk_ack_features,
@@ -214,6 +225,7 @@ static const struct vhub_device_ops blk_ops = {
 	.restore = blk_restore,
 	.describe = blk_describe,
 	.stats = blk_stats,
+	.lcore_stats = blk_lcore_stats,
 };
 
 int

@@ -110,6 +110,7 @@ struct blk_lcore {
 	/* I/Os of requests of ranges that the driver has not been given yet, by io->next. */
 	struct vhub_blk_io *range_ios;
 	struct vhub_blk_io **range_ios_tail;
+	uint64_t completions; /* by this lcore; it writes, anybody reads: shared atomic */
 } __rte_cache_aligned;
 
 /* When a write must be durable before it completes (VIRTIO 1.2, 5.2.6.2). */
@@ -124,11 +125,11 @@ struct blk_ring {
 	/* Immutable. */
 	struct vhub_vring *vring;
 	struct blk_dev *dev;
-	struct blk_lcore *lcore;
 	struct blk_queue_stats *stats;
 	enum blk_fua fua;
 
 	/* LCORE. */
+	struct blk_lcore *lcore; /* where it is started: a ring may go to another one */
 	struct blk_ring *next_started;
 	uint16_t n_done;
 	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */
@@ -289,6 +290,7 @@ struct blk_params {
 	char name[64];
 	char id[VIRTIO_BLK_ID_BYTES];
 	uint16_t n_queues;
+	uint16_t n_lcores;    /* that these are spread over, at most */
 	uint32_t block_bytes; /* 0: the driver's */
 };
 

@@ -26,7 +26,8 @@ struct blk_builder {
 };
 
 /* The builder's own arguments, NULL-terminated. */
-static const char *const own_keys[] = { "driver", "queues", "ro", "serial", "block_size", NULL };
+static const char *const own_keys[] = { "driver", "queues", "lcores", "ro", "serial", "block_size",
+	NULL };
 
 static bool
 printable(const char *text)
@@ -88,6 +89,26 @@ id_from_name(const char *name, char *id)
 	memcpy(id, text, strlen(text));
 }
 
+/* More lcores than queues would be a mistake of whoever asks for them. */
+static int
+parse_lcores(const struct rte_kvargs *args, struct blk_params *params, char *error,
+		size_t error_len)
+{
+	uint64_t n_lcores = 1;
+	int ret;
+
+	ret = vhub_arg_uint(args, "lcores", 1, VHUB_MAX_LCORES, &n_lcores, error, error_len);
+	if (ret != 0)
+		return ret;
+	if (n_lcores > params->n_queues) {
+		snprintf(error, error_len, "lcores=%u: more than queues=%u", (unsigned int)n_lcores,
+				params->n_queues);
+		return -EINVAL;
+	}
+	params->n_lcores = (uint16_t)n_lcores;
+	return 0;
+}
+
 static int
 parse_params(const char *name, const struct rte_kvargs *args, struct blk_params *params,
 		bool *read_only, char *error, size_t error_len)
@@ -103,6 +124,9 @@ parse_params(const char *name, const struct rte_kvargs *args, struct blk_params 
 	if (ret != 0)
 		return ret;
 	params->n_queues = (uint16_t)n_queues;
+	ret = parse_lcores(args, params, error, error_len);
+	if (ret != 0)
+		return ret;
 	ret = vhub_arg_bool(args, "ro", read_only, error, error_len);
 	if (ret != 0)
 		return ret;
@@ -159,6 +183,12 @@ builder_destroy(struct vhub_builder *builder)
 	free(b);
 }
 
+static unsigned int
+builder_max_lcores(const struct vhub_builder *builder)
+{
+	return vhub_container_of(builder, struct blk_builder, builder)->params.n_lcores;
+}
+
 static const struct vhub_builder_ops blk_builder_ops = {
 	.name = "blk",
 	.help = blk_builder_help,
@@ -166,6 +196,7 @@ static const struct vhub_builder_ops blk_builder_ops = {
 	.open = builder_open,
 	.build = builder_build,
 	.destroy = builder_destroy,
+	.max_lcores = builder_max_lcores,
 	.drivers = &blk_drivers,
 };
 

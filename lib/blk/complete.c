@@ -85,6 +85,7 @@ blk_push(struct blk_lcore *lcore)
 	lcore->touched = NULL;
 	for (; ring != NULL; ring = ring->next_touched) {
 		vhub_virtq_push(ring->vring->vq, ring->done, ring->n_done);
+		vhub_count(&lcore->completions, ring->n_done);
 		ring->n_done = 0;
 		vhub_virtq_notify(ring->vring->vq);
 	}

@@ -12,6 +12,7 @@ struct vhub_registry blk_drivers;
 char blk_builder_help[8192] =
 		"driver=NAME       what the disk is: one of the drivers below\n"
 		"queues=N          virtqueues, 1 to 128 (1)\n"
+		"lcores=N          workers that the queues are spread over, at most (1)\n"
 		"ro=on             read-only (off)\n"
 		"serial=TEXT       up to 20 characters that the guest sees (the device's name)\n"
 		"block_size=BYTES  logical block size, 512 or 4096 (the driver's)\n";
