@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The table of vhubd's control methods. Called by main.c; next: lib/control, which calls the
- * methods in control_devices.c and control_daemon.c.
+ * methods in the other control_*.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,6 +19,7 @@ static const struct vhub_control_method *const methods[] = {
 	&control_device_add,
 	&control_device_remove,
 	&control_device_stats,
+	&control_queue_move,
 	&control_driver_list,
 	&control_lcore_list,
 	&control_log_level_set,

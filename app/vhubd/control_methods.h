@@ -3,6 +3,7 @@
  * The methods of vhubd's control socket (doc/guides/control.rst).
  *
  *   control_devices.c   device_add, device_remove, device_list, device_stats, driver_list
+ *   control_queues.c    queue_move
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
  *   control_methods.c   the table of them
  */
@@ -20,8 +21,9 @@ enum control_error {
 	CONTROL_BUSY = VHUB_CONTROL_OWN - 3,	    /**< the device is being added or removed */
 	CONTROL_FAILED = VHUB_CONTROL_OWN - 4,	    /**< the device cannot be built or served */
 	CONTROL_STOPPING = VHUB_CONTROL_OWN - 5,    /**< vhubd is stopping */
-	CONTROL_FULL = VHUB_CONTROL_OWN - 6,	/**< there are as many devices as there may be */
-	CONTROL_NO_FILE = VHUB_CONTROL_OWN - 7, /**< the configuration cannot be written */
+	CONTROL_FULL = VHUB_CONTROL_OWN - 6,	  /**< there are as many devices as there may be */
+	CONTROL_NO_FILE = VHUB_CONTROL_OWN - 7,	  /**< the configuration cannot be written */
+	CONTROL_NOT_MOVED = VHUB_CONTROL_OWN - 8, /**< the queue stays on its lcore */
 };
 
 /** What the methods work on: their arg. Outlives the server. */
@@ -42,6 +44,8 @@ extern const struct vhub_control_method control_device_remove;
 extern const struct vhub_control_method control_device_list;
 extern const struct vhub_control_method control_device_stats;
 extern const struct vhub_control_method control_driver_list;
+
+extern const struct vhub_control_method control_queue_move;
 
 extern const struct vhub_control_method control_lcore_list;
 extern const struct vhub_control_method control_log_level_set;

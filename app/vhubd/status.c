@@ -111,10 +111,11 @@ static json_t *
 queue_status(const struct vhub_device *dev, uint16_t index)
 {
 	const struct vhub_vring *vring = started_ring(dev, index);
+	const struct vhub_lcore *lcore = vhub_device_queue_lcore(dev, index);
 	json_t *out = json_pack("{s:i, s:b}", "index", index, "started", vring != NULL);
 
-	if (vring != NULL)
-		json_object_set_new(out, "lcore", json_integer(vhub_lcore_id(vring->lcore)));
+	if (lcore != NULL)
+		json_object_set_new(out, "lcore", json_integer(vhub_lcore_id(lcore)));
 	if (dev->ops->stats != NULL)
 		dev->ops->stats(dev, index, add_figure, out);
 	return out;
@@ -133,6 +134,45 @@ status_queues(const struct slot *slot, unsigned int first, unsigned int n)
 	return out;
 }
 
+static bool
+owns_queues(const struct vhub_device *dev, const struct vhub_lcore *lcore)
+{
+	unsigned int i;
+
+	for (i = 0; i < vhub_device_n_queues(dev); i++) {
+		if (vhub_device_queue_lcore(dev, i) == lcore)
+			return true;
+	}
+	return false;
+}
+
+/* What each lcore has done for the device: those that own a queue of it, or once did. */
+static json_t *
+work_of_lcores(const struct vhub_device *dev)
+{
+	json_t *out = json_array();
+	unsigned int i;
+
+	for (i = 0; i < vhub_lcore_count(); i++) {
+		const struct vhub_lcore *lcore = vhub_lcore_at(i);
+		json_t *figures = json_object();
+		bool idle = true;
+		const char *name;
+		json_t *value;
+
+		if (dev->ops->lcore_stats != NULL)
+			dev->ops->lcore_stats(dev, lcore, add_figure, figures);
+		json_object_foreach(figures, name, value) idle &= json_integer_value(value) == 0;
+		if (idle && !owns_queues(dev, lcore)) {
+			json_decref(figures);
+			continue;
+		}
+		json_object_set_new(figures, "lcore", json_integer(vhub_lcore_id(lcore)));
+		json_array_append_new(out, figures);
+	}
+	return out;
+}
+
 json_t *
 status_stats(const struct slot *slot, bool queues)
 {
@@ -148,8 +188,11 @@ status_stats(const struct slot *slot, bool queues)
 		for (i = 0; i < vhub_device_n_queues(slot->device); i++)
 			slot->device->ops->stats(slot->device, i, add_figure, figures);
 	}
-	if (queues)
+	if (queues) {
 		json_object_set_new(out, "queues", status_queues(slot, 0, UINT16_MAX));
+		json_object_set_new(out, "lcores",
+				slot->device != NULL ? work_of_lcores(slot->device) : json_array());
+	}
 	return out;
 }
 
@@ -164,7 +207,7 @@ uses(const struct slot *slot, const struct vhub_lcore *lcore)
 		if (slot->executor.lcores[i] == lcore)
 			return true;
 	}
-	return false;
+	return slot->device != NULL && owns_queues(slot->device, lcore);
 }
 
 static json_t *

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vhostuser import EventFd, GuestMemory, Queue, pattern
+from vhostuser import EventFd, GuestMemory, Model, Queue, pattern
 from vhostuser import blk
 
 FORMATS = {
@@ -28,55 +28,6 @@ both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "pac
 
 def packed_base(next_avail, avail_wrap, next_used, used_wrap):
     return next_avail | avail_wrap << 15 | next_used << 16 | used_wrap << 31
-
-
-class Model:
-    """Writes and reads at random, and knows what every sector must hold."""
-
-    SECTORS = 2048
-
-    def __init__(self, disk, seed, at=0):
-        self.disk = disk
-        self.random = random.Random(seed)
-        self.at = at
-        disk.write(at, bytes(self.SECTORS * 512))
-        self.sectors = [bytes(512)] * self.SECTORS
-
-    def step(self, queue=0, most=6, indirect=None):
-        """One batch of requests to different places, published together, then awaited."""
-        batch, taken = [], set()
-        for _ in range(self.random.randint(1, most)):
-            count = self.random.choice((1, 1, 2, 8, 16))
-            sector = self.random.randrange(self.SECTORS - count)
-            if taken & set(range(sector, sector + count)):
-                continue
-            taken |= set(range(sector, sector + count))
-            size = count * 512
-            pieces = [size] if self.random.random() < 0.5 else self._cut(size)
-            if self.random.random() < 0.5:
-                data = self.random.randbytes(size)
-                request = self.disk.prepare(blk.T_OUT, self.at + sector, out=data, pieces=pieces)
-            else:
-                data = None
-                request = self.disk.prepare(blk.T_IN, self.at + sector, in_bytes=size,
-                                            pieces=pieces)
-            batch.append((request, sector, count, data))
-        self.disk.submit([each[0] for each in batch], queue, indirect=indirect)
-        self.disk.wait([each[0] for each in batch], queue)
-        for request, sector, count, data in batch:
-            assert request.status == blk.S_OK
-            if data is None:
-                assert request.payload() == b"".join(self.sectors[sector:sector + count])
-                assert request.length == count * 512 + 1
-            else:
-                assert request.length == 1
-                for i in range(count):
-                    self.sectors[sector + i] = data[512 * i:512 * i + 512]
-            self.disk.release(request)
-
-    def _cut(self, size):
-        cuts = sorted(self.random.sample(range(1, size), self.random.randint(1, 2)))
-        return [end - start for start, end in zip([0] + cuts, cuts + [size])]
 
 
 @every_format
@@ -134,7 +85,7 @@ def test_in_order_devices_complete_in_order(plain):
         disk.close()
 
 
-@pytest.mark.parametrize("size", [2, 4, 1024, 32768])
+@pytest.mark.parametrize("size", [1, 2, 4, 1024, 32768])
 def test_split_rings_of_any_power_of_two(plain, size):
     disk = plain(size=size, indirect=True, mem=big_memory() if size > 1024 else None)
     model = Model(disk, size)
@@ -142,12 +93,30 @@ def test_split_rings_of_any_power_of_two(plain, size):
         model.step(most=1)
 
 
-@pytest.mark.parametrize("size", [2, 3, 7, 100, 1000])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100, 1000, 32767, 32768])
 def test_packed_rings_of_any_size(plain, size):
-    disk = plain(size=size, packed=True, indirect=True)
+    disk = plain(size=size, packed=True, indirect=True, mem=big_memory() if size > 1024 else None)
     model = Model(disk, size)
-    for _ in range(max(20, size // 10)):
+    for _ in range(max(20, min(size, 1000) // 10)):
         model.step(most=1)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_the_largest_ring_can_be_full(plain, packed):
+    """A request in each of its 32768 slots, and a second round."""
+    size = 32768
+    disk = plain(size=size, packed=packed, indirect=True, mem=big_memory())
+    request = disk.prepare(blk.T_IN, in_bytes=512)
+    for _ in range(2):
+        for _ in range(size):
+            disk.queues[0].ring.add(disk.chain(request), request, indirect=True)
+        disk.queues[0].notify()
+        left = size
+        while left:
+            done = disk.queues[0].wait_used(10)
+            assert done
+            left -= len(done)
+    assert request.status == blk.S_OK
 
 
 def big_memory():

@@ -242,11 +242,24 @@ def no_huge():
     return os.environ.get("VHUB_NO_HUGE") == "1"
 
 
-def no_huge_arguments(memory_mb):
-    """EAL arguments for ordinary memory: the main lcore on the first CPU that we may use, the worker on
-    the second, or both on the only one there is. (DPDK 22.11 refuses --in-memory beside --no-huge.)"""
+def lcore_places(workers):
+    """The main lcore on the first CPU that we may use, the workers on the others in turn, or all on the
+    only one there is."""
     cpus = sorted(os.sched_getaffinity(0))
-    worker = cpus[1] if len(cpus) > 1 else cpus[0]
+    turns = cpus[1:] + cpus[:1]
+    return "--lcores=" + ",".join([f"0@{cpus[0]}", *(f"{i + 1}@{turns[i % len(turns)]}"
+                                                     for i in range(workers))])
+
+
+def no_huge_arguments(memory_mb, workers=1):
+    """EAL arguments for ordinary memory. (DPDK 22.11 refuses --in-memory beside --no-huge.)"""
     return ["--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "--iova-mode=va", "-m",
-            str(memory_mb),
-            f"--lcores=0@{cpus[0]},1@{worker}"]
+            str(memory_mb), lcore_places(workers)]
+
+
+def worker_arguments(workers, memory_mb=128):
+    """EAL arguments for so many workers, in the memory that the environment asks for."""
+    if no_huge():
+        return no_huge_arguments(memory_mb, workers)
+    return ["--in-memory", "--no-pci", "--no-telemetry", "-m", str(memory_mb), "--socket-limit",
+            str(memory_mb), lcore_places(workers)]

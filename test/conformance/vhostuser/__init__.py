@@ -10,6 +10,7 @@ on request.
     frontend   one session
     blk, net   drivers of virtio-blk and virtio-net
     packets    Ethernet frames, their checksums and segments
+    model      random I/O that is checked
     flow       frames that never stop
     load       a load generator with a figure per time window
     rates      rates of a load, and whether a neighbour disturbs it
@@ -23,6 +24,7 @@ from .dirtylog import DirtyLog, pages_of
 from .frontend import EventFd, Frontend, Queue, Refused, pattern, vring_addr
 from .inflight import Inflight
 from .memory import GuestMemory, Region
+from .model import Model
 from .net import NetHeader, NetPort
 from .packed import PackedRing
 from .protocol import F, NF, PF, Req, Status

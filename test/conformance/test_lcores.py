@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The queues of one disk on two lcores: what concerns the session reaches both, each keeps its own
+part of the inflight region, and queues that are handed over while they run lose nothing."""
+
+import re
+import threading
+import time
+
+import pytest
+
+from control import Control, Refused, vhubctl
+from test_inflight import resume, start, tracked, wait_all
+from vhostuser import GuestMemory, Model, NetPort, packets, pages_of, pattern
+from vhostuser import blk
+from vhostuser.dirtylog import start_logging
+from vhubd import Vhubd, worker_arguments
+
+both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+MB = 1 << 20
+QUEUES = 4
+
+DISKS = {
+    "two": "driver=malloc,size=64M,queues=4,lcores=2",
+    "image": "driver=uring,path={folder}/image,queues=4,lcores=2",
+    "late": "driver=null,size=64M,latency_us=300000,queues=4,lcores=2",
+    "slow": "driver=null,size=64M,latency_us=3000000,queues=2,lcores=2",
+    "many": "driver=malloc,size=4M,queues=128,lcores=2",
+    "one": "driver=malloc,size=4M,queues=4",
+}
+
+
+class Pair:
+    """A daemon with two workers, and its control socket."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with open(folder / "image", "wb") as image:
+            image.truncate(64 * MB)
+        self.daemon = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), keys.format(folder=folder))
+                              for name, keys in DISKS.items()),
+                            nets=["port,socket=%s,driver=echo,queues=2" % self.path("port")],
+                            folder=folder, eal=worker_arguments(2),
+                            args=["--control", str(folder / "control.sock")])
+        self.daemon.start()
+        self.control = Control(folder / "control.sock")
+
+    def path(self, disk):
+        return self.folder / (disk + ".sock")
+
+    def stats(self, disk):
+        return self.control.call("device_stats", name=disk)[0]
+
+    def owners(self, disk):
+        return [queue["lcore"] for queue in self.stats(disk)["queues"]]
+
+    def completions(self, disk):
+        return {each["lcore"]: each["completions"] for each in self.stats(disk)["lcores"]}
+
+    def move(self, disk, queue, lcore):
+        assert self.control.call("queue_move", device=disk, queue=queue, lcore=lcore) is True
+
+    def lcore(self, number):
+        return self.control.call("lcore_list")[number - 1]
+
+
+@pytest.fixture(scope="module")
+def running_pair(tmp_path_factory):
+    pair = Pair(tmp_path_factory.mktemp("p"))
+    yield pair
+    pair.control.sock.close()
+    pair.daemon.stop()
+
+
+@pytest.fixture
+def pair(running_pair, request):
+    since = len(running_pair.daemon.log)
+    yield running_pair
+    if getattr(request.node, "report_call", None) is None or request.node.report_call.failed:
+        print("--- what the daemon said ---\n%s" % running_pair.daemon.log[since:][-8000:])
+    assert running_pair.daemon.running()
+    running_pair.daemon.check_log()
+    for disk in ("two", "image", "late"):       # as they were
+        for queue in range(QUEUES):
+            running_pair.move(disk, queue, 1 + queue % 2)
+
+
+def each_queue_works(disk, seed=0):
+    for queue in disk.queues:
+        data = pattern(seed + queue, 4096)
+        disk.write(8 * queue, data, queue=queue)
+        assert disk.read(8 * queue, 4096, queue=queue) == data
+
+
+# --- where the queues are
+
+@both_kinds
+def test_the_queues_of_a_disk_take_its_lcores_in_turn(pair, opened, packed):
+    assert pair.owners("two") == [1, 2, 1, 2]
+    assert pair.owners("one") in ([1] * 4, [2] * 4)
+    before = pair.completions("two")
+    disk = opened(pair.path("two"), queues=QUEUES, packed=packed)
+    for queue in range(QUEUES):
+        disk.wait(disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(10 + queue)], queue),
+                  queue)
+    after = pair.completions("two")
+    assert {lcore: after[lcore] - before[lcore] for lcore in after} == {1: 10 + 12, 2: 11 + 13}
+
+
+@both_kinds
+def test_a_disk_has_up_to_128_queues_each_with_its_own_part_of_the_inflight_region(pair, opened, packed):
+    disk = opened(pair.path("many"), queues=0, packed=packed, indirect=True,
+                  mem=GuestMemory(((0, 16 * MB, 0x7e30_0000_0000, 0),)))
+    disk.region = disk.get_inflight(128, 8)
+    disk.set_inflight(disk.region)
+    start(disk, queues=128, size=8)
+    before = pair.completions("many")
+    requests = [disk.submit([disk.prepare(blk.T_OUT, 8 * queue, out=pattern(queue, 4096))], queue)[0]
+                for queue in range(128)]
+    for queue in range(128):
+        disk.wait([requests[queue]], queue)
+        assert disk.read(8 * queue, 4096, queue=127 - queue) == pattern(queue, 4096)
+    after = pair.completions("many")
+    assert {lcore: after[lcore] - before.get(lcore, 0) for lcore in after} == {1: 128, 2: 128}
+    for queue in range(128):
+        header = disk.region.read_header(queue)
+        assert header[:3] == (0, 1, 8)
+        assert disk.region.inflight(queue) == []
+        # Two requests went through each queue, and into no other's part.
+        counters = [disk.region.read_desc(queue, i).counter for i in range(8)]
+        assert max(counters) == min(filter(None, counters)) + 1 or counters.count(0) == 7
+
+
+# --- what concerns the session reaches both lcores
+
+@both_kinds
+def test_the_memory_table_changes_under_both(pair, opened, packed):
+    disk = opened(pair.path("late"), queues=QUEUES, packed=packed)
+    requests = [disk.submit([disk.prepare(blk.T_IN, in_bytes=512)], queue)[0] for queue in range(QUEUES)]
+    time.sleep(0.05)
+    begin = time.monotonic()
+    disk.set_mem_table(disk.mem)
+    assert time.monotonic() - begin > 0.1, "it did not wait for what was in flight"
+    # All of it has completed, for it was drained on both.
+    for queue in range(QUEUES):
+        disk.reap(queue, timeout=0)
+        assert requests[queue].done and requests[queue].status == blk.S_OK
+    busy = opened(pair.path("two"), queues=QUEUES, packed=packed)
+    models = [Model(busy, queue, at=queue * Model.SECTORS) for queue in range(QUEUES)]
+    for round_ in range(15):
+        for queue, model in enumerate(models):
+            model.step(queue)
+        busy.set_mem_table(busy.mem)
+
+
+@both_kinds
+def test_the_log_is_switched_on_both(pair, opened, log_of, packed):
+    disk = opened(pair.path("two"), queues=QUEUES, packed=packed)
+    log = log_of(disk)
+    # A lcore that goes to sleep marks that it asks for kicks, on each of its rings.
+    rings = {gpa // 4096 for queue in disk.queues.values()
+             for gpa in (queue.ring.log_gpa, queue.ring.device_gpa if packed else queue.ring.log_gpa)}
+    for on in (True, False, True):
+        if on:
+            start_logging(disk, log)
+        else:
+            disk.set_features(disk.features & ~(1 << 26))
+        for queue in range(QUEUES):
+            log.clear()
+            request = disk.prepare(blk.T_IN, 8, in_bytes=8192, align=4096)
+            disk.wait(disk.submit([request], queue), queue)
+            ring = disk.queues[queue].ring
+            written = set().union(*(pages_of(gpa, length) for gpa, length in request.data),
+                                  pages_of(request.status_gpa, 1), {ring.log_gpa // 4096})
+            if on:
+                assert written <= log.pages() <= written | rings
+            else:
+                assert not log.pages()
+
+
+@both_kinds
+def test_one_queue_is_stopped_while_the_others_run(pair, opened, packed):
+    disk = opened(pair.path("two"), queues=QUEUES, packed=packed)
+    models = [Model(disk, queue, at=queue * Model.SECTORS) for queue in range(QUEUES)]
+    for round_ in range(8):
+        stopped = round_ % QUEUES
+        base = disk.get_vring_base(stopped)
+        assert base == disk.queues[stopped].ring.base
+        for queue, model in enumerate(models):
+            if queue != stopped:
+                model.step(queue)
+        disk.start_queue(disk.queues[stopped])
+        models[stopped].step(stopped)
+
+
+@both_kinds
+def test_a_disconnect_drains_both(pair, opened, packed):
+    disk = tracked(opened, pair.path("late"), packed, queues=QUEUES)
+    start(disk, QUEUES)
+    requests = [disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(3 + queue)], queue)
+                for queue in range(QUEUES)]
+    time.sleep(0.05)
+    disk.wire.close()
+    for queue in range(QUEUES):
+        disk.reap(queue, timeout=0)
+    again = resume(opened, pair.path("late"), disk)
+    for queue in range(QUEUES):
+        wait_all(again, requests[queue], queue)
+        assert again.region.inflight(queue) == []
+
+
+@both_kinds
+def test_a_hostile_ring_breaks_only_itself(pair, opened, packed):
+    disk = opened(pair.path("two"), queues=QUEUES, packed=packed)
+    request = disk.prepare(blk.T_IN, in_bytes=512)
+    request.data = [(0x7fff_0000_0000, 512)]
+    disk.submit([request], 2)
+    assert disk.queues[2].err.wait(5)
+    for queue in (0, 1, 3):
+        disk.read(0, 4096, queue=queue)
+    # Broken as it is it can be handed over, and stays broken there.
+    pair.move("two", 2, 2)
+    disk.submit([disk.prepare(blk.T_IN, in_bytes=512)], 2)
+    assert disk.reap(2, timeout=0.1) == []
+    for queue in (0, 1, 3):
+        disk.read(0, 4096, queue=queue)
+    assert disk.queues[2].err.count() == 0
+    disk.get_vring_base(2)
+    disk.queues[2].ring = disk.new_ring(64)
+    disk.start_queue(disk.queues[2])
+    each_queue_works(disk)
+
+
+# --- queues that are handed over
+
+class Mover:
+    """Hands the queues of a disk to one lcore and the other, all the while."""
+
+    def __init__(self, pair, disk):
+        self.control = Control(pair.folder / "control.sock")
+        self.disk = disk
+        self.count = 0
+        self.error = None
+        self.end = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        try:
+            while not self.end.is_set():
+                self.control.call("queue_move", device=self.disk, queue=self.count % QUEUES,
+                                  lcore=1 + (self.count + self.count // QUEUES) % 2)
+                self.count += 1
+                time.sleep(0.002)
+        except Exception as error:      # told by __exit__
+            self.error = error
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.end.set()
+        self.thread.join()
+        self.control.sock.close()
+        assert self.error is None, repr(self.error)
+
+
+@pytest.mark.parametrize("name", ["two", "image"])
+@both_kinds
+def test_queues_are_handed_over_under_verified_load(pair, opened, packed, name):
+    disk = opened(pair.path(name), queues=QUEUES, packed=packed, event_idx=True, indirect=packed)
+    models = [Model(disk, queue, at=queue * Model.SECTORS) for queue in range(QUEUES)]
+    before = pair.completions(name)
+    with Mover(pair, name) as mover:
+        deadline = time.monotonic() + 20
+        for round_ in range(1000):
+            for queue, model in enumerate(models):
+                model.step(queue)
+            if round_ >= 40 and mover.count >= 100:
+                break
+            assert time.monotonic() < deadline, "only %d moves" % mover.count
+    after = pair.completions(name)
+    assert all(after[lcore] > before[lcore] for lcore in (1, 2))
+    for queue, model in enumerate(models):
+        assert disk.read(model.at, 512 * Model.SECTORS, queue=queue) == b"".join(model.sectors)
+
+
+@both_kinds
+def test_a_move_takes_what_is_in_flight_to_its_end(pair, opened, packed):
+    disk = tracked(opened, pair.path("late"), packed, queues=QUEUES)
+    start(disk, QUEUES)
+    requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(6)])
+    time.sleep(0.05)
+    pair.move("late", 0, 2)
+    assert pair.owners("late")[0] == 2
+    disk.reap(timeout=0)
+    assert all(request.done for request in requests)
+    # There it is tracked as before: a front end that comes back has the rest done.
+    requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(6)])
+    time.sleep(0.05)
+    assert len(disk.region.inflight(0)) == 6
+    disk.wire.close()
+    disk.reap(timeout=0)
+    again = resume(opened, pair.path("late"), disk)
+    assert pair.owners("late")[0] == 2
+    wait_all(again, requests)
+
+
+def test_with_storage_that_does_not_answer_the_queue_stays(pair, opened):
+    disk = opened(pair.path("slow"), queues=2)
+    requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(3)])
+    time.sleep(0.05)
+    with pytest.raises(Refused) as refusal:
+        pair.move("slow", 0, 2)
+    assert refusal.value.code == -32008
+    assert pair.owners("slow") == [1, 2]
+    wait_all(disk, requests)
+    pair.move("slow", 0, 2)
+    assert pair.owners("slow") == [2, 2]
+
+
+def test_lcores_that_own_nothing_sleep(pair, opened):
+    """All queues go to one lcore; the other has no poller then, and is not busy."""
+    disk = opened(pair.path("two"), queues=QUEUES, event_idx=True)
+    pollers = [pair.lcore(number)["pollers"] for number in (1, 2)]
+    for queue in range(QUEUES):
+        pair.move("two", queue, 1)
+    time.sleep(0.05)
+    assert [pair.lcore(number)["pollers"] for number in (1, 2)] == [pollers[0] + 2, pollers[1] - 2]
+    before = [pair.lcore(number) for number in (1, 2)]
+    model = Model(disk, 1)
+    for round_ in range(40):
+        model.step(round_ % QUEUES)
+    after = [pair.lcore(number) for number in (1, 2)]
+    busy = [now["busy_cycles"] - then["busy_cycles"] for then, now in zip(before, after)]
+    assert busy[0] > 0 and after[1]["asleep"]
+    assert after[1]["turns"] - before[1]["turns"] < (after[0]["turns"] - before[0]["turns"]) / 10
+    # And wakes when a queue comes back.
+    pair.move("two", 1, 2)
+    time.sleep(0.05)
+    each_queue_works(disk)
+    assert pair.lcore(2)["busy_cycles"] > after[1]["busy_cycles"]
+
+
+@pytest.mark.parametrize("params, code", [
+    ({"device": "none", "queue": 0, "lcore": 1}, -32001),
+    ({"device": "two", "queue": 4, "lcore": 1}, -32602),
+    ({"device": "two", "queue": -1, "lcore": 1}, -32602),
+    ({"device": "two", "queue": 0, "lcore": 0}, -32602),
+    ({"device": "two", "queue": 0, "lcore": 3}, -32602),
+    ({"device": "two", "queue": "0", "lcore": 1}, -32602),
+    ({"device": "two", "queue": 0}, -32602),
+])
+def test_a_move_that_cannot_be_is_refused(pair, params, code):
+    with pytest.raises(Refused) as refusal:
+        pair.control.call("queue_move", **params)
+    assert refusal.value.code == code
+    assert pair.owners("two") == [1, 2, 1, 2]
+
+
+def test_the_queues_of_a_port_go_as_pairs(pair, opened):
+    port = opened(pair.path("port"), NetPort, pairs=2)
+    for round_ in range(8):
+        for queue in (0, 1):
+            frame = packets.plain(round_ + queue, 200)
+            assert port.echo(frame, queue) == packets.swapped(frame)
+        pair.move("port", round_ % 2, 1 + round_ // 2 % 2)
+    assert pair.owners("port") == [2, 2]
+
+
+def test_vhubctl_moves_queues_and_shows_where_they_are(pair):
+    path = pair.folder / "control.sock"
+    done = vhubctl(path, "move", "two", 0, 2)
+    assert (done.returncode, done.stdout) == (0, "queue 0 of two is served by lcore 2\n")
+    shown = vhubctl(path, "stats", "two").stdout
+    assert re.search(r"^lcore +2 +2 +1 +2$", shown, re.M), shown
+    refused = vhubctl(path, "move", "two", 0, 7)
+    assert refused.returncode == 1 and "lcore=7" in refused.stderr
