@@ -13,6 +13,7 @@
 #include "perf.h"
 
 static const struct perf_command *const commands[] = {
+	&perf_blk,
 	NULL,
 };
 

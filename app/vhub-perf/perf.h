@@ -21,6 +21,8 @@ struct perf_command {
 	int (*run)(int argc, char **argv);
 };
 
+extern const struct perf_command perf_blk;
+
 /*
  * "vhub-perf: SUBJECT: text" on standard error, as one line; subject NULL: none. Thread: ANY, never
  * on the fast path.

@@ -31,7 +31,7 @@ wire_fail(const struct frontend *fe, uint32_t request, int ret)
 	switch (ret) {
 	case -ETIMEDOUT:
 		perf_error(fe->config.path,
-				"no answer to %s within %u ms: is the back end busy with another front end? (--connect-timeout)",
+				"no answer to %s within %u ms: is the back end busy with another front end? (--patience)",
 				name, fe->config.patience_ms);
 		break;
 	case -ECONNRESET:

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The options of `vhub-perf blk`, with fio's names where fio has one. Called by blk_run.c; next:
+ * blk_device.c.
+ */
+#include <errno.h>
+#include <inttypes.h>
+
+#include "blk.h"
+#include "opts.h"
+#include "perf.h"
+
+static const char *const rw_names[] = {
+	[BLK_READ] = "read",
+	[BLK_WRITE] = "write",
+	[BLK_RANDREAD] = "randread",
+	[BLK_RANDWRITE] = "randwrite",
+	[BLK_RW] = "rw",
+	[BLK_RANDRW] = "randrw",
+	[BLK_FLUSH] = "flush",
+	[BLK_DISCARD] = "discard",
+	[BLK_ZEROES] = "zeroes",
+	NULL,
+};
+
+const char *
+blk_rw_name(unsigned int rw)
+{
+	return rw_names[rw];
+}
+
+bool
+blk_rw_writes(unsigned int rw)
+{
+	return rw != BLK_READ && rw != BLK_RANDREAD && rw != BLK_FLUSH;
+}
+
+static const struct blk_options defaults = {
+	.rw = BLK_RANDREAD,
+	.rwmixread = 50,
+	.bs_bytes = 4096,
+	.iodepth = 32,
+};
+
+static int
+check(const struct blk_options *o)
+{
+	if (o->bs_bytes % BLK_SECTOR_BYTES != 0) {
+		perf_error("blk", "--bs %" PRIu64 ": not a multiple of 512", o->bs_bytes);
+		return -EINVAL;
+	}
+	if (o->offset_bytes % BLK_SECTOR_BYTES != 0) {
+		perf_error("blk", "--offset %" PRIu64 ": not a multiple of 512", o->offset_bytes);
+		return -EINVAL;
+	}
+	return run_options_check("blk");
+}
+
+static int
+read_with(struct blk_options *o, int argc, char **argv)
+{
+	const struct opt load[] = {
+		{ .name = "rw",
+				.arg = "KIND",
+				.kind = OPT_CHOICE,
+				.to = &o->rw,
+				.choices = rw_names,
+				.help = "read, write: in sequence; randread, randwrite: at random (randread);\n"
+					"rw, randrw: both mixed; discard, zeroes: at random; flush" },
+		{ .name = "rwmixread",
+				.arg = "PERCENT",
+				.kind = OPT_UINT,
+				.to = &o->rwmixread,
+				.max = 100,
+				.help = "of rw and randrw that is read (50)" },
+		{ .name = "bs",
+				.arg = "SIZE",
+				.kind = OPT_SIZE,
+				.to = &o->bs_bytes,
+				.min = 512,
+				.max = 1 << 28,
+				.help = "bytes of each request (4k)" },
+		{ .name = "iodepth",
+				.arg = "N",
+				.kind = OPT_UINT,
+				.to = &o->iodepth,
+				.min = 1,
+				.max = 8192,
+				.help = "requests in flight on each queue (32)" },
+		{ .name = "numjobs",
+				.arg = "N",
+				.kind = OPT_UINT,
+				.to = &run_options.queues,
+				.min = 1,
+				.max = VHUB_MAX_VRINGS,
+				.help = "the same as --queues" },
+		{ .name = "offset",
+				.arg = "SIZE",
+				.kind = OPT_SIZE,
+				.to = &o->offset_bytes,
+				.help = "where on the disk to begin (0)" },
+		{ .name = "size",
+				.arg = "SIZE",
+				.kind = OPT_SIZE,
+				.to = &o->size_bytes,
+				.min = 512,
+				.help = "of the part of the disk that is used (to its end)" },
+		{ .name = "touch",
+				.kind = OPT_SWITCH,
+				.to = &o->touch,
+				.help = "read every line of what was read, write every line of what is written" },
+	};
+	const struct opt_group groups[] = {
+		{ "session", run_session_opts, RTE_DIM(run_session_opts) },
+		{ "load", load, RTE_DIM(load) },
+		{ "run", run_time_opts, RTE_DIM(run_time_opts) },
+		{ "rings", run_ring_opts, RTE_DIM(run_ring_opts) },
+		{ NULL, NULL, 0 },
+	};
+	const struct opt_set set = {
+		.command = "blk",
+		.usage = "--socket PATH [options]",
+		.about = "Sends block requests to vhost-user-blk back ends and tells how many they do.",
+		.groups = groups,
+	};
+
+	return opts_parse(&set, argc, argv);
+}
+
+int
+blk_options_read(struct blk_options *o, int argc, char **argv)
+{
+	int ret;
+
+	*o = defaults;
+	run_options.ring_size = 0;
+	ret = read_with(o, argc, argv);
+	return ret == 0 ? check(o) : ret;
+}
