@@ -2,7 +2,7 @@
 /*
  * vhub-perf: a front end that puts load on a vhost-user back end and tells how fast it is. Here:
  * the subcommand is looked up. Next: opts.c, which reads a subcommand's options, and the generator
- * itself (gen_blk.c, net.c).
+ * itself (blk_run.c, net_run.c).
  */
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 
 static const struct perf_command *const commands[] = {
 	&perf_blk,
+	&perf_net,
 	NULL,
 };
 

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The loop of an lcore of `vhub-perf net`: it goes round its queues; on each it receives, then
+ * sends. Launched through run.c; on the way net_receive.h and net_send.h; next, when all have ended,
+ * net_run.c, for the report.
+ */
+#include <rte_cycles.h>
+
+#include "net.h"
+#include "net_receive.h"
+#include "net_send.h"
+
+/* At the end, when nothing comes for so long, nothing will. */
+#define QUIET_MS 500u
+
+/* ---- phases ---- */
+
+static void
+enter(const struct net_lcore *l, enum run_phase phase, uint64_t now)
+{
+	const uint64_t rate = run_options.rate;
+
+	for (unsigned int i = 0; i < l->n_queues; i++) {
+		struct net_queue *q = l->queues[i];
+
+		q->measuring = phase == RUN_MEASURE;
+		q->stall_cycles = now;
+		q->stall_next = q->own.next;
+		q->paced = rate != 0;
+		if (phase > RUN_MEASURE) {
+			q->sends = false;
+			continue;
+		}
+		if (q->paced && q->sends)
+			pace_start(&q->pace, now, rte_get_tsc_hz(), rate, q->sender, q->n_senders);
+		if (q->measuring) {
+			report_forget(q->report);
+			net_flow_begin(&q->own);
+			q->kicks_before = q->rx->kicks + q->tx->kicks;
+		}
+	}
+}
+
+/* Whether nothing of the queue is under way: sent and not taken back, or on its way to us. */
+static bool
+is_quiet(const struct net_queue *q)
+{
+	const bool back = net_free_slots(q) == q->tx->n_slots;
+
+	return back && (!q->receives || q->o->mode == NET_RX || net_flow_lost(q->expects) == 0);
+}
+
+/* The last turns: takes back what was sent, of which `send` has left a burst. */
+static __rte_always_inline int
+drain(struct net_queue *q, const bool packed)
+{
+	q->paced = true;
+	return net_take_back(q, packed);
+}
+
+/* ---- the loop ---- */
+
+static int
+give_up(struct run *run, const struct net_queue *q)
+{
+	return run_fault(run, "%s: %s", q->path,
+			q->rx->fault[0] != '\0' ? q->rx->fault : q->tx->fault);
+}
+
+/* Returns whether there was something to do, or -EPROTO. */
+static __rte_always_inline int
+turn(struct net_queue *q, uint64_t now, const bool draining, const bool packed)
+{
+	int received = 0, sent = 0;
+
+	if (q->receives)
+		received = net_receive(q, packed);
+	if (unlikely(received < 0))
+		return received;
+	if (q->sends)
+		sent = net_send(q, now, packed);
+	else if (draining)
+		sent = drain(q, packed);
+	return sent < 0 ? sent : received + sent > 0;
+}
+
+static __rte_always_inline int
+all_turns(struct run *run, const struct net_lcore *l, uint64_t now, const bool draining,
+		const bool packed)
+{
+	int busy = 0;
+
+	for (unsigned int i = 0; i < l->n_queues; i++) {
+		const int ret = turn(l->queues[i], now, draining, packed);
+
+		if (unlikely(ret < 0))
+			return give_up(run, l->queues[i]);
+		busy |= ret;
+	}
+	return busy;
+}
+
+static bool
+all_quiet(const struct net_lcore *l)
+{
+	for (unsigned int i = 0; i < l->n_queues; i++) {
+		if (!is_quiet(l->queues[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Figures that are known at the end only. */
+static void
+sum_up(const struct net_lcore *l)
+{
+	for (unsigned int i = 0; i < l->n_queues; i++) {
+		const struct net_queue *q = l->queues[i];
+		struct report_figures *f = &q->report->figures;
+
+		vhub_count(&f->counts[NET_KICKS], q->rx->kicks + q->tx->kicks - q->kicks_before);
+		if (q->o->mode != NET_RX)
+			vhub_count(&f->counts[NET_SENT], q->own.sent - q->own.base);
+		if (!q->receives)
+			continue;
+		vhub_count(&f->counts[NET_RECEIVED],
+				q->o->mode == NET_RX ? f->items : q->expects->arrived);
+		/* A source does not wait for room: its gaps are no fault of the device. */
+		if (q->o->mode == NET_RX)
+			vhub_count(&f->counts[NET_GAPS], net_flow_lost(q->expects));
+		else
+			vhub_count(&f->errors[NET_LOST], net_flow_lost(q->expects));
+	}
+}
+
+static __rte_always_inline int
+generate(struct run *run, unsigned int lcore, const bool packed)
+{
+	const uint64_t quiet_cycles = rte_get_tsc_hz() / 1000 * QUIET_MS;
+	const struct net_lcore *l = &((const struct net_lcore *)run->arg)[lcore];
+	struct run_meter meter = { .lcore = &run->report->lcores[lcore] };
+	enum run_phase phase, last = RUN_END;
+	uint64_t now = rte_rdtsc(), busy_at = now;
+	int busy = 0;
+
+	while ((phase = run_phase(run)) != RUN_END) {
+		if (unlikely(phase != last)) {
+			run_meter_enter(&meter, phase, now);
+			enter(l, phase, now);
+			busy_at = now;
+			last = phase;
+		}
+		busy = all_turns(run, l, now, phase == RUN_DRAIN, packed);
+		if (unlikely(busy < 0))
+			break;
+		now = rte_rdtsc();
+		run_meter_turn(&meter, now, busy > 0);
+		if (unlikely(phase == RUN_DRAIN)) {
+			busy_at = busy > 0 ? now : busy_at;
+			if (all_quiet(l) || now - busy_at > quiet_cycles)
+				break;
+		}
+	}
+	run_meter_enter(&meter, RUN_END, now);
+	sum_up(l);
+	return busy < 0 ? busy : 0;
+}
+
+int
+net_generate(struct run *run, unsigned int lcore)
+{
+	return run_options.packed ? generate(run, lcore, true) : generate(run, lcore, false);
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The sending half of a turn of `vhub-perf net`: as many packets as a burst, the window, the rate
+ * and the free buffers allow. Called by net_lcore.c; after it a turn has ended.
+ *
+ * It looks into shared memory as little as it can: sent buffers are taken back only when they are
+ * needed.
+ */
+#ifndef PERF_NET_SEND_H
+#define PERF_NET_SEND_H
+
+#include <rte_cycles.h>
+
+#include "net.h"
+#include "ring_fast.h"
+
+/* With a full window, when nothing comes for so long, what is under way was lost. */
+#define NET_STALL_MS 100u
+#define NET_RAMP_STALL_MS 5u
+
+static __rte_always_inline uint16_t
+net_free_slots(const struct net_queue *q)
+{
+	return (uint16_t)(q->free_tail - q->free_head);
+}
+
+/*
+ * Takes sent buffers back: when there are fewer than a burst, and at a given rate always, so that
+ * few packets are counted too. Returns 0 or -EPROTO.
+ */
+static __rte_always_inline int
+net_take_back(struct net_queue *q, const bool packed)
+{
+	struct ring_used used[NET_MAX_BURST];
+	uint64_t bytes = 0;
+	int n;
+
+	if (q->paced ? net_free_slots(q) == q->tx->n_slots : net_free_slots(q) >= q->o->burst)
+		return 0;
+	n = ring_reap(q->tx, used, q->o->burst, packed);
+	for (int i = 0; i < n; i++) {
+		q->free_slots[q->free_tail++ & q->free_mask] = (uint16_t)used[i].slot;
+		bytes += q->slot_bytes[used[i].slot];
+	}
+	if (n > 0 && q->o->mode == NET_TX && q->measuring) {
+		vhub_count(&q->report->figures.items, (uint64_t)n);
+		vhub_count(&q->report->figures.bytes, bytes);
+	}
+	return n < 0 ? n : 0;
+}
+
+/* With a full window: if nothing has come for a while, what is under way was lost. */
+static inline void
+net_look_for_stall(struct net_queue *q, uint64_t now)
+{
+	const uint64_t limit = rte_get_tsc_hz() / 1000 *
+			(q->measuring ? NET_STALL_MS : NET_RAMP_STALL_MS);
+
+	if (q->own.next != q->stall_next) {
+		q->stall_next = q->own.next;
+		q->stall_cycles = now;
+	} else if (now - q->stall_cycles > limit) {
+		net_flow_forgive(&q->own);
+		q->stall_cycles = now;
+	}
+}
+
+/* How many may be sent now, as far as the window goes. */
+static __rte_always_inline uint64_t
+net_credit(struct net_queue *q, uint64_t now)
+{
+	uint64_t under_way;
+
+	if (!q->receives || q->o->window == NET_NO_WINDOW)
+		return UINT64_MAX;
+	under_way = net_flow_under_way(&q->own);
+	if (likely(under_way < q->o->window))
+		return q->o->window - under_way;
+	net_look_for_stall(q, now);
+	return 0;
+}
+
+static __rte_always_inline void
+net_send_one(struct net_queue *q, uint64_t time_cycles, const bool packed)
+{
+	const uint16_t slot = q->free_slots[q->free_head++ & q->free_mask];
+	uint8_t *frame = q->tx_buffers.first + (size_t)slot * q->tx_buffers.stride_bytes;
+
+	net_frame_stamp(frame, q->own.sent, time_cycles);
+	if (unlikely(q->o->touch))
+		net_frame_fill(frame, q->slot_bytes[slot], q->own.sent);
+	q->own.sent++;
+	ring_add(q->tx, slot, packed);
+}
+
+/* Returns how many were sent, or -EPROTO with a reason in q->tx->fault. */
+static __rte_always_inline int
+net_send(struct net_queue *q, uint64_t now, const bool packed)
+{
+	uint64_t n = RTE_MIN(net_credit(q, now), (uint64_t)q->o->burst);
+	int ret, sent = 0;
+
+	if (n == 0 || (q->paced && !pace_is_due(&q->pace, now)))
+		return q->paced ? net_take_back(q, packed) : 0;
+	ret = net_take_back(q, packed);
+	if (ret != 0)
+		return ret;
+	n = RTE_MIN(n, (uint64_t)net_free_slots(q));
+	if (q->paced) {
+		for (; (uint64_t)sent < n && pace_is_due(&q->pace, now); sent++)
+			net_send_one(q, pace_take(&q->pace), packed);
+	} else if (n > 0) {
+		now = rte_rdtsc();
+		for (; (uint64_t)sent < n; sent++)
+			net_send_one(q, now, packed);
+	}
+	if (sent > 0) {
+		ring_publish(q->tx, packed);
+		ring_kick(q->tx, packed);
+	}
+	return sent;
+}
+
+#endif /* PERF_NET_SEND_H */

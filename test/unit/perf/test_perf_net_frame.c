@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Frames of vhub-perf: valid IPv4 and UDP, a stamp that is read as it was written, and no byte that
+ * can change without being noticed.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <string.h>
+
+#include <rte_byteorder.h>
+#include <rte_ether.h>
+#include <rte_ip.h>
+#include <rte_udp.h>
+
+#include "net_frame.h"
+
+#define FLOW 0x00030007u
+#define NUMBER UINT64_C(0x123456789abcdef0)
+
+static const uint16_t sizes[] = { 64, 65, 66, 67, 127, 128, 594, 1517, 1518 };
+
+static void
+make(uint8_t *frame, uint16_t bytes)
+{
+	net_frame_prepare(frame, bytes, FLOW);
+	net_frame_stamp(frame, NUMBER, 42);
+	net_frame_fill(frame, bytes, NUMBER);
+}
+
+/* As a receiver with buffers of `first` and then `more` bytes of frame. */
+static bool
+is_right(const uint8_t *frame, uint16_t bytes, uint32_t first, uint32_t more)
+{
+	const struct net_stamp stamp = net_frame_read(frame);
+
+	if (stamp.flow != net_flow_mark(FLOW) || stamp.number != NUMBER || stamp.time_cycles != 42)
+		return false;
+	if (net_frame_bytes(frame) != bytes || !net_frame_headers_right(frame, bytes) ||
+			!net_frame_filler_right(frame, 0, RTE_MIN(first, bytes), stamp.number))
+		return false;
+	for (uint32_t at = first; at < bytes; at += more) {
+		if (!net_frame_filler_right(frame + at, at, RTE_MIN(more, bytes - at),
+				    stamp.number))
+			return false;
+	}
+	return true;
+}
+
+static void
+test_headers_are_valid(void **state)
+{
+	uint8_t frame[NET_MAX_FRAME];
+	struct rte_ipv4_hdr ip;
+	struct rte_udp_hdr udp;
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(sizes); i++) {
+		make(frame, sizes[i]);
+		memcpy(&ip, frame + sizeof(struct rte_ether_hdr), sizeof(ip));
+		memcpy(&udp, frame + sizeof(struct rte_ether_hdr) + sizeof(ip), sizeof(udp));
+		assert_int_equal(frame[12] << 8 | frame[13], RTE_ETHER_TYPE_IPV4);
+		assert_int_equal(rte_be_to_cpu_16(ip.total_length), sizes[i] - 14);
+		assert_int_equal(rte_be_to_cpu_16(udp.dgram_len), sizes[i] - 34);
+		assert_int_equal(udp.dgram_cksum, 0);
+		assert_int_equal(rte_raw_cksum(&ip, sizeof(ip)), 0xffff);
+	}
+}
+
+static void
+test_any_byte_that_changes_is_noticed(void **state)
+{
+	uint8_t frame[NET_MAX_FRAME];
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(sizes); i++) {
+		make(frame, sizes[i]);
+		assert_true(is_right(frame, sizes[i], sizes[i], 0));
+		/* Ethernet addresses belong to the back end. */
+		for (unsigned int at = 12; at < sizes[i]; at++) {
+			frame[at] ^= 0x10;
+			assert_false(is_right(frame, sizes[i], sizes[i], 0));
+			frame[at] ^= 0x10;
+		}
+	}
+}
+
+static void
+test_pieces_are_checked_as_the_whole(void **state)
+{
+	uint8_t frame[NET_MAX_FRAME];
+
+	(void)state;
+	make(frame, NET_MAX_FRAME);
+	for (uint32_t first = 116; first < 400; first++)
+		assert_true(is_right(frame, NET_MAX_FRAME, first, first + 13));
+	for (unsigned int at = NET_FILLER_AT; at < NET_MAX_FRAME; at++) {
+		frame[at] ^= 1;
+		assert_false(is_right(frame, NET_MAX_FRAME, 116, 128));
+		frame[at] ^= 1;
+	}
+}
+
+static void
+test_the_filler_is_that_of_its_number(void **state)
+{
+	uint8_t frame[NET_MAX_FRAME];
+
+	(void)state;
+	make(frame, 200);
+	assert_true(net_frame_filler_right(frame, 0, 200, NUMBER));
+	assert_false(net_frame_filler_right(frame, 0, 200, NUMBER + 1));
+}
+
+static void
+test_numbers_of_the_null_driver_are_found(void **state)
+{
+	const rte_be64_t number = rte_cpu_to_be_64(77);
+	uint8_t frame[64];
+	uint64_t value = 0;
+
+	(void)state;
+	net_frame_prepare(frame, sizeof(frame), 3);
+	memcpy(frame + 42, &number, sizeof(number));
+	assert_true(net_frame_source_number(frame, sizeof(frame), 3, &value));
+	assert_int_equal(value, 77);
+	assert_false(net_frame_source_number(frame, sizeof(frame), 2, &value));
+	assert_false(net_frame_source_number(frame, 49, 3, &value));
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_headers_are_valid),
+		cmocka_unit_test(test_any_byte_that_changes_is_noticed),
+		cmocka_unit_test(test_pieces_are_checked_as_the_whole),
+		cmocka_unit_test(test_the_filler_is_that_of_its_number),
+		cmocka_unit_test(test_numbers_of_the_null_driver_are_found),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
