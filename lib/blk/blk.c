@@ -300,8 +300,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->dev.executor = *executor;
 	dev->dev.chain_bytes = sizeof(struct blk_req);
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
-	blk_config_init(dev, params->n_queues,
-			params->block_bytes != 0 ? params->block_bytes : info.block_bytes);
+	blk_config_init(dev, params);
 	*out = &dev->dev;
 	return 0;
 }

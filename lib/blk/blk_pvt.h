@@ -150,6 +150,16 @@ struct blk_ring {
 	struct blk_ranges ranges[BLK_RANGES_AT_ONCE];
 };
 
+/* What the builder has read. */
+struct blk_params {
+	char name[64];
+	char id[VIRTIO_BLK_ID_BYTES];
+	uint16_t n_queues;
+	uint16_t n_lcores;    /* that these are spread over, at most */
+	uint32_t block_bytes; /* 0: the driver's */
+	bool write_through;   /* what `writeback` is after a reset */
+};
+
 struct blk_dev {
 	struct vhub_device dev; /* first */
 
@@ -182,7 +192,7 @@ extern char blk_builder_help[];
 
 /* Fills dev->config, dev->dev.features and the like from dev->info. */
 void
-blk_config_init(struct blk_dev *dev, uint16_t n_queues, uint32_t block_bytes);
+blk_config_init(struct blk_dev *dev, const struct blk_params *params);
 int
 blk_config_read(struct vhub_device *dev, uint32_t offset, void *buf, uint32_t len);
 int
@@ -284,15 +294,6 @@ void
 blk_push(struct blk_lcore *lcore);
 
 /* ---- blk.c ---- */
-
-/* What the builder has read. */
-struct blk_params {
-	char name[64];
-	char id[VIRTIO_BLK_ID_BYTES];
-	uint16_t n_queues;
-	uint16_t n_lcores;    /* that these are spread over, at most */
-	uint32_t block_bytes; /* 0: the driver's */
-};
 
 /*
  * Makes the device of an opened disk, which it owns from then on. Errors as in struct

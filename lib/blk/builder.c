@@ -27,7 +27,7 @@ struct blk_builder {
 
 /* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "lcores", "ro", "serial", "block_size",
-	NULL };
+	"writeback", NULL };
 
 static bool
 printable(const char *text)
@@ -116,6 +116,7 @@ parse_params(const char *name, const struct rte_kvargs *args, struct blk_params 
 	static const char *const block_sizes[] = { "512", "4096", NULL };
 	unsigned int block_size = RTE_DIM(block_sizes);
 	uint64_t n_queues = 1;
+	bool writeback = true;
 	int ret;
 
 	strlcpy(params->name, name, sizeof(params->name));
@@ -133,6 +134,10 @@ parse_params(const char *name, const struct rte_kvargs *args, struct blk_params 
 	ret = vhub_arg_choice(args, "block_size", block_sizes, &block_size, error, error_len);
 	if (ret != 0)
 		return ret;
+	ret = vhub_arg_bool(args, "writeback", &writeback, error, error_len);
+	if (ret != 0)
+		return ret;
+	params->write_through = !writeback;
 	if (block_size < RTE_DIM(block_sizes))
 		params->block_bytes = block_size == 0 ? 512 : 4096;
 	return parse_serial(args, params->id, error, error_len);

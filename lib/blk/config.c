@@ -80,9 +80,10 @@ init_ranges(struct blk_dev *dev, struct virtio_blk_config *config, uint32_t bloc
 }
 
 void
-blk_config_init(struct blk_dev *dev, uint16_t n_queues, uint32_t block_bytes)
+blk_config_init(struct blk_dev *dev, const struct blk_params *params)
 {
 	const struct vhub_blk_info *info = &dev->info;
+	uint32_t block_bytes = params->block_bytes != 0 ? params->block_bytes : info->block_bytes;
 	uint32_t physical_bytes = RTE_MAX(info->physical_block_bytes, block_bytes);
 	struct virtio_blk_config config = { 0 };
 
@@ -96,14 +97,14 @@ blk_config_init(struct blk_dev *dev, uint16_t n_queues, uint32_t block_bytes)
 									 physical_bytes) /
 			block_bytes));
 	config.opt_io_size = rte_cpu_to_le_32(info->optimal_io_bytes / block_bytes);
-	config.wce = info->volatile_cache;
-	config.num_queues = rte_cpu_to_le_16(n_queues);
+	config.wce = info->volatile_cache && !params->write_through;
+	config.num_queues = rte_cpu_to_le_16(params->n_queues);
 	dev->dev.features = BLK_FEATURES;
 	init_ranges(dev, &config, block_bytes);
 	memcpy(dev->config, &config, sizeof(config));
 
 	dev->wce = config.wce;
-	dev->dev.max_queues = n_queues;
+	dev->dev.max_queues = params->n_queues;
 	dev->dev.config_bytes = BLK_CONFIG_BYTES;
 	if (info->read_only)
 		dev->dev.features |= BIT(VIRTIO_BLK_F_RO);
@@ -220,7 +221,8 @@ blk_restore(struct vhub_device *device, const void *buf, uint32_t len)
 
 /*
  * VIRTIO 1.2, 5.2.6.2: a completed write is stable when neither bit was negotiated, or writeback
- * was 0.
+ * was 0. A guest that knows of no such field, on a disk that is to write through, cannot have
+ * switched it.
  */
 enum blk_fua
 blk_fua_mode(const struct blk_dev *dev, uint64_t features)
@@ -231,5 +233,5 @@ blk_fua_mode(const struct blk_dev *dev, uint64_t features)
 		return BLK_FUA_ALWAYS;
 	if ((features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) != 0)
 		return BLK_FUA_BY_WCE;
-	return BLK_FUA_NEVER;
+	return dev->config[BLK_CONFIG_WCE] != 0 ? BLK_FUA_NEVER : BLK_FUA_ALWAYS;
 }

@@ -15,7 +15,8 @@ char blk_builder_help[8192] =
 		"lcores=N          workers that the queues are spread over, at most (1)\n"
 		"ro=on             read-only (off)\n"
 		"serial=TEXT       up to 20 characters that the guest sees (the device's name)\n"
-		"block_size=BYTES  logical block size, 512 or 4096 (the driver's)\n";
+		"block_size=BYTES  logical block size, 512 or 4096 (the driver's)\n"
+		"writeback=off     writes are durable before they complete, until the guest asks otherwise (on)\n";
 
 static bool
 ops_complete(const struct vhub_blk_driver_ops *ops)

@@ -90,7 +90,7 @@ test_wrong_arguments_are_named(void **state)
 			WORDS("latency_us=1", "driver malloc", "size"));
 	expect_refused("driver=malloc,size=1M,color=red",
 			WORDS("color=red", "driver", "queues", "ro", "serial", "block_size",
-					"size"));
+					"writeback", "size"));
 	expect_refused("driver=malloc", WORDS("size"));
 	expect_refused("driver=malloc,size=", WORDS("size"));
 	expect_refused("driver=malloc,size=1X", WORDS("size=1X"));
@@ -102,6 +102,7 @@ test_wrong_arguments_are_named(void **state)
 	expect_refused("driver=null,queues=two", WORDS("queues=two"));
 	expect_refused("driver=null,queues=99999999999999999999", WORDS("queues=9999"));
 	expect_refused("driver=null,ro=maybe", WORDS("ro=maybe", "on", "off"));
+	expect_refused("driver=null,writeback=maybe", WORDS("writeback=maybe", "on", "off"));
 	expect_refused("driver=null,block_size=1024", WORDS("block_size=1024", "512", "4096"));
 	expect_refused("driver=null,serial=123456789012345678901",
 			WORDS("serial=123456789012345678901", "20"));

@@ -91,6 +91,15 @@ setup_spy_cache(void **state)
 }
 
 static int
+setup_spy_write_through(void **state)
+{
+	(void)state;
+	spy_reset();
+	spy.volatile_cache = true;
+	return setup_with("driver=spy,queues=4,writeback=off");
+}
+
+static int
 teardown(void **state)
 {
 	(void)state;
@@ -672,6 +681,22 @@ test_write_back_can_be_switched_on_a_running_ring(void **state)
 	guest_stop(&guest, 0);
 }
 
+/* The option decides until the guest does; a guest that knows of no switch is written through for. */
+static void
+test_write_through_may_be_where_it_begins(void **state)
+{
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | FLUSH), VHUB_BLK_IO_FUA);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE | FLUSH), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE | FLUSH), VHUB_BLK_IO_FUA);
+	set_wce(1);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE | FLUSH), 0);
+	dev->ops->reset(dev);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | WCE | FLUSH), 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | WCE | FLUSH), VHUB_BLK_IO_FUA);
+}
+
 static void
 test_without_a_cache_nothing_need_be_durable(void **state)
 {
@@ -937,6 +962,8 @@ main(void)
 		SPY(test_stuck_storage_is_named),
 		CACHE(test_writes_are_durable_unless_the_guest_flushes),
 		CACHE(test_write_back_can_be_switched_on_a_running_ring),
+		cmocka_unit_test_setup_teardown(test_write_through_may_be_where_it_begins,
+				setup_spy_write_through, teardown),
 		SPY(test_without_a_cache_nothing_need_be_durable),
 		CACHE(test_the_config_space_tells_the_disk),
 		CACHE(test_features_are_those_that_are_served),
