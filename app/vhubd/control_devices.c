@@ -19,8 +19,8 @@ text(const json_t *params, const char *name)
 	return json_string_value(json_object_get(params, name));
 }
 
-static int
-code_of(int result)
+int
+control_code(int result)
 {
 	switch (result) {
 	case -ENOENT:
@@ -159,7 +159,7 @@ device_add(struct vhub_control_call *call, const json_t *params, void *arg)
 		ret = slots_add(context->slots, &slot, device_added, call, error, sizeof(error));
 		if (ret == 0)
 			return;
-		ret = code_of(ret);
+		ret = control_code(ret);
 	}
 	slot_spec_free(&slot);
 	vhub_control_refuse(call, ret, "%s", error);
@@ -195,7 +195,7 @@ device_removed(void *arg, int result, const char *why)
 	if (result == 0)
 		vhub_control_result(call, json_true());
 	else
-		vhub_control_refuse(call, code_of(result), "%s", why);
+		vhub_control_refuse(call, control_code(result), "%s", why);
 }
 
 static void
@@ -208,7 +208,7 @@ device_remove(struct vhub_control_call *call, const json_t *params, void *arg)
 	ret = slots_remove(context->slots, text(params, "name"), device_removed, call, error,
 			sizeof(error));
 	if (ret != 0)
-		vhub_control_refuse(call, code_of(ret), "%s", error);
+		vhub_control_refuse(call, control_code(ret), "%s", error);
 }
 
 const struct vhub_control_method control_device_remove = {

@@ -4,6 +4,7 @@
  *
  *   control_devices.c   device_add, device_remove, device_list, device_stats, driver_list
  *   control_queues.c    queue_move
+ *   control_disks.c     device_resize
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
  *   control_methods.c   the table of them
  */
@@ -32,6 +33,10 @@ struct control_context {
 	struct slots *slots;
 };
 
+/** The code of a method that `result`, a negative errno of slots.h, is the end of. */
+int
+control_code(int result);
+
 /** Serves the methods at `path`, with a log line where that fails. As vhub_control_create(). */
 int
 control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,
@@ -46,6 +51,7 @@ extern const struct vhub_control_method control_device_stats;
 extern const struct vhub_control_method control_driver_list;
 
 extern const struct vhub_control_method control_queue_move;
+extern const struct vhub_control_method control_device_resize;
 
 extern const struct vhub_control_method control_lcore_list;
 extern const struct vhub_control_method control_log_level_set;

@@ -397,6 +397,34 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 	return ret;
 }
 
+int
+slot_spec_set(struct slot_options *slot, const char *key, const char *value)
+{
+	const size_t len = strlen(slot->pairs) + strlen(key) + strlen(value) + 3;
+	const size_t key_len = strlen(key);
+	const char *pairs = slot->pairs;
+	char *text = calloc(1, len), *pair = malloc(len);
+
+	if (text == NULL || pair == NULL) {
+		free(text);
+		free(pair);
+		return -ENOMEM;
+	}
+	while (slot_spec_next(&pairs, pair, len)) {
+		if (strncmp(pair, key, key_len) == 0 && pair[key_len] == '=')
+			continue;
+		strlcat(text, pair, len);
+		strlcat(text, ",", len);
+	}
+	strlcat(text, key, len);
+	strlcat(text, "=", len);
+	strlcat(text, value, len);
+	free(pair);
+	free(slot->pairs);
+	slot->pairs = text;
+	return 0;
+}
+
 void
 slot_spec_free(struct slot_options *slot)
 {

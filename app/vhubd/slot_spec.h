@@ -27,6 +27,13 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 int
 slot_spec_append(char **spec, const char *key, const char *value, char *error, size_t error_len);
 
+/**
+ * Has `key` be `value` among slot_options.pairs, which device_list shows and config_save writes.
+ * Returns 0 or -ENOMEM, and they are as before then.
+ */
+int
+slot_spec_set(struct slot_options *slot, const char *key, const char *value);
+
 /** Takes the next "key=value" of slot_options.pairs, brackets and all; false at the end. */
 bool
 slot_spec_next(const char **pairs, char *pair, size_t len);

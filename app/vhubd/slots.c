@@ -115,8 +115,8 @@ unlink_slot(struct slots *slots, struct slot *slot)
 }
 
 /* Tells how it ended, once. */
-static void
-tell(struct slot *slot, int result, const char *why)
+void
+slots_tell(struct slot *slot, int result, const char *why)
 {
 	const slots_done_fn done = slot->done;
 
@@ -134,7 +134,7 @@ slots_destroy(struct slots *slots)
 		return;
 	while ((slot = slots->first) != NULL) {
 		unlink_slot(slots, slot);
-		tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
 		vhub_device_handler_destroy(slot->handler);
 		vhub_device_destroy(slot->device);
 		slot_spec_free(&slot->options);
@@ -177,7 +177,7 @@ device_destroyed(struct vhub_work *work)
 		VHUB_LOG(ERR, "%s cannot be served", slot->options.name);
 	} else
 		VHUB_LOG(NOTICE, "%s is removed", slot->options.name);
-	tell(slot, slot->result, slot->error);
+	slots_tell(slot, slot->result, slot->error);
 	slot_spec_free(&slot->options);
 	free(slot);
 }
@@ -208,14 +208,14 @@ device_built(struct vhub_work *work)
 	slot->options.builder->ops->destroy(slot->options.builder);
 	slot->options.builder = NULL;
 	if (slots->stopping) { /* it took so long; slots_destroy() sees to it */
-		tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
 		return;
 	}
 	if (slot->result == 0)
 		slot->result = slot_serve(slot);
 	if (slot->result == 0) {
 		slot->state = SLOT_SERVING;
-		tell(slot, 0, NULL);
+		slots_tell(slot, 0, NULL);
 	} else {
 		if (slot->error[0] == '\0')
 			snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
@@ -296,7 +296,7 @@ stop_server(struct slot *slot)
 }
 
 int
-slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
+slots_find_served(struct slots *slots, const char *name, struct slot **out, char *error,
 		size_t error_len)
 {
 	struct slot *slot = find(slots, name);
@@ -305,11 +305,26 @@ slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *ar
 		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
 	if (slot == NULL)
 		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
-	if (slot->state != SLOT_SERVING)
+	if (slot->state != SLOT_SERVING || slot->changing)
 		return refuse(-EBUSY, error, error_len, "%s is %s: ask again when that is done",
 				name,
-				slot->state <= SLOT_BUILDING ? "being added" :
-							       "being removed already");
+				slot->changing ? "being changed" :
+						slot->state <= SLOT_BUILDING ?
+						 "being added" :
+						 "being removed already");
+	*out = slot;
+	return 0;
+}
+
+int
+slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
+		size_t error_len)
+{
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret != 0)
+		return ret;
 	slot->done = done;
 	slot->arg = arg;
 	stop_server(slot);

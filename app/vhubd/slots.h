@@ -39,6 +39,9 @@ struct slot {
 	struct vhub_req_handler *handler;
 	struct vhub_server *server; /**< not NULL while SERVING and STOPPING */
 
+	bool changing; /**< SERVING: slot_change.c has blocking work under way, which is `work` */
+	uint64_t new_size_bytes;
+
 	/* What is under way. */
 	slots_done_fn done;
 	void *arg;
@@ -61,6 +64,27 @@ const struct slot *
 slots_first(const struct slots *slots);
 const struct slot *
 slots_next(const struct slot *slot);
+
+/**
+ * Changes the size of a served disk as blocking work (slot_change.c), to `size_bytes`, 0: to what its
+ * storage has; `done` runs then, and new_size_bytes of the slot is what it has. Returns 0, or
+ * -ENOENT, -EBUSY, -ESHUTDOWN with one sentence in `error`, and nothing was begun. Thread: CTL.
+ */
+int
+slots_resize(struct slots *slots, const char *name, uint64_t size_bytes, slots_done_fn done,
+		void *arg, char *error, size_t error_len);
+
+/**
+ * A slot that is served and has nothing under way, to be changed. Returns as slots_resize().
+ * Thread: CTL.
+ */
+int
+slots_find_served(struct slots *slots, const char *name, struct slot **out, char *error,
+		size_t error_len);
+
+/** Tells slot->done how it ended, once. */
+void
+slots_tell(struct slot *slot, int result, const char *why);
 
 /** By name, NULL when there is none. Thread: CTL. */
 const struct slot *

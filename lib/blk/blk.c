@@ -228,6 +228,12 @@ static const struct vhub_device_ops blk_ops = {
 	.lcore_stats = blk_lcore_stats,
 };
 
+struct blk_dev *
+blk_dev_of(const struct vhub_device *device)
+{
+	return device->ops == &blk_ops ? vhub_container_of(device, struct blk_dev, dev) : NULL;
+}
+
 int
 vhub_blk_get_stats(const struct vhub_device *device, uint16_t index, struct vhub_blk_stats *stats)
 {

@@ -39,10 +39,10 @@
 /* Chains that all rings of a disk take in one turn of an lcore, in equal shares. */
 #define BLK_TURN_CHAINS (4 * VHUB_VIRTQ_BURST)
 
-/* What decode.c needs to know about a disk. Immutable. */
+/* What decode.c needs to know about a disk. Immutable, but for the capacity. */
 struct blk_limits {
-	uint64_t capacity_bytes;
-	uint32_t align_mask; /* block size of the driver - 1 */
+	uint64_t capacity_bytes; /* shared atomic: written by CTL; each check reads it once */
+	uint32_t align_mask;	 /* block size of the driver - 1 */
 	bool read_only;
 	uint32_t range_max_bytes[VHUB_BLK_OPS]; /* of DISCARD and the like; 0: not served */
 	char id[VIRTIO_BLK_ID_BYTES]; /* padded with zeros, not terminated when it is full */
@@ -168,7 +168,9 @@ struct blk_dev {
 	const struct vhub_blk_driver_ops *driver; /* of disk */
 	struct vhub_blk_info info;
 	struct blk_limits limits;
-	uint8_t config[BLK_CONFIG_BYTES]; /* with `wce` as it is after a reset */
+	uint32_t block_bytes; /* that the guest is told */
+	/* CTL writes the capacity in it; `wce` is as it is after a reset. */
+	uint8_t config[BLK_CONFIG_BYTES];
 
 	/* CTL. */
 	uint64_t guest_features;
@@ -209,6 +211,12 @@ blk_restore(struct vhub_device *dev, const void *buf, uint32_t len);
 /* How writes of a ring are treated under these negotiated features. */
 enum blk_fua
 blk_fua_mode(const struct blk_dev *dev, uint64_t features);
+
+/* ---- blk.c ---- */
+
+/* The device in it, NULL when it is not a blk device. */
+struct blk_dev *
+blk_dev_of(const struct vhub_device *device);
 
 /* ---- decode.c ---- */
 

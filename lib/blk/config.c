@@ -87,6 +87,7 @@ blk_config_init(struct blk_dev *dev, const struct blk_params *params)
 	uint32_t physical_bytes = RTE_MAX(info->physical_block_bytes, block_bytes);
 	struct virtio_blk_config config = { 0 };
 
+	dev->block_bytes = block_bytes;
 	config.capacity = rte_cpu_to_le_64(info->capacity_bytes / VHUB_BLK_SECTOR_BYTES);
 	config.size_max = rte_cpu_to_le_32(VHUB_BLK_SIZE_MAX_BYTES);
 	config.seg_max = rte_cpu_to_le_32(VHUB_BLK_SEG_MAX);

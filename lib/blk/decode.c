@@ -109,6 +109,8 @@ static enum blk_verdict
 decode_rw(const struct blk_limits *limits, struct blk_req *req, uint64_t sector,
 		enum vhub_blk_op op, const struct data_part *data)
 {
+	/* Pairs with the store in vhub_blk_resized(); once, for it may become smaller meanwhile. */
+	const uint64_t capacity = __atomic_load_n(&limits->capacity_bytes, __ATOMIC_ACQUIRE);
 	struct vhub_blk_io *io = &req->io;
 	uint64_t offset;
 
@@ -116,11 +118,11 @@ decode_rw(const struct blk_limits *limits, struct blk_req *req, uint64_t sector,
 	if (unlikely(op == VHUB_BLK_WRITE && limits->read_only))
 		return answer(req, VIRTIO_BLK_S_IOERR);
 	/* In sectors first: a sector near 2^64 has no offset in bytes. */
-	if (unlikely(sector > limits->capacity_bytes / VHUB_BLK_SECTOR_BYTES))
+	if (unlikely(sector > capacity / VHUB_BLK_SECTOR_BYTES))
 		return answer(req, VIRTIO_BLK_S_IOERR);
 	offset = sector * VHUB_BLK_SECTOR_BYTES;
 	if (unlikely(data->len_bytes > VHUB_BLK_DATA_MAX_BYTES ||
-			    data->len_bytes > limits->capacity_bytes - offset ||
+			    data->len_bytes > capacity - offset ||
 			    ((offset | data->len_bytes) & limits->align_mask) != 0))
 		return answer(req, VIRTIO_BLK_S_IOERR);
 	if (unlikely(data->len_bytes == 0))
@@ -191,6 +193,8 @@ static uint8_t
 check_range(const struct blk_limits *limits, enum vhub_blk_op op,
 		const struct virtio_blk_discard_write_zeroes *from, struct blk_range *to)
 {
+	/* As in decode_rw(). */
+	const uint64_t capacity = __atomic_load_n(&limits->capacity_bytes, __ATOMIC_ACQUIRE);
 	uint64_t sector = rte_le_to_cpu_64(from->sector);
 	uint64_t len = (uint64_t)rte_le_to_cpu_32(from->num_sectors) * VHUB_BLK_SECTOR_BYTES;
 	uint32_t flags = rte_le_to_cpu_32(from->flags);
@@ -199,10 +203,10 @@ check_range(const struct blk_limits *limits, enum vhub_blk_op op,
 	if ((flags & ~known) != 0)
 		return VIRTIO_BLK_S_UNSUPP;
 	/* In sectors first: a sector near 2^64 has no offset in bytes. */
-	if (sector > limits->capacity_bytes / VHUB_BLK_SECTOR_BYTES)
+	if (sector > capacity / VHUB_BLK_SECTOR_BYTES)
 		return VIRTIO_BLK_S_IOERR;
 	to->offset_bytes = sector * VHUB_BLK_SECTOR_BYTES;
-	if (len > limits->capacity_bytes - to->offset_bytes || len > limits->range_max_bytes[op] ||
+	if (len > capacity - to->offset_bytes || len > limits->range_max_bytes[op] ||
 			((to->offset_bytes | len) & limits->align_mask) != 0)
 		return VIRTIO_BLK_S_IOERR;
 	to->len_bytes = (uint32_t)len;

@@ -15,6 +15,7 @@
  *               never."
  *   reap        LCORE: what has completed, in any order. Once in a turn of the lcore.
  *   queue_put   LCORE: with nothing in flight.
+ *   resize      WORK, may block: while lcores use it.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
  * A driver never sees a guest's address: iovecs are host addresses, sectors are bytes, and both
@@ -168,6 +169,15 @@ struct vhub_blk_driver_ops {
 	 * Without this slot the lcore stays awake.
 	 */
 	int (*arm)(struct vhub_blk_queue *queue);
+	/**
+	 * Optional. WORK; may block. Lcores use the disk meanwhile. Makes it `size_bytes` (a
+	 * multiple of block_bytes) large, or, when that is 0, as large as its storage is now; info
+	 * tells the new capacity afterwards. All of that can be used at once. What a smaller disk
+	 * has no more may still be submitted for a while: it fails, or it is done. Errors as in
+	 * parse, and the disk is as before.
+	 */
+	int (*resize)(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error,
+			size_t error_len);
 };
 
 /** Embedded first by its implementation. */
@@ -198,9 +208,27 @@ vhub_blk_driver_at(unsigned int i);
 		vhub_registered(vhub_blk_driver_register(&ops_), (ops_).name); \
 	}
 
-/* ---- statistics of a disk ---- */
-
 struct vhub_device;
+
+/* ---- changes of a running disk ---- */
+
+/**
+ * The first half: has the driver change the size of a blk device's disk to `size_bytes`, 0: to what
+ * its storage has. Thread: WORK; may block; one at a time for each device. Returns 0, -EINVAL (no
+ * blk device, a size that does not fit), -ENOTSUP (the driver cannot), or what the driver says, with
+ * one sentence in `error`.
+ */
+VHUB_API int
+vhub_blk_resize(struct vhub_device *dev, uint64_t size_bytes, char *error, size_t error_len);
+
+/**
+ * The second half: what the driver says now is what requests are checked against, and the front end
+ * is told (VHOST_USER_BACKEND_CONFIG_CHANGE_MSG). Thread: CTL. Returns the capacity in bytes.
+ */
+VHUB_API uint64_t
+vhub_blk_resized(struct vhub_device *dev);
+
+/* ---- statistics of a disk ---- */
 
 /** What one queue of a disk has done since the device was built; sessions come and go. */
 struct vhub_blk_stats {

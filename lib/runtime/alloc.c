@@ -154,58 +154,81 @@ populate(char *ptr, size_t bytes)
 	return true;
 }
 
-/* Hugetlb pages; the kernel reserves them in mmap(2), so a shortage is told there. */
-static void *
-map_hugetlb(size_t bytes, int node)
+size_t
+vhub_huge_round(size_t bytes)
 {
-	void *ptr = map_anonymous(bytes, MAP_HUGETLB | MAP_HUGE_2MB);
-
-	if (ptr == NULL)
-		return NULL;
-	numa_prefer(ptr, bytes, node);
-	if (!populate(ptr, bytes)) {
-		munmap(ptr, bytes);
-		return NULL;
-	}
-	return ptr;
+	return round_bytes(bytes, HUGE_BYTES);
 }
 
-/* Small pages at an address that lets the kernel use transparent huge ones. */
-static void *
-map_transparent(size_t bytes, int node)
+/* Addresses without memory, aligned to a huge page. */
+void *
+vhub_huge_reserve(size_t reserve_bytes)
 {
+	const size_t bytes = vhub_huge_round(reserve_bytes);
 	char *ptr, *aligned;
 	size_t head;
 
-	ptr = map_anonymous(bytes + HUGE_BYTES, 0);
-	if (ptr == NULL)
+	if (bytes == 0)
+		return NULL;
+	ptr = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			-1, 0);
+	if (ptr == MAP_FAILED)
 		return NULL;
 	aligned = RTE_PTR_ALIGN_CEIL(ptr, HUGE_BYTES);
 	head = (size_t)(aligned - ptr);
 	if (head != 0)
 		munmap(ptr, head);
 	munmap(aligned + bytes, HUGE_BYTES - head);
-	numa_prefer(aligned, bytes, node);
-	madvise(aligned, bytes, MADV_HUGEPAGE); /* a wish as well */
-	if (!populate(aligned, bytes)) {
-		munmap(aligned, bytes);
-		return NULL;
-	}
 	return aligned;
+}
+
+/*
+ * Memory instead of reserved addresses; what was begun in vain is reserved again. Of hugetlb pages a
+ * shortage is told by mmap(2), before it replaces anything.
+ */
+static bool
+map_over(char *ptr, size_t bytes, int node, int flags)
+{
+	if (mmap(ptr, bytes, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0) == MAP_FAILED)
+		return false;
+	numa_prefer(ptr, bytes, node);
+	if ((flags & MAP_HUGETLB) == 0)
+		madvise(ptr, bytes, MADV_HUGEPAGE); /* a wish */
+	if (populate(ptr, bytes))
+		return true;
+	mmap(ptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	return false;
+}
+
+int
+vhub_huge_extend(void *area, size_t from_bytes, size_t to_bytes, int node, bool *huge)
+{
+	char *ptr = (char *)area + from_bytes;
+	const size_t bytes = to_bytes - from_bytes;
+	bool ok;
+
+	if (bytes == 0)
+		return 0;
+	ok = map_over(ptr, bytes, node, MAP_HUGETLB | MAP_HUGE_2MB);
+	if (huge != NULL)
+		*huge = ok;
+	return ok || map_over(ptr, bytes, node, 0) ? 0 : -ENOMEM;
 }
 
 void *
 vhub_zalloc_huge(size_t size_bytes, int node, bool *huge)
 {
-	const size_t bytes = round_bytes(size_bytes, HUGE_BYTES);
-	void *ptr;
+	void *area = vhub_huge_reserve(size_bytes);
 
-	if (bytes == 0)
-		return NULL;
-	ptr = map_hugetlb(bytes, node);
 	if (huge != NULL)
-		*huge = ptr != NULL;
-	return ptr != NULL ? ptr : map_transparent(bytes, node);
+		*huge = false;
+	if (area != NULL &&
+			vhub_huge_extend(area, 0, vhub_huge_round(size_bytes), node, huge) != 0) {
+		vhub_free_huge(area, size_bytes);
+		area = NULL;
+	}
+	return area;
 }
 
 void

@@ -39,6 +39,19 @@ vhub_free(void *ptr, size_t size_bytes);
  */
 VHUB_API void *
 vhub_zalloc_huge(size_t size_bytes, int node, bool *huge);
+/**
+ * The same in steps, for an area that grows in place while others use it. Reserve takes addresses
+ * only; NULL: there are none. Extend has memory in [from_bytes, to_bytes) of the area, both
+ * multiples of what vhub_huge_round() rounds up to; returns 0 or -ENOMEM, and then the area is as
+ * before. Free all of it with vhub_free_huge() and the reserved size.
+ */
+VHUB_API void *
+vhub_huge_reserve(size_t reserve_bytes);
+VHUB_API size_t
+vhub_huge_round(size_t bytes);
+VHUB_API int
+vhub_huge_extend(void *area, size_t from_bytes, size_t to_bytes, int node, bool *huge);
+
 VHUB_API void
 vhub_free_huge(void *ptr, size_t size_bytes);
 

@@ -23,11 +23,16 @@ VHUB_LOGTYPE(blk)
 
 /* Around 100 us at the speed of memory. */
 #define TURN_BYTES (1u << 20)
+/* How many times its first size a disk can have: only addresses are taken for that. */
+#define GROWTH 16
 
 struct malloc_disk {
 	struct vhub_blk_disk disk; /* first */
 	uint64_t size_bytes;
-	uint8_t *data; /* from open on */
+	/* From open on. */
+	uint8_t *data;
+	uint64_t reserved_bytes; /* addresses, of which the first mapped_bytes are memory */
+	uint64_t mapped_bytes;
 	bool read_only;
 };
 
@@ -49,22 +54,51 @@ malloc_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 		size_t error_len);
 
 static int
+too_large(uint64_t size_bytes, char *error, size_t error_len)
+{
+	snprintf(error, error_len, "size=%" PRIu64 ": there is not so much free memory",
+			size_bytes);
+	return -ENOMEM;
+}
+
+/* Has memory up to `size_bytes`, in whole huge pages. */
+static int
+map_to(struct malloc_disk *d, uint64_t size_bytes, char *error, size_t error_len)
+{
+	uint64_t bytes = vhub_huge_round(size_bytes);
+	bool huge = false;
+	int ret;
+
+	ret = vhub_huge_extend(d->data, d->mapped_bytes, bytes, -1, &huge);
+	if (ret != 0)
+		return too_large(size_bytes, error, error_len);
+	VHUB_LOG(DEBUG, "%" PRIu64 " bytes of disk in %s pages", bytes - d->mapped_bytes,
+			huge ? "huge" : "ordinary");
+	d->mapped_bytes = bytes;
+	return 0;
+}
+
+static int
 malloc_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
 {
 	struct malloc_disk *d = vhub_container_of(disk, struct malloc_disk, disk);
-	bool huge = false;
+	int ret;
 
 	if (d->data != NULL)
 		return 0;
-	d->data = vhub_zalloc_huge(d->size_bytes, -1, &huge);
-	if (d->data == NULL) {
-		snprintf(error, error_len, "size=%" PRIu64 ": there is not so much free memory",
-				d->size_bytes);
-		return -ENOMEM;
+	d->reserved_bytes = d->size_bytes * GROWTH;
+	d->data = vhub_huge_reserve(d->reserved_bytes);
+	if (d->data == NULL) { /* addresses may be limited as well */
+		d->reserved_bytes = d->size_bytes;
+		d->data = vhub_huge_reserve(d->reserved_bytes);
 	}
-	VHUB_LOG(DEBUG, "%" PRIu64 " bytes of disk in %s pages", d->size_bytes,
-			huge ? "huge" : "ordinary");
-	return 0;
+	ret = d->data != NULL ? map_to(d, d->size_bytes, error, error_len) :
+				too_large(d->size_bytes, error, error_len);
+	if (ret != 0 && d->data != NULL) {
+		vhub_free_huge(d->data, d->reserved_bytes);
+		d->data = NULL;
+	}
+	return ret;
 }
 
 static void
@@ -73,7 +107,7 @@ malloc_destroy(struct vhub_blk_disk *disk)
 	struct malloc_disk *d = vhub_container_of(disk, struct malloc_disk, disk);
 
 	if (d->data != NULL)
-		vhub_free_huge(d->data, d->size_bytes);
+		vhub_free_huge(d->data, d->reserved_bytes);
 	free(d);
 }
 
@@ -211,6 +245,36 @@ malloc_arm(struct vhub_blk_queue *queue)
 	return q->head == NULL ? 0 : -EAGAIN;
 }
 
+/*
+ * Lcores go on meanwhile: the area grows at its end, and nothing of it is given back. What a disk
+ * that became smaller had there reads as zero when it grows again.
+ */
+static int
+malloc_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_t error_len)
+{
+	struct malloc_disk *d = vhub_container_of(disk, struct malloc_disk, disk);
+
+	if (size_bytes == 0)
+		return 0;
+	if (size_bytes > d->reserved_bytes) {
+		snprintf(error, error_len,
+				"size=%" PRIu64 ": this disk can grow up to %" PRIu64 " bytes",
+				size_bytes, d->reserved_bytes);
+		return -EINVAL;
+	}
+	if (size_bytes > d->size_bytes && d->size_bytes < d->mapped_bytes)
+		memset(d->data + d->size_bytes, 0,
+				RTE_MIN(size_bytes, d->mapped_bytes) - d->size_bytes);
+	if (size_bytes > d->mapped_bytes) {
+		int ret = map_to(d, size_bytes, error, error_len);
+
+		if (ret != 0)
+			return ret;
+	}
+	d->size_bytes = size_bytes;
+	return 0;
+}
+
 static const char *const malloc_keys[] = { "size", NULL };
 
 static const struct vhub_blk_driver_ops malloc_ops = {
@@ -226,6 +290,7 @@ static const struct vhub_blk_driver_ops malloc_ops = {
 	.submit = malloc_submit,
 	.reap = malloc_reap,
 	.arm = malloc_arm,
+	.resize = malloc_resize,
 };
 
 static int

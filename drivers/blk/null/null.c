@@ -6,6 +6,7 @@
  * of blk/vhub_blk.h. Called by lib/blk.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,10 +14,10 @@
 
 #include "vhub_blk.h"
 
-/* The disk. Immutable once parsed, so every lcore may look at it. */
+/* The disk. Lcores look at what is immutable once parsed. */
 struct null_disk {
 	struct vhub_blk_disk disk; /* first */
-	uint64_t size_bytes;
+	uint64_t size_bytes;	   /* nobody but info and resize cares */
 	uint64_t latency_us;
 	bool read_only;
 };
@@ -31,6 +32,9 @@ struct null_queue {
 	struct vhub_blk_io **tail;
 	uint64_t latency_cycles;
 };
+
+/* As large as the guest likes: it is only a number. */
+#define NULL_MAX_BYTES (UINT64_C(1) << 60)
 
 /* The fields of struct vhub_blk_io that are a driver's own. */
 #define IO_DUE 0 /* of io->driver: TSC at which it completes */
@@ -135,6 +139,18 @@ null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	return n;
 }
 
+static int
+null_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_t error_len)
+{
+	if (size_bytes > NULL_MAX_BYTES) {
+		snprintf(error, error_len, "size=%" PRIu64 ": allowed: 512 to 1024 P", size_bytes);
+		return -EINVAL;
+	}
+	if (size_bytes != 0)
+		vhub_container_of(disk, struct null_disk, disk)->size_bytes = size_bytes;
+	return 0;
+}
+
 static const char *const null_keys[] = { "size", "latency_us", NULL };
 
 /*
@@ -153,6 +169,7 @@ static const struct vhub_blk_driver_ops null_ops = {
 	.queue_put = null_queue_put,
 	.submit = null_submit,
 	.reap = null_reap,
+	.resize = null_resize,
 };
 
 static int
@@ -163,7 +180,7 @@ null_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk *
 	struct null_disk *d;
 	int ret;
 
-	ret = vhub_arg_size(args, "size", 512, UINT64_C(1) << 60, &size_bytes, error, error_len);
+	ret = vhub_arg_size(args, "size", 512, NULL_MAX_BYTES, &size_bytes, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_uint(args, "latency_us", 0, UINT64_C(3600000000), &latency_us, error,
 				error_len);

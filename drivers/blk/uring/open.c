@@ -237,3 +237,25 @@ uring_open_image(struct uring_disk *d, char *error, size_t error_len)
 	ret = range_learn(d, (uint32_t)st.st_blksize);
 	return ret == 0 ? 0 : path_error(d, ret, error, error_len);
 }
+
+int
+uring_look_again(struct uring_disk *d, char *error, size_t error_len)
+{
+	uint64_t size_bytes;
+	struct stat st;
+
+	if (!d->block_device) {
+		if (fstat(d->fd, &st) != 0)
+			return path_error(d, -errno, error, error_len);
+		size_bytes = (uint64_t)st.st_size;
+	} else if (ioctl(d->fd, BLKGETSIZE64, &size_bytes) != 0) {
+		return path_error(d, -errno, error, error_len);
+	}
+	if (size_bytes < d->info.block_bytes) {
+		snprintf(error, error_len,
+				"path=%s: its size, %" PRIu64 ", is less than a block of %u bytes",
+				d->path, size_bytes, d->info.block_bytes);
+		return -EINVAL;
+	}
+	return choose_capacity(d, size_bytes, error, error_len);
+}

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,20 @@ uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_le
 	return -errno;
 }
 
+static int
+uring_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_t error_len)
+{
+	struct uring_disk *d = uring_disk_of(disk);
+
+	if (size_bytes == 0)
+		return uring_look_again(d, error, error_len);
+	snprintf(error, error_len,
+			"size=%" PRIu64
+			": %s has the size of its image: change that, and then call without a size",
+			size_bytes, d->path);
+	return -EINVAL;
+}
+
 static const char *const uring_keys[] = { "path", "direct", NULL };
 
 static const struct vhub_blk_driver_ops uring_ops = {
@@ -105,6 +120,7 @@ static const struct vhub_blk_driver_ops uring_ops = {
 	.submit = uring_submit,
 	.reap = uring_reap,
 	.arm = uring_arm,
+	.resize = uring_resize,
 };
 
 static int

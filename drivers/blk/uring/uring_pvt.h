@@ -146,6 +146,10 @@ uring_queue_of(struct vhub_blk_queue *queue)
 int
 uring_open_image(struct uring_disk *d, char *error, size_t error_len);
 
+/* The image may have another size now: takes it over. Blocks. Errors as in the driver's ops. */
+int
+uring_look_again(struct uring_disk *d, char *error, size_t error_len);
+
 /* ---- queue.c ---- */
 
 /* Tells whether this process may use io_uring at all. */

@@ -24,6 +24,7 @@ struct driver_suite {
 	const char *args;	 /* "size=4M" */
 	uint64_t capacity_bytes; /* what info is to say; at most 64 MiB, all of it is read */
 	bool keeps_data;
+	bool grows;	 /* resize takes a size; else the disk has that of its storage */
 	uint32_t ranges; /* what info is to offer: 1 << VHUB_BLK_DISCARD ... */
 	bool wakes;	 /* `arm` lets an lcore sleep with I/O in flight; else it is kept awake */
 };

@@ -19,6 +19,7 @@
 static struct {
 	/* What a test sets. */
 	bool volatile_cache;
+	uint64_t capacity_bytes;
 	bool no_ranges;	  /* neither discards nor zeroes nor erases */
 	uint16_t accept;  /* I/Os that submit still takes */
 	uint16_t release; /* I/Os that reap still gives out */
@@ -46,6 +47,7 @@ static inline void
 spy_reset(void)
 {
 	memset(&spy, 0, sizeof(spy));
+	spy.capacity_bytes = 1 << 20;
 	spy.accept = SPY_MAX;
 	spy.release = SPY_MAX;
 }
@@ -72,7 +74,7 @@ spy_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 {
 	(void)disk;
 	*info = (struct vhub_blk_info){
-		.capacity_bytes = 1 << 20,
+		.capacity_bytes = spy.capacity_bytes,
 		.block_bytes = 512,
 		.physical_block_bytes = 4096,
 		.optimal_io_bytes = 65536,
@@ -157,6 +159,19 @@ spy_arm(struct vhub_blk_queue *queue)
 }
 
 static int
+spy_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_t error_len)
+{
+	(void)disk;
+	if (size_bytes == 13 * 512) {
+		snprintf(error, error_len, "no such size");
+		return -ENOSPC;
+	}
+	if (size_bytes != 0)
+		spy.capacity_bytes = size_bytes;
+	return 0;
+}
+
+static int
 spy_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
 		size_t error_len);
 
@@ -176,6 +191,7 @@ static const struct vhub_blk_driver_ops spy_ops = {
 	.submit = spy_submit,
 	.reap = spy_reap,
 	.arm = spy_arm,
+	.resize = spy_resize,
 };
 
 static int

@@ -909,6 +909,41 @@ test_an_image_in_use_is_told_of_now_and_then(void **state)
 	assert_in_range(n, 1, 20);
 }
 
+/* Requests are checked against what is now, also those of rings that run. */
+static void
+test_a_disk_changes_its_size_under_a_ring(void **state)
+{
+	struct guest_req last, beyond;
+	char error[256] = "";
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	beyond = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 2048, 512);
+	poll_until_done(1);
+	assert_int_equal(guest_status(&guest, &beyond), VIRTIO_BLK_S_IOERR);
+	assert_int_equal(vhub_blk_resize(dev, 2 << 20, error, sizeof(error)), 0);
+	assert_int_equal(config_now().capacity, 2048);
+	assert_int_equal(vhub_blk_resized(dev), 2 << 20);
+	assert_int_equal(config_now().capacity, 4096);
+	last = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 4095, 512);
+	poll_until_done(1);
+	assert_int_equal(guest_status(&guest, &last), VIRTIO_BLK_S_OK);
+	assert_int_equal(vhub_blk_resize(dev, 1 << 19, error, sizeof(error)), 0);
+	assert_int_equal(vhub_blk_resized(dev), 1 << 19);
+	last = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 1023, 512);
+	beyond = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 1024, 512);
+	poll_until_done(2);
+	assert_int_equal(guest_status(&guest, &last), VIRTIO_BLK_S_OK);
+	assert_int_equal(guest_status(&guest, &beyond), VIRTIO_BLK_S_IOERR);
+	/* What is refused changes nothing. */
+	assert_int_equal(vhub_blk_resize(dev, 1000, error, sizeof(error)), -EINVAL);
+	assert_non_null(strstr(error, "size=1000"));
+	assert_int_equal(vhub_blk_resize(dev, 13 * 512, error, sizeof(error)), -ENOSPC);
+	assert_string_equal(error, "no such size");
+	assert_int_equal(vhub_blk_resized(dev), 1 << 19);
+	guest_stop(&guest, 0);
+}
+
 static void
 test_statistics_are_of_blk_devices(void **state)
 {
@@ -974,6 +1009,7 @@ main(void)
 		CACHE(test_state_is_carried_and_checked),
 		SPY(test_the_image_is_locked_while_rings_run),
 		SPY(test_an_image_in_use_is_told_of_now_and_then),
+		SPY(test_a_disk_changes_its_size_under_a_ring),
 		MALLOC(test_statistics_are_of_blk_devices),
 		SPY(test_the_disk_goes_with_the_device),
 	};

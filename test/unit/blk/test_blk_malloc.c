@@ -16,6 +16,7 @@ static const struct driver_suite memory = {
 	.args = "size=4M",
 	.capacity_bytes = 4 << 20,
 	.ranges = DRIVER_ALL_RANGES,
+	.grows = true,
 	.keeps_data = true,
 };
 
@@ -25,6 +26,7 @@ static const struct driver_suite odd_size = {
 	.args = "size=3076608",
 	.capacity_bytes = 3076608,
 	.ranges = DRIVER_ALL_RANGES,
+	.grows = true,
 	.keeps_data = true,
 };
 
@@ -75,6 +77,22 @@ test_a_large_request_takes_several_turns(void **state)
 }
 
 static void
+test_it_grows_so_far_and_no_further(void **state)
+{
+	struct driver_disk d;
+	char error[DRIVER_ERROR_LEN];
+
+	(void)state;
+	driver_open(&d, "malloc", "size=1M", false);
+	assert_int_equal(d.ops->resize(d.disk, 16 << 20, error, sizeof(error)), 0);
+	assert_int_equal(d.ops->resize(d.disk, (16 << 20) + 512, error, sizeof(error)), -EINVAL);
+	assert_non_null(strstr(error, "16777216"));
+	d.ops->info(d.disk, &d.info);
+	assert_int_equal(d.info.capacity_bytes, 16 << 20);
+	driver_close(&d);
+}
+
+static void
 test_arguments(void **state)
 {
 	static const char *const wrong[] = { "", "size=0", "size=511", "size=1000", "size=big",
@@ -98,6 +116,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_fresh_disk_is_zero),
 		cmocka_unit_test(test_a_large_request_takes_several_turns),
+		cmocka_unit_test(test_it_grows_so_far_and_no_further),
 		cmocka_unit_test(test_arguments),
 	};
 	int failed;

@@ -17,6 +17,7 @@ static const struct driver_suite at_once = {
 	.args = "size=4M",
 	.capacity_bytes = 4 << 20,
 	.ranges = DRIVER_ALL_RANGES,
+	.grows = true,
 };
 
 static const struct driver_suite later = {
@@ -25,6 +26,7 @@ static const struct driver_suite later = {
 	.args = "size=4M,latency_us=200",
 	.capacity_bytes = 4 << 20,
 	.ranges = DRIVER_ALL_RANGES,
+	.grows = true,
 };
 
 static void

@@ -566,6 +566,36 @@ test_steps_end_anywhere(void **state)
 	free(back);
 }
 
+/* ---- sizes ---- */
+
+static void
+test_an_image_that_grew_is_taken_over(void **state)
+{
+	struct driver_disk d;
+	uint8_t data[4096], back[4096];
+	char error[DRIVER_ERROR_LEN];
+
+	(void)state;
+	memset(data, 0x77, sizeof(data));
+	driver_open(&d, "uring", args_of(image, ""), false);
+	assert_int_equal(truncate(image, 2 * IMAGE_BYTES + 100), 0);
+	assert_int_equal(d.ops->resize(d.disk, 0, error, sizeof(error)), 0);
+	d.ops->info(d.disk, &d.info);
+	assert_int_equal(d.info.capacity_bytes, 2 * IMAGE_BYTES);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 2 * IMAGE_BYTES - 4096, data, 4096, 0), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 2 * IMAGE_BYTES - 4096, back, 4096, 0), 0);
+	assert_memory_equal(data, back, 4096);
+	assert_int_equal(truncate(image, 1 << 20), 0);
+	assert_int_equal(d.ops->resize(d.disk, 0, error, sizeof(error)), 0);
+	d.ops->info(d.disk, &d.info);
+	assert_int_equal(d.info.capacity_bytes, 1 << 20);
+	assert_int_equal(truncate(image, 100), 0);
+	assert_int_equal(d.ops->resize(d.disk, 0, error, sizeof(error)), -EINVAL);
+	d.ops->info(d.disk, &d.info);
+	assert_int_equal(d.info.capacity_bytes, 1 << 20);
+	driver_close(&d);
+}
+
 /* ---- ranges ---- */
 
 static uint64_t
@@ -826,6 +856,7 @@ main(void)
 		cmocka_unit_test_setup(test_large_unaligned_requests_go_in_steps, fresh_image),
 		cmocka_unit_test(test_a_call_does_not_copy_all_of_a_large_burst),
 		cmocka_unit_test_setup(test_steps_end_anywhere, fresh_image),
+		cmocka_unit_test_setup(test_an_image_that_grew_is_taken_over, fresh_image),
 		cmocka_unit_test(test_space_is_given_back_when_asked_for),
 		cmocka_unit_test(test_a_range_that_cannot_be_is_an_error),
 		cmocka_unit_test_setup(test_a_machine_without_io_uring_is_told, fresh_image),

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Control methods about disks that are served. Called by lib/control; next: slot_change.c.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control_methods.h"
+
+static const char *
+text(const json_t *params, const char *name)
+{
+	return json_string_value(json_object_get(params, name));
+}
+
+/* A number that is not negative, 0 when it is not given. Returns 0 or -EINVAL, refused then. */
+static int
+number(struct vhub_control_call *call, const json_t *params, const char *name, uint64_t *value)
+{
+	json_int_t given = json_integer_value(json_object_get(params, name));
+
+	if (given < 0) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"%s=%" JSON_INTEGER_FORMAT ": allowed: 0 or more", name, given);
+		return -EINVAL;
+	}
+	*value = (uint64_t)given;
+	return 0;
+}
+
+/* ---- device_resize ---- */
+
+struct resize {
+	struct vhub_control_call *call;
+	struct slots *slots;
+	char name[64];
+};
+
+static void
+device_resized(void *arg, int result, const char *why)
+{
+	struct resize *resize = arg;
+	const struct slot *slot = slots_find(resize->slots, resize->name);
+
+	if (result == 0)
+		vhub_control_result(resize->call,
+				json_pack("{s:I}", "size_bytes", (json_int_t)slot->new_size_bytes));
+	else
+		vhub_control_refuse(resize->call, control_code(result), "%s", why);
+	free(resize);
+}
+
+static void
+device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	struct resize *resize;
+	uint64_t size_bytes;
+	char error[512];
+	int ret;
+
+	if (number(call, params, "size", &size_bytes) != 0)
+		return;
+	resize = calloc(1, sizeof(*resize));
+	if (resize == NULL) {
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	resize->call = call;
+	resize->slots = context->slots;
+	strncpy(resize->name, text(params, "name"), sizeof(resize->name) - 1);
+	ret = slots_resize(context->slots, text(params, "name"), size_bytes, device_resized, resize,
+			error, sizeof(error));
+	if (ret != 0) {
+		free(resize);
+		vhub_control_refuse(call, control_code(ret), "%s", error);
+	}
+}
+
+static const struct vhub_control_param resize_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "the disk's name" },
+	{ "size", VHUB_CONTROL_INTEGER, false,
+			"in bytes; without it, what its file or device has now" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_device_resize = {
+	.name = "device_resize",
+	.help = "Changes the size of a disk while it is used, and tells its guest.",
+	.params = resize_params,
+	.fn = device_resize,
+};
