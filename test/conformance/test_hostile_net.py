@@ -406,6 +406,7 @@ def test_rings_of_nonsense_do_not_start(net_scene):
             session.tell(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, 0, *bad, 0))
             assert expect_refusal(session, *start) == "error"
         session.set_vring_addr(0, queue.ring)
+        session.set_vring_call(0, queue.call)
         session.set_vring_kick(0, queue.kick)
         session.start_queue(Queue(1, session.new_ring(64)))
         session.set_vring_enable(0)

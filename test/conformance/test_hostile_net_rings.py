@@ -200,12 +200,10 @@ def test_an_available_index_further_ahead_than_the_ring_is_long(duo, sending, me
         ring.set_avail_idx(turn * 50000 + 40000)
         if sending:
             session.sending().kick.signal()
+            time.sleep(0.003)
         else:
-            session.reap()
-            for i in range(min(size, 48)):
-                session.submit([session.prepare(packets.plain(i, 64))], notify=False)
-            session.sending().notify()
-        time.sleep(0.003)
+            sent = session.submit([session.prepare(packets.plain(i, 64)) for i in range(min(size, 48))])
+            session.wait_sent(sent)
     done_with(session)
 
 
