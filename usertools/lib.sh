@@ -24,7 +24,8 @@ VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fs
 # shellcheck disable=SC2034
 VHUB_NET_PACKAGES=(dpdk-dev)
 # shellcheck disable=SC2034
-VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest python3-matplotlib git
+VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest python3-pytest-xdist
+	python3-matplotlib git
 	qemu-utils qemu-system-common dpdk libclang-rt-14-dev librte-net-pcap23 iproute2)
 
 # --- talking ---------------------------------------------------------------------------------------

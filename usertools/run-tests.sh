@@ -38,6 +38,8 @@ STAGES=(
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
 FUZZ_SECONDS=15
+# As many tests side by side as there are CPUs, each given out as soon as a place is free.
+BESIDE=(-n "$(nproc)" --dist loadgroup)
 
 usage() {
 	cat <<'EOF'
@@ -174,7 +176,8 @@ run_pytest() {
 	count_file junit "$junit" "$status"
 }
 
-# pytest_in BUILD [NAME=VALUE...] -- ARGUMENT...
+# pytest_in BUILD [NAME=VALUE...] -- ARGUMENT...: what pytest runs with these arguments, one test after
+# the other.
 pytest_in() {
 	local env=(VHUB_BUILD="$1" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1)
 	shift
@@ -185,6 +188,15 @@ pytest_in() {
 	shift
 	run_pytest "${env[@]}" /usr/bin/python3 -m pytest -p no:cacheprovider -v --durations=5 \
 		--junitxml="$LOG.xml" "$@"
+}
+
+# end_to_end EXPRESSION BUILD ...: the end-to-end tests whose markers match: side by side, and then, in a
+# run of their own, those that have to be alone.
+end_to_end() {
+	local markers=$1
+	shift
+	pytest_in "$@" "${BESIDE[@]}" -m "not alone${markers:+ and $markers}" test/e2e
+	pytest_in "$@" -m "alone${markers:+ and $markers}" test/e2e
 }
 
 meson_tests() {
@@ -254,8 +266,8 @@ stage_unit_asan() {
 
 stage_e2e_nohuge() {
 	needs build/app/vhubd || return 0
-	pytest_in build VHUB_NO_HUGE=1 -- test/conformance
-	pytest_in build VHUB_NO_HUGE=1 -- test/e2e
+	pytest_in build VHUB_NO_HUGE=1 -- "${BESIDE[@]}" test/conformance
+	end_to_end "" build VHUB_NO_HUGE=1 --
 }
 
 stage_e2e_huge() {
@@ -264,17 +276,16 @@ stage_e2e_huge() {
 		say "      not run: $HUGEPAGE_MIB MiB of hugepages cannot be had on this machine"
 		return 0
 	fi
-	pytest_in build VHUB_HUGE=1 -- test/conformance
-	pytest_in build VHUB_HUGE=1 -- -m "not plain_only" test/e2e
+	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" test/conformance
+	end_to_end "not plain_only" build VHUB_HUGE=1 --
 	restore_hugepages
 }
 
 stage_e2e_asan() {
-	local folder
 	needs build-asan/app/vhubd || return 0
-	for folder in conformance e2e; do
-		pytest_in build-asan VHUB_NO_HUGE=1 "${SANITIZER_ENV[@]}" -- -m "not plain_only" "test/$folder"
-	done
+	pytest_in build-asan VHUB_NO_HUGE=1 "${SANITIZER_ENV[@]}" -- "${BESIDE[@]}" -m "not plain_only" \
+		test/conformance
+	end_to_end "not plain_only" build-asan VHUB_NO_HUGE=1 "${SANITIZER_ENV[@]}" --
 }
 
 stage_quickstart() {

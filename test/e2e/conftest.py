@@ -54,6 +54,14 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "seconds(n): how long the test may take")
     config.addinivalue_line("markers", "plain_only: run once, in ordinary memory and without sanitizers, "
                                        "because it shows elsewhere only what another test shows too")
+    config.addinivalue_line("markers", "alone: run without another test beside it, because it measures "
+                                       "rates or times")
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that boot guests first: they are the longest, and where tests run side by side the last ones
+    should be short."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_guest_"))
 
 
 @pytest.hookimpl(hookwrapper=True)

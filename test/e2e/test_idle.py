@@ -6,8 +6,12 @@ import random
 import statistics
 import time
 
+import pytest
+
 from vhostuser import BlkDisk
 from vhostuser import blk as requests
+
+pytestmark = pytest.mark.alone
 
 WAKES = 1000
 

@@ -13,7 +13,7 @@ from vhostuser import protocol as p
 from vhostuser.load import Load
 from vhostuser.rates import hold
 
-pytestmark = pytest.mark.plain_only
+pytestmark = [pytest.mark.plain_only, pytest.mark.alone]
 
 
 def test_half_a_message_and_a_stall_do_not_slow_another_disk(vhubd, blk):

@@ -57,6 +57,7 @@ class held:
         self.wire.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("disturb", [stall, garbage])
 def test_a_neighbour_does_not_slow_a_port(echo, check, net, folder, disturb):
     daemon = echo(net("victim"), net("innocent", queues=2))

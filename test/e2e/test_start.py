@@ -8,6 +8,7 @@ import pytest
 
 
 @pytest.mark.plain_only
+@pytest.mark.alone
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_a_daemon_that_still_makes_its_disk(vhubd, blk, slow, sig):
     """Six gigabytes take seconds to find; the disk before it is served already, and goes in order."""

@@ -14,13 +14,13 @@ import pytest
 
 from control import Control
 from vhostuser import BlkDisk, pattern
-from vhubd import build_dir
+from vhubd import build_dir, usable_cpus
 
 pytestmark = pytest.mark.plain_only
 
 
 def eal(prefix):
-    cpus = sorted(os.sched_getaffinity(0))
+    cpus = usable_cpus()
     return ["--no-huge", "--no-shconf", "--no-pci", "--iova-mode=va", "-m", "128", f"--file-prefix={prefix}",
             f"--lcores=0@{cpus[0]},1@{cpus[-1]}"]
 

@@ -39,7 +39,7 @@ for each in (HERE, HERE.parent / "conformance"):
         sys.path.insert(0, str(each))
 
 from vhostuser.rates import Meter  # noqa: E402
-from vhubd import build_dir, dies_with_us, spec_sockets  # noqa: E402
+from vhubd import build_dir, dies_with_us, spec_sockets, usable_cpus  # noqa: E402
 
 PROMPT = "testpmd> "
 STOP_SECONDS = 20
@@ -70,7 +70,7 @@ def front_end(path, kind="split", *, queues=1, queue_size=256, server=False, por
 
 
 def eal_arguments(cpu, lcores, memory_mb, huge=False):
-    cpus = sorted(os.sched_getaffinity(0))
+    cpus = usable_cpus()
     places = ",".join(f"{lcore}@{cpus[cpu % len(cpus)]}" for lcore in range(lcores))
     memory = ["--in-memory", "--single-file-segments"] if huge else ["--no-huge", "--no-shconf"]
     return [*memory, "--no-pci", "--no-telemetry", "-m", str(memory_mb),

@@ -9,6 +9,7 @@ Environment
   VHUB_HUGE      1: it is an error if vhubd does not use hugepages
 """
 
+import codecs
 import json
 import os
 import re
@@ -68,6 +69,10 @@ class Vhubd:
         self.pass_fds = tuple(pass_fds)
         self.log_path = Path(folder) / f"{name}.log"
         self.process = None
+        self._log = ""
+        self._log_bytes = 0             # of the file, that are in _log
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._checked = 0               # what is before it in _log holds no complaint of a sanitizer
 
     @property
     def sockets(self):
@@ -80,10 +85,17 @@ class Vhubd:
 
     @property
     def log(self):
+        """What it has said so far. Hundreds of tests may look at the log of one daemon: each reads what
+        is new."""
         try:
-            return self.log_path.read_text(errors="replace")
+            with open(self.log_path, "rb") as file:
+                file.seek(self._log_bytes)
+                new = file.read()
         except OSError:
-            return ""
+            new = b""
+        self._log_bytes += len(new)
+        self._log += self._decoder.decode(new)
+        return self._log
 
     def command(self):
         program = build_dir() / "app/vhubd"
@@ -159,9 +171,11 @@ class Vhubd:
 
     def check_log(self):
         """Fails when a sanitizer has complained."""
-        found = SANITIZER.search(self.log)
+        log = self.log
+        found = SANITIZER.search(log, self._checked)
         if found:
-            raise VhubdError(f"vhubd: a sanitizer complains\n{self.log[found.start():][:6000]}")
+            raise VhubdError(f"vhubd: a sanitizer complains\n{log[found.start():][:6000]}")
+        self._checked = log.rfind("\n") + 1
 
     def wait_log(self, pattern, timeout=10, since=0):
         """Waits until the log matches the regular expression after the offset; returns the match."""
@@ -242,10 +256,18 @@ def no_huge():
     return os.environ.get("VHUB_NO_HUGE") == "1"
 
 
+def usable_cpus():
+    """The CPUs that we may use. Of pytest's processes, when several run tests side by side, each begins
+    with another one, so that the workers of their daemons do not meet on the same."""
+    cpus = sorted(os.sched_getaffinity(0))
+    turn = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[len("gw"):]) % len(cpus)
+    return cpus[turn:] + cpus[:turn]
+
+
 def lcore_places(workers):
     """The main lcore on the first CPU that we may use, the workers on the others in turn, or all on the
     only one there is."""
-    cpus = sorted(os.sched_getaffinity(0))
+    cpus = usable_cpus()
     turns = cpus[1:] + cpus[:1]
     return "--lcores=" + ",".join([f"0@{cpus[0]}", *(f"{i + 1}@{turns[i % len(turns)]}"
                                                      for i in range(workers))])

@@ -5,6 +5,7 @@ device.
 Stands on wire.py, memory.py and the rings; blk.py and net.py are the drivers on top of it.
 """
 
+import array
 import fcntl
 import os
 import select
@@ -378,4 +379,12 @@ def vring_addr(index, desc, used, avail, flags=0, log=0):
 
 def pattern(seed, size):
     """Bytes that tell where they belong: every 8 hold the seed and their own position."""
-    return b"".join(struct.pack("=II", seed & 0xffffffff, i) for i in range(-(-size // 8)))[:size]
+    count = -(-size // 8)
+    while len(_positions) < count:
+        _positions.extend(range(len(_positions), max(2 * len(_positions), count)))
+    words = array.array("I", (seed & 0xffffffff,)) * (2 * count)
+    words[1::2] = _positions[:count]
+    return words.tobytes()[:size]
+
+
+_positions = array.array("I")           # 0, 1, 2, ... as far as any pattern has needed them
