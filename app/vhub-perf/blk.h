@@ -49,6 +49,8 @@ struct blk_options {
 	uint64_t offset_bytes;
 	uint64_t size_bytes; /* 0: to the end */
 	bool touch;
+	bool inflight;
+	bool verify;
 };
 
 /* A request in guest memory; two share a line, and header and status of one always. */
@@ -65,12 +67,15 @@ enum blk_error {
 	BLK_ERROR_STATUS,      /* a status that there is not */
 	BLK_ERROR_NO_STATUS,   /* used, and its status not written */
 	BLK_ERROR_LENGTH,      /* a read that was used as shorter than asked for */
+	BLK_ERROR_MISMATCH,    /* --verify: a block that is not what it has to be */
 };
 
 /* Places in report_figures.counts. */
 enum blk_count {
 	BLK_COUNT_READS,
-	BLK_COUNT_WRITES, /* and all else */
+	BLK_COUNT_WRITES,     /* and all else */
+	BLK_COUNT_CHECKED,    /* --verify: blocks that were compared */
+	BLK_COUNT_RECONNECTS, /* --verify */
 };
 
 struct blk_queue {
@@ -99,6 +104,7 @@ struct blk_queue {
 	uint32_t places;
 	uint64_t bytes_each; /* that a request counts for */
 	const struct blk_device *device;
+	struct blk_verify *verify; /* blk_verify.h; NULL: no --verify */
 	struct report_queue *report;
 	struct report_figures *figures; /* the report's */
 
@@ -155,5 +161,54 @@ blk_prepare(struct blk_queue *q, uint16_t slot, bool read);
 /* blk_generator.c: the lcore of run.h. */
 int
 blk_generate(struct run *run, unsigned int lcore);
+
+/* ---- between the generators; Thread: the queue's LCORE ---- */
+
+/* 0 .. n - 1, by a multiply-shift of a linear congruential number. */
+static __rte_always_inline uint64_t
+blk_random(struct blk_queue *q, uint64_t n)
+{
+	q->random_state = q->random_state * UINT64_C(6364136223846793005) +
+			UINT64_C(1442695040888963407);
+	return (uint64_t)((unsigned __int128)q->random_state * n >> 64);
+}
+
+/* Reads and writes in the proportion of --rwmixread, or of the one kind that is asked for. */
+static __rte_always_inline bool
+blk_next_is_read(struct blk_queue *q)
+{
+	if (!q->mixed)
+		return !q->writes;
+	q->mix_state = q->mix_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return q->mix_state >> 32 < q->mix_read;
+}
+
+/* A split ring in order wants its slots in turn, whichever came back. */
+static __rte_always_inline uint16_t
+blk_slot_to_send(struct blk_queue *q, uint16_t slot)
+{
+	if (!q->rotate)
+		return slot;
+	slot = q->next_slot++;
+	if (q->next_slot == q->ring->n_slots)
+		q->next_slot = 0;
+	return slot;
+}
+
+/* The slot is a read from now on, or a write; cheap when it is already. */
+void
+blk_turn_slot(struct blk_queue *q, uint16_t slot, bool read);
+
+/* Counts a request that came back with this status, and was used with too few bytes if it is OK. */
+void
+blk_count_error(struct blk_queue *q, uint8_t status);
+
+/* --rate begins. */
+void
+blk_start_pace(struct blk_queue *q, uint64_t now);
+
+/* run_fault() for the first of the queues whose ring has a fault. */
+int
+blk_say_fault(struct run *run, struct blk_queue *const *queues, unsigned int n);
 
 #endif /* PERF_BLK_H */

@@ -8,7 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_cycles.h>
+
 #include "blk.h"
+#include "blk_verify.h"
 #include "perf.h"
 
 #define F(name) (UINT64_C(1) << VIRTIO_BLK_F_##name)
@@ -53,6 +56,7 @@ open_session(struct blk_device *d, const struct blk_options *o)
 		.required = required,
 		.names = names,
 		.n_rings = (uint16_t)run_options.queues,
+		.inflight = o->inflight,
 	};
 
 	return frontend_open(&config, &d->fe);
@@ -307,6 +311,9 @@ make_queues(struct blk_device *d, const struct blk_options *o, const struct virt
 		q->random_state = 0x9e3779b97f4a7c15 * (i + 1u);
 		q->mix_state = 0xd1b54a32d192ed03 * (i + 1u);
 		ret = fill_queue(q, d, o, used_slots(q, &config));
+		if (ret == 0 && o->verify)
+			ret = blk_verify_create(q, (uintptr_t)d + rte_rdtsc(),
+					n_blocks / d->n_queues * i, n_blocks / d->n_queues);
 	}
 	return ret;
 }
@@ -355,6 +362,7 @@ blk_device_close(struct blk_device *d)
 		free(d->queues[i].free);
 		free(d->queues[i].sent);
 		free(d->queues[i].is_read);
+		blk_verify_destroy(&d->queues[i]);
 	}
 	free(d->rings);
 	free(d->queues);

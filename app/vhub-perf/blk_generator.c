@@ -12,22 +12,13 @@
 
 /* ---- where ---- */
 
-/* A place in the queue's part of the disk, by a multiply-shift of a linear congruential number. */
-static __rte_always_inline uint64_t
-random_block(struct blk_queue *q)
-{
-	q->random_state = q->random_state * UINT64_C(6364136223846793005) +
-			UINT64_C(1442695040888963407);
-	return (uint64_t)((unsigned __int128)q->random_state * q->n_blocks >> 64);
-}
-
 static __rte_always_inline uint64_t
 next_sector(struct blk_queue *q)
 {
 	uint64_t block;
 
 	if (q->random) {
-		block = random_block(q);
+		block = blk_random(q, q->n_blocks);
 	} else {
 		block = q->next_block++;
 		if (q->next_block == q->n_blocks)
@@ -38,14 +29,9 @@ next_sector(struct blk_queue *q)
 
 /* ---- send ---- */
 
-/* Reads and writes in the proportion asked for; the chain changes when the direction does. */
-static void
-choose_direction(struct blk_queue *q, uint16_t slot)
+void
+blk_turn_slot(struct blk_queue *q, uint16_t slot, bool read)
 {
-	bool read;
-
-	q->mix_state = q->mix_state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-	read = q->mix_state >> 32 < q->mix_read;
 	if (read == (q->is_read[slot] != 0))
 		return;
 	q->is_read[slot] = read;
@@ -81,7 +67,7 @@ prepare_special(struct blk_queue *q, uint16_t slot, uint64_t sector)
 	struct virtio_blk_discard_write_zeroes *segment;
 
 	if (q->mixed)
-		choose_direction(q, slot);
+		blk_turn_slot(q, slot, blk_next_is_read(q));
 	if (q->touch && q->is_read[slot] == 0)
 		write_lines(q, slot, sector);
 	if (!q->has_sector)
@@ -109,18 +95,6 @@ send_request(struct blk_queue *q, uint16_t slot, uint64_t when, const bool packe
 	ring_add(q->ring, slot, packed);
 }
 
-/* A split ring in order wants its slots in turn, whichever came back. */
-static __rte_always_inline uint16_t
-slot_to_send(struct blk_queue *q, uint16_t slot)
-{
-	if (!q->rotate)
-		return slot;
-	slot = q->next_slot++;
-	if (q->next_slot == q->ring->n_slots)
-		q->next_slot = 0;
-	return slot;
-}
-
 /* Whatever is free and due. */
 static __rte_always_inline unsigned int
 send_due(struct blk_queue *q, uint64_t now, const bool packed)
@@ -135,7 +109,7 @@ send_due(struct blk_queue *q, uint64_t now, const bool packed)
 				break;
 			when = pace_take(&q->pace);
 		}
-		send_request(q, slot_to_send(q, q->free[--q->n_free]), when, packed, true);
+		send_request(q, blk_slot_to_send(q, q->free[--q->n_free]), when, packed, true);
 		n++;
 	}
 	return n;
@@ -143,8 +117,8 @@ send_due(struct blk_queue *q, uint64_t now, const bool packed)
 
 /* ---- take back ---- */
 
-static void
-count_error(struct blk_queue *q, uint8_t status)
+void
+blk_count_error(struct blk_queue *q, uint8_t status)
 {
 	enum blk_error kind = BLK_ERROR_STATUS;
 
@@ -197,7 +171,7 @@ check_request(struct blk_queue *q, const struct ring_used *used, const bool spec
 	if (special && q->mixed)
 		least = q->is_read[used->slot] != 0 ? (uint32_t)q->data_bytes : 0;
 	if (unlikely(status != VIRTIO_BLK_S_OK || used->bytes < least)) {
-		count_error(q, status);
+		blk_count_error(q, status);
 		return false;
 	}
 	if (special && q->touch && q->is_read[used->slot] != 0) {
@@ -232,7 +206,7 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 		if (likely(counted))
 			note_latency(q, &run, q->sent[slot], now);
 		if (likely(again))
-			send_request(q, slot_to_send(q, slot), now, packed, special);
+			send_request(q, blk_slot_to_send(q, slot), now, packed, special);
 		else
 			q->free[q->n_free++] = slot;
 	}
@@ -280,8 +254,8 @@ all_back(struct blk_queue *const *queues, unsigned int n)
 	return true;
 }
 
-static int
-say_fault(struct run *run, struct blk_queue *const *queues, unsigned int n)
+int
+blk_say_fault(struct run *run, struct blk_queue *const *queues, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
 		if (queues[i]->ring->fault[0] != '\0')
@@ -291,8 +265,8 @@ say_fault(struct run *run, struct blk_queue *const *queues, unsigned int n)
 	return -EPROTO;
 }
 
-static void
-start_queue(struct blk_queue *q, uint64_t now)
+void
+blk_start_pace(struct blk_queue *q, uint64_t now)
 {
 	if (q->paced)
 		pace_start(&q->pace, now, rte_get_tsc_hz(), run_options.rate, q->place, q->places);
@@ -311,7 +285,7 @@ blk_generate(struct run *run, unsigned int lcore)
 
 	run_meter_enter(&meter, phase, now);
 	for (unsigned int i = 0; i < n_queues; i++)
-		start_queue(queues[i], now);
+		blk_start_pace(queues[i], now);
 	while (ret >= 0 && (phase = run_phase(run)) != RUN_END &&
 			(phase != RUN_DRAIN || !all_back(queues, n_queues))) {
 		bool busy = false;
@@ -331,5 +305,5 @@ blk_generate(struct run *run, unsigned int lcore)
 		run_meter_turn(&meter, now, busy);
 	}
 	run_meter_enter(&meter, RUN_END, now);
-	return ret < 0 ? say_fault(run, queues, n_queues) : 0;
+	return ret < 0 ? blk_say_fault(run, queues, n_queues) : 0;
 }

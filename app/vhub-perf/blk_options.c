@@ -53,6 +53,13 @@ check(const struct blk_options *o)
 		perf_error("blk", "--offset %" PRIu64 ": not a multiple of 512", o->offset_bytes);
 		return -EINVAL;
 	}
+	if (o->verify && o->rw != BLK_WRITE && o->rw != BLK_RANDWRITE && o->rw != BLK_RW &&
+			o->rw != BLK_RANDRW) {
+		perf_error("blk",
+				"--verify --rw %s: nothing would be written that could be verified; it takes write, randwrite, rw, randrw",
+				blk_rw_name(o->rw));
+		return -EINVAL;
+	}
 	return run_options_check("blk");
 }
 
@@ -109,6 +116,15 @@ read_with(struct blk_options *o, int argc, char **argv)
 				.kind = OPT_SWITCH,
 				.to = &o->touch,
 				.help = "read every line of what was read, write every line of what is written" },
+		{ .name = "inflight",
+				.kind = OPT_SWITCH,
+				.to = &o->inflight,
+				.help = "have requests in flight kept in a region that outlives the back end" },
+		{ .name = "verify",
+				.kind = OPT_SWITCH,
+				.to = &o->verify,
+				.help = "check that what is read is what was written (with write, randwrite,\n"
+					"rw, randrw), also when the back end goes and comes again" },
 	};
 	const struct opt_group groups[] = {
 		{ "session", run_session_opts, RTE_DIM(run_session_opts) },

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "blk.h"
+#include "blk_verify.h"
 #include "parse.h"
 #include "perf.h"
 #include "worker.h"
@@ -22,10 +23,13 @@ static const struct report_kind kind = {
 		[BLK_ERROR_STATUS] = "unknown_status",
 		[BLK_ERROR_NO_STATUS] = "status_not_written",
 		[BLK_ERROR_LENGTH] = "short_read",
+		[BLK_ERROR_MISMATCH] = "mismatch",
 	},
 	.counts = {
 		[BLK_COUNT_READS] = "reads",
 		[BLK_COUNT_WRITES] = "others",
+		[BLK_COUNT_CHECKED] = "checked",
+		[BLK_COUNT_RECONNECTS] = "reconnects",
 	},
 };
 
@@ -91,11 +95,16 @@ describe(struct report *r, const struct blk_run *blk, const struct blk_options *
 	json_object_set_new(r->parameters, "bs", json_integer((json_int_t)o->bs_bytes));
 	json_object_set_new(r->parameters, "iodepth", json_integer(o->iodepth));
 	json_object_set_new(r->parameters, "touch", json_boolean(o->touch));
+	json_object_set_new(r->parameters, "verify", json_boolean(o->verify));
+	json_object_set_new(r->parameters, "inflight", json_boolean(o->inflight));
 	json_object_set_new(r->parameters, "capacity",
 			json_integer((json_int_t)first->capacity_bytes));
 	snprintf(r->what, sizeof(r->what), "blk %s, %s, depth %u%s, %s%s", blk_rw_name(o->rw),
 			format_size(o->bs_bytes, bs, sizeof(bs)), o->iodepth,
-			o->touch ? ", touched" : "", run_ring_text(first->fe, rings, sizeof(rings)),
+			o->verify		 ? ", verified" :
+					o->touch ? ", touched" :
+						   "",
+			run_ring_text(first->fe, rings, sizeof(rings)),
 			first->mem.hugepages ? "" : ", no hugepages");
 }
 
@@ -126,7 +135,7 @@ stop_devices(struct report *r, const struct blk_run *blk)
 /* ---- run ---- */
 
 static int
-drive(struct blk_run *blk, struct report *report)
+drive_load(struct blk_run *blk, struct report *report)
 {
 	struct frontend **frontends = calloc(blk->n_devices, sizeof(*frontends));
 	struct run run = {
@@ -143,9 +152,22 @@ drive(struct blk_run *blk, struct report *report)
 		frontends[i] = blk->devices[i].fe;
 	run_drive(&run);
 	free(frontends);
+	return 0;
+}
+
+/* A run that came to its end is reported, also when the back end did not. */
+static int
+drive(struct blk_run *blk, struct report *report, bool verify)
+{
+	int ret = 0;
+
+	if (verify)
+		blk_verify_drive(blk, report);
+	else
+		ret = drive_load(blk, report);
 	count_lost(report, blk);
 	stop_devices(report, blk);
-	return 0;
+	return ret;
 }
 
 static int
@@ -175,7 +197,7 @@ run_with(struct blk_run *blk, const struct blk_options *o, unsigned int n_lcores
 		ret = deal_queues(blk, report);
 	if (ret == 0) {
 		describe(report, blk, o);
-		ret = drive(blk, report);
+		ret = drive(blk, report, o->verify);
 	}
 	if (ret == 0)
 		status = tell(report);

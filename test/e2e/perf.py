@@ -5,7 +5,9 @@ Used by the tests of vhub-perf.
 """
 
 import json
+import signal
 import subprocess
+import time
 
 from vhubd import SANITIZER, VhubdError, build_dir, dies_with_us
 
@@ -13,21 +15,52 @@ from vhubd import SANITIZER, VhubdError, build_dir, dies_with_us
 class Run:
     """What a vhub-perf has done: its status, its JSON report (None without one), what it said."""
 
-    def __init__(self, done):
-        self.status = done.returncode
-        self.said = done.stderr
-        self.report = json.loads(done.stdout) if done.stdout.startswith("{") else None
+    def __init__(self, status, printed, said):
+        self.status = status
+        self.said = said
+        self.report = json.loads(printed) if printed.startswith("{") else None
+
+    @property
+    def error(self):
+        """Why the run ended early."""
+        return (self.report or {}).get("error", "")
 
     def __repr__(self):
         return f"status {self.status}, said {self.said!r}, report {json.dumps(self.report)}"
 
 
-def vhub_perf(command, *args, runtime="0.1", ramp="0.02", timeout=60):
-    """Runs it to its end; `args` are the options of the command."""
-    words = [build_dir() / "app/vhub-perf", command, "--json", "-", "--runtime", runtime, "--ramp-time", ramp,
-             *args]
-    done = subprocess.run(dies_with_us([str(word) for word in words]), capture_output=True, text=True,
-                          timeout=timeout, stdin=subprocess.DEVNULL, check=False)
-    if SANITIZER.search(done.stderr):
-        raise VhubdError(f"a sanitizer speaks in vhub-perf:\n{done.stderr[-4000:]}")
-    return Run(done)
+class Perf:
+    """A vhub-perf that runs; `args` are the options of the command."""
+
+    def __init__(self, command, *args, runtime="0.1", ramp="0.02"):
+        words = [build_dir() / "app/vhub-perf", command, "--json", "-", "--runtime", runtime,
+                 "--ramp-time", ramp, *args]
+        self.process = subprocess.Popen(dies_with_us([str(word) for word in words]), stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def interrupt(self):
+        """As Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+
+    def finish(self, timeout=60):
+        """Waits for its end; a Run."""
+        try:
+            printed, said = self.process.communicate(timeout=timeout)
+        finally:
+            self.process.kill()
+        if SANITIZER.search(said):
+            raise VhubdError(f"a sanitizer speaks in vhub-perf:\n{said[-4000:]}")
+        return Run(self.process.returncode, printed, said)
+
+
+def vhub_perf(command, *args, **keywords):
+    """Runs it to its end; a Run."""
+    return Perf(command, *args, **keywords).finish()
+
+
+def wait_for_work(daemon, timeout=30):
+    """Until the vhubd, which sleeps while there are no requests, has worked for a while."""
+    before, deadline = daemon.cpu_seconds(), time.monotonic() + timeout
+    while daemon.cpu_seconds() < before + 0.05:
+        assert time.monotonic() < deadline, "no requests come"
+        time.sleep(0.02)

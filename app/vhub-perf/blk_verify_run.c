@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Leads a verified run (blk_verify.h): load, reading back, and a new session each time that the back
+ * end has gone. Called by blk_run.c; on the lcores: blk_verify.c.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+
+#include <rte_cycles.h>
+
+#include "blk_verify.h"
+#include "perf.h"
+#include "ring_fast.h"
+#include "worker.h"
+
+#define LOOK_MS 5
+#define PROGRESS_MS 1000u
+#define MAX_TRIES 10u
+
+/* ---- lcores ---- */
+
+static void
+set_phase(struct verify_run *run, uint32_t phase)
+{
+	/* Pairs with the lcores' loads: what main did to the rings is seen by who uses them next. */
+	__atomic_store_n(&run->phase, phase, __ATOMIC_RELEASE);
+}
+
+static unsigned int
+ended(const struct verify_run *run)
+{
+	return __atomic_load_n(&run->n_ended, __ATOMIC_ACQUIRE);
+}
+
+/* Until no lcore uses a ring: each keeps off, or has left. */
+static void
+pause_lcores(struct verify_run *run)
+{
+	set_phase(run, VERIFY_PAUSE);
+	while (__atomic_load_n(&run->n_paused, __ATOMIC_ACQUIRE) + ended(run) <
+			run->run.report->n_lcores)
+		poll(NULL, 0, 1);
+}
+
+static void
+resume_lcores(struct verify_run *run, uint32_t phase)
+{
+	set_phase(run, phase);
+	/* Or the next pause would count those of this one. */
+	while (__atomic_load_n(&run->n_paused, __ATOMIC_ACQUIRE) > 0)
+		poll(NULL, 0, 1);
+}
+
+/* ---- a back end that has gone ---- */
+
+/* Everything that its last life has finished. */
+static int
+reap_all(struct verify_run *run, struct blk_queue *q)
+{
+	int n;
+
+	do {
+		n = blk_verify_reap(q);
+	} while (n > 0);
+	if (n < 0)
+		report_fail(run->run.report, "%s: %s", q->device->path, q->ring->fault);
+	return n;
+}
+
+static int
+renew_session(struct verify_run *run, struct blk_device *d)
+{
+	const bool kept = d->fe->inflight_fd >= 0;
+	int ret = 0;
+
+	for (unsigned int i = 0; ret == 0 && i < d->n_queues; i++) {
+		ret = reap_all(run, &d->queues[i]);
+		if (ret == 0 && !kept) {
+			/* Nobody knows of it any more: it is sent again, and nothing else is. */
+			ring_reset(d->rings[i]);
+			blk_verify_send_again(&d->queues[i]);
+		}
+		vhub_count(&d->queues[i].figures->counts[BLK_COUNT_RECONNECTS], i == 0);
+	}
+	/* One that is being started and stopped may go in the middle of it. */
+	for (unsigned int i = 0; ret == 0 && i < MAX_TRIES; i++) {
+		ret = frontend_reopen(d->fe);
+		if (ret == 0)
+			ret = frontend_restart(d->fe);
+		if (ret != -ECONNRESET)
+			break;
+		ret = i + 1 < MAX_TRIES ? 0 : ret;
+	}
+	for (unsigned int i = 0; ret == 0 && i < d->n_queues; i++)
+		blk_verify_wake(&d->queues[i]);
+	return ret;
+}
+
+static int
+reconnect(struct verify_run *run, struct blk_device *d, uint32_t phase)
+{
+	int ret;
+
+	pause_lcores(run);
+	ret = renew_session(run, d);
+	if (ret != 0)
+		report_fail(run->run.report,
+				"%s: the back end has hung up, and no new session could be had",
+				d->path);
+	resume_lcores(run, ret == 0 ? phase : VERIFY_END);
+	return ret;
+}
+
+/* ---- phases ---- */
+
+static uint64_t
+items(const struct report *r)
+{
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < r->n_queues; i++)
+		sum += __atomic_load_n(&r->queues[i].figures.items, __ATOMIC_RELAXED);
+	return sum;
+}
+
+/*
+ * While the lcores are in the phase, for `ns` or until all have left; with nothing done for as long
+ * as the back end may take to answer, it ends too. Returns 0, or -errno when the run cannot go on.
+ */
+static int
+stay(struct verify_run *run, uint32_t phase, uint64_t ns)
+{
+	const uint64_t ms = rte_get_tsc_hz() / 1000, begin = rte_rdtsc();
+	const uint64_t patience = run_options.patience_ms * ms;
+	const uint64_t limit = ns != UINT64_MAX ? ns / 1000000 * ms : UINT64_MAX;
+	uint64_t now, shown = begin, moved = begin, seen = 0;
+	int ret = 0;
+
+	set_phase(run, phase);
+	while (ret == 0 && ended(run) < run->run.report->n_lcores &&
+			(now = rte_rdtsc()) - begin < limit) {
+		/* What was written is read back all the same. */
+		if (phase == VERIFY_LOAD && workers_asked_to_end())
+			break;
+		for (unsigned int i = 0; ret == 0 && i < run->blk->n_devices; i++) {
+			if (!frontend_hung_up(run->blk->devices[i].fe))
+				continue;
+			ret = reconnect(run, &run->blk->devices[i], phase);
+			moved = rte_rdtsc();
+		}
+		if (items(run->run.report) != seen) {
+			seen = items(run->run.report);
+			moved = now;
+		} else if (now > moved + patience) {
+			return 0;
+		}
+		if (now - shown > PROGRESS_MS * ms) {
+			report_progress(run->run.report);
+			shown = now;
+		}
+		poll(NULL, 0, LOOK_MS);
+	}
+	return ret;
+}
+
+void
+blk_verify_drive(struct blk_run *blk, struct report *report)
+{
+	struct verify_launch launches[RTE_MAX_LCORE];
+	struct verify_run run = {
+		.run.report = report,
+		.blk = blk,
+	};
+	int ret;
+
+	workers_catch_signals();
+	report->start = time(NULL);
+	for (unsigned int i = 0; i < report->n_lcores; i++) {
+		launches[i] = (struct verify_launch){ &run, i };
+		report->lcores[i].cpu = workers_cpu(i);
+		/* They are idle: nobody has launched anything. */
+		workers_launch(i, blk_verify_lcore, &launches[i]);
+	}
+	ret = stay(&run, VERIFY_LOAD, run_options.runtime_ns);
+	if (ret == 0)
+		ret = stay(&run, VERIFY_READ_BACK, UINT64_MAX);
+	set_phase(&run, VERIFY_END);
+	for (unsigned int i = 0; i < report->n_lcores; i++)
+		workers_join(i);
+	report_progress_end();
+	if (run.run.fault[0] != '\0')
+		report_fail(report, "%s", run.run.fault);
+}

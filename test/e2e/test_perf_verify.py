@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""vhub-perf blk --verify: it finds what a disk does wrong, and nothing where all is right, also when the
+back end is killed and comes again."""
+
+import pytest
+from perf import Perf, vhub_perf, wait_for_work
+from vhubd import build_dir
+
+SMALL = ["--verify", "--rw", "randrw", "--size", "512k", "--iodepth", "8"]
+
+
+@pytest.fixture
+def faulty(vhubd, blk, folder):
+    """The socket of a disk on which every 20th write goes wrong in that way."""
+
+    def make(fault):
+        module = build_dir() / "test/tools/faulty.so"
+        assert module.is_file(), f"{module} is not there: build first"
+        # What is loaded has to come before what needs it.
+        vhubd(args=["--load", str(module), "--blk", blk(driver="faulty", size="1M", fault=fault, every=20)])
+        return folder / "disk0.sock"
+
+    return make
+
+
+@pytest.mark.parametrize("fault, said", [
+    ("drop", "expected its generation"),
+    ("swap", "of sector"),
+    ("tear", "got its generation"),
+    ("delay", "got its generation"),
+])
+def test_planted_errors_are_found(faulty, fault, said):
+    """With rings and loads of several kinds; each run on its own has to find something."""
+    socket = faulty(fault)
+    for args in ([], ["--packed", "--rw", "rw"], ["--bs", "16k", "--rwmixread", "80"]):
+        run = vhub_perf("blk", "--socket", socket, *SMALL, *args, runtime="0.2")
+        assert run.status == 1 and not run.report["ok"], run
+        assert run.report["errors"]["mismatch"] > 0, run
+        assert said in run.said, run
+        assert run.report["errors"]["io_error"] == 0, run
+
+
+def test_nothing_is_found_where_all_is_right(faulty):
+    socket = faulty("none")
+    for args in ([], ["--packed", "--in-order"], ["--rw", "write", "--bs", "512"]):
+        run = vhub_perf("blk", "--socket", socket, *SMALL, *args, runtime="0.2")
+        assert run.status == 0 and run.report["counts"]["checked"] > 0, run
+
+
+def test_a_failed_write_may_be_there_or_not(faulty):
+    """Half of it is stored, and an error is told: that is an error, and no mismatch."""
+    run = vhub_perf("blk", "--socket", faulty("fail"), *SMALL, runtime="0.2")
+    assert run.status == 1 and run.report["errors"]["io_error"] > 0, run
+    assert run.report["errors"]["mismatch"] == 0, run
+
+
+@pytest.mark.parametrize("args", [
+    [], ["--inflight"], ["--packed"], ["--packed", "--inflight", "--indirect"],
+    ["--inflight", "--numjobs", "2", "--event-idx"],
+], ids=" ".join)
+def test_a_back_end_that_is_killed(vhubd, blk, folder, args):
+    """What was acknowledged before is there after it, and every request comes back once."""
+    image = folder / "image"
+    image.write_bytes(bytes(8 << 20))
+    daemon = vhubd(blk(driver="uring", path=image, queues=2))
+    perf = Perf("blk", "--socket", daemon.sockets[0], "--verify", "--rw", "randrw", "--patience", "20000", *args,
+                runtime="60")
+    for _ in range(2):
+        wait_for_work(daemon)
+        daemon.kill()
+        daemon.start()
+    wait_for_work(daemon)
+    perf.interrupt()
+    run = perf.finish()
+    assert run.status == 0 and run.report["ok"], run
+    assert run.report["counts"]["reconnects"] == 2 and run.report["counts"]["checked"] > 0, run
