@@ -136,6 +136,7 @@ place_arrays(struct vhub_virtq *vq, const struct virtq_plan *plan)
 
 static const struct virtq_ops split_ops = {
 	.pop = split_pop_plain,
+	.unpop = split_unpop,
 	.push = split_push_plain,
 };
 
@@ -147,6 +148,7 @@ static const struct virtq_ops split_inflight_ops = {
 
 static const struct virtq_ops packed_ops = {
 	.pop = packed_pop_plain,
+	.unpop = packed_unpop,
 	.push = packed_push_plain,
 };
 
@@ -170,6 +172,26 @@ choose_variant(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 }
 
 static void
+set_position(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
+{
+	uint32_t base = config->base;
+
+	if (!vq->packed) {
+		vq->used_idx = __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE);
+		vq->last_avail = config->from_used ? vq->used_idx : (uint16_t)base;
+		return;
+	}
+	if (config->from_used) {
+		base = base >> 16 != 0 ? base >> 16 : base & UINT16_MAX;
+		base |= base << 16;
+	}
+	vq->last_avail = base & 0x7fff;
+	vq->avail_wrap = base >> 15 & 1;
+	vq->used_idx = base >> 16 & 0x7fff;
+	vq->used_wrap = base >> 31;
+}
+
+static void
 place_ring(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 {
 	vq->desc = config->desc;
@@ -183,15 +205,7 @@ place_ring(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 	vq->notify_forced = true;
 	vq->pop_special = POP_STARTING;
 	dirty_set_bases(vq);
-	if (vq->packed) {
-		vq->last_avail = config->base & 0x7fff;
-		vq->avail_wrap = config->base >> 15 & 1;
-		vq->used_idx = config->base >> 16 & 0x7fff;
-		vq->used_wrap = config->base >> 31;
-	} else {
-		vq->last_avail = (uint16_t)config->base;
-		vq->used_idx = __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE);
-	}
+	set_position(vq, config);
 }
 
 static int

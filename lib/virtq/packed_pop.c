@@ -204,6 +204,24 @@ packed_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t 
 	return packed_pop(vq, chains, max, true);
 }
 
+void
+packed_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	uint32_t n_slots = 0;
+
+	virtq_count(&vq->stats.chains, -(uint64_t)n);
+	while (n-- > 0) {
+		n_slots += chains[n]->n_slots;
+		virtq_chain_untaken(vq, chains[n]);
+	}
+	vq->slots -= n_slots;
+	if (vq->last_avail < n_slots) {
+		vq->last_avail = (uint16_t)(vq->last_avail + vq->size);
+		vq->avail_wrap ^= 1;
+	}
+	vq->last_avail = (uint16_t)(vq->last_avail - n_slots);
+}
+
 /* ---- replay ---- */
 
 /*

@@ -20,6 +20,7 @@ static const char *const reason_names[] = {
 	[VHUB_VIRTQ_BAD_INDIRECT] = "indirect table where none may be, or of an impossible size",
 	[VHUB_VIRTQ_BAD_INFLIGHT] = "inflight region that makes no sense",
 	[VHUB_VIRTQ_BAD_REQUEST] = "request that cannot be answered",
+	[VHUB_VIRTQ_SMALL_BUFFER] = "receive buffer without room for a header",
 	[VHUB_VIRTQ_NOTIFY_STUCK] = "call file descriptor blocks",
 };
 

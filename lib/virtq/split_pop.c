@@ -139,6 +139,17 @@ split_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t m
 	return split_pop(vq, chains, max, true);
 }
 
+void
+split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	vq->last_avail = (uint16_t)(vq->last_avail - n);
+	virtq_count(&vq->stats.chains, -(uint64_t)n);
+	while (n-- > 0) {
+		vq->busy[chains[n]->id] = 0;
+		virtq_chain_untaken(vq, chains[n]);
+	}
+}
+
 /*
  * Descriptors of a chain in flight are still in the table: the driver may not touch them. They stay
  * noted as they are.

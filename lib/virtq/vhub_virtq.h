@@ -5,7 +5,8 @@
  * Specification: VIRTIO 1.2, 2.6 "Virtqueues", 2.7 "Split Virtqueues", 2.8 "Packed Virtqueues";
  * inflight regions: vhost-user "Inflight I/O tracking".
  *
- * Way of a chain: pop -> (the device works on chain->iov) -> push -> notify. Each descriptor is
+ * Way of a chain: pop -> (the device works on chain->iov) -> push -> notify; what a device has popped
+ * too much of it gives back with unpop, unseen by the guest. Each descriptor is
  * read from guest memory once, the copy is validated and translated to host addresses, and only the
  * result is used. What the guest does wrong breaks the ring (vhub_virtq_broken()), never the
  * process.
@@ -100,6 +101,12 @@ struct vhub_virtq_config {
 	 * as in SET_VRING_BASE: split: next available index; packed: both indexes and wrap counters
 	 */
 	uint32_t base;
+	/**
+	 * nothing is noted in flight: the ring goes on where its used side stands, and so takes again
+	 * what a back end before it has taken and not returned. Split: where the used ring's index
+	 * says; packed: at the used half of base, or the other one where a front end leaves that empty
+	 */
+	bool from_used;
 	struct vhub_mem_table *mem; /**< the ring takes a reference */
 	struct vhub_dirty_log *log; /**< NULL: not logging; the ring takes a reference */
 	bool log_used;		    /**< mark writes to the used ring too, at used_log_gpa */
@@ -134,6 +141,8 @@ enum vhub_virtq_reason {
 	VHUB_VIRTQ_BAD_INFLIGHT, /**< inflight region that makes no sense */
 	/** told by the device: a request that it cannot answer (no place for a status) */
 	VHUB_VIRTQ_BAD_REQUEST,
+	/** told by the device: a receive buffer without room for a packet's header */
+	VHUB_VIRTQ_SMALL_BUFFER,
 	VHUB_VIRTQ_NOTIFY_STUCK, /**< the call fd blocked */
 	VHUB_VIRTQ_REASONS
 };
@@ -204,6 +213,13 @@ vhub_inflight_queue_init(void *part, uint64_t part_bytes, uint16_t size, bool pa
  */
 VHUB_API uint16_t
 vhub_virtq_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+
+/**
+ * Undoes the pop of `n` chains, in the order in which they were popped, of which the last is the last
+ * one popped: the next pop finds them again. Not for rings with an inflight region.
+ */
+VHUB_API void
+vhub_virtq_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 
 /**
  * Gives `n` chains back in any order (with IN_ORDER negotiated the ring puts them in order itself),

@@ -145,6 +145,13 @@ vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_
 		vq->ops->push(vq, chains, n);
 }
 
+void
+vhub_virtq_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	if (n != 0)
+		vq->ops->unpop(vq, chains, n);
+}
+
 static uint16_t
 pop_special(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {

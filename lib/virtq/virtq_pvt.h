@@ -25,6 +25,8 @@ struct virtq_ops {
 	uint16_t (*pop)(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 	/* Takes what is left of a former life (vq->replay); NULL without an inflight region. */
 	uint16_t (*replay)(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+	/* Takes back what pop gave last. */
+	void (*unpop)(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 	/* Gives back, in the order in which the guest shall see it, and publishes. */
 	void (*push)(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 };
@@ -159,6 +161,15 @@ virtq_unnotified(struct vhub_virtq *vq, uint32_t n)
 	vq->unnotified = RTE_MIN(vq->unnotified + n, (uint32_t)UINT16_MAX + 1);
 }
 
+/* The same undone; the last one taken first. */
+static __rte_always_inline void
+virtq_chain_untaken(struct vhub_virtq *vq, struct vhub_chain *chain)
+{
+	virtq_chain_put(vq, chain);
+	vq->next_order--;
+	vq->outstanding--;
+}
+
 /* Whether the driver offers something. One load. */
 static __rte_always_inline bool
 virtq_offered(const struct vhub_virtq *vq)
@@ -181,6 +192,8 @@ split_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t m
 uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 void
+split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+void
 split_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 void
 split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
@@ -191,6 +204,8 @@ uint16_t
 packed_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 uint16_t
 packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+void
+packed_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 void
 packed_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 void
