@@ -36,10 +36,10 @@ offered_protocol_features(const struct vhub_device *dev)
 	if (dev->ops->snapshot != NULL && dev->ops->restore != NULL)
 		features |= VHUB_USER_PF(DEVICE_STATE);
 	/*
-	 * The library notes nothing in flight. It takes no more regions than a table has, and QEMU
-	 * 7.2 adds each slot once for each pair of a port's queues.
+	 * Nothing is noted in flight. Nor are slots of memory for ports: librte_vhost takes no more
+	 * regions than a table has, and QEMU 7.2 adds each slot once for each pair of queues.
 	 */
-	if (dev->foreign != NULL)
+	if (dev->discards)
 		features &= ~(VHUB_USER_PF(INFLIGHT_SHMFD) | VHUB_USER_PF(CONFIGURE_MEM_SLOTS));
 	return features;
 }

@@ -477,6 +477,7 @@ ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned in
 	config->size = rec->size;
 	config->features = h->rec.features;
 	config->base = rec->base;
+	config->from_used = h->dev->discards;
 	config->mem = h->mem;
 	config->log = handler_active_log(h);
 	config->log_used = (rec->addr.flags & VHUB_USER_VRING_F_LOG) != 0;

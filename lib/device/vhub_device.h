@@ -53,7 +53,7 @@ struct vhub_vring {
 	/* LCORE. */
 	/**
 	 * The ring may be popped: enabled, or being drained (then it gives only replays), not
-	 * broken. Of a foreign ring: the library may be asked for it, enabled or not.
+	 * broken. Where dev->discards, and of a foreign ring: may be asked, enabled or not.
 	 */
 	bool taking;
 	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
@@ -110,6 +110,15 @@ struct vhub_device_ops {
 	 * lcore, -EAGAIN there is one, -ENOTSUP it cannot.
 	 */
 	int (*queue_arm)(struct vhub_vring *vring);
+	/**
+	 * Optional, required with foreign rings. LCORE. Before a sleep, in place of asking the guest
+	 * for kicks: for rings in which a guest offers room instead of work, and whose work comes
+	 * from elsewhere. As vhub_virtq_arm(): asks, then looks once more; 0, -EAGAIN: there is work,
+	 * -ENOTSUP: nothing would wake us.
+	 */
+	int (*ring_arm)(struct vhub_vring *vring);
+	/** Goes with it. LCORE. Nothing has to wake us any more. */
+	void (*ring_disarm)(struct vhub_vring *vring);
 	/** Required. LCORE. Nothing is in flight: give back what queue_start got. */
 	void (*queue_stop)(struct vhub_vring *vring);
 	/** Required. CTL. Free vring->priv. */
@@ -167,13 +176,6 @@ struct vhub_foreign_ops {
 	int (*sync)(struct vhub_device *dev, const struct session_record *rec, bool anew,
 			struct vhub_mem_owner *owner, uint32_t *bases);
 	/**
-	 * Required. LCORE. As vhub_virtq_arm(): asks the guest for kicks, then looks once more.
-	 * Returns 0, -EAGAIN: there is work, -ENOTSUP: nothing would wake us.
-	 */
-	int (*arm)(struct vhub_vring *vring);
-	/** Required. LCORE. Asks for no kicks any more. */
-	void (*disarm)(struct vhub_vring *vring);
-	/**
 	 * Optional. WORK; may block. Tells the library what a vIOMMU maps now, checked. Not while
 	 * sync runs. Without it the device offers no vIOMMU.
 	 */
@@ -197,6 +199,11 @@ struct vhub_device {
 	/** vrings that share an lcore: 2 for net, whose queue is a pair of them; 0 is 1 */
 	uint16_t vrings_per_queue;
 	const struct vhub_foreign_ops *foreign; /**< NULL: the rings are ours */
+	/**
+	 * as virtio-net: a disabled ring is polled too, for what comes has to be discarded; nothing
+	 * is noted in flight, and a ring that is not `taking` is left alone
+	 */
+	bool discards;
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;

@@ -55,7 +55,7 @@ static void
 update_taking(struct vring_run *vring)
 {
 	/* A ring that drains may be asked too: it gives only what a former life left in flight. */
-	if (is_foreign(vring))
+	if (vring->pub.dev->discards)
 		vring->pub.taking = !vring->draining && !vring->broken_told;
 	else
 		vring->pub.taking = (vring->pub.enabled || vring->draining) && !vring->broken_told;
@@ -133,11 +133,11 @@ vring_arm(struct vhub_poller *poller)
 	const struct vhub_device_ops *ops = vring->pub.dev->ops;
 	int ret;
 
-	if (is_foreign(vring))
-		return vring->pub.taking ? vring->pub.dev->foreign->arm(&vring->pub) : 0;
 	/* Somebody has to look at the clock. */
 	if (vring->drain_pending && vring->want.drain_until != 0)
 		return -ENOTSUP;
+	if (ops->ring_arm != NULL)
+		return vring->pub.taking ? ops->ring_arm(&vring->pub) : 0;
 	if (vhub_virtq_in_flight(vring->pub.vq) != 0) {
 		ret = ops->queue_arm == NULL ? -ENOTSUP : ops->queue_arm(&vring->pub);
 		if (ret != 0)
@@ -153,8 +153,10 @@ vring_arm(struct vhub_poller *poller)
 static void
 ask_for_no_kicks(struct vring_run *vring)
 {
-	if (is_foreign(vring))
-		vring->pub.dev->foreign->disarm(&vring->pub);
+	const struct vhub_device_ops *ops = vring->pub.dev->ops;
+
+	if (ops->ring_disarm != NULL)
+		ops->ring_disarm(&vring->pub);
 	else
 		vhub_virtq_disarm(vring->pub.vq);
 }

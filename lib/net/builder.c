@@ -23,7 +23,8 @@ struct net_builder {
 };
 
 /* The builder's own arguments, NULL-terminated. */
-static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust", NULL };
+static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust",
+	"datapath", NULL };
 
 static struct net_builder *
 builder_of(const struct vhub_builder *builder)
@@ -54,6 +55,8 @@ static int
 parse_params(const char *name, const struct rte_kvargs *args, struct net_params *params,
 		char *error, size_t error_len)
 {
+	static const char *const paths[] = { "auto", "direct", "librte_vhost", NULL };
+	unsigned int path = NET_DATAPATH_AUTO;
 	uint64_t n_pairs = 1, mtu = 0;
 	int ret;
 
@@ -66,6 +69,14 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 		ret = vhub_arg_bool(args, "iommu", &params->iommu, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_bool(args, "trust", &params->trusted, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_choice(args, "datapath", paths, &path, error, error_len);
+	if (ret == 0 && path == NET_DATAPATH_DIRECT && params->iommu) {
+		snprintf(error, error_len,
+				"datapath=direct: serves no vIOMMU; iommu=on takes librte_vhost");
+		ret = -EINVAL;
+	}
+	params->datapath = (enum net_datapath)path;
 	if (ret == 0)
 		ret = parse_mac(args, params, error, error_len);
 	params->n_pairs = (uint16_t)n_pairs;

@@ -38,9 +38,28 @@ net_guest_takes(uint64_t features)
 	return takes;
 }
 
+uint32_t
+net_guest_asks(uint64_t features)
+{
+	uint32_t asks = 0;
+
+	/* As above: none of the others without CSUM. */
+	if ((features & BIT(CSUM)) == 0)
+		return 0;
+	asks |= VHUB_NET_TAKES_CSUM;
+	if ((features & BIT(HOST_TSO4)) != 0)
+		asks |= VHUB_NET_TAKES_TSO4;
+	if ((features & BIT(HOST_TSO6)) != 0)
+		asks |= VHUB_NET_TAKES_TSO6;
+	if ((features & BIT(HOST_UFO)) != 0)
+		asks |= VHUB_NET_TAKES_UFO;
+	return asks;
+}
+
 /*
  * Segmentation that the port does not do is done here, but for what rte_gso does not know. The
- * library forgets that a packet had the ECN bit of segmentation, so that is not offered.
+ * library forgets that a packet had the ECN bit of segmentation, so that is not offered. The direct
+ * path serves all else that the library does.
  */
 static uint64_t
 offered(const struct net_dev *dev)
@@ -114,6 +133,8 @@ net_ack_features(struct vhub_device *device, uint64_t features)
 	struct net_dev *dev = net_dev_of(device);
 
 	dev->guest_features = features;
+	if (dev->path == NULL)
+		return 0;
 	if ((features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
 		return rvhost_iotlb_begin(dev->path);
 	rvhost_iotlb_end(dev->path);
@@ -126,7 +147,8 @@ net_reset(struct vhub_device *device)
 	struct net_dev *dev = net_dev_of(device);
 
 	dev->guest_features = 0;
-	rvhost_iotlb_end(dev->path);
+	if (dev->path != NULL)
+		rvhost_iotlb_end(dev->path);
 }
 
 /* The front end tells the guest this MTU: the port has to carry it. */

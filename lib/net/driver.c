@@ -15,8 +15,10 @@ char net_builder_help[8192] =
 		"mac=ADDRESS       for the guest, and set on the port (the port's)\n"
 		"mtu=BYTES         for the guest, and set on the port, 68 to 65535 (the port's)\n"
 		"iommu=on          offer a vIOMMU (off)\n"
-		"trust=on          believe the guest how much is in its rings: faster with mergeable\n"
-		"                  buffers, and a hostile guest can then end vhubd (off)\n";
+		"datapath=PATH     direct, librte_vhost, or auto: who serves the rings, vhub or DPDK's\n"
+		"                  library (auto: the library with iommu=on, else direct)\n"
+		"trust=on          librte_vhost only: believe the guest how much is in its rings, which\n"
+		"                  is faster, and a hostile guest can then end vhubd (off)\n";
 
 static bool
 ops_complete(const struct vhub_net_driver_ops *ops)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Packets that a guest has sent: taken from its ring, looked at, given to the port. Called by net.c
- * for each turn; next: the driver's from_guest, by way of offload.c where the port leaves something
+ * Packets that a guest has sent, by way of librte_vhost: taken from its ring, looked at, given to the
+ * port. Called by net.c for each turn (direct_from.c in its place where the rings are ours); next: the driver's from_guest, by way of offload.c where the port leaves something
  * to be done.
  */
 #include "net_pvt.h"
@@ -29,8 +29,8 @@ drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	return kept;
 }
 
-static void
-give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+void
+net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t taken = pair->dev->driver->from_guest(&pair->queue, pkts, n);
 
@@ -62,8 +62,8 @@ net_poll_from_guest(struct net_pair *pair)
 			    look.longest_bytes > dev->max_frame_bytes))
 		kept = drop_odd_sizes(pair, pkts, n);
 	if (unlikely(look.offloads != 0))
-		net_offload(pair, dev->port_takes, pkts, kept, give_to_port);
+		net_offload(pair, dev->port_takes, pkts, kept, net_give_to_port);
 	else if (likely(kept != 0))
-		give_to_port(pair, pkts, kept);
+		net_give_to_port(pair, pkts, kept);
 	return n;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * virtio-net as a device: the ops table that the stock request handler serves (device/handler.c),
- * and a ring's turn on its lcore (device/vring.c calls it). Its rings are librte_vhost's
- * (lib/rte_vhost). Made by builder.c. Next on the way of a packet: from_guest.c, to_guest.c.
+ * and a ring's turn on its lcore (device/vring.c calls it). Its rings are ours (lib/virtq) or, as
+ * datapath= says, librte_vhost's (lib/rte_vhost). Made by builder.c. Next on the way of a packet:
+ * direct_from.c or from_guest.c, to_guest.c.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 
 #include <rte_atomic.h>
 
+#include "direct.h"
 #include "net_pvt.h"
 #include "vhub_alloc.h"
 
@@ -48,11 +50,13 @@ net_queue_start(struct vhub_vring *vring)
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 	int ret;
 
+	pair->queue.lcore = vring->lcore;
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_get != NULL) {
 		ret = driver->queue_get(&pair->queue);
 		if (ret != 0)
 			return ret;
 	}
+	direct_begin(pair, vring->features);
 	pair->guest_takes = net_guest_takes(vring->features);
 	if (net_is_from_guest(vring)) {
 		pair->from_ring = vring;
@@ -87,11 +91,22 @@ net_queue_release(struct vhub_device *device, struct vhub_vring *vring)
 	vring->priv = NULL;
 }
 
-/* A pair pauses and goes on as one: what its guest sends in between waits in the ring. */
+static inline bool
+is_broken(const struct vhub_vring *vring)
+{
+	return vring->vq != NULL && vhub_virtq_broken(vring->vq) != VHUB_VIRTQ_OK;
+}
+
+/*
+ * A pair pauses and goes on as one: what its guest sends in between waits in the ring. A ring that is
+ * broken will not go on.
+ */
 static inline bool
 is_paused(const struct net_pair *pair, const struct vhub_vring *vring)
 {
-	return !vring->taking || (pair->to_ring != NULL && !pair->to_ring->taking);
+	return !vring->taking ||
+			(pair->to_ring != NULL && !pair->to_ring->taking &&
+					!is_broken(pair->to_ring));
 }
 
 static unsigned int
@@ -101,10 +116,62 @@ net_queue_poll(struct vhub_vring *vring)
 
 	if (unlikely(is_paused(pair, vring)))
 		return 0;
-	return net_is_from_guest(vring) ? net_poll_from_guest(pair) : net_poll_to_guest(pair);
+	if (!net_is_from_guest(vring))
+		return net_poll_to_guest(pair);
+	return vring->vq != NULL ? direct_poll_from_guest(pair) : net_poll_from_guest(pair);
 }
 
-/* ---- the data path's side (struct vhub_foreign_ops) ---- */
+/* ---- sleeping ---- */
+
+/* Of a ring from the guest that is librte_vhost's. */
+static int
+arm_library(struct net_pair *pair, struct vhub_vring *vring)
+{
+	/* A translation that the library waits for comes without a kick. */
+	if ((vring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
+		return -ENOTSUP;
+	rvhost_want_kicks(pair->dev->path, vring, true);
+	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */
+	rte_smp_mb();
+	return net_queue_poll(vring) != 0 ? -EAGAIN : 0;
+}
+
+static int
+net_ring_arm(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	if (!net_is_from_guest(vring)) {
+		if (pair->n_held != 0)
+			return -EAGAIN;
+		/* Nothing comes for a guest that takes nothing. */
+		if (driver->to_guest == NULL || !vring->enabled)
+			return 0;
+		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
+	}
+	if (!vring->has_kick_fd)
+		return -ENOTSUP;
+	return vring->vq != NULL ? vhub_virtq_arm(vring->vq) : arm_library(pair, vring);
+}
+
+static void
+net_ring_disarm(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	if (!net_is_from_guest(vring)) {
+		if (driver->to_guest != NULL && driver->disarm != NULL)
+			driver->disarm(&pair->queue);
+	} else if (vring->vq != NULL) {
+		vhub_virtq_disarm(vring->vq);
+	} else {
+		rvhost_want_kicks(pair->dev->path, vring, false);
+	}
+}
+
+/* ---- librte_vhost's side (struct vhub_foreign_ops) ---- */
 
 static int
 net_sync(struct vhub_device *device, const struct session_record *rec, bool anew,
@@ -119,47 +186,10 @@ net_iotlb(struct vhub_device *device, const struct vhub_user_iotlb *msg)
 	return rvhost_iotlb(net_dev_of(device)->path, msg);
 }
 
-static int
-net_arm(struct vhub_vring *vring)
-{
-	struct net_pair *pair = vring->priv;
-	const struct vhub_net_driver_ops *driver = pair->dev->driver;
-
-	if (!net_is_from_guest(vring)) {
-		if (pair->n_held != 0)
-			return -EAGAIN;
-		/* Nothing comes for a guest that takes nothing. */
-		if (driver->to_guest == NULL || !vring->enabled)
-			return 0;
-		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
-	}
-	/* A translation that the library waits for comes without a kick. */
-	if (!vring->has_kick_fd || (vring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
-		return -ENOTSUP;
-	rvhost_want_kicks(pair->dev->path, vring, true);
-	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */
-	rte_smp_mb();
-	return net_queue_poll(vring) != 0 ? -EAGAIN : 0;
-}
-
-static void
-net_disarm(struct vhub_vring *vring)
-{
-	struct net_pair *pair = vring->priv;
-	const struct vhub_net_driver_ops *driver = pair->dev->driver;
-
-	if (net_is_from_guest(vring))
-		rvhost_want_kicks(pair->dev->path, vring, false);
-	else if (driver->to_guest != NULL && driver->disarm != NULL)
-		driver->disarm(&pair->queue);
-}
-
 static const struct vhub_foreign_ops foreign_ops = {
 	.max_regions = RVHOST_MAX_REGIONS,
 	.log_at_zero = true,
 	.sync = net_sync,
-	.arm = net_arm,
-	.disarm = net_disarm,
 	.iotlb = net_iotlb,
 };
 
@@ -178,6 +208,8 @@ static const struct vhub_device_ops net_ops = {
 	.queue_prepare = net_queue_prepare,
 	.queue_start = net_queue_start,
 	.queue_poll = net_queue_poll,
+	.ring_arm = net_ring_arm,
+	.ring_disarm = net_ring_disarm,
 	.queue_stop = net_queue_stop,
 	.queue_release = net_queue_release,
 	.set_running = net_set_running,
@@ -201,7 +233,8 @@ alloc_dev(const struct net_params *params, struct vhub_net_port *port,
 	dev->port = port;
 	dev->driver = port->ops;
 	dev->dev.ops = &net_ops;
-	dev->dev.foreign = &foreign_ops;
+	dev->dev.discards = true;
+	dev->dev.chain_bytes = sizeof(struct vhub_chain);
 	dev->dev.executor = *executor;
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	for (i = 0; i < params->n_pairs; i++) {
@@ -210,6 +243,13 @@ alloc_dev(const struct net_params *params, struct vhub_net_port *port,
 		dev->pairs[i].queue.index = i;
 	}
 	return dev;
+}
+
+static bool
+uses_library(const struct net_params *params)
+{
+	return params->datapath == NET_DATAPATH_LIBRTE_VHOST ||
+			(params->datapath == NET_DATAPATH_AUTO && params->iommu);
 }
 
 int
@@ -234,10 +274,13 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 		ret = -ENOMEM;
 		goto free_dev;
 	}
-	ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu,
-			params->trusted, &dev->path);
-	if (ret != 0)
-		goto free_dev;
+	if (uses_library(params)) {
+		dev->dev.foreign = &foreign_ops;
+		ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu,
+				params->trusted, &dev->path);
+		if (ret != 0)
+			goto free_dev;
+	}
 	net_config_init(dev, &info);
 	*out = &dev->dev;
 	return 0;

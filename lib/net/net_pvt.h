@@ -2,7 +2,11 @@
 /*
  * The inside of virtio-net: one file for each stage of a packet's way.
  *
- *     net.c (poll) -> from_guest.c -> offload.c -> the driver ... the driver -> to_guest.c -> offload.c
+ *     librte_vhost:  net.c (poll) -> from_guest.c -> offload.c -> the driver
+ *                    ... the driver -> to_guest.c -> offload.c -> rte_vhost/burst.c
+ *     direct:        net.c (poll) -> direct_from.c -> header.c -> the driver, with views
+ *                    ... or -> view.c -> offload.c -> the driver, with mbufs
+ *                    ... the driver -> to_guest.c -> direct_to.c, with mbufs by way of offload.c
  *
  * A queue pair is one ring in each direction; both are one lcore's.
  */
@@ -50,6 +54,9 @@ struct net_pair {
 	struct vhub_vring *to_ring; /* started ones; NULL */
 	struct vhub_vring *from_ring;
 	uint32_t guest_takes; /* VHUB_NET_TAKES_*, as its driver has negotiated */
+	uint32_t guest_asks;  /* the same of what it may ask for; direct */
+	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
+	bool mergeable;	      /* direct */
 	/*
 	 * Behind a vIOMMU, what the guest's buffers could not take yet: each new buffer has an
 	 * address that has to be asked for first.
@@ -59,6 +66,13 @@ struct net_pair {
 	struct net_counters counters __rte_cache_aligned;
 } __rte_cache_aligned;
 
+/* As in datapath=. */
+enum net_datapath {
+	NET_DATAPATH_AUTO,
+	NET_DATAPATH_DIRECT,
+	NET_DATAPATH_LIBRTE_VHOST,
+};
+
 /* What the builder has read. */
 struct net_params {
 	char name[64];
@@ -66,6 +80,7 @@ struct net_params {
 	bool has_mac;
 	bool iommu;
 	bool trusted; /* guests are believed where librte_vhost believes them */
+	enum net_datapath datapath;
 	struct rte_ether_addr mac;
 	uint16_t mtu; /* 0: the port's */
 };
@@ -76,7 +91,7 @@ struct net_dev {
 	/* Immutable. */
 	struct vhub_net_port *port;
 	const struct vhub_net_driver_ops *driver; /* of port */
-	struct rvhost_path *path;
+	struct rvhost_path *path;		  /* NULL: the data path is direct */
 	struct rte_mempool *pool;
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
@@ -130,12 +145,19 @@ net_request(struct vhub_device *device, struct vhub_request *req);
 /* What the guest takes under these features: VHUB_NET_TAKES_*. */
 uint32_t
 net_guest_takes(uint64_t features);
+/* What it may leave to whoever takes its packets. */
+uint32_t
+net_guest_asks(uint64_t features);
 
 /* ---- from_guest.c ---- */
 
 /* One turn of the pair's ring from the guest. Returns how many packets there were. */
 unsigned int
 net_poll_from_guest(struct net_pair *pair);
+
+/* Gives packets to the port, its own from then on; what it does not take is dropped. */
+void
+net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 
 /* ---- to_guest.c ---- */
 
@@ -160,6 +182,13 @@ void
 net_offload(struct net_pair *pair, uint32_t takes, struct rte_mbuf **pkts, uint16_t n,
 		net_sink_fn sink);
 
+/*
+ * The Internet checksum from byte `start` of the packet to its end, and of `before`, a sum that is not
+ * inverted. Never 0.
+ */
+uint16_t
+net_checksum(const struct rte_mbuf *m, uint32_t start, uint16_t before);
+
 /* ---- net.c ---- */
 
 /* Makes the device of an opened port, which it owns from then on. Errors as a builder's. */
@@ -172,6 +201,13 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 
 void
 net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, void *arg);
+
+/* A ring to the guest that takes packets. */
+static inline bool
+net_ring_is_open(const struct vhub_vring *vring)
+{
+	return vring != NULL && vring->taking && vring->enabled;
+}
 
 /* Counts packets that go no further, and frees them. */
 static inline void

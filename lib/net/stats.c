@@ -9,6 +9,7 @@
 
 static const char *const drop_names[VHUB_NET_DROPS] = {
 	[VHUB_NET_DROP_RING_FULL] = "dropped_ring_full",
+	[VHUB_NET_DROP_NO_ROOM] = "dropped_no_room",
 	[VHUB_NET_DROP_NO_RING] = "dropped_no_ring",
 	[VHUB_NET_DROP_DISABLED] = "dropped_disabled",
 	[VHUB_NET_DROP_PORT_FULL] = "dropped_port_full",
@@ -40,8 +41,11 @@ net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 	emit_counter(&counters->to_guest.bytes, "to_guest_bytes", emit, arg);
 	for (i = 0; i < VHUB_NET_DROPS; i++)
 		emit_counter(&counters->drops[i], drop_names[i], emit, arg);
-	rvhost_stats_emit(dev->path, (uint16_t)(queue * 2 + 1), "library_from_guest_", emit, arg);
-	rvhost_stats_emit(dev->path, (uint16_t)(queue * 2), "library_to_guest_", emit, arg);
+	if (dev->path != NULL) {
+		rvhost_stats_emit(dev->path, (uint16_t)(queue * 2 + 1), "library_from_guest_", emit,
+				arg);
+		rvhost_stats_emit(dev->path, (uint16_t)(queue * 2), "library_to_guest_", emit, arg);
+	}
 	if (queue == 0 && dev->driver->stats != NULL)
 		dev->driver->stats(dev->port, emit, arg);
 }

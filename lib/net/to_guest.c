@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Packets for a guest: from the port (its to_guest), or from a driver that sends them back at once
- * (vhub_net_to_guest()). Called by net.c for each turn, and by drivers; next: rte_vhost/burst.c, by
- * way of offload.c where the guest leaves something to be done.
+ * (vhub_net_to_guest()). Called by net.c for each turn, and by drivers; next: direct_to.c or
+ * rte_vhost/burst.c, by way of offload.c where the guest leaves something to be done.
  */
 #include <string.h>
 
+#include "direct.h"
 #include "net_pvt.h"
-
-static inline bool
-ring_is_open(const struct vhub_vring *vring)
-{
-	return vring != NULL && vring->taking && vring->enabled;
-}
 
 static bool
 is_behind_viommu(const struct net_pair *pair)
@@ -43,8 +38,13 @@ net_drop_held(struct net_pair *pair)
 static __rte_always_inline void
 give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct net_look *look)
 {
-	uint16_t given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
+	uint16_t given;
 
+	if (pair->to_ring->vq != NULL) {
+		direct_mbufs_to_guest(pair, pkts, n);
+		return;
+	}
+	given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
 	if (unlikely(given < n)) {
 		keep_or_drop(pair, &pkts[given], n - given);
 		net_look_at(pkts, given, look);
@@ -84,7 +84,7 @@ vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
 
-	if (unlikely(!ring_is_open(pair->to_ring)))
+	if (unlikely(!net_ring_is_open(pair->to_ring)))
 		net_drop(pair, VHUB_NET_DROP_NO_RING, pkts, n);
 	else if (likely(n != 0))
 		give(pair, pkts, n);
@@ -117,7 +117,7 @@ net_poll_to_guest(struct net_pair *pair)
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	uint16_t n;
 
-	if (!ring_is_open(pair->to_ring))
+	if (!net_ring_is_open(pair->to_ring))
 		return 0;
 	if (unlikely(pair->n_held != 0))
 		return give_held(pair);

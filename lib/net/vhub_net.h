@@ -9,9 +9,11 @@
  *   open        CTL or WORK, may block: the port is there and runs. Before a jail.
  *   info        any time after open.
  *   queue_get   LCORE: one queue for each queue pair of the guest, when its first ring starts.
- *   from_guest  LCORE: a burst that the guest has sent.
+ *   from_guest  LCORE: a burst that the guest has sent, in mbufs; or, where the driver has
+ *   from_guest_views     this slot and the data path is "direct", where it lies (below).
  *   to_guest    LCORE: a burst for the guest, where the port has packets of its own. From inside
- *               from_guest a driver may also call vhub_net_to_guest().
+ *               from_guest a driver may also call vhub_net_to_guest(), from inside
+ *               from_guest_views also vhub_net_views_to_guest().
  *   queue_put   LCORE: the pair's last ring has stopped.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
@@ -20,6 +22,29 @@
  * the packet can do them, and are done in software before they reach one who cannot (`takes`). What
  * a guest says about its packets is checked before a driver sees it. The smallest example is
  * drivers/net/echo.
+ *
+ * Packets as views
+ *   A packet on its way from one guest to another, or back, is copied once: from the sender's buffers
+ *   into the receiver's. In between it is a struct vhub_net_view: a private copy of its first bytes,
+ *   in which all headers are, and the place of the rest in the sender's memory.
+ *
+ *   - Only the private copy may be looked at, decided upon and changed. The rest belongs to a guest,
+ *     which writes to it whenever it likes: it is read once, by the copy into the receiver's ring.
+ *   - Views are lent: they and what they point to are there until from_guest_views returns. Then the
+ *     sender's buffers go back to it. What is to be kept longer becomes an mbuf
+ *     (vhub_net_views_to_mbufs()).
+ *   - vhub_net_views_to_guest() copies and changes nothing in the views: the same ones may go to one
+ *     receiver after the other.
+ *   - Offloads stay as they are until a receiver does not take them; that one's copy is completed.
+ *     So a driver with from_guest_views takes all of them.
+ *
+ *   Lcores and memory: a ring is touched by the lcore that owns it and by no other one, so both
+ *   queues, the sender's and the receiver's, have to be this lcore's (queue->lcore). Under that rule
+ *   nothing else guards the receiver: its memory table, its dirty log and its buffers change only
+ *   between two turns of its own lcore (device/vring.c), on which we are, and its ring holds a
+ *   reference to each. A driver that joins ports therefore knows its queues for each lcore, from
+ *   queue_get to queue_put, both of which run there; and gives packets for a queue of another lcore
+ *   to that lcore, as mbufs through an rte_ring that its to_guest empties.
  */
 #ifndef VHUB_NET_H
 #define VHUB_NET_H
@@ -27,6 +52,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include <rte_ether.h>
 #include <rte_kvargs.h>
@@ -71,6 +97,7 @@ struct vhub_net_info {
 /** Why packets were dropped. */
 enum vhub_net_drop {
 	VHUB_NET_DROP_RING_FULL, /**< to guest: the guest gave no buffers for them */
+	VHUB_NET_DROP_NO_ROOM,	 /**< to guest: longer than the buffer that is next */
 	VHUB_NET_DROP_NO_RING,	 /**< to guest: its ring is not started, or disabled */
 	VHUB_NET_DROP_DISABLED,	 /**< from guest: its ring is disabled */
 	VHUB_NET_DROP_PORT_FULL, /**< from guest: the port took no more */
@@ -83,11 +110,43 @@ enum vhub_net_drop {
 
 struct vhub_net_port;
 
+/** Bytes of a frame that a view has a private copy of, at most. */
+#define VHUB_NET_HEAD_BYTES 128u
+
+/** Segmentation that is still to be done. */
+enum vhub_net_gso {
+	VHUB_NET_GSO_NONE,
+	VHUB_NET_GSO_TCP4,
+	VHUB_NET_GSO_TCP6,
+	VHUB_NET_GSO_UDP, /**< to fragments of IP */
+};
+
+/** What is still to be done for a packet, checked against its length and its headers. */
+struct vhub_net_offload {
+	bool csum;	       /**< the Internet checksum from csum_start to the end */
+	uint8_t gso;	       /**< enum vhub_net_gso; only with csum */
+	uint16_t csum_start;   /**< with gso: where the TCP or UDP header is */
+	uint16_t csum_offset;  /**< from there, to the field; it holds the pseudo header's sum */
+	uint16_t gso_bytes;    /**< with gso: of payload, in a segment */
+	uint16_t header_bytes; /**< with gso: all headers, up to the end of TCP's or UDP's */
+};
+
+/** A packet of a guest's, where it lies. */
+struct vhub_net_view {
+	uint32_t bytes;	     /**< of the frame, at least RTE_ETHER_HDR_LEN */
+	uint16_t head_bytes; /**< of them in `head`: at least 64, all headers, or the whole frame */
+	uint16_t n_iov;
+	const struct iovec *iov; /**< the others, behind them: in the sender's memory */
+	struct vhub_net_offload offload;
+	uint8_t head[VHUB_NET_HEAD_BYTES] __rte_aligned(16);
+};
+
 /** One queue pair of a guest on its lcore, as the port's driver sees it. Embedded in lib/net. */
 struct vhub_net_queue {
 	struct vhub_net_port *port;
-	uint16_t index; /**< of the pair */
-	void *priv;	/**< the driver's, from queue_get to queue_put */
+	uint16_t index;		  /**< of the pair */
+	struct vhub_lcore *lcore; /**< that has the pair, from queue_get to queue_put */
+	void *priv;		  /**< the driver's, from queue_get to queue_put */
 };
 
 /** A driver. Registered once; const. */
@@ -124,6 +183,12 @@ struct vhub_net_driver_ops {
 	 */
 	uint16_t (*from_guest)(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 	/**
+	 * Optional; with all of VHUB_NET_TAKES_ALL. LCORE. In place of from_guest where packets can
+	 * be seen where they lie; see "Packets as views" above. May change view->head.
+	 */
+	void (*from_guest_views)(struct vhub_net_queue *queue, struct vhub_net_view *views,
+			uint16_t n);
+	/**
 	 * Optional. LCORE. Up to `max` packets for the guest, the caller's from then on. Called
 	 * while the guest's ring is started and enabled.
 	 */
@@ -151,6 +216,23 @@ struct vhub_net_port {
  */
 VHUB_API void
 vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
+
+/**
+ * Copies packets to the guest of this queue pair, in order, from inside from_guest_views of a queue
+ * of the same lcore; with that queue's or with another. What the guest has no room for is dropped and
+ * counted. The views are as they were. Thread: LCORE, the pair's.
+ */
+VHUB_API void
+vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views,
+		uint16_t n);
+
+/**
+ * Makes mbufs of views, which may be kept. Returns how many: what there is no mbuf for is dropped and
+ * counted with `queue`, the sender's. At most VHUB_NET_BURST. Thread: LCORE, the sender's.
+ */
+VHUB_API uint16_t
+vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n,
+		struct rte_mbuf **pkts);
 
 /**
  * Frees `n` packets that a driver drops by itself, and counts why. Thread: LCORE, the pair's.

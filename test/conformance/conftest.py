@@ -7,7 +7,10 @@ uses the fixture `vhubd` of the end-to-end tests.
 
   stage     the daemon, its disks and ports (class Stage in stage.py, the next file)
   plain     opens a session on the disk "plain": plain(packed=True, ...) -> BlkDisk
+  datapath  what serves the rings of ports: tests that use one run with each; librte_vhost in the
+            plain stage only, for sanitizers see little of it
   port      opens a session on the port "netplain": port(packed=True, ...) -> NetPort
+  port_path its socket, and that of other ports
   opened    opens a session on any socket, closed at the end of the test
   log_of    makes a dirty log
   scene, net_scene
@@ -39,8 +42,8 @@ vhubd = e2e_conftest.vhubd
 pytest_configure = e2e_conftest.pytest_configure
 pytest_runtest_makereport = e2e_conftest.pytest_runtest_makereport
 
-from scene import NetScene, Scene, expect_refusal  # noqa: E402
-from stage import Neighbour, Stage  # noqa: E402
+from scene import NET_SCENES, Scene, expect_refusal  # noqa: E402
+from stage import DATAPATHS, Neighbour, Stage  # noqa: E402
 from vhostuser import BlkDisk, DirtyLog, NetPort  # noqa: E402
 
 
@@ -85,10 +88,20 @@ def plain(stage, opened):
     return open_
 
 
+@pytest.fixture(params=["direct", pytest.param("librte_vhost", marks=pytest.mark.plain_only)])
+def datapath(request):
+    return request.param
+
+
 @pytest.fixture
-def port(stage, opened):
+def port_path(stage, datapath):
+    return lambda name="netplain": stage.path(name + DATAPATHS[datapath])
+
+
+@pytest.fixture
+def port(port_path, opened):
     def open_(name="netplain", **keywords):
-        return opened(stage.path(name), NetPort, **keywords)
+        return opened(port_path(name), NetPort, **keywords)
 
     return open_
 
@@ -141,8 +154,8 @@ def scene(stage, neighbours):
 
 
 @pytest.fixture
-def net_scene(stage, neighbours):
+def net_scene(stage, neighbours, datapath):
     """The same with ports."""
-    made = set_up(NetScene, stage, neighbours)
+    made = set_up(NET_SCENES[datapath], stage, neighbours)
     yield made
     made.finish()

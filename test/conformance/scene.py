@@ -110,6 +110,16 @@ class NetScene(Scene):
         assert port.echo(frame, queue) == packets.swapped(frame)
 
 
+class LibraryNetScene(NetScene):
+    """The same where librte_vhost serves the rings."""
+
+    victims = "netvictim-library"
+    innocent = ("net", "netinnocent-library")
+
+
+NET_SCENES = {"direct": NetScene, "librte_vhost": LibraryNetScene}
+
+
 def expect_refusal(disk, request, payload=b"", fds=(), **header):
     """Sends it with need_reply. "error": acknowledged with an error; "closed": the session was
     ended. Nothing else will do."""

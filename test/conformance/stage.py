@@ -23,7 +23,7 @@ MB = 1 << 20
 
 #: Log lines that a peer causes are rate-limited for each slot, and every hostile test wants to see
 #: its own: they take turns.
-VICTIMS = {"victim": 48, "netvictim": 24}
+VICTIMS = {"victim": 48, "netvictim": 24, "netvictim-library": 24}
 
 #: name: --blk options after the socket. "plain" and the victims are what tests work on, "innocent"
 #: is the neighbour's.
@@ -37,13 +37,18 @@ DISKS = {
     "late": "driver=null,size=64M,latency_us=300000,queues=2",
 }
 
-#: The same with --net.
-PORTS = {
-    "netplain": "driver=echo,queues=4",
-    "netwhole": "driver=echo,queues=2,mac=02:00:00:00:00:07,mtu=9000",
-    **{"netvictim%d" % i: "driver=echo,queues=2" for i in range(VICTIMS["netvictim"])},
-    "netinnocent": "driver=echo",
-}
+#: What serves a port's rings, and the end of the names of its ports here.
+DATAPATHS = {"direct": "", "librte_vhost": "-library"}
+
+#: The same with --net, for each data path.
+PORTS = {name + suffix + number: "%s,datapath=%s" % (options, datapath)
+         for datapath, suffix in DATAPATHS.items()
+         for name, options, count in (
+             ("netplain", "driver=echo,queues=4", 0),
+             ("netwhole", "driver=echo,queues=2,mac=02:00:00:00:00:07,mtu=9000", 0),
+             ("netvictim", "driver=echo,queues=2", VICTIMS["netvictim" + suffix]),
+             ("netinnocent", "driver=echo", 0))
+         for number in (map(str, range(count)) if count else [""])}
 
 
 MAPPINGS_OF_A_THREAD = 4                # its stack and its arena, each with what guards it
@@ -137,8 +142,9 @@ class Stage:
                     session.read(0, 4096)
         if not isinstance(self.peer, Qsd):
             for packed in formats:
-                with NetPort.open(self.path("netplain"), packed=packed) as session:
-                    session.echo(bytes(64))
+                for suffix in DATAPATHS.values():
+                    with NetPort.open(self.path("netplain" + suffix), packed=packed) as session:
+                        session.echo(bytes(64))
 
     def arguments(self, devices):
         """The texts of --blk or --net."""

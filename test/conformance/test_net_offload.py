@@ -156,6 +156,16 @@ def test_tcp_is_segmented_for_a_guest_that_does_not_take_it(port, packed, takes,
         assert session.quiet(seconds=0.005)
 
 
+@pytest.mark.parametrize("size", [1, 333, 1447])
+def test_segments_of_odd_sizes(port, size):
+    """Their sums go over pieces of odd lengths."""
+    session = port(features=SENDS, size=512, buffers=300)
+    payload = pattern(7, min(200 * size, 60000))
+    made = packets.segment(4, TCP, payload, gso_size=size)
+    session.send(made.frame, header=made.header)
+    check_segments(made, segments(session, -(-len(payload) // size)), payload, size, ACK, 1000)
+
+
 def test_many_small_segments(port):
     session = port(features=SENDS, size=512, buffers=300)
     payload = pattern(3, 250 * 40)

@@ -127,7 +127,7 @@ def test_the_used_half_of_a_packed_base_counts(port):
 @both_kinds
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 def test_the_smallest_rings(port, packed, size):
-    """The library never takes the last buffer of a ring for a packet that may need several."""
+    """librte_vhost never takes the last buffer of a ring for a packet that may need several."""
     session = port(packed=packed, size=size, buffers=size, mergeable=size > 1)
     flow(session, 50, most=1)
     assert session.stop() == {index: queue.ring.base for index, queue in session.queues.items()}

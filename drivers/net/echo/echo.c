@@ -46,21 +46,34 @@ echo_info(const struct vhub_net_port *port, struct vhub_net_info *info)
 	snprintf(info->target, sizeof(info->target), "echo");
 }
 
+static inline void
+swap_addresses(struct rte_ether_hdr *eth)
+{
+	struct rte_ether_addr addr = eth->dst_addr;
+
+	eth->dst_addr = eth->src_addr;
+	eth->src_addr = addr;
+}
+
 static uint16_t
 echo_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct rte_ether_hdr *eth;
-	struct rte_ether_addr addr;
 	uint16_t i;
 
-	for (i = 0; i < n; i++) {
-		eth = rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *);
-		addr = eth->dst_addr;
-		eth->dst_addr = eth->src_addr;
-		eth->src_addr = addr;
-	}
+	for (i = 0; i < n; i++)
+		swap_addresses(rte_pktmbuf_mtod(pkts[i], struct rte_ether_hdr *));
 	vhub_net_to_guest(queue, pkts, n);
 	return n;
+}
+
+static void
+echo_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
+{
+	uint16_t i;
+
+	for (i = 0; i < n; i++)
+		swap_addresses((struct rte_ether_hdr *)views[i].head);
+	vhub_net_views_to_guest(queue, views, n);
 }
 
 static int
@@ -76,6 +89,7 @@ static const struct vhub_net_driver_ops echo_ops = {
 	.destroy = echo_destroy,
 	.info = echo_info,
 	.from_guest = echo_from_guest,
+	.from_guest_views = echo_from_guest_views,
 };
 
 static int

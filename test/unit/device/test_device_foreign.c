@@ -101,8 +101,6 @@ static const struct vhub_foreign_ops library_ops = {
 	.max_regions = 1,
 	.log_at_zero = true,
 	.sync = library_sync,
-	.arm = library_arm,
-	.disarm = library_disarm,
 };
 
 static struct vhub_device_ops device_ops;
@@ -115,8 +113,11 @@ setup(void **state)
 	hold_init(&hold, loop);
 	device_ops = hold_ops;
 	device_ops.queue_poll = library_poll;
+	device_ops.ring_arm = library_arm;
+	device_ops.ring_disarm = library_disarm;
 	hold.dev.ops = &device_ops;
 	hold.dev.foreign = &library_ops;
+	hold.dev.discards = true;
 	hold.dev.vrings_per_queue = 2;
 	return 0;
 }

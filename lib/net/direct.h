@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The direct data path: the rings are ours (lib/virtq), packets are views until somebody wants mbufs.
+ *
+ *     direct_from.c -> header.c -> the driver's from_guest_views, or view.c -> its from_guest
+ *     vhub_net_views_to_guest(), and mbufs by way of to_guest.c -> direct_to.c
+ *
+ * What net.c and to_guest.c call is here, and what the files share.
+ */
+#ifndef NET_DIRECT_H
+#define NET_DIRECT_H
+
+#include <string.h>
+
+#include "net_pvt.h"
+
+/* A virtio_net_hdr, without and with num_buffers (VIRTIO 1.2, 5.1.6). */
+#define NET_LEGACY_HEADER_BYTES sizeof(struct virtio_net_hdr)
+#define NET_HEADER_BYTES sizeof(struct virtio_net_hdr_mrg_rxbuf)
+
+/* Bytes of a frame that are copied of every packet; all of the head for those with offloads. */
+#define NET_HEAD_BYTES 64u
+
+/* ---- direct_from.c ---- */
+
+/* A ring of the pair starts: what was negotiated. */
+void
+direct_begin(struct net_pair *pair, uint64_t features);
+/* One turn of the pair's ring from the guest. Returns how many packets there were. */
+unsigned int
+direct_poll_from_guest(struct net_pair *pair);
+
+/* ---- direct_to.c ---- */
+
+/* Gives mbufs to the guest, whose offloads it takes, and frees them. Its ring is open. */
+void
+direct_mbufs_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+
+/* ---- header.c ---- */
+
+/*
+ * Turns what a guest says of its packet into what is to be done. `hdr` and `head` are copies; `asks`
+ * are the VHUB_NET_TAKES_* that it may ask for. Returns 0 or -EINVAL: it makes no sense.
+ */
+int
+net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head,
+		uint32_t head_bytes, uint32_t frame_bytes, struct vhub_net_offload *out);
+/* The other way: what a guest is told. */
+void
+net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr *hdr);
+/* VHUB_NET_TAKES_* that a receiver has to have. */
+uint32_t
+net_offload_needs(const struct vhub_net_offload *offload);
+/* From mbuf flags that offload.c has found sane, and to flags. */
+void
+net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out);
+/* Returns false when mbufs cannot say it: a checksum that is neither TCP's nor UDP's. */
+bool
+net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
+		uint32_t head_bytes, struct rte_mbuf *m);
+
+/* ---- copies ---- */
+
+/* Up to 64 bytes with overlapping moves and no call: headers and small packets. */
+static __rte_always_inline void
+net_copy_small(void *dst, const void *src, size_t n)
+{
+	uint8_t *d = dst;
+	const uint8_t *s = src;
+
+	if (likely(n >= 32)) {
+		memcpy(d, s, 32);
+		memcpy(d + n - 32, s + n - 32, 32);
+	} else if (n >= 16) {
+		memcpy(d, s, 16);
+		memcpy(d + n - 16, s + n - 16, 16);
+	} else if (n >= 8) {
+		memcpy(d, s, 8);
+		memcpy(d + n - 8, s + n - 8, 8);
+	} else {
+		while (n-- > 0)
+			*d++ = *s++;
+	}
+}
+
+/* Of any length. The C library's routine chooses by the CPU and the length. */
+static __rte_always_inline void
+net_copy(void *dst, const void *src, size_t n)
+{
+	if (n <= 64)
+		net_copy_small(dst, src, n);
+	else
+		memcpy(dst, src, n);
+}
+
+#endif /* NET_DIRECT_H */

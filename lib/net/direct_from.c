@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets that a guest has sent, from our own ring: chains to views, which the port gets as they are,
+ * or as mbufs. Called by net.c for each turn; next: header.c, the driver's from_guest_views, or view.c
+ * and offload.c and its from_guest.
+ */
+#include <linux/virtio_config.h>
+
+#include <rte_prefetch.h>
+
+#include "direct.h"
+
+void
+direct_begin(struct net_pair *pair, uint64_t features)
+{
+	pair->mergeable = (features & (UINT64_C(1) << VIRTIO_NET_F_MRG_RXBUF)) != 0;
+	/* VIRTIO 1.2, 5.1.6.1: num_buffers is there with either. */
+	pair->header_bytes = pair->mergeable ||
+					(features & (UINT64_C(1) << VIRTIO_F_VERSION_1)) != 0 ?
+			NET_HEADER_BYTES :
+			NET_LEGACY_HEADER_BYTES;
+	pair->guest_asks = net_guest_asks(features);
+}
+
+/* ---- a chain to a view ---- */
+
+/* Readable pieces that are worked off from the front. */
+struct pieces {
+	struct iovec *iov;
+	uint32_t n;
+};
+
+static __rte_always_inline void
+skip(struct pieces *p, size_t n)
+{
+	p->iov->iov_base = (uint8_t *)p->iov->iov_base + n;
+	p->iov->iov_len -= n;
+	if (p->iov->iov_len == 0) {
+		p->iov++;
+		p->n--;
+	}
+}
+
+/* Copies `n` bytes, which are there, from wherever they lie. */
+static void
+take(struct pieces *p, void *dst, size_t n)
+{
+	uint8_t *to = dst;
+
+	while (n != 0) {
+		size_t here = RTE_MIN(n, p->iov->iov_len);
+
+		memcpy(to, p->iov->iov_base, here);
+		skip(p, here);
+		to += here;
+		n -= here;
+	}
+}
+
+/*
+ * Two loads of what a guest may be writing; opaque, so that what was checked is not loaded again. The
+ * fields behind these 10 bytes are the device's to fill.
+ */
+static __rte_always_inline void
+load_header(struct virtio_net_hdr *hdr, const uint8_t *src)
+{
+	uint64_t word;
+	uint16_t rest;
+
+	memcpy(&word, src, sizeof(word));
+	memcpy(&rest, src + sizeof(word), sizeof(rest));
+	__asm__("" : "+r"(word), "+r"(rest));
+	memcpy(hdr, &word, sizeof(word));
+	memcpy((uint8_t *)hdr + sizeof(word), &rest, sizeof(rest));
+}
+
+/* Header and head from the first piece, or from several. Returns what is left of the chain. */
+static __rte_always_inline struct pieces
+read_head(const struct net_pair *pair, struct vhub_chain *chain, struct vhub_net_view *view,
+		struct virtio_net_hdr *hdr)
+{
+	struct pieces p = { chain->iov, chain->n_out };
+	size_t header = pair->header_bytes, head = view->head_bytes;
+	uint8_t whole[NET_HEADER_BYTES];
+
+	if (likely(p.iov->iov_len >= header + head)) {
+		const uint8_t *src = p.iov->iov_base;
+
+		load_header(hdr, src);
+		net_copy_small(view->head, src + header, head);
+		skip(&p, header + head);
+		return p;
+	}
+	take(&p, whole, header);
+	memcpy(hdr, whole, sizeof(*hdr));
+	take(&p, view->head, head);
+	return p;
+}
+
+/* A packet for which somebody has to do something: all its headers are looked at. */
+static int
+read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
+		const struct virtio_net_hdr *hdr)
+{
+	uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
+
+	take(p, view->head + view->head_bytes, more);
+	view->head_bytes = (uint16_t)(view->head_bytes + more);
+	/* The copy is what is checked: the compiler may not go back to where it came from. */
+	rte_compiler_barrier();
+	return net_header_read(hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
+			&view->offload);
+}
+
+static uint32_t
+most_bytes(const struct net_pair *pair, const struct vhub_net_view *view)
+{
+	return view->offload.gso != VHUB_NET_GSO_NONE ? VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD :
+							pair->dev->max_frame_bytes;
+}
+
+/* Returns false when there is no packet in the chain, or none that goes on; counted. */
+static __rte_always_inline bool
+read_view(struct net_pair *pair, struct vhub_chain *chain, struct vhub_net_view *view)
+{
+	uint64_t *drops = pair->counters.drops;
+	struct virtio_net_hdr hdr;
+	struct pieces p;
+
+	if (unlikely(chain->out_bytes < pair->header_bytes + (uint32_t)RTE_ETHER_HDR_LEN)) {
+		vhub_count(&drops[VHUB_NET_DROP_RUNT], 1);
+		return false;
+	}
+	view->bytes = chain->out_bytes - pair->header_bytes;
+	view->head_bytes = (uint16_t)RTE_MIN(view->bytes, NET_HEAD_BYTES);
+	p = read_head(pair, chain, view, &hdr);
+	view->offload = (struct vhub_net_offload){ 0 };
+	if (unlikely((hdr.flags | hdr.gso_type) != 0) && read_offload(pair, &p, view, &hdr) != 0) {
+		vhub_count(&drops[VHUB_NET_DROP_OFFLOAD], 1);
+		return false;
+	}
+	if (unlikely(view->bytes > most_bytes(pair, view))) {
+		vhub_count(&drops[VHUB_NET_DROP_OVERSIZE], 1);
+		return false;
+	}
+	view->iov = p.iov;
+	view->n_iov = (uint16_t)p.n;
+	return true;
+}
+
+/* ---- a burst ---- */
+
+static void
+give_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n, bool offloads)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+
+	n = vhub_net_views_to_mbufs(&pair->queue, views, n, pkts);
+	if (unlikely(offloads))
+		net_offload(pair, pair->dev->port_takes, pkts, n, net_give_to_port);
+	else if (likely(n != 0))
+		net_give_to_port(pair, pkts, n);
+}
+
+static void
+give(struct net_pair *pair, struct vhub_chain *const *chains, uint16_t n)
+{
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+	struct vhub_net_view views[VHUB_NET_BURST];
+	bool offloads = false;
+	uint64_t bytes = 0;
+	uint16_t i, n_views = 0;
+
+	for (i = 0; i < n; i++) {
+		struct vhub_net_view *view = &views[n_views];
+
+		if (unlikely(!read_view(pair, chains[i], view)))
+			continue;
+		bytes += view->bytes;
+		offloads |= view->offload.csum;
+		n_views++;
+	}
+	vhub_count(&pair->counters.from_guest.packets, n);
+	vhub_count(&pair->counters.from_guest.bytes, bytes);
+	if (unlikely(n_views == 0))
+		return;
+	if (likely(driver->from_guest_views != NULL))
+		driver->from_guest_views(&pair->queue, views, n_views);
+	else
+		give_mbufs(pair, views, n_views, offloads);
+}
+
+/* Sources alone: what is to be written is better left with the guest until then. */
+static __rte_always_inline void
+prefetch(struct vhub_chain *const *chains, uint16_t n)
+{
+	uint16_t i;
+
+	for (i = 0; i < n; i++) {
+		const uint8_t *data = chains[i]->iov->iov_base;
+
+		rte_prefetch0(data);
+		rte_prefetch0(data + RTE_CACHE_LINE_SIZE);
+	}
+}
+
+unsigned int
+direct_poll_from_guest(struct net_pair *pair)
+{
+	struct vhub_virtq *vq = pair->from_ring->vq;
+	struct vhub_chain *chains[VHUB_NET_BURST];
+	uint16_t n;
+
+	n = vhub_virtq_pop(vq, chains, VHUB_NET_BURST);
+	if (n == 0)
+		return 0;
+	if (likely(pair->from_ring->enabled)) {
+		prefetch(chains, n);
+		give(pair, chains, n);
+	} else {
+		/* "The back-end must process the ring without causing any side effects." */
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_DISABLED], n);
+	}
+	vhub_virtq_push(vq, chains, n);
+	vhub_virtq_notify(vq);
+	return n;
+}

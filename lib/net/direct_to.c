@@ -1,0 +1,367 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets into a guest's ring of ours, from views or mbufs: room is taken from the ring, filled, given
+ * back with one notification for the burst; room that was not needed is put back. Called by drivers
+ * (vhub_net_views_to_guest()) and to_guest.c, on the lcore that owns the ring. Next: virtq/virtq.c.
+ *
+ * A packet needs one chain, or with mergeable buffers as many as it takes (VIRTIO 1.2, 5.1.6.3). What
+ * does not fit is dropped and its room kept for the next one, so nothing is ever waited for.
+ */
+#include "direct.h"
+
+/* Most chains of one packet: 64 KiB in buffers of 256 bytes. */
+#define MAX_MERGED 256u
+
+/* A packet to be copied, whatever it came from. */
+struct source {
+	const void *head;
+	uint32_t head_bytes;
+	uint32_t n_iov;
+	const struct iovec *iov; /* the rest */
+	uint32_t bytes;		 /* of all */
+};
+
+/* A ring's room during a burst: chains[next .. n) are free, those before are filled. */
+struct room {
+	struct net_pair *pair;
+	struct vhub_virtq *vq;
+	uint32_t header_bytes;
+	uint32_t n;
+	uint32_t next;
+	struct vhub_chain *chains[MAX_MERGED];
+};
+
+/* ---- room ---- */
+
+static void
+push_filled(struct room *room)
+{
+	uint32_t i, part;
+
+	for (i = 0; i < room->next; i += part) {
+		part = RTE_MIN(room->next - i, VHUB_VIRTQ_BURST);
+		vhub_virtq_push(room->vq, &room->chains[i], (uint16_t)part);
+	}
+}
+
+/* More chains behind those that are there, up to `want`. Returns false when the guest has none. */
+static bool
+more_room(struct room *room, uint32_t want)
+{
+	uint32_t max = RTE_MIN(want, VHUB_VIRTQ_BURST);
+	uint16_t got;
+
+	if (room->n + max > MAX_MERGED) {
+		push_filled(room);
+		room->n -= room->next;
+		memmove(room->chains, &room->chains[room->next], room->n * sizeof(room->chains[0]));
+		room->next = 0;
+		max = RTE_MIN(max, MAX_MERGED - room->n);
+	}
+	got = max == 0 ? 0 : vhub_virtq_pop(room->vq, &room->chains[room->n], (uint16_t)max);
+	room->n += got;
+	return got != 0;
+}
+
+static void
+close_room(struct room *room)
+{
+	push_filled(room);
+	vhub_virtq_unpop(room->vq, &room->chains[room->next], (uint16_t)(room->n - room->next));
+	vhub_virtq_notify(room->vq);
+}
+
+/* ---- copies ---- */
+
+/* Where the next byte goes: into the writable pieces of chains, one after the other. */
+struct writer {
+	struct vhub_chain *const *chain; /* the next one */
+	const struct iovec *piece;
+	uint32_t n_pieces; /* left, with this one */
+	size_t at;	   /* in it */
+};
+
+static void
+write_on(struct writer *w, const void *src, size_t n)
+{
+	const uint8_t *from = src;
+
+	while (n != 0) {
+		size_t here;
+
+		if (w->n_pieces == 0) {
+			w->piece = (*w->chain)->iov + (*w->chain)->n_out;
+			w->n_pieces = (*w->chain)->n_in;
+			w->chain++;
+			w->at = 0;
+		}
+		here = RTE_MIN(n, w->piece->iov_len - w->at);
+		memcpy((uint8_t *)w->piece->iov_base + w->at, from, here);
+		from += here;
+		n -= here;
+		w->at += here;
+		if (w->at == w->piece->iov_len) {
+			w->piece++;
+			w->n_pieces--;
+			w->at = 0;
+		}
+	}
+}
+
+/* Into pieces of any sizes, which are enough. */
+static void
+scatter(struct vhub_chain *const *chains, const struct virtio_net_hdr_mrg_rxbuf *hdr,
+		uint32_t header_bytes, const struct source *src)
+{
+	struct writer w = { .chain = chains };
+	uint32_t i;
+
+	write_on(&w, hdr, header_bytes);
+	write_on(&w, src->head, src->head_bytes);
+	for (i = 0; i < src->n_iov; i++)
+		write_on(&w, src->iov[i].iov_base, src->iov[i].iov_len);
+}
+
+/* Into one piece. */
+static __rte_always_inline void
+copy_straight(uint8_t *dst, const struct virtio_net_hdr_mrg_rxbuf *hdr, uint32_t header_bytes,
+		const struct source *src)
+{
+	uint32_t i;
+
+	if (likely(header_bytes == NET_HEADER_BYTES))
+		memcpy(dst, hdr, NET_HEADER_BYTES);
+	else
+		memcpy(dst, hdr, NET_LEGACY_HEADER_BYTES);
+	dst += header_bytes;
+	net_copy(dst, src->head, src->head_bytes);
+	dst += src->head_bytes;
+	for (i = 0; i < src->n_iov; i++) {
+		net_copy(dst, src->iov[i].iov_base, src->iov[i].iov_len);
+		dst += src->iov[i].iov_len;
+	}
+}
+
+/* ---- one packet ---- */
+
+static void
+drop_one(struct room *room, enum vhub_net_drop why)
+{
+	vhub_count(&room->pair->counters.drops[why], 1);
+}
+
+/* A buffer that cannot even hold a header will never be of use to anybody (5.1.6.3.1). */
+static bool
+is_no_buffer(struct room *room, const struct vhub_chain *chain)
+{
+	if (likely(chain->in_bytes >= room->header_bytes))
+		return false;
+	vhub_virtq_break(room->vq, VHUB_VIRTQ_SMALL_BUFFER);
+	return true;
+}
+
+/* Into as many chains as it takes. */
+static bool
+put_merged(struct room *room, const struct source *src, struct virtio_net_hdr_mrg_rxbuf *hdr)
+{
+	const uint32_t need = room->header_bytes + src->bytes;
+	uint32_t count = 0, i;
+	uint64_t there = 0;
+
+	while (there < need) {
+		if (room->next + count == room->n && !more_room(room, VHUB_VIRTQ_BURST)) {
+			drop_one(room, VHUB_NET_DROP_RING_FULL);
+			return false;
+		}
+		if (is_no_buffer(room, room->chains[room->next + count])) {
+			drop_one(room, VHUB_NET_DROP_NO_ROOM);
+			return false;
+		}
+		there += room->chains[room->next + count]->in_bytes;
+		count++;
+	}
+	hdr->num_buffers = (uint16_t)count;
+	scatter(&room->chains[room->next], hdr, room->header_bytes, src);
+	for (i = 0; i < count; i++) {
+		struct vhub_chain *chain = room->chains[room->next + i];
+
+		chain->used_bytes = chain->in_bytes;
+	}
+	/* The last one is as full as it happens. */
+	room->chains[room->next + count - 1]->used_bytes -= (uint32_t)(there - need);
+	room->next += count;
+	return true;
+}
+
+/* Returns whether the guest has got it; else it is counted. */
+static __rte_always_inline bool
+put(struct room *room, const struct source *src, struct virtio_net_hdr_mrg_rxbuf *hdr)
+{
+	const uint32_t need = room->header_bytes + src->bytes;
+	struct vhub_chain *chain;
+	const struct iovec *piece;
+
+	if (unlikely(room->next == room->n) && !more_room(room, VHUB_VIRTQ_BURST)) {
+		drop_one(room, VHUB_NET_DROP_RING_FULL);
+		return false;
+	}
+	chain = room->chains[room->next];
+	if (unlikely(chain->in_bytes < need)) {
+		if (room->pair->mergeable)
+			return put_merged(room, src, hdr);
+		is_no_buffer(room, chain);
+		drop_one(room, VHUB_NET_DROP_NO_ROOM);
+		return false;
+	}
+	piece = chain->iov + chain->n_out;
+	if (likely(piece->iov_len >= need))
+		copy_straight(piece->iov_base, hdr, room->header_bytes, src);
+	else
+		scatter(&chain, hdr, room->header_bytes, src);
+	chain->used_bytes = need;
+	room->next++;
+	return true;
+}
+
+static __rte_always_inline void
+set_header(struct virtio_net_hdr_mrg_rxbuf *hdr, const struct vhub_net_offload *offload)
+{
+	if (likely(!offload->csum))
+		memset(hdr, 0, sizeof(*hdr));
+	else
+		net_header_write(offload, &hdr->hdr);
+	/* Also where there is only ever one (5.1.6.4.1). */
+	hdr->num_buffers = 1;
+}
+
+/* ---- bursts ---- */
+
+static __rte_always_inline void
+open_room(struct room *room, struct net_pair *pair, uint16_t n)
+{
+	room->pair = pair;
+	room->vq = pair->to_ring->vq;
+	room->header_bytes = pair->header_bytes;
+	room->next = 0;
+	room->n = vhub_virtq_pop(room->vq, room->chains, RTE_MIN(n, VHUB_VIRTQ_BURST));
+}
+
+static void
+count_given(struct net_pair *pair, uint64_t packets, uint64_t bytes)
+{
+	vhub_count(&pair->counters.to_guest.packets, packets);
+	vhub_count(&pair->counters.to_guest.bytes, bytes);
+}
+
+/* Views whose offloads the guest takes. */
+static void
+give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
+{
+	struct virtio_net_hdr_mrg_rxbuf hdr;
+	uint64_t bytes = 0, packets = 0;
+	struct room room;
+	uint16_t i;
+
+	open_room(&room, pair, n);
+	for (i = 0; i < n; i++) {
+		const struct vhub_net_view *view = &views[i];
+		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
+			view->bytes };
+
+		set_header(&hdr, &view->offload);
+		if (likely(put(&room, &src, &hdr))) {
+			bytes += view->bytes;
+			packets++;
+		}
+	}
+	close_room(&room);
+	count_given(pair, packets, bytes);
+}
+
+/* By way of an mbuf: offload.c completes it, and to_guest.c's way leads back here. */
+static void
+complete_and_give(struct net_pair *pair, const struct vhub_net_view *view)
+{
+	struct rte_mbuf *m;
+
+	if (vhub_net_views_to_mbufs(&pair->queue, view, 1, &m) == 1)
+		net_offload(pair, pair->guest_takes, &m, 1, direct_mbufs_to_guest);
+}
+
+void
+vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n)
+{
+	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
+	uint16_t i, first = 0;
+
+	if (unlikely(!net_ring_is_open(pair->to_ring))) {
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_RING], n);
+		return;
+	}
+	for (i = 0; i < n; i++) {
+		if (likely((net_offload_needs(&views[i].offload) & ~pair->guest_takes) == 0))
+			continue;
+		if (i > first)
+			give_views(pair, &views[first], i - first);
+		complete_and_give(pair, &views[i]);
+		first = i + 1;
+	}
+	if (likely(n > first))
+		give_views(pair, &views[first], n - first);
+}
+
+/* The pieces behind the first one. Returns how many, or -1: too many. */
+static int
+segments(const struct rte_mbuf *m, struct iovec *iov, int max)
+{
+	int n = 0;
+
+	for (m = m->next; m != NULL; m = m->next) {
+		if (n == max)
+			return -1;
+		iov[n].iov_base = rte_pktmbuf_mtod(m, void *);
+		iov[n++].iov_len = m->data_len;
+	}
+	return n;
+}
+
+static bool
+put_mbuf(struct room *room, struct rte_mbuf *m)
+{
+	struct virtio_net_hdr_mrg_rxbuf hdr;
+	struct vhub_net_offload offload;
+	struct iovec iov[VHUB_CHAIN_MAX_IOV];
+	struct source src = { .head = rte_pktmbuf_mtod(m, void *),
+		.head_bytes = m->data_len,
+		.iov = iov,
+		.bytes = m->pkt_len };
+	int n = segments(m, iov, VHUB_CHAIN_MAX_IOV);
+
+	if (unlikely(n < 0)) {
+		drop_one(room, VHUB_NET_DROP_OVERSIZE);
+		return false;
+	}
+	src.n_iov = (uint32_t)n;
+	net_offload_of_mbuf(m, &offload);
+	set_header(&hdr, &offload);
+	return put(room, &src, &hdr);
+}
+
+void
+direct_mbufs_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint64_t bytes = 0, packets = 0;
+	struct room room;
+	uint16_t i;
+
+	open_room(&room, pair, n);
+	for (i = 0; i < n; i++) {
+		if (likely(put_mbuf(&room, pkts[i]))) {
+			bytes += pkts[i]->pkt_len;
+			packets++;
+		}
+	}
+	close_room(&room);
+	count_given(pair, packets, bytes);
+	rte_pktmbuf_free_bulk(pkts, n);
+}

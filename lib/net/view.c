@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Views of packets to mbufs, for those who keep packets or know nothing else: drivers without
+ * from_guest_views, and offload.c, which completes what a receiver does not take. Called by
+ * direct_from.c, direct_to.c and drivers.
+ */
+#include "direct.h"
+
+/* ---- a sum that no flag of an mbuf stands for ---- */
+
+static void
+store_byte(struct rte_mbuf *m, uint32_t at, uint8_t byte)
+{
+	while (at >= m->data_len) {
+		at -= m->data_len;
+		m = m->next;
+	}
+	*rte_pktmbuf_mtod_offset(m, uint8_t *, at) = byte;
+}
+
+/* The field holds the pseudo header's sum. */
+static void
+complete_sum(struct rte_mbuf *m, const struct vhub_net_offload *offload)
+{
+	uint32_t at = (uint32_t)offload->csum_start + offload->csum_offset;
+	uint16_t sum = net_checksum(m, offload->csum_start, 0);
+	uint8_t bytes[sizeof(sum)];
+
+	memcpy(bytes, &sum, sizeof(bytes));
+	store_byte(m, at, bytes[0]);
+	store_byte(m, at + 1, bytes[1]);
+}
+
+/* ---- copies ---- */
+
+/* Appends to the last mbuf of `m`, and to more of them. Returns false without memory. */
+static bool
+append(struct rte_mbuf *m, struct rte_mbuf **last, const void *src, size_t n)
+{
+	const uint8_t *from = src;
+
+	while (n != 0) {
+		size_t here = RTE_MIN(n, (size_t)rte_pktmbuf_tailroom(*last));
+
+		if (here == 0) {
+			struct rte_mbuf *more = rte_pktmbuf_alloc(m->pool);
+
+			if (more == NULL)
+				return false;
+			(*last)->next = more;
+			*last = more;
+			m->nb_segs++;
+			continue;
+		}
+		net_copy(rte_pktmbuf_mtod_offset(*last, void *, (*last)->data_len), from, here);
+		(*last)->data_len = (uint16_t)((*last)->data_len + here);
+		from += here;
+		n -= here;
+	}
+	return true;
+}
+
+static bool
+fill(struct rte_mbuf *m, const struct vhub_net_view *view)
+{
+	struct rte_mbuf *last = m;
+	uint16_t i;
+
+	m->pkt_len = view->bytes;
+	if (!append(m, &last, view->head, view->head_bytes))
+		return false;
+	for (i = 0; i < view->n_iov; i++) {
+		if (!append(m, &last, view->iov[i].iov_base, view->iov[i].iov_len))
+			return false;
+	}
+	if (unlikely(view->offload.csum) &&
+			!net_offload_to_mbuf(&view->offload, view->head, view->head_bytes, m))
+		complete_sum(m, &view->offload);
+	return true;
+}
+
+uint16_t
+vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n,
+		struct rte_mbuf **pkts)
+{
+	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
+	uint16_t i, made = 0;
+
+	if (unlikely(rte_pktmbuf_alloc_bulk(pair->dev->pool, pkts, n) != 0)) {
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], n);
+		return 0;
+	}
+	for (i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i];
+
+		if (likely(fill(m, &views[i])))
+			pkts[made++] = m;
+		else
+			net_drop(pair, VHUB_NET_DROP_NO_MBUF, &m, 1);
+	}
+	return made;
+}
