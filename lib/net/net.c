@@ -42,6 +42,15 @@ net_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 	return 0;
 }
 
+static void
+want_no_kicks(struct net_pair *pair, struct vhub_vring *vring)
+{
+	if (vring->vq != NULL)
+		vhub_virtq_disarm(vring->vq);
+	else
+		rvhost_want_kicks(pair->dev->path, vring, false);
+}
+
 /* The first ring of a pair gets the driver's queue, the last one puts it. */
 static int
 net_queue_start(struct vhub_vring *vring)
@@ -63,7 +72,7 @@ net_queue_start(struct vhub_vring *vring)
 	} else {
 		pair->to_ring = vring;
 		/* New buffers are looked for when there is a packet for them: no kick is of use. */
-		rvhost_want_kicks(pair->dev->path, vring, false);
+		want_no_kicks(pair, vring);
 	}
 	return 0;
 }
@@ -164,10 +173,8 @@ net_ring_disarm(struct vhub_vring *vring)
 	if (!net_is_from_guest(vring)) {
 		if (driver->to_guest != NULL && driver->disarm != NULL)
 			driver->disarm(&pair->queue);
-	} else if (vring->vq != NULL) {
-		vhub_virtq_disarm(vring->vq);
 	} else {
-		rvhost_want_kicks(pair->dev->path, vring, false);
+		want_no_kicks(pair, vring);
 	}
 }
 
