@@ -7,6 +7,7 @@ Each is started by cases.py in a folder of its run, with its worker on the back 
   command_line()   how it was started, for the report
   busy()           (busy, all) of its worker so far, in a unit of its own: the growth of the one divided by
                    that of the other is the share of its time in which it had something to do
+  pid              of its polling process
   kill()           ends it; its folder is removed by whoever made that
 
 Peers are started as their own documentation says. frontends.py, the next file on the way, makes the load.
@@ -99,6 +100,10 @@ class VhubBackend:
 
     def command_line(self):
         return shell_text(self.daemon.command())
+
+    @property
+    def pid(self):
+        return self.daemon.pid
 
     def start(self):
         self.daemon.start()
@@ -232,6 +237,10 @@ class OpenVswitch:
 
     def command_line(self):
         return "\n".join([self.database.command_line(), self.switch.command_line(), *self.commands])
+
+    @property
+    def pid(self):
+        return self.switch.pid
 
     def run(self, *words, timeout=START_SECONDS):
         self.commands.append(shell_text(words))

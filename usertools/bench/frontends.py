@@ -8,8 +8,10 @@ what they return.
 
 import json
 import os
+import statistics
 import subprocess
 import time
+from pathlib import Path
 
 from testpmd import Program, Testpmd, front_end
 from vhubd import build_dir
@@ -18,6 +20,8 @@ from vhostuser import BlkDisk, GuestMemory
 from .backends import RING, TESTPMD_MB, Missing, need, shell_text
 
 WARM_SECONDS = 0.4          # until queues are full, caches warm and clocks up
+SAMPLE_SECONDS = 0.1        # clocks that tell CPU time have ticks of 10 ms
+PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LONGEST = 60                # beyond the seconds that are measured
 
 
@@ -26,6 +30,27 @@ def share(before, after):
     if before is None or after is None or after[1] <= before[1]:
         return None
     return min(1.0, max(0.0, (after[0] - before[0]) / (after[1] - before[1])))
+
+
+def waited(pid):
+    """(nanoseconds that the thread with the most CPU time has waited for its CPU, nanoseconds now)."""
+    most = (0, 0)
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            ran, waits = map(int, (task / "schedstat").read_text(encoding="ascii").split()[:2])
+        except (OSError, ValueError):
+            continue
+        most = max(most, (ran, waits))
+    return most[1], time.monotonic_ns()
+
+
+def waits(*sides):
+    return [waited(side.pid) for side in sides]
+
+
+def lost(before, after):
+    """The worse of the two sides' shares of time in which another program had their CPU."""
+    return max(share(*pair) or 0.0 for pair in zip(before, after))
 
 
 # --- dpdk-testpmd with virtio-user ports
@@ -44,10 +69,10 @@ class UserTestpmd(Testpmd):
                          cpu=setting.place(setting.front), memory_mb=TESTPMD_MB, name="front", huge=setting.huge)
 
     def sample(self, back):
-        """(time, packets received by all ports, busy of the front end, busy of the back end)"""
+        """(time, packets received by all ports, busy of the front end, busy of the back end, waits)"""
         received = sum(each["RX-packets"] for each in self.port_stats().values())
         now = time.monotonic()
-        return now, received, (self.busy_seconds(), time.monotonic()), back.busy()
+        return now, received, (self.busy_seconds(), time.monotonic()), back.busy(), waits(self, back)
 
 
 def testpmd(setting, folder, back, *, kind, size, forward):
@@ -64,9 +89,71 @@ def testpmd(setting, folder, back, *, kind, size, forward):
             raise front._error("received no packet while it was measured")
         rate = (end[1] - begin[1]) / (end[0] - begin[0])
         return {"value": rate, "bytes_per_s": rate * size, "front_busy": share(begin[2], end[2]),
-                "back_busy": share(begin[3], end[3]),
+                "back_busy": share(begin[3], end[3]), "lost": lost(begin[4], end[4]),
                 "commands": [shell_text(front.command(), strip=("stdbuf", "-oL"))
                              + "".join(f"\n    testpmd> {command}" for command in typed)]}
+
+
+# --- vhub-perf
+
+class Perf(Program):
+    """vhub-perf; options as on its command line without the dashes, True for a switch."""
+
+    def __init__(self, setting, folder, command, sockets=(), **options):
+        super().__init__("vhub-perf", folder)
+        program = build_dir() / "app/vhub-perf"
+        if not os.access(program, os.X_OK):
+            raise Missing(f"{program} is not there: ninja -C {build_dir()}")
+        self.json_path = folder / "perf.json"
+        self.words = [program, command, *(word for socket in sockets for word in ("--socket", socket)),
+                      "--cpus", setting.front, "--runtime", setting.seconds]
+        for name, value in options.items():
+            self.words.append("--" + name.replace("_", "-"))
+            if value is not True:
+                self.words.append(value)
+
+    def command_line(self):
+        return shell_text(self.words)
+
+    def _collect(self):
+        """Nothing: the log is written by the program itself."""
+
+    def start(self):
+        words = [str(word) for word in [*self.words, "--json", self.json_path]]
+        with open(self.log_path, "ab") as log:
+            self._spawn(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return self
+
+    def finish(self, between=lambda: None):
+        """Waits for its end, calling between() now and then; its JSON."""
+        deadline = time.monotonic() + LONGEST + 2 * float(self.words[self.words.index("--runtime") + 1])
+        while self.running():
+            if time.monotonic() > deadline:
+                raise self._error("did not end")
+            between()
+            time.sleep(SAMPLE_SECONDS)
+        if self.process.returncode != 0:
+            raise self._error(f"ended with status {self.process.returncode}")
+        return json.loads(self.json_path.read_text(encoding="utf-8"))
+
+
+def perf(setting, folder, back, command, **options):
+    """What comes back a second, with latencies. The back end's share is the median of short intervals:
+    vhub-perf alone knows when it began to measure."""
+    samples = []
+    with Perf(setting, folder, command, back.sockets if back else (), **options) as front:
+        both = (front, back) if back else (front,)
+        told = front.finish(lambda: samples.append((back.busy() if back else None, waits(*both))))
+        rate = told["iops"] if "iops" in told else told["mpps"] * 1e6
+        shares = [share(before, after) for (before, _), (after, _) in zip(samples, samples[1:])]
+        known = [each for each in shares if each is not None]
+        return {"value": rate, "bytes_per_s": told["bytes_per_s"], "lat_ns": latencies(told.get("lat_ns")),
+                "front_busy": told.get("busy"), "back_busy": statistics.median(known) if known else None,
+                "lost": lost(samples[0][1], samples[-1][1]), "commands": [front.command_line()]}
+
+
+def latencies(told):
+    return {name: told[name] for name in PERCENTILES if name in told} if told else None
 
 
 # --- sessions that do nothing
@@ -98,17 +185,18 @@ class IdleDisks:
         self.sessions = []
 
 
-def turn_ns(setting, back):
+def turn(setting, back):
     """Nanoseconds of a poll turn of vhubd's only worker, whatever its devices do."""
-    before = back.lcores()[0]
+    before, begin = back.lcores()[0], waits(back)
     time.sleep(setting.seconds)
-    after = back.lcores()[0]
+    after, end = back.lcores()[0], waits(back)
     cycles = sum(after[name] - before[name] for name in ("busy_cycles", "idle_cycles", "sleep_cycles"))
-    return cycles / (after["turns"] - before["turns"]) / after["cycles_per_second"] * 1e9
+    turns = after["turns"] - before["turns"]
+    return {"value": cycles / turns / after["cycles_per_second"] * 1e9, "lost": lost(begin, end), "commands": []}
 
 
 def idle(setting, _folder, back):
     """Nanoseconds that a poll turn takes while all devices have nothing to do."""
     with IdleDisks(back.sockets):
         time.sleep(WARM_SECONDS)
-        return {"value": turn_ns(setting, back), "commands": []}
+        return turn(setting, back)

@@ -11,7 +11,7 @@ import json
 from . import plots, stats
 
 NAME_WIDTH = 24
-COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9}
+COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5}
 
 
 # --- figures as text
@@ -41,7 +41,7 @@ def cells(case, side):
     if not done:
         return None
     return [*(figure(done[key], unit) for key in ("median", "least", "most")), percent(done["front_busy"]),
-            percent(done["back_busy"]), side["limit"] if side["limit"] != "unknown" else "?",
+            percent(done["back_busy"]), side["limit"] if side["limit"] != "unknown" else "?", percent(done["lost"]),
             ratio_text(case["ratios"].get(side["name"], {}))]
 
 
@@ -100,7 +100,8 @@ pre {{ background: #f3f3f3; padding: 0.6em; overflow-x: auto; white-space: pre-w
 """
 READING = """<p>Medians of {runs} runs for each side, which took turns; least and most beside them.
 <i>front</i> and <i>back</i> are the shares of time in which the front end's and the back end's thread had something to do: a side at 95 % or more
-is the limit. Ratios are of medians, of ours to the peer's.</p>"""
+is the limit. <i>lost</i> is the largest share of a run in which another program had the CPU of one of the two: figures
+with more than a few percent are worth little. Ratios are of medians, of ours to the peer's.</p>"""
 
 
 def escape(text):

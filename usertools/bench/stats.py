@@ -30,6 +30,7 @@ def summary(runs):
     out = {"median": statistics.median(values), "least": min(values), "most": max(values), "runs": len(values)}
     for key in ("bytes_per_s", "front_busy", "back_busy"):
         out[key] = middle(runs, key)
+    out["lost"] = max((run["lost"] for run in runs if run.get("lost") is not None), default=None)
     percentiles = [run["lat_ns"] for run in runs if run.get("lat_ns")]
     if len(percentiles) == len(runs):
         names = [name for name in percentiles[0] if all(name in each for each in percentiles)]
