@@ -15,6 +15,7 @@
 static const struct perf_command *const commands[] = {
 	&perf_blk,
 	&perf_net,
+	&perf_memcpy,
 	NULL,
 };
 

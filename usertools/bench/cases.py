@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from . import frontends
-from .backends import (DISK_MIB, OpenVswitch, StorageDaemon, VhostTestpmd, VhubBackend, file_node, need,
+from .backends import (DISK_MIB, OpenVswitch, StorageDaemon, VhostTestpmd, VhubBackend, file_node,
                        null_node)
 
 QUICK, FULL = "quick", "full"
@@ -77,6 +77,83 @@ def storage_daemon(node, **more):
     return lambda setting, folder: StorageDaemon(setting, folder, node(setting), **more)
 
 
+# --- block, vhub-perf as front end
+
+DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
+FEW_DEPTHS = (1, 8, 32, 128)
+BLOCKS = {"512": 512, "4k": 4096, "16k": 16384, "64k": 65536}
+DISK = f"driver=malloc,size={DISK_MIB}M"
+NULL = "driver=null,size=1G"
+QSD = "qemu-storage-daemon"
+
+
+def blk_side(name, make, peer=False, front=frontends.perf, **options):
+    return Side(name, with_back_end(make, front, command="blk", **options), peer)
+
+
+def both_rings(keys, **load):
+    """vhub with either ring; qemu-storage-daemon has split rings only."""
+    return [blk_side("vhub split", vhub_blk(keys), **load),
+            blk_side("vhub packed", vhub_blk(keys), packed=True, **load)]
+
+
+def null_daemon(**load):
+    """Its exports and queues are those that the load is for."""
+    return blk_side(QSD, storage_daemon(lambda _: null_node(), queues=load.get("queues", 1)), True, **load)
+
+
+def file_sides(where, **load):
+    """vhub and qemu-storage-daemon, with either of its ways to files, on what where(setting) names."""
+    def vhub(setting, folder):
+        return VhubBackend(setting, folder, blks=[f"driver=uring,path={where(setting)}"])
+
+    def daemon(aio):
+        return storage_daemon(lambda setting: file_node(where(setting), aio))
+    return [blk_side("vhub", vhub, **load),
+            *(blk_side(f"{QSD} {aio}", daemon(aio), True, **load) for aio in ("io_uring", "native"))]
+
+
+def blk_null():
+    group = Group("blk-null", "Disk without data, 4 KiB random reads", "queue depth", "IOPS", y_log=True,
+                  about="What the way of a request costs by itself. qemu-storage-daemon: null-co.")
+    for depth in DEPTHS:
+        load = {"rw": "randread", "bs": "4k", "iodepth": depth}
+        group.add(f"qd{depth}", depth, [*both_rings(NULL, **load), null_daemon(**load)],
+                  *([QUICK] if depth in (1, 32, 128) else []))
+    yield group
+
+
+def blk_malloc():
+    group = Group("blk-malloc-size", "Disk in memory, random reads at depth 32", "block size, bytes", "IOPS", y_log=True,
+                  about="memcpy is one CPU that copies the same blocks and does nothing else. qemu-storage-daemon "
+                        "has no disk in memory: a file on tmpfs comes nearest.")
+    tmpfs = storage_daemon(lambda setting: file_node(setting.tmpfs_file(DISK_MIB), "io_uring"))
+    for name, size in BLOCKS.items():
+        load = {"rw": "randread", "bs": name, "iodepth": 32}
+        copies = Side("memcpy", partial(frontends.memcpy, size=f"{DISK_MIB}M", **load), True)
+        group.add(name, size, [*both_rings(DISK, **load), copies, blk_side(f"{QSD} tmpfs", tmpfs, True, **load)],
+                  *([QUICK] if name == "4k" else []))
+    yield group
+    for rw in ("read", "write"):
+        group = Group(f"blk-malloc-{rw}", f"Disk in memory, 4 KiB random {rw}s", "queue depth", "IOPS")
+        for depth in FEW_DEPTHS:
+            group.add(f"qd{depth}", depth, both_rings(DISK, rw=f"rand{rw}", bs="4k", iodepth=depth))
+        yield group
+
+
+def blk_files():
+    for place, text in (("tmpfs", "File on tmpfs"), ("loop", "Loop device over a file on tmpfs")):
+        for rw in ("read", "write"):
+            group = Group(f"blk-{place}-{rw}", f"{text}, past the page cache, 4 KiB random {rw}s", "queue depth",
+                          "IOPS")
+            for depth in FEW_DEPTHS:
+                where = (lambda setting: setting.tmpfs_file(DISK_MIB)) if place == "tmpfs" else \
+                        (lambda setting: setting.loop_device())
+                group.add(f"qd{depth}", depth, file_sides(where, rw=f"rand{rw}", bs="4k", iodepth=depth),
+                          *([QUICK] if (depth, rw) == (32, "read") else []))
+            yield group
+
+
 # --- network, dpdk-testpmd as front end
 
 RINGS = {                       # of test/e2e/testpmd.py: what the report calls them, quick sizes
@@ -136,9 +213,36 @@ def scale_idle():
     yield group
 
 
+def scale_busy():
+    """Many disks on one lcore: one of them has work, or all."""
+    for name, title, front, depth in (("scale-one-busy", "One disk with work, the others idle", frontends.one_busy, 32),
+                                      ("scale-all-busy", "All disks with work", frontends.perf, 8)):
+        group = Group(name, f"{title} (no data, 4 KiB random reads, depth {depth} each)", "devices on one lcore",
+                      "IOPS", quantity="throughput of all", y_log=True)
+        for count in DEVICES:
+            load = {"rw": "randread", "bs": "4k", "iodepth": depth, "front": front}
+            daemon = storage_daemon(lambda _: null_node(), exports=count)
+            group.add(str(count), count, [blk_side("vhub", vhub_blk(NULL, count), **load),
+                                          blk_side(QSD, daemon, True, **load)])
+        yield group
+
+
+def scale_queues():
+    group = Group("scale-queues", "Queues of one disk (no data, 4 KiB random reads, depth 32 each)", "queues", "IOPS",
+                  x_log=False, about="With two lcores a third CPU is needed.")
+    for queues in (1, 2, 3, 4):
+        load = {"rw": "randread", "bs": "4k", "iodepth": 32, "queues": queues}
+        sides = [blk_side(f"vhub, {workers} lcore{'s' if workers > 1 else ''}",
+                          partial(VhubBackend, blks=[f"{NULL},queues={queues}"], workers=workers), **load)
+                 for workers in (1, 2)]
+        group.add(str(queues), queues, [*sides, null_daemon(**load)])
+    yield group
+
+
 def groups():
     """All of them, in the order of the report."""
-    return [*net_echo(), *net_pair(), *scale_idle()]
+    return [*blk_null(), *blk_malloc(), *blk_files(), *net_echo(), *net_pair(), *scale_idle(), *scale_busy(),
+            *scale_queues()]
 
 
 def cases(all_groups, suite=None, only=()):

@@ -105,6 +105,8 @@ class Perf(Program):
         if not os.access(program, os.X_OK):
             raise Missing(f"{program} is not there: ninja -C {build_dir()}")
         self.json_path = folder / "perf.json"
+        if not setting.huge:
+            options["hugepages"] = "off"
         self.words = [program, command, *(word for socket in sockets for word in ("--socket", socket)),
                       "--cpus", setting.front, "--runtime", setting.seconds]
         for name, value in options.items():
@@ -137,11 +139,11 @@ class Perf(Program):
         return json.loads(self.json_path.read_text(encoding="utf-8"))
 
 
-def perf(setting, folder, back, command, **options):
-    """What comes back a second, with latencies. The back end's share is the median of short intervals:
-    vhub-perf alone knows when it began to measure."""
+def perf(setting, folder, back, *, command, busy=None, **options):
+    """What comes back a second, with latencies; only from the first `busy` devices, if that is given. The
+    back end's share is the median of short intervals: vhub-perf alone knows when it began to measure."""
     samples = []
-    with Perf(setting, folder, command, back.sockets if back else (), **options) as front:
+    with Perf(setting, folder, command, back.sockets[:busy] if back else (), **options) as front:
         both = (front, back) if back else (front,)
         told = front.finish(lambda: samples.append((back.busy() if back else None, waits(*both))))
         rate = told["iops"] if "iops" in told else told["mpps"] * 1e6
@@ -156,6 +158,11 @@ def latencies(told):
     return {name: told[name] for name in PERCENTILES if name in told} if told else None
 
 
+def memcpy(setting, folder, **options):
+    """No back end: the front end's CPU copies the blocks."""
+    return perf(setting, folder, None, command="memcpy", **options)
+
+
 # --- sessions that do nothing
 
 REGION = (0, 1 << 20, 0x7e00_0000_0000, 0)      # guest address, bytes, user address, offset in its file
@@ -168,7 +175,7 @@ class IdleDisks:
         self.sessions = []
         try:
             for path in sockets:
-                self.sessions.append(BlkDisk.open(str(path), mem=GuestMemory([REGION]), kick=False, call=False))
+                self.sessions.append(BlkDisk.open(str(path), mem=GuestMemory([REGION])))
         except BaseException:
             self.close()
             raise
@@ -193,6 +200,12 @@ def turn(setting, back):
     cycles = sum(after[name] - before[name] for name in ("busy_cycles", "idle_cycles", "sleep_cycles"))
     turns = after["turns"] - before["turns"]
     return {"value": cycles / turns / after["cycles_per_second"] * 1e9, "lost": lost(begin, end), "commands": []}
+
+
+def one_busy(setting, folder, back, **options):
+    """The first device has work, the others have sessions and nothing to do."""
+    with IdleDisks(back.sockets[1:]):
+        return perf(setting, folder, back, busy=1, **options)
 
 
 def idle(setting, _folder, back):
