@@ -10,7 +10,7 @@ import pytest
 
 from vhubd import ROOT, build_dir
 
-CASES = ["net-echo-split-64", "scale-idle-4"]
+CASES = ["blk-malloc-size-4k", "net-echo-split-64", "scale-one-busy-4", "scale-idle-4"]
 
 
 @pytest.mark.plain_only
@@ -26,10 +26,13 @@ def test_vhub_bench_measures_and_reports(folder):
         for side in case["sides"]:
             assert side["missing"] is None and side["summary"]["median"] > 0, (case["name"], side)
             assert side["commands"], (case["name"], side["name"])
-    echo = results["cases"][0]
+    disk, echo, *_ = results["cases"]
+    assert set(disk["ratios"]) == {"vhub split", "vhub packed"} and "memcpy" in disk["ratios"]["vhub split"]
     assert set(echo["ratios"]) == {"vhub", "vhub trust=on"}
-    for side in echo["sides"]:
-        assert 0 < side["summary"]["front_busy"] <= 1 and 0 < side["summary"]["back_busy"] <= 1, side
+    for side in [*disk["sides"], *echo["sides"]]:
+        assert 0 < side["summary"]["front_busy"] <= 1, side
+        assert side["name"] == "memcpy" or 0 <= side["summary"]["back_busy"] <= 1, side
+    assert all(side["summary"]["lat_ns"]["p99"]["median"] > 0 for side in disk["sides"] if side["name"] != "memcpy")
     assert results["machine"]["kernel"] and results["machine"]["vhubd"].startswith("vhubd ")
     assert (folder / "out/report.html").stat().st_size > 10000
     # Nothing is left of what it has started.

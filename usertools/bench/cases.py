@@ -124,9 +124,9 @@ def blk_null():
 
 
 def blk_malloc():
-    group = Group("blk-malloc-size", "Disk in memory, random reads at depth 32", "block size, bytes", "IOPS", y_log=True,
-                  about="memcpy is one CPU that copies the same blocks and does nothing else. qemu-storage-daemon "
-                        "has no disk in memory: a file on tmpfs comes nearest.")
+    group = Group("blk-malloc-size", "Disk in memory, random reads at depth 32", "block size, bytes", "IOPS",
+                  y_log=True, about="memcpy is one CPU that copies the same blocks and does nothing else. "
+                                    "qemu-storage-daemon has no disk in memory: a file on tmpfs comes nearest.")
     tmpfs = storage_daemon(lambda setting: file_node(setting.tmpfs_file(DISK_MIB), "io_uring"))
     for name, size in BLOCKS.items():
         load = {"rw": "randread", "bs": name, "iodepth": 32}

@@ -8,7 +8,6 @@ what they return.
 
 import json
 import os
-import statistics
 import subprocess
 import time
 from pathlib import Path
@@ -20,7 +19,7 @@ from vhostuser import BlkDisk, GuestMemory
 from .backends import RING, TESTPMD_MB, Missing, need, shell_text
 
 WARM_SECONDS = 0.4          # until queues are full, caches warm and clocks up
-SAMPLE_SECONDS = 0.1        # clocks that tell CPU time have ticks of 10 ms
+SAMPLE_SECONDS = 0.05
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LONGEST = 60                # beyond the seconds that are measured
 
@@ -140,18 +139,26 @@ class Perf(Program):
 
 
 def perf(setting, folder, back, *, command, busy=None, **options):
-    """What comes back a second, with latencies; only from the first `busy` devices, if that is given. The
-    back end's share is the median of short intervals: vhub-perf alone knows when it began to measure."""
+    """What comes back a second, with latencies; only from the first `busy` devices, if that is given."""
     samples = []
     with Perf(setting, folder, command, back.sockets[:busy] if back else (), **options) as front:
         both = (front, back) if back else (front,)
-        told = front.finish(lambda: samples.append((back.busy() if back else None, waits(*both))))
+        told = front.finish(lambda: samples.append((time.monotonic(), back.busy() if back else None, waits(*both))))
         rate = told["iops"] if "iops" in told else told["mpps"] * 1e6
-        shares = [share(before, after) for (before, _), (after, _) in zip(samples, samples[1:])]
-        known = [each for each in shares if each is not None]
+        if rate == 0:
+            raise front._error("saw nothing come back while it measured")
+        first, last = measured_part(samples, setting.seconds)
         return {"value": rate, "bytes_per_s": told["bytes_per_s"], "lat_ns": latencies(told.get("lat_ns")),
-                "front_busy": told.get("busy"), "back_busy": statistics.median(known) if known else None,
-                "lost": lost(samples[0][1], samples[-1][1]), "commands": [front.command_line()]}
+                "front_busy": told.get("busy"), "back_busy": share(first[1], last[1]),
+                "lost": lost(first[2], last[2]), "commands": [front.command_line()]}
+
+
+def measured_part(samples, seconds):
+    """The first and the last sample that lie in vhub-perf's measured time, which ends shortly before its
+    process does."""
+    end = samples[-1][0] - SAMPLE_SECONDS / 2
+    inside = [each for each in samples if end - seconds <= each[0] <= end]
+    return (inside[0], inside[-1]) if len(inside) > 1 else (samples[0], samples[-1])
 
 
 def latencies(told):

@@ -10,7 +10,7 @@ import json
 
 from . import plots, stats
 
-NAME_WIDTH = 24
+NAME_WIDTH = 30
 COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5}
 
 
@@ -100,8 +100,9 @@ pre {{ background: #f3f3f3; padding: 0.6em; overflow-x: auto; white-space: pre-w
 """
 READING = """<p>Medians of {runs} runs for each side, which took turns; least and most beside them.
 <i>front</i> and <i>back</i> are the shares of time in which the front end's and the back end's thread had something to
-do: a side at 95 % or more is the limit. <i>lost</i> is the largest share of a run in which another program had the CPU of one of the two: figures
-with more than a few percent are worth little. Ratios are of medians, of ours to the peer's.</p>"""
+do: a side at 95 % or more is the limit. <i>lost</i> is the largest share of a run in which another program had the CPU
+of one of the two: figures with more than a few percent are worth little.
+Ratios are of medians, of ours to the peer's.</p>"""
 
 
 def escape(text):
