@@ -189,7 +189,7 @@ def results(tmp_path):
             side("vhub", three(1e6 * x, 1.1e6 * x, 0.9e6 * x, lat_ns=lat)),
             side("peer <one>", three(4e5 * x, 5e5 * x, 4.5e5 * x, lat_ns=lat), True),
             side("broken", [ProgramError("broken & <gone>")], True)], x=x))
-    every += [measured(tmp_path, [side("vhub", three(20.0 + x, 21.0 + x, 22.0 + x))], x=x, name="turns", unit="ns")
+    every += [measured(tmp_path, [side("vhub", three(20.0 + x, 21.0 + x, 22.0 + x))], x=x, name="scale-idle", unit="ns")
               for x in (1, 64)]
     every.append(measured(tmp_path, [side("vhub", three(7, 8, 9))], name="single"))
     return {"version": 1, "when": "now", "command": "vhub-bench quick", "machine": {"CPU": "made <up>"},
@@ -197,7 +197,7 @@ def results(tmp_path):
 
 
 def check_output(folder):
-    names = {"made-up", "made-up-latency", "turns", "single"}
+    names = {"made-up", "made-up-latency", "scale-idle", "single"}
     assert {path.name for path in (folder / "plots").iterdir()} == {f"{name}.{suffix}" for name in names
                                                                     for suffix in ("svg", "png")}
     for name in names:

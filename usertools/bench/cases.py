@@ -119,7 +119,7 @@ def blk_null():
     for depth in DEPTHS:
         load = {"rw": "randread", "bs": "4k", "iodepth": depth}
         group.add(f"qd{depth}", depth, [*both_rings(NULL, **load), null_daemon(**load)],
-                  *([QUICK] if depth in (1, 32, 128) else []))
+                  *([QUICK] if depth in (1, 128) else []))
     yield group
 
 
@@ -150,23 +150,35 @@ def blk_files():
                 where = (lambda setting: setting.tmpfs_file(DISK_MIB)) if place == "tmpfs" else \
                         (lambda setting: setting.loop_device())
                 group.add(f"qd{depth}", depth, file_sides(where, rw=f"rand{rw}", bs="4k", iodepth=depth),
-                          *([QUICK] if (depth, rw) == (32, "read") else []))
+                          *([QUICK] if (place, depth, rw) == ("loop", 32, "read") else []))
             yield group
 
 
-# --- network, dpdk-testpmd as front end
+# --- network
 
 RINGS = {                       # of test/e2e/testpmd.py: what the report calls them, quick sizes
-    "split": ("split, in-order, mergeable", (64, 1518)),
+    "split": ("split, in-order, mergeable", (64,)),
     "packed-vectorised": ("packed, vectorised", (64,)),
     "split-any-order": ("split, not in-order, mergeable", ()),
     "packed": ("packed, not in-order, mergeable", ()),
 }
+PERF_RINGS = {                  # the same, as vhub-perf has them
+    "split": ("split, in-order, mergeable", {"in_order": True}),
+    "packed": ("packed, in-order, not mergeable", {"packed": True, "in_order": True, "mergeable": "off"}),
+}
 SIZES = (64, 256, 1518)
+FLOW_RATES = {"100k": 1e5, "1M": 1e6}
+ECHO = {"vhub": "driver=echo", "vhub trust=on": "driver=echo,trust=on"}     # sides of ours: their keys
 
 
-def testpmd_side(name, make, kind, size, forward, peer=False):
-    return Side(name, with_back_end(make, frontends.testpmd, kind=kind, size=size, forward=forward), peer)
+def net_sides(ours, peers, front, **load):
+    """[(name, keys of each port)] of ours, [(name, how a peer is made)]."""
+    return [*(Side(name, with_back_end(vhub_net(keys), front, **load)) for name, keys in ours),
+            *(Side(name, with_back_end(make, front, **load), True) for name, make in peers)]
+
+
+def echo_sides(front, **load):
+    return net_sides([(name, [keys]) for name, keys in ECHO.items()], [("net_vhost", VhostTestpmd)], front, **load)
 
 
 def net_echo():
@@ -174,26 +186,42 @@ def net_echo():
         group = Group(f"net-echo-{kind}", f"One port, every frame sent back ({text}; dpdk-testpmd as front end)",
                       "frame size, bytes", "packets/s")
         for size in SIZES:
-            sides = [("vhub", vhub_net(["driver=echo"])),
-                     ("vhub trust=on", vhub_net(["driver=echo,trust=on"])),
-                     ("net_vhost", VhostTestpmd)]
-            group.add(f"{size}", size, [testpmd_side(name, make, kind, size, "mac", name == "net_vhost")
-                                        for name, make in sides], *([QUICK] if size in quick else []))
+            group.add(f"{size}", size, echo_sides(frontends.testpmd, kind=kind, size=size, forward="mac"),
+                      *([QUICK] if size in quick else []))
         yield group
+
+
+def net_perf_echo():
+    for kind, (text, ring) in PERF_RINGS.items():
+        group = Group(f"net-perf-echo-{kind}", f"One port, every frame sent back ({text}; vhub-perf as front end)",
+                      "frame size, bytes", "packets/s")
+        for size in SIZES:
+            group.add(f"{size}", size, echo_sides(frontends.perf, command="net", mode="echo", size=size,
+                                                  ring_size=1024, **ring))
+        yield group
+    group = Group("net-perf-latency",
+                  "Round trip of 64-byte frames at a fixed rate (split, in-order; vhub-perf as front end)", "packets a second", "ns", quantity="99th percentile", y_log=True)
+    for name, rate in FLOW_RATES.items():
+        group.add(name, rate, echo_sides(frontends.perf_latency, command="net", mode="echo", size=64, ring_size=1024,
+                                         rate=name, in_order=True))
+    yield group
 
 
 def net_pair():
-    for kind, (text, _) in RINGS.items():
-        group = Group(f"net-pair-{kind}", f"Two ports, each frame from one to the other ({text}; dpdk-testpmd as "
-                      "front end of both)", "frame size, bytes", "packets/s",
-                      about="Packets a second of both directions together. Open vSwitch has one flow rule for each.")
-        for size in SIZES:
-            sides = [("vhub patch", vhub_net(["driver=patch,to=d1", "driver=patch,to=d0"])),
-                     ("net_vhost", partial(VhostTestpmd, ports=2)), ("Open vSwitch", OpenVswitch)]
-            group.add(f"{size}", size, [testpmd_side(name, make, kind, size, "io", not name.startswith("vhub"))
-                                        for name, make in sides],
-                      *([QUICK] if (kind, size) == ("split", 64) else []))
-        yield group
+    """Two ports, by a wire and by a switch. On the wire frames go round as they are (io); for the switch the
+    front end addresses them (mac), so that it has something to look up."""
+    wire = ([("vhub patch", ["driver=patch,patch=w"] * 2)], [("net_vhost", partial(VhostTestpmd, ports=2))])
+    switch = ([("vhub bridge", ["driver=bridge,bridge=b"] * 2)], [("Open vSwitch", OpenVswitch)])
+    for name, title, (ours, peers), forward in (("pair", "wired to each other", wire, "io"),
+                                                ("bridge", "behind a switch", switch, "mac")):
+        for kind, (text, _) in RINGS.items():
+            group = Group(f"net-{name}-{kind}", f"Two ports {title} ({text}; dpdk-testpmd as front end of both)",
+                          "frame size, bytes", "packets/s", about="Packets a second of both directions together.")
+            for size in SIZES:
+                group.add(f"{size}", size, net_sides(ours, peers, frontends.testpmd, kind=kind, size=size,
+                                                     forward=forward),
+                          *([QUICK] if (kind, size) == ("split", 64) else []))
+            yield group
 
 
 # --- scale
@@ -209,7 +237,7 @@ def scale_idle():
     for count in DEVICES:
         group.add(str(count), count, [Side("vhub", with_back_end(vhub_blk("driver=null,size=1G", count),
                                                                  frontends.idle))],
-                  *([QUICK] if count in (1, 64, 256) else []))
+                  *([QUICK] if count in (1, 64) else []))
     yield group
 
 
@@ -241,8 +269,8 @@ def scale_queues():
 
 def groups():
     """All of them, in the order of the report."""
-    return [*blk_null(), *blk_malloc(), *blk_files(), *net_echo(), *net_pair(), *scale_idle(), *scale_busy(),
-            *scale_queues()]
+    return [*blk_null(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(),
+            *scale_idle(), *scale_busy(), *scale_queues()]
 
 
 def cases(all_groups, suite=None, only=()):

@@ -54,6 +54,10 @@ def lost(before, after):
 
 # --- dpdk-testpmd with virtio-user ports
 
+def address(port):
+    return f"52:54:00:00:00:{port:02x}"
+
+
 class UserTestpmd(Testpmd):
     __test__ = False
 
@@ -63,7 +67,7 @@ class UserTestpmd(Testpmd):
         for number, socket in enumerate(back.sockets):
             for word in front_end(socket, kind, queue_size=RING, server=back.listens, port=number):
                 if not word.startswith("--force") or word not in eal:
-                    eal.append(word)
+                    eal.append(word + (f",mac={address(number)}" if "net_virtio_user" in word else ""))
         super().__init__(eal, args=[f"--txd={RING}", f"--rxd={RING}", "--record-core-cycles"], folder=folder,
                          cpu=setting.place(setting.front), memory_mb=TESTPMD_MB, name="front", huge=setting.huge)
 
@@ -77,6 +81,8 @@ class UserTestpmd(Testpmd):
 def testpmd(setting, folder, back, *, kind, size, forward):
     """Packets a second that reach the front end: frames go round and round."""
     typed = [f"set txpkts {size}", f"set fwd {forward}", "start tx_first 16"]
+    if len(back.sockets) == 2:
+        typed[:0] = [f"set eth-peer {port} {address(1 - port)}" for port in (0, 1)]
     with UserTestpmd(setting, folder, back, kind) as front:
         for command in typed:
             front.cmd(command)
@@ -151,6 +157,13 @@ def perf(setting, folder, back, *, command, busy=None, **options):
         return {"value": rate, "bytes_per_s": told["bytes_per_s"], "lat_ns": latencies(told.get("lat_ns")),
                 "front_busy": told.get("busy"), "back_busy": share(first[1], last[1]),
                 "lost": lost(first[2], last[2]), "commands": [front.command_line()]}
+
+
+def perf_latency(setting, folder, back, **options):
+    """The 99th percentile of latency, at a rate that is given."""
+    told = perf(setting, folder, back, **options)
+    told["value"] = told["lat_ns"]["p99"]
+    return told
 
 
 def measured_part(samples, seconds):

@@ -11,6 +11,7 @@ import json
 from . import plots, stats
 
 NAME_WIDTH = 30
+IDLE_GROUP = "scale-idle"
 COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5}
 
 
@@ -72,7 +73,7 @@ def conclusions(results):
     """What follows from several cases: [sentence]."""
     out = []
     for group, cases in plots.by_group(results):
-        if group["unit"] != "ns":
+        if group["name"] != IDLE_GROUP:
             continue
         for name in plots.names_of(cases):
             rise = stats.slope([(x, median) for x, median, *_ in plots.points(cases, name)])
