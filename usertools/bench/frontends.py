@@ -110,10 +110,11 @@ class Perf(Program):
         if not os.access(program, os.X_OK):
             raise Missing(f"{program} is not there: ninja -C {build_dir()}")
         self.json_path = folder / "perf.json"
+        options = {"cpus": setting.front, "runtime": setting.seconds, **options}
         if not setting.huge:
             options["hugepages"] = "off"
-        self.words = [program, command, *(word for socket in sockets for word in ("--socket", socket)),
-                      "--cpus", setting.front, "--runtime", setting.seconds]
+        self.seconds = setting.seconds
+        self.words = [program, command, *(word for socket in sockets for word in ("--socket", socket))]
         for name, value in options.items():
             self.words.append("--" + name.replace("_", "-"))
             if value is not True:
@@ -133,7 +134,7 @@ class Perf(Program):
 
     def finish(self, between=lambda: None):
         """Waits for its end, calling between() now and then; its JSON."""
-        deadline = time.monotonic() + LONGEST + 2 * float(self.words[self.words.index("--runtime") + 1])
+        deadline = time.monotonic() + LONGEST + 2 * self.seconds
         while self.running():
             if time.monotonic() > deadline:
                 raise self._error("did not end")
@@ -179,8 +180,10 @@ def latencies(told):
 
 
 def memcpy(setting, folder, **options):
-    """No back end: the front end's CPU copies the blocks."""
-    return perf(setting, folder, None, command="memcpy", **options)
+    """No back end: the CPU that would have it copies the blocks."""
+    told = perf(setting, folder, None, command="memcpy", cpus=setting.back[0], **options)
+    told["front_busy"], told["back_busy"] = None, told["front_busy"]
+    return told
 
 
 # --- sessions that do nothing
