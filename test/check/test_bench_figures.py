@@ -107,6 +107,11 @@ def test_figures_have_three_digits(value, text):
     assert stats.scaled(value) == text
 
 
+@pytest.mark.parametrize("value, text", [(40.1, "40.1 ns"), (4068, "4068 ns"), (24603, "24.6 µs"), (2.1e8, "210 ms")])
+def test_times_have_the_unit_that_suits_them(value, text):
+    assert report.figure(value, "ns") == text
+
+
 # --- turns
 
 def test_sides_take_turns(tmp_path):

@@ -200,7 +200,8 @@ def net_perf_echo():
                                                   ring_size=1024, **ring))
         yield group
     group = Group("net-perf-latency",
-                  "Round trip of 64-byte frames at a fixed rate (split, in-order; vhub-perf as front end)", "packets a second", "ns", quantity="99th percentile", y_log=True)
+                  "Round trip of 64-byte frames at a fixed rate (split, in-order; vhub-perf as front end)", "packets a second", "ns", quantity="99th percentile", y_log=True,
+                  about="Less is better, and so is a smaller ratio.")
     for name, rate in FLOW_RATES.items():
         group.add(name, rate, echo_sides(frontends.perf_latency, command="net", mode="echo", size=64, ring_size=1024,
                                          rate=name, in_order=True))

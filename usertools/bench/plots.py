@@ -54,8 +54,10 @@ def bars_of(found):
 def divisor(values, unit):
     """(number to divide by, the unit with its prefix) so that the axis has short numbers."""
     top = max(values, default=0)
+    if unit == "ns":
+        return (1e3, "µs") if top >= 1e5 else (1, unit)
     for factor, prefix in ((1e9, "G"), (1e6, "million "), (1e3, "thousand ")):
-        if top >= factor and unit != "ns":
+        if top >= factor:
             return factor, prefix + unit
     return 1, unit
 

@@ -18,7 +18,12 @@ COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit"
 # --- figures as text
 
 def figure(value, unit):
-    return stats.scaled(value) + unit if unit != "ns" else f"{value:.{stats.digits(value)}f} ns"
+    if unit != "ns":
+        return stats.scaled(value) + unit
+    for factor, name in ((1e6, "ms"), (1e3, "µs")):
+        if value >= 10 * factor:
+            return f"{value / factor:.{stats.digits(value / factor)}f} {name}"
+    return f"{value:.{stats.digits(value)}f} ns"
 
 
 def percent(value):
