@@ -14,12 +14,15 @@ text(const json_t *params, const char *name)
 	return json_string_value(json_object_get(params, name));
 }
 
-/* A number that is not negative, 0 when it is not given. Returns 0 or -EINVAL, refused then. */
+/* A number that is not negative; *value stays when none is given. Returns 0, or -EINVAL, refused. */
 static int
 number(struct vhub_control_call *call, const json_t *params, const char *name, uint64_t *value)
 {
-	json_int_t given = json_integer_value(json_object_get(params, name));
+	const json_t *json = json_object_get(params, name);
+	json_int_t given = json_integer_value(json);
 
+	if (json == NULL)
+		return 0;
 	if (given < 0) {
 		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
 				"%s=%" JSON_INTEGER_FORMAT ": allowed: 0 or more", name, given);
@@ -56,7 +59,7 @@ device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
 	struct resize *resize;
-	uint64_t size_bytes;
+	uint64_t size_bytes = 0;
 	char error[512];
 	int ret;
 
@@ -90,4 +93,52 @@ const struct vhub_control_method control_device_resize = {
 	.help = "Changes the size of a disk while it is used, and tells its guest.",
 	.params = resize_params,
 	.fn = device_resize,
+};
+
+/* ---- device_set_qos ---- */
+
+static void
+device_set_qos(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	struct vhub_blk_qos set = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	char error[512];
+	int ret;
+
+	if (number(call, params, "iops", &set.iops) != 0 ||
+			number(call, params, "iops_burst", &set.iops_burst) != 0 ||
+			number(call, params, "bytes_per_s", &set.bytes_per_s) != 0 ||
+			number(call, params, "bytes_burst", &set.bytes_burst) != 0)
+		return;
+	ret = slots_set_qos(context->slots, text(params, "name"), &set, error, sizeof(error));
+	if (ret != 0) {
+		vhub_control_refuse(call,
+				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
+				"%s", error);
+		return;
+	}
+	vhub_control_result(call,
+			json_pack("{s:I, s:I, s:I, s:I}", "iops", (json_int_t)set.iops,
+					"iops_burst", (json_int_t)set.iops_burst, "bytes_per_s",
+					(json_int_t)set.bytes_per_s, "bytes_burst",
+					(json_int_t)set.bytes_burst));
+}
+
+static const struct vhub_control_param qos_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "the disk's name" },
+	{ "iops", VHUB_CONTROL_INTEGER, false, "most requests in a second; 0 no limit" },
+	{ "bytes_per_s", VHUB_CONTROL_INTEGER, false,
+			"most bytes read and written in a second; 0 no limit" },
+	{ "iops_burst", VHUB_CONTROL_INTEGER, false,
+			"requests at once after a pause; 0 those of a tenth of a second" },
+	{ "bytes_burst", VHUB_CONTROL_INTEGER, false,
+			"bytes at once after a pause; 0 those of a tenth of a second" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_device_set_qos = {
+	.name = "device_set_qos",
+	.help = "Limits a disk while it is used; what is not given stays as it is.",
+	.params = qos_params,
+	.fn = device_set_qos,
 };

@@ -21,6 +21,7 @@ static const struct vhub_control_method *const methods[] = {
 	&control_device_stats,
 	&control_queue_move,
 	&control_device_resize,
+	&control_device_set_qos,
 	&control_driver_list,
 	&control_lcore_list,
 	&control_log_level_set,

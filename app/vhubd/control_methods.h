@@ -4,7 +4,7 @@
  *
  *   control_devices.c   device_add, device_remove, device_list, device_stats, driver_list
  *   control_queues.c    queue_move
- *   control_disks.c     device_resize
+ *   control_disks.c     device_resize, device_set_qos
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
  *   control_methods.c   the table of them
  */
@@ -52,6 +52,7 @@ extern const struct vhub_control_method control_driver_list;
 
 extern const struct vhub_control_method control_queue_move;
 extern const struct vhub_control_method control_device_resize;
+extern const struct vhub_control_method control_device_set_qos;
 
 extern const struct vhub_control_method control_lcore_list;
 extern const struct vhub_control_method control_log_level_set;

@@ -10,7 +10,6 @@
 
 #include "slot_spec.h"
 #include "slots.h"
-#include "vhub_blk.h"
 
 static void
 run_resize(struct vhub_work *work)
@@ -59,5 +58,47 @@ slots_resize(struct slots *slots, const char *name, uint64_t size_bytes, slots_d
 	slot->work.run = run_resize;
 	slot->work.done = resized;
 	vhub_work_submit(&slot->work);
+	return 0;
+}
+
+/* Keeps in the arguments what is set; without memory the old value is what is saved. */
+static void
+keep(struct slot *slot, const char *key, uint64_t value)
+{
+	char text[32];
+
+	snprintf(text, sizeof(text), "%" PRIu64, value);
+	slot_spec_set(&slot->options, key, text);
+}
+
+static void
+take_over(uint64_t *asked, uint64_t now)
+{
+	if (*asked == UINT64_MAX)
+		*asked = now;
+}
+
+int
+slots_set_qos(struct slots *slots, const char *name, struct vhub_blk_qos *set, char *error,
+		size_t error_len)
+{
+	struct vhub_blk_qos now = { 0 };
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret != 0)
+		return ret;
+	vhub_blk_get_qos(slot->device, &now);
+	take_over(&set->iops, now.iops);
+	take_over(&set->iops_burst, now.iops_burst);
+	take_over(&set->bytes_per_s, now.bytes_per_s);
+	take_over(&set->bytes_burst, now.bytes_burst);
+	ret = vhub_blk_set_qos(slot->device, set, error, error_len);
+	if (ret != 0)
+		return ret;
+	keep(slot, "iops", set->iops);
+	keep(slot, "iops_burst", set->iops_burst);
+	keep(slot, "bytes_per_s", set->bytes_per_s);
+	keep(slot, "bytes_burst", set->bytes_burst);
 	return 0;
 }

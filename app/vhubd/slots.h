@@ -8,6 +8,7 @@
 #define SLOTS_H
 
 #include "options.h"
+#include "vhub_blk.h"
 #include "vhub_work.h"
 
 struct slots;
@@ -73,6 +74,14 @@ slots_next(const struct slot *slot);
 int
 slots_resize(struct slots *slots, const char *name, uint64_t size_bytes, slots_done_fn done,
 		void *arg, char *error, size_t error_len);
+
+/**
+ * Limits a served disk (slot_change.c); where `set` has UINT64_MAX, a limit stays, and it is what is
+ * set now afterwards. Returns as slots_resize(), and -EINVAL. Thread: CTL.
+ */
+int
+slots_set_qos(struct slots *slots, const char *name, struct vhub_blk_qos *set, char *error,
+		size_t error_len);
 
 /**
  * A slot that is served and has nothing under way, to be changed. Returns as slots_resize().

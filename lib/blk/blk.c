@@ -106,6 +106,10 @@ blk_queue_arm(struct vhub_vring *vring)
 
 	if (ring->n_wait != 0 || blk_ranges_due(ring))
 		return -EAGAIN;
+	if (vring->held && blk_qos_arm(ring) != 0)
+		return -EAGAIN;
+	if (vhub_virtq_in_flight(vring->vq) == 0)
+		return 0;
 	if (ring->dev->driver->arm == NULL)
 		return -ENOTSUP;
 	return ring->dev->driver->arm(ring->lcore->queue);
@@ -122,7 +126,9 @@ blk_queue_stop(struct vhub_vring *vring)
 		;
 	*link = ring->next_started;
 	share_turn(lcore, -1);
+	blk_qos_leave(ring);
 	if (lcore->rings == NULL) {
+		blk_qos_close(lcore);
 		ring->dev->driver->queue_put(lcore->queue);
 		lcore->queue = NULL;
 	}
@@ -195,6 +201,7 @@ blk_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 	emit(arg, "other_requests", stats.other_requests);
 	emit(arg, "other_errors", stats.other_errors);
 	emit(arg, "in_flight", stats.in_flight);
+	emit(arg, "held", stats.held);
 }
 
 static void
@@ -307,6 +314,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->dev.chain_bytes = sizeof(struct blk_req);
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	blk_config_init(dev, params);
+	blk_qos_set(&dev->qos, &params->qos);
 	*out = &dev->dev;
 	return 0;
 }

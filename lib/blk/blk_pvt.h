@@ -110,6 +110,9 @@ struct blk_lcore {
 	/* I/Os of requests of ranges that the driver has not been given yet, by io->next. */
 	struct vhub_blk_io *range_ios;
 	struct vhub_blk_io **range_ios_tail;
+	/* With limits: the ring that waits for them and is served first; the timer's fd + 1, or 0. */
+	struct blk_ring *first_held;
+	int timer_fd_1;
 	uint64_t completions; /* by this lcore; it writes, anybody reads: shared atomic */
 } __rte_cache_aligned;
 
@@ -150,6 +153,28 @@ struct blk_ring {
 	struct blk_ranges ranges[BLK_RANGES_AT_ONCE];
 };
 
+/*
+ * A limit, as a schedule: `next` is when the next unit is due. It may be that far behind the present
+ * as there is a burst, and is moved ahead by what each unit takes. All of it shared atomics, in TSC
+ * cycles; written by CTL (but next) and by every lcore of the disk (next).
+ */
+struct blk_meter {
+	uint64_t cycles_per_unit; /* times 2^BLK_METER_SHIFT */
+	uint64_t burst_cycles;
+	uint64_t next;
+};
+#define BLK_METER_SHIFT 20
+
+/* The limits of a disk. */
+struct blk_qos {
+	uint32_t on; /* shared atomic: BLK_QOS_* */
+	struct blk_meter iops;
+	struct blk_meter bytes;
+	struct vhub_blk_qos set; /* CTL: what they were made from */
+};
+#define BLK_QOS_IOPS 0x1u
+#define BLK_QOS_BYTES 0x2u
+
 /* What the builder has read. */
 struct blk_params {
 	char name[64];
@@ -157,7 +182,8 @@ struct blk_params {
 	uint16_t n_queues;
 	uint16_t n_lcores;    /* that these are spread over, at most */
 	uint32_t block_bytes; /* 0: the driver's */
-	bool write_through;   /* what `writeback` is after a reset */
+	struct vhub_blk_qos qos;
+	bool write_through; /* what `writeback` is after a reset */
 };
 
 struct blk_dev {
@@ -179,6 +205,7 @@ struct blk_dev {
 
 	/* Shared atomic: the writeback field. Written by CTL, read by lcores. */
 	uint8_t wce;
+	struct blk_qos qos;
 
 	struct blk_lcore lcores[VHUB_MAX_LCORES];
 	struct blk_queue_stats stats[]; /* one a queue */
@@ -282,6 +309,34 @@ blk_ranges_done(struct blk_req *req, int result);
 /* Whether the next turn has something to do for this ring. */
 bool
 blk_ranges_due(const struct blk_ring *ring);
+
+/* ---- qos.c ---- */
+
+/* Returns 0 or -EINVAL with one sentence. */
+int
+blk_qos_check(const struct vhub_blk_qos *set, char *error, size_t error_len);
+void
+blk_qos_set(struct blk_qos *qos, const struct vhub_blk_qos *set);
+/*
+ * How many chains, of `max`, the ring may take now. 0: the ring is held, if there is something in
+ * it. What is then not taken is given back by blk_qos_account().
+ */
+uint16_t
+blk_qos_allow(struct blk_ring *ring, uint16_t max);
+/* `taken` of the `allowed` chains were there; `bytes` is what they move. */
+void
+blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes);
+/*
+ * The lcore is about to sleep and the ring is held: a timer wakes it. Returns 0, or -EAGAIN when
+ * it should stay awake.
+ */
+int
+blk_qos_arm(struct blk_ring *ring);
+/* The ring stops; the last one of its lcore has stopped. */
+void
+blk_qos_leave(struct blk_ring *ring);
+void
+blk_qos_close(struct blk_lcore *lcore);
 
 /* ---- complete.c ---- */
 

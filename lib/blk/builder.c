@@ -27,7 +27,7 @@ struct blk_builder {
 
 /* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "lcores", "ro", "serial", "block_size",
-	"writeback", NULL };
+	"writeback", "iops", "iops_burst", "bytes_per_s", "bytes_burst", NULL };
 
 static bool
 printable(const char *text)
@@ -110,6 +110,24 @@ parse_lcores(const struct rte_kvargs *args, struct blk_params *params, char *err
 }
 
 static int
+parse_qos(const struct rte_kvargs *args, struct vhub_blk_qos *qos, char *error, size_t error_len)
+{
+	int ret;
+
+	ret = vhub_arg_uint(args, "iops", 0, UINT64_MAX, &qos->iops, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "iops_burst", 0, UINT64_MAX, &qos->iops_burst, error,
+				error_len);
+	if (ret == 0)
+		ret = vhub_arg_size(args, "bytes_per_s", 0, UINT64_MAX, &qos->bytes_per_s, error,
+				error_len);
+	if (ret == 0)
+		ret = vhub_arg_size(args, "bytes_burst", 0, UINT64_MAX, &qos->bytes_burst, error,
+				error_len);
+	return ret == 0 ? blk_qos_check(qos, error, error_len) : ret;
+}
+
+static int
 parse_params(const char *name, const struct rte_kvargs *args, struct blk_params *params,
 		bool *read_only, char *error, size_t error_len)
 {
@@ -140,6 +158,9 @@ parse_params(const char *name, const struct rte_kvargs *args, struct blk_params 
 	params->write_through = !writeback;
 	if (block_size < RTE_DIM(block_sizes))
 		params->block_bytes = block_size == 0 ? 512 : 4096;
+	ret = parse_qos(args, &params->qos, error, error_len);
+	if (ret != 0)
+		return ret;
 	return parse_serial(args, params->id, error, error_len);
 }
 

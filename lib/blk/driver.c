@@ -16,7 +16,11 @@ char blk_builder_help[8192] =
 		"ro=on             read-only (off)\n"
 		"serial=TEXT       up to 20 characters that the guest sees (the device's name)\n"
 		"block_size=BYTES  logical block size, 512 or 4096 (the driver's)\n"
-		"writeback=off     writes are durable before they complete, until the guest asks otherwise (on)\n";
+		"writeback=off     writes are durable before they complete, until the guest asks otherwise (on)\n"
+		"iops=N            most requests in a second, 0 no limit (0)\n"
+		"iops_burst=N      of them at once after a pause (those of 0.1 s)\n"
+		"bytes_per_s=SIZE  most bytes read and written in a second, 0 no limit (0)\n"
+		"bytes_burst=SIZE  of them at once after a pause (those of 0.1 s)\n";
 
 static bool
 ops_complete(const struct vhub_blk_driver_ops *ops)

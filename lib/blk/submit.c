@@ -78,19 +78,52 @@ decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n
 	}
 }
 
+/* A disk with limits: what is over them stays in the ring. */
+static uint16_t
+pop_limited(struct blk_ring *ring, struct vhub_chain **chains)
+{
+	uint16_t allowed = blk_qos_allow(ring, ring->lcore->share), n = 0;
+
+	if (allowed != 0) {
+		n = vhub_virtq_pop(ring->vring->vq, chains, allowed);
+		blk_qos_account(ring, allowed, n, 0);
+	}
+	return n;
+}
+
+/* What has just begun to wait is all that was taken in this turn. */
+static void
+account_bytes(struct blk_ring *ring)
+{
+	uint64_t bytes = 0;
+
+	for (uint16_t i = 0; i < ring->n_wait; i++)
+		bytes += ring->wait[i]->len_bytes;
+	blk_qos_account(ring, 0, 0, bytes);
+}
+
 unsigned int
 blk_submit(struct blk_ring *ring)
 {
 	struct vhub_chain *chains[VHUB_VIRTQ_BURST];
 	uint16_t n;
 
-	if (unlikely(ring->n_wait != 0 || !ring->vring->taking))
+	if (unlikely(ring->n_wait != 0 || !ring->vring->taking)) {
+		blk_qos_leave(ring); /* it must not keep others waiting */
 		return 0;
-	n = vhub_virtq_pop(ring->vring->vq, chains, ring->lcore->share);
+	}
+	/* Pairs with blk_qos_set(): the limits that it switches on are there. */
+	if (unlikely(__atomic_load_n(&ring->dev->qos.on, __ATOMIC_ACQUIRE) != 0 ||
+			    ring->vring->held))
+		n = pop_limited(ring, chains);
+	else
+		n = vhub_virtq_pop(ring->vring->vq, chains, ring->lcore->share);
 	if (n == 0)
 		return 0;
 	vhub_count(&ring->stats->s.in_flight, n);
 	decode_burst(ring, chains, n);
+	if (unlikely(__atomic_load_n(&ring->dev->qos.on, __ATOMIC_RELAXED) != 0))
+		account_bytes(ring);
 	if (likely(ring->n_wait != 0 && ring->lcore->line == NULL))
 		submit_waiting(ring);
 	if (unlikely(ring->n_wait != 0))

@@ -228,6 +228,37 @@ vhub_blk_resize(struct vhub_device *dev, uint64_t size_bytes, char *error, size_
 VHUB_API uint64_t
 vhub_blk_resized(struct vhub_device *dev);
 
+/** What a disk may do in a second; 0: as much as it can. */
+struct vhub_blk_qos {
+	uint64_t iops;	      /**< requests of any kind */
+	uint64_t bytes_per_s; /**< read and written, together */
+	/**
+	 * How much of that may come at once after a pause; 0: what comes in a tenth of a second, and
+	 * at least one request
+	 */
+	uint64_t iops_burst;
+	uint64_t bytes_burst;
+};
+
+/** Bounds of the fields that are not 0. */
+#define VHUB_BLK_QOS_MAX_IOPS UINT64_C(1000000000)
+#define VHUB_BLK_QOS_MIN_BYTES UINT64_C(512)
+#define VHUB_BLK_QOS_MAX_BYTES (UINT64_C(1) << 50)
+
+/**
+ * Limits a blk device, from the next turn of its lcores on. All its queues share the limit,
+ * whichever lcore they are on. What is over it waits in the guest's rings. Thread: CTL. Returns 0,
+ * -EINVAL (not a blk device; a value out of bounds, which one sentence names), and nothing has
+ * changed then.
+ */
+VHUB_API int
+vhub_blk_set_qos(struct vhub_device *dev, const struct vhub_blk_qos *qos, char *error,
+		size_t error_len);
+
+/** What was set. Thread: CTL. Returns 0 or -EINVAL (not a blk device). */
+VHUB_API int
+vhub_blk_get_qos(const struct vhub_device *dev, struct vhub_blk_qos *qos);
+
 /* ---- statistics of a disk ---- */
 
 /** What one queue of a disk has done since the device was built; sessions come and go. */
@@ -240,6 +271,7 @@ struct vhub_blk_stats {
 	uint64_t other_requests; /**< GET_ID, and types that are not served */
 	uint64_t other_errors;
 	uint64_t in_flight; /**< taken from the ring and not completed yet */
+	uint64_t held;	    /**< times that the queue began to wait for its disk's limits */
 };
 
 /**

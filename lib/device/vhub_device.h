@@ -56,6 +56,11 @@ struct vhub_vring {
 	 * broken. Where dev->discards, and of a foreign ring: may be asked, enabled or not.
 	 */
 	bool taking;
+	/**
+	 * The device's: it takes nothing from the ring for a while, though there may be something,
+	 * and queue_arm has seen to it that the lcore wakes then.
+	 */
+	bool held;
 	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
 	bool enabled;
 	/** of a foreign ring: where its guest is notified, -1 nowhere; vhub_vring_notify() */
@@ -106,8 +111,9 @@ struct vhub_device_ops {
 	 */
 	unsigned int (*queue_poll)(struct vhub_vring *vring);
 	/**
-	 * Optional. LCORE. Before a sleep, with something in flight: 0 a completion will wake this
-	 * lcore, -EAGAIN there is one, -ENOTSUP it cannot.
+	 * Optional. LCORE. Before a sleep, with something in flight or the ring held: 0 a
+	 * completion, or what it is held for, will wake this lcore, -EAGAIN there is one, -ENOTSUP
+	 * it cannot.
 	 */
 	int (*queue_arm)(struct vhub_vring *vring);
 	/**

@@ -138,12 +138,12 @@ vring_arm(struct vhub_poller *poller)
 		return -ENOTSUP;
 	if (ops->ring_arm != NULL)
 		return vring->pub.taking ? ops->ring_arm(&vring->pub) : 0;
-	if (vhub_virtq_in_flight(vring->pub.vq) != 0) {
+	if (vhub_virtq_in_flight(vring->pub.vq) != 0 || vring->pub.held) {
 		ret = ops->queue_arm == NULL ? -ENOTSUP : ops->queue_arm(&vring->pub);
 		if (ret != 0)
 			return ret;
 	}
-	if (!vring->pub.taking)
+	if (!vring->pub.taking || vring->pub.held)
 		return 0;
 	if (!vring->pub.has_kick_fd)
 		return -ENOTSUP;

@@ -2,12 +2,14 @@
 """Disks that are changed while front ends use them, through the control socket and vhubctl."""
 
 import os
+import time
 
 import pytest
 
 from control import Control, Refused, vhubctl
 from vhostuser import BackendChannel, BlkDisk, Req, pattern
 from vhostuser.load import Load
+from test_idle import cpu_ns
 
 CONFIG_CHANGE = 2                       # VHOST_USER_BACKEND_CONFIG_CHANGE_MSG
 MB = 1 << 20
@@ -98,3 +100,68 @@ def test_vhubctl_changes_a_size_and_the_new_one_is_saved(vhubd, blk, folder, pat
     assert vhubctl(path, "resize", "disk", "1000T").returncode == 1
     saved = vhubctl(path, "save").stdout
     assert "size = 16777216" in saved and "size = 8M" not in saved
+
+
+# ---- limits
+
+def seconds_of(disk, count, size=512):
+    """How long `count` reads take, all of them in the ring at once."""
+    requests = [disk.prepare(0, 0, in_bytes=size) for _ in range(count)]
+    begin = time.monotonic()
+    disk.wait(disk.submit(requests), timeout=30)
+    for request in requests:
+        disk.release(request)
+    return time.monotonic() - begin
+
+
+def test_a_limit_holds_its_disk_and_no_other(vhubd, blk, folder, path):
+    daemon = vhubd(blk("slow", driver="malloc", size="8M", iops=100, iops_burst=1),
+                   blk("fast", driver="malloc", size="8M"), args=["--control", str(path)])
+    with Control(path) as control, BlkDisk.open(str(folder / "slow.sock")) as slow, \
+            BlkDisk.open(str(folder / "fast.sock")) as fast:
+        requests = slow.submit([slow.prepare(0, 0, in_bytes=512) for _ in range(30)])
+        # The other disk has its answers before the first has all of its own.
+        for sector in range(20):
+            fast.write(sector, pattern(sector, 512))
+        begin = time.monotonic()
+        used = cpu_ns(daemon.pid)
+        slow.wait(requests)
+        took = time.monotonic() - begin
+        # The worker of a disk that is held sleeps until a request is due, and wakes then.
+        assert cpu_ns(daemon.pid) - used < 0.6e9 * took
+        figures = control.call("device_stats", name="slow")[0]["figures"]
+        assert figures["held"] > 0 and figures["read_requests"] == 30
+        assert control.call("device_stats", name="fast")[0]["figures"]["held"] == 0
+        assert seconds_of(slow, 10) >= 9 / 100 - 0.001
+        control.call("device_set_qos", name="slow", iops=0)
+        slow.wait(slow.submit([slow.prepare(0, 0, in_bytes=512) for _ in range(30)]))
+        assert control.call("device_stats", name="slow")[0]["figures"]["held"] >= figures["held"]
+
+
+def test_limits_change_while_requests_wait(vhubd, blk, folder, path):
+    vhubd(blk("disk", driver="malloc", size="8M", bytes_per_s="4k", bytes_burst=4096),
+          args=["--control", str(path)])
+    with Control(path) as control, BlkDisk.open(str(folder / "disk.sock")) as disk:
+        requests = disk.submit([disk.prepare(0, 0, in_bytes=65536) for _ in range(12)])
+        # A minute of debt; then none.
+        disk.reap(timeout=0.3)
+        assert sum(request.done for request in requests) < 12
+        now = control.call("device_set_qos", name="disk", bytes_per_s=0, iops=1000000)
+        assert now == {"iops": 1000000, "iops_burst": 0, "bytes_per_s": 0, "bytes_burst": 4096}
+        disk.wait(requests, timeout=5)
+        assert all(request.status == 0 for request in requests)
+
+
+def test_limits_are_checked_shown_and_saved(vhubd, blk, net, folder, path):
+    vhubd(blk("disk", driver="null"), nets=[net("port")], args=["--control", str(path)])
+    with Control(path) as control:
+        refused(control, -32602, "iops=-1", "device_set_qos", name="disk", iops=-1)
+        refused(control, -32602, "bytes_per_s=100", "device_set_qos", name="disk", bytes_per_s=100)
+        refused(control, -32602, "port is no disk", "device_set_qos", name="port", iops=5)
+        refused(control, -32001, "nowhere", "device_set_qos", name="nowhere", iops=5)
+        assert control.call("device_set_qos", name="disk") == {
+            "iops": 0, "iops_burst": 0, "bytes_per_s": 0, "bytes_burst": 0}
+    out = vhubctl(path, "qos", "disk", "--iops", "500", "--bytes-per-s", "10M")
+    assert out.returncode == 0 and "iops=500" in out.stdout and "bytes_per_s=10485760" in out.stdout
+    saved = vhubctl(path, "save").stdout
+    assert "iops = 500" in saved and "bytes_per_s = 10485760" in saved

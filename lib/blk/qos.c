@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Limits of a disk: requests and bytes in a second. Called by submit.c before anything is taken from
+ * a ring, only for disks that have limits; by blk.c before its lcore sleeps; by vhubd's control
+ * methods, to change them.
+ *
+ * A limit is a schedule of when the next unit is due (struct blk_meter), one number, which the lcores
+ * of a disk move ahead atomically: no bucket has to be filled, and no lcore is its owner. Requests
+ * are paid before they are taken. What they move is known only afterwards, so bytes are paid
+ * later, and the disk waits until the debt is gone; few are taken at a time, to keep it small.
+ *
+ * Rings of an lcore that wait are served in turn: one that is held is the first, and the others take
+ * nothing until it has been served.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <rte_cycles.h>
+
+#include "blk_pvt.h"
+
+/* Chains taken at once from a disk with a limit on bytes. */
+#define BYTES_CHAINS 4u
+/* Limits may be changed meanwhile, and nobody wakes a sleeping lcore for that. */
+#define MAX_SLEEP_US 100000u
+/* Below that a sleep is not worth its system calls. */
+#define MIN_SLEEP_US 20u
+
+/* ---- meters ---- */
+
+static uint64_t
+cost_of(const struct blk_meter *m, uint64_t units)
+{
+	uint64_t one = __atomic_load_n(&m->cycles_per_unit, __ATOMIC_RELAXED);
+
+	return (uint64_t)(((unsigned __int128)one * units) >> BLK_METER_SHIFT);
+}
+
+/* When the first unit of what may come at once was due; the present minus the burst is as early. */
+static uint64_t
+next_of(const struct blk_meter *m, uint64_t now)
+{
+	uint64_t next = __atomic_load_n(&m->next, __ATOMIC_RELAXED);
+	uint64_t burst = __atomic_load_n(&m->burst_cycles, __ATOMIC_RELAXED);
+	uint64_t earliest = now > burst ? now - burst : 0;
+
+	return next > earliest ? next : earliest;
+}
+
+/* Pays for up to `max` units of those that are due. Returns how many. */
+static uint16_t
+take_units(struct blk_meter *m, uint16_t max, uint64_t now)
+{
+	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next, one = cost_of(m, 1);
+	uint64_t n;
+
+	do {
+		next = next_of(m, now);
+		if (next > now)
+			return 0;
+		n = one == 0 ? max : (now - next) / one;
+		n = RTE_MIN(n, (uint64_t)max);
+		if (n == 0)
+			return 0;
+		next += cost_of(m, n);
+		/* Only the number counts, no other memory is published by it. */
+	} while (!__atomic_compare_exchange_n(&m->next, &old, next, true, __ATOMIC_RELAXED,
+			__ATOMIC_RELAXED));
+	return (uint16_t)n;
+}
+
+/* Pays, whether it is due or not. */
+static void
+pay(struct blk_meter *m, uint64_t units, uint64_t now)
+{
+	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next;
+
+	do {
+		next = next_of(m, now) + cost_of(m, units);
+	} while (!__atomic_compare_exchange_n(&m->next, &old, next, true, __ATOMIC_RELAXED,
+			__ATOMIC_RELAXED));
+}
+
+static void
+give_back(struct blk_meter *m, uint64_t units)
+{
+	__atomic_fetch_sub(&m->next, cost_of(m, units), __ATOMIC_RELAXED);
+}
+
+/* Cycles until a request can be taken; 0: now. */
+static uint64_t
+cycles_to_wait(const struct blk_qos *qos, uint64_t now)
+{
+	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
+	uint64_t due = now;
+
+	if ((on & BLK_QOS_IOPS) != 0)
+		due = RTE_MAX(due, next_of(&qos->iops, now) + cost_of(&qos->iops, 1));
+	if ((on & BLK_QOS_BYTES) != 0)
+		due = RTE_MAX(due, next_of(&qos->bytes, now));
+	return due - now;
+}
+
+/* ---- rings ---- */
+
+/*
+ * The ring can take nothing. It waits in front of the others of its lcore, if it has anything to
+ * wait for; what a guest puts in later is announced by its kick.
+ */
+static void
+hold(struct blk_ring *ring)
+{
+	struct blk_lcore *lcore = ring->lcore;
+	bool waits = vhub_virtq_has_work(ring->vring->vq);
+
+	if (waits && !ring->vring->held)
+		vhub_count(&ring->stats->s.held, 1);
+	ring->vring->held = waits;
+	if (waits && lcore->first_held == NULL)
+		lcore->first_held = ring;
+	else if (!waits && lcore->first_held == ring)
+		lcore->first_held = NULL;
+}
+
+static void
+let_go(struct blk_ring *ring)
+{
+	ring->vring->held = false;
+	if (ring->lcore->first_held == ring)
+		ring->lcore->first_held = NULL;
+}
+
+uint16_t
+blk_qos_allow(struct blk_ring *ring, uint16_t max)
+{
+	struct blk_qos *qos = &ring->dev->qos;
+	const struct blk_lcore *lcore = ring->lcore;
+	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
+	uint64_t now = rte_rdtsc();
+	uint16_t n = max;
+
+	/* What a former life of the ring had taken was paid for. */
+	if (on == 0 || vhub_virtq_to_replay(ring->vring->vq) != 0) {
+		let_go(ring);
+		return max;
+	}
+	if (lcore->first_held != NULL && lcore->first_held != ring)
+		n = 0;
+	if ((on & BLK_QOS_BYTES) != 0)
+		n = next_of(&qos->bytes, now) > now ? 0 : RTE_MIN(n, BYTES_CHAINS);
+	if ((on & BLK_QOS_IOPS) != 0 && n != 0)
+		n = take_units(&qos->iops, n, now);
+	if (n == 0)
+		hold(ring);
+	else
+		let_go(ring);
+	return n;
+}
+
+void
+blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes)
+{
+	struct blk_qos *qos = &ring->dev->qos;
+	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
+
+	if ((on & BLK_QOS_IOPS) != 0 && taken < allowed)
+		give_back(&qos->iops, allowed - taken);
+	if ((on & BLK_QOS_BYTES) != 0 && bytes != 0)
+		pay(&qos->bytes, bytes, rte_rdtsc());
+}
+
+void
+blk_qos_leave(struct blk_ring *ring)
+{
+	let_go(ring);
+}
+
+/* ---- sleeping ---- */
+
+static int
+open_timer(struct blk_lcore *lcore)
+{
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(fd) != 0) {
+		close(fd);
+		return -ENOTSUP;
+	}
+	lcore->timer_fd_1 = fd + 1;
+	return 0;
+}
+
+int
+blk_qos_arm(struct blk_ring *ring)
+{
+	struct blk_lcore *lcore = ring->lcore;
+	uint64_t wait = cycles_to_wait(&ring->dev->qos, rte_rdtsc());
+	uint64_t us = (uint64_t)((unsigned __int128)wait * 1000000 / rte_get_tsc_hz());
+	struct itimerspec when = { 0 };
+
+	if (us < MIN_SLEEP_US)
+		return -EAGAIN;
+	if (lcore->timer_fd_1 == 0 && open_timer(lcore) != 0)
+		return -EAGAIN;
+	when.it_value.tv_nsec = (long)(RTE_MIN(us, MAX_SLEEP_US) * 1000);
+	return timerfd_settime(lcore->timer_fd_1 - 1, 0, &when, NULL) == 0 ? 0 : -EAGAIN;
+}
+
+void
+blk_qos_close(struct blk_lcore *lcore)
+{
+	if (lcore->timer_fd_1 == 0)
+		return;
+	vhub_lcore_remove_wake_fd(lcore->timer_fd_1 - 1);
+	close(lcore->timer_fd_1 - 1);
+	lcore->timer_fd_1 = 0;
+}
+
+/* ---- setting ---- */
+
+int
+blk_qos_check(const struct vhub_blk_qos *set, char *error, size_t error_len)
+{
+	if (set->iops > VHUB_BLK_QOS_MAX_IOPS) {
+		snprintf(error, error_len, "iops=%" PRIu64 ": allowed: 0 (no limit) to %" PRIu64,
+				set->iops, VHUB_BLK_QOS_MAX_IOPS);
+		return -EINVAL;
+	}
+	if (set->bytes_per_s != 0 &&
+			(set->bytes_per_s < VHUB_BLK_QOS_MIN_BYTES ||
+					set->bytes_per_s > VHUB_BLK_QOS_MAX_BYTES)) {
+		snprintf(error, error_len,
+				"bytes_per_s=%" PRIu64 ": allowed: 0 (no limit), %" PRIu64
+				" to %" PRIu64,
+				set->bytes_per_s, VHUB_BLK_QOS_MIN_BYTES, VHUB_BLK_QOS_MAX_BYTES);
+		return -EINVAL;
+	}
+	if (set->iops_burst > VHUB_BLK_QOS_MAX_IOPS || set->bytes_burst > VHUB_BLK_QOS_MAX_BYTES) {
+		snprintf(error, error_len,
+				"iops_burst=%" PRIu64 ", bytes_burst=%" PRIu64
+				": allowed: up to %" PRIu64 " and %" PRIu64,
+				set->iops_burst, set->bytes_burst, VHUB_BLK_QOS_MAX_IOPS,
+				VHUB_BLK_QOS_MAX_BYTES);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* At most an hour's worth of burst, so that no sum of cycles comes near 64 bits. */
+static void
+set_meter(struct blk_meter *m, uint64_t rate, uint64_t burst)
+{
+	const uint64_t hz = rte_get_tsc_hz();
+	unsigned __int128 one = ((unsigned __int128)hz << BLK_METER_SHIFT) / rate;
+	unsigned __int128 cycles = ((unsigned __int128)burst * hz) / rate;
+
+	if (burst == 0)
+		cycles = hz / 10;
+	cycles = RTE_MIN(cycles, (unsigned __int128)hz * 3600);
+	/* Or nothing would ever be due. */
+	cycles = RTE_MAX(cycles, one >> BLK_METER_SHIFT);
+	__atomic_store_n(&m->cycles_per_unit, (uint64_t)one, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->burst_cycles, (uint64_t)cycles, __ATOMIC_RELAXED);
+	/* What was owed under the former rate is forgotten. */
+	__atomic_store_n(&m->next, rte_rdtsc(), __ATOMIC_RELAXED);
+}
+
+void
+blk_qos_set(struct blk_qos *qos, const struct vhub_blk_qos *set)
+{
+	uint32_t on = 0;
+
+	if (set->iops != 0) {
+		set_meter(&qos->iops, set->iops, set->iops_burst);
+		on |= BLK_QOS_IOPS;
+	}
+	if (set->bytes_per_s != 0) {
+		set_meter(&qos->bytes, set->bytes_per_s, set->bytes_burst);
+		on |= BLK_QOS_BYTES;
+	}
+	qos->set = *set;
+	/* Pairs with the loads on lcores. */
+	__atomic_store_n(&qos->on, on, __ATOMIC_RELEASE);
+}
+
+int
+vhub_blk_set_qos(struct vhub_device *device, const struct vhub_blk_qos *set, char *error,
+		size_t error_len)
+{
+	struct blk_dev *dev = blk_dev_of(device);
+	int ret;
+
+	if (dev == NULL) {
+		snprintf(error, error_len, "%s is no disk", device->name);
+		return -EINVAL;
+	}
+	ret = blk_qos_check(set, error, error_len);
+	if (ret == 0)
+		blk_qos_set(&dev->qos, set);
+	return ret;
+}
+
+int
+vhub_blk_get_qos(const struct vhub_device *device, struct vhub_blk_qos *set)
+{
+	const struct blk_dev *dev = blk_dev_of(device);
+
+	if (dev == NULL)
+		return -EINVAL;
+	*set = dev->qos.set;
+	return 0;
+}
