@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -96,6 +97,13 @@ void
 vhub_lcore_post(struct vhub_lcore *lcore, struct vhub_msg *msg)
 {
 	vhub_mailbox_post(&lcore->box, msg);
+}
+
+void
+vhub_lcore_wake(struct vhub_lcore *lcore)
+{
+	/* The counter cannot overflow: each sleep that it ends empties it. */
+	eventfd_write(lcore->box.event_fd, 1);
 }
 
 static void

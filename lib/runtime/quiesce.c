@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "lcore_pvt.h"
 
@@ -15,6 +16,8 @@
  */
 #define QUIESCE_FIRST_US 20
 #define QUIESCE_LONGEST_US 1000
+/* Looks of who waits, QUIESCE_LONGEST_US apart, before it gives up. */
+#define QUIESCE_MAX_LOOKS 1000
 
 /*
  * Made once and kept: tokens given before the lcores were stopped stay comparable with those given
@@ -73,4 +76,29 @@ vhub_quiesce_begin(struct vhub_loop *loop, struct vhub_quiesce *quiesce)
 	quiesce->delay_us = QUIESCE_FIRST_US;
 	quiesce->timer = (struct vhub_timer){ .fn = quiesce_look };
 	vhub_timer_arm(loop, &quiesce->timer, 0);
+}
+
+int
+vhub_quiesce_wait(void)
+{
+	const struct timespec pause = { .tv_nsec = QUIESCE_LONGEST_US * 1000 };
+	uint64_t token;
+
+	if (qsbr == NULL)
+		return 0;
+	token = rte_rcu_qsbr_start(qsbr);
+	/* As in vhub_quiesce_begin(). */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	for (unsigned int looks = 0; looks < QUIESCE_MAX_LOOKS; looks++) {
+		if (rte_rcu_qsbr_check(qsbr, token, false) == 1)
+			return 0;
+		nanosleep(&pause, NULL);
+	}
+	return -ETIMEDOUT;
+}
+
+struct rte_rcu_qsbr *
+vhub_quiesce_qsbr(void)
+{
+	return qsbr;
 }

@@ -160,6 +160,14 @@ vhub_lcore_remove_wake_fd(int fd);
 VHUB_API int
 vhub_lcore_notify_fd(int fd);
 
+/**
+ * Ends the sleep of `lcore`, or its next one at once. For who has left something where a poller of
+ * that lcore looks for it, and has been told by that poller's arm that the lcore sleeps. One write to
+ * an eventfd. Thread: ANY. Does not block.
+ */
+VHUB_API void
+vhub_lcore_wake(struct vhub_lcore *lcore);
+
 /** Waits, without blocking, until every lcore has passed a safe point. Embedded by its owner. */
 struct vhub_quiesce {
 	/** CTL: all lcores have; may free the structure */
@@ -177,6 +185,22 @@ struct vhub_quiesce {
  */
 VHUB_API void
 vhub_quiesce_begin(struct vhub_loop *loop, struct vhub_quiesce *quiesce);
+
+/**
+ * The same for who may block, at most for a second. Thread: WORK; CTL only when no front end can keep
+ * an lcore busy, for CTL is who would see to that. Returns 0 or -ETIMEDOUT: an lcore is stuck.
+ */
+VHUB_API int
+vhub_quiesce_wait(void);
+
+struct rte_rcu_qsbr;
+
+/**
+ * Where all lcores report their quiescent states, for structures of DPDK's that wait for them; NULL
+ * before vhub_lcores_start(). Lasts until the process ends. Thread: ANY.
+ */
+VHUB_API struct rte_rcu_qsbr *
+vhub_quiesce_qsbr(void);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The forwarding table of a bridge (drivers/net/bridge/table.c): against a model that does the same by
+ * looking at everything, at its limits, and with two threads that learn while others look up.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_cycles.h>
+#include <rte_lcore.h>
+
+#include "../eal_fixture.h"
+#include "table.h"
+
+#define AGEING 100u
+#define ENTRIES 64u
+#define STATIONS 48u
+#define PORTS 5u
+#define READERS 2u
+
+static struct rte_rcu_qsbr *qsbr;
+
+static int
+setup(void **state)
+{
+	(void)state;
+	if (test_eal_init() != 0)
+		return -1;
+	qsbr = aligned_alloc(RTE_CACHE_LINE_SIZE,
+			RTE_ALIGN_CEIL(rte_rcu_qsbr_get_memsize(8), RTE_CACHE_LINE_SIZE));
+	return qsbr == NULL ? -1 : rte_rcu_qsbr_init(qsbr, 8);
+}
+
+static int
+teardown(void **state)
+{
+	(void)state;
+	free(qsbr);
+	return 0;
+}
+
+static struct table *
+make(uint32_t n_entries)
+{
+	const struct table_params params = { .n_entries = n_entries,
+		.ageing_ticks = AGEING,
+		.node = SOCKET_ID_ANY,
+		.qsbr = qsbr };
+	struct table *t;
+
+	assert_int_equal(table_create(&params, &t), 0);
+	return t;
+}
+
+static uint64_t
+station(unsigned int i)
+{
+	const struct rte_ether_addr mac = { { 2, 0, 0, 0, (uint8_t)(i >> 8), (uint8_t)i } };
+
+	return table_key(&mac, (uint16_t)(1 + i % 7));
+}
+
+static uint16_t
+where(struct table *t, uint64_t key, uint32_t now)
+{
+	uint16_t port;
+
+	table_lookup(t, &key, 1, now, &port);
+	return port;
+}
+
+static struct table_learned
+learn(struct table *t, uint64_t key, uint16_t port, uint32_t limit, uint32_t now)
+{
+	struct table_learned learned;
+
+	table_learn(t, &key, 1, port, limit, now, &learned);
+	return learned;
+}
+
+/* ---- against a model ---- */
+
+struct model {
+	uint16_t port[STATIONS]; /* TABLE_NO_PORT: not known */
+	uint32_t heard[STATIONS];
+	bool is_static[STATIONS];
+};
+
+static bool
+model_knows(const struct model *m, unsigned int s, uint32_t now)
+{
+	return m->port[s] != TABLE_NO_PORT && (m->is_static[s] || now - m->heard[s] <= AGEING);
+}
+
+static unsigned int
+model_count(const struct model *m, uint16_t port)
+{
+	unsigned int s, n = 0;
+
+	for (s = 0; s < STATIONS; s++)
+		n += m->port[s] == port;
+	return n;
+}
+
+static void
+model_learn(struct model *m, unsigned int s, uint16_t port, uint32_t now)
+{
+	if (model_knows(m, s, now) && m->is_static[s])
+		return;
+	m->port[s] = port;
+	m->heard[s] = now;
+	m->is_static[s] = false;
+}
+
+static void
+model_forget(struct model *m, uint16_t port)
+{
+	unsigned int s;
+
+	for (s = 0; s < STATIONS; s++) {
+		if (m->port[s] == port)
+			m->port[s] = TABLE_NO_PORT;
+	}
+}
+
+static void
+compare(struct table *t, const struct model *m, uint32_t now)
+{
+	uint64_t keys[STATIONS];
+	uint16_t ports[STATIONS];
+	unsigned int s;
+
+	for (s = 0; s < STATIONS; s++)
+		keys[s] = station(s);
+	table_lookup(t, keys, STATIONS, now, ports);
+	for (s = 0; s < STATIONS; s++)
+		assert_int_equal(ports[s], model_knows(m, s, now) ? m->port[s] : TABLE_NO_PORT);
+}
+
+static void
+learn_some(struct table *t, struct model *m, uint16_t port, uint32_t now)
+{
+	const unsigned int n = 1 + (unsigned int)rand() % TABLE_LEARN_MAX;
+	uint64_t keys[TABLE_LEARN_MAX];
+	struct table_learned learned;
+	uint64_t foreign = 0;
+	unsigned int i, s;
+
+	for (i = 0; i < n; i++) {
+		s = (unsigned int)rand() % STATIONS;
+		keys[i] = station(s);
+		if (model_knows(m, s, now) && m->is_static[s] && m->port[s] != port)
+			foreign |= UINT64_C(1) << i;
+		model_learn(m, s, port, now);
+	}
+	table_learn(t, keys, (uint16_t)n, port, UINT32_MAX, now, &learned);
+	assert_int_equal(learned.foreign, foreign);
+	assert_int_equal(learned.full, 0);
+}
+
+static void
+add_static(struct table *t, struct model *m, uint16_t port, uint32_t now)
+{
+	const unsigned int s = (unsigned int)rand() % STATIONS;
+	const bool taken = model_knows(m, s, now) && m->is_static[s] && m->port[s] != port;
+
+	assert_int_equal(table_add_static(t, station(s), port, now), taken ? -EEXIST : 0);
+	if (taken)
+		return;
+	m->port[s] = port;
+	m->is_static[s] = true;
+}
+
+static void
+test_it_does_as_a_model(void **state)
+{
+	struct table *t = make(ENTRIES);
+	struct model m = { 0 };
+	uint32_t now = UINT32_MAX - 1000; /* over the wrap of the clock */
+	unsigned int turn;
+
+	(void)state;
+	srand(6);
+	memset(m.port, 0xff, sizeof(m.port));
+	for (turn = 0; turn < 20000; turn++) {
+		const uint16_t port = (uint16_t)((unsigned int)rand() % PORTS);
+		const unsigned int what = (unsigned int)rand() % 100;
+
+		if (what < 90)
+			learn_some(t, &m, port, now);
+		else if (what < 93)
+			add_static(t, &m, port, now);
+		else if (what < 95) {
+			table_forget_port(t, port);
+			model_forget(&m, port);
+			assert_int_equal(table_count(t, port), 0);
+		} else
+			now += (unsigned int)rand() % (AGEING / 2);
+		compare(t, &m, now);
+	}
+	/* Whatever is known is counted; the table may count what is too old and not swept up yet. */
+	for (turn = 0; turn < PORTS; turn++)
+		assert_true(table_count(t, (uint16_t)turn) <= model_count(&m, (uint16_t)turn));
+	table_destroy(t);
+}
+
+/* ---- single things ---- */
+
+static void
+test_a_station_ages(void **state)
+{
+	struct table *t = make(ENTRIES);
+
+	(void)state;
+	assert_int_equal(learn(t, station(1), 3, 10, 0).added, 1);
+	assert_int_equal(where(t, station(1), AGEING), 3);
+	assert_int_equal(where(t, station(1), AGEING + 1), TABLE_NO_PORT);
+	learn(t, station(1), 3, 10, AGEING);
+	assert_int_equal(where(t, station(1), 2 * AGEING), 3);
+	assert_int_equal(where(t, station(1), 2 * AGEING + 1), TABLE_NO_PORT);
+	table_destroy(t);
+}
+
+static void
+test_vlans_have_stations_of_their_own(void **state)
+{
+	const struct rte_ether_addr mac = { { 2, 0, 0, 0, 0, 1 } };
+	struct table *t = make(ENTRIES);
+
+	(void)state;
+	learn(t, table_key(&mac, 1), 1, 10, 0);
+	learn(t, table_key(&mac, 4094), 2, 10, 0);
+	assert_int_equal(where(t, table_key(&mac, 1), 0), 1);
+	assert_int_equal(where(t, table_key(&mac, 4094), 0), 2);
+	assert_int_equal(where(t, table_key(&mac, 2), 0), TABLE_NO_PORT);
+	table_destroy(t);
+}
+
+static void
+test_a_port_learns_up_to_its_limit(void **state)
+{
+	struct table *t = make(ENTRIES);
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 10; i++)
+		assert_int_equal(learn(t, station(i), 1, 4, 0).limited, i >= 4);
+	assert_int_equal(table_count(t, 1), 4);
+	/* Those that it knows stay, others learn as before, and what moves away makes room. */
+	assert_int_equal(where(t, station(0), 0), 1);
+	assert_int_equal(learn(t, station(0), 2, 4, 0).moved, 1);
+	assert_int_equal(table_count(t, 1), 3);
+	assert_int_equal(learn(t, station(5), 1, 4, 0).added, 1);
+	table_destroy(t);
+}
+
+static void
+test_a_full_table_takes_more_when_stations_have_aged(void **state)
+{
+	struct table *t = make(ENTRIES);
+	unsigned int i, known = 0, turns = 0;
+
+	(void)state;
+	for (i = 0; i < 4 * ENTRIES; i++)
+		known += learn(t, station(i), 1, UINT32_MAX, 0).added;
+	assert_true(known >= ENTRIES && known < 2 * ENTRIES);
+	assert_int_equal(learn(t, station(5 * ENTRIES), 1, UINT32_MAX, 0).full, 1);
+	while (learn(t, station(5 * ENTRIES), 2, UINT32_MAX, AGEING + 1).added == 0)
+		assert_true(++turns < 10);
+	assert_int_equal(where(t, station(5 * ENTRIES), AGEING + 1), 2);
+	table_destroy(t);
+}
+
+static void
+test_a_static_station_stays(void **state)
+{
+	struct table *t = make(ENTRIES);
+
+	(void)state;
+	learn(t, station(1), 2, 10, 0);
+	assert_int_equal(table_add_static(t, station(1), 1, 0), 0);
+	assert_int_equal(table_count(t, 2), 0);
+	assert_int_equal(learn(t, station(1), 2, 10, 0).foreign, 1);
+	assert_int_equal(where(t, station(1), 1000 * AGEING), 1);
+	assert_int_equal(table_add_static(t, station(1), 3, 0), -EEXIST);
+	table_forget_port(t, 1);
+	assert_int_equal(where(t, station(1), 0), TABLE_NO_PORT);
+	assert_int_equal(learn(t, station(1), 2, 10, 0).added, 1);
+	table_destroy(t);
+}
+
+struct shown {
+	unsigned int n;
+	bool ok;
+};
+
+static void
+show(void *arg, const struct table_entry *entry)
+{
+	struct shown *shown = arg;
+	const unsigned int i = entry->mac.addr_bytes[5];
+
+	shown->n++;
+	shown->ok &= entry->vlan == 1 + i % 7 && entry->port == i % PORTS &&
+			entry->age_ticks == 10 && !entry->is_static;
+}
+
+static void
+test_all_that_is_known_is_shown(void **state)
+{
+	struct table *t = make(ENTRIES);
+	struct shown shown = { .ok = true };
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 20; i++)
+		learn(t, station(i), (uint16_t)(i % PORTS), 20, 5);
+	table_walk(t, 15, show, &shown);
+	assert_int_equal(shown.n, 20);
+	assert_true(shown.ok);
+	table_destroy(t);
+}
+
+/* ---- several threads ---- */
+
+struct shared {
+	struct table *t;
+	unsigned int done; /* atomic */
+	unsigned int wrong[READERS];
+	uint64_t lookups[READERS];
+};
+
+struct reader {
+	struct shared *shared;
+	unsigned int id;
+};
+
+/* Station i is only ever at port i % PORTS. */
+static void *
+look_up_and_learn(void *arg)
+{
+	struct reader *r = arg;
+	struct shared *s = r->shared;
+	uint64_t keys[TABLE_BURST];
+	uint16_t ports[TABLE_BURST];
+	struct table_learned learned;
+	unsigned int i, first, turn;
+
+	rte_rcu_qsbr_thread_register(qsbr, r->id);
+	rte_rcu_qsbr_thread_online(qsbr, r->id);
+	for (turn = 0; __atomic_load_n(&s->done, __ATOMIC_ACQUIRE) == 0; turn++) {
+		first = turn * 31 % (4 * ENTRIES);
+		for (i = 0; i < TABLE_BURST; i++)
+			keys[i] = station(first + i);
+		table_lookup(s->t, keys, TABLE_BURST, turn, ports);
+		for (i = 0; i < TABLE_BURST; i++) {
+			s->wrong[r->id] += ports[i] != TABLE_NO_PORT &&
+					ports[i] != (first + i) % PORTS;
+			s->lookups[r->id]++;
+		}
+		for (i = 0; i < TABLE_BURST; i += PORTS)
+			table_learn(s->t, &keys[i], 1, (uint16_t)((first + i) % PORTS), 40, turn,
+					&learned);
+		rte_rcu_qsbr_quiescent(qsbr, r->id);
+	}
+	rte_rcu_qsbr_thread_offline(qsbr, r->id);
+	rte_rcu_qsbr_thread_unregister(qsbr, r->id);
+	return NULL;
+}
+
+static void
+test_threads_that_learn_forget_and_look_up_agree(void **state)
+{
+	struct shared shared = { .t = make(ENTRIES) };
+	struct reader readers[READERS];
+	pthread_t threads[READERS];
+	unsigned int i, turn;
+
+	(void)state;
+	for (i = 0; i < READERS; i++) {
+		readers[i] = (struct reader){ .shared = &shared, .id = i };
+		assert_int_equal(pthread_create(&threads[i], NULL, look_up_and_learn, &readers[i]),
+				0);
+	}
+	for (turn = 0; turn < 300; turn++) {
+		table_forget_port(shared.t, (uint16_t)(turn % PORTS));
+		sched_yield();
+	}
+	__atomic_store_n(&shared.done, 1, __ATOMIC_RELEASE);
+	for (i = 0; i < READERS; i++) {
+		pthread_join(threads[i], NULL);
+		assert_int_equal(shared.wrong[i], 0);
+		assert_true(shared.lookups[i] > 0);
+	}
+	table_destroy(shared.t);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_it_does_as_a_model),
+		cmocka_unit_test(test_a_station_ages),
+		cmocka_unit_test(test_vlans_have_stations_of_their_own),
+		cmocka_unit_test(test_a_port_learns_up_to_its_limit),
+		cmocka_unit_test(test_a_full_table_takes_more_when_stations_have_aged),
+		cmocka_unit_test(test_a_static_station_stays),
+		cmocka_unit_test(test_all_that_is_known_is_shown),
+		cmocka_unit_test(test_threads_that_learn_forget_and_look_up_agree),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}
