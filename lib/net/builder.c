@@ -174,6 +174,7 @@ builder_parse(const char *name, const struct rte_kvargs *args, struct vhub_build
 		free(b);
 		return ret;
 	}
+	strlcpy(b->port->name, name, sizeof(b->port->name));
 	*out = &b->builder;
 	return 0;
 }

@@ -88,6 +88,7 @@ net_queue_stop(struct vhub_vring *vring)
 	} else {
 		net_drop_held(pair);
 		pair->to_ring = NULL;
+		__atomic_store_n(&pair->queue.open, false, __ATOMIC_RELAXED);
 	}
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_put != NULL)
 		driver->queue_put(&pair->queue);
@@ -118,11 +119,24 @@ is_paused(const struct net_pair *pair, const struct vhub_vring *vring)
 					!is_broken(pair->to_ring));
 }
 
+/* Others, who may have packets for this guest, want to know as well. */
+static void
+tell_open(struct net_pair *pair, bool open)
+{
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	__atomic_store_n(&pair->queue.open, open, __ATOMIC_RELAXED);
+	if (!open && driver->closed != NULL)
+		driver->closed(&pair->queue);
+}
+
 static unsigned int
 net_queue_poll(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
 
+	if (!net_is_from_guest(vring) && unlikely(net_ring_is_open(vring) != pair->queue.open))
+		tell_open(pair, net_ring_is_open(vring));
 	if (unlikely(is_paused(pair, vring)))
 		return 0;
 	if (!net_is_from_guest(vring))
@@ -152,7 +166,7 @@ net_ring_arm(struct vhub_vring *vring)
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
 	if (!net_is_from_guest(vring)) {
-		if (pair->n_held != 0)
+		if (pair->n_held != 0 && vring->enabled)
 			return -EAGAIN;
 		/* Nothing comes for a guest that takes nothing. */
 		if (driver->to_guest == NULL || !vring->enabled)

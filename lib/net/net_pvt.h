@@ -34,6 +34,9 @@
 /* Bytes of a frame around an IP packet: an Ethernet header, and up to two VLAN tags. */
 #define NET_FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
 
+/* Turns of a full ring in which packets are tried again before they are dropped. */
+#define NET_FULL_TURNS 32
+
 /* What of an mbuf's flags is still to be done by somebody. */
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
@@ -58,10 +61,11 @@ struct net_pair {
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
 	/*
-	 * Behind a vIOMMU, what the guest's buffers could not take yet: each new buffer has an
-	 * address that has to be asked for first.
+	 * What the guest had no room for, tried again in the ring's next turns. Behind a vIOMMU as
+	 * often as it takes: each new buffer has an address that has to be asked for first.
 	 */
 	uint16_t n_held;
+	uint16_t turns_left; /* until they are dropped */
 	struct rte_mbuf *held[VHUB_NET_BURST];
 	struct net_counters counters __rte_cache_aligned;
 } __rte_cache_aligned;

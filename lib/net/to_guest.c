@@ -15,16 +15,18 @@ is_behind_viommu(const struct net_pair *pair)
 	return (pair->to_ring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0;
 }
 
-/* The guest had no room for these, or, behind a vIOMMU, perhaps no address yet. */
+/* The guest had no room for these: they wait a little, and those that come later behind them. */
 static void
 keep_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	if (!is_behind_viommu(pair) || n + pair->n_held > VHUB_NET_BURST) {
-		net_drop(pair, VHUB_NET_DROP_RING_FULL, pkts, n);
-		return;
-	}
-	memcpy(&pair->held[pair->n_held], pkts, n * sizeof(*pkts));
-	pair->n_held += n;
+	const uint16_t kept = RTE_MIN(n, VHUB_NET_BURST - pair->n_held);
+
+	if (pair->n_held == 0)
+		pair->turns_left = NET_FULL_TURNS;
+	memcpy(&pair->held[pair->n_held], pkts, kept * sizeof(*pkts));
+	pair->n_held += kept;
+	if (kept < n)
+		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[kept], n - kept);
 }
 
 void
@@ -101,12 +103,18 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
 static unsigned int
 give_held(struct net_pair *pair)
 {
+	const uint16_t n = pair->n_held, turns_left = pair->turns_left;
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
-	uint16_t n = pair->n_held;
 
 	memcpy(pkts, pair->held, n * sizeof(pkts[0]));
 	pair->n_held = 0;
+	if (turns_left == 0 && !is_behind_viommu(pair)) {
+		net_drop(pair, VHUB_NET_DROP_RING_FULL, pkts, n);
+		return 0;
+	}
 	give(pair, pkts, n);
+	if (pair->n_held == n)
+		pair->turns_left = RTE_MAX(turns_left, 1) - 1;
 	return n - pair->n_held;
 }
 

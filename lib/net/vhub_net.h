@@ -146,7 +146,12 @@ struct vhub_net_queue {
 	struct vhub_net_port *port;
 	uint16_t index;		  /**< of the pair */
 	struct vhub_lcore *lcore; /**< that has the pair, from queue_get to queue_put */
-	void *priv;		  /**< the driver's, from queue_get to queue_put */
+	/**
+	 * The guest takes packets: its ring is started and enabled. LCORE, the pair's, writes it; others
+	 * may read it at any time, as a relaxed atomic.
+	 */
+	bool open;
+	void *priv; /**< the driver's, from queue_get to queue_put */
 };
 
 /** A driver. Registered once; const. */
@@ -200,6 +205,11 @@ struct vhub_net_driver_ops {
 	 */
 	int (*arm)(struct vhub_net_queue *queue);
 	void (*disarm)(struct vhub_net_queue *queue);
+	/**
+	 * Optional. LCORE. The guest takes no packets for now: its ring is disabled, broken or about
+	 * to stop. What the driver keeps for it may be dropped.
+	 */
+	void (*closed)(struct vhub_net_queue *queue);
 	/** Optional. CTL. Figures of the port itself, beside those that lib/net keeps. */
 	void (*stats)(const struct vhub_net_port *port,
 			void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
@@ -208,6 +218,7 @@ struct vhub_net_driver_ops {
 /** Embedded first by its implementation. */
 struct vhub_net_port {
 	const struct vhub_net_driver_ops *ops;
+	char name[64]; /**< the device's; written after parse */
 };
 
 /**

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The network driver "patch": two ports wired to each other, each end named by patch=NAME. What one
+ * guest sends the other gets, pair by pair. Called by lib/net; next: net/inbox.c.
+ *
+ * Ends find each other under a lock, on CTL or WORK. On lcores an end reads where the other one is
+ * from one pointer; an end that goes waits until no lcore can have it any more.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bsd/string.h>
+
+#include <rte_common.h>
+
+#include "vhub_log.h"
+#include "vhub_net_inbox.h"
+
+VHUB_LOGTYPE(net)
+
+struct patch_port {
+	struct vhub_net_port port; /* first */
+	char wire[32];
+	/* Immutable from open on. */
+	bool joined;
+	uint16_t n_pairs;
+	struct vhub_net_inbox *inboxes[VHUB_NET_MAX_PAIRS];
+	/* With the lock. */
+	struct patch_port *next;
+	/* Shared atomics. */
+	struct patch_port *peer; /* NULL: there is no other end */
+	uint64_t no_peer;	 /* packets dropped for it */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct patch_port *ends; /* all that are joined */
+
+static struct patch_port *
+patch_port_of(const struct vhub_net_port *port)
+{
+	return vhub_container_of(port, struct patch_port, port);
+}
+
+/* ---- joining ---- */
+
+static void
+set_peer(struct patch_port *p, struct patch_port *peer)
+{
+	/* Pairs with the acquire in patch_from_guest(): the peer's inboxes are there. */
+	__atomic_store_n(&p->peer, peer, __ATOMIC_RELEASE);
+}
+
+/* With the lock. Returns 0 or -EBUSY: both ends of the wire are taken. */
+static int
+join(struct patch_port *p)
+{
+	struct patch_port *other, *found = NULL;
+
+	for (other = ends; other != NULL; other = other->next) {
+		if (strcmp(other->wire, p->wire) != 0)
+			continue;
+		if (found != NULL || other->peer != NULL)
+			return -EBUSY;
+		found = other;
+	}
+	p->next = ends;
+	ends = p;
+	p->joined = true;
+	if (found != NULL) {
+		set_peer(p, found);
+		set_peer(found, p);
+	}
+	return 0;
+}
+
+static void
+leave(struct patch_port *p)
+{
+	struct patch_port **link;
+
+	for (link = &ends; *link != p; link = &(*link)->next)
+		;
+	*link = p->next;
+	if (p->peer != NULL)
+		set_peer(p->peer, NULL);
+	set_peer(p, NULL);
+	p->joined = false;
+}
+
+static int
+patch_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether_addr *mac,
+		uint16_t mtu, char *error, size_t error_len)
+{
+	struct patch_port *p = patch_port_of(port);
+	int ret = 0;
+
+	(void)mac;
+	(void)mtu;
+	for (p->n_pairs = 0; p->n_pairs < n_pairs && ret == 0; p->n_pairs++)
+		ret = vhub_net_inbox_create(-1, &p->inboxes[p->n_pairs]);
+	if (ret != 0) {
+		snprintf(error, error_len, "out of memory");
+		return ret;
+	}
+	pthread_mutex_lock(&lock);
+	ret = join(p);
+	pthread_mutex_unlock(&lock);
+	if (ret != 0)
+		snprintf(error, error_len,
+				"patch=%s: has its two ends already; allowed: the name of a wire with one end or none",
+				p->wire);
+	return ret;
+}
+
+static void
+patch_destroy(struct vhub_net_port *port)
+{
+	struct patch_port *p = patch_port_of(port);
+
+	if (p->joined) {
+		pthread_mutex_lock(&lock);
+		leave(p);
+		pthread_mutex_unlock(&lock);
+		if (vhub_quiesce_wait() != 0) {
+			VHUB_LOG(ERR, "%s: an lcore is stuck: the end of the wire stays in memory",
+					port->name);
+			return;
+		}
+	}
+	for (uint16_t i = 0; i < p->n_pairs; i++)
+		vhub_net_inbox_destroy(p->inboxes[i]);
+	free(p);
+}
+
+/* The other guest takes what this one leaves to be done, or lib/net does it for it. */
+static void
+patch_info(const struct vhub_net_port *port, struct vhub_net_info *info)
+{
+	const struct patch_port *p = patch_port_of(port);
+	const struct patch_port *peer;
+
+	*info = (struct vhub_net_info){
+		.max_pairs = VHUB_NET_MAX_PAIRS,
+		.link_speed_mbps = UINT32_MAX,
+		.full_duplex = true,
+		.takes = VHUB_NET_TAKES_CSUM | VHUB_NET_TAKES_TSO4,
+	};
+	pthread_mutex_lock(&lock);
+	peer = p->peer;
+	info->link_up = peer != NULL;
+	snprintf(info->target, sizeof(info->target), "patch %s to %s", p->wire,
+			peer != NULL ? peer->port.name : "nobody");
+	pthread_mutex_unlock(&lock);
+}
+
+/* ---- packets ---- */
+
+static int
+patch_queue_get(struct vhub_net_queue *queue)
+{
+	struct patch_port *p = patch_port_of(queue->port);
+
+	queue->priv = p->inboxes[queue->index];
+	vhub_net_inbox_open(queue->priv, queue);
+	return 0;
+}
+
+static void
+patch_queue_put(struct vhub_net_queue *queue)
+{
+	vhub_net_inbox_close(queue->priv);
+	queue->priv = NULL;
+}
+
+/* The peer's pair of the same number, or the next one that is open; so a flow keeps its order. */
+static struct vhub_net_inbox *
+inbox_for(const struct patch_port *peer, uint16_t index)
+{
+	uint16_t i, at;
+
+	for (at = index; at >= peer->n_pairs;)
+		at -= peer->n_pairs;
+	for (i = 0; i < peer->n_pairs; i++) {
+		if (likely(vhub_net_inbox_is_open(peer->inboxes[at])))
+			return peer->inboxes[at];
+		if (++at == peer->n_pairs)
+			at = 0;
+	}
+	return peer->inboxes[0]; /* which counts what it drops */
+}
+
+static uint16_t
+patch_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct patch_port *p = patch_port_of(queue->port);
+	const struct patch_port *peer = __atomic_load_n(&p->peer, __ATOMIC_ACQUIRE);
+
+	if (likely(peer != NULL)) {
+		vhub_net_inbox_send(inbox_for(peer, queue->index), pkts, n);
+	} else {
+		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
+		rte_pktmbuf_free_bulk(pkts, n);
+	}
+	return n;
+}
+
+static uint16_t
+patch_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max)
+{
+	return vhub_net_inbox_take(queue->priv, pkts, max);
+}
+
+static int
+patch_arm(struct vhub_net_queue *queue)
+{
+	return vhub_net_inbox_arm(queue->priv);
+}
+
+static void
+patch_disarm(struct vhub_net_queue *queue)
+{
+	vhub_net_inbox_disarm(queue->priv);
+}
+
+static void
+patch_closed(struct vhub_net_queue *queue)
+{
+	vhub_net_inbox_empty(queue->priv);
+}
+
+static void
+patch_stats(const struct vhub_net_port *port,
+		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	const struct patch_port *p = patch_port_of(port);
+
+	emit(arg, "patch_dropped_no_peer", __atomic_load_n(&p->no_peer, __ATOMIC_RELAXED));
+	vhub_net_inbox_emit_stats(p->inboxes, p->n_pairs, emit, arg);
+}
+
+/* ---- arguments ---- */
+
+static int
+patch_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *error,
+		size_t error_len);
+
+static const char *const patch_keys[] = { "patch", NULL };
+
+static const struct vhub_net_driver_ops patch_ops = {
+	.name = "patch",
+	.help = "patch=NAME        of a wire, whose other end is another port with the same NAME; required",
+	.keys = patch_keys,
+	.parse = patch_parse,
+	.open = patch_open,
+	.destroy = patch_destroy,
+	.info = patch_info,
+	.queue_get = patch_queue_get,
+	.queue_put = patch_queue_put,
+	.from_guest = patch_from_guest,
+	.to_guest = patch_to_guest,
+	.arm = patch_arm,
+	.disarm = patch_disarm,
+	.closed = patch_closed,
+	.stats = patch_stats,
+};
+
+static int
+patch_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *error,
+		size_t error_len)
+{
+	const char *wire = NULL;
+	struct patch_port *p;
+	int ret;
+
+	ret = vhub_arg_text(args, "patch", &wire, error, error_len);
+	if (ret != 0)
+		return ret;
+	if (wire == NULL || wire[0] == '\0' || strlen(wire) >= sizeof(p->wire)) {
+		snprintf(error, error_len,
+				"patch=%s%s; allowed: the name of a wire, 1 to %zu characters",
+				wire == NULL ? "" : wire, wire == NULL ? " is missing" : "",
+				sizeof(p->wire) - 1);
+		return -EINVAL;
+	}
+	p = calloc(1, sizeof(*p));
+	if (p == NULL)
+		return -ENOMEM;
+	p->port.ops = &patch_ops;
+	strlcpy(p->wire, wire, sizeof(p->wire));
+	*out = &p->port;
+	return 0;
+}
+
+VHUB_NET_DRIVER_REGISTER(patch_ops)

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets that reach a queue pair from other lcores (vhub_net_inbox.h). Called by drivers that join
+ * ports, on the sender's lcore and on the owner's; next: to_guest.c.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include <rte_ring.h>
+
+#include "vhub_alloc.h"
+#include "vhub_net_inbox.h"
+
+/* Packets that wait for one pair. */
+#define INBOX_PACKETS 512u
+/*
+ * Mbufs that wait for all inboxes together: half of what ports share (pool.c). Each lcore has its
+ * share, so that one that lags behind does not leave the others without.
+ */
+#define INBOX_ALL_MBUFS 4096u
+
+struct vhub_net_inbox {
+	/* Immutable. */
+	struct rte_ring *ring;
+	size_t ring_bytes;
+
+	/* Written by the owner. */
+	struct vhub_lcore *lcore;     /* shared atomic; NULL: closed */
+	struct vhub_net_queue *queue; /* valid while lcore is not NULL */
+	uint32_t max_waiting;	      /* mbufs of the owner */
+	uint64_t crossed;	      /* shared atomic */
+
+	/* Shared atomics. */
+	uint32_t armed __rte_cache_aligned; /* the owner sleeps, or is about to */
+	uint64_t dropped_full;
+	uint64_t dropped_closed;
+};
+
+/*
+ * Mbufs in the inboxes of each lcore. Shared atomics. A packet says in its `port` for which lcore it is
+ * counted, since the owner of an inbox may be another one when it is taken out.
+ */
+static struct {
+	uint32_t n __rte_cache_aligned;
+} waiting[VHUB_MAX_LCORES];
+
+/* ---- life ---- */
+
+int
+vhub_net_inbox_create(int node, struct vhub_net_inbox **out)
+{
+	struct vhub_net_inbox *inbox = vhub_zalloc_node(sizeof(*inbox), node);
+
+	if (inbox == NULL)
+		return -ENOMEM;
+	inbox->ring_bytes = (size_t)rte_ring_get_memsize(INBOX_PACKETS);
+	inbox->ring = vhub_zalloc_node(inbox->ring_bytes, node);
+	if (inbox->ring == NULL) {
+		vhub_free(inbox, sizeof(*inbox));
+		return -ENOMEM;
+	}
+	rte_ring_init(inbox->ring, "inbox", INBOX_PACKETS, RING_F_SC_DEQ);
+	*out = inbox;
+	return 0;
+}
+
+void
+vhub_net_inbox_empty(struct vhub_net_inbox *inbox)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	uint16_t n;
+
+	while ((n = vhub_net_inbox_take(inbox, pkts, VHUB_NET_BURST)) != 0) {
+		__atomic_fetch_add(&inbox->dropped_closed, n, __ATOMIC_RELAXED);
+		rte_pktmbuf_free_bulk(pkts, n);
+	}
+}
+
+void
+vhub_net_inbox_destroy(struct vhub_net_inbox *inbox)
+{
+	if (inbox == NULL)
+		return;
+	vhub_net_inbox_empty(inbox);
+	vhub_free(inbox->ring, inbox->ring_bytes);
+	vhub_free(inbox, sizeof(*inbox));
+}
+
+void
+vhub_net_inbox_open(struct vhub_net_inbox *inbox, struct vhub_net_queue *queue)
+{
+	const unsigned int n_lcores = RTE_MAX(1u, vhub_lcore_count());
+
+	/* What somebody has left there for the guest before. */
+	vhub_net_inbox_empty(inbox);
+	inbox->queue = queue;
+	inbox->max_waiting = RTE_MAX(INBOX_ALL_MBUFS / n_lcores, VHUB_NET_BURST);
+	/* Pairs with the acquires of those who send. */
+	__atomic_store_n(&inbox->lcore, vhub_lcore_self(), __ATOMIC_RELEASE);
+}
+
+void
+vhub_net_inbox_close(struct vhub_net_inbox *inbox)
+{
+	__atomic_store_n(&inbox->lcore, NULL, __ATOMIC_RELEASE);
+	vhub_net_inbox_empty(inbox);
+}
+
+bool
+vhub_net_inbox_is_open(const struct vhub_net_inbox *inbox)
+{
+	return __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE) != NULL &&
+			__atomic_load_n(&inbox->queue->open, __ATOMIC_RELAXED);
+}
+
+/* ---- sending ---- */
+
+static void
+drop(uint64_t *counter, struct rte_mbuf **pkts, unsigned int n)
+{
+	__atomic_fetch_add(counter, n, __ATOMIC_RELAXED);
+	rte_pktmbuf_free_bulk(pkts, n);
+}
+
+/* The owner sleeps: once, until it asks again. */
+static void
+wake(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore)
+{
+	if (__atomic_exchange_n(&inbox->armed, 0, __ATOMIC_RELAXED) != 0)
+		vhub_lcore_wake(lcore);
+}
+
+static uint32_t
+mark(struct rte_mbuf *const *pkts, uint16_t n, uint16_t lcore_index)
+{
+	uint32_t mbufs = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		pkts[i]->port = lcore_index;
+		mbufs += pkts[i]->nb_segs;
+	}
+	return mbufs;
+}
+
+static void
+send_across(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore, struct rte_mbuf **pkts,
+		uint16_t n)
+{
+	const uint16_t index = (uint16_t)vhub_lcore_index(lcore);
+	const uint32_t mbufs = mark(pkts, n, index);
+	uint32_t before, i, left = 0;
+	unsigned int put = 0;
+
+	before = __atomic_fetch_add(&waiting[index].n, mbufs, __ATOMIC_RELAXED);
+	if (likely(before + mbufs <= inbox->max_waiting))
+		put = rte_ring_mp_enqueue_burst(inbox->ring, (void *const *)pkts, n, NULL);
+	if (unlikely(put < n)) {
+		for (i = put; i < n; i++)
+			left += pkts[i]->nb_segs;
+		__atomic_fetch_sub(&waiting[index].n, left, __ATOMIC_RELAXED);
+		drop(&inbox->dropped_full, &pkts[put], n - put);
+	}
+	/* Pairs with the fence in vhub_net_inbox_arm(): it sees the packets, or we that it sleeps. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (unlikely(__atomic_load_n(&inbox->armed, __ATOMIC_RELAXED) != 0))
+		wake(inbox, lcore);
+}
+
+void
+vhub_net_inbox_send(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct vhub_lcore *lcore = __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE);
+
+	if (n == 0)
+		return;
+	if (likely(lcore != NULL && lcore == vhub_lcore_self()))
+		vhub_net_to_guest(inbox->queue, pkts, n);
+	else if (likely(lcore != NULL && __atomic_load_n(&inbox->queue->open, __ATOMIC_RELAXED)))
+		send_across(inbox, lcore, pkts, n);
+	else
+		drop(&inbox->dropped_closed, pkts, n);
+}
+
+/* ---- the owner ---- */
+
+static void
+uncount(struct rte_mbuf *const *pkts, uint16_t n)
+{
+	uint32_t mbufs = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		mbufs += pkts[i]->nb_segs;
+		if (i + 1 < n && pkts[i + 1]->port == pkts[i]->port)
+			continue;
+		__atomic_fetch_sub(&waiting[pkts[i]->port].n, mbufs, __ATOMIC_RELAXED);
+		mbufs = 0;
+	}
+}
+
+uint16_t
+vhub_net_inbox_take(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t max)
+{
+	const uint16_t n = (uint16_t)rte_ring_sc_dequeue_burst(inbox->ring, (void **)pkts, max,
+			NULL);
+
+	if (likely(n == 0))
+		return 0;
+	uncount(pkts, n);
+	vhub_count(&inbox->crossed, n);
+	return n;
+}
+
+int
+vhub_net_inbox_arm(struct vhub_net_inbox *inbox)
+{
+	__atomic_store_n(&inbox->armed, 1, __ATOMIC_RELAXED);
+	/* Pairs with the fence in send_across(). */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return rte_ring_empty(inbox->ring) ? 0 : -EAGAIN;
+}
+
+void
+vhub_net_inbox_disarm(struct vhub_net_inbox *inbox)
+{
+	__atomic_store_n(&inbox->armed, 0, __ATOMIC_RELAXED);
+}
+
+void
+vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
+		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+{
+	uint64_t crossed = 0, full = 0, closed = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		crossed += __atomic_load_n(&inboxes[i]->crossed, __ATOMIC_RELAXED);
+		full += __atomic_load_n(&inboxes[i]->dropped_full, __ATOMIC_RELAXED);
+		closed += __atomic_load_n(&inboxes[i]->dropped_closed, __ATOMIC_RELAXED);
+	}
+	emit(arg, "crossed_packets", crossed);
+	emit(arg, "dropped_crossing_full", full);
+	emit(arg, "dropped_crossing_closed", closed);
+}

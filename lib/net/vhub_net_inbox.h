@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets for a queue pair from whichever lcore has them: for drivers that join ports, each of which
+ * has an inbox for each of its queue pairs. On the lcore that owns the pair a packet goes to the guest
+ * at once; on another one it goes through a bounded ring that the owner empties in its turn. What
+ * there is no room for is dropped and counted, and nobody waits: a guest or an lcore that is slow
+ * costs others nothing.
+ *
+ * A driver opens an inbox in queue_get, closes it in queue_put, takes packets from it in to_guest, and
+ * calls its arm, disarm and empty (closed) for its own. It destroys an inbox when no lcore can reach it any more
+ * (vhub_quiesce_wait()).
+ *
+ * Packets that one lcore sends to an inbox arrive in their order.
+ */
+#ifndef VHUB_NET_INBOX_H
+#define VHUB_NET_INBOX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vhub_net.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct vhub_net_inbox;
+
+/** A closed inbox. Thread: CTL or WORK. Returns 0 or -ENOMEM. */
+VHUB_API int
+vhub_net_inbox_create(int node, struct vhub_net_inbox **out);
+
+/** Frees it with what is in it. NULL is fine. Thread: CTL or WORK. */
+VHUB_API void
+vhub_net_inbox_destroy(struct vhub_net_inbox *inbox);
+
+/** Packets go to `queue` from now on, which is the calling lcore's; until close. Thread: LCORE. */
+VHUB_API void
+vhub_net_inbox_open(struct vhub_net_inbox *inbox, struct vhub_net_queue *queue);
+VHUB_API void
+vhub_net_inbox_close(struct vhub_net_inbox *inbox);
+
+/** Drops what waits, as a driver's `closed`. Thread: LCORE, the owner. */
+VHUB_API void
+vhub_net_inbox_empty(struct vhub_net_inbox *inbox);
+
+/** Whether the guest of its queue takes packets; may change at any time. Thread: LCORE, any. */
+VHUB_API bool
+vhub_net_inbox_is_open(const struct vhub_net_inbox *inbox);
+
+/** Sends up to VHUB_NET_BURST packets, which are given away in every case. Thread: LCORE, any. */
+VHUB_API void
+vhub_net_inbox_send(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t n);
+
+/** What other lcores have sent, as a driver's to_guest. Thread: LCORE, the owner. */
+VHUB_API uint16_t
+vhub_net_inbox_take(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t max);
+
+/** As a driver's arm and disarm: who sends wakes the owner. Thread: LCORE, the owner. */
+VHUB_API int
+vhub_net_inbox_arm(struct vhub_net_inbox *inbox);
+VHUB_API void
+vhub_net_inbox_disarm(struct vhub_net_inbox *inbox);
+
+/**
+ * As a driver's stats: "crossed_packets", "dropped_crossing_full" (the owner took too few or too late),
+ * "dropped_crossing_closed" (the guest's ring was not open), summed over `n` inboxes. What goes to a
+ * guest on its own lcore is counted by lib/net alone. Thread: ANY.
+ */
+VHUB_API void
+vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
+		void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VHUB_NET_INBOX_H */
