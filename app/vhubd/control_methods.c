@@ -23,6 +23,8 @@ static const struct vhub_control_method *const methods[] = {
 	&control_device_resize,
 	&control_device_set_qos,
 	&control_driver_list,
+	&control_bridge_list,
+	&control_bridge_fdb,
 	&control_lcore_list,
 	&control_log_level_set,
 	&control_config_save,

@@ -6,6 +6,7 @@
  *   control_queues.c    queue_move
  *   control_disks.c     device_resize, device_set_qos
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
+ *   control_bridges.c   bridge_list, bridge_fdb
  *   control_methods.c   the table of them
  */
 #ifndef CONTROL_METHODS_H
@@ -17,7 +18,7 @@
 
 /** Errors of our own. */
 enum control_error {
-	CONTROL_NO_DEVICE = VHUB_CONTROL_OWN - 1,   /**< no device has this name */
+	CONTROL_NO_DEVICE = VHUB_CONTROL_OWN - 1,   /**< no device, or bridge, has this name */
 	CONTROL_NAME_IN_USE = VHUB_CONTROL_OWN - 2, /**< a device has this name already */
 	CONTROL_BUSY = VHUB_CONTROL_OWN - 3,	    /**< the device is being added or removed */
 	CONTROL_FAILED = VHUB_CONTROL_OWN - 4,	    /**< the device cannot be built or served */
@@ -53,6 +54,9 @@ extern const struct vhub_control_method control_driver_list;
 extern const struct vhub_control_method control_queue_move;
 extern const struct vhub_control_method control_device_resize;
 extern const struct vhub_control_method control_device_set_qos;
+
+extern const struct vhub_control_method control_bridge_list;
+extern const struct vhub_control_method control_bridge_fdb;
 
 extern const struct vhub_control_method control_lcore_list;
 extern const struct vhub_control_method control_log_level_set;

@@ -34,4 +34,12 @@ status_lcores(const struct slots *slots);
 json_t *
 status_drivers(void);
 
+/** Bridges and their ports. */
+json_t *
+status_bridges(void);
+
+/** Stations that a bridge knows. Returns 0 or -ENOENT; *out is NULL also when memory is short. */
+int
+status_stations(const char *bridge, json_t **out);
+
 #endif /* STATUS_H */

@@ -121,6 +121,27 @@ drivers(void *arg, const char *params, char *error, size_t error_len)
 	return status_drivers();
 }
 
+static json_t *
+bridges(void *arg, const char *params, char *error, size_t error_len)
+{
+	(void)arg;
+	(void)params;
+	(void)error;
+	(void)error_len;
+	return status_bridges();
+}
+
+static json_t *
+stations(void *arg, const char *params, char *error, size_t error_len)
+{
+	json_t *out = NULL;
+
+	(void)arg;
+	if (status_stations(params, &out) != 0)
+		snprintf(error, error_len, "there is no bridge %s", params);
+	return out;
+}
+
 static const struct vhub_telemetry_command commands[] = {
 	{ "/vhub/devices", "Names of the devices.", devices },
 	{ "/vhub/device", "A device and its figures. Parameter: its name.", device },
@@ -128,6 +149,8 @@ static const struct vhub_telemetry_command commands[] = {
 			queues },
 	{ "/vhub/lcores", "Worker lcores: busy share in percent, cycles, devices.", lcores },
 	{ "/vhub/sessions", "Connections of all devices to their front ends.", sessions },
+	{ "/vhub/bridges", "Bridges and their ports.", bridges },
+	{ "/vhub/stations", "Stations that a bridge knows. Parameter: its name.", stations },
 	{ "/vhub/drivers", "Drivers of every kind of device.", drivers },
 };
 

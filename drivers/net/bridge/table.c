@@ -232,8 +232,6 @@ table_lookup(const struct table *t, const uint64_t *keys, uint16_t n, uint32_t n
 	uint64_t word;
 	uint16_t i;
 
-	if (n == 0)
-		return;
 	find_places(t, keys, n, places);
 	for (i = 0; i < n; i++) {
 		word = places[i] < 0 ? 0 : load_word(t, places[i]);
@@ -374,8 +372,6 @@ table_learn(struct table *t, const uint64_t *keys, uint16_t n, uint16_t port, ui
 	uint16_t i, n_unknown = 0;
 
 	memset(learned, 0, sizeof(*learned));
-	if (n == 0)
-		return;
 	find_places(t, keys, n, places);
 	for (i = 0; i < n; i++) {
 		word = places[i] < 0 ? 0 : load_word(t, places[i]);

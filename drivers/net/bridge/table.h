@@ -77,13 +77,13 @@ table_create(const struct table_params *params, struct table **out);
 void
 table_destroy(struct table *t);
 
-/* The ports of up to TABLE_BURST stations; TABLE_NO_PORT where it is not known. Thread: LCORE. */
+/* The ports of 1 to TABLE_BURST stations; TABLE_NO_PORT where it is not known. Thread: LCORE. */
 void
 table_lookup(const struct table *t, const uint64_t *keys, uint16_t n, uint32_t now,
 		uint16_t *ports);
 
 /*
- * Up to TABLE_BURST stations were heard at `port`, which may know `limit` of them. At most
+ * 1 to TABLE_BURST stations were heard at `port`, which may know `limit` of them. At most
  * TABLE_LEARN_MAX are added; none while another changes the table. Thread: LCORE.
  */
 void

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The bridge driver: its arguments and its ops table, called by lib/net. Next: bridge.c joins the port,
+ * ingress.c takes its packets.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bsd/stdlib.h>
+#include <bsd/string.h>
+
+#include "bridge_pvt.h"
+#include "vhub_alloc.h"
+
+/* What a port may know unless it says: what a guest with containers needs, and not the whole table. */
+#define DEFAULT_LEARN_LIMIT 1024u
+#define MAX_RATE 1000000000u
+
+/* ---- life ---- */
+
+static void
+set_limit(struct bridge_limit *limit, uint32_t rate, uint16_t n_queues)
+{
+	struct rte_meter_srtcm_params params = {
+		.cir = RTE_MAX(rate / n_queues, 1u),
+	};
+
+	if (rate == 0)
+		return;
+	params.cbs = RTE_MAX(params.cir / 10, (uint64_t)VHUB_NET_BURST);
+	limit->on = rte_meter_srtcm_profile_config(&limit->profile, &params) == 0 &&
+			rte_meter_srtcm_config(&limit->meter, &limit->profile) == 0;
+}
+
+static int
+make_queues(struct bridge_port *p, uint16_t n)
+{
+	struct rte_mempool *pool = vhub_net_pool(-1);
+	int ret = 0;
+
+	p->queues_bytes = n * sizeof(*p->queues);
+	p->queues = vhub_zalloc_node(p->queues_bytes, -1);
+	if (p->queues == NULL || pool == NULL)
+		return -ENOMEM;
+	for (; p->n_queues < n; p->n_queues++) {
+		struct bridge_queue *q = &p->queues[p->n_queues];
+
+		ret = vhub_net_inbox_create(-1, &q->inbox);
+		if (ret != 0)
+			return ret;
+		q->port = p;
+		q->pool = pool;
+		set_limit(&q->flood, p->flood_limit, n);
+		set_limit(&q->broadcast, p->broadcast_limit, n);
+	}
+	return 0;
+}
+
+static int
+bridge_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether_addr *mac,
+		uint16_t mtu, char *error, size_t error_len)
+{
+	struct bridge_port *p = bridge_port_of(port);
+	int ret;
+
+	p->mtu = mtu;
+	p->has_mac = mac != NULL;
+	if (mac != NULL)
+		rte_ether_addr_copy(mac, &p->mac);
+	ret = make_queues(p, n_pairs);
+	if (ret != 0) {
+		snprintf(error, error_len, "out of memory");
+		return ret;
+	}
+	return bridge_join(p, error, error_len);
+}
+
+static void
+bridge_destroy(struct vhub_net_port *port)
+{
+	struct bridge_port *p = bridge_port_of(port);
+
+	if (p->joined && !bridge_leave(p))
+		return;
+	for (uint16_t i = 0; i < p->n_queues; i++)
+		vhub_net_inbox_destroy(p->queues[i].inbox);
+	vhub_free(p->queues, p->queues_bytes);
+	free(p);
+}
+
+/* What a receiver does not take is done for it, as far as lib/net can. */
+static void
+bridge_info(const struct vhub_net_port *port, struct vhub_net_info *info)
+{
+	const struct bridge_port *p = bridge_port_of(port);
+
+	*info = (struct vhub_net_info){
+		.mtu = p->mtu,
+		.max_pairs = VHUB_NET_MAX_PAIRS,
+		.link_up = true,
+		.link_speed_mbps = UINT32_MAX,
+		.full_duplex = true,
+		.takes = VHUB_NET_TAKES_CSUM | VHUB_NET_TAKES_TSO4,
+	};
+	snprintf(info->target, sizeof(info->target), "bridge %s", p->bridge_name);
+}
+
+/* ---- queues ---- */
+
+/* With its first queue the port has a guest, and the guest's address is at this port. */
+static int
+bridge_queue_get(struct vhub_net_queue *queue)
+{
+	struct bridge_port *p = bridge_port_of(queue->port);
+	struct bridge_queue *q = &p->queues[queue->index];
+
+	if (__atomic_fetch_add(&p->n_got, 1, __ATOMIC_RELAXED) == 0 && p->has_mac && p->native != 0)
+		/* Where another port has the same for good, this one is not heard; its figures tell. */
+		(void)table_add_static(p->bridge->table, table_key(&p->mac, p->native), p->index,
+				bridge_now(p->bridge));
+	queue->priv = q;
+	vhub_net_inbox_open(q->inbox, queue);
+	return 0;
+}
+
+/* With the last one the guest has gone, perhaps to another host: nothing of it is here any more. */
+static void
+bridge_queue_put(struct vhub_net_queue *queue)
+{
+	struct bridge_port *p = bridge_port_of(queue->port);
+	struct bridge_queue *q = queue->priv;
+
+	vhub_net_inbox_close(q->inbox);
+	queue->priv = NULL;
+	if (__atomic_sub_fetch(&p->n_got, 1, __ATOMIC_RELAXED) == 0)
+		table_forget_port(p->bridge->table, p->index);
+}
+
+static uint16_t
+bridge_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max)
+{
+	struct bridge_queue *q = queue->priv;
+
+	return vhub_net_inbox_take(q->inbox, pkts, max);
+}
+
+static int
+bridge_arm(struct vhub_net_queue *queue)
+{
+	struct bridge_queue *q = queue->priv;
+
+	return vhub_net_inbox_arm(q->inbox);
+}
+
+static void
+bridge_disarm(struct vhub_net_queue *queue)
+{
+	struct bridge_queue *q = queue->priv;
+
+	vhub_net_inbox_disarm(q->inbox);
+}
+
+static void
+bridge_closed(struct vhub_net_queue *queue)
+{
+	struct bridge_queue *q = queue->priv;
+
+	vhub_net_inbox_empty(q->inbox);
+}
+
+static int
+bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *error,
+		size_t error_len);
+
+static const char *const bridge_keys[] = { "bridge", "vlan", "trunk", "isolation", "learn_limit",
+	"flood_limit", "broadcast_limit", "ageing", "table", NULL };
+
+static const struct vhub_net_driver_ops bridge_ops = {
+	.name = "bridge",
+	.help = "bridge=NAME       joins the learning bridge of that name, which is made if need be; required\n"
+		"vlan=N            VLAN of frames without a tag, 1 to 4094 (1; with trunk=: none)\n"
+		"trunk=LIST        VLANs of frames with a tag, as in 10+20-29, or all (none)\n"
+		"isolation=N       ports of the same group do not reach one another, 1 to 65535 (no group)\n"
+		"learn_limit=N     stations that are learned at this port (1024)\n"
+		"flood_limit=N     packets a second to stations that nobody knows (0: no limit)\n"
+		"broadcast_limit=N   the same of broadcast and multicast (0: no limit)\n"
+		"ageing=SECONDS    of the bridge: a station not heard of is forgotten, 1 to 1000000 (300)\n"
+		"table=N           of the bridge: stations that it can know, 64 to 1048576 (8192)",
+	.keys = bridge_keys,
+	.parse = bridge_parse,
+	.open = bridge_open,
+	.destroy = bridge_destroy,
+	.info = bridge_info,
+	.queue_get = bridge_queue_get,
+	.queue_put = bridge_queue_put,
+	.from_guest = bridge_from_guest,
+	.to_guest = bridge_to_guest,
+	.arm = bridge_arm,
+	.disarm = bridge_disarm,
+	.closed = bridge_closed,
+	.stats = bridge_stats,
+};
+
+/* ---- arguments ---- */
+
+static int
+parse_name(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
+{
+	const char *name = NULL;
+	int ret = vhub_arg_text(args, "bridge", &name, error, error_len);
+
+	if (ret != 0)
+		return ret;
+	if (name == NULL || name[0] == '\0' || strlen(name) >= sizeof(p->bridge_name)) {
+		snprintf(error, error_len,
+				"bridge=%s%s; allowed: the name of a bridge, 1 to %zu characters",
+				name == NULL ? "" : name, name == NULL ? " is missing" : "",
+				sizeof(p->bridge_name) - 1);
+		return -EINVAL;
+	}
+	strlcpy(p->bridge_name, name, sizeof(p->bridge_name));
+	return 0;
+}
+
+/* "10" or "20-29". Returns false when it is neither. */
+static bool
+parse_range(char *text, uint16_t *first, uint16_t *last)
+{
+	char *dash = strchr(text, '-');
+	const char *bad = NULL;
+
+	if (dash != NULL)
+		*dash++ = '\0';
+	*first = (uint16_t)strtonum(text, 1, BRIDGE_MAX_VLAN, &bad);
+	*last = *first;
+	if (bad == NULL && dash != NULL)
+		*last = (uint16_t)strtonum(dash, *first, BRIDGE_MAX_VLAN, &bad);
+	return bad == NULL;
+}
+
+static int
+parse_trunk(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
+{
+	char all[] = "1-4094", list[1024], *rest = list, *word;
+	uint16_t first, last, vlan;
+	const char *text = NULL;
+	bool ok = true;
+	int ret;
+
+	ret = vhub_arg_text(args, "trunk", &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	p->has_trunk = true;
+	ok = strlcpy(list, strcmp(text, "all") == 0 ? all : text, sizeof(list)) < sizeof(list);
+	while (ok && (word = strsep(&rest, "+")) != NULL) {
+		ok = parse_range(word, &first, &last);
+		for (vlan = first; ok && vlan <= last; vlan++)
+			p->tagged[vlan / 64] |= UINT64_C(1) << vlan % 64;
+	}
+	if (ok)
+		return 0;
+	snprintf(error, error_len, "trunk=%s; allowed: all, or VLANs from 1 to %u such as 10+20-29",
+			text, BRIDGE_MAX_VLAN);
+	return -EINVAL;
+}
+
+static int
+parse_numbers(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
+{
+	uint64_t vlan = 0, group = 0, learn = DEFAULT_LEARN_LIMIT, flood = 0, broadcast = 0;
+	uint64_t ageing = 0, entries = 0;
+	int ret;
+
+	ret = vhub_arg_uint(args, "vlan", 1, BRIDGE_MAX_VLAN, &vlan, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "isolation", 1, UINT16_MAX, &group, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "learn_limit", 0, UINT32_MAX, &learn, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "flood_limit", 0, MAX_RATE, &flood, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "broadcast_limit", 0, MAX_RATE, &broadcast, error,
+				error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "ageing", 1, 1000000, &ageing, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "table", 64, 1u << 20, &entries, error, error_len);
+	p->native = vlan != 0 || p->has_trunk ? (uint16_t)vlan : 1;
+	p->group = (uint16_t)group;
+	p->learn_limit = (uint32_t)learn;
+	p->flood_limit = (uint32_t)flood;
+	p->broadcast_limit = (uint32_t)broadcast;
+	p->want_ageing_s = (uint32_t)ageing;
+	p->want_entries = (uint32_t)entries;
+	return ret;
+}
+
+static int
+bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *error,
+		size_t error_len)
+{
+	struct bridge_port *p = calloc(1, sizeof(*p));
+	int ret;
+
+	if (p == NULL)
+		return -ENOMEM;
+	p->port.ops = &bridge_ops;
+	ret = parse_name(args, p, error, error_len);
+	if (ret == 0)
+		ret = parse_trunk(args, p, error, error_len);
+	if (ret == 0)
+		ret = parse_numbers(args, p, error, error_len);
+	if (ret != 0) {
+		free(p);
+		return ret;
+	}
+	*out = &p->port;
+	return 0;
+}
+
+VHUB_NET_DRIVER_REGISTER(bridge_ops)

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Bridges by name, and ports that join and leave them. A bridge is there as long as it has ports.
+ * Called by args.c on CTL or WORK; lcores see slots only. Next: ingress.c.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <bsd/string.h>
+
+#include "bridge_pvt.h"
+#include "vhub_alloc.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(net)
+
+/* What a bridge is when none of its ports says. */
+#define DEFAULT_AGEING_S 300u
+#define DEFAULT_ENTRIES 8192u
+/* Ticks of the table: a power of two of cycles, between a sixteenth and an eighth of a second. */
+#define TICKS_PER_S 8u
+/* What a limit lets through at once: a tenth of a second's, and a burst at least. */
+#define LIMIT_BURSTS_PER_S 10u
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct bridge *bridges;
+
+void
+bridge_lock(void)
+{
+	pthread_mutex_lock(&lock);
+}
+
+void
+bridge_unlock(void)
+{
+	pthread_mutex_unlock(&lock);
+}
+
+const struct bridge *
+bridge_next(const struct bridge *bridge)
+{
+	return bridge == NULL ? bridges : bridge->next;
+}
+
+/* ---- bridges; with the lock ---- */
+
+static uint8_t
+choose_tick_shift(uint64_t hz)
+{
+	uint8_t shift = 0;
+
+	while (hz / TICKS_PER_S >> shift > 1)
+		shift++;
+	return shift;
+}
+
+static struct bridge *
+create_bridge(const struct bridge_port *p, char *error, size_t error_len)
+{
+	const uint64_t hz = rte_get_tsc_hz();
+	struct bridge *bridge = calloc(1, sizeof(*bridge));
+	struct table_params params = { .node = SOCKET_ID_ANY, .qsbr = vhub_quiesce_qsbr() };
+	int ret = -ENOMEM;
+
+	if (bridge == NULL)
+		goto fail;
+	strlcpy(bridge->name, p->bridge_name, sizeof(bridge->name));
+	bridge->ageing_s = p->want_ageing_s != 0 ? p->want_ageing_s : DEFAULT_AGEING_S;
+	bridge->tick_shift = choose_tick_shift(hz);
+	params.n_entries = p->want_entries != 0 ? p->want_entries : DEFAULT_ENTRIES;
+	params.ageing_ticks = (uint32_t)(bridge->ageing_s * hz >> bridge->tick_shift);
+	if (params.qsbr != NULL)
+		ret = table_create(&params, &bridge->table);
+	if (ret != 0)
+		goto fail;
+	bridge->next = bridges;
+	bridges = bridge;
+	return bridge;
+
+fail:
+	free(bridge);
+	snprintf(error, error_len,
+			"bridge=%s: no memory for a table of %u stations: a smaller table=, or more memory for EAL (-m)",
+			p->bridge_name, params.n_entries);
+	return NULL;
+}
+
+static void
+destroy_bridge(struct bridge *bridge)
+{
+	struct bridge **link;
+
+	for (link = &bridges; *link != bridge; link = &(*link)->next)
+		;
+	*link = bridge->next;
+	table_destroy(bridge->table);
+	free(bridge);
+}
+
+static struct bridge *
+find_bridge(const char *name)
+{
+	struct bridge *bridge;
+
+	for (bridge = bridges; bridge != NULL; bridge = bridge->next) {
+		if (strcmp(bridge->name, name) == 0)
+			return bridge;
+	}
+	return NULL;
+}
+
+/* What belongs to the bridge is what its first port has said; others may say the same. */
+static int
+check_same(const struct bridge *bridge, const struct bridge_port *p, char *error, size_t error_len)
+{
+	const uint32_t entries = table_capacity(bridge->table);
+
+	if (p->want_ageing_s != 0 && p->want_ageing_s != bridge->ageing_s) {
+		snprintf(error, error_len, "ageing=%u: bridge %s is there, with ageing=%u",
+				p->want_ageing_s, bridge->name, bridge->ageing_s);
+		return -EINVAL;
+	}
+	if (p->want_entries != 0 && p->want_entries != entries) {
+		snprintf(error, error_len, "table=%u: bridge %s is there, with table=%u",
+				p->want_entries, bridge->name, entries);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* ---- slots; with the lock ---- */
+
+static int
+take_slot(struct bridge *bridge, struct bridge_port *p, char *error, size_t error_len)
+{
+	uint16_t i;
+
+	for (i = 0; i < TABLE_MAX_PORTS && bridge->slots[i] != NULL; i++)
+		;
+	if (i == TABLE_MAX_PORTS) {
+		snprintf(error, error_len, "bridge=%s: has %u ports already", bridge->name,
+				TABLE_MAX_PORTS);
+		return -ENOSPC;
+	}
+	p->bridge = bridge;
+	p->index = i;
+	bridge->n_ports++;
+	/* Pair with the acquires of lcores: the port is all there. */
+	__atomic_store_n(&bridge->slots[i], p, __ATOMIC_RELEASE);
+	if (i >= bridge->n_slots)
+		__atomic_store_n(&bridge->n_slots, i + 1u, __ATOMIC_RELEASE);
+	return 0;
+}
+
+int
+bridge_join(struct bridge_port *p, char *error, size_t error_len)
+{
+	struct bridge *bridge;
+	int ret = -ENOMEM;
+
+	bridge_lock();
+	bridge = find_bridge(p->bridge_name);
+	if (bridge == NULL)
+		bridge = create_bridge(p, error, error_len);
+	if (bridge != NULL)
+		ret = check_same(bridge, p, error, error_len);
+	if (ret == 0)
+		ret = take_slot(bridge, p, error, error_len);
+	p->joined = ret == 0;
+	bridge_unlock();
+	if (ret == 0)
+		VHUB_LOG(INFO, "%s: joined bridge %s", p->port.name, p->bridge_name);
+	return ret;
+}
+
+bool
+bridge_leave(struct bridge_port *p)
+{
+	struct bridge *bridge = p->bridge;
+
+	bridge_lock();
+	__atomic_store_n(&bridge->slots[p->index], NULL, __ATOMIC_RELEASE);
+	table_forget_port(bridge->table, p->index);
+	bridge_unlock();
+	p->joined = false;
+	/* It still counts among the bridge's ports, which therefore stays. */
+	if (vhub_quiesce_wait() != 0) {
+		VHUB_LOG(ERR, "%s: an lcore is stuck: the port stays in memory", p->port.name);
+		return false;
+	}
+	bridge_lock();
+	if (--bridge->n_ports == 0)
+		destroy_bridge(bridge);
+	bridge_unlock();
+	return true;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of the bridge driver: a learning switch.
+ *
+ *     args.c (arguments, ops) -> bridge.c (bridges, joining and leaving)
+ *             -> ingress.c (a burst: VLAN, learning) -> forward.c (to one, or to all)
+ *             -> vlan.c (tags) -> net/inbox.c
+ *     show.c (what control clients see)
+ *
+ * Lcores reach ports through the slots of their bridge and keep no pointer from one turn to the next.
+ * A port that goes is taken out of its slot, forgotten in the table, and freed when every lcore has
+ * passed a safe point.
+ */
+#ifndef BRIDGE_PVT_H
+#define BRIDGE_PVT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_cycles.h>
+#include <rte_mempool.h>
+#include <rte_meter.h>
+
+#include "table.h"
+#include "vhub_net_inbox.h"
+
+#define BRIDGE_MAX_VLAN 4094u
+/* Bytes of a VLAN tag. */
+#define BRIDGE_TAG_BYTES ((uint16_t)sizeof(struct rte_vlan_hdr))
+
+/* Why a packet of a port went no further. */
+enum bridge_drop {
+	BRIDGE_DROP_RESERVED,	     /* 01:80:c2:00:00:0x is for the bridge's neighbour alone */
+	BRIDGE_DROP_SOURCE,	     /* a group as its source */
+	BRIDGE_DROP_FOREIGN,	     /* from a station that is another port's for good */
+	BRIDGE_DROP_VLAN,	     /* a VLAN that is not the port's, or a tag within a tag */
+	BRIDGE_DROP_FLOOD_LIMIT,     /* to a station that nobody knows, too many */
+	BRIDGE_DROP_BROADCAST_LIMIT, /* broadcast and multicast, too many */
+	BRIDGE_DROP_ISOLATED,	     /* to a port of the same group */
+	BRIDGE_DROP_SAME_PORT,	     /* to a station that is where it came from */
+	BRIDGE_DROP_MTU,	     /* longer than the receiver's MTU */
+	BRIDGE_DROP_NOBODY,	     /* no port is there to take it */
+	BRIDGE_DROP_NO_MBUF,	     /* no memory for a copy or a tag */
+	BRIDGE_DROPS
+};
+
+/* Counters of a queue pair. Written by its lcore, read by anybody. */
+struct bridge_counters {
+	uint64_t forwarded; /* packets to a known station */
+	uint64_t flooded;   /* packets to all */
+	uint64_t copies;    /* that flooding made */
+	uint64_t added;	    /* stations learned */
+	uint64_t moved;	    /* stations that came from another port */
+	uint64_t limited;   /* times a station was not learned: the port's limit, a full table */
+	uint64_t full;
+	uint64_t drops[BRIDGE_DROPS];
+};
+
+/* A limit in packets, for one queue pair. */
+struct bridge_limit {
+	bool on;
+	struct rte_meter_srtcm_profile profile;
+	struct rte_meter_srtcm meter;
+};
+
+struct bridge_queue {
+	struct bridge_port *port;
+	struct vhub_net_inbox *inbox;
+	struct rte_mempool *pool;
+	/* LCORE. */
+	struct bridge_limit flood;
+	struct bridge_limit broadcast;
+	struct bridge_counters counters;
+} __rte_cache_aligned;
+
+struct bridge_port {
+	struct vhub_net_port port; /* first */
+	/* Immutable from parse on. */
+	char bridge_name[32];
+	uint16_t native; /* VLAN of frames without a tag; 0: none */
+	bool has_trunk;	 /* frames with a tag are taken, of `tagged` */
+	uint16_t group;	 /* of isolated ports; 0: none */
+	uint32_t learn_limit;
+	uint32_t flood_limit; /* packets a second; 0: none */
+	uint32_t broadcast_limit;
+	uint32_t want_ageing_s; /* of the bridge; 0: as it is */
+	uint32_t want_entries;
+	uint64_t tagged[(BRIDGE_MAX_VLAN + 1 + 63) / 64];
+	/* Immutable from open on. */
+	struct bridge *bridge;
+	uint16_t index; /* of its slot */
+	bool joined;
+	bool has_mac;
+	struct rte_ether_addr mac;
+	uint16_t mtu; /* 0: no limit */
+	uint16_t n_queues;
+	struct bridge_queue *queues;
+	size_t queues_bytes;
+	/* Shared atomic. */
+	uint32_t n_got; /* queues got; the first one brings the static station */
+};
+
+struct bridge {
+	/* Immutable. */
+	char name[32];
+	uint32_t ageing_s;
+	uint8_t tick_shift; /* TSC cycles to ticks of the table */
+	struct table *table;
+	/* With the lock of bridge.c. */
+	struct bridge *next;
+	unsigned int n_ports;
+	/* Shared atomics, written with the lock: ports by slot, and how many slots were in use ever. */
+	uint32_t n_slots;
+	struct bridge_port *slots[TABLE_MAX_PORTS];
+};
+
+/* What is known of the packets of a burst. */
+struct bridge_burst {
+	struct bridge_queue *queue; /* where it came from */
+	struct rte_mbuf **pkts;
+	uint16_t n;
+	uint64_t alive; /* bit i: pkts[i] is still to be dealt with */
+	uint64_t has_tag;
+	uint32_t now; /* ticks */
+	uint16_t vlans[VHUB_NET_BURST];
+};
+
+static inline struct bridge_port *
+bridge_port_of(const struct vhub_net_port *port)
+{
+	return vhub_container_of(port, struct bridge_port, port);
+}
+
+static inline uint32_t
+bridge_now(const struct bridge *bridge)
+{
+	return (uint32_t)(rte_rdtsc() >> bridge->tick_shift);
+}
+
+/* NULL: there is none any more. Pairs with the release in bridge.c. */
+static inline struct bridge_port *
+bridge_slot(const struct bridge *bridge, uint16_t index)
+{
+	return __atomic_load_n(&bridge->slots[index], __ATOMIC_ACQUIRE);
+}
+
+static inline bool
+bridge_takes_tagged(const struct bridge_port *p, uint16_t vlan)
+{
+	return (p->tagged[vlan / 64] >> vlan % 64 & 1) != 0;
+}
+
+static inline bool
+bridge_is_member(const struct bridge_port *p, uint16_t vlan)
+{
+	return vlan == p->native || bridge_takes_tagged(p, vlan);
+}
+
+/* Frees packet i of the burst, and counts why. */
+static inline void
+bridge_drop(struct bridge_burst *b, uint16_t i, enum bridge_drop why)
+{
+	vhub_count(&b->queue->counters.drops[why], 1);
+	b->alive &= ~(UINT64_C(1) << i);
+	rte_pktmbuf_free(b->pkts[i]);
+}
+
+/* ---- bridge.c ---- */
+
+/* Joins the port to its bridge, which is made if it is the first one. Undone by bridge_leave(). */
+int
+bridge_join(struct bridge_port *p, char *error, size_t error_len);
+/* Returns false when an lcore is stuck: the port has to stay in memory. Thread: CTL or WORK; blocks. */
+bool
+bridge_leave(struct bridge_port *p);
+/* The first one after `bridge` (NULL: at all). Only between these two. */
+void
+bridge_lock(void);
+void
+bridge_unlock(void);
+const struct bridge *
+bridge_next(const struct bridge *bridge);
+
+/* ---- ingress.c: LCORE ---- */
+
+uint16_t
+bridge_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
+
+/* ---- forward.c: LCORE ---- */
+
+/* Sends what is alive of the burst. */
+void
+bridge_forward(struct bridge_burst *b);
+
+/* ---- vlan.c: LCORE ---- */
+
+/* Reads the tag of a frame: false when it has none. *vlan 0: it has only a priority. */
+bool
+bridge_read_tag(const struct rte_mbuf *m, uint16_t *vlan);
+/* Whether the frame, without its first tag, has one more. */
+bool
+bridge_has_inner_tag(const struct rte_mbuf *m);
+/* Takes it off. The packet is ours alone. */
+void
+bridge_pop_tag(struct rte_mbuf *m);
+/* Puts one on. Likewise. Returns false when there is no room. */
+bool
+bridge_push_tag(struct rte_mbuf *m, uint16_t vlan);
+
+/* ---- show.c ---- */
+
+void
+bridge_stats(const struct vhub_net_port *port,
+		void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+
+#endif /* BRIDGE_PVT_H */

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A burst that enters the bridge: which VLAN each frame is in, whether it may enter at all, and what
+ * its source teaches the table. Called by lib/net; next: forward.c.
+ */
+#include <string.h>
+
+#include "bridge_pvt.h"
+
+/* 01:80:c2:00:00:00 to 0f (IEEE 802.1Q, table 8-1): never forwarded. */
+static bool
+is_reserved(const struct rte_ether_addr *addr)
+{
+	static const uint8_t prefix[] = { 0x01, 0x80, 0xc2, 0x00, 0x00 };
+
+	return memcmp(addr->addr_bytes, prefix, sizeof(prefix)) == 0 &&
+			(addr->addr_bytes[5] & 0xf0) == 0;
+}
+
+/*
+ * The VLAN of a frame with a tag; 0: it may not enter. A tag with a priority alone is taken off. Where
+ * a tag comes off, none must appear from below it: it would choose the VLAN in the next bridge.
+ */
+static uint16_t
+vlan_of_tagged(const struct bridge_port *p, struct rte_mbuf *m, uint16_t vlan, bool *has_tag)
+{
+	if (vlan == 0) {
+		if (p->native == 0 || bridge_has_inner_tag(m))
+			return 0;
+		bridge_pop_tag(m);
+		*has_tag = false;
+		return p->native;
+	}
+	if (vlan > BRIDGE_MAX_VLAN || !bridge_takes_tagged(p, vlan))
+		return 0;
+	return vlan;
+}
+
+static inline void
+classify(struct bridge_burst *b, uint16_t i)
+{
+	const struct bridge_port *p = b->queue->port;
+	struct rte_mbuf *m = b->pkts[i];
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	uint16_t vlan = p->native;
+	bool has_tag;
+
+	if (unlikely(rte_is_multicast_ether_addr(&eth->src_addr))) {
+		bridge_drop(b, i, BRIDGE_DROP_SOURCE);
+		return;
+	}
+	if (unlikely(is_reserved(&eth->dst_addr))) {
+		bridge_drop(b, i, BRIDGE_DROP_RESERVED);
+		return;
+	}
+	has_tag = bridge_read_tag(m, &vlan);
+	if (unlikely(has_tag))
+		vlan = vlan_of_tagged(p, m, vlan, &has_tag);
+	if (unlikely(vlan == 0)) {
+		bridge_drop(b, i, BRIDGE_DROP_VLAN);
+		return;
+	}
+	b->vlans[i] = vlan;
+	b->has_tag |= (uint64_t)has_tag << i;
+}
+
+static inline uint64_t
+source_of(const struct bridge_burst *b, uint16_t i)
+{
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(b->pkts[i],
+			const struct rte_ether_hdr *);
+
+	return table_key(&eth->src_addr, b->vlans[i]);
+}
+
+/* Frames with a source that is another port's for good. Bit k: the k-th key is such a one. */
+static void
+drop_foreign(struct bridge_burst *b, const uint64_t *keys, uint64_t foreign)
+{
+	uint64_t rest, of;
+
+	for (rest = b->alive; rest != 0; rest &= rest - 1) {
+		const uint16_t i = (uint16_t)__builtin_ctzll(rest);
+		const uint64_t source = source_of(b, i);
+
+		for (of = foreign; of != 0; of &= of - 1) {
+			if (keys[__builtin_ctzll(of)] != source)
+				continue;
+			bridge_drop(b, i, BRIDGE_DROP_FOREIGN);
+			break;
+		}
+	}
+}
+
+static void
+learn(struct bridge_burst *b)
+{
+	struct bridge_counters *counters = &b->queue->counters;
+	const struct bridge_port *p = b->queue->port;
+	uint64_t keys[VHUB_NET_BURST], rest, key;
+	struct table_learned learned;
+	uint16_t n = 0;
+
+	for (rest = b->alive; rest != 0; rest &= rest - 1) {
+		key = source_of(b, (uint16_t)__builtin_ctzll(rest));
+		/* One station sends many in a row. */
+		if (n == 0 || keys[n - 1] != key)
+			keys[n++] = key;
+	}
+	if (unlikely(n == 0))
+		return;
+	table_learn(p->bridge->table, keys, n, p->index, p->learn_limit, b->now, &learned);
+	if (unlikely((learned.added | learned.moved | learned.limited | learned.full) != 0)) {
+		vhub_count(&counters->added, learned.added);
+		vhub_count(&counters->moved, learned.moved);
+		vhub_count(&counters->limited, learned.limited);
+		vhub_count(&counters->full, learned.full);
+	}
+	if (unlikely(learned.foreign != 0))
+		drop_foreign(b, keys, learned.foreign);
+}
+
+uint16_t
+bridge_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct bridge_queue *q = queue->priv;
+	struct bridge_burst b = {
+		.queue = q,
+		.pkts = pkts,
+		.n = n,
+		.alive = n == 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1,
+		.now = bridge_now(q->port->bridge),
+	};
+	uint16_t i;
+
+	for (i = 0; i < n; i++)
+		classify(&b, i);
+	learn(&b);
+	bridge_forward(&b);
+	return n;
+}

@@ -1,0 +1,578 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ports that are joined: what crosses a patch and a bridge, and what does not. VLANs, flooding, limits,
+isolation, stations that move, age and go; on one worker and on two, and on both data paths.
+
+A daemon of their own serves these tests, each of which adds its ports and takes them away again, so
+that bridges come and go while others run.
+"""
+
+import itertools
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from control import Control, Refused, vhubctl
+from vhostuser import NF, NetPort, net, packets
+from vhubd import Vhubd, worker_arguments
+
+BROADCAST = b"\xff" * 6
+QUIET = 0.05
+#: Values of datapath=.
+DATAPATHS = ["direct", "librte_vhost"]
+NUMBERS = itertools.count()
+
+
+def mac(number):
+    return bytes((2, 0, 0, 0, 0, number))
+
+
+def text_of(address):
+    return ":".join("%02x" % byte for byte in address)
+
+
+def frame(to, by, seed=1, size=100, vlan=None):
+    """A frame of no protocol that anybody looks into, with a tag where a VLAN is given."""
+    tag = b"" if vlan is None else struct.pack("!HH", 0x8100, vlan)
+    return to + by + tag + packets.plain(seed, size)[12:]
+
+
+class Lan:
+    """Ports of one test: added, opened, removed at its end."""
+
+    def __init__(self, daemon, folder, control, datapath):
+        self.daemon, self.folder, self.control = daemon, folder, control
+        self.datapath = datapath
+        self.name = "br%d" % next(NUMBERS)
+        self.names = []
+        self.sessions = {}
+
+    def add(self, name, driver="bridge", **keys):
+        """A device; its whole name."""
+        whole = "%s-%s" % (self.name, name)
+        keys = {"socket": str(self.folder / (whole + ".sock")), "driver": driver, driver: self.name, **keys}
+        if self.datapath:
+            keys["datapath"] = self.datapath
+        self.control.call("device_add", kind="net", name=whole, args=keys)
+        self.names.append(whole)
+        return whole
+
+    def open(self, name, **keywords):
+        """A guest at a device that was added."""
+        whole = "%s-%s" % (self.name, name)
+        session = NetPort.open(str(self.folder / (whole + ".sock")), **keywords)
+        self.sessions[name] = session
+        return session
+
+    def port(self, name, session=(), **keys):
+        """Both."""
+        self.add(name, **keys)
+        return self.open(name, **dict(session))
+
+    def remove(self, name):
+        whole = "%s-%s" % (self.name, name)
+        self.control.call("device_remove", name=whole)
+        self.names.remove(whole)
+        if name in self.sessions:
+            self.sessions.pop(name).close()
+
+    def figures(self, name):
+        return self.control.call("device_stats", name="%s-%s" % (self.name, name))[0]["figures"]
+
+    def wait_figure(self, name, figure, value, seconds=5.0):
+        deadline = time.monotonic() + seconds
+        while self.figures(name)[figure] != value:
+            assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures(name)[figure])
+            time.sleep(0.002)
+
+    def stations(self):
+        """{(address, VLAN): name of the port}"""
+        return {(each["mac"], each["vlan"]): each["port"].split("-")[1]
+                for each in self.control.call("bridge_fdb", bridge=self.name)}
+
+    def learn(self, session, address, vlan=None):
+        """The bridge knows this station at this port, by a frame that nobody gets: it is for the station
+        itself."""
+        before = self.stations()
+        session.wait_sent([session.send(frame(address, address, vlan=vlan))])
+        deadline = time.monotonic() + 5
+        while text_of(address) not in {each for each, _ in self.stations()}:
+            assert time.monotonic() < deadline, before
+        return address
+
+    def close(self):
+        for session in self.sessions.values():
+            session.close()
+        for name in self.names:
+            self.control.call("device_remove", name=name)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+def daemon(request):
+    with tempfile.TemporaryDirectory(prefix="vhub-b-") as name:
+        folder = Path(name)
+        started = Vhubd(folder=folder, eal=worker_arguments(request.param),
+                        args=["--control", str(folder / "control.sock")])
+        started.start()
+        yield started, folder
+        try:
+            started.stop()
+        finally:
+            started.kill()
+
+
+@pytest.fixture
+def control(daemon):
+    with Control(daemon[1] / "control.sock") as client:
+        yield client
+
+
+@pytest.fixture(params=DATAPATHS)
+def lan(daemon, control, request):
+    made = Lan(daemon[0], daemon[1], control, request.param)
+    yield made
+    made.close()
+    daemon[0].check_log()
+    assert made.name not in {each["name"] for each in control.call("bridge_list")}
+
+
+def gets(session, expected, pair=0):
+    packet = session.receive(pair)
+    assert packet.frame == expected
+    return packet
+
+
+# patch
+
+
+def test_a_patch_wires_two_ports(lan):
+    a, b = (lan.port(name, driver="patch") for name in "ab")
+    for seed in range(20):
+        one, two = packets.plain(seed, 60 + 70 * seed), packets.plain(seed, 1000)
+        a.send(one)
+        gets(b, one)
+        b.send(two)
+        gets(a, two)
+
+
+def test_a_patch_has_two_ends_and_they_come_and_go(lan):
+    a = lan.port("a", driver="patch")
+    a.wait_sent([a.send(packets.plain(1, 100))])
+    lan.wait_figure("a", "patch_dropped_no_peer", 1)
+    b = lan.port("b", driver="patch")
+    a.send(packets.plain(2, 100))
+    gets(b, packets.plain(2, 100))
+    with pytest.raises(Refused, match="has its two ends already"):
+        lan.add("c", driver="patch")
+    lan.remove("b")
+    a.wait_sent([a.send(packets.plain(3, 100))])
+    lan.wait_figure("a", "patch_dropped_no_peer", 2)
+    c = lan.port("c", driver="patch")
+    c.send(packets.plain(4, 100))
+    gets(a, packets.plain(4, 100))
+
+
+def test_pairs_of_a_patch_keep_apart_and_in_order(lan):
+    a, b = (lan.port(name, driver="patch", session={"pairs": 2}, queues=2) for name in "ab")
+    for seed in range(60):
+        a.send(packets.plain(seed, 100), seed % 2)
+    for pair in range(2):
+        for seed in range(pair, 60, 2):
+            gets(b, packets.plain(seed, 100), pair)
+
+
+def test_checksums_cross_a_patch_as_they_are_asked_for(lan):
+    """Who takes them gets what is left to do, who does not gets it done."""
+    asking = {"features": (NF.CSUM,)}
+    a = lan.port("a", driver="patch", session=asking)
+    b = lan.port("b", driver="patch", session={"features": (NF.GUEST_CSUM,)})
+    made = packets.segment(4, packets.TCP, b"x" * 500)
+    a.send(made.frame, header=made.header)
+    packet = gets(b, made.frame)
+    assert packet.header.flags & net.NEEDS_CSUM
+    assert (packet.header.csum_start, packet.header.csum_offset) == (34, 16)
+    lan.sessions.pop("b").close()
+    b = lan.open("b")
+    a.send(made.frame, header=made.header)
+    packet = b.receive()
+    assert not packet.header.flags & net.NEEDS_CSUM
+    assert packets.sums_up(packet.frame, 4, packets.TCP)
+
+
+# learning and flooding
+
+
+def test_what_is_for_an_unknown_station_goes_to_all_and_then_to_one(lan):
+    a, b, c = (lan.port(name) for name in "abc")
+    first = frame(mac(2), mac(1))
+    a.send(first)
+    gets(b, first)
+    gets(c, first)
+    answer = frame(mac(1), mac(2))
+    b.send(answer)
+    gets(a, answer)
+    for seed in range(10):
+        a.send(frame(mac(2), mac(1), seed))
+        gets(b, frame(mac(2), mac(1), seed))
+    assert c.quiet(seconds=QUIET) and a.quiet(seconds=QUIET)
+    assert lan.stations() == {(text_of(mac(1)), 1): "a", (text_of(mac(2)), 1): "b"}
+    figures = lan.figures("a")
+    assert (figures["bridge_flooded_packets"], figures["bridge_flooded_copies"]) == (1, 2)
+    assert figures["bridge_forwarded_packets"] == 10
+
+
+def test_broadcast_and_multicast_reach_all_others(lan):
+    ports = [lan.port(name) for name in "abc"]
+    for to in (BROADCAST, bytes.fromhex("01005e000001"), bytes.fromhex("333300000001")):
+        ports[0].send(frame(to, mac(1)))
+        for port in ports[1:]:
+            gets(port, frame(to, mac(1)))
+    assert ports[0].quiet(seconds=QUIET)
+
+
+@pytest.mark.parametrize("to, by, figure", [
+    ("0180c2000000", "020000000001", "reserved"),
+    ("0180c200000f", "020000000001", "reserved"),
+    ("020000000002", "010000000001", "source"),
+])
+def test_frames_that_no_bridge_forwards(lan, to, by, figure):
+    a, b = (lan.port(name) for name in "ab")
+    a.wait_sent([a.send(frame(bytes.fromhex(to), bytes.fromhex(by)))])
+    lan.wait_figure("a", "bridge_dropped_" + figure, 1)
+    a.send(frame(bytes.fromhex("0180c2000010"), mac(1)))
+    gets(b, frame(bytes.fromhex("0180c2000010"), mac(1)))
+    assert lan.stations() == {(text_of(mac(1)), 1): "a"}
+
+
+def test_nothing_goes_back_to_where_it_came_from(lan):
+    a, b = (lan.port(name) for name in "ab")
+    lan.learn(a, mac(1))
+    a.wait_sent([a.send(frame(mac(1), mac(3)))])
+    lan.wait_figure("a", "bridge_dropped_same_port", 2)
+    assert a.quiet(seconds=QUIET) and b.quiet(seconds=QUIET)
+
+
+def test_a_port_alone_drops_what_it_has(lan):
+    a = lan.port("a")
+    a.wait_sent([a.send(frame(mac(2), mac(1)))])
+    lan.wait_figure("a", "bridge_dropped_nobody", 1)
+    lan.add("b")                        # there, and without a guest
+    a.wait_sent([a.send(frame(mac(2), mac(1)))])
+    lan.wait_figure("a", "bridge_dropped_nobody", 2)
+
+
+def test_a_station_moves(lan):
+    a, b, c = (lan.port(name) for name in "abc")
+    lan.learn(b, mac(2))
+    a.send(frame(mac(2), mac(1), 1))
+    gets(b, frame(mac(2), mac(1), 1))
+    c.send(frame(BROADCAST, mac(2)))
+    gets(a, frame(BROADCAST, mac(2)))
+    gets(b, frame(BROADCAST, mac(2)))
+    a.send(frame(mac(2), mac(1), 2))
+    gets(c, frame(mac(2), mac(1), 2))
+    assert b.quiet(seconds=QUIET)
+    assert lan.figures("c")["bridge_stations_moved"] == 1
+
+
+def test_a_station_ages(lan):
+    a, b, c = (lan.port(name, ageing=1) for name in "abc")
+    lan.learn(b, mac(2))
+    deadline = time.monotonic() + 10
+    while lan.stations():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    a.send(frame(mac(2), mac(1)))
+    gets(b, frame(mac(2), mac(1)))
+    gets(c, frame(mac(2), mac(1)))
+
+
+def test_a_guest_that_leaves_is_forgotten_and_its_address_known_at_once(lan):
+    a = lan.port("a")
+    b = lan.port("b", mac=text_of(mac(2)))
+    c = lan.port("c")
+    assert lan.stations() == {(text_of(mac(2)), 1): "b"}
+    a.send(frame(mac(2), mac(1)))
+    gets(b, frame(mac(2), mac(1)))
+    assert c.quiet(seconds=QUIET)
+    # Nobody else is heard with this address while its guest is there.
+    c.wait_sent([c.send(frame(mac(1), mac(2)))])
+    lan.wait_figure("c", "bridge_dropped_foreign", 1)
+    assert a.quiet(seconds=QUIET)
+    lan.sessions.pop("b").close()
+    deadline = time.monotonic() + 5
+    while (text_of(mac(2)), 1) in lan.stations():
+        assert time.monotonic() < deadline
+    c.send(frame(mac(1), mac(2)))
+    gets(a, frame(mac(1), mac(2)))
+    assert lan.stations()[text_of(mac(2)), 1] == "c"
+
+
+def test_a_port_learns_as_many_stations_as_it_may(lan):
+    a, b, c = lan.port("a", learn_limit=3), lan.port("b"), lan.port("c")
+    for number in range(10, 16):
+        a.send(frame(mac(1), mac(number)))
+        gets(b, frame(mac(1), mac(number)))
+        gets(c, frame(mac(1), mac(number)))
+    assert sorted(lan.stations().values()) == ["a"] * 3
+    assert lan.figures("a")["bridge_not_learned_limit"] == 3
+    b.send(frame(mac(10), mac(2)))
+    gets(a, frame(mac(10), mac(2)))
+    assert c.quiet(seconds=QUIET)
+
+
+# VLANs
+
+
+def test_access_ports_meet_within_their_vlan(lan):
+    a, b, c = lan.port("a", vlan=10), lan.port("b", vlan=10), lan.port("c", vlan=20)
+    a.send(frame(BROADCAST, mac(1)))
+    gets(b, frame(BROADCAST, mac(1)))
+    assert c.quiet(seconds=QUIET)
+    for tag in (10, 20, 4095):
+        a.wait_sent([a.send(frame(BROADCAST, mac(1), vlan=tag))])
+    lan.wait_figure("a", "bridge_dropped_vlan", 3)
+    assert b.quiet(seconds=QUIET) and c.quiet(seconds=QUIET)
+
+
+def test_a_trunk_carries_tags(lan):
+    trunk = lan.port("t", trunk="10+20-21")
+    a, b = lan.port("a", vlan=10), lan.port("b", vlan=20)
+    a.send(frame(BROADCAST, mac(1), 5, 60))
+    gets(trunk, frame(BROADCAST, mac(1), 5, 60, vlan=10))
+    trunk.send(frame(mac(1), mac(9), 6, vlan=10))
+    gets(a, frame(mac(1), mac(9), 6))
+    trunk.send(frame(BROADCAST, mac(9), 7, vlan=20))
+    gets(b, frame(BROADCAST, mac(9), 7))
+    for tag in (None, 0, 11, 22):       # it has no VLAN for what comes without a tag
+        trunk.wait_sent([trunk.send(frame(BROADCAST, mac(9), vlan=tag))])
+    lan.wait_figure("t", "bridge_dropped_vlan", 4)
+    assert a.quiet(seconds=QUIET) and b.quiet(seconds=QUIET)
+    assert lan.stations() == {(text_of(mac(1)), 10): "a", (text_of(mac(9)), 10): "t",
+                              (text_of(mac(9)), 20): "t"}
+
+
+def test_two_trunks_keep_the_tag_and_the_native_vlan_has_none(lan):
+    one = lan.port("a", trunk="10+20", vlan=5)
+    two = lan.port("b", trunk="all", vlan=6)
+    one.send(frame(BROADCAST, mac(1), vlan=20))
+    gets(two, frame(BROADCAST, mac(1), vlan=20))
+    one.send(frame(BROADCAST, mac(1)))
+    gets(two, frame(BROADCAST, mac(1), vlan=5))
+    two.send(frame(BROADCAST, mac(2), vlan=5))
+    gets(one, frame(BROADCAST, mac(2)))
+    # A tag with a priority only is none.
+    one.send(frame(BROADCAST, mac(1), vlan=3 << 13))
+    gets(two, frame(BROADCAST, mac(1), vlan=5))
+    two.wait_sent([two.send(frame(BROADCAST, mac(2), vlan=7))])
+    lan.wait_figure("b", "bridge_dropped_nobody", 1)
+
+
+def test_no_tag_comes_to_light_below_another(lan):
+    """It would choose a VLAN that its sender is not in."""
+    a = lan.port("a", trunk="10", vlan=5)
+    b = lan.port("b", vlan=10)
+    below = struct.pack("!HH", 0x8100, 20)
+    for outer in (0, 10):
+        whole = frame(BROADCAST, mac(1), vlan=outer)
+        a.wait_sent([a.send(whole[:16] + below + whole[16:])])
+    lan.wait_figure("a", "bridge_dropped_vlan", 2)
+    assert b.quiet(seconds=QUIET)
+
+
+def test_offloads_find_their_headers_behind_a_tag(lan):
+    """One that is put on or taken off moves what is still to be summed up."""
+    trunk = lan.port("t", trunk="10", session={"features": (NF.CSUM, NF.GUEST_CSUM)})
+    a = lan.port("a", vlan=10, session={"features": (NF.CSUM, NF.GUEST_CSUM)})
+    made = packets.segment(4, packets.TCP, b"y" * 300)
+    tag = struct.pack("!HH", 0x8100, 10)
+    a.send(made.frame, header=made.header)
+    packet = gets(trunk, made.frame[:12] + tag + made.frame[12:])
+    assert (packet.header.csum_start, packet.header.csum_offset) == (38, 16)
+    answer = packets.swapped(made.frame)
+    trunk.send(answer[:12] + tag + answer[12:], header=made.header._replace(csum_start=38))
+    packet = gets(a, answer)
+    assert (packet.header.csum_start, packet.header.csum_offset) == (34, 16)
+
+
+# groups, limits, sizes
+
+
+def test_ports_of_a_group_reach_others_only(lan):
+    a, b = lan.port("a", isolation=7), lan.port("b", isolation=7)
+    c, d = lan.port("c", isolation=8), lan.port("d")
+    a.send(frame(BROADCAST, mac(1)))
+    gets(c, frame(BROADCAST, mac(1)))
+    gets(d, frame(BROADCAST, mac(1)))
+    lan.learn(b, mac(2))
+    a.wait_sent([a.send(frame(mac(2), mac(1)))])
+    lan.wait_figure("a", "bridge_dropped_isolated", 1)
+    assert b.quiet(seconds=QUIET)
+    d.send(frame(mac(2), mac(4)))
+    gets(b, frame(mac(2), mac(4)))
+
+
+@pytest.mark.parametrize("to, key", [(mac(9), "flood_limit"), (BROADCAST, "broadcast_limit")],
+                         ids=["unknown", "broadcast"])
+def test_flooding_is_limited_and_nothing_else(lan, to, key):
+    """A limit of one a second lets a burst of 64 through."""
+    a = lan.port("a", session={"size": 256}, **{key: 1})
+    b = lan.port("b", session={"size": 256, "buffers": 200})
+    lan.learn(b, mac(2))
+    before = lan.figures("b")["to_guest_packets"]
+    a.wait_sent(a.submit([a.prepare(frame(to, mac(1), seed)) for seed in range(120)]))
+    passed = lan.figures("a")["bridge_flooded_packets"]
+    assert 64 <= passed <= 70
+    assert lan.figures("a")["bridge_dropped_" + key] == 120 - passed
+    for seed in range(passed):
+        gets(b, frame(to, mac(1), seed))
+    for seed in range(100):
+        a.send(frame(mac(2), mac(1), seed))
+        gets(b, frame(mac(2), mac(1), seed))
+    assert lan.figures("b")["to_guest_packets"] == before + passed + 100
+
+
+def test_a_port_with_a_smaller_mtu_gets_no_more_than_that(lan):
+    a = lan.port("a", mtu=9000)
+    b = lan.port("b", mtu=1500)
+    for size in (1514, 1515, 9014):
+        a.wait_sent([a.send(frame(mac(2), mac(1), 1, size))])
+    gets(b, frame(mac(2), mac(1), 1, 1514))
+    # Nobody is there whom the others could go to.
+    lan.wait_figure("a", "bridge_dropped_nobody", 2)
+    lan.learn(b, mac(2))
+    a.wait_sent([a.send(frame(mac(2), mac(1), 1, 1515))])
+    lan.wait_figure("a", "bridge_dropped_mtu", 1)
+    b.send(frame(mac(1), mac(2), 1, 1514))
+    gets(a, frame(mac(1), mac(2), 1, 1514))
+
+
+def test_segments_are_cut_for_who_does_not_take_them_whole(lan):
+    whole = {"features": (NF.CSUM, NF.HOST_TSO4, NF.GUEST_CSUM, NF.GUEST_TSO4)}
+    a = lan.port("a", session=whole)
+    b = lan.port("b", session=whole, mac=text_of(packets.THERE))
+    made = packets.segment(4, packets.TCP, b"z" * 4000, gso_size=1000)
+    a.send(made.frame, header=made.header)
+    packet = b.receive()
+    assert packet.frame[54:] == made.frame[54:]
+    assert packet.header.gso_size == 1000 and packet.header.flags & net.NEEDS_CSUM
+    lan.sessions.pop("b").close()
+    b = lan.open("b")
+    a.send(made.frame, header=made.header)
+    for _ in range(4):
+        packet = b.receive()
+        assert packets.sums_up(packet.frame, 4, packets.TCP)
+        assert len(packet.frame) == 54 + 1000
+
+
+# several pairs
+
+
+def test_flows_are_spread_over_pairs_and_each_keeps_its_order(lan):
+    a = lan.port("a")
+    b = lan.port("b", queues=4, session={"pairs": 4}, mac=text_of(packets.THERE))
+    flows = [frame(packets.THERE, mac(number), 1, 200) for number in range(10, 42)]
+    for turn in range(4):
+        for flow in flows:
+            a.send(flow[:-1] + bytes((turn,)))
+    seen = {}
+    for pair in range(4):
+        while True:
+            try:
+                packet = b.receive(pair, timeout=QUIET)
+            except net.NoPacket:
+                break
+            seen.setdefault(packet.frame[6:12], []).append((pair, packet.frame[-1]))
+    assert len(seen) == len(flows)
+    for got in seen.values():
+        assert [turn for _, turn in got] == [0, 1, 2, 3] and len({pair for pair, _ in got}) == 1
+    assert len({got[0][0] for got in seen.values()}) == 4
+
+
+# a guest that is slow
+
+
+def test_a_guest_that_takes_nothing_does_not_slow_the_others(lan):
+    """Counters tell, not time: of what goes between the two nothing is lost."""
+    a, b = lan.port("a"), lan.port("b", mac=text_of(mac(2)))
+    full = lan.port("f", session={"buffers": 0}, mac=text_of(mac(3)))
+    for seed in range(200):
+        burst = [a.prepare(frame(mac(3), mac(1), seed)) for _ in range(8)]
+        a.submit([*burst, a.prepare(frame(mac(2), mac(1), seed))])
+        gets(b, frame(mac(2), mac(1), seed))
+        a.reap()
+    lan.wait_figure("a", "from_guest_packets", 1800)
+    assert lan.figures("b")["to_guest_packets"] == 200
+    assert not any(value for name, value in lan.figures("b").items() if "dropped" in name)
+    deadline = time.monotonic() + 5
+    while sum(lan.figures("f")[name] for name in
+              ("dropped_ring_full", "dropped_crossing_full", "dropped_crossing_closed")) != 1600:
+        assert time.monotonic() < deadline, lan.figures("f")
+        time.sleep(0.01)
+    full.post(count=4)
+    a.send(frame(mac(3), mac(1), 77))
+    gets(full, frame(mac(3), mac(1), 77))
+
+
+def test_a_disabled_ring_takes_nothing_and_costs_nothing(lan):
+    a = lan.port("a")
+    lan.add("b", mac=text_of(mac(2)))
+    b = lan.open("b")
+    b.set_vring_enable(0, False)
+    a.wait_sent([a.send(frame(mac(2), mac(1)))])
+    lan.wait_figure("a", "bridge_dropped_nobody", 1)
+    b.set_vring_enable(0)
+    deadline = time.monotonic() + 5
+    while True:
+        a.send(frame(mac(2), mac(1)))
+        try:
+            gets(b, frame(mac(2), mac(1)))
+            break
+        except net.NoPacket:
+            assert time.monotonic() < deadline
+
+
+# sleeping, showing, refusing
+
+
+def test_a_sleeping_worker_wakes_for_what_comes_from_another(lan):
+    """The pauses are longer than a worker waits before it sleeps."""
+    a, b = lan.port("a"), lan.port("b", mac=text_of(mac(2)))
+    for seed in range(20):
+        time.sleep(0.005)
+        a.send(frame(mac(2), mac(1), seed))
+        gets(b, frame(mac(2), mac(1), seed))
+
+
+def test_bridges_and_stations_are_shown(lan):
+    path = lan.folder / "control.sock"
+    a = lan.port("a", vlan=3, trunk="10+20-29", isolation=4, flood_limit=5000, ageing=60, table=256, mtu=1500)
+    lan.learn(a, mac(1))
+    bridge, = [each for each in lan.control.call("bridge_list") if each["name"] == lan.name]
+    assert (bridge["ageing_s"], bridge["max_stations"]) == (60, 256)
+    assert bridge["ports"] == [{
+        "name": lan.name + "-a", "vlan": 3, "trunk": "10+20-29", "isolation": 4, "mtu": 1500, "stations": 1,
+        "learn_limit": 1024, "flood_limit": 5000, "broadcast_limit": 0}]
+    line, = [each for each in vhubctl(path, "bridges").stdout.splitlines() if each.startswith(lan.name + " ")]
+    assert "10+20-29" in line and "flood 5.0 k/s" in line
+    said = vhubctl(path, "fdb", lan.name).stdout.splitlines()
+    assert said[0].split() == ["VLAN", "STATION", "PORT", "AGE"]
+    assert said[1].split()[:3] == ["3", text_of(mac(1)), lan.name + "-a"]
+    assert vhubctl(path, "fdb", "none").returncode == 1
+    with pytest.raises(Refused) as refused:
+        lan.control.call("bridge_fdb", bridge="none")
+    assert refused.value.code == -32001
+
+
+@pytest.mark.parametrize("keys, why", [
+    ({"vlan": 4095}, "vlan=4095"), ({"trunk": "10+x"}, "trunk=10.x"), ({"trunk": "20-10"}, "trunk=20-10"),
+    ({"ageing": 20}, "ageing=20: bridge .* is there, with ageing=10"),
+    ({"table": 128}, "table=128: bridge .* is there, with table=8192"),
+    ({"isolation": 0}, "isolation=0"), ({"bridge": "x" * 32}, "bridge=x"), ({"patch": "x"}, "patch=x"),
+])
+def test_what_cannot_be_is_refused(lan, keys, why):
+    lan.add("a", ageing=10)
+    with pytest.raises(Refused, match=why):
+        lan.add("b", **keys)
