@@ -168,7 +168,10 @@ PERF_RINGS = {                  # the same, as vhub-perf has them
 }
 SIZES = (64, 256, 1518)
 FLOW_RATES = {"100k": 1e5, "1M": 1e6}
-ECHO = {"vhub": "driver=echo", "vhub trust=on": "driver=echo,trust=on"}     # sides of ours: their keys
+ECHO = {                        # sides of ours: their keys
+    "vhub": "driver=echo",
+    "vhub librte_vhost": "driver=echo,datapath=librte_vhost,trust=on",
+}
 
 
 def net_sides(ours, peers, front, **load):

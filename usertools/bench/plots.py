@@ -78,6 +78,15 @@ def plain_ticks(axis, values):
     axis.set_minor_locator(ticker.NullLocator())
 
 
+def log_ticks(axes):
+    """1, 2, 5 and so on, where powers of ten alone would be too few."""
+    least, most = axes.get_ylim()
+    if most / least < 2000:
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
+    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+
+
 def draw_lines(axes, group, cases):
     """Over the group's x axis."""
     everything = [value for name in names_of(cases) for _, *rest in points(cases, name) for value in rest]
@@ -93,7 +102,7 @@ def draw_lines(axes, group, cases):
     plain_ticks(axes.xaxis, {case["x"] for case in cases})
     if group["y_log"]:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        log_ticks(axes)
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlabel(group["x_label"])

@@ -17,6 +17,8 @@ from pathlib import Path
 from vhubd import ROOT, build_dir
 
 SHM = Path("/dev/shm")
+BOOT_OPTIONS = re.compile(r"isolcpus|nohz|rcu_nocb|mitigations|idle|(default_)?hugepages|.*_pstate|.*max_cstate|"
+                          r"transparent_hugepage|spec|nosmt|preempt|iommu|.*_iommu")
 HUGE_MIB = 2304             # two testpmd or one and Open vSwitch, vhubd, a disk in memory, the front end
 
 
@@ -231,7 +233,7 @@ def facts(setting):
         "CPU": cpu_model(),
         "CPUs of the machine": os.cpu_count(),
         "vector units": " ".join(name for name in ("sse4_2", "avx2", "avx512f") if re.search(rf"\b{name}\b", flags)),
-        "virtual machine": said("systemd-detect-virt") or
+        "virtual machine": said("systemd-detect-virt", "--vm") or
                            ("yes" if re.search(r"\bhypervisor\b", flags) else "no"),
         "front end on CPU": setting.front,
         "back end on CPU": ",".join(map(str, setting.back)),
@@ -241,7 +243,7 @@ def facts(setting):
         "hugepages": f"{setting.about_hugepages()}; {pages.count('nr_hugepages')} in all",
         "load when it began": "%.2f %.2f %.2f" % os.getloadavg(),
         "kernel": f"{platform.system()} {platform.release()}",
-        "kernel command line": content("/proc/cmdline") or "unknown",
+        "of the kernel's command line": boot_options() or "nothing that matters here",
         "distribution": distribution(),
         "vhub": said("git", "describe", "--always", "--dirty", "--tags") or "not a git clone",
         "vhubd": said(str(build_dir() / "app/vhubd"), "--version") or "not built",
@@ -249,6 +251,11 @@ def facts(setting):
         "QEMU": debian_version("qemu-system-common"),
         "Open vSwitch": debian_version("openvswitch-switch-dpdk"),
     }
+
+
+def boot_options():
+    """Those that change what is measured."""
+    return " ".join(word for word in (content("/proc/cmdline") or "").split() if BOOT_OPTIONS.match(word))
 
 
 def memory():
