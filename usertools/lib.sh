@@ -19,7 +19,7 @@ VHUB_BUILD_PACKAGES=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdpdk
 	libbsd-dev liburing-dev libjansson-dev libcmocka-dev)
 # shellcheck disable=SC2034
 VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs ethtool kmod
-	python3)
+	util-linux python3)
 # dpdk-testpmd, the front end of network ports.
 # shellcheck disable=SC2034
 VHUB_NET_PACKAGES=(dpdk-dev)

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Makes the initramfs that the test guest boots.
 
-Busybox, mke2fs and ethtool with their libraries, the kernel modules for virtio disks and nets, and the
+Busybox, mke2fs, ethtool, blkdiscard and fstrim with their libraries, the kernel modules for virtio disks and nets, and the
 files `init` and `init-net` beside this one. Needs no root: the archive is written here, entry by entry, with every file owned by
 root. The result is kept under a name made from everything that went into it, so the next call only
 reads and hashes.
@@ -29,6 +29,8 @@ PACKAGES = {
     "busybox": "busybox-static",
     "mke2fs": "e2fsprogs",
     "ethtool": "ethtool",
+    "blkdiscard": "util-linux",
+    "fstrim": "util-linux",
 }
 
 
@@ -136,7 +138,7 @@ def contents(release):
     add("init", (HERE / "init").read_bytes())
     add("init-net", (HERE / "init-net").read_bytes(), 0o644)
     add("bin/busybox", busybox.read_bytes())
-    for program in (find_program("mke2fs"), find_program("ethtool")):
+    for program in map(find_program, ("mke2fs", "ethtool", "blkdiscard", "fstrim")):
         add(f"sbin/{program.name}", program.read_bytes())
         for path in shared_libraries(program):
             add(str(path).lstrip("/"), path.read_bytes())
