@@ -2,7 +2,7 @@
 /*
  * The direct data path: the rings are ours (lib/virtq), packets are views until somebody wants mbufs.
  *
- *     direct_from.c -> header.c -> the driver's from_guest_views, or view.c -> its from_guest
+ *     direct_gather.c -> direct_from.c -> header.c -> the driver's from_guest_views, or view.c -> its from_guest
  *     vhub_net_views_to_guest(), and mbufs by way of to_guest.c -> direct_to.c
  *
  * What net.c and to_guest.c call is here, and what the files share.
@@ -20,6 +20,18 @@
 
 /* Bytes of a frame that are copied of every packet; all of the head for those with offloads. */
 #define NET_HEAD_BYTES 64u
+
+/* ---- direct_gather.c ---- */
+
+/* The ring from the guest starts. */
+void
+direct_gather_begin(struct net_pair *pair);
+/* Whether the ring is to be left alone for now, since more is about to come. */
+bool
+direct_is_gathering(struct net_pair *pair);
+/* What a turn has taken, also nothing at the end of a wait. */
+void
+direct_has_taken(struct net_pair *pair, uint16_t n);
 
 /* ---- direct_from.c ---- */
 

@@ -211,7 +211,11 @@ direct_poll_from_guest(struct net_pair *pair)
 	struct vhub_chain *chains[VHUB_NET_BURST];
 	uint16_t n;
 
+	if (direct_is_gathering(pair))
+		return 0;
 	n = vhub_virtq_pop(vq, chains, VHUB_NET_BURST);
+	if (n != 0 || pair->gather.waiting)
+		direct_has_taken(pair, n);
 	if (n == 0)
 		return 0;
 	if (likely(pair->from_ring->enabled)) {

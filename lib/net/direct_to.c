@@ -162,9 +162,11 @@ is_no_buffer(struct room *room, const struct vhub_chain *chain)
 
 /* Into as many chains as it takes. */
 static bool
-put_merged(struct room *room, const struct source *src, struct virtio_net_hdr_mrg_rxbuf *hdr)
+put_merged(struct room *room, const struct source *src,
+		const struct virtio_net_hdr_mrg_rxbuf *of_one)
 {
 	const uint32_t need = room->header_bytes + src->bytes;
+	struct virtio_net_hdr_mrg_rxbuf hdr = *of_one;
 	uint32_t count = 0, i;
 	uint64_t there = 0;
 
@@ -180,8 +182,8 @@ put_merged(struct room *room, const struct source *src, struct virtio_net_hdr_mr
 		there += room->chains[room->next + count]->in_bytes;
 		count++;
 	}
-	hdr->num_buffers = (uint16_t)count;
-	scatter(&room->chains[room->next], hdr, room->header_bytes, src);
+	hdr.num_buffers = (uint16_t)count;
+	scatter(&room->chains[room->next], &hdr, room->header_bytes, src);
 	for (i = 0; i < count; i++) {
 		struct vhub_chain *chain = room->chains[room->next + i];
 
@@ -195,7 +197,7 @@ put_merged(struct room *room, const struct source *src, struct virtio_net_hdr_mr
 
 /* Returns whether the guest has got it; else it is counted. */
 static __rte_always_inline bool
-put(struct room *room, const struct source *src, struct virtio_net_hdr_mrg_rxbuf *hdr)
+put(struct room *room, const struct source *src, const struct virtio_net_hdr_mrg_rxbuf *hdr)
 {
 	const uint32_t need = room->header_bytes + src->bytes;
 	struct vhub_chain *chain;
@@ -223,15 +225,18 @@ put(struct room *room, const struct source *src, struct virtio_net_hdr_mrg_rxbuf
 	return true;
 }
 
-static __rte_always_inline void
-set_header(struct virtio_net_hdr_mrg_rxbuf *hdr, const struct vhub_net_offload *offload)
+/* Most packets have this one. Whole in memory: what is written in parts cannot be read at once. */
+static const struct virtio_net_hdr_mrg_rxbuf plain_header = { .num_buffers = 1 };
+
+/* The header of a packet in one chain; num_buffers also where there is only ever one (5.1.6.4.1). */
+static __rte_always_inline const struct virtio_net_hdr_mrg_rxbuf *
+header_of(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *room)
 {
 	if (likely(!offload->csum))
-		memset(hdr, 0, sizeof(*hdr));
-	else
-		net_header_write(offload, &hdr->hdr);
-	/* Also where there is only ever one (5.1.6.4.1). */
-	hdr->num_buffers = 1;
+		return &plain_header;
+	net_header_write(offload, &room->hdr);
+	room->num_buffers = 1;
+	return room;
 }
 
 /* ---- bursts ---- */
@@ -268,8 +273,7 @@ give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
 		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
 			view->bytes };
 
-		set_header(&hdr, &view->offload);
-		if (likely(put(&room, &src, &hdr))) {
+		if (likely(put(&room, &src, header_of(&view->offload, &hdr)))) {
 			bytes += view->bytes;
 			packets++;
 		}
@@ -299,7 +303,8 @@ vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view
 		return;
 	}
 	for (i = 0; i < n; i++) {
-		if (likely((net_offload_needs(&views[i].offload) & ~pair->guest_takes) == 0))
+		if (likely(!views[i].offload.csum) ||
+				(net_offload_needs(&views[i].offload) & ~pair->guest_takes) == 0)
 			continue;
 		if (i > first)
 			give_views(pair, &views[first], i - first);
@@ -343,8 +348,7 @@ put_mbuf(struct room *room, struct rte_mbuf *m)
 	}
 	src.n_iov = (uint32_t)n;
 	net_offload_of_mbuf(m, &offload);
-	set_header(&hdr, &offload);
-	return put(room, &src, &hdr);
+	return put(room, &src, header_of(&offload, &hdr));
 }
 
 void

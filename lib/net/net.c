@@ -69,6 +69,7 @@ net_queue_start(struct vhub_vring *vring)
 	pair->guest_takes = net_guest_takes(vring->features);
 	if (net_is_from_guest(vring)) {
 		pair->from_ring = vring;
+		direct_gather_begin(pair);
 	} else {
 		pair->to_ring = vring;
 		/* New buffers are looked for when there is a packet for them: no kick is of use. */

@@ -60,6 +60,15 @@ struct net_pair {
 	uint32_t guest_asks;  /* the same of what it may ask for; direct */
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
+	struct {
+		uint16_t want; /* entries that are waited for; 0: none */
+		bool waiting;  /* until then */
+		uint64_t until_tsc;
+		/* Packets since then. */
+		uint64_t since_tsc;
+		uint64_t packets;
+		uint64_t cycles_per_us; /* immutable */
+	} gather;			/* direct_gather.c */
 	/*
 	 * What the guest had no room for, tried again in the ring's next turns. Behind a vIOMMU as
 	 * often as it takes: each new buffer has an address that has to be asked for first.

@@ -20,12 +20,28 @@ inorder_take(struct vhub_virtq *vq)
 	return chain;
 }
 
+/* Whether these are what the guest must see next: so it is with devices that work them off in order. */
+static __rte_always_inline bool
+is_next(const struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	uint16_t difference = 0;
+
+	for (uint16_t i = 0; i < n; i++)
+		difference |= chains[i]->order ^ (uint16_t)(vq->next_used_order + i);
+	return difference == 0;
+}
+
 void
 inorder_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
 	struct vhub_chain *run[VHUB_VIRTQ_BURST];
 	uint16_t n_run;
 
+	if (vq->n_held == 0 && is_next(vq, chains, n)) {
+		vq->next_used_order = (uint16_t)(vq->next_used_order + n);
+		vq->ops->push(vq, chains, n);
+		return;
+	}
 	for (uint16_t i = 0; i < n; i++)
 		vq->held[chains[i]->order & vq->held_mask] = chains[i];
 	vq->n_held += n;

@@ -240,6 +240,18 @@ VHUB_API bool
 vhub_virtq_has_work(struct vhub_virtq *vq);
 
 /**
+ * True when at least `n` entries wait, 1 to the ring's size: chains, but in a packed ring slots. One
+ * load from guest memory, in a packed ring of the n-th slot alone: what is before it stays with the
+ * guest that is still filling it. Also true when the next pop has more to do than to take them.
+ */
+VHUB_API bool
+vhub_virtq_has_waiting(struct vhub_virtq *vq, uint16_t n);
+
+/** Entries of the ring. Thread: ANY. */
+VHUB_API uint16_t
+vhub_virtq_size(const struct vhub_virtq *vq);
+
+/**
  * Asks the guest to kick, then looks once more: 0 may sleep, -EAGAIN work is there (and kicks are
  * off again).
  */

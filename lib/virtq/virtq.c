@@ -88,6 +88,41 @@ vhub_virtq_has_work(struct vhub_virtq *vq)
 	return virtq_offered(vq);
 }
 
+static bool
+packed_has_waiting(const struct vhub_virtq *vq, uint16_t n)
+{
+	uint32_t at = vq->last_avail + n - 1u;
+	unsigned int wrap = vq->avail_wrap;
+	uint16_t flags;
+
+	if (at >= vq->size) {
+		at -= vq->size;
+		wrap ^= 1;
+	}
+	/* Relaxed: whoever pops loads with acquire what was offered before. */
+	flags = __atomic_load_n(&vq->ring[at].flags, __ATOMIC_RELAXED);
+	return (flags & (DESC_F_AVAIL | DESC_F_USED)) == packed_avail_flags(wrap);
+}
+
+bool
+vhub_virtq_has_waiting(struct vhub_virtq *vq, uint16_t n)
+{
+	uint16_t idx;
+
+	if (unlikely(vq->pop_special != 0))
+		return true;
+	if (vq->packed)
+		return packed_has_waiting(vq, n);
+	idx = __atomic_load_n(&vq->avail->idx, __ATOMIC_RELAXED);
+	return (uint16_t)(idx - vq->last_avail) >= n;
+}
+
+uint16_t
+vhub_virtq_size(const struct vhub_virtq *vq)
+{
+	return (uint16_t)vq->size;
+}
+
 /* ---- setters ---- */
 
 struct vhub_mem_table *
