@@ -22,8 +22,9 @@ def both_ways(net, folder, server, **keys):
     return net(**{"connect" if server else "socket": path}, **keys), path
 
 
-def run(echo, check, net, folder, kind, *, queues=1, sizes="mix", server=False, **keywords):
-    port, path = both_ways(net, folder, server, queues=queues)
+def run(echo, check, net, folder, kind, *, queues=1, sizes="mix", server=False, datapath="auto",
+        **keywords):
+    port, path = both_ways(net, folder, server, queues=queues, datapath=datapath)
     echo(port)
     return check(path, kind, queues=queues, sizes=sizes, server=server, packets=PACKETS,
                  **keywords).finish()
@@ -37,6 +38,13 @@ def test_every_packet_comes_back_whole_and_in_order(echo, check, net, folder, ki
     queues, sizes = (2, "64,1518") if server else (1, "mix")
     result = run(echo, check, net, folder, kind, queues=queues, sizes=sizes, server=server)
     assert [flow["received"] for flow in result["flows"]] == [PACKETS] * queues
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("kind", RINGS)
+def test_the_same_by_way_of_librte_vhost(echo, check, net, folder, kind):
+    result = run(echo, check, net, folder, kind, queues=2, datapath="librte_vhost")
+    assert [flow["received"] for flow in result["flows"]] == [PACKETS] * 2
 
 
 @pytest.mark.plain_only
@@ -127,9 +135,11 @@ def test_a_killed_front_end_is_followed_by_another(echo, check, net, folder, ser
     assert daemon.running()
 
 
-@pytest.mark.parametrize("kind", ["split", "split-one-buffer", "packed", "packed-vectorised"])
-def test_a_front_end_that_listens_outlives_the_back_end(echo, check, net, folder, kind):
-    port, path = both_ways(net, folder, True, queues=2)
+@pytest.mark.parametrize("datapath, kind", [
+    ("auto", "split"), ("auto", "split-one-buffer"), ("auto", "packed"), ("auto", "packed-vectorised"),
+    *(pytest.param("librte_vhost", kind, marks=pytest.mark.plain_only) for kind in ("split", "packed"))])
+def test_a_front_end_that_listens_outlives_the_back_end(echo, check, net, folder, datapath, kind):
+    port, path = both_ways(net, folder, True, queues=2, datapath=datapath)
     daemon = echo(port)
     front = check(path, kind, queues=2, server=True, reconnect=True)
     front.wait_received(1000)

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Packets as views (net/vhub_net.h): a driver that joins ports copies the same views into one guest's
+ * ring after the other, each as that guest takes them; receivers whose memory, log or ring changes from
+ * turn to turn; and what is kept longer, as mbufs. The guests are those of the tests of lib/virtq.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_ip.h>
+
+#include "../eal_fixture.h"
+#include "../virtq/guest.h"
+#include "direct.h"
+
+#define SIZE 1024u
+#define BUFFER_BYTES 512u
+#define DATA_BYTES 32768u
+#define N_RECEIVERS 2u
+#define F_CSUM (UINT64_C(1) << VIRTIO_NET_F_CSUM)
+#define F_GUEST_CSUM (UINT64_C(1) << VIRTIO_NET_F_GUEST_CSUM)
+#define F_MERGEABLE (UINT64_C(1) << VIRTIO_NET_F_MRG_RXBUF)
+#define LOG_BYTES (GUEST_TOP_GPA / VHUB_LOG_PAGE_BYTES / 8)
+
+/* One guest with one ring, and its port. */
+struct port {
+	struct guest g;
+	struct driver d;
+	struct vhub_virtq *vq;
+	struct vhub_vring vring;
+	struct net_dev *dev;
+};
+
+static struct port sender, receivers[N_RECEIVERS];
+static struct vhub_net_driver_ops driver_ops;
+/* What the driver keeps, when it keeps something. */
+static struct rte_mbuf *kept[VHUB_NET_BURST];
+static uint16_t n_kept;
+
+static struct net_pair *
+pair_of(struct port *p)
+{
+	return &p->dev->pairs[0];
+}
+
+static void
+port_begin(struct port *p, uint64_t features, bool sends)
+{
+	const size_t bytes = sizeof(struct net_dev) + sizeof(struct net_pair);
+	struct vhub_virtq_config config;
+
+	memset(p, 0, sizeof(*p));
+	guest_init(&p->g);
+	driver_init(&p->d, &p->g, features & (F_PACKED | F_VERSION_1 | F_IN_ORDER), SIZE);
+	config = driver_config(&p->d);
+	p->vq = virtq_make(&config);
+	p->vring = (struct vhub_vring){ .vq = p->vq, .taking = true, .enabled = true };
+	p->dev = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(bytes, RTE_CACHE_LINE_SIZE));
+	assert_non_null(p->dev);
+	memset(p->dev, 0, bytes);
+	p->dev->driver = &driver_ops;
+	p->dev->pool = vhub_net_pool(-1);
+	assert_non_null(p->dev->pool);
+	p->dev->max_frame_bytes = VHUB_NET_MTU_MAX;
+	pair_of(p)->dev = p->dev;
+	pair_of(p)->guest_takes = net_guest_takes(features);
+	direct_begin(pair_of(p), features);
+	direct_gather_begin(pair_of(p));
+	if (sends)
+		pair_of(p)->from_ring = &p->vring;
+	else
+		pair_of(p)->to_ring = &p->vring;
+}
+
+static void
+port_end(struct port *p)
+{
+	vhub_virtq_destroy(p->vq);
+	driver_fini(&p->d);
+	guest_fini(&p->g);
+	free(p->dev);
+}
+
+static void
+begin(uint64_t sender_features, uint64_t first, uint64_t second)
+{
+	memset(&driver_ops, 0, sizeof(driver_ops));
+	port_begin(&sender, sender_features | F_VERSION_1, true);
+	port_begin(&receivers[0], first | F_VERSION_1, false);
+	port_begin(&receivers[1], second | F_VERSION_1, false);
+}
+
+static void
+end(void)
+{
+	port_end(&sender);
+	for (unsigned int i = 0; i < N_RECEIVERS; i++)
+		port_end(&receivers[i]);
+	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
+}
+
+/* ---- drivers ---- */
+
+static void
+flood(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
+{
+	(void)queue;
+	for (unsigned int i = 0; i < N_RECEIVERS; i++)
+		vhub_net_views_to_guest(&pair_of(&receivers[i])->queue, views, n);
+}
+
+static void
+keep(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
+{
+	n_kept = vhub_net_views_to_mbufs(queue, views, n, kept);
+}
+
+/* ---- guests ---- */
+
+static void
+fill(uint8_t *data, uint32_t bytes, unsigned int seed)
+{
+	for (uint32_t i = 0; i < bytes; i++)
+		data[i] = (uint8_t)(seed * 31 + i * 7 + (i >> 8));
+}
+
+/* Sends a packet in pieces of at most `piece` bytes. */
+static void
+send_packet(uint64_t at, const struct virtio_net_hdr *hdr, const uint8_t *frame, uint32_t bytes,
+		uint32_t piece)
+{
+	const uint32_t all = NET_HEADER_BYTES + bytes;
+	uint8_t *data = guest_hva(&sender.g, LOW_GPA + at);
+	struct piece pieces[MAX_PIECES];
+	unsigned int n = 0;
+	struct token *t;
+
+	memset(data, 0, NET_HEADER_BYTES);
+	memcpy(data, hdr, sizeof(*hdr));
+	memcpy(data + NET_HEADER_BYTES, frame, bytes);
+	for (uint32_t done = 0; done < all; done += pieces[n++].len) {
+		pieces[n].gpa = LOW_GPA + at + done;
+		pieces[n].len = RTE_MIN(piece, all - done);
+		pieces[n].write = false;
+	}
+	t = driver_add(&sender.d, pieces, n, false);
+	assert_non_null(t);
+	t->used_len = 0;
+}
+
+/* Offers buffers, from the start of the data on. */
+static void
+offer(struct port *p, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		struct piece piece = { LOW_GPA + i * BUFFER_BYTES, BUFFER_BYTES, true };
+		struct token *t = driver_add(&p->d, &piece, 1, false);
+
+		assert_non_null(t);
+		t->used_len = UINT32_MAX;
+	}
+}
+
+/* What the next buffers of the guest hold must be this packet. */
+static unsigned int
+expect_packet(struct port *p, unsigned int first, const struct virtio_net_hdr *hdr,
+		const uint8_t *frame, uint32_t bytes)
+{
+	const unsigned int n = (NET_HEADER_BYTES + bytes + BUFFER_BYTES - 1) / BUFFER_BYTES;
+	const uint8_t *data = guest_hva(&p->g, LOW_GPA + first * BUFFER_BYTES);
+	struct virtio_net_hdr_mrg_rxbuf found;
+
+	memcpy(&found, data, sizeof(found));
+	assert_memory_equal(&found.hdr, hdr, sizeof(*hdr));
+	assert_int_equal(found.num_buffers, n);
+	assert_memory_equal(data + NET_HEADER_BYTES, frame, bytes);
+	for (unsigned int i = 0; i < n; i++)
+		assert_non_null(driver_reap(&p->d));
+	return first + n;
+}
+
+static const struct virtio_net_hdr plain;
+
+/* ---- tests ---- */
+
+static void
+run_flood(uint64_t sender_features, uint64_t receiver_features, uint32_t piece)
+{
+	static const uint32_t sizes[] = { 14, 60, 64, 65, 128, 129, 500, 501, 1514, 9000 };
+	static uint8_t frames[RTE_DIM(sizes)][9000];
+	uint64_t at = 0;
+
+	begin(sender_features, receiver_features, F_MERGEABLE);
+	driver_ops.from_guest_views = flood;
+	for (unsigned int i = 0; i < N_RECEIVERS; i++)
+		offer(&receivers[i], 40);
+	for (unsigned int i = 0; i < RTE_DIM(sizes); i++) {
+		fill(frames[i], sizes[i], i);
+		send_packet(at, &plain, frames[i], sizes[i], piece);
+		at += NET_HEADER_BYTES + sizes[i];
+	}
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), RTE_DIM(sizes));
+	for (unsigned int r = 0; r < N_RECEIVERS; r++) {
+		unsigned int next = 0;
+
+		for (unsigned int i = 0; i < RTE_DIM(sizes); i++)
+			next = expect_packet(&receivers[r], next, &plain, frames[i], sizes[i]);
+		assert_null(driver_reap(&receivers[r].d));
+		assert_int_equal(vhub_virtq_in_flight(receivers[r].vq), 0);
+	}
+	for (unsigned int i = 0; i < RTE_DIM(sizes); i++)
+		assert_non_null(driver_reap(&sender.d));
+	end();
+}
+
+static void
+test_the_same_views_go_to_several_guests(void **state)
+{
+	(void)state;
+	run_flood(0, F_MERGEABLE, 20000);
+	run_flood(0, F_MERGEABLE | F_PACKED, 700);
+	run_flood(F_PACKED, F_MERGEABLE | F_IN_ORDER, 100);
+	run_flood(F_PACKED | F_IN_ORDER, F_MERGEABLE | F_PACKED | F_IN_ORDER, 33);
+}
+
+/* One guest completes the sum by itself, the other gets it done. */
+static void
+test_each_guest_gets_what_it_takes(void **state)
+{
+	const uint16_t start = 34, offset = 16;
+	const struct virtio_net_hdr hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.csum_start = start,
+		.csum_offset = offset };
+	uint8_t frame[400], whole[sizeof(frame)];
+	uint16_t sum;
+
+	(void)state;
+	begin(F_CSUM, F_MERGEABLE | F_GUEST_CSUM, F_MERGEABLE);
+	driver_ops.from_guest_views = flood;
+	offer(&receivers[0], 2);
+	offer(&receivers[1], 2);
+	fill(frame, sizeof(frame), 5);
+	memcpy(whole, frame, sizeof(frame));
+	sum = (uint16_t)~rte_raw_cksum(whole + start, sizeof(whole) - start);
+	memcpy(whole + start + offset, &sum, sizeof(sum));
+	send_packet(0, &hdr, frame, sizeof(frame), 1000);
+	send_packet(1000, &plain, frame, sizeof(frame), 1000);
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), 2);
+	assert_int_equal(expect_packet(&receivers[0], 0, &hdr, frame, sizeof(frame)), 1);
+	assert_int_equal(expect_packet(&receivers[0], 1, &plain, frame, sizeof(frame)), 2);
+	assert_int_equal(expect_packet(&receivers[1], 0, &plain, whole, sizeof(whole)), 1);
+	assert_int_equal(expect_packet(&receivers[1], 1, &plain, frame, sizeof(frame)), 2);
+	assert_non_null(driver_reap(&sender.d));
+	assert_non_null(driver_reap(&sender.d));
+	end();
+}
+
+/* Between two turns a receiver gets another table, in which its data lies elsewhere, and a log. */
+static void
+test_a_receiver_changes_between_two_turns(void **state)
+{
+	struct port *r = &receivers[0];
+	const size_t table_bytes = sizeof(*r->g.table) + 3 * sizeof(r->g.table->regions[0]);
+	struct vhub_dirty_log log = { .refs = 1, .size_bytes = LOG_BYTES };
+	struct vhub_mem_table *other, *old;
+	uint8_t frame[100], *elsewhere;
+	unsigned int marked = 0;
+
+	(void)state;
+	begin(0, F_MERGEABLE, 0);
+	driver_ops.from_guest_views = flood;
+	fill(frame, sizeof(frame), 9);
+	other = malloc(table_bytes);
+	elsewhere = calloc(1, LOW_BYTES);
+	log.bits = calloc(1, LOG_BYTES);
+	memcpy(other, r->g.table, table_bytes);
+	other->refs = 1;
+	other->regions[0].hva = elsewhere;
+	offer(r, 2);
+
+	old = vhub_virtq_set_mem(r->vq, other, r->d.desc, r->d.avail, r->d.used);
+	assert_ptr_equal(old, r->g.table);
+	assert_null(vhub_virtq_set_log(r->vq, &log, false, 0));
+	send_packet(0, &plain, frame, sizeof(frame), 1000);
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), 1);
+	assert_memory_equal(elsewhere + NET_HEADER_BYTES, frame, sizeof(frame));
+	for (size_t i = 0; i < LOG_BYTES; i++)
+		marked += (unsigned int)__builtin_popcount(log.bits[i]);
+	assert_int_equal(marked, 1);
+	assert_int_equal(log.bits[LOW_GPA / VHUB_LOG_PAGE_BYTES / 8],
+			1u << LOW_GPA / VHUB_LOG_PAGE_BYTES % 8);
+	assert_non_null(driver_reap(&r->d));
+
+	assert_ptr_equal(vhub_virtq_set_log(r->vq, NULL, false, 0), &log);
+	assert_ptr_equal(vhub_virtq_set_mem(r->vq, old, r->d.desc, r->d.avail, r->d.used), other);
+	send_packet(0, &plain, frame, sizeof(frame), 1000);
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), 1);
+	expect_packet(r, 1, &plain, frame, sizeof(frame));
+	old->refs--; /* set_mem took one, and the former was not put */
+	free(other);
+	free(elsewhere);
+	free(log.bits);
+	while (driver_reap(&sender.d) != NULL)
+		;
+	end();
+}
+
+/* A receiver that has stopped, is disabled or has no buffers costs nobody else a packet. */
+static void
+test_a_receiver_that_takes_nothing(void **state)
+{
+	struct net_pair *first;
+	uint8_t frame[60];
+
+	(void)state;
+	begin(0, F_MERGEABLE, F_MERGEABLE);
+	first = pair_of(&receivers[0]);
+	driver_ops.from_guest_views = flood;
+	offer(&receivers[1], 3);
+	fill(frame, sizeof(frame), 1);
+	for (unsigned int i = 0; i < 3; i++) {
+		if (i == 1)
+			receivers[0].vring.enabled = false;
+		if (i == 2)
+			first->to_ring = NULL;
+		send_packet(0, &plain, frame, sizeof(frame), 1000);
+		assert_int_equal(direct_poll_from_guest(pair_of(&sender)), 1);
+		assert_non_null(driver_reap(&sender.d));
+		expect_packet(&receivers[1], i, &plain, frame, sizeof(frame));
+	}
+	assert_int_equal(first->counters.drops[VHUB_NET_DROP_RING_FULL], 1);
+	assert_int_equal(first->counters.drops[VHUB_NET_DROP_NO_RING], 2);
+	end();
+}
+
+/* The guest's buffers are its own again, and changed; the mbufs are as they were. */
+static void
+test_what_is_kept_is_an_mbuf(void **state)
+{
+	uint8_t frame[5000], copy[sizeof(frame)];
+	const void *data;
+
+	(void)state;
+	begin(0, 0, 0);
+	driver_ops.from_guest_views = keep;
+	fill(frame, sizeof(frame), 3);
+	send_packet(0, &plain, frame, sizeof(frame), 777);
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), 1);
+	assert_non_null(driver_reap(&sender.d));
+	memset(guest_hva(&sender.g, LOW_GPA), 0xee, DATA_BYTES);
+	assert_int_equal(n_kept, 1);
+	assert_int_equal(kept[0]->pkt_len, sizeof(frame));
+	data = rte_pktmbuf_read(kept[0], 0, sizeof(frame), copy);
+	assert_memory_equal(data, frame, sizeof(frame));
+	rte_pktmbuf_free(kept[0]);
+	end();
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_same_views_go_to_several_guests),
+		cmocka_unit_test(test_each_guest_gets_what_it_takes),
+		cmocka_unit_test(test_a_receiver_changes_between_two_turns),
+		cmocka_unit_test(test_a_receiver_that_takes_nothing),
+		cmocka_unit_test(test_what_is_kept_is_an_mbuf),
+	};
+
+	if (test_eal_init() != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
