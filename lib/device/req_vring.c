@@ -113,6 +113,7 @@ req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
 	if (vring == NULL)
 		return no_such_vring(h, req, req->payload.state.index);
 	vring->base = req->payload.state.num;
+	vring->left_base = 0;
 	return 0;
 }
 
@@ -120,7 +121,7 @@ static int
 reply_base(struct vhub_request *req, const struct vring_record *vring)
 {
 	req->reply.state.index = req->payload.state.index;
-	req->reply.state.num = vring->base;
+	req->reply.state.num = session_record_base(vring);
 	req->reply_size_bytes = sizeof(req->reply.state);
 	return 0;
 }

@@ -503,6 +503,7 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 			return vhub_request_refuse(h->req, ret, "the device cannot begin to run");
 	}
 	h->new_index = index;
+	h->rec.vrings[index].left_base = 0;
 	if (h->dev->foreign != NULL)
 		return foreign_pause(h, paused_for_start);
 	h->new_inflight_size = h->rec.inflight.queue_size;

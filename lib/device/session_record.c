@@ -47,13 +47,25 @@ session_record_init(struct session_record *rec)
 		vring_record_init(&rec->vrings[i]);
 }
 
+uint32_t
+session_record_base(const struct vring_record *vring)
+{
+	return vring->base != 0 ? vring->base : vring->left_base;
+}
+
 void
-session_record_reset_device(struct session_record *rec)
+session_record_reset_device(struct session_record *rec, bool leave_bases)
 {
 	unsigned int i;
 
-	for (i = 0; i < VHUB_MAX_VRINGS; i++)
+	for (i = 0; i < VHUB_MAX_VRINGS; i++) {
+		const struct vring_record *vring = &rec->vrings[i];
+		const uint32_t base = session_record_base(vring);
+
 		vring_record_clear(&rec->vrings[i]);
+		if (leave_bases)
+			rec->vrings[i].left_base = base;
+	}
 	session_record_set_fd(&rec->inflight_fd, -1);
 	memset(&rec->inflight, 0, sizeof(rec->inflight));
 	rec->features = 0;
@@ -64,7 +76,7 @@ session_record_reset_device(struct session_record *rec)
 void
 session_record_clear(struct session_record *rec)
 {
-	session_record_reset_device(rec);
+	session_record_reset_device(rec, false);
 	session_record_set_regions(rec, NULL, NULL, 0);
 	session_record_set_fd(&rec->log_fd, -1);
 	session_record_set_fd(&rec->backend_fd, -1);

@@ -21,6 +21,8 @@
 struct vring_record {
 	struct vhub_user_vring_addr addr;
 	uint32_t base; /**< SET_VRING_BASE, or where the ring was when it stopped */
+	/** where it was when the status became 0; 0: none, or another base has come since */
+	uint32_t left_base;
 	uint16_t size; /**< SET_VRING_NUM; 0: not told */
 	bool has_addr;
 	bool enabled;
@@ -65,9 +67,16 @@ session_record_init(struct session_record *rec);
 void
 session_record_clear(struct session_record *rec);
 
-/** What STATUS 0 and RESET_DEVICE clear: rings, features, status, inflight. The rest stays. */
+/**
+ * What STATUS 0 and RESET_DEVICE clear: rings, features, status, inflight. The rest stays; with
+ * `leave_bases` it is also noted where the rings were.
+ */
 void
-session_record_reset_device(struct session_record *rec);
+session_record_reset_device(struct session_record *rec, bool leave_bases);
+
+/** What GET_VRING_BASE answers of a ring that does not run. */
+uint32_t
+session_record_base(const struct vring_record *vring);
 
 /** Puts `fd` into *slot, closing what was there. */
 void

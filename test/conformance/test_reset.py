@@ -62,6 +62,34 @@ def test_a_reset_stops_and_forgets_the_rings(plain, reset):
     request, = disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
     disk.queues[0].kick.signal()
     assert disk.reap(timeout=0.2) == []
+    disk.set_vring_base(0, 0)
+    assert disk.get_vring_base(0) == 0
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_after_status_0_the_rings_tell_where_they_were(plain, packed):
+    """In the order of QEMU up to 7.2 when a guest is paused: STATUS 0, disable, GET_VRING_BASE; and when it
+    goes on, everything from the features on."""
+    disk = plain(size=16, packed=packed, queues=2)
+    for round_ in range(3):
+        for i in range(3 + round_):
+            disk.read(0, 512, queue=i % 2)
+        disk.set_status(0)
+        bases = []
+        for index, queue in disk.queues.items():
+            disk.set_vring_enable(index, False)
+            bases.append(disk.get_vring_base(index))
+            assert bases[index] == queue.ring.base
+        disk.set_features(disk.features)
+        for index, queue in list(disk.queues.items()):
+            disk.start_queue(queue, base=bases[index])
+        disk.set_status(RUNNING)
+
+
+def test_after_reset_device_the_rings_begin_anew(plain):
+    disk = plain(size=16)
+    disk.read(0, 512)
+    by_request(disk)
     assert disk.get_vring_base(0) == 0
 
 

@@ -210,7 +210,14 @@ test_the_record_owns_its_fds(void **state)
 
 	rec.features = 1;
 	rec.owned = true;
-	session_record_reset_device(&rec);
+	rec.vrings[1].base = 77;
+	session_record_reset_device(&rec, true);
+	/* Twice: it is told as long as no other base has come. */
+	session_record_reset_device(&rec, true);
+	assert_int_equal(rec.vrings[1].base, 0);
+	assert_int_equal(session_record_base(&rec.vrings[1]), 77);
+	session_record_reset_device(&rec, false);
+	assert_int_equal(session_record_base(&rec.vrings[1]), 0);
 	vhub_fd_discard_wait();
 	assert_false(is_open(call));
 	assert_int_equal(rec.features, 0);
