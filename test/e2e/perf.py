@@ -32,7 +32,7 @@ class Run:
 class Perf:
     """A vhub-perf that runs; `args` are the options of the command."""
 
-    def __init__(self, command, *args, runtime="0.1", ramp="0.02"):
+    def __init__(self, command, *args, runtime="0.3", ramp="0.02"):
         words = [build_dir() / "app/vhub-perf", command, "--json", "-", "--runtime", runtime,
                  "--ramp-time", ramp, *args]
         self.process = subprocess.Popen(dies_with_us([str(word) for word in words]), stdin=subprocess.DEVNULL,

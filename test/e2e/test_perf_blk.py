@@ -3,6 +3,8 @@
 
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import tempfile
 from pathlib import Path
@@ -85,6 +87,7 @@ def test_rings(disks, ring):
     assert len(report["queues"]) == (4 if "--numjobs" in RINGS[ring] else 1)
 
 
+@pytest.mark.plain_only
 @pytest.mark.parametrize("load", LOADS)
 def test_loads(disks, load):
     report = check_good(vhub_perf("blk", "--socket", disks["malloc"], *LOADS[load]))
@@ -136,6 +139,31 @@ def test_what_cannot_be_is_told(disks, place, args, said):
     assert run.status == 2 and said in run.said and run.report is None, run
 
 
+@pytest.mark.parametrize("answer, said", [
+    (b"", "no answer to GET_FEATURES within 300 ms"),
+    (None, "is the back end running"),
+    (struct.pack("=III", 1, 5, 4) + bytes(4), "GET_FEATURES was answered with request 1, flags 0x5, 4 bytes"),
+    (struct.pack("=III", 9, 5, 8) + bytes(8), "GET_FEATURES was answered with request 9"),
+    (struct.pack("=IIIQ", 1, 5, 8, 1 << 30), "does not offer VERSION_1"),
+], ids=["silent", "gone", "short", "other", "old"])
+def test_a_stranger_at_the_socket_is_told(folder, answer, said):
+    path = folder / "stranger.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(64)
+        perf = Perf("blk", "--socket", path, "--patience", "300")
+        connection, _ = listening.accept()
+        with connection:
+            assert len(connection.recv(12)) == 12
+            if answer:
+                connection.sendall(answer)
+            elif answer is None:
+                connection.close()
+                listening.close()
+            run = perf.finish()
+    assert run.status == 2 and said in run.said, run
+
+
 def test_failed_requests_are_counted(vhubd, blk, folder):
     """An image that was cut short under the disk: what lies beyond its end fails."""
     image = folder / "image"
@@ -171,8 +199,7 @@ def test_qemu_storage_daemon(folder):
     peer = Qsd(folder, {"d0": path})
     peer.start()
     try:
-        for args in ([], ["--indirect", "--event-idx", "--rw", "randrw"], ["--numjobs", "4"], ["--rw", "flush"],
-                     ["--rw", "discard"]):
+        for args in ([], ["--indirect", "--event-idx", "--rw", "randrw", "--numjobs", "4"], ["--rw", "discard"]):
             check_good(vhub_perf("blk", "--socket", path, *args))
         run = vhub_perf("blk", "--socket", path, "--packed")
         assert run.status == 2 and "does not offer RING_PACKED" in run.said, run
@@ -181,3 +208,16 @@ def test_qemu_storage_daemon(folder):
         assert run.status == 1 and "32 requests did not come back" in run.error, run
     finally:
         peer.kill()
+
+
+@pytest.mark.parametrize("args", [[], ["--packed"]], ids=["split", "packed"])
+def test_cheapest_back_end(folder, args):
+    """The one that tells what vhub-perf itself can reach."""
+    path = folder / "cheapest.sock"
+    with subprocess.Popen([build_dir() / "test/tools/vhub-cheapest", path, str(max(os.sched_getaffinity(0)))],
+                          stdout=subprocess.PIPE, text=True) as peer:
+        try:
+            report = check_good(vhub_perf("blk", "--socket", path, "--poll", *args))
+            assert int(peer.communicate(timeout=20)[0].split()[0]) >= report["items"]
+        finally:
+            peer.kill()
