@@ -2,6 +2,10 @@
 /*
  * Putting one chain together, piece by piece: translate, check, append. Called by the pop files
  * with copies of descriptors, never with descriptors; chain.c has what happens seldom.
+ *
+ * chain_quick_*() is for the chain that nearly every one is: few pieces, each in one region, nothing
+ * wrong with it. It holds all of its state in registers, knows no reasons and changes nothing until
+ * chain_quick_end(). A chain that it does not take is put together from the start by the others.
  */
 #ifndef VIRTQ_CHAIN_H
 #define VIRTQ_CHAIN_H
@@ -20,6 +24,18 @@ struct chain_build {
 	uint32_t n_out;
 	uint64_t out_bytes;
 	uint64_t in_bytes;
+};
+
+/* A common chain being put together, and the region that the last piece was in. */
+struct chain_quick {
+	uint64_t gpa; /* [gpa, gpa + size_bytes) is at hva */
+	uint64_t size_bytes;
+	uint8_t *hva;
+	struct iovec *iov;
+	uint32_t n; /* pieces so far */
+	uint32_t n_out;
+	uint64_t bytes; /* of all pieces */
+	uint64_t out_bytes;
 };
 
 /* A descriptor table in guest memory. */
@@ -127,6 +143,96 @@ chain_table_read(struct vhub_virtq *vq, const struct chain_table *table, uint32_
 	if (unlikely(table->hva == NULL))
 		return chain_table_read_slow(vq, table, i, dst);
 	guest_read16(dst, table->hva + (size_t)i * 16);
+	return true;
+}
+
+/* ---- the common chain ---- */
+
+static __rte_always_inline void
+chain_quick_region(struct chain_quick *q, const struct vhub_mem_region *r)
+{
+	q->gpa = r->gpa;
+	q->size_bytes = r->size_bytes;
+	q->hva = r->hva;
+}
+
+/* Once a burst, before its first chain. */
+static __rte_always_inline void
+chain_quick_init(const struct vhub_virtq *vq, struct chain_quick *q)
+{
+	q->gpa = 0;
+	q->size_bytes = 0; /* no address is in it */
+	q->hva = NULL;
+	if (likely(vq->mem_cache.last != NULL))
+		chain_quick_region(q, vq->mem_cache.last);
+}
+
+/* Takes the request on top of the stack, which stays there. */
+static __rte_always_inline void
+chain_quick_begin(struct chain_quick *q, struct vhub_chain *chain)
+{
+	q->iov = chain->inline_iov;
+	q->n = 0;
+	q->n_out = 0;
+	q->bytes = 0;
+	q->out_bytes = 0;
+}
+
+/* The host address of [gpa, gpa + len); NULL when it is not contiguous or empty. */
+static __rte_always_inline uint8_t *
+chain_quick_hva(struct vhub_virtq *vq, struct chain_quick *q, uint64_t gpa, uint32_t len)
+{
+	uint64_t at = gpa - q->gpa;
+
+	if (unlikely(at >= q->size_bytes)) {
+		const struct vhub_mem_region *r = vhub_mem_find(vq->mem, gpa);
+
+		if (r == NULL)
+			return NULL;
+		vq->mem_cache.last = r;
+		chain_quick_region(q, r);
+		at = gpa - q->gpa;
+	}
+	/* A length of 0 becomes the largest there is. */
+	if (unlikely((uint64_t)len - 1 >= q->size_bytes - at))
+		return NULL;
+	return q->hva + at;
+}
+
+/* Appends [gpa, gpa + len); false: not a common chain. */
+static __rte_always_inline bool
+chain_quick_add(struct vhub_virtq *vq, struct chain_quick *q, uint64_t gpa, uint32_t len,
+		bool write)
+{
+	uint8_t *hva = chain_quick_hva(vq, q, gpa, len);
+
+	if (unlikely(hva == NULL || q->n == VHUB_CHAIN_INLINE_IOV))
+		return false;
+	if (!write) {
+		if (unlikely(q->n_out != q->n))
+			return false;
+		q->n_out++;
+		q->out_bytes += len;
+	}
+	q->iov[q->n].iov_base = hva;
+	q->iov[q->n].iov_len = len;
+	q->n++;
+	q->bytes += len;
+	return true;
+}
+
+/* All pieces are there: fills the public part. */
+static __rte_always_inline bool
+chain_quick_end(const struct chain_quick *q, struct vhub_chain *chain)
+{
+	if (unlikely(q->bytes > UINT32_MAX))
+		return false;
+	chain->iov = q->iov;
+	chain->n_out = (uint16_t)q->n_out;
+	chain->n_in = (uint16_t)(q->n - q->n_out);
+	chain->out_bytes = (uint32_t)q->out_bytes;
+	chain->in_bytes = (uint32_t)(q->bytes - q->out_bytes);
+	chain->used_bytes = 0;
 	return true;
 }
 

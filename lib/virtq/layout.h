@@ -182,4 +182,23 @@ guest_read16(void *dst, const void *src)
 	memcpy(dst, words, sizeof(words));
 }
 
+/*
+ * The same of a split descriptor, field by field out of registers: a copy in memory would be read
+ * back at once, while its stores are still on their way.
+ */
+static __rte_always_inline struct split_desc
+guest_read_split(const void *src)
+{
+	uint64_t words[2];
+
+	memcpy(words, src, sizeof(words));
+	__asm__("" : "+r"(words[0]), "+r"(words[1]));
+	return (struct split_desc){
+		.addr = words[0],
+		.len = (uint32_t)words[1],
+		.flags = (uint16_t)(words[1] >> 32),
+		.next = (uint16_t)(words[1] >> 48),
+	};
+}
+
 #endif /* VIRTQ_LAYOUT_H */

@@ -43,7 +43,7 @@ split_walk(struct vhub_virtq *vq, struct chain_build *b, uint16_t head)
 	uint32_t left;
 
 	for (left = vq->size; left != 0; left--) {
-		guest_read16(&d, &vq->desc[i]);
+		d = guest_read_split(&vq->desc[i]);
 		if ((d.flags & DESC_F_INDIRECT) != 0)
 			return split_walk_table(vq, b, &d);
 		why = chain_add(vq, b, d.addr, d.len, (d.flags & DESC_F_WRITE) != 0);
@@ -56,12 +56,66 @@ split_walk(struct vhub_virtq *vq, struct chain_build *b, uint16_t head)
 	return VHUB_VIRTQ_LOOP;
 }
 
-/* Puts the chain of `head` together. On success it is the device's. */
-static __rte_always_inline struct vhub_chain *
-split_fetch(struct vhub_virtq *vq, uint16_t head)
+/* The chain of a head that is in the table and not in flight, whatever it looks like. */
+static __rte_noinline struct vhub_chain *
+split_fetch_any(struct vhub_virtq *vq, uint16_t head)
 {
 	enum vhub_virtq_reason why;
 	struct chain_build b;
+
+	chain_begin(vq, &b);
+	why = split_walk(vq, &b, head);
+	if (likely(why == VHUB_VIRTQ_OK))
+		why = chain_end(&b);
+	if (unlikely(why != VHUB_VIRTQ_OK)) {
+		chain_abandon(vq, &b, why);
+		return NULL;
+	}
+	return b.chain;
+}
+
+/*
+ * The common chain, in the ring's own table or in an indirect one. False: it is something else, or
+ * something is wrong with it. Ends, for each turn but one adds a piece.
+ */
+static __rte_always_inline bool
+split_walk_quick(struct vhub_virtq *vq, struct chain_quick *q, uint16_t head)
+{
+	const struct split_desc *table = vq->desc;
+	bool may_open = vq->indirect; /* an indirect table: one, at the chain's end */
+	uint32_t size = vq->size;
+	uint32_t i = head;
+
+	for (;;) {
+		const struct split_desc d = guest_read_split(&table[i]);
+
+		if ((d.flags & DESC_F_INDIRECT) != 0) {
+			if (unlikely(!may_open || (d.flags & DESC_F_NEXT) != 0 ||
+					    d.len % sizeof(d) != 0))
+				return false;
+			may_open = false;
+			size = d.len / (uint32_t)sizeof(d);
+			table = (const void *)chain_quick_hva(vq, q, d.addr, d.len);
+			i = 0;
+			if (unlikely(table == NULL || size > VHUB_VIRTQ_MAX_SIZE))
+				return false;
+			continue;
+		}
+		if (unlikely(!chain_quick_add(vq, q, d.addr, d.len, (d.flags & DESC_F_WRITE) != 0)))
+			return false;
+		if ((d.flags & DESC_F_NEXT) == 0)
+			return true;
+		i = d.next;
+		if (unlikely(i >= size))
+			return false;
+	}
+}
+
+/* Puts the chain of `head` together. On success it is the device's. */
+static __rte_always_inline struct vhub_chain *
+split_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t head)
+{
+	struct vhub_chain *chain;
 
 	if (unlikely(head >= vq->size)) {
 		virtq_break(vq, VHUB_VIRTQ_BAD_HEAD);
@@ -71,19 +125,19 @@ split_fetch(struct vhub_virtq *vq, uint16_t head)
 		virtq_break(vq, VHUB_VIRTQ_HEAD_IN_FLIGHT);
 		return NULL;
 	}
-	chain_begin(vq, &b);
-	why = split_walk(vq, &b, head);
-	if (likely(why == VHUB_VIRTQ_OK))
-		why = chain_end(&b);
-	if (unlikely(why != VHUB_VIRTQ_OK)) {
-		chain_abandon(vq, &b, why);
-		return NULL;
+	chain = vq->free[vq->n_free - 1];
+	chain_quick_begin(q, chain);
+	if (unlikely(!split_walk_quick(vq, q, head) || !chain_quick_end(q, chain))) {
+		chain = split_fetch_any(vq, head);
+		if (chain == NULL)
+			return NULL;
+		chain_quick_init(vq, q);
 	}
-	virtq_chain_taken(vq, b.chain);
+	virtq_chain_taken(vq, chain);
 	vq->busy[head] = 1;
-	b.chain->id = head;
-	b.chain->n_slots = 1;
-	return b.chain;
+	chain->id = head;
+	chain->n_slots = 1;
+	return chain;
 }
 
 /* The counter first: an entry that is in flight has its place in the order. */
@@ -104,16 +158,18 @@ split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, const
 	const uint16_t avail_idx = __atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE);
 	const uint16_t waiting = (uint16_t)(avail_idx - vq->last_avail);
 	const uint16_t want = RTE_MIN(waiting, max);
+	struct chain_quick q;
 	uint16_t n;
 
 	if (unlikely(waiting > vq->size - vq->outstanding)) {
 		virtq_break(vq, VHUB_VIRTQ_AVAIL_RUNAWAY);
 		return 0;
 	}
+	chain_quick_init(vq, &q);
 	for (n = 0; n < want; n++) {
 		const uint16_t *slot = &vq->avail->ring[(uint16_t)(vq->last_avail + n) & mask];
 		const uint16_t head = __atomic_load_n(slot, __ATOMIC_RELAXED);
-		struct vhub_chain *chain = split_fetch(vq, head);
+		struct vhub_chain *chain = split_fetch(vq, &q, head);
 
 		if (unlikely(chain == NULL))
 			break;
@@ -157,10 +213,12 @@ split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
+	struct chain_quick q;
 	uint16_t n;
 
+	chain_quick_init(vq, &q);
 	for (n = 0; n < max && vq->replay_at != vq->n_replay; n++) {
-		struct vhub_chain *chain = split_fetch(vq, vq->replay[vq->replay_at]);
+		struct vhub_chain *chain = split_fetch(vq, &q, vq->replay[vq->replay_at]);
 
 		if (chain == NULL)
 			break;
