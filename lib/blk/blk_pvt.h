@@ -17,6 +17,7 @@
 #include <sys/uio.h>
 
 #include <linux/virtio_blk.h>
+#include <rte_branch_prediction.h>
 #include <rte_common.h>
 
 #include "vhub_blk.h"
@@ -76,10 +77,11 @@ struct blk_req {
 	struct vhub_blk_io io;	 /* the driver's view */
 	struct blk_ring *ring;	 /* that it was taken from */
 	/* Set by decode. */
-	struct iovec *status_piece; /* one byte shorter while the request is under way */
-	uint8_t *status_hva;	    /* that byte; NULL: there is no place for a status */
-	uint8_t status;		    /* VIRTIO_BLK_S_*, when it is answered without the driver */
-	uint8_t op; /* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
+	/* one byte shorter while the request is under way; NULL: it holds nothing but the status */
+	struct iovec *status_piece;
+	uint8_t *status_hva; /* that byte; NULL: there is no place for a status */
+	uint8_t status;	     /* VIRTIO_BLK_S_*, when it is answered without the driver */
+	uint8_t op;	     /* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
 	/* Of DISCARD and the like. */
 	struct blk_req *next_ranges;
 	struct blk_ranges *ranges; /* NULL: not worked on yet */
@@ -271,8 +273,13 @@ blk_decode_ranges(const struct blk_limits *limits, const struct blk_req *req,
  * Writes the status to guest memory and restores the writable pieces, which the dirty log is marked
  * by.
  */
-void
-blk_put_status(struct blk_req *req, uint8_t status);
+static __rte_always_inline void
+blk_put_status(struct blk_req *req, uint8_t status)
+{
+	*req->status_hva = status;
+	if (unlikely(req->status_piece != NULL))
+		req->status_piece->iov_len++;
+}
 
 /* ---- submit.c ---- */
 

@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include <rte_atomic.h>
 #include <rte_branch_prediction.h>
 #include <rte_byteorder.h>
 
@@ -18,6 +19,27 @@ struct data_part {
 	uint16_t n_iov;
 	uint32_t len_bytes;
 };
+
+/*
+ * What nearly every request is: header, data and status in pieces of their own, so that nothing
+ * has to be cut off.
+ */
+static __rte_always_inline bool
+take_whole(struct blk_req *req, struct virtio_blk_outhdr *header)
+{
+	const struct vhub_chain *chain = &req->chain;
+	const struct iovec *status = &chain->iov[chain->n_out + chain->n_in - 1];
+
+	if (unlikely(chain->n_out == 0 || chain->n_in == 0 ||
+			    chain->iov[0].iov_len != sizeof(*header) || status->iov_len != 1))
+		return false;
+	memcpy(header, chain->iov[0].iov_base, sizeof(*header));
+	/* The guest may be writing it: what was copied is not loaded again. */
+	rte_compiler_barrier();
+	req->status_piece = NULL;
+	req->status_hva = status->iov_base;
+	return true;
+}
 
 /*
  * The status is the last writable byte. It is cut off there, so that data may lie before it in the
@@ -78,7 +100,10 @@ data_in(const struct blk_req *req)
 {
 	const struct vhub_chain *chain = &req->chain;
 	struct iovec *first = &chain->iov[chain->n_out];
-	struct iovec *end = req->status_piece + (req->status_piece->iov_len != 0);
+	struct iovec *end = &first[chain->n_in - 1];
+
+	if (unlikely(req->status_piece != NULL))
+		end = req->status_piece + (req->status_piece->iov_len != 0);
 
 	return (struct data_part){
 		.iov = first,
@@ -105,7 +130,7 @@ answer(struct blk_req *req, uint8_t status)
 	return BLK_ANSWERED;
 }
 
-static enum blk_verdict
+static __rte_always_inline enum blk_verdict
 decode_rw(const struct blk_limits *limits, struct blk_req *req, uint64_t sector,
 		enum vhub_blk_op op, const struct data_part *data)
 {
@@ -242,13 +267,6 @@ blk_decode_ranges(const struct blk_limits *limits, const struct blk_req *req,
 	return VIRTIO_BLK_S_OK;
 }
 
-void
-blk_put_status(struct blk_req *req, uint8_t status)
-{
-	*req->status_hva = status;
-	req->status_piece->iov_len++;
-}
-
 enum blk_verdict
 blk_decode(const struct blk_limits *limits, struct blk_req *req)
 {
@@ -257,16 +275,21 @@ blk_decode(const struct blk_limits *limits, struct blk_req *req)
 	uint16_t first;
 
 	req->op = VHUB_BLK_OPS;
-	if (unlikely(!take_status(req)))
-		return BLK_NO_STATUS;
-	if (unlikely(!take_header(&req->chain, &header, &first)))
-		return answer(req, VIRTIO_BLK_S_IOERR);
+	if (likely(take_whole(req, &header))) {
+		first = 1;
+	} else {
+		if (unlikely(!take_status(req)))
+			return BLK_NO_STATUS;
+		if (unlikely(!take_header(&req->chain, &header, &first)))
+			return answer(req, VIRTIO_BLK_S_IOERR);
+	}
 
-	switch (rte_le_to_cpu_32(header.type)) {
-	case VIRTIO_BLK_T_IN:
+	if (likely(header.type == rte_cpu_to_le_32(VIRTIO_BLK_T_IN))) {
 		data = data_in(req);
 		return decode_rw(limits, req, rte_le_to_cpu_64(header.sector), VHUB_BLK_READ,
 				&data);
+	}
+	switch (rte_le_to_cpu_32(header.type)) {
 	case VIRTIO_BLK_T_OUT:
 		data = data_out(&req->chain, first);
 		return decode_rw(limits, req, rte_le_to_cpu_64(header.sector), VHUB_BLK_WRITE,
