@@ -44,9 +44,12 @@ direct_poll_from_guest(struct net_pair *pair);
 
 /* ---- direct_to.c ---- */
 
-/* Gives mbufs to the guest, whose offloads it takes, and frees them. Its ring is open. */
-void
-direct_mbufs_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+/*
+ * Gives mbufs to the guest, whose offloads it takes, until there is no room for one. Its ring is open.
+ * Returns how many, from the front, have been dealt with and freed; the others are the caller's.
+ */
+uint16_t
+direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 
 /* ---- header.c ---- */
 

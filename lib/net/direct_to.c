@@ -29,6 +29,8 @@ struct room {
 	uint32_t n;
 	uint32_t next;
 	struct vhub_chain *chains[MAX_MERGED];
+	bool keeps; /* what there is no room for is not to be counted */
+	bool full;
 };
 
 /* ---- room ---- */
@@ -150,6 +152,15 @@ drop_one(struct room *room, enum vhub_net_drop why)
 	vhub_count(&room->pair->counters.drops[why], 1);
 }
 
+/* There is no more room: the packet may be kept, by who can. */
+static void
+tell_full(struct room *room)
+{
+	room->full = true;
+	if (!room->keeps)
+		drop_one(room, VHUB_NET_DROP_RING_FULL);
+}
+
 /* A buffer that cannot even hold a header will never be of use to anybody (5.1.6.3.1). */
 static bool
 is_no_buffer(struct room *room, const struct vhub_chain *chain)
@@ -172,7 +183,7 @@ put_merged(struct room *room, const struct source *src,
 
 	while (there < need) {
 		if (room->next + count == room->n && !more_room(room, VHUB_VIRTQ_BURST)) {
-			drop_one(room, VHUB_NET_DROP_RING_FULL);
+			tell_full(room);
 			return false;
 		}
 		if (is_no_buffer(room, room->chains[room->next + count])) {
@@ -204,7 +215,7 @@ put(struct room *room, const struct source *src, const struct virtio_net_hdr_mrg
 	const struct iovec *piece;
 
 	if (unlikely(room->next == room->n) && !more_room(room, VHUB_VIRTQ_BURST)) {
-		drop_one(room, VHUB_NET_DROP_RING_FULL);
+		tell_full(room);
 		return false;
 	}
 	chain = room->chains[room->next];
@@ -248,6 +259,8 @@ open_room(struct room *room, struct net_pair *pair, uint16_t n)
 	room->vq = pair->to_ring->vq;
 	room->header_bytes = pair->header_bytes;
 	room->next = 0;
+	room->keeps = false;
+	room->full = false;
 	room->n = vhub_virtq_pop(room->vq, room->chains, RTE_MIN(n, VHUB_VIRTQ_BURST));
 }
 
@@ -282,6 +295,15 @@ give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
 	count_given(pair, packets, bytes);
 }
 
+static void
+give_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	const uint16_t given = direct_give_mbufs(pair, pkts, n);
+
+	if (given < n)
+		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[given], n - given);
+}
+
 /* By way of an mbuf: offload.c completes it, and to_guest.c's way leads back here. */
 static void
 complete_and_give(struct net_pair *pair, const struct vhub_net_view *view)
@@ -289,7 +311,7 @@ complete_and_give(struct net_pair *pair, const struct vhub_net_view *view)
 	struct rte_mbuf *m;
 
 	if (vhub_net_views_to_mbufs(&pair->queue, view, 1, &m) == 1)
-		net_offload(pair, pair->guest_takes, &m, 1, direct_mbufs_to_guest);
+		net_offload(pair, pair->guest_takes, &m, 1, give_or_drop);
 }
 
 void
@@ -351,21 +373,25 @@ put_mbuf(struct room *room, struct rte_mbuf *m)
 	return put(room, &src, header_of(&offload, &hdr));
 }
 
-void
-direct_mbufs_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+uint16_t
+direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint64_t bytes = 0, packets = 0;
 	struct room room;
 	uint16_t i;
 
 	open_room(&room, pair, n);
+	room.keeps = true;
 	for (i = 0; i < n; i++) {
 		if (likely(put_mbuf(&room, pkts[i]))) {
 			bytes += pkts[i]->pkt_len;
 			packets++;
+		} else if (room.full) {
+			break;
 		}
 	}
 	close_room(&room);
 	count_given(pair, packets, bytes);
-	rte_pktmbuf_free_bulk(pkts, n);
+	rte_pktmbuf_free_bulk(pkts, i);
+	return i;
 }

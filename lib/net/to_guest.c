@@ -43,7 +43,9 @@ give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct
 	uint16_t given;
 
 	if (pair->to_ring->vq != NULL) {
-		direct_mbufs_to_guest(pair, pkts, n);
+		given = direct_give_mbufs(pair, pkts, n);
+		if (unlikely(given < n))
+			keep_or_drop(pair, &pkts[given], n - given);
 		return;
 	}
 	given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
