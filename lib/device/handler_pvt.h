@@ -73,6 +73,10 @@ struct vhub_device_handler {
 	unsigned int n_stopping;	 /* rings_stop(): which, while all others pause */
 	struct vring_run *stopping[VHUB_MAX_VRINGS];
 
+	/* The device cannot begin to run yet (rings_start()). */
+	struct vhub_timer run_timer;
+	unsigned int run_tries;
+
 	/* Queues and their lcores (queue_move.c). */
 	struct vhub_lcore *queue_lcores[VHUB_MAX_VRINGS];
 	struct vhub_queue_move *moves; /* the first one is under way while `moving` */

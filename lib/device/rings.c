@@ -488,6 +488,45 @@ ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned in
 	return check_places(h, req, index, config);
 }
 
+/* The device may run: the ring is made. */
+static int
+make_ring(struct vhub_device_handler *h)
+{
+	h->rec.vrings[h->new_index].left_base = 0;
+	if (h->dev->foreign != NULL)
+		return foreign_pause(h, paused_for_start);
+	h->new_inflight_size = h->rec.inflight.queue_size;
+	return handler_work(h, create_ring, ring_created);
+}
+
+static int
+cannot_run(struct vhub_request *req, int result)
+{
+	return vhub_request_refuse(req, result, "the device cannot begin to run");
+}
+
+/*
+ * Somebody else has the image: perhaps a vhubd that was killed, whose last I/O the kernel still
+ * ends, or the other side of a migration, which has not let go yet.
+ */
+#define RUN_TRY_US 10000
+#define RUN_TRIES 100
+
+static void
+try_to_run(struct vhub_timer *timer)
+{
+	struct vhub_device_handler *h = vhub_container_of(timer, struct vhub_device_handler,
+			run_timer);
+	int ret = h->dev->ops->set_running(h->dev, true);
+
+	if (ret == -EAGAIN && ++h->run_tries < RUN_TRIES)
+		vhub_timer_arm(h->lifecycle.loop, timer, RUN_TRY_US);
+	else if (ret != 0)
+		handler_finish(h, cannot_run(h->req, ret));
+	else
+		make_ring(h);
+}
+
 int
 rings_start(struct vhub_device_handler *h, unsigned int index)
 {
@@ -497,15 +536,17 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 		ret = foreign_check(h, h->req, h->rec.n_regions, h->rec.features, &h->rec.log);
 	if (ret != 0)
 		return ret;
+	h->new_index = index;
 	if (!handler_running(h) && h->dev->ops->set_running != NULL) {
 		ret = h->dev->ops->set_running(h->dev, true);
+		if (ret == -EAGAIN) {
+			h->run_tries = 0;
+			h->run_timer = (struct vhub_timer){ .fn = try_to_run };
+			vhub_timer_arm(h->lifecycle.loop, &h->run_timer, RUN_TRY_US);
+			return VHUB_REQ_PENDING;
+		}
 		if (ret != 0)
-			return vhub_request_refuse(h->req, ret, "the device cannot begin to run");
+			return cannot_run(h->req, ret);
 	}
-	h->new_index = index;
-	h->rec.vrings[index].left_base = 0;
-	if (h->dev->foreign != NULL)
-		return foreign_pause(h, paused_for_start);
-	h->new_inflight_size = h->rec.inflight.queue_size;
-	return handler_work(h, create_ring, ring_created);
+	return make_ring(h);
 }

@@ -131,7 +131,7 @@ struct vhub_device_ops {
 	void (*queue_release)(struct vhub_device *dev, struct vhub_vring *vring);
 	/**
 	 * Optional. CTL. The last ring has stopped (suspended) or the first one is about to start:
-	 * `running` tells. Image locks.
+	 * `running` tells. Image locks. -EAGAIN: it is tried again for a second.
 	 */
 	int (*set_running)(struct vhub_device *dev, bool running);
 	/**

@@ -33,6 +33,7 @@ struct hold_device {
 	uint8_t state;
 	int running_changes;
 	bool running;
+	int not_yet; /* so often it cannot begin to run */
 	int resets;
 	uint32_t refusing; /* shared atomic: lcores, by index, on which no queue starts */
 };
@@ -126,6 +127,10 @@ hold_release(struct vhub_device *dev, struct vhub_vring *vring)
 static inline int
 hold_set_running(struct vhub_device *dev, bool running)
 {
+	if (running && hold_of(dev)->not_yet > 0) {
+		hold_of(dev)->not_yet--;
+		return -EAGAIN;
+	}
 	hold_of(dev)->running = running;
 	hold_of(dev)->running_changes++;
 	return 0;

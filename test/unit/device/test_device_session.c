@@ -159,6 +159,30 @@ test_all_rings_drain_before_any_stops(void **state)
 	assert_int_equal(hold.resets, 1);
 }
 
+static void
+play_not_yet(struct fe *fe)
+{
+	fe_negotiate(fe);
+	hold.not_yet = 5;
+	fe_check(fe_start_ring(fe, 0) == 0);
+	fe_check(hold.not_yet == 0);
+	fe_offer(fe, 0);
+	fe_check(fe_wait_used(fe, 0, 1));
+	fe_check(fe_get_base(fe, 0) == 1);
+	hold.not_yet = 1000000;
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_VRING_KICK, VHUB_USER_VRING_NOFD) == EAGAIN);
+}
+
+/* An image whose lock somebody else has gets another look for a second. */
+static void
+test_a_device_that_cannot_run_yet_is_asked_again(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_not_yet), 0);
+	assert_null(failed);
+	assert_int_equal(hold.running_changes, 2);
+}
+
 /* ---- memory ---- */
 
 static void
@@ -414,6 +438,7 @@ main(void)
 		cmocka_unit_test_setup(test_queues_are_served_by_their_own_lcores, setup),
 		cmocka_unit_test_setup(test_a_stop_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_all_rings_drain_before_any_stops, setup),
+		cmocka_unit_test_setup(test_a_device_that_cannot_run_yet_is_asked_again, setup),
 		cmocka_unit_test_setup(test_a_new_memory_table_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_a_table_without_the_running_ring_is_refused, setup),
 		cmocka_unit_test_setup(test_a_broken_ring_tells_and_the_others_go_on, setup),
