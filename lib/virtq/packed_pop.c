@@ -80,7 +80,7 @@ packed_save(struct vhub_virtq *vq, struct packed_walk *w, const struct packed_de
 
 /* The chain is whole: describe it in its first entry, then take its entries off the free list. */
 static __rte_always_inline void
-packed_note(struct vhub_virtq *vq, const struct packed_walk *w)
+packed_note(struct vhub_virtq *vq, const struct packed_walk *w, struct vhub_chain *chain)
 {
 	struct inflight_packed *region = vq->inflight_packed;
 	struct inflight_packed_desc *entry = &region->desc[vq->free_head];
@@ -91,7 +91,7 @@ packed_note(struct vhub_virtq *vq, const struct packed_walk *w)
 	__atomic_store_n(&entry->inflight, 1, __ATOMIC_RELEASE);
 	__atomic_store_n(&region->free_heads, w->entry | (uint32_t)w->entry << 16,
 			__ATOMIC_RELEASE);
-	w->b.chain->inflight_slot = vq->free_head;
+	chain->inflight_slot = vq->free_head;
 	vq->last[vq->free_head] = w->last;
 	vq->free_head = w->entry;
 }
@@ -125,6 +125,66 @@ packed_walk(struct vhub_virtq *vq, struct packed_walk *w, uint16_t flags, const 
 	return chain_end(&w->b);
 }
 
+/* Every entry of the table is a piece of a common chain. As packed_walk_table(). */
+static __rte_always_inline bool
+packed_table_quick(struct vhub_virtq *vq, struct chain_quick *q, const struct packed_desc *by)
+{
+	const uint32_t n = by->len / (uint32_t)sizeof(*by);
+	const uint8_t *table = chain_quick_hva(vq, q, by->addr, by->len);
+	struct packed_desc d;
+
+	if (unlikely(table == NULL || !vq->indirect || (by->flags & DESC_F_NEXT) != 0 ||
+			    by->len % sizeof(*by) != 0))
+		return false;
+	/* A table without an end ends with the room for pieces. */
+	for (uint32_t i = 0; i < n; i++) {
+		guest_read16(&d, table + i * sizeof(d));
+		if (unlikely((d.flags & DESC_F_INDIRECT) != 0 ||
+				    !chain_quick_add(vq, q, d.addr, d.len,
+						    (d.flags & DESC_F_WRITE) != 0)))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * The common chain. False: it is something else, or something is wrong with it; what has been saved
+ * of it is in entries that are still free.
+ */
+static __rte_always_inline bool
+packed_walk_quick(struct vhub_virtq *vq, struct packed_walk *w, struct chain_quick *q,
+		uint16_t flags, const bool inflight)
+{
+	const uint32_t room = vq->size - vq->slots;
+	uint32_t at = vq->last_avail;
+	uint32_t n = 0;
+	struct packed_desc d;
+
+	for (;;) {
+		packed_read(&vq->ring[at], flags, &d);
+		if (inflight)
+			packed_save(vq, w, &d);
+		if ((flags & DESC_F_INDIRECT) != 0) {
+			if (unlikely(n != 0 || !packed_table_quick(vq, q, &d)))
+				return false;
+		} else if (unlikely(!chain_quick_add(vq, q, d.addr, d.len,
+					   (flags & DESC_F_WRITE) != 0))) {
+			return false;
+		}
+		n++;
+		if ((flags & DESC_F_NEXT) == 0)
+			break;
+		if (unlikely(n == room))
+			return false;
+		if (unlikely(++at == vq->size))
+			at = 0;
+		flags = __atomic_load_n(&vq->ring[at].flags, __ATOMIC_RELAXED);
+	}
+	w->n_slots = n;
+	w->id = d.id;
+	return true;
+}
+
 static __rte_always_inline void
 packed_advance(struct vhub_virtq *vq, uint32_t n_slots)
 {
@@ -138,39 +198,64 @@ packed_advance(struct vhub_virtq *vq, uint32_t n_slots)
 	vq->slots += n_slots;
 }
 
-/* The chain whose first descriptor has these flags. On success it is the device's. */
-static __rte_always_inline struct vhub_chain *
-packed_fetch(struct vhub_virtq *vq, uint16_t flags, const bool inflight)
+/* The chain whose first descriptor has these flags, whatever it looks like. */
+static __rte_noinline struct vhub_chain *
+packed_fetch_any(struct vhub_virtq *vq, struct packed_walk *w, uint16_t flags, bool inflight)
 {
 	enum vhub_virtq_reason why;
+
+	chain_begin(vq, &w->b);
+	if (inflight)
+		w->entry = vq->free_head;
+	why = packed_walk(vq, w, flags, inflight);
+	if (unlikely(why != VHUB_VIRTQ_OK)) {
+		chain_abandon(vq, &w->b, why);
+		return NULL;
+	}
+	return w->b.chain;
+}
+
+/* Puts it together. On success it is the device's. */
+static __rte_always_inline struct vhub_chain *
+packed_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t flags, const bool inflight)
+{
+	struct vhub_chain *chain;
 	struct packed_walk w;
 
 	if (unlikely(vq->slots == vq->size)) {
 		virtq_break(vq, VHUB_VIRTQ_AVAIL_RUNAWAY);
 		return NULL;
 	}
-	chain_begin(vq, &w.b);
+	chain = vq->free[vq->n_free - 1];
+	chain_quick_begin(q, chain);
 	if (inflight)
 		w.entry = vq->free_head;
-	why = packed_walk(vq, &w, flags, inflight);
-	if (unlikely(why != VHUB_VIRTQ_OK)) {
-		chain_abandon(vq, &w.b, why);
-		return NULL;
+	if (unlikely(!packed_walk_quick(vq, &w, q, flags, inflight) ||
+			    !chain_quick_end(q, chain))) {
+		struct packed_walk any;
+
+		chain = packed_fetch_any(vq, &any, flags, inflight);
+		if (chain == NULL)
+			return NULL;
+		w = any;
+		chain_quick_init(vq, q);
 	}
-	virtq_chain_taken(vq, w.b.chain);
-	w.b.chain->id = w.id;
-	w.b.chain->n_slots = (uint16_t)w.n_slots;
+	virtq_chain_taken(vq, chain);
+	chain->id = w.id;
+	chain->n_slots = (uint16_t)w.n_slots;
 	if (inflight)
-		packed_note(vq, &w);
+		packed_note(vq, &w, chain);
 	packed_advance(vq, w.n_slots);
-	return w.b.chain;
+	return chain;
 }
 
 static __rte_always_inline uint16_t
 packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, const bool inflight)
 {
+	struct chain_quick q;
 	uint16_t n;
 
+	chain_quick_init(vq, &q);
 	for (n = 0; n < max; n++) {
 		/*
 		 * Acquire: pairs with the driver's release of the flags, behind the rest of the
@@ -182,7 +267,7 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, cons
 
 		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(vq->avail_wrap))
 			break;
-		chain = packed_fetch(vq, flags, inflight);
+		chain = packed_fetch(vq, &q, flags, inflight);
 		if (unlikely(chain == NULL))
 			break;
 		chains[n] = chain;
