@@ -76,6 +76,7 @@ blk_queue_start(struct vhub_vring *vring)
 		lcore->range_ios_tail = &lcore->range_ios;
 	}
 	ring->lcore = lcore;
+	ring->burst = BLK_FIRST_BURST;
 	ring->next_started = lcore->rings;
 	lcore->rings = ring;
 	share_turn(lcore, 1);

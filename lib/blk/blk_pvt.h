@@ -40,6 +40,13 @@
 /* Chains that all rings of a disk take in one turn of an lcore, in equal shares. */
 #define BLK_TURN_CHAINS (4 * VHUB_VIRTQ_BURST)
 
+/*
+ * A ring that was found empty begins with bursts of so many chains, which double while there are as
+ * many: with few requests in flight, guest and disk each work on a part of them at the same time
+ * instead of in turns; with many, large bursts cost less.
+ */
+#define BLK_FIRST_BURST 16u
+
 /* What decode.c needs to know about a disk. Immutable, but for the capacity. */
 struct blk_limits {
 	uint64_t capacity_bytes; /* shared atomic: written by CTL; each check reads it once */
@@ -136,6 +143,7 @@ struct blk_ring {
 	/* LCORE. */
 	struct blk_lcore *lcore; /* where it is started: a ring may go to another one */
 	struct blk_ring *next_started;
+	uint16_t burst; /* chains of the next turn, at most; from BLK_FIRST_BURST up */
 	uint16_t n_done;
 	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */
 	uint16_t n_wait;     /* not 0: in the line */

@@ -102,6 +102,17 @@ account_bytes(struct blk_ring *ring)
 	blk_qos_account(ring, 0, 0, bytes);
 }
 
+/* As many as the ring's burst is now, and finds what the next one is. */
+static __rte_always_inline uint16_t
+pop_burst(struct blk_ring *ring, struct vhub_chain **chains)
+{
+	const uint16_t max = RTE_MIN(ring->burst, ring->lcore->share);
+	const uint16_t n = vhub_virtq_pop(ring->vring->vq, chains, max);
+
+	ring->burst = n == max ? RTE_MIN(2u * ring->burst, VHUB_VIRTQ_BURST) : BLK_FIRST_BURST;
+	return n;
+}
+
 unsigned int
 blk_submit(struct blk_ring *ring)
 {
@@ -117,7 +128,7 @@ blk_submit(struct blk_ring *ring)
 			    ring->vring->held))
 		n = pop_limited(ring, chains);
 	else
-		n = vhub_virtq_pop(ring->vring->vq, chains, ring->lcore->share);
+		n = pop_burst(ring, chains);
 	if (n == 0)
 		return 0;
 	vhub_count(&ring->stats->s.in_flight, n);

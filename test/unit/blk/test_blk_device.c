@@ -313,31 +313,31 @@ test_a_status_behind_data_in_one_page_is_logged(void **state)
 static void
 test_what_is_not_accepted_comes_again_in_order(void **state)
 {
-	struct guest_req reqs[20];
+	struct guest_req reqs[12];
 
 	(void)state;
 	guest_start(&guest, dev, 0, VERSION_1);
 	spy.accept = 3;
 	spy.release = 0;
-	for (unsigned int i = 0; i < 20; i++)
+	for (unsigned int i = 0; i < 12; i++)
 		reqs[i] = guest_submit(&guest, 0, VIRTIO_BLK_T_FLUSH, 0, 0);
 	guest_poll(&guest, 0);
 	assert_int_equal(spy.n_seen, 3);
-	assert_int_equal(vhub_virtq_in_flight(guest.rings[0].vring.vq), 20);
+	assert_int_equal(vhub_virtq_in_flight(guest.rings[0].vring.vq), 12);
 	/* While some wait, nothing new is taken from the ring. */
 	reqs[0] = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 5, 512);
 	for (unsigned int i = 0; i < 5; i++)
 		guest_poll(&guest, 0);
 	assert_int_equal(spy.n_seen, 3);
-	assert_int_equal(vhub_virtq_in_flight(guest.rings[0].vring.vq), 20);
+	assert_int_equal(vhub_virtq_in_flight(guest.rings[0].vring.vq), 12);
 	spy.accept = 4;
 	guest_poll(&guest, 0);
 	assert_int_equal(spy.n_seen, 7);
 	spy.accept = SPY_MAX;
 	spy.release = SPY_MAX;
-	poll_until_done(21);
-	assert_int_equal(spy.n_seen, 21);
-	assert_int_equal(spy.seen[20].op, VHUB_BLK_READ);
+	poll_until_done(13);
+	assert_int_equal(spy.n_seen, 13);
+	assert_int_equal(spy.seen[12].op, VHUB_BLK_READ);
 	assert_int_equal(guest_status(&guest, &reqs[0]), VIRTIO_BLK_S_OK);
 	guest_stop(&guest, 0);
 }
@@ -453,6 +453,33 @@ test_a_turn_of_all_rings_reaps_once(void **state)
 	assert_int_equal(spy.n_reaps, 5);
 	guest_stop(&guest, 0);
 	assert_int_equal(spy.n_puts, 1);
+}
+
+static void
+submit_flushes(unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		guest_submit(&guest, 0, VIRTIO_BLK_T_FLUSH, 0, 0);
+}
+
+/* Bursts grow while the guest has as many, and begin small again after that. */
+static void
+test_bursts_grow_while_they_are_full(void **state)
+{
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1);
+	submit_flushes(2 * BLK_FIRST_BURST);
+	guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, BLK_FIRST_BURST);
+	submit_flushes(BLK_FIRST_BURST);
+	guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, 3 * BLK_FIRST_BURST);
+	guest_poll(&guest, 0);
+	submit_flushes(2 * BLK_FIRST_BURST);
+	guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, 4 * BLK_FIRST_BURST);
+	poll_until_done(5 * BLK_FIRST_BURST);
+	guest_stop(&guest, 0);
 }
 
 /* More rings do not let a guest put more into one turn: each gets its share of it. */
@@ -987,6 +1014,8 @@ main(void)
 		SPY(test_errors_of_the_driver_are_io_errors),
 		SPY(test_rings_of_one_lcore_share_a_queue),
 		SPY(test_a_turn_of_all_rings_reaps_once),
+		cmocka_unit_test_setup_teardown(test_bursts_grow_while_they_are_full, setup_spy,
+				teardown),
 		cmocka_unit_test_setup_teardown(test_rings_share_a_turn, setup_spy_many, teardown),
 		SPY(test_a_full_driver_starves_no_ring),
 		SPY(test_each_lcore_has_a_queue_of_its_own),
