@@ -115,7 +115,8 @@ struct net_queue {
 	bool paced;
 	uint64_t kicks_before; /* of both rings, before the measured time */
 	struct net_packet packet;
-	bool measuring;
+	bool measuring; /* what is counted in the ramp is forgotten */
+	bool counting;
 } __rte_cache_aligned;
 
 struct net_device {

@@ -24,6 +24,7 @@ enter(const struct net_lcore *l, enum run_phase phase, uint64_t now)
 		struct net_queue *q = l->queues[i];
 
 		q->measuring = phase == RUN_MEASURE;
+		q->counting = phase <= RUN_MEASURE;
 		q->stall_cycles = now;
 		q->stall_next = q->own.next;
 		q->paced = rate != 0;

@@ -74,10 +74,10 @@ net_judge(struct net_queue *q, const struct net_packet *p)
 	enum net_arrival arrival;
 
 	if (unlikely(p->wrong || p->bytes != p->length)) {
-		net_count_error(q, NET_CORRUPT);
 		/* As far as its number can be believed it has come, and is not lost as well. */
-		if (p->stamp.flow == q->expected_mark)
-			net_flow_arrive(q->expects, p->stamp.number);
+		if (p->stamp.flow != q->expected_mark ||
+				net_flow_arrive(q->expects, p->stamp.number) != NET_UNJUDGED)
+			net_count_error(q, NET_CORRUPT);
 		return false;
 	}
 	if (unlikely(p->stamp.flow != q->expected_mark)) {
@@ -198,14 +198,14 @@ net_receive(struct net_queue *q, const bool packed)
 			continue;
 		items++;
 		bytes += q->packet.bytes;
-		if (q->o->mode != NET_RX && net_judge(q, &q->packet) && q->measuring)
+		if (q->o->mode != NET_RX && net_judge(q, &q->packet) && q->counting)
 			net_add_latency(q, &l, net_since(now, q->packet.stamp.time_cycles));
 	}
 	for (int i = 0; i < n; i++)
 		ring_add(q->rx, (uint16_t)used[i].slot, packed);
 	ring_publish(q->rx, packed);
 	ring_kick(q->rx, packed);
-	if (q->measuring) {
+	if (q->counting) {
 		vhub_count(&q->report->figures.items, items);
 		vhub_count(&q->report->figures.bytes, bytes);
 		if (l.n != 0)

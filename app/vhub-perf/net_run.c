@@ -228,6 +228,7 @@ run_net(struct net_run *net, unsigned int n_lcores)
 	run.n_frontends = net->n_devices;
 	run.lcore = net_generate;
 	run.arg = net->lcores;
+	run.wait_for_items = true;
 	run_drive(&run);
 	if (!workers_asked_to_end())
 		look_for_silence(net->report);

@@ -42,7 +42,7 @@ net_take_back(struct net_queue *q, const bool packed)
 		q->free_slots[q->free_tail++ & q->free_mask] = (uint16_t)used[i].slot;
 		bytes += q->slot_bytes[used[i].slot];
 	}
-	if (n > 0 && q->o->mode == NET_TX && q->measuring) {
+	if (n > 0 && q->o->mode == NET_TX && q->counting) {
 		vhub_count(&q->report->figures.items, (uint64_t)n);
 		vhub_count(&q->report->figures.bytes, bytes);
 	}

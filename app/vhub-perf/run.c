@@ -78,6 +78,16 @@ now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+static bool
+all_have_items(const struct report *r)
+{
+	for (unsigned int i = 0; i < r->n_queues; i++) {
+		if (__atomic_load_n(&r->queues[i].figures.items, __ATOMIC_RELAXED) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* Waits while the lcores are in the phase; false: the run has to end. */
 static bool
 stay(struct run *run, enum run_phase phase, uint64_t ns)
@@ -95,6 +105,21 @@ stay(struct run *run, enum run_phase phase, uint64_t ns)
 			shown = now;
 		}
 		poll(NULL, 0, (int)RTE_MIN((end - now) / NS_PER_MS + 1, LOOK_MS));
+	}
+	return true;
+}
+
+/* A back end may need a while to get going; what is then missing tells the report. */
+static bool
+warm_up(struct run *run)
+{
+	const uint64_t end = now_ns() + NS_PER_MS * run_options.patience_ms;
+
+	if (!stay(run, RUN_RAMP, run_options.ramp_ns))
+		return false;
+	while (run->wait_for_items && !all_have_items(run->report) && now_ns() < end) {
+		if (!stay(run, RUN_RAMP, NS_PER_MS))
+			return false;
 	}
 	return true;
 }
@@ -128,7 +153,7 @@ run_drive(struct run *run)
 		}
 	}
 	run->report->start = time(NULL);
-	if (launched == n && stay(run, RUN_RAMP, run_options.ramp_ns)) {
+	if (launched == n && warm_up(run)) {
 		run->report->start = time(NULL);
 		stay(run, RUN_MEASURE, run_options.runtime_ns);
 	}

@@ -13,10 +13,11 @@ from vhubd import SANITIZER, VhubdError, build_dir, dies_with_us
 
 
 class Run:
-    """What a vhub-perf has done: its status, its JSON report (None without one), what it said."""
+    """What a vhub-perf has done: its status, its JSON report (None without one), what it printed and said."""
 
     def __init__(self, status, printed, said):
         self.status = status
+        self.out = printed
         self.said = said
         self.report = json.loads(printed) if printed.startswith("{") else None
 

@@ -55,13 +55,15 @@ class Vhubd:
               asks for it
     memory_mb what EAL may use with --no-huge; disks of the driver malloc have memory of their own
     folder    where the log goes
+    loads     shared objects with further drivers
     """
 
     def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
-                 pass_fds=(), name="vhubd", nets=(), prefix=()):
+                 pass_fds=(), name="vhubd", nets=(), prefix=(), loads=()):
         self.blks = list(blks)
         self.nets = list(nets)
         self.prefix = list(prefix)
+        self.loads = list(loads)
         self.args = list(args)
         self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
         self.log_level = log_level
@@ -104,6 +106,8 @@ class Vhubd:
         words = [*self.prefix, str(program)]
         if self.eal:
             words += [*self.eal, "--"]
+        for load in self.loads:
+            words += ["--load", str(load)]
         for blk in self.blks:
             words += ["--blk", blk]
         for net in self.nets:

@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""vhub-perf net: every mode and kind of ring, with ports of vhubd and of dpdk-testpmd; a driver that errs on
+purpose (test/tools/faulty_net/faulty_net.c) shows that nothing which is lost, doubled, late or damaged goes unnoticed."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from perf import Perf, vhub_perf, wait_for_work
+from testpmd import EchoTestpmd, Testpmd
+from vhubd import Vhubd, build_dir
+
+RINGS = {
+    "split": [],
+    "split-in-order": ["--in-order", "--touch"],
+    "one-buffer": ["--mergeable", "off", "--size", "imix"],
+    "small-buffers": ["--rx-buffer", "128", "--size", "64-1518", "--touch"],
+    "event-idx": ["--event-idx", "--touch", "--size", "1518"],
+    "indirect": ["--indirect", "--ring-size", "1024"],
+    "poll": ["--poll"],
+    "queues": ["--queues", "2", "--size", "imix", "--touch"],
+    "packed": ["--packed"],
+    "packed-in-order": ["--packed", "--in-order", "--mergeable", "off", "--touch"],
+    "packed-small-buffers": ["--packed", "--rx-buffer", "200", "--size", "64-1518", "--touch"],
+    "packed-event-idx": ["--packed", "--event-idx", "--ring-size", "100", "--size", "imix"],
+    "packed-poll": ["--packed", "--poll", "--queues", "2", "--touch"],
+}
+#: Those that differ most, in every stage.
+EVERYWHERE = {"split-in-order", "small-buffers", "queues", "packed-in-order", "packed-small-buffers", "packed-poll"}
+FAULTS = {                      # what the driver does: (what is counted, options)
+    "drop": ("lost", []),
+    "duplicate": ("duplicate", []),
+    "reorder": ("reordered", []),
+    "corrupt": ("corrupt", ["--touch", "--size", "200"]),
+    "truncate": ("corrupt", ["--size", "200"]),
+    "length": ("corrupt", []),
+    "misdirect": ("misdirected", []),
+}
+EVERY = 100
+LATENCIES = {"p50", "p90", "p99", "p99.9", "max", "mean", "count"}
+KEYS = {"schema", "version", "command", "ok", "start", "seconds", "items", "mpps", "bytes_per_s", "lat_ns",
+        "cycles_per_item", "busy", "tsc_hz", "errors", "counts", "lcores", "queues", "parameters"}
+PARAMETERS = {"sockets", "runtime_s", "ramp_s", "rate", "queues", "ring", "ring_size", "in_order", "event_idx",
+              "indirect", "poll", "features", "protocol_features", "hugepages",
+              "peers", "mode", "size", "mergeable", "rx_buffer", "burst", "window", "touch", "idle"}
+
+
+@pytest.fixture(scope="module")
+def place():
+    path = Path(tempfile.mkdtemp(prefix="vhub-perf-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def ports(place):
+    """One vhubd for all tests: a port of each kind; the path of one's socket by its name."""
+    specs = {"echo": "driver=echo,queues=2", "echo2": "driver=echo", "sink": "driver=null,queues=2",
+             "source": "driver=null,rate=20000,queues=2"}
+    specs.update({fault: f"driver=faulty,fault={fault},every={EVERY}" for fault in FAULTS})
+    daemon = Vhubd(nets=[f"{name},socket={place}/{name}.sock,{keys}" for name, keys in specs.items()],
+                   folder=place, memory_mb=256, loads=[build_dir() / "test/tools/faulty_net.so"])
+    daemon.start()
+    yield lambda name: place / f"{name}.sock"
+    daemon.stop()
+
+
+@pytest.fixture(scope="module")
+def testpmd(place):
+    """Its net_vhost port sends back what comes, with addresses swapped."""
+    with EchoTestpmd(f"t,socket={place}/testpmd.sock,queues=2", folder=place, name="echo-testpmd"):
+        yield place / "testpmd.sock"
+
+
+@pytest.fixture(scope="module")
+def couple(place):
+    """Two net_vhost ports of one testpmd, what comes from one goes to the other; its prompt, the paths."""
+    paths = [place / "a.sock", place / "b.sock"]
+    eal = [word for i, path in enumerate(paths)
+           for word in ("--vdev", f"net_vhost{i},iface={path},queues=2")]
+    with Testpmd(eal, folder=place, cpu=1, name="couple",
+                 args=["--auto-start", "--forward-mode=io", "--rxq=2", "--txq=2"]) as program:
+        yield program, *paths
+
+
+def perf(*options, runtime="0.3"):
+    """Long enough for a back end that shares its CPU to get a turn."""
+    return vhub_perf("net", *options, runtime=runtime)
+
+
+def good(done):
+    """Its report, of a run in which all was right."""
+    assert done.status == 0, done
+    report = done.report
+    assert report["ok"] and not any(report["errors"].values()), report
+    assert report["items"] > 0 and report["mpps"] > 0 and report["bytes_per_s"] >= 64 * report["mpps"]
+    assert 0 < report["busy"] <= 1 and report["cycles_per_item"] > 0
+    return report
+
+
+def came_back(done):
+    report = good(done)
+    assert report["counts"]["received"] == report["counts"]["sent"] > 0
+    assert 0 < report["lat_ns"]["p50"] <= report["lat_ns"]["p99"] <= report["lat_ns"]["max"]
+    return report
+
+
+# --- every mode, every ring
+
+@pytest.mark.parametrize("ring", [ring if ring in EVERYWHERE else pytest.param(ring, marks=pytest.mark.plain_only)
+                                  for ring in RINGS])
+def test_packets_come_back_from_vhubd(ports, ring):
+    came_back(perf("--socket", ports("echo"), *RINGS[ring]))
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("ring", RINGS)
+def test_packets_come_back_from_testpmd(testpmd, ring):
+    came_back(perf("--socket", testpmd, *RINGS[ring]))
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("ring", ["split", "small-buffers", "queues", "packed", "packed-poll"])
+def test_a_pair_exchanges_packets_through_testpmd(couple, ring):
+    report = came_back(perf("--mode", "pair", "--socket", couple[1], "--peer", couple[2], *RINGS[ring]))
+    queues = report["parameters"]["queues"]
+    assert [(each["device"], each["queue"]) for each in report["queues"]] == [
+        (device, queue) for device in range(2) for queue in range(queues)]
+    assert all(each["items"] > 0 for each in report["queues"])
+    assert report["parameters"]["peers"] == [str(couple[2])]
+
+
+@pytest.mark.parametrize("ring", ["queues", "packed"])
+def test_a_sink_takes_packets(ports, ring):
+    report = good(perf("--mode", "tx", "--socket", ports("sink"), *RINGS[ring]))
+    assert report["lat_ns"] is None and report["counts"]["sent"] > 0 == report["counts"]["received"]
+
+
+@pytest.mark.parametrize("ring", ["one-buffer", "queues", "packed"])
+def test_a_source_sends_packets(ports, ring):
+    report = good(perf("--mode", "rx", "--socket", ports("source"), *RINGS[ring]))
+    assert report["lat_ns"] is None and report["counts"]["received"] == report["items"]
+    assert report["counts"]["sent"] == 0
+    # It has room for them all, but a machine that stands still may cost some.
+    assert report["counts"]["gaps"] <= report["items"]
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("packed", [[], ["--packed"]], ids=["split", "packed"])
+def test_testpmd_as_a_sink_and_as_a_source(couple, packed):
+    program, path, _ = couple
+    for forward, mode in (("rxonly", "tx"), ("txonly", "rx"), ("io", None)):
+        program.cmd("stop")
+        program.cmd(f"set fwd {forward}")
+        program.cmd("start")
+        if mode:
+            good(perf("--mode", mode, "--socket", path, *packed))
+
+
+# --- rates, devices, reports
+
+def test_a_rate_is_kept_and_latency_counts_from_when_a_packet_was_due(ports):
+    report = came_back(perf("--socket", ports("echo"), "--rate", "2k"))
+    # A machine that stands still may not have caught up with the schedule; nobody is ahead of it.
+    assert 0 < report["counts"]["sent"] <= 2000 * report["seconds"] + 2
+    assert report["parameters"]["rate"] == 2000
+
+
+def test_a_stall_of_the_back_end_is_felt_by_all_that_was_due_in_it(ports, place):
+    """A window of one packet at a rate that it cannot keep: who waits, waits since it was due."""
+    report = came_back(perf("--socket", ports("echo"), "--rate", "100M", "--window", "1",
+                                 runtime="0.2"))
+    # What is sent last was due all but the whole time ago.
+    assert report["lat_ns"]["max"] > 0.1e9
+    assert report["lat_ns"]["p50"] > 0.02e9
+
+
+def test_devices_share_an_lcore_and_idle_ones_get_nothing(ports):
+    report = came_back(perf("--socket", ports("echo"), "--socket", ports("echo2"),
+                                 "--socket", ports("sink"), "--idle", "1"))
+    assert [each["device"] for each in report["queues"]] == [0, 1]
+    assert sum(each["items"] for each in report["queues"]) == report["items"]
+    assert len(report["parameters"]["sockets"]) == 3 and report["parameters"]["idle"] == 1
+
+
+def test_the_report_has_every_key_of_the_guide(ports):
+    report = came_back(perf("--socket", ports("echo"), "--queues", "2", "--in-order"))
+    assert set(report) == KEYS and report["schema"] == 1 and report["command"] == "net"
+    assert set(report["lat_ns"]) == LATENCIES
+    assert set(report["errors"]) == {"lost", "duplicate", "reordered", "corrupt", "misdirected"}
+    assert set(report["counts"]) == {"sent", "received", "gaps", "kicks"}
+    assert set(report["parameters"]) == PARAMETERS
+    for queue in report["queues"]:
+        assert set(queue) == {"device", "queue", "items", "mpps", "bytes_per_s", "lat_ns", "errors", "counts"}
+    for lcore in report["lcores"]:
+        assert set(lcore) == {"cpu", "busy", "items", "cycles_per_item"}
+    parameters = report["parameters"]
+    assert parameters["ring"] == "split" and parameters["in_order"] and parameters["mergeable"]
+    assert int(parameters["features"], 16) >> 35 & 1 == 1
+    assert (parameters["window"], parameters["ring_size"], parameters["size"]) == (128, 256, "64")
+
+
+def test_people_get_a_table_and_programs_a_file(ports, place):
+    path = place / "report.json"
+    done = perf("--socket", ports("echo"), "--json", path)
+    assert done.status == 0 and done.report is None, done
+    for word in ("net echo, size 64", "Mpps", "p99.9", "cycles a packet", "errors       none"):
+        assert word in done.out
+    assert json.loads(path.read_text())["ok"]
+
+
+# --- what goes wrong
+
+@pytest.mark.parametrize("packed", [[], pytest.param(["--packed"], marks=pytest.mark.plain_only)],
+                         ids=["split", "packed"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_noticed_every_time(ports, fault, packed):
+    counted, options = FAULTS[fault]
+    done = perf("--socket", ports(fault), *options, *packed)
+    assert done.status == 1 and not done.report["ok"], done
+    errors, sent = dict(done.report["errors"]), done.report["counts"]["sent"]
+    found = errors.pop(counted)
+    if fault == "misdirect":
+        # A frame of another flow does not tell whether it was sent before the measured time.
+        assert found >= errors["lost"], done
+        found = errors.pop("lost")
+    if fault == "reorder":
+        # The last of a burst has nobody to change places with.
+        assert 0 < found <= sent / EVERY + 1, done
+    else:
+        assert abs(found - sent / EVERY) <= 1, done
+    assert not any(errors.values()), done
+
+
+def test_what_finds_no_room_on_the_way_back_is_lost(ports):
+    """Two queues' worth of packets for one ring: without a window the front end sends whenever it can."""
+    done = perf("--socket", ports("echo"), "--window", "none", "--ring-size", "1024", "--burst", "1",
+                     "--rx-buffer", "128", "--size", "1518")
+    errors, counts = done.report["errors"], done.report["counts"]
+    assert counts["sent"] == counts["received"] + errors["lost"]
+    assert done.status == (1 if errors["lost"] else 0)
+
+
+@pytest.mark.plain_only
+def test_a_sink_where_an_echo_was_expected_ends_with_a_reason(ports):
+    done = perf("--socket", ports("sink"), "--patience", "300")
+    assert done.status == 1 and "no packet in the measured time" in done.report["error"], done
+    assert done.report["lat_ns"] is None and done.report["errors"]["lost"] == done.report["counts"]["sent"] > 0
+
+
+def test_a_back_end_that_dies_is_told(place):
+    victim = Vhubd(nets=[f"v,socket={place}/v.sock,driver=echo"], folder=place, name="victim").start()
+    front = Perf("net", "--socket", place / "v.sock", runtime="40")
+    try:
+        wait_for_work(victim)
+    finally:
+        victim.kill()
+        done = front.finish()
+    assert done.status == 1 and "has hung up" in done.error, done
+
+
+@pytest.mark.parametrize("options, said", [
+    (["--size", "63"], "--size 63: allowed are 64 to 1518 bytes"),
+    (["--size", "100-64"], "--size 100-64: allowed are 64 to 1518 bytes"),
+    (["--mode", "ping"], "--mode ping: allowed are echo, tx, rx, pair"),
+    (["--window", "0"], "--window 0: allowed are 1 to 32768, and none"),
+    (["--mode", "pair"], "--peer: 0 given, --mode pair takes 1"),
+    (["--peer", "/x"], "--peer: 1 given, --mode echo takes 0"),
+    (["--idle", "1"], "--idle 1: of 1 sockets one at least gets packets"),
+    (["--mergeable", "off", "--rx-buffer", "256", "--size", "imix"], "--rx-buffer 256: a frame of 1518 bytes"),
+    (["--rx-buffer", "130"], "--rx-buffer 130: allowed are multiples of 4"),
+    (["--ring-size", "8", "--rx-buffer", "128", "--size", "1518"], "--ring-size 8: a frame takes 12 buffers"),
+    (["--mode", "rx", "--rate", "5"], "--rate: with --mode rx the back end sets the rate"),
+])
+def test_wrong_options_are_told(options, said):
+    done = perf("--socket", "/nowhere.sock", *options)
+    assert done.status == 2 and said in done.said, done
+
+
+def test_more_queues_than_the_back_end_has_are_refused(ports):
+    done = perf("--socket", ports("echo2"), "--queues", "2")
+    assert done.status == 2 and "--queues 2: the back end has 1" in done.said, done
