@@ -100,6 +100,8 @@ struct net_queue {
 	unsigned int queue;
 	bool sends, receives;
 
+	unsigned int refill;   /* rx: buffers that are posted at once */
+	unsigned int unposted; /* taken back since then */
 	/* tx: slots that can be sent with, in the order in which they came back */
 	uint16_t *free_slots;
 	uint16_t *slot_bytes; /* of the frame of each slot */

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The receiving half of a turn of `vhub-perf net`: buffers that the back end has used become
- * packets, are judged, and are given back at once. Called by net_lcore.c; next: net_send.h.
+ * packets, are judged, and are given back, some at a time, as guests do it: the index of the ring
+ * would else go to and fro with every packet of a back end that gives them one by one. Called by
+ * net_lcore.c; next: net_send.h.
  *
  * Packets of one burst have the same stamp, so their latency is counted once for all.
  */
@@ -203,8 +205,12 @@ net_receive(struct net_queue *q, const bool packed)
 	}
 	for (int i = 0; i < n; i++)
 		ring_add(q->rx, (uint16_t)used[i].slot, packed);
-	ring_publish(q->rx, packed);
-	ring_kick(q->rx, packed);
+	q->unposted += (unsigned int)n;
+	if (q->unposted >= q->refill) {
+		ring_publish(q->rx, packed);
+		ring_kick(q->rx, packed);
+		q->unposted = 0;
+	}
 	if (q->counting) {
 		vhub_count(&q->report->figures.items, items);
 		vhub_count(&q->report->figures.bytes, bytes);
