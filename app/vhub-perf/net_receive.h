@@ -2,7 +2,7 @@
 /*
  * The receiving half of a turn of `vhub-perf net`: buffers that the back end has used become
  * packets, are judged, and are given back, some at a time, as guests do it: the index of the ring
- * would else go to and fro with every packet of a back end that gives them one by one. Called by
+ * would else change sides with every packet of a back end that gives them one by one. Called by
  * net_lcore.c; next: net_send.h.
  *
  * Packets of one burst have the same stamp, so their latency is counted once for all.
