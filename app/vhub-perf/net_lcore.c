@@ -51,14 +51,6 @@ is_quiet(const struct net_queue *q)
 	return back && (!q->receives || q->o->mode == NET_RX || net_flow_lost(q->expects) == 0);
 }
 
-/* The last turns: takes back what was sent, of which `send` has left a burst. */
-static __rte_always_inline int
-drain(struct net_queue *q, const bool packed)
-{
-	q->paced = true;
-	return net_take_back(q, packed);
-}
-
 /* ---- the loop ---- */
 
 static int
@@ -81,7 +73,7 @@ turn(struct net_queue *q, uint64_t now, const bool draining, const bool packed)
 	if (q->sends)
 		sent = net_send(q, now, packed);
 	else if (draining)
-		sent = drain(q, packed);
+		sent = net_take_back(q, true, packed);
 	return sent < 0 ? sent : received + sent > 0;
 }
 

@@ -25,17 +25,17 @@ net_free_slots(const struct net_queue *q)
 }
 
 /*
- * Takes sent buffers back: when there are fewer than a burst, and at a given rate always, so that
- * few packets are counted too. Returns 0 or -EPROTO.
+ * Takes up to a burst of sent buffers back: when there are fewer than a burst; `all`: when one is
+ * missing. Returns 0 or -EPROTO.
  */
 static __rte_always_inline int
-net_take_back(struct net_queue *q, const bool packed)
+net_take_back(struct net_queue *q, bool all, const bool packed)
 {
 	struct ring_used used[NET_MAX_BURST];
 	uint64_t bytes = 0;
 	int n;
 
-	if (q->paced ? net_free_slots(q) == q->tx->n_slots : net_free_slots(q) >= q->o->burst)
+	if (net_free_slots(q) == q->tx->n_slots || (!all && net_free_slots(q) >= q->o->burst))
 		return 0;
 	n = ring_reap(q->tx, used, q->o->burst, packed);
 	for (int i = 0; i < n; i++) {
@@ -49,35 +49,41 @@ net_take_back(struct net_queue *q, const bool packed)
 	return n < 0 ? n : 0;
 }
 
-/* With a full window: if nothing has come for a while, what is under way was lost. */
-static inline void
-net_look_for_stall(struct net_queue *q, uint64_t now)
+/*
+ * The window is full. If nothing has come for a while, what is under way was lost; but not what the
+ * back end has not even taken, for then it stands still. Returns 0 or -EPROTO.
+ */
+static inline int
+net_look_for_stall(struct net_queue *q, uint64_t now, const bool packed)
 {
 	const uint64_t limit = rte_get_tsc_hz() / 1000 *
 			(q->measuring ? NET_STALL_MS : NET_RAMP_STALL_MS);
+	int ret;
 
 	if (q->own.next != q->stall_next) {
 		q->stall_next = q->own.next;
 		q->stall_cycles = now;
-	} else if (now - q->stall_cycles > limit) {
+	}
+	if (now - q->stall_cycles <= limit)
+		return 0;
+	ret = net_take_back(q, true, packed);
+	if (ret == 0 && net_free_slots(q) == q->tx->n_slots) {
 		net_flow_forgive(&q->own);
 		q->stall_cycles = now;
 	}
+	return ret;
 }
 
 /* How many may be sent now, as far as the window goes. */
 static __rte_always_inline uint64_t
-net_credit(struct net_queue *q, uint64_t now)
+net_credit(const struct net_queue *q)
 {
 	uint64_t under_way;
 
 	if (!q->receives || q->o->window == NET_NO_WINDOW)
 		return UINT64_MAX;
 	under_way = net_flow_under_way(&q->own);
-	if (likely(under_way < q->o->window))
-		return q->o->window - under_way;
-	net_look_for_stall(q, now);
-	return 0;
+	return under_way < q->o->window ? q->o->window - under_way : 0;
 }
 
 static __rte_always_inline void
@@ -97,13 +103,14 @@ net_send_one(struct net_queue *q, uint64_t time_cycles, const bool packed)
 static __rte_always_inline int
 net_send(struct net_queue *q, uint64_t now, const bool packed)
 {
-	uint64_t n = RTE_MIN(net_credit(q, now), (uint64_t)q->o->burst);
+	uint64_t n = RTE_MIN(net_credit(q), (uint64_t)q->o->burst);
 	int ret, sent = 0;
 
-	if (n == 0 || (q->paced && !pace_is_due(&q->pace, now)))
-		return q->paced ? net_take_back(q, packed) : 0;
-	ret = net_take_back(q, packed);
-	if (ret != 0)
+	if (unlikely(n == 0))
+		return net_look_for_stall(q, now, packed);
+	/* At a rate there may be few packets, and they count when they are back. */
+	ret = net_take_back(q, q->paced, packed);
+	if (ret != 0 || (q->paced && !pace_is_due(&q->pace, now)))
 		return ret;
 	n = RTE_MIN(n, (uint64_t)net_free_slots(q));
 	if (q->paced) {
