@@ -292,6 +292,13 @@ class Guest:
         what = key if value is None else f"{key}={value}"
         raise self._error(f"the guest did not say {what} within {timeout} s")
 
+    def alive(self):
+        """Raises a GuestError when QEMU has ended."""
+        time.sleep(0.2)
+        if self.process.poll() is not None:
+            self._reader.join(5)
+            raise self._error("QEMU is gone")
+
     def send(self, line=""):
         """A line for the steps `wait` and `console`."""
         self.process.stdin.write(line.encode() + b"\n")
