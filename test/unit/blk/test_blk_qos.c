@@ -158,9 +158,9 @@ test_a_disk_without_limits_holds_nothing(void **state)
 
 	(void)state;
 	guest_start(&guest, dev, 0, VERSION_1);
-	submit(0, 20, 512);
+	submit(0, 12, 512);
 	guest_poll(&guest, 0);
-	assert_int_equal(spy.n_seen, 20);
+	assert_int_equal(spy.n_seen, 12);
 	assert_int_equal(vhub_blk_get_stats(dev, 0, &stats), 0);
 	assert_int_equal(stats.held, 0);
 	guest_stop(&guest, 0);
