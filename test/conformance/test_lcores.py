@@ -192,13 +192,22 @@ def test_one_queue_is_stopped_while_the_others_run(pair, opened, packed):
         models[stopped].step(stopped)
 
 
+def wait_taken(disk, queue, count, seconds=5.0):
+    """Until the back end has so many requests of the queue."""
+    deadline = time.monotonic() + seconds
+    while len(disk.region.inflight(queue)) != count:
+        assert time.monotonic() < deadline, disk.region.inflight(queue)
+        time.sleep(0.002)
+
+
 @both_kinds
 def test_a_disconnect_drains_both(pair, opened, packed):
     disk = tracked(opened, pair.path("late"), packed, queues=QUEUES)
     start(disk, QUEUES)
     requests = [disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(3 + queue)], queue)
                 for queue in range(QUEUES)]
-    time.sleep(0.05)
+    for queue in range(QUEUES):
+        wait_taken(disk, queue, 3 + queue)
     disk.wire.close()
     for queue in range(QUEUES):
         disk.reap(queue, timeout=0)
@@ -289,15 +298,14 @@ def test_a_move_takes_what_is_in_flight_to_its_end(pair, opened, packed):
     disk = tracked(opened, pair.path("late"), packed, queues=QUEUES)
     start(disk, QUEUES)
     requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(6)])
-    time.sleep(0.05)
+    wait_taken(disk, 0, 6)
     pair.move("late", 0, 2)
     assert pair.owners("late")[0] == 2
     disk.reap(timeout=0)
     assert all(request.done for request in requests)
     # There it is tracked as before: a front end that comes back has the rest done.
     requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(6)])
-    time.sleep(0.05)
-    assert len(disk.region.inflight(0)) == 6
+    wait_taken(disk, 0, 6)
     disk.wire.close()
     disk.reap(timeout=0)
     again = resume(opened, pair.path("late"), disk)
