@@ -46,7 +46,7 @@ usage() {
 Usage: usertools/run-tests.sh [--quick] [--only STAGE[,STAGE...]] [--list] [--help]
 
 Installs the packages that the tests need (Debian 12; root, or sudo for this step only), builds, runs all
-tests and ends with the line "N passed, N failed". Exit status: 0 when none failed. Takes about 15 minutes
+tests and ends with the line "N passed, N failed". Exit status: 0 when none failed. Takes about half an hour
 on two cores.
 
   --quick        build with gcc, checks, unit tests, and end-to-end tests in ordinary memory
