@@ -7,9 +7,10 @@ Environment; one that is set has its test run with both formats of rings
   VHUB_GUEST_KILLS   how often vhubd is killed under a guest (2)
   VHUB_MIGRATIONS    how often the guest migrates (not at all)
 
-The guest of a QEMU without KVM does not live through every migration under load: once in some ten its
-memory is wrong afterwards, or it hangs, and the latter with QEMU's own virtio-blk too. So that test is
-there only when it is asked for.
+Known fault: under TCG a busy guest does not live through every migration. In some its memory was wrong
+afterwards, which QEMU's own virtio-blk has not shown; in some it hung, which that one has shown too. The
+cause is not known, and an unlogged write of ours not excluded. Until it is, that test is there only when
+it is asked for.
 """
 
 import json
