@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Every text file: licence line, spelling, blanks at line ends, links to files that exist."""
+"""Every text file: licence line, spelling, blanks at line ends, links to files and names of tests that exist."""
 
 import re
 
@@ -9,6 +9,7 @@ SPDX = "SPDX-License-Identifier: BSD-3-Clause"
 NEED_SPDX = {".c", ".h", ".py", ".sh"}
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)|!\[[^\]]*\]\(([^)\s]+)[^)]*\)|"
                   r"<(?:img|a)\s[^>]*?(?:src|href)=\"([^\"]+)\"")
+NAMED_TEST = re.compile(r"``(\w+(?:\.\w+)?)?::(\w+)``")
 MARKDOWN_TITLE = re.compile(r"^#+\s+(.*?)\s*#*$", re.MULTILINE)
 
 
@@ -79,3 +80,18 @@ def test_links():
             elif anchor and where.suffix == ".md" and anchor not in anchors(where):
                 bad.append(f"{path}: {target}: no such title")
     assert not bad, "links to nothing:\n" + "\n".join(bad)
+
+
+def test_tests_that_the_guides_name():
+    """``file.py::test`` and, in C, ``file::test``: they exist. Without a file it is that of the one before."""
+    bad, seen = [], 0
+    for path in files(".rst"):
+        name = None
+        for match in NAMED_TEST.finditer((ROOT / path).read_text()):
+            name = match.group(1) or name
+            where = name if "." in name else f"{name}.c"
+            starts = re.compile(rf"^(?:def )?{match.group(2)}\(", re.MULTILINE)
+            seen += 1
+            if not any(starts.search(found.read_text()) for found in (ROOT / "test").rglob(where)):
+                bad.append(f"{path}: {where}::{match.group(2)}")
+    assert seen > 0 and not bad, "no such test:\n" + "\n".join(bad)
