@@ -71,7 +71,8 @@ const struct opt run_ring_opts[] = {
 			.to = &run_options.ring_size,
 			.min = 2,
 			.max = RING_MAX_SIZE,
-			.help = "entries of a ring (256)" },
+			.help = "entries of a ring (256; of a disk 128, or more for\n"
+				"--iodepth)" },
 	{ .name = "in-order",
 			.kind = OPT_SWITCH,
 			.to = &run_options.in_order,
