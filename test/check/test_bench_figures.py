@@ -4,6 +4,7 @@ made up here. That it still measures is held by test/e2e/test_bench.py."""
 
 import copy
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -17,7 +18,7 @@ for each in (ROOT / "usertools", ROOT / "test/e2e", ROOT / "test/conformance"):
 
 from bench import cases, plots, report, runner, setting, stats  # noqa: E402
 from bench.backends import Missing  # noqa: E402
-from testpmd import ProgramError  # noqa: E402
+from testpmd import ProgramError, eal_arguments  # noqa: E402
 
 LATENCY = {"p50": 1000, "p90": 2000, "p99": 5000, "p99.9": 9000, "max": 20000}
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -182,6 +183,20 @@ def test_cpus_are_cores_of_one_package():
     assert setting.choose_cpus({0, 4}, where) == [0, 4]
     assert setting.choose_cpus({4, 5, 0}, where) == [0, 5, 4]
     assert setting.choose_cpus({3}, where) == [3]
+
+
+@pytest.mark.parametrize("worker", ["gw0", "gw1"])
+def test_a_side_has_its_own_cpu_beside_other_tests_too(monkeypatch, worker):
+    """Among pytest's processes the CPUs of the helpers of test/e2e are in turn."""
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    allowed = os.sched_getaffinity(0)
+    where = setting.Setting(huge=False)
+    try:
+        for cpu in where.cpus:
+            assert eal_arguments(where.place(cpu), 1, 64)[-1] == f"--lcores=0@{cpu}"
+    finally:
+        where.close()
+        os.sched_setaffinity(0, allowed)
 
 
 # --- output

@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from vhubd import ROOT, build_dir
+from vhubd import ROOT, build_dir, usable_cpus
 
 SHM = Path("/dev/shm")
 BOOT_OPTIONS = re.compile(r"isolcpus|nohz|rcu_nocb|mitigations|idle|(default_)?hugepages|.*_pstate|.*max_cstate|"
@@ -147,7 +147,7 @@ class Setting:
 
     def place(self, cpu):
         """What the classes of test/e2e call a CPU: its number among ours."""
-        return sorted(self.cpus).index(cpu)
+        return usable_cpus().index(cpu)
 
     def about_hugepages(self):
         mib = f"{HUGE_MIB} MiB"
