@@ -232,8 +232,7 @@ class Vhubd:
 
     def cpu_seconds(self):
         """CPU time of the whole process so far, user and system."""
-        fields = self._proc("stat").rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
     def uses_hugepages(self):
         """Whether any page of a hugetlb mapping is in use."""
@@ -242,6 +241,12 @@ class Vhubd:
 
     def _proc(self, name):
         return Path(f"/proc/{self.pid}/{name}").read_text()
+
+
+def cpu_seconds(pid):
+    """CPU time of all threads of a process so far, user and system."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def spec_sockets(specs):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from control import Control
 from testpmd import Program, ProgramError, Testpmd
-from vhubd import Vhubd, build_dir
+from vhubd import Vhubd, build_dir, cpu_seconds
 
 BURST = 64
 RING = 1024
@@ -111,7 +111,7 @@ class VhubBackend:
 
     def lcores(self):
         with Control(self.control_path) as control:
-            return [each for each in control.call("lcore_list")][:self.workers]
+            return control.call("lcore_list")[:self.workers]
 
     def busy(self):
         """Of all its workers together."""
@@ -126,7 +126,7 @@ class VhubBackend:
 # --- programs that log to a file
 
 class Service(Program):
-    """A program of which only its sockets and its log are of interest."""
+    """A program that writes its log itself; started when its sockets, if it has some, are there."""
 
     listens = False
 
@@ -159,8 +159,7 @@ class Service(Program):
 
     def busy(self):
         """CPU time of all its threads, the system's on its behalf included."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), time.monotonic()
+        return cpu_seconds(self.pid), time.monotonic()
 
 
 class StorageDaemon(Service):

@@ -8,15 +8,14 @@ what they return.
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 
-from testpmd import Program, Testpmd, front_end
+from testpmd import Testpmd, front_end
 from vhubd import build_dir
 from vhostuser import BlkDisk, GuestMemory
 
-from .backends import RING, TESTPMD_MB, Missing, need, shell_text
+from .backends import RING, TESTPMD_MB, Missing, Service, need, shell_text
 
 WARM_SECONDS = 0.4          # until queues are full, caches warm and clocks up
 SAMPLE_SECONDS = 0.05
@@ -101,11 +100,10 @@ def testpmd(setting, folder, back, *, kind, size, forward):
 
 # --- vhub-perf
 
-class Perf(Program):
+class Perf(Service):
     """vhub-perf; options as on its command line without the dashes, True for a switch."""
 
     def __init__(self, setting, folder, command, sockets=(), **options):
-        super().__init__("vhub-perf", folder)
         program = build_dir() / "app/vhub-perf"
         if not os.access(program, os.X_OK):
             raise Missing(f"{program} is not there: ninja -C {build_dir()}")
@@ -114,23 +112,16 @@ class Perf(Program):
         if not setting.huge:
             options["hugepages"] = "off"
         self.seconds = setting.seconds
-        self.words = [program, command, *(word for socket in sockets for word in ("--socket", socket))]
+        words = [program, command, *(word for socket in sockets for word in ("--socket", socket))]
         for name, value in options.items():
-            self.words.append("--" + name.replace("_", "-"))
+            words.append("--" + name.replace("_", "-"))
             if value is not True:
-                self.words.append(value)
+                words.append(value)
+        super().__init__("vhub-perf", folder, [*words, "--json", self.json_path], sockets=())
 
     def command_line(self):
-        return shell_text(self.words)
-
-    def _collect(self):
-        """Nothing: the log is written by the program itself."""
-
-    def start(self):
-        words = [str(word) for word in [*self.words, "--json", self.json_path]]
-        with open(self.log_path, "ab") as log:
-            self._spawn(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-        return self
+        """Without where the report goes."""
+        return shell_text(self.words[:-2])
 
     def finish(self, between=lambda: None):
         """Waits for its end, calling between() now and then; its JSON."""
