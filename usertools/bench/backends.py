@@ -258,9 +258,12 @@ class OpenVswitch:
         database = f"--db=unix:{self.folder}/db"
         self.run("ovsdb-tool", "create", self.folder / "conf.db", OVS_SCHEMA)
         self.database.start()
+        # It adds --in-memory by itself unless --legacy-mem is there, and DPDK refuses that beside --no-huge. The
+        # pool that all its ports share would take more ordinary memory, and longer to fill, than a run waits for.
         memory = ["dpdk-extra=--in-memory --no-pci --no-telemetry --single-file-segments",
                   f"dpdk-socket-mem={2 * TESTPMD_MB}"] if self.setting.huge else \
-                 [f"dpdk-extra=--no-huge --no-shconf --no-pci --no-telemetry -m {2 * TESTPMD_MB}"]
+                 [f"dpdk-extra=--no-huge --legacy-mem --no-shconf --no-pci --no-telemetry -m {2 * TESTPMD_MB}",
+                  "per-port-memory=true"]
         options = ["dpdk-init=true", f"dpdk-lcore-mask={1 << self.setting.front:#x}",
                    f"pmd-cpu-mask={1 << self.setting.back[0]:#x}", *memory]
         self.run("ovs-vsctl", database, "--no-wait", "init")
