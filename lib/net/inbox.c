@@ -122,11 +122,20 @@ drop(uint64_t *counter, struct rte_mbuf **pkts, unsigned int n)
 	rte_pktmbuf_free_bulk(pkts, n);
 }
 
-/* The owner sleeps: once, until it asks again. */
+/*
+ * The owner sleeps: once, until it asks again. Whoever is the owner now, for the pair may have gone to
+ * another lcore since the packets were on their way.
+ */
 static void
-wake(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore)
+wake(struct vhub_net_inbox *inbox)
 {
-	if (__atomic_exchange_n(&inbox->armed, 0, __ATOMIC_RELAXED) != 0)
+	struct vhub_lcore *lcore;
+
+	/* Pairs with the release in vhub_net_inbox_arm(): we see the lcore of who asked, or a later one. */
+	if (__atomic_exchange_n(&inbox->armed, 0, __ATOMIC_ACQUIRE) == 0)
+		return;
+	lcore = __atomic_load_n(&inbox->lcore, __ATOMIC_RELAXED);
+	if (lcore != NULL)
 		vhub_lcore_wake(lcore);
 }
 
@@ -163,7 +172,7 @@ send_across(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore, struct rte_m
 	/* Pairs with the fence in vhub_net_inbox_arm(): it sees the packets, or we that it sleeps. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&inbox->armed, __ATOMIC_RELAXED) != 0))
-		wake(inbox, lcore);
+		wake(inbox);
 }
 
 void
@@ -213,7 +222,8 @@ vhub_net_inbox_take(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16
 int
 vhub_net_inbox_arm(struct vhub_net_inbox *inbox)
 {
-	__atomic_store_n(&inbox->armed, 1, __ATOMIC_RELAXED);
+	/* Pairs with the acquire in wake(). */
+	__atomic_store_n(&inbox->armed, 1, __ATOMIC_RELEASE);
 	/* Pairs with the fence in send_across(). */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return rte_ring_empty(inbox->ring) ? 0 : -EAGAIN;
