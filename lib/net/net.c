@@ -120,14 +120,20 @@ is_paused(const struct net_pair *pair, const struct vhub_vring *vring)
 					!is_broken(pair->to_ring));
 }
 
-/* Others, who may have packets for this guest, want to know as well. */
+/*
+ * Others, who may have packets for this guest, want to know as well. What waits for it is not kept
+ * either: the ring may stay like this as long as the guest likes.
+ */
 static void
 tell_open(struct net_pair *pair, bool open)
 {
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
 	__atomic_store_n(&pair->queue.open, open, __ATOMIC_RELAXED);
-	if (!open && driver->closed != NULL)
+	if (open)
+		return;
+	net_drop_held(pair);
+	if (driver->closed != NULL)
 		driver->closed(&pair->queue);
 }
 

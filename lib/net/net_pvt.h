@@ -73,6 +73,7 @@ struct net_pair {
 	 * What the guest had no room for, tried again in the ring's next turns. Behind a vIOMMU as
 	 * often as it takes: each new buffer has an address that has to be asked for first.
 	 */
+	uint32_t held_mbufs;
 	uint16_t n_held;
 	uint16_t turns_left; /* until they are dropped */
 	struct rte_mbuf *held[VHUB_NET_BURST];
@@ -178,7 +179,7 @@ net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 unsigned int
 net_poll_to_guest(struct net_pair *pair);
 
-/* Drops what waits for a vIOMMU's answer: the ring stops. */
+/* Drops what waits for room: the ring stops, or is not open for now. */
 void
 net_drop_held(struct net_pair *pair);
 

@@ -13,8 +13,9 @@
 #include "net_pvt.h"
 
 /*
- * An lcore has at most two bursts under way, each packet with up to 32 mbufs (64 KiB); what a driver
- * keeps beyond its call is in a pool of its own. In EAL's heap, which is small: 19 MB.
+ * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB). What waits
+ * longer is bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c); what
+ * a driver keeps beyond its call otherwise is in a pool of its own. In EAL's heap, which is small: 19 MB.
  */
 #define POOL_MBUFS 8191
 #define POOL_CACHE 256

@@ -9,22 +9,56 @@
 #include "direct.h"
 #include "net_pvt.h"
 
+/*
+ * Mbufs that wait for room in all rings together: a quarter of what ports share (pool.c). Each lcore
+ * has its share, and a pair no more of it than it leaves to others: guests that give no buffers, to
+ * packets as long as they come, take nobody's memory.
+ */
+#define HELD_ALL_MBUFS 2048u
+
+/* Of this lcore's pairs, which are dropped before they leave it. Initial-exec: on the fast path. */
+static __thread uint32_t lcore_held_mbufs __attribute__((tls_model("initial-exec")));
+
 static bool
 is_behind_viommu(const struct net_pair *pair)
 {
 	return (pair->to_ring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0;
 }
 
+/* Returns false when there are enough that wait. */
+static bool
+keep(struct net_pair *pair, struct rte_mbuf *m, uint32_t max_mbufs)
+{
+	if (pair->n_held == VHUB_NET_BURST ||
+			lcore_held_mbufs + pair->held_mbufs + m->nb_segs > max_mbufs)
+		return false;
+	pair->held[pair->n_held++] = m;
+	pair->held_mbufs += m->nb_segs;
+	lcore_held_mbufs += m->nb_segs;
+	return true;
+}
+
+/* None waits any more: whoever calls has them. */
+static void
+forget_held(struct net_pair *pair)
+{
+	lcore_held_mbufs -= pair->held_mbufs;
+	pair->held_mbufs = 0;
+	pair->n_held = 0;
+}
+
 /* The guest had no room for these: they wait a little, and those that come later behind them. */
 static void
 keep_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	const uint16_t kept = RTE_MIN(n, VHUB_NET_BURST - pair->n_held);
+	const uint32_t share = HELD_ALL_MBUFS / RTE_MAX(1u, vhub_lcore_count());
+	const uint32_t max_mbufs = RTE_MAX(share, 2 * VHUB_NET_BURST);
+	uint16_t kept = 0;
 
 	if (pair->n_held == 0)
 		pair->turns_left = NET_FULL_TURNS;
-	memcpy(&pair->held[pair->n_held], pkts, kept * sizeof(*pkts));
-	pair->n_held += kept;
+	while (kept < n && keep(pair, pkts[kept], max_mbufs))
+		kept++;
 	if (kept < n)
 		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[kept], n - kept);
 }
@@ -33,7 +67,7 @@ void
 net_drop_held(struct net_pair *pair)
 {
 	net_drop(pair, VHUB_NET_DROP_NO_RING, pair->held, pair->n_held);
-	pair->n_held = 0;
+	forget_held(pair);
 }
 
 /* Copies them into the guest's buffers, and frees them. */
@@ -109,7 +143,7 @@ give_held(struct net_pair *pair)
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 
 	memcpy(pkts, pair->held, n * sizeof(pkts[0]));
-	pair->n_held = 0;
+	forget_held(pair);
 	if (turns_left == 0 && !is_behind_viommu(pair)) {
 		net_drop(pair, VHUB_NET_DROP_RING_FULL, pkts, n);
 		return 0;

@@ -2,7 +2,8 @@
 /*
  * Packets as views (net/vhub_net.h): a driver that joins ports copies the same views into one guest's
  * ring after the other, each as that guest takes them; receivers whose memory, log or ring changes from
- * turn to turn; and what is kept longer, as mbufs. The guests are those of the tests of lib/virtq.
+ * turn to turn; and what is kept longer, as mbufs, also because a guest has no room for it. The guests
+ * are those of the tests of lib/virtq.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -356,6 +357,120 @@ test_what_is_kept_is_an_mbuf(void **state)
 	end();
 }
 
+/* ---- mbufs that wait for room ---- */
+
+static struct rte_mbuf *
+packet_of(unsigned int n_segs)
+{
+	struct rte_mbuf *m = NULL;
+
+	while (n_segs-- > 0) {
+		struct rte_mbuf *seg = rte_pktmbuf_alloc(vhub_net_pool(-1));
+
+		assert_non_null(seg);
+		memset(rte_pktmbuf_append(seg, 60), 0, 60);
+		if (m == NULL)
+			m = seg;
+		else
+			assert_int_equal(rte_pktmbuf_chain(m, seg), 0);
+	}
+	return m;
+}
+
+/* Guests without room, and packets as long as they come: a quarter of all memory at most waits for them. */
+static void
+test_what_waits_for_room_leaves_memory_to_others(void **state)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+
+	(void)state;
+	begin(0, F_MERGEABLE, F_MERGEABLE);
+	for (unsigned int r = 0; r < N_RECEIVERS; r++) {
+		struct net_pair *pair = pair_of(&receivers[r]);
+
+		for (unsigned int i = 0; i < VHUB_NET_BURST; i++)
+			pkts[i] = packet_of(33);
+		vhub_net_to_guest(&pair->queue, pkts, VHUB_NET_BURST);
+		/* Whoever came first has left something. */
+		assert_int_not_equal(pair->n_held, 0);
+		assert_int_equal(pair->n_held + pair->counters.drops[VHUB_NET_DROP_RING_FULL],
+				VHUB_NET_BURST);
+	}
+	assert_in_range(rte_mempool_in_use_count(vhub_net_pool(-1)), 1, 2048);
+	for (unsigned int r = 0; r < N_RECEIVERS; r++)
+		net_drop_held(pair_of(&receivers[r]));
+	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
+	/* All of it may be used again. */
+	for (unsigned int i = 0; i < VHUB_NET_BURST; i++)
+		pkts[i] = packet_of(2);
+	vhub_net_to_guest(&pair_of(&receivers[1])->queue, pkts, VHUB_NET_BURST);
+	assert_int_equal(pair_of(&receivers[1])->n_held, VHUB_NET_BURST);
+	net_drop_held(pair_of(&receivers[1]));
+	end();
+}
+
+static void
+say_nothing(const struct vhub_net_port *port, struct vhub_net_info *info)
+{
+	(void)port;
+	(void)info;
+}
+
+static void
+destroy_nothing(struct vhub_net_port *port)
+{
+	(void)port;
+}
+
+/* One packet waits, the ring is as `enabled` and `taking` say then, and has its next turn. */
+static void
+wait_and_close(struct vhub_device *device, struct vhub_vring *vring, bool enabled, bool taking)
+{
+	struct net_pair *pair = &net_dev_of(device)->pairs[0];
+	struct rte_mbuf *m = packet_of(33);
+
+	vring->enabled = true;
+	vring->taking = true;
+	device->ops->queue_poll(vring);
+	assert_true(pair->queue.open);
+	vhub_net_to_guest(&pair->queue, &m, 1);
+	assert_int_equal(pair->n_held, 1);
+	vring->enabled = enabled;
+	vring->taking = taking;
+	device->ops->queue_poll(vring);
+	assert_false(pair->queue.open);
+	assert_int_equal(pair->n_held, 0);
+	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
+}
+
+/* A guest that disables or breaks its ring keeps no memory by it. */
+static void
+test_nothing_waits_for_a_ring_that_is_not_open(void **state)
+{
+	const struct net_params params = { .name = "closing", .n_pairs = 1 };
+	const struct vhub_executor executor = { .n_lcores = 0 };
+	struct vhub_net_port port = { .ops = &driver_ops };
+	struct vhub_vring *vring = &receivers[0].vring;
+	struct vhub_device *device;
+	char error[128];
+
+	(void)state;
+	begin(0, F_MERGEABLE, 0);
+	driver_ops.info = say_nothing;
+	driver_ops.destroy = destroy_nothing;
+	assert_int_equal(net_create(&params, &port, &executor, &device, error, sizeof(error)), 0);
+	vring->dev = device;
+	assert_int_equal(device->ops->queue_prepare(device, vring), 0);
+	assert_int_equal(device->ops->queue_start(vring), 0);
+	wait_and_close(device, vring, false, true);
+	wait_and_close(device, vring, true, false);
+	assert_int_equal(net_dev_of(device)->pairs[0].counters.drops[VHUB_NET_DROP_NO_RING], 2);
+	device->ops->queue_stop(vring);
+	device->ops->queue_release(device, vring);
+	device->ops->destroy(device);
+	end();
+}
+
 int
 main(void)
 {
@@ -365,6 +480,8 @@ main(void)
 		cmocka_unit_test(test_a_receiver_changes_between_two_turns),
 		cmocka_unit_test(test_a_receiver_that_takes_nothing),
 		cmocka_unit_test(test_what_is_kept_is_an_mbuf),
+		cmocka_unit_test(test_what_waits_for_room_leaves_memory_to_others),
+		cmocka_unit_test(test_nothing_waits_for_a_ring_that_is_not_open),
 	};
 
 	if (test_eal_init() != 0)
