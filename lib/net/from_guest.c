@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Packets that a guest has sent, by way of librte_vhost: taken from its ring, looked at, given to the
- * port. Called by net.c for each turn (direct_from.c in its place where the rings are ours); next: the driver's from_guest, by way of offload.c where the port leaves something
- * to be done.
+ * port. Called by net.c for each turn (direct_from.c in its place where the rings are ours); next: the
+ * driver's from_guest, by way of offload.c where the port leaves something to be done.
  */
 #include "net_pvt.h"
 

@@ -173,11 +173,11 @@ bridge_join(struct bridge_port *p, char *error, size_t error_len);
 /* Returns false when an lcore is stuck: the port has to stay in memory. Thread: CTL or WORK; blocks. */
 bool
 bridge_leave(struct bridge_port *p);
-/* The first one after `bridge` (NULL: at all). Only between these two. */
 void
 bridge_lock(void);
 void
 bridge_unlock(void);
+/* The first one after `bridge` (NULL: at all). Only between these two. */
 const struct bridge *
 bridge_next(const struct bridge *bridge);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The forwarding table of a bridge (table.h says how it is shared). Called by learn.c and forward.c
- * for each burst.
+ * The forwarding table of a bridge (table.h says how it is shared). Called by ingress.c and
+ * forward.c for each burst.
  */
 #include <errno.h>
 #include <sched.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The forwarding table of a bridge: which port a station was heard at, for each VLAN. Used by
- * learn.c and forward.c on lcores, by bridge.c when ports come and go, and by who shows it.
+ * ingress.c and forward.c on lcores, by bridge.c when ports come and go, and by who shows it.
  *
  * Readers take no lock: rte_hash is read lock-free, an entry is one atomic word at the key's place.
  * Places that were given up are used again only after every lcore has passed a safe point (rte_rcu_qsbr).
