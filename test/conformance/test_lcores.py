@@ -2,6 +2,7 @@
 """The queues of one disk on two lcores: what concerns the session reaches both, each keeps its own
 part of the inflight region, and queues that are handed over while they run lose nothing."""
 
+import random
 import re
 import threading
 import time
@@ -10,8 +11,9 @@ import pytest
 
 from control import Control, Refused, vhubctl
 from test_inflight import resume, start, tracked, wait_all
-from vhostuser import GuestMemory, Model, NetPort, packets, pages_of, pattern
+from vhostuser import F, GuestMemory, Model, NetPort, packets, pages_of, pattern
 from vhostuser import blk
+from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging
 from vhubd import Vhubd, worker_arguments
 
@@ -175,6 +177,139 @@ def test_the_log_is_switched_on_both(pair, opened, log_of, packed):
                 assert written <= log.pages() <= written | rings
             else:
                 assert not log.pages()
+
+
+class Migration:
+    """What a migration makes of guest memory: a copy, renewed page by page as the log tells. A new log
+    takes over each time, so the one that is read is complete. What the driver writes, which a hypervisor
+    sees by itself, is copied byte by byte, so that it hides nothing of the device's."""
+
+    def __init__(self, disk, log_of):
+        self.disk = disk
+        self.log_of = log_of
+        self.log = log_of(disk)
+        start_logging(disk, self.log)
+        for index, queue in disk.queues.items():
+            if queue.ring.packed:       # QEMU tells where the event suppression is, not the descriptors
+                disk.set_vring_addr(index, queue.ring, p.VRING_F_LOG, queue.ring.device_gpa)
+        self.copies = {region: bytearray(region.view) for region in disk.mem.regions}
+
+    def _take(self, gpa, size):
+        region = self.disk.mem.find(gpa, size)
+        at = gpa - region.gpa
+        self.copies[region][at:at + size] = region.view[at:at + size]
+
+    def submit(self, requests, queue):
+        """Afterwards, if the rings were empty, only the device has still to write descriptors."""
+        ring = self.disk.queues[queue].ring
+        for request in requests:
+            for part in request.header + [(request.status_gpa, 1)] + request.data * (not request.writes):
+                self._take(*part)
+            ring.add(self.disk.chain(request), request)
+        if ring.packed:
+            self._take(ring.desc_gpa, ring.parts()["desc_gpa"])
+        self.disk.queues[queue].notify()
+
+    def _renew(self):
+        for page in self.log.pages():
+            region = next((r for r in self.copies if r.gpa <= page * 4096 < r.end), None)
+            if region is not None:
+                self._take(page * 4096, 4096)
+
+    def sync(self):
+        before, self.log = self.log, self.log_of(self.disk)
+        self.disk.set_log(self.log)
+        after, self.log = self.log, before
+        self._renew()
+        self.log = after
+        before.close()
+
+    def has(self, gpa, size):
+        region = self.disk.mem.find(gpa, size)
+        at = gpa - region.gpa
+        return self.copies[region][at:at + size] == region.view[at:at + size]
+
+    def end(self):
+        """The rings have stopped. The pages that the copy has wrong."""
+        for queue in self.disk.queues.values():
+            for name, size in queue.ring.parts().items():
+                if name in ("avail_gpa", "driver_gpa") or (name == "desc_gpa" and not queue.ring.packed):
+                    self._take(getattr(queue.ring, name), size)
+        self._renew()
+        return [hex(gpa) for region in self.copies for gpa in range(region.gpa, region.end, 4096)
+                if not self.has(gpa, 4096)]
+
+
+def any_request(disk, rng):
+    """Mostly a read of any shape; some fail, some need no storage, some write nothing but a status."""
+    size = 512 * rng.choice((1, 3, 8, 8, 17, 64))
+    kind = rng.choice((blk.T_IN,) * 9 + (blk.T_OUT, blk.T_GET_ID, blk.T_DISCARD, blk.T_FLUSH))
+    if kind == blk.T_IN:
+        sector = disk.capacity_sectors if rng.random() < 0.1 else rng.randrange(4096 - size // 512)
+        pieces = None if rng.random() < 0.5 else [size - 100, 100]
+        return disk.prepare(kind, sector, in_bytes=size, pieces=pieces, align=rng.choice((16, 4096)))
+    if kind == blk.T_OUT:
+        return disk.prepare(kind, rng.randrange(4096), out=rng.randbytes(512))
+    if kind == blk.T_DISCARD:
+        ranges = [blk.RANGE.pack(8192 + 8 * i, 8, 0) for i in range(rng.choice((1, 3)))]
+        return disk.prepare(kind, out=b"".join(ranges))
+    return disk.prepare(kind, in_bytes=20 if kind == blk.T_GET_ID else 0)
+
+
+@pytest.mark.parametrize("end", ["bases", "status_0"])
+@pytest.mark.parametrize("name", ["two", "image"])
+@both_kinds
+def test_a_copy_renewed_by_the_log_is_guest_memory(pair, opened, log_of, packed, name, end):
+    """Nothing is written that the log does not tell of, in time: under load on both lcores, while queues
+    are handed over and the memory table is set, and up to the end of what was in flight at the end."""
+    disk = opened(pair.path(name), queues=QUEUES, packed=packed, event_idx=True, features=(F.BLK_DISCARD,))
+    disk.capacity_sectors = disk.capacity
+    rng = random.Random(name + end)
+    for sector in range(0, 4096, 128):
+        disk.write(sector, rng.randbytes(65536))
+    migration = Migration(disk, log_of)
+    seen = set()
+
+    def submit():
+        last = []
+        for queue in range(QUEUES):
+            left = 16 - len(disk.queues[queue].ring.outstanding)
+            requests = [any_request(disk, rng) for _ in range(left)]
+            migration.submit(requests, queue)
+            last.append(requests)
+        return last
+
+    def reap(*all_of):
+        """Those that the guest has been told of are in the copy by the next time."""
+        done = [request for queue in range(QUEUES) for request in disk.reap(queue)]
+        for queue in all_of:
+            while disk.queues[queue].ring.outstanding:
+                done += disk.reap(queue)
+        migration.sync()
+        for request in done:
+            seen.add(request.status)
+            for part in request.data + [(request.status_gpa, 1)]:
+                assert migration.has(*part)
+            disk.release(request)
+
+    for round_ in range(30):
+        submit()
+        if round_ % 10 == 3:
+            pair.move(name, round_ % QUEUES, 1 + round_ // 10 % 2)
+        if round_ % 10 == 7:
+            disk.set_mem_table(disk.mem)
+        reap()
+    submit()
+    reap(*range(QUEUES))
+    deadline = time.monotonic() + 5
+    for requests in submit():           # each queue has begun; nothing is written to look for that
+        while all(request.status == blk.PENDING for request in requests):
+            assert time.monotonic() < deadline
+    if end == "status_0":               # as QEMU 7.2 does it
+        disk.set_status(0)
+    disk.stop()
+    assert migration.end() == []
+    assert seen == {blk.S_OK, blk.S_IOERR}
 
 
 @both_kinds
