@@ -8,10 +8,12 @@
 
 /* ---- broken rings ---- */
 
-/* A chain that the guest will not hear of. */
+/* A chain that the guest will not hear of; but what the device wrote into it is in its memory. */
 static void
 virtq_drop(struct vhub_virtq *vq, struct vhub_chain *chain)
 {
+	if (vq->log != NULL)
+		dirty_mark_data(vq, &chain, 1);
 	virtq_chain_put(vq, chain);
 	vq->outstanding--;
 	vq->lost++;

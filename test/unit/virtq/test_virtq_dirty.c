@@ -356,6 +356,37 @@ in_flight_when_it_is_switched_on(void **state)
 	}
 }
 
+/* A broken ring gives nothing back; what was written into its chains is in guest memory all the same. */
+static void
+what_a_broken_ring_drops_is_marked(void **state)
+{
+	const struct piece pieces[] = { { LOW_GPA + 100, 9000, true },
+		{ LOW_GPA + 0x8000, 9000, true } };
+	struct vhub_chain *chains[2];
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int k = 0; k < N_KINDS; k++) {
+		begin(&f, kinds[k], 8);
+		make(&f, true, false, 0);
+		for (unsigned int i = 0; i < 2; i++)
+			assert_non_null(driver_add(&f.d, &pieces[i], 1, false));
+		assert_int_equal(vhub_virtq_pop(f.vq, chains, 2), 2);
+		chains[0]->used_bytes = 5000;
+		chains[1]->used_bytes = 9000;
+		/* With IN_ORDER this one is kept for the other, until the ring breaks. */
+		if ((kinds[k] & F_IN_ORDER) != 0)
+			vhub_virtq_push(f.vq, &chains[1], 1);
+		vhub_virtq_break(f.vq, VHUB_VIRTQ_BAD_REQUEST);
+		vhub_virtq_push(f.vq, chains, (kinds[k] & F_IN_ORDER) != 0 ? 1 : 2);
+		expect_bytes(&f, pieces[0].gpa, 5000);
+		expect_bytes(&f, pieces[1].gpa, 9000);
+		expect_log(&f);
+		assert_int_equal(vhub_virtq_in_flight(f.vq), 0);
+		end(&f);
+	}
+}
+
 int
 main(void)
 {
@@ -368,6 +399,7 @@ main(void)
 		cmocka_unit_test(asking_for_kicks_is_a_write_too),
 		cmocka_unit_test(switched_on_and_off_while_it_runs),
 		cmocka_unit_test(in_flight_when_it_is_switched_on),
+		cmocka_unit_test(what_a_broken_ring_drops_is_marked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
