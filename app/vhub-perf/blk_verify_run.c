@@ -174,7 +174,6 @@ blk_verify_drive(struct blk_run *blk, struct report *report)
 	};
 	int ret;
 
-	workers_catch_signals();
 	report->start = time(NULL);
 	for (unsigned int i = 0; i < report->n_lcores; i++) {
 		launches[i] = (struct verify_launch){ &run, i };

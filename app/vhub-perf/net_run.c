@@ -215,7 +215,6 @@ run_net(struct net_run *net, unsigned int n_lcores)
 	struct run run = { 0 };
 
 	net->n_busy = run_options.n_sockets - net->o.idle;
-	workers_catch_signals();
 	if (open_devices(net) != 0)
 		return PERF_USAGE;
 	if (deal_queues(net, n_lcores) != 0) {

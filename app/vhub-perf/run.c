@@ -143,7 +143,6 @@ run_drive(struct run *run)
 	unsigned int launched;
 
 	run->phase = RUN_RAMP;
-	workers_catch_signals();
 	for (launched = 0; launched < n; launched++) {
 		launches[launched] = (struct launch){ run, launched };
 		run->report->lcores[launched].cpu = workers_cpu(launched);

@@ -108,6 +108,22 @@ default_cpu(const cpu_set_t *mask)
 	}
 }
 
+/* ---- the end ---- */
+
+static void
+on_signal(int number)
+{
+	/* Pairs with the loads of workers_asked_to_end(); nothing else is handed over. */
+	__atomic_store_n(&asked_to_end, true, __ATOMIC_RELAXED);
+	signal(number, SIG_DFL);
+}
+
+bool
+workers_asked_to_end(void)
+{
+	return __atomic_load_n(&asked_to_end, __ATOMIC_RELAXED);
+}
+
 /* ---- EAL ---- */
 
 /* "0@(0,1),1@1": the main thread on any CPU of the mask, each worker on its own. */
@@ -177,7 +193,11 @@ workers_start(const char *cpus)
 		default_cpu(&mask);
 	if (ret == 0)
 		ret = start_eal(&mask);
-	return ret == 0 ? (int)n_workers : ret;
+	if (ret != 0)
+		return ret;
+	signal(SIGINT, on_signal);
+	signal(SIGTERM, on_signal);
+	return (int)n_workers;
 }
 
 void
@@ -213,27 +233,4 @@ int
 workers_join(unsigned int i)
 {
 	return rte_eal_wait_lcore(FIRST_WORKER + i);
-}
-
-/* ---- the end ---- */
-
-static void
-on_signal(int number)
-{
-	/* Pairs with the loads of workers_asked_to_end(); nothing else is handed over. */
-	__atomic_store_n(&asked_to_end, true, __ATOMIC_RELAXED);
-	signal(number, SIG_DFL);
-}
-
-void
-workers_catch_signals(void)
-{
-	signal(SIGINT, on_signal);
-	signal(SIGTERM, on_signal);
-}
-
-bool
-workers_asked_to_end(void)
-{
-	return __atomic_load_n(&asked_to_end, __ATOMIC_RELAXED);
 }

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,20 @@ def test_back_end_that_connects(vhubd, folder):
     daemon = vhubd(f"d0,connect={path},driver=null", wait=False)
     check_good(vhub_perf("blk", "--listen", "--socket", path))
     assert daemon.running() and not path.exists()
+
+
+@pytest.mark.parametrize("command", ["blk", "net"])
+def test_waiting_for_a_back_end_can_be_broken_off(folder, command):
+    """Ctrl-C: the socket that was bound goes with it."""
+    path = folder / "nobody.sock"
+    perf = Perf(command, "--listen", "--socket", path, "--patience", "30000")
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, "it does not listen"
+        time.sleep(0.02)
+    perf.interrupt()
+    run = perf.finish()
+    assert run.status == 2 and not path.exists(), run
 
 
 def test_qemu_storage_daemon(folder):
