@@ -134,6 +134,7 @@ struct blk_device {
 /* What run.arg points to. */
 struct blk_run {
 	struct blk_device *devices;
+	struct frontend **frontends; /* of the devices */
 	unsigned int n_devices;
 	/* By lcore: the queues that it runs. */
 	struct blk_queue **queues[RTE_MAX_LCORE];

@@ -6,7 +6,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "blk.h"
 #include "blk_verify.h"
@@ -41,11 +40,13 @@ open_devices(struct blk_run *blk, const struct blk_options *o)
 	int ret = 0;
 
 	blk->devices = calloc(run_options.n_sockets, sizeof(*blk->devices));
-	if (blk->devices == NULL)
+	blk->frontends = calloc(run_options.n_sockets, sizeof(struct frontend *));
+	if (blk->devices == NULL || blk->frontends == NULL)
 		return -ENOMEM;
 	for (unsigned int i = 0; ret == 0 && i < run_options.n_sockets; i++) {
 		blk->n_devices++;
 		ret = blk_device_open(&blk->devices[i], o, run_options.sockets[i]);
+		blk->frontends[i] = blk->devices[i].fe;
 	}
 	return ret;
 }
@@ -123,64 +124,26 @@ count_lost(struct report *r, const struct blk_run *blk)
 	}
 }
 
-static void
-stop_devices(struct report *r, const struct blk_run *blk)
-{
-	for (unsigned int i = 0; r->error[0] == '\0' && i < blk->n_devices; i++) {
-		if (frontend_stop(blk->devices[i].fe) != 0)
-			report_fail(r, "%s: the rings could not be stopped", blk->devices[i].path);
-	}
-}
-
 /* ---- run ---- */
 
-static int
-drive_load(struct blk_run *blk, struct report *report)
+/* A run that came to its end is reported, also when the back end did not. */
+static void
+drive(struct blk_run *blk, struct report *report, bool verify)
 {
-	struct frontend **frontends = calloc(blk->n_devices, sizeof(*frontends));
 	struct run run = {
 		.report = report,
-		.frontends = frontends,
+		.frontends = blk->frontends,
 		.n_frontends = blk->n_devices,
 		.lcore = blk_generate,
 		.arg = blk,
 	};
 
-	if (frontends == NULL)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < blk->n_devices; i++)
-		frontends[i] = blk->devices[i].fe;
-	run_drive(&run);
-	free(frontends);
-	return 0;
-}
-
-/* A run that came to its end is reported, also when the back end did not. */
-static int
-drive(struct blk_run *blk, struct report *report, bool verify)
-{
-	int ret = 0;
-
 	if (verify)
 		blk_verify_drive(blk, report);
 	else
-		ret = drive_load(blk, report);
+		run_drive(&run);
 	count_lost(report, blk);
-	stop_devices(report, blk);
-	return ret;
-}
-
-static int
-tell(const struct report *report)
-{
-	const char *json = run_options.json;
-	int ret = 0;
-
-	if (json == NULL || strcmp(json, "-") != 0)
-		report_print(report);
-	if (json != NULL)
-		ret = report_write(report, json);
-	return ret == 0 && report_ok(report) ? PERF_OK : PERF_FAILED;
+	run_stop(&run);
 }
 
 static int
@@ -197,10 +160,9 @@ run_with(struct blk_run *blk, const struct blk_options *o, unsigned int n_lcores
 		ret = deal_queues(blk, report);
 	if (ret == 0) {
 		describe(report, blk, o);
-		ret = drive(blk, report, o->verify);
+		drive(blk, report, o->verify);
+		status = run_tell(report);
 	}
-	if (ret == 0)
-		status = tell(report);
 	report_destroy(report);
 	return status;
 }
@@ -221,6 +183,7 @@ blk_main(int argc, char **argv)
 	for (unsigned int i = 0; i < blk.n_devices; i++)
 		blk_device_close(&blk.devices[i]);
 	free(blk.devices);
+	free(blk.frontends);
 	for (unsigned int i = 0; i < RTE_MAX_LCORE; i++)
 		free(blk.queues[i]);
 	workers_stop();

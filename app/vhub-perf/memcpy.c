@@ -212,11 +212,7 @@ copy(unsigned int n_lcores)
 
 		describe(report, mem.hugepages);
 		run_drive(&run);
-		ret = report_ok(report) ? PERF_OK : PERF_FAILED;
-		if (run_options.json == NULL || strcmp(run_options.json, "-") != 0)
-			report_print(report);
-		if (run_options.json != NULL && report_write(report, run_options.json) != 0)
-			ret = PERF_FAILED;
+		ret = run_tell(report);
 	}
 	report_destroy(report);
 	memory_destroy(&mem);

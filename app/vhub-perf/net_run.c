@@ -172,16 +172,6 @@ describe(struct net_run *net)
 			net->mem.hugepages ? "" : ", no hugepages");
 }
 
-static void
-stop_devices(struct net_run *net)
-{
-	for (unsigned int i = 0; net->report->error[0] == '\0' && i < net->n_devices; i++) {
-		if (frontend_stop(net->devices[i].fe) != 0)
-			report_fail(net->report, "%s: the rings could not be stopped",
-					net->devices[i].path);
-	}
-}
-
 /* Nothing at all is no result, whatever the mode. */
 static void
 look_for_silence(struct report *r)
@@ -191,20 +181,6 @@ look_for_silence(struct report *r)
 			report_fail(r, "device %u, queue %u: no packet in the measured time",
 					r->queues[i].device, r->queues[i].queue);
 	}
-}
-
-static int
-tell(const struct net_run *net)
-{
-	const struct report *r = net->report;
-
-	if (run_options.json == NULL || strcmp(run_options.json, "-") != 0)
-		report_print(r);
-	if (run_options.json != NULL && report_write(r, run_options.json) != 0)
-		return PERF_FAILED;
-	if (r->error[0] != '\0')
-		perf_error("net", "%s", r->error);
-	return report_ok(r) ? PERF_OK : PERF_FAILED;
 }
 
 /* ---- run ---- */
@@ -231,8 +207,8 @@ run_net(struct net_run *net, unsigned int n_lcores)
 	run_drive(&run);
 	if (!workers_asked_to_end())
 		look_for_silence(net->report);
-	stop_devices(net);
-	return tell(net);
+	run_stop(&run);
+	return run_tell(net->report);
 }
 
 static void

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "perf.h"
 #include "run.h"
@@ -164,4 +165,28 @@ run_drive(struct run *run)
 		report_fail(run->report, "%s", run->fault);
 	if (workers_asked_to_end())
 		perf_error(NULL, "ended early, as asked for: figures are of the time until then");
+}
+
+void
+run_stop(const struct run *run)
+{
+	for (unsigned int i = 0; run->report->error[0] == '\0' && i < run->n_frontends; i++) {
+		if (frontend_stop(run->frontends[i]) != 0)
+			report_fail(run->report, "%s: the rings could not be stopped",
+					run->frontends[i]->config.path);
+	}
+}
+
+int
+run_tell(const struct report *r)
+{
+	const char *json = run_options.json;
+
+	if (json == NULL || strcmp(json, "-") != 0)
+		report_print(r);
+	if (json != NULL && report_write(r, json) != 0)
+		return PERF_FAILED;
+	if (r->error[0] != '\0')
+		perf_error(r->kind->command, "%s", r->error);
+	return report_ok(r) ? PERF_OK : PERF_FAILED;
 }

@@ -117,6 +117,20 @@ struct run {
 void
 run_drive(struct run *run);
 
+/*
+ * Stops the rings of run->frontends, unless the run has ended early: then a back end may not answer.
+ * What it does wrong is in run->report. Thread: main, when the lcores have ended.
+ */
+void
+run_stop(const struct run *run);
+
+/*
+ * The table, or with --json - none, the JSON, and on standard error why the run ended early. Returns
+ * an exit status. Thread: main, last of all.
+ */
+int
+run_tell(const struct report *r);
+
 /* Pairs with the store of run_drive(): options and memory were made before the launch. */
 static __rte_always_inline enum run_phase
 run_phase(const struct run *run)
