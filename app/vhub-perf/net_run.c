@@ -127,6 +127,8 @@ deal_queues(struct net_run *net, unsigned int n_lcores)
 
 	if (ret != 0)
 		return ret;
+	/* Those that have queues: the report's. */
+	n_lcores = net->report->n_lcores;
 	net->lcores = calloc(n_lcores, sizeof(*net->lcores));
 	if (net->lcores == NULL)
 		return -ENOMEM;

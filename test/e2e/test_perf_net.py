@@ -3,6 +3,7 @@
 purpose (test/tools/faulty_net/faulty_net.c) shows that nothing which is lost, doubled, late or damaged goes unnoticed."""
 
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -184,6 +185,13 @@ def test_devices_share_an_lcore_and_idle_ones_get_nothing(ports):
     assert [each["device"] for each in report["queues"]] == [0, 1]
     assert sum(each["items"] for each in report["queues"]) == report["items"]
     assert len(report["parameters"]["sockets"]) == 3 and report["parameters"]["idle"] == 1
+
+
+def test_lcores_without_a_queue_are_left_out(ports):
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    done = perf("--socket", ports("echo"), "--cpus", ",".join(str(cpu) for cpu in cpus))
+    assert [lcore["cpu"] for lcore in done.report["lcores"]] == cpus[:1], done
+    assert done.report["counts"]["received"] > 0, done
 
 
 def test_the_report_has_every_key_of_the_guide(ports):
