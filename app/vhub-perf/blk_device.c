@@ -68,7 +68,7 @@ static int
 check_queues(const struct blk_device *d, const struct virtio_blk_config *disk)
 {
 	const uint64_t told = run_options.queues > 1 ? disk->num_queues : 1;
-	const uint64_t most = RTE_MIN(told, d->fe->max_rings);
+	const uint64_t most = RTE_MIN(told, d->fe->max_queues);
 
 	if (run_options.queues <= most)
 		return 0;

@@ -54,7 +54,8 @@ struct frontend {
 	uint64_t features; /* negotiated */
 	uint64_t protocol_offered;
 	uint64_t protocol;
-	uint64_t max_rings; /* that the back end serves; UINT64_MAX: it does not say */
+	/* That the back end serves, a pair of a net being one; UINT64_MAX: it does not say. */
+	uint64_t max_queues;
 	const struct perf_memory *mem;
 	struct ring *const *rings;
 	int inflight_fd; /* -1: none */
@@ -64,8 +65,8 @@ struct frontend {
 /*
  * Connects and negotiates. For patience_ms it tries again while nobody is there, and while the back
  * end hangs up at once, as one does that is busy with another front end. Returns 0, or -errno:
- * -ETIMEDOUT, -ENOTSUP (a feature or the number of rings), -EPROTO, -EINTR (asked to end), others
- * of connect(2) and bind(2).
+ * -ETIMEDOUT, -ENOTSUP (a feature), -EPROTO, -EINTR (asked to end), others of connect(2)
+ * and bind(2).
  */
 int
 frontend_open(const struct frontend_config *config, struct frontend **out);

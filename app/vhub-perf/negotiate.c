@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Features: the device's, those of its rings, those of the protocol; and how many rings there are.
+ * Features: the device's, those of its rings, those of the protocol; and how many queues there are.
  * Called by frontend.c; next: inflight.c, and frontend.c again.
  */
 #include <errno.h>
@@ -83,14 +83,14 @@ negotiate_protocol(struct frontend *fe)
 	return 0;
 }
 
-/* In rings, whatever the device counts in: a net back end says pairs, which are two rings each. */
+/* In what the device counts in: a net back end says pairs, which are two rings each. */
 static int
 ask_number(struct frontend *fe)
 {
-	fe->max_rings = UINT64_MAX;
+	fe->max_queues = UINT64_MAX;
 	if ((fe->protocol & VHUB_USER_PF(MQ)) == 0)
 		return 0;
-	return wire_ask_u64(fe, VHUB_USER_GET_QUEUE_NUM, &fe->max_rings);
+	return wire_ask_u64(fe, VHUB_USER_GET_QUEUE_NUM, &fe->max_queues);
 }
 
 int

@@ -95,7 +95,6 @@ struct net_queue {
 	struct net_buffers rx_buffers, tx_buffers;
 	const struct net_options *o;
 	struct report_queue *report;
-	struct run *run;
 	const char *path;
 	unsigned int queue;
 	bool sends, receives;

@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <linux/virtio_net.h>
+
 #include "net.h"
 #include "perf.h"
 #include "ring_fast.h"
 
-#define NET_F_MRG_RXBUF 15
-#define NET_F_MQ 22
+#define F(name) (UINT64_C(1) << VIRTIO_NET_F_##name)
 
 /* rx and tx. */
 #define RINGS_PER_QUEUE 2u
@@ -20,8 +21,7 @@
 #define LINE RTE_CACHE_LINE_SIZE
 
 static const struct frontend_feature feature_names[] = {
-	{ NET_F_MRG_RXBUF, "MRG_RXBUF", "--mergeable on" },
-	{ NET_F_MQ, "MQ", "--queues" },
+	{ VIRTIO_NET_F_MRG_RXBUF, "MRG_RXBUF", "--mergeable on" },
 	{ 0, NULL, NULL },
 };
 
@@ -43,9 +43,8 @@ rx_stride(const struct net_options *o)
 }
 
 static struct ring_config
-ring_config(const struct net_options *o, const struct net_device *d, uint16_t index)
+ring_config(const struct net_device *d, uint16_t index)
 {
-	(void)o;
 	return (struct ring_config){
 		.name = d != NULL ? d->path : NULL,
 		.index = index,
@@ -60,7 +59,7 @@ ring_config(const struct net_options *o, const struct net_device *d, uint16_t in
 uint64_t
 net_device_memory_bytes(const struct net_options *o)
 {
-	const struct ring_config config = ring_config(o, NULL, 0);
+	const struct ring_config config = ring_config(NULL, 0);
 	const uint64_t queue = RINGS_PER_QUEUE * (ring_memory_bytes(&config) + LINE) +
 			(uint64_t)ring_slots(&config) * (rx_stride(o) + stride(o->sizes.max)) +
 			RINGS_PER_QUEUE * 2 * LINE;
@@ -74,8 +73,8 @@ int
 net_device_open(struct net_device *d, const struct net_options *o, const char *path,
 		unsigned int number)
 {
-	const uint64_t mergeable = o->mergeable ? UINT64_C(1) << NET_F_MRG_RXBUF : 0;
-	const uint64_t mq = run_options.queues > 1 ? UINT64_C(1) << NET_F_MQ : 0;
+	const uint64_t mergeable = o->mergeable ? F(MRG_RXBUF) : 0;
+	const uint64_t mq = run_options.queues > 1 ? F(MQ) : 0;
 	const struct frontend_config config = {
 		.path = path,
 		.listen = run_options.listen,
@@ -93,10 +92,9 @@ net_device_open(struct net_device *d, const struct net_options *o, const char *p
 	ret = frontend_open(&config, &d->fe);
 	if (ret != 0)
 		return ret;
-	/* A net back end counts pairs. */
-	if (d->fe->max_rings < d->n_queues) {
+	if (d->fe->max_queues < d->n_queues) {
 		perf_error(path, "--queues %u: the back end has %u", d->n_queues,
-				(unsigned int)d->fe->max_rings);
+				(unsigned int)d->fe->max_queues);
 		return -ENOTSUP;
 	}
 	return 0;
@@ -158,10 +156,9 @@ prepare_tx(struct net_queue *q, uint32_t flow)
 }
 
 static int
-make_ring(struct net_device *d, const struct net_options *o, uint16_t index,
-		struct perf_memory *mem)
+make_ring(struct net_device *d, uint16_t index, struct perf_memory *mem)
 {
-	const struct ring_config config = ring_config(o, d, index);
+	const struct ring_config config = ring_config(d, index);
 
 	return ring_create(&config, mem, &d->rings[index]);
 }
@@ -173,10 +170,10 @@ make_queue(struct net_device *d, const struct net_options *o, unsigned int i,
 	struct net_queue *q = &d->queues[i];
 	const uint16_t index = (uint16_t)(RINGS_PER_QUEUE * i);
 	uint32_t n;
-	int ret = make_ring(d, o, index, mem);
+	int ret = make_ring(d, index, mem);
 
 	if (ret == 0)
-		ret = make_ring(d, o, index + 1, mem);
+		ret = make_ring(d, index + 1, mem);
 	if (ret != 0)
 		return ret;
 	q->rx = d->rings[index];

@@ -35,10 +35,6 @@
 #include "memory.h"
 
 #define RING_F_PACKED (UINT64_C(1) << 34)
-/* The feature bits that a ring looks at. */
-#define RING_FEATURES \
-	(VIRTQ_F_INDIRECT | VIRTQ_F_EVENT_IDX | UINT64_C(1) << 32 | RING_F_PACKED | \
-			VIRTQ_F_IN_ORDER)
 
 /* Most pieces of a chain. */
 #define RING_MAX_PIECES 8u
