@@ -24,7 +24,7 @@
 #define LATE_WRITES 100u
 #define LATE_BYTES 65536u
 
-static const char *const fault_names[] = { "none", "drop", "swap", "tear", "delay", "fail" };
+static const char *const fault_names[] = { "none", "drop", "swap", "tear", "delay", "fail", NULL };
 
 enum fault {
 	FAULT_NONE,
@@ -256,26 +256,19 @@ static int
 faulty_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
 		size_t error_len)
 {
-	const char *name = rte_kvargs_get(args, "fault");
 	uint64_t size_bytes = 1 << 20, every = 50;
+	unsigned int fault = FAULT_NONE;
 	struct faulty_disk *d;
-	unsigned int fault;
 	int ret;
 
 	(void)read_only;
-	for (fault = 0; name != NULL && fault < RTE_DIM(fault_names); fault++) {
-		if (strcmp(fault_names[fault], name) == 0)
-			break;
-	}
-	ret = vhub_arg_size(args, "size", 512, 1 << 30, &size_bytes, error, error_len);
+	ret = vhub_arg_choice(args, "fault", fault_names, &fault, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_size(args, "size", 512, 1 << 30, &size_bytes, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_uint(args, "every", 1, UINT32_MAX, &every, error, error_len);
 	if (ret != 0)
 		return ret;
-	if (fault == RTE_DIM(fault_names)) {
-		snprintf(error, error_len, "fault=%s: there is no such fault", name);
-		return -EINVAL;
-	}
 	d = calloc(1, sizeof(*d));
 	if (d == NULL)
 		return -ENOMEM;
