@@ -94,6 +94,11 @@ describe(struct report *r, const struct blk_run *blk, const struct blk_options *
 	json_object_set_new(r->parameters, "rw", json_string(blk_rw_name(o->rw)));
 	json_object_set_new(r->parameters, "rwmixread", json_integer(o->rwmixread));
 	json_object_set_new(r->parameters, "bs", json_integer((json_int_t)o->bs_bytes));
+	json_object_set_new(r->parameters, "offset", json_integer((json_int_t)o->offset_bytes));
+	json_object_set_new(r->parameters, "size",
+			json_integer((json_int_t)(o->size_bytes != 0 ?
+							o->size_bytes :
+							first->capacity_bytes - o->offset_bytes)));
 	json_object_set_new(r->parameters, "iodepth", json_integer(o->iodepth));
 	json_object_set_new(r->parameters, "touch", json_boolean(o->touch));
 	json_object_set_new(r->parameters, "verify", json_boolean(o->verify));

@@ -177,7 +177,8 @@ static const struct opt net_opts[] = {
 	{ .name = "touch",
 			.kind = OPT_SWITCH,
 			.to = &options.touch,
-			.help = "write all of each frame, and check every byte of what comes" },
+			.help = "write all of each frame, and check every byte of what comes back;\n"
+				"with --mode rx it checks nothing more" },
 	{ .name = "idle",
 			.arg = "N",
 			.kind = OPT_UINT,

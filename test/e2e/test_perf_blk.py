@@ -43,6 +43,10 @@ LOADS = {
     "rate": ["--rw", "randread", "--rate", "2k"],
 }
 
+PARAMETERS = {"sockets", "runtime_s", "ramp_s", "rate", "queues", "ring", "ring_size", "in_order", "event_idx",
+              "indirect", "poll", "features", "protocol_features", "hugepages",
+              "rw", "rwmixread", "bs", "offset", "size", "capacity", "iodepth", "touch", "verify", "inflight"}
+
 
 @pytest.fixture(scope="module")
 def place():
@@ -108,6 +112,18 @@ def test_disks_together(disks):
     assert [(queue["device"], queue["queue"]) for queue in report["queues"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert all(queue["items"] > 0 for queue in report["queues"])
     assert [lcore["cpu"] for lcore in report["lcores"]] == cpus[:2]
+
+
+def test_the_report_has_every_parameter_of_the_guide(disks):
+    report = check_good(vhub_perf("blk", "--socket", disks["malloc"], "--offset", "1M", "--touch"))
+    parameters = report["parameters"]
+    assert set(parameters) == PARAMETERS
+    assert (parameters["offset"], parameters["size"], parameters["capacity"]) == (1 << 20, 63 << 20, 64 << 20)
+    assert (parameters["rw"], parameters["bs"], parameters["iodepth"]) == ("randread", 4096, 32)
+    assert (parameters["ring_size"], parameters["touch"], parameters["verify"]) == (128, True, False)
+    assert set(report["errors"]) == {"io_error", "unsupported", "unknown_status", "status_not_written", "short_read",
+                                     "mismatch"}
+    assert set(report["counts"]) == {"reads", "others", "checked", "reconnects"}
 
 
 def test_table_for_people(disks):
