@@ -8,15 +8,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "copies.h"
 #include "memory.h"
 #include "parse.h"
 #include "perf.h"
 #include "report.h"
 #include "run.h"
 #include "worker.h"
-
-/* Blocks between two looks at the time. */
-#define BURST 32u
 
 enum order {
 	ORDER_RANDOM,
@@ -92,13 +90,6 @@ static const struct report_kind kind = {
 	.item = "block",
 };
 
-/* What the lcores share; nobody changes it while they run. */
-struct copies {
-	const uint8_t *disk;
-	uint64_t n_blocks;
-	uint8_t *buffers; /* iodepth of each lcore, one lcore's after the other's */
-};
-
 /* xorshift64*; the high half is the better one. Never 0. */
 static uint64_t
 next_random(uint64_t *state)
@@ -109,19 +100,15 @@ next_random(uint64_t *state)
 	return *state * UINT64_C(0x2545f4914f6cdd1d) >> 32;
 }
 
-/* A burst of blocks, `at` being the number of those before it. */
-static void
-copy_burst(const struct copies *c, uint8_t *buffers, uint64_t *random, uint64_t at)
+void
+copies_burst(const struct copies *c, uint8_t *buffers, uint64_t *random, uint64_t at)
 {
-	const uint64_t bytes = options.block_bytes;
+	for (unsigned int i = 0; i < COPIES_BURST; i++) {
+		const uint64_t block = c->random ? next_random(random) * c->n_blocks >> 32 :
+						   (at + i) % c->n_blocks;
 
-	for (unsigned int i = 0; i < BURST; i++) {
-		const uint64_t block = options.order == ORDER_RANDOM ?
-				next_random(random) * c->n_blocks >> 32 :
-				(at + i) % c->n_blocks;
-
-		memcpy(buffers + (at + i) % options.iodepth * bytes, c->disk + block * bytes,
-				bytes);
+		memcpy(buffers + (at + i) % c->n_buffers * c->block_bytes,
+				c->disk + block * c->block_bytes, c->block_bytes);
 	}
 }
 
@@ -131,7 +118,7 @@ lcore_loop(struct run *run, unsigned int lcore)
 	const struct copies *c = run->arg;
 	struct report_queue *queue = &run->report->queues[lcore];
 	struct run_meter meter = { .lcore = &run->report->lcores[lcore] };
-	uint8_t *buffers = c->buffers + (uint64_t)lcore * options.iodepth * options.block_bytes;
+	uint8_t *buffers = c->buffers + (uint64_t)lcore * c->n_buffers * c->block_bytes;
 	enum run_phase phase, last = RUN_RAMP;
 	uint64_t random = lcore + 1, at = 0, now = rte_rdtsc();
 
@@ -141,10 +128,10 @@ lcore_loop(struct run *run, unsigned int lcore)
 			report_forget(queue);
 			last = phase;
 		}
-		copy_burst(c, buffers, &random, at);
-		at += BURST;
-		vhub_count(&queue->figures.items, BURST);
-		vhub_count(&queue->figures.bytes, BURST * options.block_bytes);
+		copies_burst(c, buffers, &random, at);
+		at += COPIES_BURST;
+		vhub_count(&queue->figures.items, COPIES_BURST);
+		vhub_count(&queue->figures.bytes, COPIES_BURST * c->block_bytes);
 		now = rte_rdtsc();
 		run_meter_turn(&meter, now, true);
 	}
@@ -197,12 +184,16 @@ copy(unsigned int n_lcores)
 	const uint64_t buffers = n_lcores * options.iodepth * options.block_bytes;
 	struct perf_memory mem = { .fd = -1 };
 	struct report *report = NULL;
-	struct copies copies;
+	struct copies copies = {
+		.n_blocks = options.size_bytes / options.block_bytes,
+		.block_bytes = options.block_bytes,
+		.random = options.order == ORDER_RANDOM,
+		.n_buffers = options.iodepth,
+	};
 	int ret = PERF_USAGE;
 
 	if (memory_create(options.size_bytes + buffers, run_options.hugepages, &mem) != 0)
 		return ret;
-	copies.n_blocks = options.size_bytes / options.block_bytes;
 	copies.disk = mem.hva;
 	copies.buffers = mem.hva + options.size_bytes;
 	/* Pages that hold zeroes could be one page. */
