@@ -60,6 +60,13 @@ map(struct perf_memory *mem, uint64_t bytes, unsigned int flags)
 	return 0;
 }
 
+/* More than the machine has would be promised, and cost some process its life when it is written. */
+static bool
+is_too_much(uint64_t bytes)
+{
+	return bytes / (uint64_t)sysconf(_SC_PAGESIZE) > (uint64_t)sysconf(_SC_PHYS_PAGES);
+}
+
 int
 memory_create(uint64_t bytes, bool hugepages, struct perf_memory *mem)
 {
@@ -69,7 +76,7 @@ memory_create(uint64_t bytes, bool hugepages, struct perf_memory *mem)
 	if (hugepages)
 		ret = map(mem, bytes, MFD_HUGETLB | MFD_HUGE_2MB);
 	if (ret != 0)
-		ret = map(mem, bytes, 0);
+		ret = is_too_much(bytes) ? -ENOMEM : map(mem, bytes, 0);
 	if (ret != 0)
 		perf_error(NULL,
 				"no %" PRIu64
