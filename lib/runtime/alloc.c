@@ -170,8 +170,8 @@ vhub_huge_reserve(size_t reserve_bytes)
 
 	if (bytes == 0)
 		return NULL;
-	ptr = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			-1, 0);
+	/* Not MAP_NORESERVE: what is more than there is of memory has to fail in put_small(). */
+	ptr = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ptr == MAP_FAILED)
 		return NULL;
 	aligned = RTE_PTR_ALIGN_CEIL(ptr, HUGE_BYTES);
@@ -183,21 +183,38 @@ vhub_huge_reserve(size_t reserve_bytes)
 }
 
 /*
- * Memory instead of reserved addresses; what was begun in vain is reserved again. Of hugetlb pages a
- * shortage is told by mmap(2), before it replaces anything.
+ * Huge pages instead of reserved addresses: populated elsewhere, then moved. Mapped right over the
+ * reservation, a shortage would leave a hole there (Linux before 6.13 unmaps first), which another
+ * thread's mmap(2) may take.
  */
 static bool
-map_over(char *ptr, size_t bytes, int node, int flags)
+put_hugetlb(char *area, size_t bytes, int node)
 {
-	if (mmap(ptr, bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | flags, -1, 0) == MAP_FAILED)
+	void *ptr = map_anonymous(bytes, MAP_HUGETLB | MAP_HUGE_2MB);
+
+	if (ptr == NULL)
 		return false;
 	numa_prefer(ptr, bytes, node);
-	if ((flags & MAP_HUGETLB) == 0)
-		madvise(ptr, bytes, MADV_HUGEPAGE); /* a wish */
-	if (populate(ptr, bytes))
+	if (populate(ptr, bytes) &&
+			mremap(ptr, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, area) !=
+					MAP_FAILED)
 		return true;
-	mmap(ptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+	munmap(ptr, bytes);
+	return false;
+}
+
+/* Small pages, of which the kernel may make transparent huge ones; in vain, all is reserved again. */
+static bool
+put_small(char *area, size_t bytes, int node)
+{
+	if (mprotect(area, bytes, PROT_READ | PROT_WRITE) != 0)
+		return false;
+	numa_prefer(area, bytes, node);
+	madvise(area, bytes, MADV_HUGEPAGE); /* a wish */
+	if (populate(area, bytes))
+		return true;
+	madvise(area, bytes, MADV_DONTNEED);
+	mprotect(area, bytes, PROT_NONE);
 	return false;
 }
 
@@ -210,10 +227,10 @@ vhub_huge_extend(void *area, size_t from_bytes, size_t to_bytes, int node, bool 
 
 	if (bytes == 0)
 		return 0;
-	ok = map_over(ptr, bytes, node, MAP_HUGETLB | MAP_HUGE_2MB);
+	ok = put_hugetlb(ptr, bytes, node);
 	if (huge != NULL)
 		*huge = ok;
-	return ok || map_over(ptr, bytes, node, 0) ? 0 : -ENOMEM;
+	return ok || put_small(ptr, bytes, node) ? 0 : -ENOMEM;
 }
 
 void *

@@ -2,6 +2,7 @@
 /* Memory on a node: zeroed, aligned, whole, given back, and refused when there is none. */
 #include "runtime_test.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -83,6 +84,36 @@ huge_is_populated_and_given_back(void **unused)
 	vhub_free_huge(NULL, 1);
 }
 
+/* Reserved addresses stay reserved: neither a shortage nor a part that is extended gives any away. */
+static void
+an_area_grows_in_place(void **unused)
+{
+	const size_t step = vhub_huge_round(1);
+	unsigned char *area = vhub_huge_reserve(8 * step);
+	unsigned char vec[1];
+	bool huge;
+
+	(void)unused;
+	assert_non_null(area);
+	assert_int_equal((uintptr_t)area % step, 0);
+	assert_int_equal(vhub_huge_extend(area, 0, 2 * step, 0, &huge), 0);
+	assert_true(all_zero(area, 2 * step));
+	memset(area, 0x5a, 2 * step);
+	/* More than there are addresses. */
+	assert_int_equal(vhub_huge_extend(area, 2 * step, SIZE_MAX / 2 / step * step, 0, &huge),
+			-ENOMEM);
+	assert_false(huge);
+	assert_int_equal(vhub_huge_extend(area, 2 * step, 3 * step, -1, NULL), 0);
+	assert_int_equal(vhub_huge_extend(area, 3 * step, 3 * step, -1, NULL), 0);
+	for (size_t i = 0; i < 2 * step; i++)
+		assert_int_equal(area[i], 0x5a);
+	assert_true(all_zero(area + 2 * step, step));
+	/* mincore(2) knows of no address that is not mapped. */
+	for (size_t i = 0; i < 8; i++)
+		assert_int_equal(mincore(area + i * step, 4096, vec), 0);
+	vhub_free_huge(area, 8 * step);
+}
+
 static void
 too_much_is_null(void **unused)
 {
@@ -121,6 +152,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(zeroed_and_aligned_on_any_node),
 		cmocka_unit_test(huge_is_populated_and_given_back),
+		cmocka_unit_test(an_area_grows_in_place),
 		cmocka_unit_test(too_much_is_null),
 		cmocka_unit_test(node_of_memory),
 	};
