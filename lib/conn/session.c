@@ -506,8 +506,6 @@ on_socket(struct vhub_watch *watch, uint32_t events)
 int
 vhub_session_hold(struct vhub_session *session)
 {
-	int ret;
-
 	if (session->state != SESSION_OPEN)
 		return -ESHUTDOWN;
 	if (session->in_slot)
@@ -515,10 +513,7 @@ vhub_session_hold(struct vhub_session *session)
 	if (session->pending || session->held)
 		return -EBUSY;
 	session->held = true;
-	ret = update_watch(session);
-	if (ret != 0)
-		session->held = false;
-	return ret;
+	return update_watch(session); /* to nothing, which cannot fail */
 }
 
 void

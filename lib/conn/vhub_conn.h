@@ -156,7 +156,7 @@ vhub_session_closed(struct vhub_session *session);
  * Has no request reach the handler, nor its close slot run, until vhub_session_release(): for what
  * the handler does that no front end asked for. Thread: CTL. Returns 0, -EAGAIN (called from a slot
  * of a request: on the next turn it may work), -EBUSY (a request is pending, or the session is held
- * already), -ESHUTDOWN (it is ending), -ENOMEM.
+ * already), -ESHUTDOWN (it is ending).
  */
 VHUB_API int
 vhub_session_hold(struct vhub_session *session);
