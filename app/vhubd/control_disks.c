@@ -4,7 +4,6 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "control_methods.h"
 
@@ -36,19 +35,18 @@ number(struct vhub_control_call *call, const json_t *params, const char *name, u
 
 struct resize {
 	struct vhub_control_call *call;
-	struct slots *slots;
-	char name[64];
+	const struct slot *slot; /* outlives the change */
 };
 
 static void
 device_resized(void *arg, int result, const char *why)
 {
 	struct resize *resize = arg;
-	const struct slot *slot = slots_find(resize->slots, resize->name);
 
 	if (result == 0)
 		vhub_control_result(resize->call,
-				json_pack("{s:I}", "size_bytes", (json_int_t)slot->new_size_bytes));
+				json_pack("{s:I}", "size_bytes",
+						(json_int_t)resize->slot->new_size_bytes));
 	else
 		vhub_control_refuse(resize->call, control_code(result), "%s", why);
 	free(resize);
@@ -71,8 +69,7 @@ device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 		return;
 	}
 	resize->call = call;
-	resize->slots = context->slots;
-	strncpy(resize->name, text(params, "name"), sizeof(resize->name) - 1);
+	resize->slot = slots_find(context->slots, text(params, "name"));
 	ret = slots_resize(context->slots, text(params, "name"), size_bytes, device_resized, resize,
 			error, sizeof(error));
 	if (ret != 0) {
