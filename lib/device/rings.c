@@ -499,12 +499,6 @@ make_ring(struct vhub_device_handler *h)
 	return handler_work(h, create_ring, ring_created);
 }
 
-static int
-cannot_run(struct vhub_request *req, int result)
-{
-	return vhub_request_refuse(req, result, "the device cannot begin to run");
-}
-
 /*
  * Somebody else has the image: perhaps a vhubd that was killed, whose last I/O the kernel still
  * ends, or the other side of a migration, which has not let go yet.
@@ -522,7 +516,8 @@ try_to_run(struct vhub_timer *timer)
 	if (ret == -EAGAIN && ++h->run_tries < RUN_TRIES)
 		vhub_timer_arm(h->lifecycle.loop, timer, RUN_TRY_US);
 	else if (ret != 0)
-		handler_finish(h, cannot_run(h->req, ret));
+		handler_finish(h,
+				vhub_request_refuse(h->req, ret, "the device cannot begin to run"));
 	else
 		make_ring(h);
 }
@@ -538,15 +533,10 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 		return ret;
 	h->new_index = index;
 	if (!handler_running(h) && h->dev->ops->set_running != NULL) {
-		ret = h->dev->ops->set_running(h->dev, true);
-		if (ret == -EAGAIN) {
-			h->run_tries = 0;
-			h->run_timer = (struct vhub_timer){ .fn = try_to_run };
-			vhub_timer_arm(h->lifecycle.loop, &h->run_timer, RUN_TRY_US);
-			return VHUB_REQ_PENDING;
-		}
-		if (ret != 0)
-			return cannot_run(h->req, ret);
+		h->run_tries = 0;
+		h->run_timer.fn = try_to_run;
+		try_to_run(&h->run_timer);
+		return VHUB_REQ_PENDING;
 	}
 	return make_ring(h);
 }
