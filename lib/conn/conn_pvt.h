@@ -131,10 +131,6 @@ conn_handler_is_complete(const struct vhub_req_handler *handler);
 int
 conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);
 
-/** Whether the session is ending or its peer has hung up, also when nobody has read that yet. */
-bool
-conn_session_is_leaving(const struct vhub_session *session);
-
 /**
  * Ends a connected socket: its peer hears at once, the close, and that of fds still queued in it,
  * is left to others.

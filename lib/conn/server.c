@@ -100,7 +100,7 @@ connected(struct vhub_connection *connection, int fd)
 
 	if (server->session == NULL)
 		serve(server, fd);
-	else if (conn_session_is_leaving(server->session))
+	else if (vhub_session_is_leaving(server->session))
 		wait_for_slot(server, fd);
 	else
 		turn_away(server, fd, "the slot is busy");

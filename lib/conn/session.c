@@ -84,7 +84,7 @@ conn_peer_has_hung_up(int fd)
 }
 
 bool
-conn_session_is_leaving(const struct vhub_session *session)
+vhub_session_is_leaving(const struct vhub_session *session)
 {
 	return session->state != SESSION_OPEN || session->peer_gone ||
 			conn_peer_has_hung_up(session->fd);

@@ -165,6 +165,13 @@ vhub_session_hold(struct vhub_session *session);
 VHUB_API void
 vhub_session_release(struct vhub_session *session);
 
+/**
+ * Whether the session is ending or its peer has hung up, also when nobody has read that yet: then
+ * what a handler waits for in a pending request is worth no more waiting. One poll(2). Thread: CTL.
+ */
+VHUB_API bool
+vhub_session_is_leaving(const struct vhub_session *session);
+
 /** Protocol features in force, as the last SET_PROTOCOL_FEATURES that was accepted. Thread: CTL. */
 VHUB_API uint64_t
 vhub_session_protocol_features(const struct vhub_session *session);

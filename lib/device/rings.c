@@ -513,7 +513,7 @@ try_to_run(struct vhub_timer *timer)
 			run_timer);
 	int ret = h->dev->ops->set_running(h->dev, true);
 
-	if (ret == -EAGAIN && ++h->run_tries < RUN_TRIES)
+	if (ret == -EAGAIN && ++h->run_tries < RUN_TRIES && !vhub_session_is_leaving(h->session))
 		vhub_timer_arm(h->lifecycle.loop, timer, RUN_TRY_US);
 	else if (ret != 0)
 		handler_finish(h,

@@ -131,7 +131,8 @@ struct vhub_device_ops {
 	void (*queue_release)(struct vhub_device *dev, struct vhub_vring *vring);
 	/**
 	 * Optional. CTL. The last ring has stopped (suspended) or the first one is about to start:
-	 * `running` tells. Image locks. -EAGAIN: it is tried again for a second.
+	 * `running` tells. Image locks. -EAGAIN: it is tried again for a second,
+	 * unless the session ends.
 	 */
 	int (*set_running)(struct vhub_device *dev, bool running);
 	/**

@@ -183,6 +183,53 @@ test_a_device_that_cannot_run_yet_is_asked_again(void **state)
 	assert_int_equal(hold.running_changes, 2);
 }
 
+static void
+end_session(struct vhub_msg *msg)
+{
+	(void)msg;
+	vhub_session_end(hold.dev.handler->session, 0, "the test says so");
+}
+
+static struct vhub_msg end_msg = { .fn = end_session };
+
+#define MANY_TRIES 1000000
+
+/* Has the start of a ring go on for as long as it may. */
+static void
+start_in_vain(struct fe *fe)
+{
+	const uint64_t kick = VHUB_USER_VRING_NOFD;
+
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	hold.not_yet = MANY_TRIES;
+	fe_send(fe, VHUB_USER_SET_VRING_KICK, &kick, sizeof(kick), NULL, 0);
+	usleep(50000);
+}
+
+static void
+play_end_in_vain(struct fe *fe)
+{
+	uint64_t ack = 0;
+
+	start_in_vain(fe);
+	vhub_loop_post(loop, &end_msg);
+	fe_recv(fe, &ack, sizeof(ack));
+	fe_check(ack == EAGAIN);
+}
+
+/* Neither a front end that has left nor the end of vhubd waits for somebody's lock. */
+static void
+test_no_more_tries_when_the_session_ends(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, start_in_vain), 0);
+	assert_in_range(MANY_TRIES - hold.not_yet, 1, 99);
+	assert_int_equal(scene_run(loop, &hold.dev, play_end_in_vain), 0);
+	assert_null(failed);
+	assert_in_range(MANY_TRIES - hold.not_yet, 1, 99);
+}
+
 /* ---- memory ---- */
 
 static void
@@ -439,6 +486,7 @@ main(void)
 		cmocka_unit_test_setup(test_a_stop_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_all_rings_drain_before_any_stops, setup),
 		cmocka_unit_test_setup(test_a_device_that_cannot_run_yet_is_asked_again, setup),
+		cmocka_unit_test_setup(test_no_more_tries_when_the_session_ends, setup),
 		cmocka_unit_test_setup(test_a_new_memory_table_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_a_table_without_the_running_ring_is_refused, setup),
 		cmocka_unit_test_setup(test_a_broken_ring_tells_and_the_others_go_on, setup),
