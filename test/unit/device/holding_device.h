@@ -36,6 +36,10 @@ struct hold_device {
 	int not_yet; /* so often it cannot begin to run */
 	int resets;
 	uint32_t refusing; /* shared atomic: lcores, by index, on which no queue starts */
+
+	/* hold_let_go_soon() */
+	struct vhub_msg soon_msg;
+	struct vhub_timer soon;
 };
 
 static inline struct hold_device *
@@ -188,6 +192,35 @@ hold_init(struct hold_device *hold, struct vhub_loop *loop)
 	hold->dev.executor.n_lcores = 2;
 	hold->dev.executor.lcores[0] = vhub_lcore_at(0);
 	hold->dev.executor.lcores[1] = vhub_lcore_at(1);
+}
+
+static inline void
+hold_let_go(struct hold_device *hold)
+{
+	__atomic_store_n(&hold->holding, 0, __ATOMIC_RELEASE);
+}
+
+static inline void
+hold_soon(struct vhub_timer *timer)
+{
+	hold_let_go(vhub_container_of(timer, struct hold_device, soon));
+}
+
+static inline void
+hold_arm_soon(struct vhub_msg *msg)
+{
+	struct hold_device *hold = vhub_container_of(msg, struct hold_device, soon_msg);
+
+	vhub_timer_arm(hold->dev.executor.loop, &hold->soon, 50000);
+}
+
+/* Lets go a moment later, when the front end that asks for it has left. */
+static inline void
+hold_let_go_soon(struct hold_device *hold)
+{
+	hold->soon.fn = hold_soon;
+	hold->soon_msg.fn = hold_arm_soon;
+	vhub_loop_post(hold->dev.executor.loop, &hold->soon_msg);
 }
 
 /* Waits, up to five seconds, until queue `i` holds `n`. */

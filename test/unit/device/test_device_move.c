@@ -87,12 +87,6 @@ move(uint16_t queue, unsigned int lcore)
 	return result_of(&ask);
 }
 
-static void
-let_go(void)
-{
-	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
-}
-
 /* Has the queue take what is offered and keep it. */
 static void
 take(struct fe *fe, uint32_t queue, uint32_t n)
@@ -221,7 +215,7 @@ play_in_flight(struct fe *fe)
 	/* What the front end asks meanwhile comes after it. */
 	fe_send(fe, VHUB_USER_GET_VRING_BASE, &state, sizeof(state), NULL, 0);
 	fe_check(poll(&pfd, 1, 50) == 0);
-	let_go();
+	hold_let_go(&hold);
 	fe_recv(fe, &state, sizeof(state));
 	fe_check(state.num == 3);
 	fe_check(result_of(&first) == 0);
@@ -255,7 +249,7 @@ play_request_first(struct fe *fe)
 	ask_for(&ask, 1, 0);
 	usleep(20000);
 	fe_check(__atomic_load_n(&ask.result, __ATOMIC_ACQUIRE) == RUNNING);
-	let_go();
+	hold_let_go(&hold);
 	fe_recv(fe, &state, sizeof(state));
 	fe_check(result_of(&ask) == 0);
 	serves(fe, 1, 0);
@@ -278,7 +272,7 @@ play_stuck(struct fe *fe)
 	fe_check(move(0, 1) == -ETIMEDOUT);
 	fe_check(hold.queues[0].stops == 0);
 	fe_check(vhub_device_queue_lcore(&hold.dev, 0) == vhub_lcore_at(0));
-	let_go();
+	hold_let_go(&hold);
 	fe_check(fe_wait_used(fe, 0, 2));
 	serves(fe, 0, 0);
 	fe_check(move(0, 1) == 0);
@@ -296,24 +290,6 @@ test_with_stuck_storage_the_queue_stays_and_goes_on(void **state)
 static struct ask last_ask;
 
 static void
-release_later(struct vhub_timer *timer)
-{
-	(void)timer;
-	let_go();
-}
-
-static struct vhub_timer release_timer = { .fn = release_later };
-
-static void
-arm_release(struct vhub_msg *msg)
-{
-	(void)msg;
-	vhub_timer_arm(loop, &release_timer, 50000);
-}
-
-static struct vhub_msg release_msg = { .fn = arm_release };
-
-static void
 play_hang_up(struct fe *fe)
 {
 	fe_negotiate(fe);
@@ -321,7 +297,7 @@ play_hang_up(struct fe *fe)
 	take(fe, 0, 2);
 	ask_for(&last_ask, 0, 1);
 	usleep(20000);
-	vhub_loop_post(loop, &release_msg);
+	hold_let_go_soon(&hold);
 }
 
 static void

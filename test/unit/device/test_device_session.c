@@ -96,7 +96,7 @@ play_stop_waits(struct fe *fe)
 	fe_check(!answered(fe, 50));
 	fe_check(hold.queues[0].stops == 0);
 	fe_offer(fe, 0); /* not taken any more */
-	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
+	hold_let_go(&hold);
 	fe_recv(fe, &state, sizeof(state));
 	fe_check(state.num == 2);
 	fe_check(fe_used(fe, 0) == 2);
@@ -114,24 +114,6 @@ test_a_stop_waits_for_what_is_in_flight(void **state)
 }
 
 static void
-release_later(struct vhub_timer *timer)
-{
-	(void)timer;
-	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
-}
-
-static struct vhub_timer release_timer = { .fn = release_later };
-
-static void
-arm_release(struct vhub_msg *msg)
-{
-	(void)msg;
-	vhub_timer_arm(loop, &release_timer, 50000);
-}
-
-static struct vhub_msg release_msg = { .fn = arm_release };
-
-static void
 play_disconnect_in_flight(struct fe *fe)
 {
 	fe_negotiate(fe);
@@ -142,7 +124,7 @@ play_disconnect_in_flight(struct fe *fe)
 	__atomic_store_n(&hold.holding, 1, __ATOMIC_RELEASE);
 	fe_offer(fe, 0);
 	fe_check(hold_wait(&hold, 0, 1));
-	vhub_loop_post(loop, &release_msg);
+	hold_let_go_soon(&hold);
 }
 
 /* Ring 1 has drained long before ring 0: it must not be stopped before ring 0 has drained too. */
@@ -248,7 +230,7 @@ play_memory_changes(struct fe *fe)
 	fe_check(hold_wait(&hold, 0, 1));
 	fe_send(fe, VHUB_USER_SET_MEM_TABLE, &table, 40, &fe->mem_fd, 1);
 	fe_check(!answered(fe, 50));
-	__atomic_store_n(&hold.holding, 0, __ATOMIC_RELEASE);
+	hold_let_go(&hold);
 	fe_check(fe_recv(fe, &table, sizeof(table)) == 8);
 	fe_offer(fe, 0);
 	fe_offer(fe, 1);
