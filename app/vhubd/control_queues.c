@@ -32,6 +32,8 @@ moved(struct vhub_queue_move *queue_move, int result)
 {
 	struct move *move = vhub_container_of(queue_move, struct move, move);
 	struct vhub_control_call *call = move->call;
+	const unsigned int queue = queue_move->queue;
+	const unsigned int lcore = vhub_lcore_id(queue_move->lcore);
 
 	free(move);
 	if (result == 0)
@@ -40,10 +42,12 @@ moved(struct vhub_queue_move *queue_move, int result)
 		vhub_control_refuse(call, CONTROL_BUSY, "the device is being removed");
 	else if (result == -ETIMEDOUT)
 		vhub_control_refuse(call, CONTROL_NOT_MOVED,
-				"what the queue has in flight did not complete in time; it stays where it was");
+				"queue=%u stays where it was: what it has in flight did not complete in two seconds; ask again when its storage answers",
+				queue);
 	else
-		vhub_control_refuse(call, CONTROL_NOT_MOVED, "the queue cannot run there: %s",
-				strerror(-result));
+		vhub_control_refuse(call, CONTROL_NOT_MOVED,
+				"queue=%u stays where it was: it cannot run on lcore=%u: %s; choose another of lcore_list",
+				queue, lcore, strerror(-result));
 }
 
 static void
@@ -79,8 +83,8 @@ queue_move(struct vhub_control_call *call, const json_t *params, void *arg)
 	if (slot == NULL) {
 		vhub_control_refuse(call, CONTROL_NO_DEVICE, "there is no device %.64s", name);
 	} else if (slot->state != SLOT_SERVING) {
-		vhub_control_refuse(call, CONTROL_BUSY, "%.64s is %s", name,
-				slot_state_name(slot->state));
+		vhub_control_refuse(call, CONTROL_BUSY, "%.64s is %s: ask again when it is serving",
+				name, slot_state_name(slot->state));
 	} else if (queue < 0 || queue >= (json_int_t)vhub_device_n_queues(slot->device)) {
 		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
 				"queue=%" JSON_INTEGER_FORMAT ": %.64s has 0 to %u", queue, name,

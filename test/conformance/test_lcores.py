@@ -455,6 +455,7 @@ def test_with_storage_that_does_not_answer_the_queue_stays(pair, opened):
     with pytest.raises(Refused) as refusal:
         pair.move("slow", 0, 2)
     assert refusal.value.code == -32008
+    assert "queue=0 stays where it was" in str(refusal.value)
     assert pair.owners("slow") == [1, 2]
     wait_all(disk, requests)
     pair.move("slow", 0, 2)
