@@ -4,7 +4,6 @@ part of the inflight region, and queues that are handed over while they run lose
 
 import random
 import re
-import threading
 import time
 
 import pytest
@@ -15,6 +14,7 @@ from vhostuser import F, GuestMemory, Model, NetPort, packets, pages_of, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging
+from vhostuser.meanwhile import Meanwhile
 from vhubd import Vhubd, worker_arguments
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -376,36 +376,25 @@ def test_a_hostile_ring_breaks_only_itself(pair, opened, packed):
 
 # --- queues that are handed over
 
-class Mover:
+class Mover(Meanwhile):
     """Hands the queues of a disk to one lcore and the other, all the while."""
 
     def __init__(self, pair, disk):
+        super().__init__()
         self.control = Control(pair.folder / "control.sock")
         self.disk = disk
-        self.count = 0
-        self.error = None
-        self.end = threading.Event()
-        self.thread = threading.Thread(target=self._run)
 
-    def _run(self):
+    def step(self):
+        self.control.call("queue_move", device=self.disk, queue=self.count % QUEUES,
+                          lcore=1 + (self.count + self.count // QUEUES) % 2)
+        self.count += 1
+        time.sleep(0.002)
+
+    def __exit__(self, *exc):
         try:
-            while not self.end.is_set():
-                self.control.call("queue_move", device=self.disk, queue=self.count % QUEUES,
-                                  lcore=1 + (self.count + self.count // QUEUES) % 2)
-                self.count += 1
-                time.sleep(0.002)
-        except Exception as error:      # told by __exit__
-            self.error = error
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        self.thread.join()
-        self.control.sock.close()
-        assert self.error is None, repr(self.error)
+            super().__exit__(*exc)
+        finally:
+            self.control.sock.close()
 
 
 @pytest.mark.parametrize("name", ["two", "image"])

@@ -11,6 +11,7 @@ on request.
     blk, net   drivers of virtio-blk and virtio-net
     packets    Ethernet frames, their checksums and segments
     model      random I/O that is checked
+    meanwhile  what a thread does while a test does something else
     flow       frames that never stop
     load       a load generator with a figure per time window
     rates      rates of a load, and whether a neighbour disturbs it

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Frames through a port that echoes them, each looked at, while a test does something else.
 
-Stands on net.py and packets.py.
+Stands on net.py, packets.py and meanwhile.py.
 """
 
-import threading
 import time
 
 from . import packets
+from .meanwhile import Meanwhile
 
 
 def flow(session, count, seed=0, pair=0, most=16):
@@ -24,25 +24,18 @@ def flow(session, count, seed=0, pair=0, most=16):
         sent += part
 
 
-class Flow:
+class Flow(Meanwhile):
     """Frames that are sent and received all the while, by a thread of its own, a burst under way at
     any moment."""
 
     def __init__(self, session, pair=0):
+        super().__init__()
         self.session = session
         self.pair = pair
-        self.count = 0
-        self.error = None
-        self.end = threading.Event()
-        self.thread = threading.Thread(target=self._run)
 
-    def _run(self):
-        try:
-            while not self.end.is_set():
-                flow(self.session, 16, self.count, self.pair)
-                self.count += 16
-        except Exception as error:      # told by __exit__
-            self.error = error
+    def step(self):
+        flow(self.session, 16, self.count, self.pair)
+        self.count += 16
 
     def more(self, count=32):
         """Waits until it has gone on."""
@@ -50,12 +43,3 @@ class Flow:
         while self.count < until and self.error is None and time.monotonic() < deadline:
             time.sleep(0.0002)
         assert self.error is None and self.count >= until, repr(self.error)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.end.set()
-        self.thread.join()
-        assert self.error is None, repr(self.error)
