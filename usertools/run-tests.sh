@@ -38,8 +38,10 @@ STAGES=(
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
 FUZZ_SECONDS=15
-# As many tests side by side as there are CPUs, each given out as soon as a place is free.
-BESIDE=(-n "$(nproc)" --dist loadgroup)
+# As many tests side by side as there are CPUs, each given out as soon as a place is free. Not with -v:
+# pytest-xdist then asks each worker what it is before it gives it the tests, and if the worker has not done
+# with the answer, execnet 1.9 runs the tests in another thread than the main one, where no alarm rings.
+BESIDE=(--verbosity=0 -n "$(nproc)" --dist loadgroup)
 
 usage() {
 	cat <<'EOF'
