@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The smallest guest: memory, split rings laid out by hand, and virtio-blk requests in them; and
- * the vrings of a device around its rings, without lib/device. For tests of a whole blk device.
+ * The smallest guest: memory, split rings laid out by hand, and virtio-blk requests in them; the
+ * vrings of a device around its rings, without lib/device; the disk and the lcores. For tests of a
+ * whole blk device.
  */
 #ifndef GUEST_H
 #define GUEST_H
@@ -18,9 +19,12 @@
 #include <unistd.h>
 
 #include <linux/virtio_blk.h>
+#include <rte_kvargs.h>
 
+#include "../eal_fixture.h"
 #include "vhub_device.h"
 #include "vhub_lcore.h"
+#include "vhub_loop.h"
 #include "vhub_mem.h"
 #include "vhub_virtq.h"
 
@@ -253,6 +257,60 @@ guest_done(struct guest_ring *r, uint32_t *len, uint16_t *head)
 		*head = (uint16_t)r->used->ring[(uint16_t)(idx - 1) % GUEST_RING_SIZE].id;
 	r->seen = idx;
 	return n;
+}
+
+/* Polls ring 0 until `n` requests came back. */
+static inline void
+guest_poll_until_done(struct guest *g, unsigned int n)
+{
+	unsigned int done = 0;
+
+	for (unsigned int i = 0; i < 10000 && done < n; i++) {
+		guest_poll(g, 0);
+		done += guest_done(&g->rings[0], NULL, NULL);
+	}
+	assert_int_equal(done, n);
+}
+
+/* ---- the device, and the lcores under it ---- */
+
+/* The blk device that these arguments describe, on both workers. */
+static inline struct vhub_device *
+guest_build_disk(const char *args)
+{
+	const struct vhub_builder_ops *ops = vhub_builder_find("blk");
+	const struct vhub_executor executor = { .n_lcores = 2,
+		.lcores = { vhub_lcore_at(0), vhub_lcore_at(1) } };
+	struct rte_kvargs *kvlist = rte_kvargs_parse(args, NULL);
+	struct vhub_device *built = NULL;
+	struct vhub_builder *builder;
+	char error[256];
+
+	assert_int_equal(ops->parse("disk0", kvlist, &builder, error, sizeof(error)), 0);
+	rte_kvargs_free(kvlist);
+	assert_int_equal(builder->ops->open(builder, error, sizeof(error)), 0);
+	assert_int_equal(builder->ops->build(builder, &executor, &built, error, sizeof(error)), 0);
+	builder->ops->destroy(builder);
+	return built;
+}
+
+/* Starts EAL and the lcores. Returns NULL when that fails. */
+static inline struct vhub_loop *
+guest_lcores_start(void)
+{
+	struct vhub_loop *loop;
+
+	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 ||
+			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0) != 0)
+		return NULL;
+	return loop;
+}
+
+static inline void
+guest_lcores_stop(struct vhub_loop *loop)
+{
+	vhub_lcores_stop();
+	vhub_loop_destroy(loop);
 }
 
 #endif /* GUEST_H */

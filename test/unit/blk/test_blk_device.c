@@ -10,9 +10,7 @@
 #include "guest.h"
 #include "spy_driver.h"
 
-#include "../eal_fixture.h"
 #include "blk_pvt.h"
-#include "vhub_loop.h"
 
 #define F(bit) (UINT64_C(1) << (bit))
 #define VERSION_1 F(32)
@@ -23,30 +21,11 @@
 static struct guest guest;
 static struct vhub_device *dev;
 
-static struct vhub_device *
-build(const char *args)
-{
-	const struct vhub_builder_ops *ops = vhub_builder_find("blk");
-	const struct vhub_executor executor = { .n_lcores = 2,
-		.lcores = { vhub_lcore_at(0), vhub_lcore_at(1) } };
-	struct rte_kvargs *kvlist = rte_kvargs_parse(args, NULL);
-	struct vhub_device *built = NULL;
-	struct vhub_builder *builder;
-	char error[256];
-
-	assert_int_equal(ops->parse("disk0", kvlist, &builder, error, sizeof(error)), 0);
-	rte_kvargs_free(kvlist);
-	assert_int_equal(builder->ops->open(builder, error, sizeof(error)), 0);
-	assert_int_equal(builder->ops->build(builder, &executor, &built, error, sizeof(error)), 0);
-	builder->ops->destroy(builder);
-	return built;
-}
-
 static int
 setup_with(const char *args)
 {
 	guest_create(&guest);
-	dev = build(args);
+	dev = guest_build_disk(args);
 	return 0;
 }
 
@@ -108,19 +87,6 @@ teardown(void **state)
 	return 0;
 }
 
-/* Polls ring 0 until `n` requests came back. */
-static void
-poll_until_done(unsigned int n)
-{
-	unsigned int done = 0;
-
-	for (unsigned int i = 0; i < 10000 && done < n; i++) {
-		guest_poll(&guest, 0);
-		done += guest_done(&guest.rings[0], NULL, NULL);
-	}
-	assert_int_equal(done, n);
-}
-
 /* ---- requests ---- */
 
 static void
@@ -174,7 +140,7 @@ test_errors_are_answered_among_good_requests(void **state)
 	guest_start(&guest, dev, 0, VERSION_1);
 	for (unsigned int i = 0; i < RTE_DIM(cases); i++)
 		reqs[i] = guest_submit(&guest, 0, cases[i].type, cases[i].sector, cases[i].bytes);
-	poll_until_done(RTE_DIM(cases));
+	guest_poll_until_done(&guest, RTE_DIM(cases));
 	for (unsigned int i = 0; i < RTE_DIM(cases); i++)
 		assert_int_equal(guest_status(&guest, &reqs[i]), cases[i].status);
 	assert_memory_equal(guest.mem + reqs[6].data_gpa, "disk0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
@@ -238,7 +204,7 @@ test_a_ring_that_takes_nothing_is_left_alone(void **state)
 		assert_int_equal(guest_poll(&guest, 0), 0);
 	assert_int_equal(guest_status(&guest, &req), GUEST_PENDING);
 	guest.rings[0].vring.taking = true;
-	poll_until_done(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
 	guest_stop(&guest, 0);
 }
@@ -261,7 +227,7 @@ test_pages_that_were_written_are_logged(void **state)
 	r = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 3 * 4096);
 	guest.next_gpa = 2 << 20;
 	w = guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 64, 3 * 4096);
-	poll_until_done(2);
+	guest_poll_until_done(&guest, 2);
 	/* The data read and the status; of a write the status alone. */
 	for (page = r.data_gpa / 4096; page <= r.status_gpa / 4096; page++)
 		assert_true((log->bits[page / 8] & 1u << page % 8) != 0);
@@ -335,7 +301,7 @@ test_what_is_not_accepted_comes_again_in_order(void **state)
 	assert_int_equal(spy.n_seen, 7);
 	spy.accept = SPY_MAX;
 	spy.release = SPY_MAX;
-	poll_until_done(13);
+	guest_poll_until_done(&guest, 13);
 	assert_int_equal(spy.n_seen, 13);
 	assert_int_equal(spy.seen[12].op, VHUB_BLK_READ);
 	assert_int_equal(guest_status(&guest, &reqs[0]), VIRTIO_BLK_S_OK);
@@ -360,7 +326,7 @@ test_the_order_of_the_guest_is_kept(void **state)
 		assert_int_equal(spy.seen[i].offset_bytes, i * 512);
 	spy.release = SPY_MAX;
 	spy.newest_first = true;
-	poll_until_done(16);
+	guest_poll_until_done(&guest, 16);
 	guest_stop(&guest, 0);
 }
 
@@ -478,7 +444,7 @@ test_bursts_grow_while_they_are_full(void **state)
 	submit_flushes(2 * BLK_FIRST_BURST);
 	guest_poll(&guest, 0);
 	assert_int_equal(spy.n_seen, 4 * BLK_FIRST_BURST);
-	poll_until_done(5 * BLK_FIRST_BURST);
+	guest_poll_until_done(&guest, 5 * BLK_FIRST_BURST);
 	guest_stop(&guest, 0);
 }
 
@@ -602,7 +568,7 @@ test_arm_asks_the_driver(void **state)
 	assert_int_equal(dev->ops->queue_arm(vring), -EAGAIN);
 	spy.accept = SPY_MAX;
 	spy.release = SPY_MAX;
-	poll_until_done(2);
+	guest_poll_until_done(&guest, 2);
 	guest_stop(&guest, 0);
 }
 
@@ -615,7 +581,7 @@ test_a_driver_that_cannot_wake_keeps_the_lcore_awake(void **state)
 	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
 	guest_poll(&guest, 0);
 	assert_int_equal(dev->ops->queue_arm(&guest.rings[0].vring), -ENOTSUP);
-	poll_until_done(0);
+	guest_poll_until_done(&guest, 0);
 	while (vhub_virtq_in_flight(guest.rings[0].vring.vq) != 0)
 		guest_poll(&guest, 0);
 	guest_stop(&guest, 0);
@@ -662,7 +628,7 @@ flags_of_a_write(uint64_t features)
 	guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 0, 512);
 	guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 0, 512);
 	guest_submit(&guest, 0, VIRTIO_BLK_T_FLUSH, 0, 0);
-	poll_until_done(3);
+	guest_poll_until_done(&guest, 3);
 	guest_stop(&guest, 0);
 	/* Only writes can be durable. */
 	assert_int_equal(spy.seen[spy.n_seen - 2].flags, 0);
@@ -702,7 +668,7 @@ test_write_back_can_be_switched_on_a_running_ring(void **state)
 	for (unsigned int i = 0; i < 6; i++) {
 		set_wce(i % 2 == 0);
 		guest_submit(&guest, 0, VIRTIO_BLK_T_OUT, 0, 512);
-		poll_until_done(1);
+		guest_poll_until_done(&guest, 1);
 		assert_int_equal(spy.seen[i].flags, i % 2 == 0 ? 0 : VHUB_BLK_IO_FUA);
 	}
 	guest_stop(&guest, 0);
@@ -946,20 +912,20 @@ test_a_disk_changes_its_size_under_a_ring(void **state)
 	(void)state;
 	guest_start(&guest, dev, 0, VERSION_1);
 	beyond = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 2048, 512);
-	poll_until_done(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &beyond), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(vhub_blk_resize(dev, 2 << 20, error, sizeof(error)), 0);
 	assert_int_equal(config_now().capacity, 2048);
 	assert_int_equal(vhub_blk_resized(dev), 2 << 20);
 	assert_int_equal(config_now().capacity, 4096);
 	last = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 4095, 512);
-	poll_until_done(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &last), VIRTIO_BLK_S_OK);
 	assert_int_equal(vhub_blk_resize(dev, 1 << 19, error, sizeof(error)), 0);
 	assert_int_equal(vhub_blk_resized(dev), 1 << 19);
 	last = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 1023, 512);
 	beyond = guest_submit(&guest, 0, VIRTIO_BLK_T_IN, 1024, 512);
-	poll_until_done(2);
+	guest_poll_until_done(&guest, 2);
 	assert_int_equal(guest_status(&guest, &last), VIRTIO_BLK_S_OK);
 	assert_int_equal(guest_status(&guest, &beyond), VIRTIO_BLK_S_IOERR);
 	/* What is refused changes nothing. */
@@ -989,7 +955,7 @@ test_the_disk_goes_with_the_device(void **state)
 	unsigned int before = spy.n_destroys;
 
 	(void)state;
-	second = build("driver=spy");
+	second = guest_build_disk("driver=spy");
 	assert_int_equal(spy.n_destroys, before);
 	vhub_device_destroy(second);
 	assert_int_equal(spy.n_destroys, before + 1);
@@ -1042,14 +1008,12 @@ main(void)
 		MALLOC(test_statistics_are_of_blk_devices),
 		SPY(test_the_disk_goes_with_the_device),
 	};
-	struct vhub_loop *loop;
+	struct vhub_loop *loop = guest_lcores_start();
 	int failed;
 
-	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 ||
-			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0) != 0)
+	if (loop == NULL)
 		return 99;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	vhub_lcores_stop();
-	vhub_loop_destroy(loop);
+	guest_lcores_stop(loop);
 	return failed;
 }

@@ -9,9 +9,7 @@
 
 #include <rte_cycles.h>
 
-#include "../eal_fixture.h"
 #include "blk_pvt.h"
-#include "vhub_loop.h"
 
 #define VERSION_1 (UINT64_C(1) << 32)
 
@@ -21,19 +19,9 @@ static struct vhub_device *dev;
 static int
 setup_with(const char *args)
 {
-	const struct vhub_builder_ops *ops = vhub_builder_find("blk");
-	const struct vhub_executor executor = { .n_lcores = 1, .lcores = { vhub_lcore_at(0) } };
-	struct rte_kvargs *kvlist = rte_kvargs_parse(args, NULL);
-	struct vhub_builder *builder;
-	char error[256];
-
 	spy_reset();
 	guest_create(&guest);
-	assert_int_equal(ops->parse("disk0", kvlist, &builder, error, sizeof(error)), 0);
-	rte_kvargs_free(kvlist);
-	assert_int_equal(builder->ops->open(builder, error, sizeof(error)), 0);
-	assert_int_equal(builder->ops->build(builder, &executor, &dev, error, sizeof(error)), 0);
-	builder->ops->destroy(builder);
+	dev = guest_build_disk(args);
 	return 0;
 }
 
@@ -254,14 +242,12 @@ main(void)
 		FREE(test_rings_share_a_limit),
 		FREE(test_what_is_no_limit_is_refused),
 	};
-	struct vhub_loop *loop;
+	struct vhub_loop *loop = guest_lcores_start();
 	int failed;
 
-	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 ||
-			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0) != 0)
+	if (loop == NULL)
 		return 99;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	vhub_lcores_stop();
-	vhub_loop_destroy(loop);
+	guest_lcores_stop(loop);
 	return failed;
 }

@@ -8,9 +8,6 @@
 #include "guest.h"
 #include "spy_driver.h"
 
-#include "../eal_fixture.h"
-#include "vhub_loop.h"
-
 #define F(bit) (UINT64_C(1) << (bit))
 #define VERSION_1 F(32)
 #define RANGES \
@@ -195,19 +192,9 @@ test_lists_of_every_shape(void **state)
 static int
 setup(void **state)
 {
-	const struct vhub_builder_ops *builder_ops = vhub_builder_find("blk");
-	const struct vhub_executor executor = { .n_lcores = 1, .lcores = { vhub_lcore_at(0) } };
-	struct rte_kvargs *kvlist = rte_kvargs_parse("driver=spy", NULL);
-	struct vhub_builder *builder;
-	char error[256];
-
 	(void)state;
 	guest_create(&guest);
-	assert_int_equal(builder_ops->parse("disk0", kvlist, &builder, error, sizeof(error)), 0);
-	rte_kvargs_free(kvlist);
-	assert_int_equal(builder->ops->open(builder, error, sizeof(error)), 0);
-	assert_int_equal(builder->ops->build(builder, &executor, &dev, error, sizeof(error)), 0);
-	builder->ops->destroy(builder);
+	dev = guest_build_disk("driver=spy");
 	return 0;
 }
 
@@ -260,18 +247,6 @@ submit_pages(uint32_t type, unsigned int page, unsigned int n, uint32_t flags)
 }
 
 static void
-poll_until(unsigned int n)
-{
-	unsigned int done = 0;
-
-	for (unsigned int i = 0; i < 10000 && done < n; i++) {
-		guest_poll(&guest, 0);
-		done += guest_done(&guest.rings[0], NULL, NULL);
-	}
-	assert_int_equal(done, n);
-}
-
-static void
 test_each_range_is_an_io_one_after_the_other(void **state)
 {
 	struct vhub_blk_stats stats;
@@ -292,7 +267,7 @@ test_each_range_is_an_io_one_after_the_other(void **state)
 			spy.release = 1;
 			guest_poll(&guest, 0);
 		}
-		poll_until(1);
+		guest_poll_until_done(&guest, 1);
 		spy.release = SPY_MAX;
 		assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
 		for (unsigned int i = 0; i < 5; i++) {
@@ -326,7 +301,7 @@ test_the_first_failure_is_the_end(void **state)
 	assert_int_equal(spy.n_seen, 3);
 	spy.result = -EIO;
 	spy.release = SPY_MAX;
-	poll_until(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(spy.n_seen, 3);
 	assert_int_equal(vhub_blk_get_stats(dev, 0, &stats), 0);
@@ -346,7 +321,7 @@ test_nothing_is_done_when_one_range_is_wrong(void **state)
 	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
 	req = submit_pages(VIRTIO_BLK_T_WRITE_ZEROES, 0, 4, 0);
 	memcpy(guest.mem + req.data_gpa + 3 * ONE, &wrong, ONE);
-	poll_until(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_IOERR);
 	assert_int_equal(spy.n_seen, 0);
 	guest_stop(&guest, 0);
@@ -367,7 +342,7 @@ test_the_list_is_read_once(void **state)
 	for (unsigned int i = 0; i < 3; i++)
 		memcpy(guest.mem + req.data_gpa + i * ONE, &wrong, ONE);
 	spy.release = SPY_MAX;
-	poll_until(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
 	assert_int_equal(spy.n_seen, 3);
 	assert_int_equal(spy.seen[2].offset_bytes, 3 * 4096);
@@ -386,7 +361,7 @@ test_an_empty_range_is_no_io(void **state)
 	memcpy(guest.mem + some.data_gpa + ONE, &empty, ONE);
 	none = submit_pages(VIRTIO_BLK_T_DISCARD, 0, 1, 0);
 	memcpy(guest.mem + none.data_gpa, &empty, ONE);
-	poll_until(2);
+	guest_poll_until_done(&guest, 2);
 	assert_int_equal(guest_status(&guest, &some), VIRTIO_BLK_S_OK);
 	assert_int_equal(guest_status(&guest, &none), VIRTIO_BLK_S_OK);
 	assert_int_equal(spy.n_seen, 2);
@@ -419,7 +394,7 @@ test_many_at_once_wait_for_room(void **state)
 	guest_done(&guest.rings[0], NULL, NULL);
 	spy.newest_first = false;
 	spy.release = SPY_MAX;
-	poll_until(MANY);
+	guest_poll_until_done(&guest, MANY);
 	for (unsigned int i = 0; i < MANY; i++)
 		assert_int_equal(guest_status(&guest, &reqs[i]), VIRTIO_BLK_S_OK);
 	guest_stop(&guest, 0);
@@ -439,7 +414,7 @@ test_many_wrong_ones_are_all_answered(void **state)
 	for (unsigned int i = 0; i < MANY; i++)
 		reqs[i] = submit_pages(VIRTIO_BLK_T_DISCARD, 0, 1, 1);
 	good = submit_pages(VIRTIO_BLK_T_DISCARD, 0, 1, 0);
-	poll_until(MANY + 1);
+	guest_poll_until_done(&guest, MANY + 1);
 	for (unsigned int i = 0; i < MANY; i++)
 		assert_int_equal(guest_status(&guest, &reqs[i]), VIRTIO_BLK_S_UNSUPP);
 	assert_int_equal(guest_status(&guest, &good), VIRTIO_BLK_S_OK);
@@ -461,7 +436,7 @@ test_a_full_driver_is_asked_again(void **state)
 	/* Nothing would wake the lcore. */
 	assert_int_equal(dev->ops->queue_arm(&guest.rings[0].vring), -EAGAIN);
 	spy.accept = SPY_MAX;
-	poll_until(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
 	guest_stop(&guest, 0);
 }
@@ -474,7 +449,7 @@ test_unmap_reaches_the_driver(void **state)
 	(void)state;
 	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
 	req = submit_pages(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP);
-	poll_until(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
 	assert_int_equal(spy.seen[0].flags, VHUB_BLK_IO_UNMAP);
 	guest_stop(&guest, 0);
@@ -488,7 +463,7 @@ test_zeroes_are_durable_unless_the_guest_flushes(void **state)
 	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
 	for (unsigned int t = 0; t < RTE_DIM(types); t++)
 		submit_pages(types[t], 0, 1, 0);
-	poll_until(RTE_DIM(types));
+	guest_poll_until_done(&guest, RTE_DIM(types));
 	for (unsigned int t = 0; t < RTE_DIM(types); t++)
 		assert_int_equal(spy.seen[t].flags,
 				spy.seen[t].op == VHUB_BLK_DISCARD ? 0 : VHUB_BLK_IO_FUA);
@@ -496,7 +471,7 @@ test_zeroes_are_durable_unless_the_guest_flushes(void **state)
 	spy.n_seen = 0;
 	guest_start(&guest, dev, 0, VERSION_1 | RANGES | F(VIRTIO_BLK_F_FLUSH));
 	submit_pages(VIRTIO_BLK_T_WRITE_ZEROES, 0, 1, 0);
-	poll_until(1);
+	guest_poll_until_done(&guest, 1);
 	assert_int_equal(spy.seen[0].flags, 0);
 	guest_stop(&guest, 0);
 }
@@ -514,7 +489,7 @@ test_what_was_not_negotiated_is_not_supported(void **state)
 		guest_start(&guest, dev, 0, VERSION_1 | bits[t]);
 		for (unsigned int i = 0; i < RTE_DIM(types); i++)
 			reqs[i] = submit_pages(types[i], 0, 1, 0);
-		poll_until(RTE_DIM(types));
+		guest_poll_until_done(&guest, RTE_DIM(types));
 		for (unsigned int i = 0; i < RTE_DIM(types); i++)
 			assert_int_equal(guest_status(&guest, &reqs[i]),
 					i == t ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_UNSUPP);
@@ -556,7 +531,7 @@ test_what_the_driver_cannot_is_not_offered(void **state)
 	for (unsigned int t = 0; t < RTE_DIM(types); t++) {
 		struct guest_req req = submit_pages(types[t], 0, 1, 0);
 
-		poll_until(1);
+		guest_poll_until_done(&guest, 1);
 		assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_UNSUPP);
 	}
 	guest_stop(&guest, 0);
@@ -590,14 +565,12 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_what_the_driver_cannot_is_not_offered,
 				setup_none, teardown),
 	};
-	struct vhub_loop *loop;
+	struct vhub_loop *loop = guest_lcores_start();
 	int failed;
 
-	if (test_eal_init() != 0 || vhub_loop_create(&loop) != 0 ||
-			vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0) != 0)
+	if (loop == NULL)
 		return 99;
 	failed = cmocka_run_group_tests(tests, NULL, NULL);
-	vhub_lcores_stop();
-	vhub_loop_destroy(loop);
+	guest_lcores_stop(loop);
 	return failed;
 }
