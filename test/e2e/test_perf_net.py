@@ -60,7 +60,8 @@ def place():
 def ports(place):
     """One vhubd for all tests: a port of each kind; the path of one's socket by its name."""
     specs = {"echo": "driver=echo,queues=2", "echo2": "driver=echo", "sink": "driver=null,queues=2",
-             "source": "driver=null,rate=20000,queues=2"}
+             "source": "driver=null,rate=20000,queues=2",
+             "here": "driver=patch,patch=wire,queues=2", "there": "driver=patch,patch=wire,queues=2"}
     specs.update({fault: f"driver=faulty,fault={fault},every={EVERY}" for fault in FAULTS})
     daemon = Vhubd(nets=[f"{name},socket={place}/{name}.sock,{keys}" for name, keys in specs.items()],
                    folder=place, memory_mb=256, loads=[build_dir() / "test/tools/faulty_net.so"])
@@ -123,15 +124,26 @@ def test_packets_come_back_from_testpmd(testpmd, ring):
     came_back(perf("--socket", testpmd, *RINGS[ring]))
 
 
-@pytest.mark.plain_only
-@pytest.mark.parametrize("ring", ["split", "small-buffers", "queues", "packed", "packed-poll"])
-def test_a_pair_exchanges_packets_through_testpmd(couple, ring):
-    report = came_back(perf("--mode", "pair", "--socket", couple[1], "--peer", couple[2], *RINGS[ring]))
+def exchanged(paths, ring):
+    report = came_back(perf("--mode", "pair", "--socket", paths[0], "--peer", paths[1], *RINGS[ring]))
     queues = report["parameters"]["queues"]
     assert [(each["device"], each["queue"]) for each in report["queues"]] == [
         (device, queue) for device in range(2) for queue in range(queues)]
     assert all(each["items"] > 0 for each in report["queues"])
-    assert report["parameters"]["peers"] == [str(couple[2])]
+    assert report["parameters"]["peers"] == [str(paths[1])]
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("ring", ["split", "small-buffers", "queues", "packed", "packed-poll"])
+def test_a_pair_exchanges_packets_through_testpmd(couple, ring):
+    exchanged(couple[1:], ring)
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("ring", ["small-buffers", "queues", "packed"])
+def test_a_pair_exchanges_packets_through_vhubd(ports, ring):
+    """Two ports that are wired to each other."""
+    exchanged([ports("here"), ports("there")], ring)
 
 
 @pytest.mark.parametrize("ring", ["queues", "packed"])
