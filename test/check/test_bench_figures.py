@@ -17,7 +17,7 @@ for each in (ROOT / "usertools", ROOT / "test/e2e", ROOT / "test/conformance"):
     sys.path.insert(0, str(each))
 
 from bench import cases, plots, report, runner, setting, stats  # noqa: E402
-from bench.backends import Missing  # noqa: E402
+from bench.backends import Missing, OpenVswitch, StorageDaemon, VhostTestpmd  # noqa: E402
 from testpmd import ProgramError, eal_arguments  # noqa: E402
 
 LATENCY = {"p50": 1000, "p90": 2000, "p99": 5000, "p99.9": 9000, "max": 20000}
@@ -92,7 +92,7 @@ def test_what_one_run_does_not_know_the_summary_does_not_know():
 
 @pytest.mark.parametrize("front, back, told", [
     (0.99, 0.5, "front end"), (0.5, 0.96, "back end"), (1.0, 1.0, "both"), (0.3, 0.3, "neither"),
-    (None, 1.0, "unknown")])
+    (None, 1.0, "unknown"), (0.99, None, "front end"), (0.5, None, "unknown")])
 def test_the_limit_is_the_side_without_time_left(front, back, told):
     assert stats.limit(front, back) == told
 
@@ -148,6 +148,34 @@ def test_what_cannot_be_measured_says_what_would_help(tmp_path):
     assert side_named(case, "peer")["missing"] and not side_named(case, "peer")["runs"]
     assert case["ratios"] == {"vhub": {}}
     assert "not measured: peer not installed: apt-get install peer" in report.table_rows(case)
+
+
+@pytest.mark.parametrize("make, package", [
+    (VhostTestpmd, "dpdk-dev"), (OpenVswitch, "openvswitch-switch-dpdk"),
+    (lambda where, folder: StorageDaemon(where, folder, ""), "qemu-system-common"),
+], ids=["testpmd", "ovs", "qsd"])
+def test_a_peer_that_is_not_installed_is_left_out(monkeypatch, tmp_path, make, package):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    case = measured(tmp_path, [cases.Side("peer", lambda where, folder: make(where, folder), True)])
+    assert "not installed: apt-get install" in side_named(case, "peer")["missing"]
+    assert package in side_named(case, "peer")["missing"]
+
+
+@pytest.mark.parametrize("losetup", [None, "#!/bin/sh\necho Permission denied >&2\nexit 1\n"], ids=["gone", "refused"])
+def test_without_loop_devices_their_sides_are_left_out(monkeypatch, tmp_path, losetup):
+    if losetup:
+        (tmp_path / "losetup").write_text(losetup)
+        (tmp_path / "losetup").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    case = measured(tmp_path, [cases.Side("vhub", lambda where, folder: setting.Loop(folder / "disk.img"))])
+    said = "Permission denied; loop devices need root" if losetup else "apt-get install --no-install-recommends mount"
+    assert said in side_named(case, "vhub")["missing"]
+
+
+def test_without_zram_its_sides_are_left_out(monkeypatch, tmp_path):
+    monkeypatch.setattr(setting.Zram, "CONTROL", tmp_path / "none")
+    case = measured(tmp_path, [cases.Side("vhub", lambda where, folder: setting.Zram(1))])
+    assert "the kernel's module zram" in side_named(case, "vhub")["missing"]
 
 
 # --- the list of cases

@@ -5,9 +5,11 @@ Used by the tests of vhub-perf.
 """
 
 import json
+import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 
 from vhubd import SANITIZER, VhubdError, build_dir, dies_with_us
 
@@ -57,6 +59,20 @@ class Perf:
 def vhub_perf(command, *args, **keywords):
     """Runs it to its end; a Run."""
     return Perf(command, *args, **keywords).finish()
+
+
+@contextmanager
+def cheapest(kind, path):
+    """A vhub-cheapest, "blk" or "net", on the last CPU; it has to end with its front end. Yields a list that
+    has, after the block, what it has served."""
+    words = [build_dir() / "test/tools/vhub-cheapest", kind, path, max(os.sched_getaffinity(0))]
+    served = []
+    with subprocess.Popen(dies_with_us(list(map(str, words))), stdout=subprocess.PIPE, text=True) as peer:
+        try:
+            yield served
+            served.append(int(peer.communicate(timeout=20)[0].split()[0]))
+        finally:
+            peer.kill()
 
 
 def wait_for_work(daemon, timeout=30):

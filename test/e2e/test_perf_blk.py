@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from perf import Perf, vhub_perf, wait_for_work
+from perf import Perf, cheapest, vhub_perf, wait_for_work
 from stage import Qsd
 from vhubd import Vhubd, build_dir
 
@@ -245,10 +245,6 @@ def test_qemu_storage_daemon(folder):
 def test_cheapest_back_end(folder, args):
     """The one that tells what vhub-perf itself can reach."""
     path = folder / "cheapest.sock"
-    with subprocess.Popen([build_dir() / "test/tools/vhub-cheapest", path, str(max(os.sched_getaffinity(0)))],
-                          stdout=subprocess.PIPE, text=True) as peer:
-        try:
-            report = check_good(vhub_perf("blk", "--socket", path, "--poll", *args))
-            assert int(peer.communicate(timeout=20)[0].split()[0]) >= report["items"]
-        finally:
-            peer.kill()
+    with cheapest("blk", path) as served:
+        report = check_good(vhub_perf("blk", "--socket", path, "--poll", *args))
+    assert served[0] >= report["items"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from perf import Perf, vhub_perf, wait_for_work
+from perf import Perf, cheapest, vhub_perf, wait_for_work
 from testpmd import EchoTestpmd, Testpmd
 from vhubd import Vhubd, build_dir
 
@@ -122,6 +122,16 @@ def test_packets_come_back_from_vhubd(ports, ring):
 @pytest.mark.parametrize("ring", RINGS)
 def test_packets_come_back_from_testpmd(testpmd, ring):
     came_back(perf("--socket", testpmd, *RINGS[ring]))
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("ring", [[], ["--packed"]], ids=["split", "packed"])
+def test_packets_come_back_from_the_cheapest_back_end(folder, ring):
+    """The one that tells what vhub-perf itself can reach."""
+    path = folder / "cheapest.sock"
+    with cheapest("net", path) as served:
+        report = came_back(perf("--socket", path, "--poll", "--mergeable", "off", "--size", "imix", *ring))
+    assert served[0] >= report["items"]
 
 
 def exchanged(paths, ring):

@@ -35,11 +35,13 @@ OVS_SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
 START_SECONDS = 30
 
 # What a peer needs, and the package of Debian 12 that has it.
+OVS_PROGRAMS = (OVS_PROGRAM, "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl")
 PACKAGES = {
     "dpdk-testpmd": "dpdk-dev",
     "qemu-storage-daemon": "qemu-system-common",
-    OVS_PROGRAM: "openvswitch-switch-dpdk",
+    "taskset": "util-linux",
     "losetup": "mount",
+    **dict.fromkeys(OVS_PROGRAMS, "openvswitch-switch-dpdk"),       # or what that depends on
 }
 
 
@@ -179,13 +181,30 @@ class StorageDaemon(Service):
         super().__init__("qemu-storage-daemon", folder, words, sockets)
 
 
+class Cheapest(Service):
+    """test/tools/cheapest: what a front end reaches with it is the front end's own ceiling.
+
+    kind      "blk" or "net"
+    """
+
+    def __init__(self, setting, folder, kind):
+        program = build_dir() / "test/tools/vhub-cheapest"
+        if not os.access(program, os.X_OK):
+            raise Missing(f"{program} is not there: ninja -C {build_dir()}")
+        super().__init__("vhub-cheapest", folder, [program, kind, folder / "0", setting.back[0]], [folder / "0"])
+
+    def busy(self):
+        """It does not count until it ends."""
+        return None
+
+
 def null_node():
     return f"driver=null-co,size={1 << 30},read-zeroes=off"
 
 
 def file_node(path, aio):
     """A file, or a block device, past the page cache."""
-    driver = "host_device" if str(path).startswith("/dev/loop") else "file"
+    driver = "host_device" if Path(path).is_block_device() else "file"
     return f"driver={driver},filename={path},aio={aio},cache.direct=on"
 
 
@@ -222,7 +241,7 @@ class OpenVswitch:
     listens = True
 
     def __init__(self, setting, folder):
-        need(OVS_PROGRAM, "ovsdb-server", "ovsdb-tool", "ovs-vsctl", "ovs-ofctl", "ovs-appctl")
+        need(*OVS_PROGRAMS)
         self.folder = folder
         self.setting = setting
         self.sockets = [folder / "0", folder / "1"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from . import frontends
-from .backends import (DISK_MIB, OpenVswitch, StorageDaemon, VhostTestpmd, VhubBackend, file_node,
+from .backends import (DISK_MIB, Cheapest, OpenVswitch, StorageDaemon, VhostTestpmd, VhubBackend, file_node,
                        null_node)
 
 QUICK, FULL = "quick", "full"
@@ -82,6 +82,14 @@ def storage_daemon(node, **more):
 DEPTHS = (1, 2, 4, 8, 16, 32, 64, 128)
 FEW_DEPTHS = (1, 8, 32, 128)
 BLOCKS = {"512": 512, "4k": 4096, "16k": 16384, "64k": 65536}
+MEMORY_LOADS = [
+    ("read", "4 KiB random reads", {"rw": "randread", "bs": "4k"}),
+    ("write", "4 KiB random writes", {"rw": "randwrite", "bs": "4k"}),
+    ("read-512", "random reads of 512 bytes", {"rw": "randread", "bs": "512"}),
+    ("read-64k", "64 KiB random reads", {"rw": "randread", "bs": "64k"}),
+    ("read-touch", "4 KiB random reads, looked at by the front end", {"rw": "randread", "bs": "4k", "touch": True}),
+    ("write-touch", "4 KiB random writes, filled by the front end", {"rw": "randwrite", "bs": "4k", "touch": True}),
+]
 DISK = f"driver=malloc,size={DISK_MIB}M"
 NULL = "driver=null,size=1G"
 QSD = "qemu-storage-daemon"
@@ -97,9 +105,14 @@ def both_rings(keys, **load):
             blk_side("vhub packed", vhub_blk(keys), packed=True, **load)]
 
 
-def null_daemon(**load):
+def null_daemon(name=QSD, **load):
     """Its exports and queues are those that the load is for."""
-    return blk_side(QSD, storage_daemon(lambda _: null_node(), queues=load.get("queues", 1)), True, **load)
+    return blk_side(name, storage_daemon(lambda _: null_node(), queues=load.get("queues", 1)), True, **load)
+
+
+def copies(touch=None, **load):
+    """By one CPU, which has nobody to look at them."""
+    return Side("memcpy", partial(frontends.memcpy, size=f"{DISK_MIB}M", **load), True)
 
 
 def file_sides(where, **load):
@@ -130,25 +143,34 @@ def blk_malloc():
     tmpfs = storage_daemon(lambda setting: file_node(setting.tmpfs_file(DISK_MIB), "io_uring"))
     for name, size in BLOCKS.items():
         load = {"rw": "randread", "bs": name, "iodepth": 32}
-        copies = Side("memcpy", partial(frontends.memcpy, size=f"{DISK_MIB}M", **load), True)
-        group.add(name, size, [*both_rings(DISK, **load), copies, blk_side(f"{QSD} tmpfs", tmpfs, True, **load)],
+        group.add(name, size,
+                  [*both_rings(DISK, **load), copies(**load), blk_side(f"{QSD} tmpfs", tmpfs, True, **load)],
                   *([QUICK] if name == "4k" else []))
     yield group
-    for rw in ("read", "write"):
-        group = Group(f"blk-malloc-{rw}", f"Disk in memory, 4 KiB random {rw}s", "queue depth", "IOPS")
+    for name, text, load in MEMORY_LOADS:
+        group = Group(f"blk-malloc-{name}", f"Disk in memory, {text}", "queue depth", "IOPS",
+                      about="null-co has no data to move: 4 KiB reads of a disk that is nothing.")
         for depth in FEW_DEPTHS:
-            group.add(f"qd{depth}", depth, both_rings(DISK, rw=f"rand{rw}", bs="4k", iodepth=depth))
+            floor = [copies(iodepth=depth, **load)] if load["rw"] == "randread" else []
+            group.add(f"qd{depth}", depth,
+                      [*both_rings(DISK, iodepth=depth, **load), *floor,
+                       null_daemon(f"{QSD} null-co", rw="randread", bs="4k", iodepth=depth)])
         yield group
 
 
+FILES = {                       # what the report calls it, where(setting) -> its path
+    "tmpfs": ("File on tmpfs", lambda setting: setting.tmpfs_file(DISK_MIB)),
+    "loop": ("Loop device over a file on tmpfs", lambda setting: setting.loop_device()),
+    "zram": ("Compressed disk in memory (zram)", lambda setting: setting.zram_device(DISK_MIB)),
+}
+
+
 def blk_files():
-    for place, text in (("tmpfs", "File on tmpfs"), ("loop", "Loop device over a file on tmpfs")):
+    for place, (text, where) in FILES.items():
         for rw in ("read", "write"):
             group = Group(f"blk-{place}-{rw}", f"{text}, past the page cache, 4 KiB random {rw}s", "queue depth",
                           "IOPS")
             for depth in FEW_DEPTHS:
-                where = (lambda setting: setting.tmpfs_file(DISK_MIB)) if place == "tmpfs" else \
-                        (lambda setting: setting.loop_device())
                 group.add(f"qd{depth}", depth, file_sides(where, rw=f"rand{rw}", bs="4k", iodepth=depth),
                           *([QUICK] if (place, depth, rw) == ("loop", 32, "read") else []))
             yield group
@@ -208,6 +230,25 @@ def net_perf_echo():
     for name, rate in FLOW_RATES.items():
         group.add(name, rate, echo_sides(frontends.perf_latency, command="net", mode="echo", size=64, ring_size=1024,
                                          rate=name, in_order=True))
+    yield group
+
+
+def ceilings():
+    """The front end alone: its back end does as little as one can."""
+    group = Group("ceiling-blk", "vhub-perf's own ceiling: requests without data, 4 KiB random reads", "queue depth",
+                  "IOPS", y_log=True, about="The back end only walks the chain and writes the status.")
+    for depth in FEW_DEPTHS:
+        load = {"rw": "randread", "bs": "4k", "iodepth": depth, "poll": True}
+        make = partial(Cheapest, kind="blk")
+        group.add(f"qd{depth}", depth, [blk_side("split", make, **load), blk_side("packed", make, packed=True, **load)])
+    yield group
+    group = Group("ceiling-net", "vhub-perf's own ceiling: one port, every frame sent back", "frame size, bytes",
+                  "packets/s", about="The back end copies the header and the first 64 bytes of a frame.")
+    for size in SIZES:
+        group.add(f"{size}", size, [Side(name, with_back_end(partial(Cheapest, kind="net"), frontends.perf,
+                                                             command="net", mode="echo", size=size, ring_size=1024,
+                                                             mergeable="off", poll=True, **ring))
+                                    for name, ring in (("split", {}), ("packed", {"packed": True}))])
     yield group
 
 
@@ -273,7 +314,7 @@ def scale_queues():
 
 def groups():
     """All of them, in the order of the report."""
-    return [*blk_null(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(),
+    return [*blk_null(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(), *ceilings(),
             *scale_idle(), *scale_busy(), *scale_queues()]
 
 

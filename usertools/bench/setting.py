@@ -11,10 +11,13 @@ import re
 import resource
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from vhubd import ROOT, build_dir, usable_cpus
+
+from .backends import Missing, need
 
 SHM = Path("/dev/shm")
 BOOT_OPTIONS = re.compile(r"isolcpus|nohz|rcu_nocb|mitigations|idle|(default_)?hugepages|.*_pstate|.*max_cstate|"
@@ -106,16 +109,47 @@ class Loop:
     it goes with us, however we end."""
 
     def __init__(self, path):
+        need("losetup")
         done = subprocess.run(["losetup", "--find", "--show", str(path)], capture_output=True, text=True,
                               check=False)
         if done.returncode != 0:
-            raise NoSetting(f"no loop device over {path}: {done.stderr.strip() or 'losetup failed'}")
+            raise Missing(f"no loop device over {path}: {done.stderr.strip() or 'losetup failed'}; "
+                          "loop devices need root")
         self.path = done.stdout.strip()
         self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         subprocess.run(["losetup", "--detach", self.path], capture_output=True, check=False)
 
     def close(self):
         os.close(self.fd)
+
+
+class Zram:
+    """A compressed disk in memory, of a number that the kernel chooses, which goes with us."""
+
+    CONTROL = Path("/sys/class/zram-control")
+
+    def __init__(self, mib):
+        try:
+            self.number = int((self.CONTROL / "hot_add").read_text())
+            Path(f"/sys/block/zram{self.number}/disksize").write_text(f"{mib}M\n")
+        except OSError as err:
+            raise Missing(f"no zram device: {err}; it needs the kernel's module zram, and root") from None
+        self.path = f"/dev/zram{self.number}"
+
+    def close(self):
+        try:
+            Path(f"/sys/block/zram{self.number}/reset").write_text("1\n")
+            (self.CONTROL / "hot_remove").write_text(f"{self.number}\n")
+        except OSError as err:
+            print(f"{self.path} is left: {err}; echo {self.number} > {self.CONTROL}/hot_remove", file=sys.stderr)
+
+
+def write_noise(path, mib):
+    """What cannot be compressed."""
+    block = os.urandom(1 << 20)
+    with open(path, "wb") as file:
+        for _ in range(mib):
+            file.write(block)
 
 
 class Setting:
@@ -169,10 +203,7 @@ class Setting:
             folder = Path(tempfile.mkdtemp(prefix="vhub-bench-", dir=SHM))
             self.closers.append(lambda: shutil.rmtree(folder, ignore_errors=True))
             path = folder / "disk.img"
-            block = os.urandom(1 << 20)
-            with open(path, "wb") as file:
-                for _ in range(mib):
-                    file.write(block)
+            write_noise(path, mib)
             self.made["tmpfs"] = path
         return self.made["tmpfs"]
 
@@ -183,6 +214,15 @@ class Setting:
             self.closers.append(loop.close)
             self.made["loop"] = loop.path
         return self.made["loop"]
+
+    def zram_device(self, mib=256):
+        """A zram device with data in it, made once."""
+        if "zram" not in self.made:
+            zram = Zram(mib)
+            self.closers.append(zram.close)
+            write_noise(zram.path, mib)
+            self.made["zram"] = zram.path
+        return self.made["zram"]
 
     def close(self):
         """May be called again after a signal came into it."""

@@ -57,10 +57,11 @@ def ratios(sides):
 
 
 def limit(front, back):
-    """Which side had no time left, by the busy shares of both."""
-    if front is None or back is None:
+    """Which side had no time left, by the busy shares of both. A front end that has none left is the limit
+    though nobody knows the other side's."""
+    if front is None or (back is None and front < BUSY):
         return "unknown"
-    sides = [name for name, share in (("front end", front), ("back end", back)) if share >= BUSY]
+    sides = [name for name, share in (("front end", front), ("back end", back)) if share is not None and share >= BUSY]
     return {0: "neither", 1: sides[0] if sides else "", 2: "both"}[len(sides)]
 
 

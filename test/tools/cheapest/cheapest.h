@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vhub-cheapest: a vhost-user-blk back end that does as little as one can. It walks each chain,
- * writes the status and gives it back; no data, no checks, one ring, one front end, whom it
- * believes everything. What vhub-perf reaches with it is vhub-perf's own ceiling. session.c speaks
- * the protocol, rings.c serves the ring on a thread of its own.
+ * vhub-cheapest: a vhost-user back end that does as little as one can, for one front end, whom it
+ * believes everything. What vhub-perf reaches with it is vhub-perf's own ceiling. As a disk it walks
+ * each chain, writes the status and gives it back, no data; as a port it sends frames back, and of
+ * each only the beginning, which is what vhub-perf looks at. session.c speaks the protocol; disk.c
+ * and port.c serve the rings on a thread of its own.
  */
 #ifndef CHEAPEST_H
 #define CHEAPEST_H
@@ -11,24 +12,38 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define CHEAPEST_BURST 32u
+#define CHEAPEST_RINGS 2u
+
 struct cheapest_ring {
-	uint8_t *memory; /* of the front end's one region */
-	uint64_t memory_gpa;
 	uint16_t size;
 	void *desc;
 	void *avail;
 	void *used;
 	bool packed;
-	/* Written by the session's thread, read by the ring's: to begin, and to end. */
-	bool running;
-	bool stopped;
-	uint16_t last; /* the ring's thread: split: index; packed: slot */
+	uint16_t last; /* the serving thread: split: index; packed: slot */
 	uint8_t wrap;
-	uint64_t turns, busy_turns, requests;
+	bool running; /* written by the session's thread, read by the serving one */
 };
 
-/* Thread: the ring's, until `stopped`. */
-void *
-cheapest_serve(void *ring);
+struct cheapest {
+	uint8_t *memory; /* of the front end's one region */
+	uint64_t memory_gpa;
+	struct cheapest_ring rings[CHEAPEST_RINGS]; /* a disk's first; a port's rx and tx */
+	bool stopped;				    /* as running */
+	uint64_t turns, busy_turns, items;
+};
+
+static inline uint8_t *
+cheapest_hva(const struct cheapest *c, uint64_t gpa)
+{
+	return c->memory + (gpa - c->memory_gpa);
+}
+
+/* A turn: how many requests, or frames, it has served. */
+unsigned int
+cheapest_disk(struct cheapest *c);
+unsigned int
+cheapest_port(struct cheapest *c);
 
 #endif /* CHEAPEST_H */

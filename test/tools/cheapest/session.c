@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The session of vhub-cheapest (cheapest.h): usage, one front end, its messages. Next: rings.c.
+ * The session of vhub-cheapest (cheapest.h): usage, one front end, its messages, the thread that polls.
+ * Next: disk.c, port.c.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -31,8 +32,9 @@ struct message {
 	int fd; /* -1: none */
 };
 
-static struct cheapest_ring ring;
+static struct cheapest cheapest;
 static uint64_t memory_uva, memory_bytes;
+static bool net;
 
 static void
 fail(const char *what)
@@ -107,10 +109,10 @@ map_memory(struct message *m)
 
 	memory_bytes = region->size_bytes;
 	memory_uva = region->user_addr_uva;
-	ring.memory_gpa = region->guest_addr_gpa;
-	ring.memory = mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-			m->fd, (off_t)region->mmap_offset_bytes);
-	if (ring.memory == MAP_FAILED)
+	cheapest.memory_gpa = region->guest_addr_gpa;
+	cheapest.memory = mmap(NULL, memory_bytes, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_POPULATE, m->fd, (off_t)region->mmap_offset_bytes);
+	if (cheapest.memory == MAP_FAILED)
 		fail("mmap");
 	close(m->fd);
 }
@@ -118,9 +120,18 @@ map_memory(struct message *m)
 static void
 take_address(const struct vhub_user_vring_addr *addr)
 {
-	ring.desc = ring.memory + (addr->desc_uva - memory_uva);
-	ring.avail = ring.memory + (addr->avail_uva - memory_uva);
-	ring.used = ring.memory + (addr->used_uva - memory_uva);
+	struct cheapest_ring *r = &cheapest.rings[addr->index];
+
+	r->desc = cheapest.memory + (addr->desc_uva - memory_uva);
+	r->avail = cheapest.memory + (addr->avail_uva - memory_uva);
+	r->used = cheapest.memory + (addr->used_uva - memory_uva);
+}
+
+static void
+take_features(uint64_t features)
+{
+	for (unsigned int i = 0; i < CHEAPEST_RINGS; i++)
+		cheapest.rings[i].packed = (features & F_PACKED) != 0;
 }
 
 /* Bytes of the reply that the request has of its own; 0: none. */
@@ -138,26 +149,27 @@ serve(struct message *m)
 		return sizeof(p->u64);
 	case VHUB_USER_GET_CONFIG:
 		memset(p->config.data, 0, sizeof(p->config.data));
-		((struct virtio_blk_config *)(void *)p->config.data)->capacity = 1 << 21;
+		if (!net)
+			((struct virtio_blk_config *)(void *)p->config.data)->capacity = 1 << 21;
 		return m->header.size;
 	case VHUB_USER_SET_FEATURES:
-		ring.packed = (p->u64 & F_PACKED) != 0;
+		take_features(p->u64);
 		break;
 	case VHUB_USER_SET_MEM_TABLE:
 		map_memory(m);
 		break;
 	case VHUB_USER_SET_VRING_NUM:
-		ring.size = (uint16_t)p->state.num;
-		ring.wrap = 1;
+		cheapest.rings[p->state.index].size = (uint16_t)p->state.num;
+		cheapest.rings[p->state.index].wrap = 1;
 		break;
 	case VHUB_USER_SET_VRING_ADDR:
 		take_address(&p->addr);
 		break;
 	case VHUB_USER_SET_VRING_ENABLE:
-		__atomic_store_n(&ring.running, true, __ATOMIC_RELEASE);
+		__atomic_store_n(&cheapest.rings[p->state.index].running, true, __ATOMIC_RELEASE);
 		break;
 	case VHUB_USER_GET_VRING_BASE:
-		p->state.num = ring.last;
+		p->state.num = cheapest.rings[p->state.index].last;
 		return sizeof(p->state);
 	default:
 		break;
@@ -183,6 +195,34 @@ serve_session(int sock)
 	}
 }
 
+/* Pairs with the session's stores. */
+static bool
+all_running(void)
+{
+	for (unsigned int i = 0; i < (net ? CHEAPEST_RINGS : 1); i++)
+		if (!__atomic_load_n(&cheapest.rings[i].running, __ATOMIC_ACQUIRE))
+			return false;
+	return true;
+}
+
+static void *
+poll_rings(void *arg)
+{
+	struct cheapest *c = arg;
+
+	while (!__atomic_load_n(&c->stopped, __ATOMIC_ACQUIRE)) {
+		unsigned int n;
+
+		if (!all_running())
+			continue;
+		n = net ? cheapest_port(c) : cheapest_disk(c);
+		c->turns++;
+		c->busy_turns += n > 0;
+		c->items += n;
+	}
+	return NULL;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -190,22 +230,26 @@ main(int argc, char **argv)
 	cpu_set_t cpus;
 	int sock;
 
-	if (argc != 3) {
+	if (argc != 4 || (strcmp(argv[1], "blk") != 0 && strcmp(argv[1], "net") != 0)) {
 		fprintf(stderr,
-				"usage: vhub-cheapest SOCKET CPU\n"
+				"usage: vhub-cheapest blk|net SOCKET CPU\n"
 				"Serves one front end, polling on that CPU, and ends with it.\n");
 		return 2;
 	}
+	net = strcmp(argv[1], "net") == 0;
 	CPU_ZERO(&cpus);
-	CPU_SET((size_t)atoi(argv[2]), &cpus);
-	sock = accept_at(argv[1]);
-	if (pthread_create(&thread, NULL, cheapest_serve, &ring) != 0 ||
+	CPU_SET((size_t)atoi(argv[3]), &cpus);
+	sock = accept_at(argv[2]);
+	if (pthread_create(&thread, NULL, poll_rings, &cheapest) != 0 ||
 			pthread_setaffinity_np(thread, sizeof(cpus), &cpus) != 0)
 		fail("thread");
 	serve_session(sock);
-	__atomic_store_n(&ring.stopped, true, __ATOMIC_RELEASE);
+	__atomic_store_n(&cheapest.stopped, true, __ATOMIC_RELEASE);
 	pthread_join(thread, NULL);
-	printf("%llu requests, busy in %.1f %% of its turns\n", (unsigned long long)ring.requests,
-			ring.turns > 0 ? 100.0 * (double)ring.busy_turns / (double)ring.turns : 0);
+	printf("%llu %s, busy in %.1f %% of its turns\n", (unsigned long long)cheapest.items,
+			net ? "frames" : "requests",
+			cheapest.turns > 0 ? 100.0 * (double)cheapest.busy_turns /
+							(double)cheapest.turns :
+					     0);
 	return 0;
 }

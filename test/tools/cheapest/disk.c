@@ -1,20 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The ring of vhub-cheapest (cheapest.h), split or packed. Called by session.c on a thread of its own.
+ * The disk of vhub-cheapest (cheapest.h), one ring, split or packed. Called by session.c on a thread of
+ * its own.
  */
 #include "cheapest.h"
 #include "layout.h"
 
-#define BURST 32u
-
-static uint8_t *
-hva(const struct cheapest_ring *r, uint64_t gpa)
-{
-	return r->memory + (gpa - r->memory_gpa);
-}
-
 static unsigned int
-serve_split(struct cheapest_ring *r)
+serve_split(const struct cheapest *c, struct cheapest_ring *r)
 {
 	const struct split_desc *descs = r->desc;
 	const struct split_avail *avail = r->avail;
@@ -24,14 +17,14 @@ serve_split(struct cheapest_ring *r)
 	const uint16_t there = __atomic_load_n(&avail->idx, __ATOMIC_ACQUIRE);
 	unsigned int n;
 
-	for (n = 0; n < BURST && r->last != there; n++, r->last++) {
+	for (n = 0; n < CHEAPEST_BURST && r->last != there; n++, r->last++) {
 		const uint16_t head = avail->ring[r->last & mask];
 		const struct split_desc *d = &descs[head];
 		uint32_t bytes = 1;
 
 		for (; (d->flags & DESC_F_NEXT) != 0; d = &descs[d->next])
 			bytes += (d->flags & DESC_F_WRITE) != 0 ? d->len : 0;
-		*hva(r, d->addr) = 0;
+		*cheapest_hva(c, d->addr) = 0;
 		used->ring[r->last & mask] = (struct split_used_elem){ head, bytes };
 	}
 	if (n > 0)
@@ -41,12 +34,12 @@ serve_split(struct cheapest_ring *r)
 
 /* All of a chain's descriptors are there once the first is. */
 static unsigned int
-serve_packed(struct cheapest_ring *r)
+serve_packed(const struct cheapest *c, struct cheapest_ring *r)
 {
 	struct packed_desc *ring = r->desc;
 	unsigned int n;
 
-	for (n = 0; n < BURST; n++) {
+	for (n = 0; n < CHEAPEST_BURST; n++) {
 		struct packed_desc *first = &ring[r->last], *d = first;
 		const uint16_t flags = __atomic_load_n(&first->flags, __ATOMIC_ACQUIRE);
 		const uint16_t used = packed_used_flags(r->wrap) | DESC_F_WRITE;
@@ -66,7 +59,7 @@ serve_packed(struct cheapest_ring *r)
 			bytes += (d->flags & DESC_F_WRITE) != 0 ? d->len : 0;
 			d = &ring[r->last];
 		}
-		*hva(r, d->addr) = 0;
+		*cheapest_hva(c, d->addr) = 0;
 		first->id = id;
 		first->len = bytes;
 		__atomic_store_n(&first->flags, used, __ATOMIC_RELEASE);
@@ -74,21 +67,10 @@ serve_packed(struct cheapest_ring *r)
 	return n;
 }
 
-void *
-cheapest_serve(void *arg)
+unsigned int
+cheapest_disk(struct cheapest *c)
 {
-	struct cheapest_ring *r = arg;
+	struct cheapest_ring *r = &c->rings[0];
 
-	/* Pairs with the session's stores. */
-	while (!__atomic_load_n(&r->stopped, __ATOMIC_ACQUIRE)) {
-		unsigned int n;
-
-		if (!__atomic_load_n(&r->running, __ATOMIC_ACQUIRE))
-			continue;
-		n = r->packed ? serve_packed(r) : serve_split(r);
-		r->turns++;
-		r->busy_turns += n > 0;
-		r->requests += n;
-	}
-	return NULL;
+	return r->packed ? serve_packed(c, r) : serve_split(c, r);
 }
