@@ -99,7 +99,7 @@ read_with(struct blk_options *o, int argc, char **argv)
 				.kind = OPT_UINT,
 				.to = &run_options.queues,
 				.min = 1,
-				.max = VHUB_MAX_VRINGS,
+				.max = VHUB_MAX_QUEUES,
 				.help = "the same as --queues" },
 		{ .name = "offset",
 				.arg = "SIZE",

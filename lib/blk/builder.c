@@ -139,7 +139,7 @@ parse_params(const char *name, const struct rte_kvargs *args, struct blk_params 
 
 	strlcpy(params->name, name, sizeof(params->name));
 	id_from_name(name, params->id);
-	ret = vhub_arg_uint(args, "queues", 1, VHUB_MAX_VRINGS, &n_queues, error, error_len);
+	ret = vhub_arg_uint(args, "queues", 1, VHUB_MAX_QUEUES, &n_queues, error, error_len);
 	if (ret != 0)
 		return ret;
 	params->n_queues = (uint16_t)n_queues;

@@ -61,8 +61,10 @@ enum vhub_user_protocol_feature {
  * Most regions in SET_MEM_TABLE ("Multiple Memory regions description"), so most fds in a message.
  */
 #define VHUB_USER_MAX_TABLE_REGIONS 8
-/** Most vrings: a vring index in SET_VRING_KICK has 8 bits. vhub serves up to 128. */
-#define VHUB_MAX_VRINGS 128
+/** Most queues of a device that carry its requests or its packets. */
+#define VHUB_MAX_QUEUES 128
+/** Most vrings, with a control queue: a vring index in SET_VRING_KICK has 8 bits. */
+#define VHUB_MAX_VRINGS (VHUB_MAX_QUEUES + 1)
 /** Most memory slots (GET_MAX_MEM_SLOTS); what crosvm and QEMU can use. */
 #define VHUB_MAX_MEM_SLOTS 509
 /** Most bytes of config space carried by one message. */

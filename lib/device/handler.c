@@ -320,6 +320,7 @@ static const struct vhub_req_handler_ops device_handler_ops = {
 	.check_device_state = req_check_device_state,
 	.set_backend_req_fd = req_set_backend_req_fd,
 	.iotlb_msg = req_iotlb_msg,
+	.send_rarp = req_of_device,
 	.net_set_mtu = req_of_device,
 };
 

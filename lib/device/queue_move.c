@@ -22,10 +22,11 @@ void
 queue_lcores_init(struct vhub_device_handler *h)
 {
 	const struct vhub_executor *executor = &h->dev->executor;
+	const unsigned int n = vhub_device_vrings_per_queue(h->dev);
 	unsigned int i;
 
-	/* The queues take the executor's lcores in turn. */
-	for (i = 0; i < vhub_device_n_queues(h->dev); i++)
+	/* The queues take the executor's lcores in turn, and what is behind them the next one. */
+	for (i = 0; i < (h->dev->max_queues + n - 1) / n; i++)
 		h->queue_lcores[i] = executor->lcores[i % executor->n_lcores];
 }
 

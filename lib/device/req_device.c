@@ -9,7 +9,16 @@
 int
 req_of_device(struct vhub_req_handler *base, struct vhub_request *req)
 {
-	struct vhub_device *dev = handler_of(base)->dev;
+	struct vhub_device_handler *h = handler_of(base);
 
-	return dev->ops->request != NULL ? dev->ops->request(dev, req) : -ENOTSUP;
+	if (h->dev->ops->request == NULL)
+		return -ENOTSUP;
+	h->req = req;
+	return h->dev->ops->request(h->dev, req);
+}
+
+void
+vhub_device_request_done(struct vhub_device *dev, int result)
+{
+	handler_finish(dev->handler, result);
 }

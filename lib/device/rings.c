@@ -377,6 +377,8 @@ ring_created(struct vhub_device_handler *h, int result)
 	result = vring == NULL ? -ENOMEM : h->dev->ops->queue_prepare(h->dev, &vring->pub);
 	if (result != 0) {
 		h->rec.vrings[h->new_index].started = false;
+		vhub_request_refuse(h->req, result, "vring %u is not there: %s", h->new_index,
+				strerror(-result));
 		free(vring);
 		vhub_virtq_destroy(vq);
 		start_failed(h, result);

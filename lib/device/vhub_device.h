@@ -153,7 +153,8 @@ struct vhub_device_ops {
 	int (*describe)(const struct vhub_device *dev, char *buf, size_t len);
 	/**
 	 * Optional. CTL. Serves a request that only this class of device knows, such as
-	 * NET_SET_MTU. As a slot of struct vhub_req_handler_ops. Without it -ENOTSUP.
+	 * NET_SET_MTU. As a slot of struct vhub_req_handler_ops, but a request that takes longer ends
+	 * with vhub_device_request_done(). Without it -ENOTSUP.
 	 */
 	int (*request)(struct vhub_device *dev, struct vhub_request *req);
 	/** Optional. CTL. Calls `emit` for each figure of queue `queue`. */
@@ -237,6 +238,10 @@ vhub_device_n_queues(const struct vhub_device *dev)
  */
 VHUB_API void
 vhub_device_config_changed(struct vhub_device *dev);
+
+/** Ends the request for which ops->request has returned VHUB_REQ_PENDING. Thread: CTL. */
+VHUB_API void
+vhub_device_request_done(struct vhub_device *dev, int result);
 
 /**
  * Asks the front end what its vIOMMU maps at an address ("IOTLB"). Thread: CTL. Does not block.
