@@ -24,7 +24,7 @@ struct net_builder {
 
 /* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust",
-	"datapath", NULL };
+	"datapath", "ctrl_vq", "link", NULL };
 
 static struct net_builder *
 builder_of(const struct vhub_builder *builder)
@@ -51,6 +51,28 @@ parse_mac(const struct rte_kvargs *args, struct net_params *params, char *error,
 	return 0;
 }
 
+/* What of a device is switched on or off. */
+static int
+parse_switches(const struct rte_kvargs *args, struct net_params *params, char *error,
+		size_t error_len)
+{
+	static const char *const links[] = { "up", "down", NULL };
+	unsigned int link = 0;
+	bool ctrl = true;
+	int ret;
+
+	ret = vhub_arg_bool(args, "iommu", &params->iommu, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "trust", &params->trusted, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "ctrl_vq", &ctrl, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_choice(args, "link", links, &link, error, error_len);
+	params->no_ctrl = !ctrl;
+	params->link_down = link != 0;
+	return ret;
+}
+
 static int
 parse_params(const char *name, const struct rte_kvargs *args, struct net_params *params,
 		char *error, size_t error_len)
@@ -66,9 +88,7 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 		ret = vhub_arg_uint(args, "mtu", VHUB_NET_MTU_MIN, VHUB_NET_MTU_MAX, &mtu, error,
 				error_len);
 	if (ret == 0)
-		ret = vhub_arg_bool(args, "iommu", &params->iommu, error, error_len);
-	if (ret == 0)
-		ret = vhub_arg_bool(args, "trust", &params->trusted, error, error_len);
+		ret = parse_switches(args, params, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_choice(args, "datapath", paths, &path, error, error_len);
 	if (ret == 0 && path == NET_DATAPATH_DIRECT && params->iommu) {

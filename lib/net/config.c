@@ -56,6 +56,18 @@ net_guest_asks(uint64_t features)
 	return asks;
 }
 
+/* What comes with a control queue. */
+#define CTRL_FEATURES \
+	(BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_RX_EXTRA) | BIT(CTRL_VLAN) | BIT(CTRL_MAC_ADDR) | \
+			BIT(CTRL_GUEST_OFFLOADS) | BIT(GUEST_ANNOUNCE))
+
+/* librte_vhost serves none. */
+static bool
+has_ctrl(const struct net_dev *dev)
+{
+	return dev->path == NULL && !dev->params.no_ctrl;
+}
+
 /*
  * Segmentation that the port does not do is done here, but for what rte_gso does not know. The
  * library forgets that a packet had the ECN bit of segmentation, so that is not offered. The direct
@@ -66,6 +78,8 @@ offered(const struct net_dev *dev)
 {
 	uint64_t features = rvhost_features(dev->params.iommu) | BIT(STATUS);
 
+	if (has_ctrl(dev))
+		features |= CTRL_FEATURES;
 	features &= ~(BIT(HOST_ECN) | BIT(GUEST_ECN));
 	if ((dev->port_takes & VHUB_NET_TAKES_TSO6) == 0)
 		features &= ~BIT(HOST_TSO6);
@@ -85,7 +99,9 @@ offered(const struct net_dev *dev)
 static void
 set_link(struct net_dev *dev, const struct vhub_net_info *info)
 {
-	dev->config.status = rte_cpu_to_le_16(info->link_up ? VIRTIO_NET_S_LINK_UP : 0);
+	const bool up = info->link_up && !net_link_is_down(dev);
+
+	dev->config.status = rte_cpu_to_le_16(up ? VIRTIO_NET_S_LINK_UP : 0);
 	dev->config.speed = rte_cpu_to_le_32(info->link_speed_mbps);
 	dev->config.duplex = info->full_duplex ? 1 : 0;
 }
@@ -103,14 +119,18 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 		params->mtu = info->mtu;
 	dev->max_frame_bytes = (params->mtu == 0 ? VHUB_NET_MTU_MAX : params->mtu) +
 			NET_FRAME_OVERHEAD;
+	if (params->link_down)
+		dev->restricts = NET_RESTRICTED_BY_LINK;
 	memcpy(dev->config.mac, &params->mac, sizeof(dev->config.mac));
 	dev->config.max_virtqueue_pairs = rte_cpu_to_le_16(params->n_pairs);
 	dev->config.mtu = rte_cpu_to_le_16(params->mtu);
 	set_link(dev, info);
 	dev->dev.features = offered(dev);
 	dev->dev.protocol_features = params->mtu != 0 ? VHUB_USER_PF(NET_MTU) : 0;
+	if (dev->path == NULL)
+		dev->dev.protocol_features |= VHUB_USER_PF(RARP);
 	dev->dev.config_bytes = NET_CONFIG_BYTES;
-	dev->dev.max_queues = (uint16_t)(params->n_pairs * 2);
+	dev->dev.max_queues = (uint16_t)(params->n_pairs * 2 + (has_ctrl(dev) ? 1 : 0));
 	dev->dev.vrings_per_queue = 2;
 }
 
@@ -118,9 +138,15 @@ int
 net_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t len)
 {
 	const struct net_dev *dev = net_dev_of(device);
+	const uint64_t mac = __atomic_load_n(&dev->ctrl.mac, __ATOMIC_RELAXED);
+	struct virtio_net_config config = dev->config;
 	uint8_t space[NET_CONFIG_BYTES] = { 0 };
 
-	memcpy(space, &dev->config, sizeof(dev->config));
+	if (mac != 0)
+		memcpy(config.mac, &mac, sizeof(config.mac));
+	if (__atomic_load_n(&dev->ctrl.announce, __ATOMIC_RELAXED) != 0)
+		config.status |= RTE_LE16(VIRTIO_NET_S_ANNOUNCE);
+	memcpy(space, &config, sizeof(config));
 	memcpy(buf, space + offset, len);
 	return 0;
 }
@@ -133,6 +159,7 @@ net_ack_features(struct vhub_device *device, uint64_t features)
 	struct net_dev *dev = net_dev_of(device);
 
 	dev->guest_features = features;
+	net_ctrl_begin(dev, features);
 	if (dev->path == NULL)
 		return 0;
 	if ((features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
@@ -147,18 +174,16 @@ net_reset(struct vhub_device *device)
 	struct net_dev *dev = net_dev_of(device);
 
 	dev->guest_features = 0;
+	dev->rarp.due = false;
+	net_ctrl_begin(dev, 0);
 	if (dev->path != NULL)
 		rvhost_iotlb_end(dev->path);
 }
 
 /* The front end tells the guest this MTU: the port has to carry it. */
-int
-net_request(struct vhub_device *device, struct vhub_request *req)
+static int
+set_mtu(const struct net_dev *dev, struct vhub_request *req)
 {
-	const struct net_dev *dev = net_dev_of(device);
-
-	if (req->header.request != VHUB_USER_NET_SET_MTU)
-		return -ENOTSUP;
 	if (req->payload.u64 < VHUB_NET_MTU_MIN || req->payload.u64 > dev->params.mtu)
 		return vhub_request_refuse(req, -EINVAL,
 				"the port's MTU is %u, the front end wants another",
@@ -166,22 +191,56 @@ net_request(struct vhub_device *device, struct vhub_request *req)
 	return 0;
 }
 
+int
+net_request(struct vhub_device *device, struct vhub_request *req)
+{
+	struct net_dev *dev = net_dev_of(device);
+
+	switch (req->header.request) {
+	case VHUB_USER_NET_SET_MTU:
+		return set_mtu(dev, req);
+	case VHUB_USER_SEND_RARP:
+		return net_rarp_request(dev, req);
+	default:
+		return -ENOTSUP;
+	}
+}
+
 /* ---- link ---- */
 
 static void
-look_at_link(struct vhub_timer *timer)
+look(struct net_dev *dev)
 {
-	struct net_dev *dev = vhub_container_of(timer, struct net_dev, link_timer);
 	uint16_t before = dev->config.status;
 	struct vhub_net_info info = { 0 };
 
 	dev->driver->info(dev->port, &info);
 	set_link(dev, &info);
-	if (dev->config.status != before) {
-		VHUB_LOG(NOTICE, "%s: the link of %s is %s", dev->dev.name, dev->target,
-				info.link_up ? "up" : "down");
-		vhub_device_config_changed(&dev->dev);
-	}
+	if (dev->config.status == before)
+		return;
+	VHUB_LOG(NOTICE, "%s: the link of %s is %s%s", dev->dev.name, dev->target,
+			dev->config.status != 0 ? "up" : "down",
+			net_link_is_down(dev) ? " by command" : "");
+	vhub_device_config_changed(&dev->dev);
+}
+
+void
+net_set_link(struct net_dev *dev, bool up)
+{
+	if (up)
+		__atomic_and_fetch(&dev->restricts, ~NET_RESTRICTED_BY_LINK, __ATOMIC_RELAXED);
+	else
+		__atomic_or_fetch(&dev->restricts, NET_RESTRICTED_BY_LINK, __ATOMIC_RELAXED);
+	net_wake_pairs(dev);
+	look(dev);
+}
+
+static void
+look_at_link(struct vhub_timer *timer)
+{
+	struct net_dev *dev = vhub_container_of(timer, struct net_dev, link_timer);
+
+	look(dev);
 	vhub_timer_arm(dev->dev.executor.loop, timer, LINK_LOOK_US);
 }
 

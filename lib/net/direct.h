@@ -44,6 +44,10 @@ direct_poll_from_guest(struct net_pair *pair);
 
 /* ---- direct_to.c ---- */
 
+/* Copies views to the guest, completing what it does not take. Its ring is open. */
+void
+direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n);
+
 /*
  * Gives mbufs to the guest, whose offloads it takes, until there is no room for one. Its ring is open.
  * Returns how many, from the front, have been dealt with and freed; the others are the caller's.

@@ -218,7 +218,9 @@ direct_poll_from_guest(struct net_pair *pair)
 		direct_has_taken(pair, n);
 	if (n == 0)
 		return 0;
-	if (likely(pair->from_ring->enabled)) {
+	if (unlikely(net_link_is_down(pair->dev))) {
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_LINK_DOWN], n);
+	} else if (likely(pair->from_ring->enabled)) {
 		prefetch(chains, n);
 		give(pair, chains, n);
 	} else {

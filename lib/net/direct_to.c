@@ -314,16 +314,11 @@ complete_and_give(struct net_pair *pair, const struct vhub_net_view *view)
 		net_offload(pair, pair->guest_takes, &m, 1, give_or_drop);
 }
 
-void
-vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n)
+static __rte_always_inline void
+give_all_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
 {
-	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
 	uint16_t i, first = 0;
 
-	if (unlikely(!net_ring_is_open(pair->to_ring))) {
-		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_RING], n);
-		return;
-	}
 	for (i = 0; i < n; i++) {
 		if (likely(!views[i].offload.csum) ||
 				(net_offload_needs(&views[i].offload) & ~pair->guest_takes) == 0)
@@ -335,6 +330,25 @@ vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view
 	}
 	if (likely(n > first))
 		give_views(pair, &views[first], n - first);
+}
+
+void
+direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
+{
+	give_all_views(pair, views, n);
+}
+
+void
+vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n)
+{
+	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
+
+	if (unlikely(!net_ring_is_open(pair->to_ring)))
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_RING], n);
+	else if (unlikely(net_is_restricted(pair->dev)))
+		net_rules_filter_views(pair, views, n);
+	else
+		give_all_views(pair, views, n);
 }
 
 /* The pieces behind the first one. Returns how many, or -1: too many. */

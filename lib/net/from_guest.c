@@ -54,6 +54,10 @@ net_poll_from_guest(struct net_pair *pair)
 		net_drop(pair, VHUB_NET_DROP_DISABLED, pkts, n);
 		return n;
 	}
+	if (unlikely(net_link_is_down(dev))) {
+		net_drop(pair, VHUB_NET_DROP_LINK_DOWN, pkts, n);
+		return n;
+	}
 	net_look_at(pkts, n, &look);
 	vhub_count(&pair->counters.from_guest.packets, n);
 	vhub_count(&pair->counters.from_guest.bytes, look.bytes);

@@ -38,7 +38,16 @@ net_destroy(struct vhub_device *device)
 static int
 net_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
-	vring->priv = &net_dev_of(device)->pairs[vring->index / 2];
+	struct net_dev *dev = net_dev_of(device);
+
+	if (net_is_ctrl(vring)) {
+		net_ctrl_prepare(dev, vring);
+		return 0;
+	}
+	/* The place of a control queue that was not negotiated. */
+	if (vring->index >= dev->params.n_pairs * 2)
+		return -ENXIO;
+	vring->priv = &dev->pairs[vring->index / 2];
 	return 0;
 }
 
@@ -53,13 +62,14 @@ want_no_kicks(struct net_pair *pair, struct vhub_vring *vring)
 
 /* The first ring of a pair gets the driver's queue, the last one puts it. */
 static int
-net_queue_start(struct vhub_vring *vring)
+start_of_pair(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 	int ret;
 
-	pair->queue.lcore = vring->lcore;
+	/* Pairs with the load in net_wake_pairs(). */
+	__atomic_store_n(&pair->queue.lcore, vring->lcore, __ATOMIC_RELAXED);
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_get != NULL) {
 		ret = driver->queue_get(&pair->queue);
 		if (ret != 0)
@@ -70,6 +80,7 @@ net_queue_start(struct vhub_vring *vring)
 	if (net_is_from_guest(vring)) {
 		pair->from_ring = vring;
 		direct_gather_begin(pair);
+		net_rarp_started(pair);
 	} else {
 		pair->to_ring = vring;
 		/* New buffers are looked for when there is a packet for them: no kick is of use. */
@@ -78,8 +89,17 @@ net_queue_start(struct vhub_vring *vring)
 	return 0;
 }
 
+static int
+net_queue_start(struct vhub_vring *vring)
+{
+	if (!net_is_ctrl(vring))
+		return start_of_pair(vring);
+	net_ctrl_start(net_dev_of(vring->dev), vring);
+	return 0;
+}
+
 static void
-net_queue_stop(struct vhub_vring *vring)
+stop_of_pair(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
@@ -93,6 +113,15 @@ net_queue_stop(struct vhub_vring *vring)
 	}
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_put != NULL)
 		driver->queue_put(&pair->queue);
+}
+
+static void
+net_queue_stop(struct vhub_vring *vring)
+{
+	if (net_is_ctrl(vring))
+		net_ctrl_stop(net_dev_of(vring->dev));
+	else
+		stop_of_pair(vring);
 }
 
 static void
@@ -137,13 +166,23 @@ tell_open(struct net_pair *pair, bool open)
 		driver->closed(&pair->queue);
 }
 
+/* Whether the guest takes packets by this ring to it. */
+static inline bool
+takes_packets(const struct net_pair *pair, const struct vhub_vring *vring)
+{
+	return net_ring_is_open(vring) &&
+			!(unlikely(net_is_restricted(pair->dev)) && net_rules_close(pair));
+}
+
 static unsigned int
 net_queue_poll(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
 
-	if (!net_is_from_guest(vring) && unlikely(net_ring_is_open(vring) != pair->queue.open))
-		tell_open(pair, net_ring_is_open(vring));
+	if (unlikely(net_is_ctrl(vring)))
+		return net_ctrl_poll(net_dev_of(vring->dev), vring);
+	if (!net_is_from_guest(vring) && unlikely(takes_packets(pair, vring) != pair->queue.open))
+		tell_open(pair, !pair->queue.open);
 	if (unlikely(is_paused(pair, vring)))
 		return 0;
 	if (!net_is_from_guest(vring))
@@ -152,6 +191,20 @@ net_queue_poll(struct vhub_vring *vring)
 }
 
 /* ---- sleeping ---- */
+
+void
+net_wake_pairs(struct net_dev *dev)
+{
+	uint16_t i;
+
+	for (i = 0; i < dev->params.n_pairs; i++) {
+		struct vhub_lcore *lcore = __atomic_load_n(&dev->pairs[i].queue.lcore,
+				__ATOMIC_RELAXED);
+
+		if (lcore != NULL)
+			vhub_lcore_wake(lcore);
+	}
+}
 
 /* Of a ring from the guest that is librte_vhost's. */
 static int
@@ -170,13 +223,16 @@ static int
 net_ring_arm(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
-	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+	const struct vhub_net_driver_ops *driver;
 
+	if (net_is_ctrl(vring))
+		return net_ctrl_arm(net_dev_of(vring->dev), vring);
+	driver = pair->dev->driver;
 	if (!net_is_from_guest(vring)) {
 		if (pair->n_held != 0 && vring->enabled)
 			return -EAGAIN;
 		/* Nothing comes for a guest that takes nothing. */
-		if (driver->to_guest == NULL || !vring->enabled)
+		if (driver->to_guest == NULL || !pair->queue.open)
 			return 0;
 		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
 	}
@@ -189,8 +245,13 @@ static void
 net_ring_disarm(struct vhub_vring *vring)
 {
 	struct net_pair *pair = vring->priv;
-	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+	const struct vhub_net_driver_ops *driver;
 
+	if (net_is_ctrl(vring)) {
+		vhub_virtq_disarm(vring->vq);
+		return;
+	}
+	driver = pair->dev->driver;
 	if (!net_is_from_guest(vring)) {
 		if (driver->to_guest != NULL && driver->disarm != NULL)
 			driver->disarm(&pair->queue);
@@ -247,6 +308,15 @@ static const struct vhub_device_ops net_ops = {
 	.stats = net_stats,
 };
 
+int
+vhub_net_set_link(struct vhub_device *device, bool up)
+{
+	if (device->ops != &net_ops)
+		return -EINVAL;
+	net_set_link(net_dev_of(device), up);
+	return 0;
+}
+
 /* The device with its pairs, but for the data path and what the port says. */
 static struct net_dev *
 alloc_dev(const struct net_params *params, struct vhub_net_port *port,
@@ -264,6 +334,7 @@ alloc_dev(const struct net_params *params, struct vhub_net_port *port,
 	dev->dev.discards = true;
 	dev->dev.chain_bytes = sizeof(struct vhub_chain);
 	dev->dev.executor = *executor;
+	dev->ctrl.ring_index = NET_NO_CTRL;
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	for (i = 0; i < params->n_pairs; i++) {
 		dev->pairs[i].dev = dev;

@@ -7,6 +7,7 @@
  *     direct:        net.c (poll) -> direct_from.c -> header.c -> the driver, with views
  *                    ... or -> view.c -> offload.c -> the driver, with mbufs
  *                    ... the driver -> to_guest.c -> direct_to.c, with mbufs by way of offload.c
+ *     control queue: ctrl.h tells.
  *
  * A queue pair is one ring in each direction; both are one lcore's.
  */
@@ -23,6 +24,7 @@
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
+#include "ctrl.h"
 #include "rvhost.h"
 #include "vhub_device.h"
 #include "vhub_net.h"
@@ -93,10 +95,20 @@ struct net_params {
 	uint16_t n_pairs;
 	bool has_mac;
 	bool iommu;
-	bool trusted; /* guests are believed where librte_vhost believes them */
+	bool trusted;	/* guests are believed where librte_vhost believes them */
+	bool no_ctrl;	/* ctrl_vq=off */
+	bool link_down; /* link=down */
 	enum net_datapath datapath;
 	struct rte_ether_addr mac;
 	uint16_t mtu; /* 0: the port's */
+};
+
+/* The packet that makes a guest be found where it is now (SEND_RARP). */
+struct net_rarp {
+	struct vhub_msg msg;
+	struct rte_ether_addr mac; /* the guest's */
+	bool due;      /* to be sent as soon as the first pair's ring from the guest runs */
+	uint64_t sent; /* shared atomic */
 };
 
 struct net_dev {
@@ -110,13 +122,17 @@ struct net_dev {
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
 	uint32_t max_frame_bytes; /* of a packet without segmentation */
+	/* Shared atomic: NET_RESTRICTED_*. 0, as a rule: no packet to the guest has to be looked at. */
+	uint32_t restricts;
 	char target[128];
 
 	/* CTL. */
 	struct virtio_net_config config; /* little endian */
 	uint64_t guest_features;
 	struct vhub_timer link_timer;
+	struct net_rarp rarp;
 
+	struct net_ctrl ctrl;
 	struct net_pair pairs[];
 };
 
@@ -131,6 +147,26 @@ static inline bool
 net_is_from_guest(const struct vhub_vring *vring)
 {
 	return (vring->index & 1) != 0;
+}
+
+/* The control queue: even as well, behind all pairs. */
+static inline bool
+net_is_ctrl(const struct vhub_vring *vring)
+{
+	return vring->index == net_dev_of(vring->dev)->ctrl.ring_index;
+}
+
+/* One load and, as a rule, nothing else: whether packets to the guest have to be looked at. */
+static __rte_always_inline bool
+net_is_restricted(const struct net_dev *dev)
+{
+	return __atomic_load_n(&dev->restricts, __ATOMIC_RELAXED) != 0;
+}
+
+static inline bool
+net_link_is_down(const struct net_dev *dev)
+{
+	return (__atomic_load_n(&dev->restricts, __ATOMIC_RELAXED) & NET_RESTRICTED_BY_LINK) != 0;
 }
 
 /* ---- driver.c ---- */
@@ -153,7 +189,7 @@ net_reset(struct vhub_device *device);
 /* Follows the port's link while rings run. */
 int
 net_set_running(struct vhub_device *device, bool running);
-/* NET_SET_MTU. */
+/* NET_SET_MTU, SEND_RARP. */
 int
 net_request(struct vhub_device *device, struct vhub_request *req);
 /* What the guest takes under these features: VHUB_NET_TAKES_*. */
@@ -162,6 +198,19 @@ net_guest_takes(uint64_t features);
 /* What it may leave to whoever takes its packets. */
 uint32_t
 net_guest_asks(uint64_t features);
+
+/* Takes the link down by command, or not. */
+void
+net_set_link(struct net_dev *dev, bool up);
+
+/* ---- rarp.c ---- */
+
+/* SEND_RARP. As a slot of struct vhub_device_ops. */
+int
+net_rarp_request(struct net_dev *dev, struct vhub_request *req);
+/* LCORE: the first pair's ring from the guest has started. */
+void
+net_rarp_started(struct net_pair *pair);
 
 /* ---- from_guest.c ---- */
 
@@ -211,12 +260,19 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 		const struct vhub_executor *executor, struct vhub_device **out, char *error,
 		size_t error_len);
 
+/*
+ * Whether the pairs take packets may have changed: lcores that sleep look. Thread: CTL, LCORE of the
+ * control queue.
+ */
+void
+net_wake_pairs(struct net_dev *dev);
+
 /* ---- stats.c ---- */
 
 void
 net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, void *arg);
 
-/* A ring to the guest that takes packets. */
+/* A ring to the guest that takes packets, unless its device is restricted. */
 static inline bool
 net_ring_is_open(const struct vhub_vring *vring)
 {

@@ -17,6 +17,8 @@ static const char *const drop_names[VHUB_NET_DROPS] = {
 	[VHUB_NET_DROP_OVERSIZE] = "dropped_oversize",
 	[VHUB_NET_DROP_OFFLOAD] = "dropped_offload",
 	[VHUB_NET_DROP_NO_MBUF] = "dropped_no_mbuf",
+	[VHUB_NET_DROP_FILTERED] = "dropped_filtered",
+	[VHUB_NET_DROP_LINK_DOWN] = "dropped_link_down",
 };
 
 static void
@@ -46,6 +48,13 @@ net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 				arg);
 		rvhost_stats_emit(dev->path, (uint16_t)(queue * 2), "library_to_guest_", emit, arg);
 	}
-	if (queue == 0 && dev->driver->stats != NULL)
+	if (queue != 0)
+		return;
+	if (dev->path == NULL) {
+		emit_counter(&dev->ctrl.commands, "control_commands", emit, arg);
+		emit_counter(&dev->ctrl.refused, "control_refused", emit, arg);
+		emit_counter(&dev->rarp.sent, "rarp_sent", emit, arg);
+	}
+	if (dev->driver->stats != NULL)
 		dev->driver->stats(dev->port, emit, arg);
 }

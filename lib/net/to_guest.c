@@ -106,6 +106,11 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct net_look look;
 
+	if (unlikely(net_is_restricted(pair->dev))) {
+		n = net_rules_filter(pair, pkts, n);
+		if (n == 0)
+			return;
+	}
 	if (unlikely(pair->n_held != 0)) {
 		keep_or_drop(pair, pkts, n); /* in order, behind those that wait */
 		return;
@@ -161,7 +166,7 @@ net_poll_to_guest(struct net_pair *pair)
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	uint16_t n;
 
-	if (!net_ring_is_open(pair->to_ring))
+	if (!pair->queue.open)
 		return 0;
 	if (unlikely(pair->n_held != 0))
 		return give_held(pair);

@@ -105,9 +105,12 @@ enum vhub_net_drop {
 	VHUB_NET_DROP_OVERSIZE,	 /**< longer than the MTU allows, with no segmentation asked for */
 	VHUB_NET_DROP_OFFLOAD,	 /**< an offload that nobody here can do, or that makes no sense */
 	VHUB_NET_DROP_NO_MBUF,	 /**< no mbuf left for a segment or a copy */
+	VHUB_NET_DROP_FILTERED,	 /**< to guest: not what it has asked for by its control queue */
+	VHUB_NET_DROP_LINK_DOWN, /**< the link is down by command */
 	VHUB_NET_DROPS
 };
 
+struct vhub_device;
 struct vhub_net_port;
 
 /** Bytes of a frame that a view has a private copy of, at most. */
@@ -210,6 +213,13 @@ struct vhub_net_driver_ops {
 	 * to stop. What the driver keeps for it may be dropped.
 	 */
 	void (*closed)(struct vhub_net_queue *queue);
+	/**
+	 * Optional. LCORE, any of the port's, with a queue got or without. The guest says that its address
+	 * is `mac` from now on, until it leaves. A guest can say what it likes: that others are heard
+	 * with the same address is not to end by it. Returns 0, or a negative errno and the guest is told
+	 * that it cannot have it.
+	 */
+	int (*set_mac)(struct vhub_net_port *port, const struct rte_ether_addr *mac);
 	/** Optional. CTL. Figures of the port itself, beside those that lib/net keeps. */
 	void (*stats)(const struct vhub_net_port *port,
 			void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
@@ -251,6 +261,14 @@ vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view
 VHUB_API void
 vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rte_mbuf **pkts,
 		uint16_t n);
+
+/**
+ * Takes the link of a port down, or leaves it to what the port is joined to again. While it is down the
+ * guest is told so and no packet passes, in either direction. Thread: CTL. Returns 0, or -EINVAL: the
+ * device is no port.
+ */
+VHUB_API int
+vhub_net_set_link(struct vhub_device *device, bool up);
 
 /**
  * The pool that packets of ports come from, for drivers that make some: shared by all ports of a

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from scene import expect_refusal
-from vhostuser import EventFd, F, NF, NetPort, Queue, Req, packets
+from vhostuser import EventFd, F, NF, NetPort, Queue, Req, ctrl, packets
 from vhostuser import net
 from vhostuser import protocol as p
 
@@ -314,11 +314,13 @@ def test_the_configuration_space_of_a_port_with_all(bare):
         assert session.offered >> feature & 1, feature.name
 
 
-def test_what_a_port_does_not_know_is_not_offered(bare):
+def test_what_a_port_does_not_know_is_not_offered(bare, datapath):
     """The driver echo knows neither its speed nor, by itself, an address or MTU."""
     session = bare()
-    for feature in (NF.MAC, NF.MTU, NF.SPEED_DUPLEX, NF.CTRL_VQ, NF.GUEST_ECN, NF.HOST_ECN):
+    for feature in (NF.MAC, NF.MTU, NF.SPEED_DUPLEX, NF.GUEST_ECN, NF.HOST_ECN):
         assert not session.offered >> feature & 1, feature.name
+    for feature in ctrl.FEATURES:
+        assert bool(session.offered >> feature & 1) == (datapath == "direct"), feature.name
     assert session.protocol_offered & p.bits(p.PF.INFLIGHT_SHMFD, p.PF.CONFIGURE_MEM_SLOTS,
                                               p.PF.MTU) == 0
     assert session.config("max_pairs") == 4
@@ -344,10 +346,12 @@ def test_the_number_of_queues_is_that_of_pairs(bare):
     assert bare("netwhole").ask_u64(Req.GET_QUEUE_NUM) == 2
 
 
-def test_a_ring_beyond_the_pairs_is_refused(bare):
+def test_a_ring_beyond_the_pairs_is_refused(bare, datapath):
+    """Ring 4 is the control queue's, where there is one."""
     session = bare("netwhole")
+    first = 5 if datapath == "direct" else 4
     for request in (Req.SET_VRING_NUM, Req.SET_VRING_BASE, Req.SET_VRING_ENABLE):
-        assert expect_refusal(session, request, p.VRING_STATE.pack(4, 1)) == "error"
+        assert expect_refusal(session, request, p.VRING_STATE.pack(first, 1)) == "error"
 
 
 def test_an_mtu_that_the_port_carries_is_taken_and_no_other(bare):

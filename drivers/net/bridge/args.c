@@ -170,6 +170,21 @@ bridge_closed(struct vhub_net_queue *queue)
 	vhub_net_inbox_empty(q->inbox);
 }
 
+/* As if it was heard there: what a guest says of itself is no more than what it sends. */
+static int
+bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
+{
+	struct bridge_port *p = bridge_port_of(port);
+	const uint64_t key = table_key(mac, p->native);
+	struct table_learned learned = { 0 };
+
+	if (p->native == 0 || __atomic_load_n(&p->n_got, __ATOMIC_RELAXED) == 0)
+		return 0;
+	table_learn(p->bridge->table, &key, 1, p->index, p->learn_limit, bridge_now(p->bridge),
+			&learned);
+	return learned.foreign != 0 ? -EEXIST : 0;
+}
+
 static int
 bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *error,
 		size_t error_len);
@@ -200,6 +215,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.arm = bridge_arm,
 	.disarm = bridge_disarm,
 	.closed = bridge_closed,
+	.set_mac = bridge_set_mac,
 	.stats = bridge_stats,
 };
 

@@ -137,6 +137,14 @@ ethdev_stats(const struct vhub_net_port *port,
 	emit_xstats(p, emit, arg);
 }
 
+/* The port's filter is set on CTL only: a port that has one lets nothing else in. */
+static int
+ethdev_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
+{
+	RTE_SET_USED(mac);
+	return rte_eth_promiscuous_get(ethdev_port_of(port)->port_id) == 1 ? 0 : -ENOTSUP;
+}
+
 static const char *const ethdev_keys[] = { "port", "rxd", "txd", "promisc", NULL };
 
 static const struct vhub_net_driver_ops ethdev_ops = {
@@ -157,6 +165,7 @@ static const struct vhub_net_driver_ops ethdev_ops = {
 	.to_guest = ethdev_to_guest,
 	.arm = ethdev_arm,
 	.disarm = ethdev_disarm,
+	.set_mac = ethdev_set_mac,
 	.stats = ethdev_stats,
 };
 

@@ -9,6 +9,7 @@ on request.
     inflight, dirtylog, channel   what a session shares besides memory
     frontend   one session
     blk, net   drivers of virtio-blk and virtio-net
+    ctrl       the control queue of the latter
     packets    Ethernet frames, their checksums and segments
     model      random I/O that is checked
     meanwhile  what a thread does while a test does something else

@@ -209,7 +209,7 @@ class Frontend:
             raise Refused("not offered: %s" % p.name_bits(want & ~self.offered, F))
         known = p.bits(PF.MQ, PF.LOG_SHMFD, PF.REPLY_ACK, PF.BACKEND_REQ, PF.CONFIG,
                        PF.INFLIGHT_SHMFD,
-                       PF.RESET_DEVICE, PF.CONFIGURE_MEM_SLOTS, PF.STATUS, PF.MTU)
+                       PF.RESET_DEVICE, PF.CONFIGURE_MEM_SLOTS, PF.STATUS, PF.MTU, PF.RARP)
         if protocol is not None:
             known = p.bits(*protocol)
         if known:

@@ -144,6 +144,7 @@ class NF(enum.IntEnum):
     """Feature bits of virtio-net (VIRTIO 1.2, 5.1.3)."""
     CSUM = 0
     GUEST_CSUM = 1
+    CTRL_GUEST_OFFLOADS = 2
     MTU = 3
     MAC = 5
     GUEST_TSO4 = 7
@@ -157,7 +158,12 @@ class NF(enum.IntEnum):
     MRG_RXBUF = 15
     STATUS = 16
     CTRL_VQ = 17
+    CTRL_RX = 18
+    CTRL_VLAN = 19
+    CTRL_RX_EXTRA = 20
+    GUEST_ANNOUNCE = 21
     MQ = 22
+    CTRL_MAC_ADDR = 23
     SPEED_DUPLEX = 63
 
 

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control queue's turn: one command is taken, carried out (ctrl_commands.c, next), and answered
+ * when every lcore has taken notice. Called by net.c and config.c.
+ */
+#include <errno.h>
+
+#include <linux/virtio_net.h>
+
+#include <rte_rcu_qsbr.h>
+
+#include "net_pvt.h"
+
+/* ---- life ---- */
+
+/* A guest that has just begun: everything reaches it, by its first pair (5.1.6.5.1, 5.1.6.5.5). */
+static void
+first_rules(const struct net_dev *dev, struct net_rules *rules, bool resumed)
+{
+	*rules = (struct net_rules){
+		.promisc = true,
+		.has_mac = dev->params.has_mac,
+		.mac = dev->params.mac,
+		.has_vlans = (dev->ctrl.features & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VLAN)) != 0,
+		.n_pairs = 1,
+		/*
+		 * A guest whose commands another back end has heard may have turned offloads off;
+		 * one that gets none is right in any case.
+		 */
+		.takes = resumed ? 0 : VHUB_NET_TAKES_ALL,
+	};
+}
+
+static void
+publish(struct net_dev *dev, const struct net_rules *rules)
+{
+	/* Pairs with the acquires in rules.c. */
+	__atomic_store_n(&dev->ctrl.published, rules, __ATOMIC_RELEASE);
+	if (rules != NULL)
+		__atomic_or_fetch(&dev->restricts, NET_RESTRICTED_BY_RULES, __ATOMIC_RELEASE);
+	else
+		__atomic_and_fetch(&dev->restricts, ~NET_RESTRICTED_BY_RULES, __ATOMIC_RELEASE);
+}
+
+void
+net_ctrl_begin(struct net_dev *dev, uint64_t features)
+{
+	struct net_ctrl *ctrl = &dev->ctrl;
+	const bool pairs = (features & (UINT64_C(1) << VIRTIO_NET_F_MQ)) != 0;
+
+	ctrl->features = features;
+	ctrl->ring_index = NET_NO_CTRL;
+	/* VIRTIO 1.2, 5.1.2: behind all pairs that there can be, or behind the first. */
+	if ((features & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VQ)) != 0)
+		ctrl->ring_index = pairs ? (uint16_t)(dev->params.n_pairs * 2) : 2;
+	publish(dev, NULL);
+	__atomic_store_n(&ctrl->announce, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&ctrl->mac, 0, __ATOMIC_RELAXED);
+}
+
+/* Its driver has been at work before, with another back end or on another host. */
+static bool
+is_resumed(const struct vhub_vring *vring)
+{
+	return vhub_virtq_base(vring->vq) !=
+			(vhub_virtq_is_packed(vring->features) ? 0x80008000u : 0u);
+}
+
+void
+net_ctrl_prepare(struct net_dev *dev, const struct vhub_vring *vring)
+{
+	struct net_ctrl *ctrl = &dev->ctrl;
+	const uint64_t needs = UINT64_C(1) << VIRTIO_NET_F_GUEST_ANNOUNCE |
+			UINT64_C(1) << VIRTIO_NET_F_STATUS;
+
+	/* Stopped for a while, it finds what it has asked for. */
+	if (ctrl->published == NULL)
+		first_rules(dev, &ctrl->rules[ctrl->present], is_resumed(vring));
+	if (!is_resumed(vring) || (vring->features & needs) != needs)
+		return;
+	__atomic_store_n(&ctrl->announce, 1, __ATOMIC_RELAXED);
+	vhub_device_config_changed(&dev->dev);
+}
+
+void
+net_ctrl_start(struct net_dev *dev, struct vhub_vring *vring)
+{
+	dev->ctrl.ring = vring;
+	publish(dev, &dev->ctrl.rules[dev->ctrl.present]);
+	net_wake_pairs(dev);
+}
+
+void
+net_ctrl_stop(struct net_dev *dev)
+{
+	dev->ctrl.ring = NULL;
+}
+
+/* ---- a command ---- */
+
+/* Those that get no packets any more are closed: others, who look at that alone, send them none. */
+static bool
+are_pairs_closed(const struct net_dev *dev)
+{
+	uint16_t i;
+
+	for (i = dev->ctrl.rules[dev->ctrl.present].n_pairs; i < dev->params.n_pairs; i++) {
+		if (__atomic_load_n(&dev->pairs[i].queue.open, __ATOMIC_RELAXED))
+			return false;
+	}
+	return true;
+}
+
+/* Nobody looks at the rules of before any more. */
+static bool
+is_known_to_all(const struct net_dev *dev)
+{
+	struct rte_rcu_qsbr *qsbr = vhub_quiesce_qsbr();
+
+	return qsbr == NULL ||
+			(rte_rcu_qsbr_check(qsbr, dev->ctrl.token, false) == 1 &&
+					are_pairs_closed(dev));
+}
+
+static uint64_t
+begin_to_tell(void)
+{
+	struct rte_rcu_qsbr *qsbr = vhub_quiesce_qsbr();
+	uint64_t token = qsbr != NULL ? rte_rcu_qsbr_start(qsbr) : 0;
+
+	/* Pairs with the fence of an lcore that wakes up: we see it awake, or it sees the rules. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return token;
+}
+
+static void
+answer(struct net_ctrl *ctrl)
+{
+	struct vhub_chain *chain = ctrl->chain;
+
+	*(uint8_t *)chain->iov[chain->n_out].iov_base = ctrl->ack;
+	chain->used_bytes = sizeof(ctrl->ack);
+	ctrl->chain = NULL;
+	vhub_virtq_push(ctrl->ring->vq, &chain, 1);
+	vhub_virtq_notify(ctrl->ring->vq);
+}
+
+/* "The back-end must process the ring without causing any side effects": a disabled one refuses all. */
+static uint8_t
+carry_out(struct net_dev *dev, const struct vhub_chain *chain)
+{
+	struct net_ctrl *ctrl = &dev->ctrl;
+	const uint16_t n_pairs = ctrl->rules[ctrl->present].n_pairs;
+	struct net_rules *next = &ctrl->rules[ctrl->present ^ 1];
+
+	if (!ctrl->ring->enabled)
+		return VIRTIO_NET_ERR;
+	*next = ctrl->rules[ctrl->present];
+	if (net_ctrl_command(dev, chain->iov, chain->n_out, next) != VIRTIO_NET_OK)
+		return VIRTIO_NET_ERR;
+	ctrl->present ^= 1;
+	publish(dev, next);
+	if (next->n_pairs != n_pairs)
+		net_wake_pairs(dev);
+	return VIRTIO_NET_OK;
+}
+
+static bool
+take_command(struct net_dev *dev, struct vhub_virtq *vq)
+{
+	struct net_ctrl *ctrl = &dev->ctrl;
+	struct vhub_chain *chain;
+
+	if (vhub_virtq_pop(vq, &chain, 1) == 0)
+		return false;
+	if (chain->in_bytes == 0) {
+		/* There is no place for an answer. */
+		vhub_virtq_break(vq, VHUB_VIRTQ_BAD_REQUEST);
+		vhub_virtq_push(vq, &chain, 1);
+		return false;
+	}
+	ctrl->chain = chain;
+	ctrl->ack = carry_out(dev, chain);
+	vhub_count(&ctrl->commands, 1);
+	if (ctrl->ack != VIRTIO_NET_OK)
+		vhub_count(&ctrl->refused, 1);
+	return true;
+}
+
+unsigned int
+net_ctrl_poll(struct net_dev *dev, struct vhub_vring *vring)
+{
+	struct net_ctrl *ctrl = &dev->ctrl;
+
+	if (ctrl->chain != NULL) {
+		if (!is_known_to_all(dev))
+			return 0;
+		answer(ctrl);
+		return 1;
+	}
+	if (!vring->taking || !take_command(dev, vring->vq))
+		return 0;
+	if (ctrl->ack == VIRTIO_NET_OK)
+		ctrl->token = begin_to_tell();
+	else
+		answer(ctrl);
+	return 1;
+}
+
+int
+net_ctrl_arm(struct net_dev *dev, struct vhub_vring *vring)
+{
+	if (dev->ctrl.chain != NULL)
+		return -EAGAIN;
+	return vring->has_kick_fd ? vhub_virtq_arm(vring->vq) : -ENOTSUP;
+}

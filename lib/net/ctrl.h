@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control queue (VIRTIO 1.2, 5.1.6.5), and what a guest has asked for by it: the rules.
+ *
+ *     net.c (poll) -> ctrl.c (a command: taken, answered) -> ctrl_commands.c (what it changes)
+ *             -> rules.c (what that does to packets to the guest)
+ *
+ * Rules are never changed in place. The control queue's lcore makes the next ones from the present ones,
+ * publishes them, and answers the command once every lcore has passed a safe point: then nobody looks
+ * at the former ones, and the guest's next packet meets the new ones. So there are two places for
+ * them and nothing is ever allocated or waited for.
+ */
+#ifndef NET_CTRL_H
+#define NET_CTRL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_ether.h>
+
+#include "vhub_device.h"
+
+struct net_dev;
+struct net_pair;
+struct vhub_net_view;
+
+/* Stations in each half of a guest's table; with more of them, all frames of that kind are let in. */
+#define NET_TABLE_MACS 64u
+#define NET_VLANS 4096u
+#define NET_NO_CTRL UINT16_MAX
+
+/* net_dev.restricts: why packets to the guest have to be looked at. */
+#define NET_RESTRICTED_BY_RULES 0x1u
+#define NET_RESTRICTED_BY_LINK 0x2u
+
+struct net_mac_list {
+	uint16_t n;
+	bool overflown; /* there were more */
+	struct rte_ether_addr macs[NET_TABLE_MACS];
+};
+
+struct net_rules {
+	/* Frames that reach the guest (5.1.6.5.1 to 5.1.6.5.3). */
+	bool promisc;
+	bool all_multi;
+	bool all_uni;
+	bool no_multi;
+	bool no_uni;
+	bool no_broadcast;
+	bool has_vlans; /* frames with a tag of no VLAN in the table are left out */
+	bool has_mac;	/* known; else every station may be the guest */
+	struct rte_ether_addr mac;
+	struct net_mac_list uni, multi;
+	uint64_t vlans[NET_VLANS / 64];
+	/* Pairs that may get packets (5.1.6.5.5). */
+	uint16_t n_pairs;
+	/* VHUB_NET_TAKES_*, of those that were negotiated (5.1.6.5.8). */
+	uint32_t takes;
+};
+
+struct net_ctrl {
+	/* CTL, while no ring runs. */
+	uint16_t ring_index; /* NET_NO_CTRL: there is none */
+	uint64_t features;   /* negotiated */
+
+	/* LCORE, the ring's; CTL while it does not run. */
+	struct vhub_vring *ring;
+	struct vhub_chain *chain; /* waits for its answer; NULL */
+	uint8_t ack;		  /* its answer */
+	uint64_t token;		  /* until all lcores have passed it */
+	unsigned int present;	  /* of `rules` */
+	struct net_rules rules[2];
+
+	/* Shared atomics. */
+	const struct net_rules *published; /* NULL: no control queue has run */
+	uint64_t mac;	   /* the guest's own, as in memory; 0: as the port was given */
+	uint32_t announce; /* the guest is to announce itself */
+	uint64_t commands; /* counters */
+	uint64_t refused;
+};
+
+/* ---- ctrl.c ---- */
+
+/* CTL: these features were negotiated; 0: a reset. No ring runs. */
+void
+net_ctrl_begin(struct net_dev *dev, uint64_t features);
+/* CTL: the ring is about to start. */
+void
+net_ctrl_prepare(struct net_dev *dev, const struct vhub_vring *vring);
+/* LCORE: it starts, has its turn, is to be woken by its guest, stops. */
+void
+net_ctrl_start(struct net_dev *dev, struct vhub_vring *vring);
+unsigned int
+net_ctrl_poll(struct net_dev *dev, struct vhub_vring *vring);
+int
+net_ctrl_arm(struct net_dev *dev, struct vhub_vring *vring);
+void
+net_ctrl_stop(struct net_dev *dev);
+
+/* ---- ctrl_commands.c ---- */
+
+/*
+ * Carries out the command whose bytes are in `iov`: *next, which holds the present rules, becomes what it
+ * asks for. Returns VIRTIO_NET_OK, or VIRTIO_NET_ERR and *next is of no use. Thread: LCORE.
+ */
+uint8_t
+net_ctrl_command(struct net_dev *dev, const struct iovec *iov, uint32_t n_iov,
+		struct net_rules *next);
+
+/* ---- rules.c ---- */
+
+/* Packets to this guest are to be looked at; LCORE, any. */
+bool
+net_rules_admit(const struct net_rules *rules, const uint8_t *frame, uint32_t bytes);
+/* Whether the pair's guest gets no packets by it now. */
+bool
+net_rules_close(const struct net_pair *pair);
+/*
+ * Drops what the guest is not to have, and has the pair's offloads be those that it takes now. Returns how
+ * many of the packets are left, in order. For bursts of a device with `restricts`.
+ */
+uint16_t
+net_rules_filter(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+/* The same of views, which go to direct_give_views(). */
+void
+net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n);
+
+#endif /* NET_CTRL_H */

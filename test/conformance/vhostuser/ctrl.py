@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The control queue of a network device (VIRTIO 1.2, 5.1.6.5): commands, and their answers.
+
+Sits on a session of net.py, whose rings run, and starts one ring more.
+"""
+
+import struct
+import time
+
+from .frontend import Queue
+from .protocol import NF
+
+OK, ERR = 0, 1
+RX, MAC, VLAN, ANNOUNCE, MQ, OFFLOADS = range(6)
+PROMISC, ALLMULTI, ALLUNI, NOMULTI, NOUNI, NOBCAST = range(6)
+
+#: All that comes with a control queue.
+FEATURES = (NF.CTRL_VQ, NF.CTRL_RX, NF.CTRL_RX_EXTRA, NF.CTRL_VLAN, NF.CTRL_MAC_ADDR,
+            NF.CTRL_GUEST_OFFLOADS, NF.GUEST_ANNOUNCE)
+
+
+class NoAnswer(Exception):
+    """A command was not answered in time."""
+
+
+class Control:
+    """The control queue of a session that has agreed on CTRL_VQ."""
+
+    def __init__(self, session, size=64, start=True, **kind):
+        self.session = session
+        self.index = 2 * session.config("max_pairs") if session.has(NF.MQ) else 2
+        self.queue = Queue(self.index, session.new_ring(size), **kind)
+        self.asked = []
+        if start:
+            session.start_queue(self.queue)
+
+    def begin(self, class_, command, data=b"", pieces=None, answer=1, indirect=None):
+        """Offers a command without waiting; `pieces` are the sizes of the descriptors that it lies in."""
+        mem, blocks = self.session.mem, []
+        text = bytes((class_, command)) + data
+        parts = self.session.cut(blocks, len(text), pieces)
+        mem.scatter(parts, text)
+        room = self.session.cut(blocks, answer)
+        for gpa, length in room:
+            mem.scatter([(gpa, length)], b"\xee" * length)
+        self.queue.ring.add([(gpa, length, False) for gpa, length in parts]
+                            + [(gpa, length, True) for gpa, length in room], (room, blocks),
+                            self.session.indirect if indirect is None else indirect)
+        self.queue.notify()
+
+    def answer(self, timeout=5.0):
+        """The answer to the oldest command: the byte, and what the used ring said."""
+        deadline = time.monotonic() + timeout
+        while not self.asked:
+            self.asked.extend(self.queue.wait_used(max(0.0, deadline - time.monotonic())))
+            if time.monotonic() > deadline:
+                raise NoAnswer("no answer came")
+        (room, blocks), length = self.asked.pop(0)
+        value = self.session.mem.gather(room)
+        for block in blocks:
+            self.session.mem.free(*block)
+        assert length == 1 and value[1:] == b"\xee" * (len(value) - 1)
+        return value[0]
+
+    def ask(self, class_, command, data=b"", **shape):
+        self.begin(class_, command, data, **shape)
+        return self.answer()
+
+    def do(self, class_, command, data=b"", **shape):
+        """A command that has to succeed."""
+        answer = self.ask(class_, command, data, **shape)
+        assert answer == OK, "command %d.%d was answered with %d" % (class_, command, answer)
+
+    # by name
+
+    def mode(self, command, on):
+        self.do(RX, command, bytes((int(on),)))
+
+    def table(self, uni=(), multi=()):
+        self.do(MAC, 0, table(uni, multi))
+
+    def address(self, mac):
+        self.do(MAC, 1, mac)
+
+    def vlan(self, vlan, on=True):
+        self.do(VLAN, 0 if on else 1, struct.pack("<H", vlan))
+
+    def pairs(self, count):
+        self.do(MQ, 0, struct.pack("<H", count))
+
+    def offloads(self, *features):
+        self.do(OFFLOADS, 0, struct.pack("<Q", sum(1 << feature for feature in features)))
+
+
+def table(uni=(), multi=()):
+    """The data of MAC_TABLE_SET."""
+    return b"".join(struct.pack("<I", len(each)) + b"".join(each) for each in (uni, multi))
