@@ -22,6 +22,7 @@ static const struct vhub_control_method *const methods[] = {
 	&control_queue_move,
 	&control_device_resize,
 	&control_device_set_qos,
+	&control_port_set_link,
 	&control_driver_list,
 	&control_bridge_list,
 	&control_bridge_fdb,

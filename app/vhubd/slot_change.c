@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Changes of a disk that is served. Called by control_disks.c; next: lib/blk, and slot_spec.c, which
+ * Changes of a device that is served. Called by control_disks.c and control_ports.c; next: lib/blk,
+ * lib/net, and slot_spec.c, which
  * keeps in the device's arguments what config_save writes.
  */
 #include <errno.h>
@@ -10,6 +11,7 @@
 
 #include "slot_spec.h"
 #include "slots.h"
+#include "vhub_net.h"
 
 static void
 run_resize(struct vhub_work *work)
@@ -101,4 +103,20 @@ slots_set_qos(struct slots *slots, const char *name, struct vhub_blk_qos *set, c
 	keep(slot, "bytes_per_s", set->bytes_per_s);
 	keep(slot, "bytes_burst", set->bytes_burst);
 	return 0;
+}
+
+int
+slots_set_link(struct slots *slots, const char *name, bool up, char *error, size_t error_len)
+{
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret != 0)
+		return ret;
+	ret = vhub_net_set_link(slot->device, up);
+	if (ret != 0)
+		snprintf(error, error_len, "%s is no port", name);
+	else
+		slot_spec_set(&slot->options, "link", up ? "up" : "down");
+	return ret;
 }

@@ -84,6 +84,13 @@ slots_set_qos(struct slots *slots, const char *name, struct vhub_blk_qos *set, c
 		size_t error_len);
 
 /**
+ * Takes the link of a served port down or up (slot_change.c). Returns as slots_resize(), and -EINVAL.
+ * Thread: CTL.
+ */
+int
+slots_set_link(struct slots *slots, const char *name, bool up, char *error, size_t error_len);
+
+/**
  * A slot that is served and has nothing under way, to be changed. Returns as slots_resize().
  * Thread: CTL.
  */

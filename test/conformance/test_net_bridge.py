@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import NF, NetPort, net, packets
+from vhostuser import BackendChannel, NF, NetPort, Req, ctrl, net, packets
 from vhubd import Vhubd, worker_arguments
 
 BROADCAST = b"\xff" * 6
@@ -613,3 +613,108 @@ def test_what_cannot_be_is_refused(lan, keys, why):
     lan.add("a", ageing=10)
     with pytest.raises(Refused, match=why):
         lan.add("b", **keys)
+
+
+# what a guest asks for by its control queue, and the link
+
+
+def test_the_address_that_a_guest_gives_itself_is_known_at_its_port(lan):
+    if lan.datapath != "direct":
+        return
+    features = ctrl.FEATURES + (NF.STATUS,)
+    session, other = lan.port("a", {"features": features}), lan.port("b", mac=text_of(mac(9)))
+    guest = ctrl.Control(session)
+    guest.address(mac(7))
+    assert lan.stations()[text_of(mac(7)), 1] == "a"
+    # What another port has for good it cannot have; what another guest has is heard there again.
+    assert guest.ask(ctrl.MAC, 1, mac(9)) == ctrl.ERR
+    assert lan.stations()[text_of(mac(9)), 1] == "b"
+    lan.learn(other, mac(7))
+    assert lan.stations()[text_of(mac(7)), 1] == "b"
+
+
+@pytest.mark.parametrize("sleeps", [False, True], ids=["awake", "asleep"])
+def test_a_guest_gets_packets_by_the_pairs_that_it_uses(lan, sleeps):
+    if lan.datapath != "direct":
+        return
+    session = lan.port("a", {"pairs": 4, "features": ctrl.FEATURES}, queues=4)
+    other = lan.port("b")
+    guest = ctrl.Control(session)
+    lan.learn(session, mac(1))
+    made = packets.segment(4, packets.UDP, bytes(50)).frame
+    frames = [mac(1) + mac(2) + made[12:34] + struct.pack("!H", i) + made[36:] for i in range(1, 33)]
+
+    def come():
+        """By which pairs."""
+        for frame_ in frames:
+            other.send(frame_)
+        found = {}
+        deadline = time.monotonic() + 5
+        while sum(found.values()) < len(frames):
+            for pair in range(4):
+                while not session.quiet(pair, 0):
+                    found[pair] = found.get(pair, 0) + 1
+            assert time.monotonic() < deadline, found
+        return set(found)
+
+    for count in (1, 4, 2, 1, 3):
+        if sleeps:
+            time.sleep(0.03)
+        guest.pairs(count)
+        assert come() <= set(range(count)) and len(come()) > (count > 1)
+
+
+def test_a_link_that_is_taken_down_lets_nothing_pass(lan):
+    first, second = lan.port("a", {"features": (NF.STATUS,)}), lan.port("b")
+    channel = BackendChannel()
+    first.tell(Req.SET_BACKEND_REQ_FD, b"", [channel.remote_fd])
+    channel.handed_over()
+    whole = "%s-a" % lan.name
+    lan.learn(first, mac(1))
+    lan.learn(second, mac(2))
+
+    def passes():
+        counts = []
+        for sender, receiver, frame_ in ((first, second, frame(mac(2), mac(1))),
+                                         (second, first, frame(mac(1), mac(2)))):
+            sender.wait_sent([sender.send(frame_)])
+            counts.append(not receiver.quiet(seconds=QUIET))
+        return counts
+
+    assert passes() == [True, True]
+    for turn, state in enumerate(("down", "up", "down", "up")):
+        if turn % 2:
+            time.sleep(0.03)            # the workers sleep
+        if turn < 2:
+            assert lan.control.call("port_set_link", name=whole, state=state) is True
+        else:
+            assert "is " + state in vhubctl(lan.folder / "control.sock", "link", whole, state).stdout
+        assert channel.recv().request == 2
+        assert first.config("status") == (net.LINK_UP if state == "up" else 0)
+        assert passes() == [state == "up"] * 2
+        saved = lan.control.call("config_save")["text"]
+        assert "link=" + state in saved or "link = " + state in saved
+    assert lan.figures("a")["dropped_link_down"] >= 2
+    for name, state, code in ((whole, "sideways", -32602), ("nobody", "up", -32001)):
+        with pytest.raises(Refused) as caught:
+            lan.control.call("port_set_link", name=name, state=state)
+        assert caught.value.code == code
+    channel.close()
+
+
+def test_a_port_may_begin_with_its_link_down(lan):
+    session = lan.port("a", {"features": (NF.STATUS,)}, link="down")
+    assert session.config("status") == 0
+    lan.control.call("port_set_link", name="%s-a" % lan.name, state="up")
+    assert session.config("status") == net.LINK_UP
+
+
+def test_rarp_goes_out_of_the_port(lan):
+    if lan.datapath != "direct":
+        return
+    first, second = lan.port("a"), lan.port("b")
+    assert first.ack(Req.SEND_RARP, bytes(mac(1)) + bytes(2)) == 0
+    got = second.receive().frame
+    assert got[:14] == BROADCAST + mac(1) + b"\x80\x35"
+    assert lan.stations()[text_of(mac(1)), 1] == "a"
+    assert lan.figures("a")["rarp_sent"] == 1
