@@ -68,6 +68,13 @@ has_ctrl(const struct net_dev *dev)
 	return dev->path == NULL && !dev->params.no_ctrl;
 }
 
+/* By a driver that asks which pair a packet is for, among several. */
+static bool
+has_rss(const struct net_dev *dev)
+{
+	return has_ctrl(dev) && dev->driver->steers && dev->params.n_pairs > 1;
+}
+
 /*
  * Segmentation that the port does not do is done here, but for what rte_gso does not know. The
  * library forgets that a packet had the ECN bit of segmentation, so that is not offered. The direct
@@ -91,6 +98,8 @@ offered(const struct net_dev *dev)
 		features |= BIT(MTU);
 	if (dev->params.n_pairs > 1)
 		features |= BIT(MQ);
+	if (has_rss(dev))
+		features |= BIT(RSS);
 	if (dev->config.speed != UINT32_MAX)
 		features |= BIT(SPEED_DUPLEX);
 	return features;
@@ -124,6 +133,11 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 	memcpy(dev->config.mac, &params->mac, sizeof(dev->config.mac));
 	dev->config.max_virtqueue_pairs = rte_cpu_to_le_16(params->n_pairs);
 	dev->config.mtu = rte_cpu_to_le_16(params->mtu);
+	if (has_rss(dev)) {
+		dev->config.rss_max_key_size = NET_RSS_KEY_BYTES;
+		dev->config.rss_max_indirection_table_length = RTE_LE16(NET_RSS_TABLE);
+		dev->config.supported_hash_types = RTE_LE32(NET_RSS_TYPES);
+	}
 	set_link(dev, info);
 	dev->dev.features = offered(dev);
 	dev->dev.protocol_features = params->mtu != 0 ? VHUB_USER_PF(NET_MTU) : 0;

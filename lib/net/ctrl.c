@@ -46,7 +46,9 @@ void
 net_ctrl_begin(struct net_dev *dev, uint64_t features)
 {
 	struct net_ctrl *ctrl = &dev->ctrl;
-	const bool pairs = (features & (UINT64_C(1) << VIRTIO_NET_F_MQ)) != 0;
+	const bool pairs = (features &
+					   (UINT64_C(1) << VIRTIO_NET_F_MQ |
+							   UINT64_C(1) << VIRTIO_NET_F_RSS)) != 0;
 
 	ctrl->features = features;
 	ctrl->ring_index = NET_NO_CTRL;

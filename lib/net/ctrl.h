@@ -3,7 +3,7 @@
  * The control queue (VIRTIO 1.2, 5.1.6.5), and what a guest has asked for by it: the rules.
  *
  *     net.c (poll) -> ctrl.c (a command: taken, answered) -> ctrl_commands.c (what it changes)
- *             -> rules.c (what that does to packets to the guest)
+ *             -> rules.c (what that does to packets to the guest), rss.c (which pair gets them)
  *
  * Rules are never changed in place. The control queue's lcore makes the next ones from the present ones,
  * publishes them, and answers the command once every lcore has passed a safe point: then nobody looks
@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <linux/virtio_net.h>
+
 #include <rte_ether.h>
 
 #include "vhub_device.h"
@@ -27,6 +29,13 @@ struct vhub_net_view;
 /* Stations in each half of a guest's table; with more of them, all frames of that kind are let in. */
 #define NET_TABLE_MACS 64u
 #define NET_VLANS 4096u
+/* Of RSS: entries of the indirection table, bytes of the key, and types of hashes (5.1.6.4.3). */
+#define NET_RSS_TABLE 128u
+#define NET_RSS_KEY_BYTES 40u
+#define NET_RSS_TYPES \
+	(VIRTIO_NET_RSS_HASH_TYPE_IPv4 | VIRTIO_NET_RSS_HASH_TYPE_TCPv4 | \
+			VIRTIO_NET_RSS_HASH_TYPE_UDPv4 | VIRTIO_NET_RSS_HASH_TYPE_IPv6 | \
+			VIRTIO_NET_RSS_HASH_TYPE_TCPv6 | VIRTIO_NET_RSS_HASH_TYPE_UDPv6)
 #define NET_NO_CTRL UINT16_MAX
 
 /* net_dev.restricts: why packets to the guest have to be looked at. */
@@ -37,6 +46,16 @@ struct net_mac_list {
 	uint16_t n;
 	bool overflown; /* there were more */
 	struct rte_ether_addr macs[NET_TABLE_MACS];
+};
+
+/* Receive-side scaling as the guest wants it (5.1.6.5.7). */
+struct net_rss {
+	bool on;
+	uint16_t mask;
+	uint16_t unclassified;
+	uint32_t types; /* VIRTIO_NET_RSS_HASH_TYPE_* */
+	uint16_t table[NET_RSS_TABLE];
+	uint32_t key[NET_RSS_KEY_BYTES / sizeof(uint32_t)]; /* words in the order of the CPU */
 };
 
 struct net_rules {
@@ -54,6 +73,7 @@ struct net_rules {
 	uint64_t vlans[NET_VLANS / 64];
 	/* Pairs that may get packets (5.1.6.5.5). */
 	uint16_t n_pairs;
+	struct net_rss rss;
 	/* VHUB_NET_TAKES_*, of those that were negotiated (5.1.6.5.8). */
 	uint32_t takes;
 };
@@ -106,6 +126,15 @@ net_ctrl_stop(struct net_dev *dev);
 uint8_t
 net_ctrl_command(struct net_dev *dev, const struct iovec *iov, uint32_t n_iov,
 		struct net_rules *next);
+
+/* ---- rss.c ---- */
+
+/*
+ * The hash of a frame by the first of the types that it has, which is left in *report as
+ * VIRTIO_NET_HASH_REPORT_*; NONE: it has none of them.
+ */
+uint32_t
+net_rss_hash(const struct net_rss *rss, const uint8_t *frame, uint32_t bytes, uint16_t *report);
 
 /* ---- rules.c ---- */
 

@@ -174,13 +174,81 @@ acknowledge(struct net_dev *dev, uint8_t command)
 }
 
 static bool
-set_pairs(const struct net_dev *dev, uint8_t command, struct reader *r, struct net_rules *next)
+is_number_of_pairs(const struct net_dev *dev, uint16_t n)
 {
-	if ((dev->ctrl.features & BIT(MQ)) == 0 || command != VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET ||
-			!take_le16(r, &next->n_pairs))
+	return n >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN && n <= dev->params.n_pairs;
+}
+
+static bool
+set_pairs(const struct net_dev *dev, struct reader *r, struct net_rules *next)
+{
+	next->rss.on = false;
+	return (dev->ctrl.features & BIT(MQ)) != 0 && take_le16(r, &next->n_pairs) &&
+			is_number_of_pairs(dev, next->n_pairs);
+}
+
+/* ---- RSS ---- */
+
+/* A pair that is there; next->n_pairs covers it. */
+static bool
+take_pair(const struct net_dev *dev, struct reader *r, uint16_t *pair, struct net_rules *next)
+{
+	if (!take_le16(r, pair) || *pair >= dev->params.n_pairs)
 		return false;
-	return next->n_pairs >= VIRTIO_NET_CTRL_MQ_VQ_PAIRS_MIN &&
-			next->n_pairs <= dev->params.n_pairs;
+	next->n_pairs = RTE_MAX(next->n_pairs, (uint16_t)(*pair + 1));
+	return true;
+}
+
+static bool
+take_key(struct reader *r, struct net_rss *rss)
+{
+	uint8_t key[NET_RSS_KEY_BYTES] = { 0 };
+	uint8_t bytes;
+	uint32_t i;
+
+	if (!take(r, &bytes, sizeof(bytes)) || bytes > sizeof(key) || !take(r, key, bytes))
+		return false;
+	memcpy(rss->key, key, sizeof(key));
+	for (i = 0; i < RTE_DIM(rss->key); i++)
+		rss->key[i] = rte_be_to_cpu_32(rss->key[i]);
+	return true;
+}
+
+static bool
+set_rss(const struct net_dev *dev, struct reader *r, struct net_rules *next)
+{
+	struct net_rss *rss = &next->rss;
+	uint16_t n_senders, i;
+
+	if ((dev->ctrl.features & BIT(RSS)) == 0 || !take(r, &rss->types, sizeof(rss->types)) ||
+			!take_le16(r, &rss->mask))
+		return false;
+	rss->types = rte_le_to_cpu_32(rss->types);
+	if ((rss->types & ~NET_RSS_TYPES) != 0 || rss->mask >= NET_RSS_TABLE ||
+			(rss->mask & (rss->mask + 1)) != 0)
+		return false;
+	next->n_pairs = 1;
+	if (!take_pair(dev, r, &rss->unclassified, next))
+		return false;
+	for (i = 0; i <= rss->mask; i++) {
+		if (!take_pair(dev, r, &rss->table[i], next))
+			return false;
+	}
+	rss->on = true;
+	return take_le16(r, &n_senders) && is_number_of_pairs(dev, n_senders) && take_key(r, rss);
+}
+
+static bool
+set_steering(const struct net_dev *dev, uint8_t command, struct reader *r, struct net_rules *next)
+{
+	switch (command) {
+	case VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET:
+		return set_pairs(dev, r, next);
+	case VIRTIO_NET_CTRL_MQ_RSS_CONFIG:
+		return set_rss(dev, r, next);
+	default:
+		return false;
+	}
 }
 
 static bool
@@ -227,7 +295,7 @@ net_ctrl_command(struct net_dev *dev, const struct iovec *iov, uint32_t n_iov,
 		done = r.n == 0 && acknowledge(dev, hdr.cmd);
 		break;
 	case VIRTIO_NET_CTRL_MQ:
-		done = set_pairs(dev, hdr.cmd, &r, next);
+		done = set_steering(dev, hdr.cmd, &r, next);
 		break;
 	case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
 		done = set_offloads(dev, hdr.cmd, &r, next);

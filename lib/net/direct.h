@@ -57,6 +57,18 @@ direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 
 /* ---- header.c ---- */
 
+/* Headers of a packet, as far as its head tells. */
+struct net_headers {
+	bool ipv6;
+	uint8_t protocol; /* 0: a fragment, or behind options of IPv6 */
+	uint16_t l2_bytes;
+	uint16_t l3_bytes;
+};
+
+/* Returns false when the frame is no IP packet. */
+bool
+net_headers_parse(const uint8_t *head, uint32_t head_bytes, struct net_headers *h);
+
 /*
  * Turns what a guest says of its packet into what is to be done. `hdr` and `head` are copies; `asks`
  * are the VHUB_NET_TAKES_* that it may ask for. Returns 0 or -EINVAL: it makes no sense.

@@ -18,14 +18,6 @@
 #define MIN_CSUM_START (RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr))
 #define MAX_VLAN_TAGS 2
 
-/* Headers of a packet, as far as its head tells. */
-struct headers {
-	bool ipv6;
-	uint8_t protocol; /* 0: a fragment, or behind options of IPv6 */
-	uint16_t l2_bytes;
-	uint16_t l3_bytes;
-};
-
 /* ---- headers ---- */
 
 static uint16_t
@@ -36,7 +28,7 @@ be16_at(const uint8_t *head, uint32_t at)
 
 /* The Ethernet type behind VLAN tags; l2_bytes is where the rest begins. */
 static uint16_t
-skip_tags(const uint8_t *head, uint32_t head_bytes, struct headers *h)
+skip_tags(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 {
 	uint16_t type = be16_at(head, 2 * RTE_ETHER_ADDR_LEN);
 	unsigned int i;
@@ -54,7 +46,7 @@ skip_tags(const uint8_t *head, uint32_t head_bytes, struct headers *h)
 }
 
 static bool
-parse_ipv4(const uint8_t *head, uint32_t head_bytes, struct headers *h)
+parse_ipv4(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 {
 	const uint8_t *ip = head + h->l2_bytes;
 
@@ -70,7 +62,7 @@ parse_ipv4(const uint8_t *head, uint32_t head_bytes, struct headers *h)
 }
 
 static bool
-parse_ipv6(const uint8_t *head, uint32_t head_bytes, struct headers *h)
+parse_ipv6(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 {
 	const uint8_t *ip = head + h->l2_bytes;
 
@@ -82,11 +74,10 @@ parse_ipv6(const uint8_t *head, uint32_t head_bytes, struct headers *h)
 	return true;
 }
 
-/* Returns false when the frame is no IP packet. */
-static bool
-parse(const uint8_t *head, uint32_t head_bytes, struct headers *h)
+bool
+net_headers_parse(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 {
-	*h = (struct headers){ 0 };
+	*h = (struct net_headers){ 0 };
 	if (head_bytes < RTE_ETHER_HDR_LEN)
 		return false;
 	switch (skip_tags(head, head_bytes, h)) {
@@ -100,14 +91,14 @@ parse(const uint8_t *head, uint32_t head_bytes, struct headers *h)
 }
 
 static uint32_t
-l4_at(const struct headers *h)
+l4_at(const struct net_headers *h)
 {
 	return (uint32_t)h->l2_bytes + h->l3_bytes;
 }
 
 /* Whether the checksum is the one of TCP's or UDP's header. */
 static bool
-is_sum_of(const struct vhub_net_offload *offload, const struct headers *h)
+is_sum_of(const struct vhub_net_offload *offload, const struct net_headers *h)
 {
 	if (offload->csum_start != l4_at(h))
 		return false;
@@ -123,7 +114,7 @@ is_sum_of(const struct vhub_net_offload *offload, const struct headers *h)
 /* All headers of a TCP segment; 0 when they do not fit into the frame. */
 static uint32_t
 tcp_header_bytes(const uint8_t *head, uint32_t head_bytes, uint32_t frame_bytes,
-		const struct headers *h)
+		const struct net_headers *h)
 {
 	uint32_t at = l4_at(h) + offsetof(struct rte_tcp_hdr, data_off), l4_bytes;
 
@@ -137,7 +128,7 @@ tcp_header_bytes(const uint8_t *head, uint32_t head_bytes, uint32_t frame_bytes,
 
 /* What hdr->gso_type may be of the headers that are there; VHUB_NET_GSO_NONE: not that. */
 static enum vhub_net_gso
-gso_kind(uint8_t gso_type, uint32_t asks, const struct headers *h)
+gso_kind(uint8_t gso_type, uint32_t asks, const struct net_headers *h)
 {
 	if (gso_type == VIRTIO_NET_HDR_GSO_TCPV4 && (asks & VHUB_NET_TAKES_TSO4) != 0 && !h->ipv6 &&
 			h->protocol == IPPROTO_TCP)
@@ -156,10 +147,11 @@ static int
 read_gso(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head, uint32_t head_bytes,
 		uint32_t frame_bytes, struct vhub_net_offload *out)
 {
-	struct headers h;
+	struct net_headers h;
 	uint32_t bytes;
 
-	if (!out->csum || hdr->gso_size == 0 || !parse(head, head_bytes, &h) || !is_sum_of(out, &h))
+	if (!out->csum || hdr->gso_size == 0 || !net_headers_parse(head, head_bytes, &h) ||
+			!is_sum_of(out, &h))
 		return -EINVAL;
 	out->gso = (uint8_t)gso_kind(hdr->gso_type, asks, &h);
 	if (out->gso == VHUB_NET_GSO_NONE)
@@ -266,11 +258,11 @@ bool
 net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
 		uint32_t head_bytes, struct rte_mbuf *m)
 {
-	struct headers h;
+	struct net_headers h;
 
 	if (!offload->csum)
 		return true;
-	if (!parse(head, head_bytes, &h) || !is_sum_of(offload, &h))
+	if (!net_headers_parse(head, head_bytes, &h) || !is_sum_of(offload, &h))
 		return false;
 	m->l2_len = h.l2_bytes;
 	m->l3_len = h.l3_bytes;

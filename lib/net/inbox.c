@@ -113,6 +113,12 @@ vhub_net_inbox_is_open(const struct vhub_net_inbox *inbox)
 			__atomic_load_n(&inbox->queue->open, __ATOMIC_RELAXED);
 }
 
+const struct vhub_net_queue *
+vhub_net_inbox_queue(const struct vhub_net_inbox *inbox)
+{
+	return __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE) != NULL ? inbox->queue : NULL;
+}
+
 /* ---- sending ---- */
 
 static void

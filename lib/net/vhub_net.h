@@ -165,6 +165,12 @@ struct vhub_net_driver_ops {
 	const char *const *keys;
 
 	/**
+	 * It has each packet of a guest with several pairs come by the one that the guest wants it on
+	 * (vhub_net_inbox_wanted()): guests may ask for receive-side scaling.
+	 */
+	bool steers;
+
+	/**
 	 * Required. CTL. On -EINVAL `error` holds one sentence: the key, its value, what is
 	 * allowed.
 	 */

@@ -48,6 +48,17 @@ vhub_net_inbox_empty(struct vhub_net_inbox *inbox);
 VHUB_API bool
 vhub_net_inbox_is_open(const struct vhub_net_inbox *inbox);
 
+/** The queue that the packets go to, NULL: it is closed. Good for this turn. Thread: LCORE, any. */
+VHUB_API const struct vhub_net_queue *
+vhub_net_inbox_queue(const struct vhub_net_inbox *inbox);
+
+/**
+ * Which of its pairs a guest wants this packet on, where it has said so (RSS); -1: it leaves that to the
+ * driver. `inbox` is that of its first pair. Thread: LCORE, any.
+ */
+VHUB_API int
+vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const struct rte_mbuf *m);
+
 /** Sends up to VHUB_NET_BURST packets, which are given away in every case. Thread: LCORE, any. */
 VHUB_API void
 vhub_net_inbox_send(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t n);

@@ -664,6 +664,78 @@ def test_a_guest_gets_packets_by_the_pairs_that_it_uses(lan, sleeps):
         assert come() <= set(range(count)) and len(come()) > (count > 1)
 
 
+PAIRS_BY_HASH = (0, 3, 2, 1, 1, 2, 3, 0)
+UNCLASSIFIED = 2
+
+
+def flows():
+    """(frame, what the hash of all types is made of, what that of addresses alone is made of)"""
+    for version in (4, 6):
+        for protocol in (packets.TCP, packets.UDP):
+            made = packets.segment(version, protocol, bytes(60)).frame
+            at = 14 + (12 if version == 4 else 8)
+            size = 8 if version == 4 else 32
+            for i in range(6):
+                ports = struct.pack("!HH", 100 * i + protocol, 80)
+                frame_ = mac(1) + mac(2) + made[12:at + size] + ports + made[at + size + 4:]
+                yield frame_, made[at:at + size] + ports, made[at:at + size]
+                yield (frame_[:12] + b"\x81\x00\x00\x01" + frame_[12:], made[at:at + size] + ports,
+                       made[at:at + size])
+    yield frame(mac(1), mac(2)), None, None
+    for part in (0x2000, 0x0001):       # fragments have no ports
+        made = packets.segment(4, packets.UDP, bytes(60)).frame
+        yield mac(1) + mac(2) + made[12:20] + struct.pack("!H", part) + made[22:], made[26:34], made[26:34]
+
+
+@pytest.mark.parametrize("driver", ["bridge", "patch"])
+def test_receive_side_scaling(lan, driver):
+    if lan.datapath != "direct":
+        return
+    keys = {"driver": driver, **({"trunk": "all", "vlan": 2} if driver == "bridge" else {})}
+    session = lan.port("a", {"pairs": 4, "features": ctrl.FEATURES + (NF.RSS,), "size": 256, "buffers": 64},
+                       queues=4, **keys)
+    other = lan.port("b", {"size": 256}, **keys)
+    guest = ctrl.Control(session)
+    whole = session.get_config(0, 24)
+    assert whole[17:] == struct.pack("<BHI", ctrl.NET_KEY_BYTES, 128, ctrl.ALL_TYPES)
+    if driver == "bridge":
+        lan.learn(session, mac(1))
+        lan.learn(session, mac(1), vlan=1)
+
+    def pairs_of(frames):
+        """By which pair each comes."""
+        found = []
+        for each in frames:
+            other.wait_sent([other.send(each)])
+            deadline = time.monotonic() + 5
+            while not any(came := [not session.quiet(pair, 0) for pair in range(4)]):
+                assert time.monotonic() < deadline
+            found.append(came.index(True))
+        return found
+
+    def expected(hashed):
+        return UNCLASSIFIED if hashed is None else PAIRS_BY_HASH[ctrl.toeplitz(hashed) % len(PAIRS_BY_HASH)]
+
+    all_flows = list(flows())
+    frames = [each[0] for each in all_flows]
+    assert set(pairs_of(frames)) == {0}
+    guest.do(ctrl.MQ, 1, ctrl.rss(PAIRS_BY_HASH, UNCLASSIFIED))
+    assert pairs_of(frames) == [expected(each[1]) for each in all_flows]
+    guest.do(ctrl.MQ, 1, ctrl.rss(PAIRS_BY_HASH, UNCLASSIFIED, ctrl.IPV4 | ctrl.IPV6))
+    assert pairs_of(frames) == [expected(each[2]) for each in all_flows]
+    guest.do(ctrl.MQ, 1, ctrl.rss(PAIRS_BY_HASH, UNCLASSIFIED, 0))
+    assert set(pairs_of(frames)) == {UNCLASSIFIED}
+    guest.do(ctrl.MQ, 1, ctrl.rss([3], 3, senders=4, key=b""))
+    assert set(pairs_of(frames)) == {3}
+    for wrong in (ctrl.rss([4]), ctrl.rss([0], 4), ctrl.rss([0, 1, 2]), ctrl.rss([0] * 256), ctrl.rss([0], types=0x40),
+                  ctrl.rss([0], senders=0), ctrl.rss([0], senders=5), ctrl.rss([0], key=bytes(41)), ctrl.rss([0])[:-1],
+                  ctrl.rss([0]) + b"\0", ctrl.rss([0], mask=127), ctrl.rss([0], mask=0xffff), b""):
+        assert guest.ask(ctrl.MQ, 1, wrong) == ctrl.ERR
+    assert pairs_of(frames[:2]) == [3, 3]
+    guest.pairs(1)
+    assert set(pairs_of(frames[:8])) == {0}
+
+
 def test_a_link_that_is_taken_down_lets_nothing_pass(lan):
     first, second = lan.port("a", {"features": (NF.STATUS,)}), lan.port("b")
     channel = BackendChannel()

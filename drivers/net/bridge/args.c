@@ -204,6 +204,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 		"ageing=SECONDS    of the bridge: a station not heard of is forgotten, 1 to 1000000 (300)\n"
 		"table=N           of the bridge: stations that it can know, 64 to 1048576 (8192)",
 	.keys = bridge_keys,
+	.steers = true,
 	.parse = bridge_parse,
 	.open = bridge_open,
 	.destroy = bridge_destroy,

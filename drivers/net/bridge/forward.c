@@ -126,10 +126,21 @@ open_inbox(const struct bridge_port *to, uint32_t hash)
 	return NULL;
 }
 
+/* The one that the guest wants it on, or the one of the packet's flow. NULL: it is not open. */
+static struct vhub_net_inbox *
+inbox_of_several(const struct bridge_port *to, const struct rte_mbuf *m, bool has_tag)
+{
+	const int wanted = vhub_net_inbox_wanted(to->queues[0].inbox, m);
+
+	if (wanted < 0 || wanted >= to->n_queues)
+		return open_inbox(to, hash_flow(m, has_tag));
+	return vhub_net_inbox_is_open(to->queues[wanted].inbox) ? to->queues[wanted].inbox : NULL;
+}
+
 static inline struct vhub_net_inbox *
 inbox_for(const struct bridge_port *to, const struct rte_mbuf *m, bool has_tag)
 {
-	return open_inbox(to, likely(to->n_queues == 1) ? 0 : hash_flow(m, has_tag));
+	return likely(to->n_queues == 1) ? open_inbox(to, 0) : inbox_of_several(to, m, has_tag);
 }
 
 /* ---- to a known station ---- */
@@ -190,6 +201,23 @@ is_within(struct bridge_limit *limit)
 					rte_rdtsc(), 1) == RTE_COLOR_GREEN;
 }
 
+/* By the pair that it would come by if it was not flooded. */
+static void
+flood_to_one_of_several(struct bridge_burst *b, uint16_t i, const struct bridge_port *to,
+		struct rte_mbuf *copy)
+{
+	struct bridge_counters *counters = &b->queue->counters;
+	struct vhub_net_inbox *inbox = inbox_of_several(to, b->pkts[i], bit(b->has_tag, i));
+
+	if (inbox != NULL) {
+		vhub_count(&counters->copies, 1);
+		vhub_net_inbox_send(inbox, &copy, 1);
+	} else {
+		vhub_count(&counters->drops[BRIDGE_DROP_NOBODY], 1);
+		rte_pktmbuf_free(copy);
+	}
+}
+
 /* Copies of those of `mask` that the receiver may have; they are marked in *reached. */
 static void
 flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, uint64_t *reached)
@@ -211,7 +239,10 @@ flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, ui
 		copy = rte_pktmbuf_copy(b->pkts[i], b->queue->pool, 0, UINT32_MAX);
 		why = BRIDGE_DROP_NO_MBUF;
 		if (copy != NULL && retag(copy, bit(b->has_tag, i), to, b->vlans[i], &why)) {
-			out[n++] = copy;
+			if (likely(to->n_queues == 1))
+				out[n++] = copy;
+			else
+				flood_to_one_of_several(b, i, to, copy);
 			continue;
 		}
 		rte_pktmbuf_free(copy);

@@ -192,6 +192,24 @@ inbox_for(const struct patch_port *peer, uint16_t index)
 	return peer->inboxes[0]; /* which counts what it drops */
 }
 
+/* Each packet by the pair that the guest at the other end wants it on; false: it has not said so. */
+static bool
+send_as_wanted(const struct patch_port *peer, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i;
+	int wanted;
+
+	if (vhub_net_inbox_wanted(peer->inboxes[0], pkts[0]) < 0)
+		return false;
+	for (i = 0; i < n; i++) {
+		wanted = vhub_net_inbox_wanted(peer->inboxes[0], pkts[i]);
+		vhub_net_inbox_send(
+				peer->inboxes[wanted > 0 && wanted < peer->n_pairs ? wanted : 0],
+				&pkts[i], 1);
+	}
+	return true;
+}
+
 static uint16_t
 patch_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -199,6 +217,8 @@ patch_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t 
 	const struct patch_port *peer = __atomic_load_n(&p->peer, __ATOMIC_ACQUIRE);
 
 	if (likely(peer != NULL)) {
+		if (peer->n_pairs > 1 && unlikely(send_as_wanted(peer, pkts, n)))
+			return n;
 		vhub_net_inbox_send(inbox_for(peer, queue->index), pkts, n);
 	} else {
 		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
@@ -253,6 +273,7 @@ static const struct vhub_net_driver_ops patch_ops = {
 	.name = "patch",
 	.help = "patch=NAME        of a wire, whose other end is another port with the same NAME; required",
 	.keys = patch_keys,
+	.steers = true,
 	.parse = patch_parse,
 	.open = patch_open,
 	.destroy = patch_destroy,

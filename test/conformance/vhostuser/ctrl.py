@@ -28,7 +28,7 @@ class Control:
 
     def __init__(self, session, size=64, start=True, **kind):
         self.session = session
-        self.index = 2 * session.config("max_pairs") if session.has(NF.MQ) else 2
+        self.index = 2 * session.config("max_pairs") if session.has(NF.MQ) or session.has(NF.RSS) else 2
         self.queue = Queue(self.index, session.new_ring(size), **kind)
         self.asked = []
         if start:
@@ -90,6 +90,32 @@ class Control:
 
     def offloads(self, *features):
         self.do(OFFLOADS, 0, struct.pack("<Q", sum(1 << feature for feature in features)))
+
+
+#: Types of hashes, and the key and a result of the verification suite for RSS that all know.
+IPV4, TCPV4, UDPV4, IPV6, TCPV6, UDPV6 = (1 << bit for bit in range(6))
+ALL_TYPES = 0x3f
+NET_KEY_BYTES = 40                      # of a key, at most
+KEY = bytes.fromhex("6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa")
+
+
+def toeplitz(data, key=KEY):
+    """The hash of these bytes."""
+    number, size, found = int.from_bytes(key, "big"), 8 * len(key), 0
+    for i in range(8 * len(data)):
+        if data[i // 8] >> 7 - i % 8 & 1:
+            found ^= number >> size - 32 - i & 0xffffffff
+    return found
+
+
+assert toeplitz(bytes((66, 9, 149, 187, 161, 142, 100, 80)) + bytes.fromhex("0aea06e6")) == 0x51ccc178
+
+
+def rss(pairs, unclassified=0, types=ALL_TYPES, senders=1, key=KEY, mask=None):
+    """The data of MQ_RSS_CONFIG."""
+    return (struct.pack("<IHH", types, len(pairs) - 1 if mask is None else mask, unclassified)
+            + b"".join(struct.pack("<H", pair) for pair in pairs)
+            + struct.pack("<HB", senders, len(key)) + key)
 
 
 def table(uni=(), multi=()):

@@ -164,6 +164,8 @@ class NF(enum.IntEnum):
     GUEST_ANNOUNCE = 21
     MQ = 22
     CTRL_MAC_ADDR = 23
+    HASH_REPORT = 57
+    RSS = 60
     SPEED_DUPLEX = 63
 
 
