@@ -41,6 +41,7 @@ struct faulty_disk {
 	uint64_t size_bytes;
 	uint64_t every;
 	unsigned int fault;
+	bool read_only;
 };
 
 /* LCORE; a test uses one. */
@@ -94,6 +95,7 @@ faulty_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.capacity_bytes = d->size_bytes,
 		.block_bytes = 512,
 		.physical_block_bytes = 512,
+		.read_only = d->read_only,
 		.target = "lies",
 	};
 }
@@ -261,7 +263,6 @@ faulty_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 	struct faulty_disk *d;
 	int ret;
 
-	(void)read_only;
 	ret = vhub_arg_choice(args, "fault", fault_names, &fault, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_size(args, "size", 512, 1 << 30, &size_bytes, error, error_len);
@@ -276,6 +277,7 @@ faulty_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 	d->size_bytes = size_bytes;
 	d->every = every;
 	d->fault = fault;
+	d->read_only = read_only;
 	*out = &d->disk;
 	return 0;
 }
