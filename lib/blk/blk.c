@@ -304,7 +304,6 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->driver = disk->ops;
 	dev->info = info;
 	dev->limits.capacity_bytes = info.capacity_bytes;
-	dev->limits.align_mask = info.block_bytes - 1;
 	dev->limits.read_only = info.read_only;
 	dev->limits.range_max_bytes[VHUB_BLK_DISCARD] = info.discard_max_bytes;
 	dev->limits.range_max_bytes[VHUB_BLK_WRITE_ZEROES] = info.write_zeroes_max_bytes;
@@ -315,6 +314,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->dev.chain_bytes = sizeof(struct blk_req);
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	blk_config_init(dev, params);
+	dev->limits.align_mask = dev->block_bytes - 1;
 	blk_qos_set(&dev->qos, &params->qos);
 	*out = &dev->dev;
 	return 0;

@@ -50,7 +50,7 @@
 /* What decode.c needs to know about a disk. Immutable, but for the capacity. */
 struct blk_limits {
 	uint64_t capacity_bytes; /* shared atomic: written by CTL; each check reads it once */
-	uint32_t align_mask;	 /* block size of the driver - 1 */
+	uint32_t align_mask;	 /* block size that the guest is told - 1 */
 	bool read_only;
 	uint32_t range_max_bytes[VHUB_BLK_OPS]; /* of DISCARD and the like; 0: not served */
 	char id[VIRTIO_BLK_ID_BYTES]; /* padded with zeros, not terminated when it is full */

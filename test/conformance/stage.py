@@ -32,6 +32,7 @@ DISKS = {
     **{"victim%d" % i: "driver=malloc,size=4M,queues=4" for i in range(VICTIMS["victim"])},
     "innocent": "driver=malloc,size=16M",
     "readonly": "driver=malloc,size=16M,ro=on",
+    "blocks": "driver=malloc,size=16M,block_size=4096",
     "null": "driver=null,size=64M,queues=2",
     "file": "driver=uring,path={folder}/file.img,queues=4",
     "late": "driver=null,size=64M,latency_us=300000,queues=2",

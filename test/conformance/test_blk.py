@@ -211,3 +211,25 @@ def test_the_storage_outlives_the_session(plain):
     disk.stop()
     disk.close()
     assert plain(packed=True).read(5000, 4096) == pattern(77, 4096)
+
+
+@both_kinds
+def test_a_disk_of_larger_blocks_takes_nothing_less_than_a_block(stage, opened, packed):
+    """Sectors have 512 bytes whatever the size of a block (VIRTIO 1.2, 5.2.4)."""
+    kinds = {blk.T_DISCARD: F.BLK_DISCARD, blk.T_WRITE_ZEROES: F.BLK_WRITE_ZEROES,
+             blk.T_SECURE_ERASE: F.BLK_SECURE_ERASE}
+    disk = opened(stage.path("blocks"), packed=packed, features=(F.BLK_BLK_SIZE, *kinds.values()))
+    assert disk.config("blk_size") == 4096
+    assert disk.capacity == (16 << 20) // 512
+    data = pattern(12, 16384)
+    disk.write(0, data)
+    for sector, size in ((0, 512), (0, 3584), (0, 4608), (1, 4096), (7, 4096), (4, 8192), (8, 512)):
+        assert disk.run(blk.T_IN, sector, in_bytes=size)[0] == blk.S_IOERR, (sector, size)
+        assert disk.run(blk.T_OUT, sector, out=bytes(size))[0] == blk.S_IOERR, (sector, size)
+        for kind in kinds:
+            assert disk.ranges(kind, [(sector, size // 512)]) == blk.S_IOERR, (kind, sector, size)
+    assert disk.read(0, 16384) == data
+    assert disk.read(8, 4096, pieces=[1, 511, 3584]) == data[4096:8192]
+    disk.write(disk.capacity - 8, data[:4096])
+    assert disk.ranges(blk.T_WRITE_ZEROES, [(8, 8)]) == blk.S_OK
+    assert disk.read(0, 16384) == data[:4096] + bytes(4096) + data[8192:]
