@@ -59,7 +59,7 @@ net_guest_asks(uint64_t features)
 /* What comes with a control queue. */
 #define CTRL_FEATURES \
 	(BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_RX_EXTRA) | BIT(CTRL_VLAN) | BIT(CTRL_MAC_ADDR) | \
-			BIT(CTRL_GUEST_OFFLOADS) | BIT(GUEST_ANNOUNCE))
+			BIT(CTRL_GUEST_OFFLOADS) | BIT(GUEST_ANNOUNCE) | BIT(HASH_REPORT))
 
 /* librte_vhost serves none. */
 static bool
@@ -133,11 +133,12 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 	memcpy(dev->config.mac, &params->mac, sizeof(dev->config.mac));
 	dev->config.max_virtqueue_pairs = rte_cpu_to_le_16(params->n_pairs);
 	dev->config.mtu = rte_cpu_to_le_16(params->mtu);
-	if (has_rss(dev)) {
+	if (has_ctrl(dev)) {
 		dev->config.rss_max_key_size = NET_RSS_KEY_BYTES;
-		dev->config.rss_max_indirection_table_length = RTE_LE16(NET_RSS_TABLE);
 		dev->config.supported_hash_types = RTE_LE32(NET_RSS_TYPES);
 	}
+	if (has_rss(dev))
+		dev->config.rss_max_indirection_table_length = RTE_LE16(NET_RSS_TABLE);
 	set_link(dev, info);
 	dev->dev.features = offered(dev);
 	dev->dev.protocol_features = params->mtu != 0 ? VHUB_USER_PF(NET_MTU) : 0;

@@ -23,6 +23,7 @@
 #include "vhub_device.h"
 
 struct net_dev;
+struct net_header;
 struct net_pair;
 struct vhub_net_view;
 
@@ -48,9 +49,9 @@ struct net_mac_list {
 	struct rte_ether_addr macs[NET_TABLE_MACS];
 };
 
-/* Receive-side scaling as the guest wants it (5.1.6.5.7). */
+/* Hashes as the guest wants them, and by them the pairs (5.1.6.5.6, 5.1.6.5.7). */
 struct net_rss {
-	bool on;
+	bool on; /* pairs are chosen by it */
 	uint16_t mask;
 	uint16_t unclassified;
 	uint32_t types; /* VIRTIO_NET_RSS_HASH_TYPE_* */
@@ -135,6 +136,10 @@ net_ctrl_command(struct net_dev *dev, const struct iovec *iov, uint32_t n_iov,
  */
 uint32_t
 net_rss_hash(const struct net_rss *rss, const uint8_t *frame, uint32_t bytes, uint16_t *report);
+/* The hash of a packet to the pair's guest, for its header. Thread: LCORE, the pair's. */
+void
+net_rss_report(const struct net_pair *pair, const uint8_t *frame, uint32_t bytes,
+		struct net_header *hdr);
 
 /* ---- rules.c ---- */
 

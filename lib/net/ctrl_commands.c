@@ -215,17 +215,34 @@ take_key(struct reader *r, struct net_rss *rss)
 }
 
 static bool
+take_types(struct reader *r, struct net_rss *rss)
+{
+	if (!take(r, &rss->types, sizeof(rss->types)))
+		return false;
+	rss->types = rte_le_to_cpu_32(rss->types);
+	return (rss->types & ~NET_RSS_TYPES) == 0;
+}
+
+/* What headers tell, and nothing of pairs. */
+static bool
+set_hash(const struct net_dev *dev, struct reader *r, struct net_rules *next)
+{
+	uint16_t reserved[4];
+
+	return (dev->ctrl.features & BIT(HASH_REPORT)) != 0 && take_types(r, &next->rss) &&
+			take(r, reserved, sizeof(reserved)) && take_key(r, &next->rss);
+}
+
+static bool
 set_rss(const struct net_dev *dev, struct reader *r, struct net_rules *next)
 {
 	struct net_rss *rss = &next->rss;
 	uint16_t n_senders, i;
 
-	if ((dev->ctrl.features & BIT(RSS)) == 0 || !take(r, &rss->types, sizeof(rss->types)) ||
+	if ((dev->ctrl.features & BIT(RSS)) == 0 || !take_types(r, rss) ||
 			!take_le16(r, &rss->mask))
 		return false;
-	rss->types = rte_le_to_cpu_32(rss->types);
-	if ((rss->types & ~NET_RSS_TYPES) != 0 || rss->mask >= NET_RSS_TABLE ||
-			(rss->mask & (rss->mask + 1)) != 0)
+	if (rss->mask >= NET_RSS_TABLE || (rss->mask & (rss->mask + 1)) != 0)
 		return false;
 	next->n_pairs = 1;
 	if (!take_pair(dev, r, &rss->unclassified, next))
@@ -246,6 +263,8 @@ set_steering(const struct net_dev *dev, uint8_t command, struct reader *r, struc
 		return set_pairs(dev, r, next);
 	case VIRTIO_NET_CTRL_MQ_RSS_CONFIG:
 		return set_rss(dev, r, next);
+	case VIRTIO_NET_CTRL_MQ_HASH_CONFIG:
+		return set_hash(dev, r, next);
 	default:
 		return false;
 	}

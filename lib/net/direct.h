@@ -18,6 +18,15 @@
 #define NET_LEGACY_HEADER_BYTES sizeof(struct virtio_net_hdr)
 #define NET_HEADER_BYTES sizeof(struct virtio_net_hdr_mrg_rxbuf)
 
+/* The same with what HASH_REPORT adds. */
+struct net_header {
+	struct virtio_net_hdr_mrg_rxbuf mrg;
+	uint32_t hash; /* little endian, as the next one */
+	uint16_t report;
+	uint16_t zero;
+};
+#define NET_HASH_HEADER_BYTES sizeof(struct net_header)
+
 /* Bytes of a frame that are copied of every packet; all of the head for those with offloads. */
 #define NET_HEAD_BYTES 64u
 

@@ -19,6 +19,8 @@ direct_begin(struct net_pair *pair, uint64_t features)
 					(features & (UINT64_C(1) << VIRTIO_F_VERSION_1)) != 0 ?
 			NET_HEADER_BYTES :
 			NET_LEGACY_HEADER_BYTES;
+	if ((features & (UINT64_C(1) << VIRTIO_NET_F_HASH_REPORT)) != 0)
+		pair->header_bytes = NET_HASH_HEADER_BYTES;
 	pair->guest_asks = net_guest_asks(features);
 }
 
@@ -81,7 +83,7 @@ read_head(const struct net_pair *pair, struct vhub_chain *chain, struct vhub_net
 {
 	struct pieces p = { chain->iov, chain->n_out };
 	size_t header = pair->header_bytes, head = view->head_bytes;
-	uint8_t whole[NET_HEADER_BYTES];
+	uint8_t whole[NET_HASH_HEADER_BYTES];
 
 	if (likely(p.iov->iov_len >= header + head)) {
 		const uint8_t *src = p.iov->iov_base;

@@ -29,7 +29,8 @@ struct room {
 	uint32_t n;
 	uint32_t next;
 	struct vhub_chain *chains[MAX_MERGED];
-	bool keeps; /* what there is no room for is not to be counted */
+	bool hashes; /* a header tells of the packet's hash */
+	bool keeps;  /* what there is no room for is not to be counted */
 	bool full;
 };
 
@@ -112,8 +113,8 @@ write_on(struct writer *w, const void *src, size_t n)
 
 /* Into pieces of any sizes, which are enough. */
 static void
-scatter(struct vhub_chain *const *chains, const struct virtio_net_hdr_mrg_rxbuf *hdr,
-		uint32_t header_bytes, const struct source *src)
+scatter(struct vhub_chain *const *chains, const struct net_header *hdr, uint32_t header_bytes,
+		const struct source *src)
 {
 	struct writer w = { .chain = chains };
 	uint32_t i;
@@ -126,15 +127,17 @@ scatter(struct vhub_chain *const *chains, const struct virtio_net_hdr_mrg_rxbuf 
 
 /* Into one piece. */
 static __rte_always_inline void
-copy_straight(uint8_t *dst, const struct virtio_net_hdr_mrg_rxbuf *hdr, uint32_t header_bytes,
+copy_straight(uint8_t *dst, const struct net_header *hdr, uint32_t header_bytes,
 		const struct source *src)
 {
 	uint32_t i;
 
 	if (likely(header_bytes == NET_HEADER_BYTES))
 		memcpy(dst, hdr, NET_HEADER_BYTES);
-	else
+	else if (header_bytes == NET_LEGACY_HEADER_BYTES)
 		memcpy(dst, hdr, NET_LEGACY_HEADER_BYTES);
+	else
+		memcpy(dst, hdr, NET_HASH_HEADER_BYTES);
 	dst += header_bytes;
 	net_copy(dst, src->head, src->head_bytes);
 	dst += src->head_bytes;
@@ -173,11 +176,10 @@ is_no_buffer(struct room *room, const struct vhub_chain *chain)
 
 /* Into as many chains as it takes. */
 static bool
-put_merged(struct room *room, const struct source *src,
-		const struct virtio_net_hdr_mrg_rxbuf *of_one)
+put_merged(struct room *room, const struct source *src, const struct net_header *of_one)
 {
 	const uint32_t need = room->header_bytes + src->bytes;
-	struct virtio_net_hdr_mrg_rxbuf hdr = *of_one;
+	struct net_header hdr = *of_one;
 	uint32_t count = 0, i;
 	uint64_t there = 0;
 
@@ -193,7 +195,7 @@ put_merged(struct room *room, const struct source *src,
 		there += room->chains[room->next + count]->in_bytes;
 		count++;
 	}
-	hdr.num_buffers = (uint16_t)count;
+	hdr.mrg.num_buffers = (uint16_t)count;
 	scatter(&room->chains[room->next], &hdr, room->header_bytes, src);
 	for (i = 0; i < count; i++) {
 		struct vhub_chain *chain = room->chains[room->next + i];
@@ -208,7 +210,7 @@ put_merged(struct room *room, const struct source *src,
 
 /* Returns whether the guest has got it; else it is counted. */
 static __rte_always_inline bool
-put(struct room *room, const struct source *src, const struct virtio_net_hdr_mrg_rxbuf *hdr)
+put(struct room *room, const struct source *src, const struct net_header *hdr)
 {
 	const uint32_t need = room->header_bytes + src->bytes;
 	struct vhub_chain *chain;
@@ -237,17 +239,28 @@ put(struct room *room, const struct source *src, const struct virtio_net_hdr_mrg
 }
 
 /* Most packets have this one. Whole in memory: what is written in parts cannot be read at once. */
-static const struct virtio_net_hdr_mrg_rxbuf plain_header = { .num_buffers = 1 };
+static const struct net_header plain_header = { .mrg.num_buffers = 1 };
+
+/* What is not in most packets' headers. */
+static const struct net_header *
+fill_header(const struct room *room, const struct source *src,
+		const struct vhub_net_offload *offload, struct net_header *hdr)
+{
+	net_header_write(offload, &hdr->mrg.hdr);
+	hdr->mrg.num_buffers = 1;
+	if (room->header_bytes == NET_HASH_HEADER_BYTES)
+		net_rss_report(room->pair, src->head, src->head_bytes, hdr);
+	return hdr;
+}
 
 /* The header of a packet in one chain; num_buffers also where there is only ever one (5.1.6.4.1). */
-static __rte_always_inline const struct virtio_net_hdr_mrg_rxbuf *
-header_of(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *room)
+static __rte_always_inline const struct net_header *
+header_of(const struct room *room, const struct source *src, const struct vhub_net_offload *offload,
+		struct net_header *hdr)
 {
-	if (likely(!offload->csum))
+	if (likely(!(offload->csum | room->hashes)))
 		return &plain_header;
-	net_header_write(offload, &room->hdr);
-	room->num_buffers = 1;
-	return room;
+	return fill_header(room, src, offload, hdr);
 }
 
 /* ---- bursts ---- */
@@ -258,6 +271,7 @@ open_room(struct room *room, struct net_pair *pair, uint16_t n)
 	room->pair = pair;
 	room->vq = pair->to_ring->vq;
 	room->header_bytes = pair->header_bytes;
+	room->hashes = pair->header_bytes == NET_HASH_HEADER_BYTES;
 	room->next = 0;
 	room->keeps = false;
 	room->full = false;
@@ -275,7 +289,7 @@ count_given(struct net_pair *pair, uint64_t packets, uint64_t bytes)
 static void
 give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
 {
-	struct virtio_net_hdr_mrg_rxbuf hdr;
+	struct net_header hdr;
 	uint64_t bytes = 0, packets = 0;
 	struct room room;
 	uint16_t i;
@@ -286,7 +300,7 @@ give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
 		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
 			view->bytes };
 
-		if (likely(put(&room, &src, header_of(&view->offload, &hdr)))) {
+		if (likely(put(&room, &src, header_of(&room, &src, &view->offload, &hdr)))) {
 			bytes += view->bytes;
 			packets++;
 		}
@@ -369,7 +383,7 @@ segments(const struct rte_mbuf *m, struct iovec *iov, int max)
 static bool
 put_mbuf(struct room *room, struct rte_mbuf *m)
 {
-	struct virtio_net_hdr_mrg_rxbuf hdr;
+	struct net_header hdr;
 	struct vhub_net_offload offload;
 	struct iovec iov[VHUB_CHAIN_MAX_IOV];
 	struct source src = { .head = rte_pktmbuf_mtod(m, void *),
@@ -384,7 +398,7 @@ put_mbuf(struct room *room, struct rte_mbuf *m)
 	}
 	src.n_iov = (uint32_t)n;
 	net_offload_of_mbuf(m, &offload);
-	return put(room, &src, header_of(&offload, &hdr));
+	return put(room, &src, header_of(room, &src, &offload, &hdr));
 }
 
 uint16_t

@@ -2,7 +2,8 @@
 /*
  * Receive-side scaling: the hash of a packet as a guest wants it, and by it the pair that the packet
  * comes by (VIRTIO 1.2, 5.1.6.4.3). Called by drivers that join ports, on the sender's lcore, with the
- * receiver's rules (ctrl_commands.c); next: inbox.c.
+ * receiver's rules (ctrl_commands.c), next: inbox.c; and by direct_to.c for packets whose header tells
+ * the hash.
  */
 #include <rte_ip.h>
 #include <rte_thash.h>
@@ -88,6 +89,28 @@ net_rss_hash(const struct net_rss *rss, const uint8_t *frame, uint32_t bytes, ui
 	return rte_softrss_be(tuple.words, tuple.n, (const uint8_t *)rss->key);
 }
 
+/* Pairs with the release in ctrl.c. What it points to outlasts this turn. */
+static const struct net_rules *
+rules_of(const struct net_pair *pair)
+{
+	return __atomic_load_n(&pair->dev->ctrl.published, __ATOMIC_ACQUIRE);
+}
+
+void
+net_rss_report(const struct net_pair *pair, const uint8_t *frame, uint32_t bytes,
+		struct net_header *hdr)
+{
+	const struct net_rules *rules = rules_of(pair);
+	uint16_t report = VIRTIO_NET_HASH_REPORT_NONE;
+	uint32_t hash = 0;
+
+	if (rules != NULL)
+		hash = net_rss_hash(&rules->rss, frame, bytes, &report);
+	hdr->hash = rte_cpu_to_le_32(hash);
+	hdr->report = rte_cpu_to_le_16(report);
+	hdr->zero = 0;
+}
+
 int
 vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const struct rte_mbuf *m)
 {
@@ -98,10 +121,7 @@ vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const struct rte_mbuf 
 
 	if (queue == NULL)
 		return -1;
-	/* Pairs with the release in ctrl.c. What it points to outlasts this turn. */
-	rules = __atomic_load_n(&vhub_container_of(queue, const struct net_pair, queue)
-						 ->dev->ctrl.published,
-			__ATOMIC_ACQUIRE);
+	rules = rules_of(vhub_container_of(queue, const struct net_pair, queue));
 	if (rules == NULL || !rules->rss.on)
 		return -1;
 	hash = net_rss_hash(&rules->rss, rte_pktmbuf_mtod(m, const uint8_t *),

@@ -15,7 +15,7 @@ from vhostuser import BackendChannel, F, GuestMemory, NF, NetPort, PF, Queue, Re
 from vhostuser import ctrl, net
 from vhostuser import protocol as p
 from vhostuser.ctrl import Control, ERR, OK
-from vhostuser.packets import TCP
+from vhostuser.packets import TCP, UDP
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 MINE = bytes.fromhex("020000000007")
@@ -245,6 +245,48 @@ def test_offloads_are_switched(control, packed):
     assert comes() == (1, net.NEEDS_CSUM)
     for wrong in (1 << NF.GUEST_TSO6, 1 << NF.CSUM, 1 << 63):
         assert guest.ask(ctrl.OFFLOADS, 0, struct.pack("<Q", wrong)) == ERR
+
+
+# hashes
+
+
+@both_kinds
+@pytest.mark.parametrize("mergeable", [False, True], ids=["whole", "mergeable"])
+def test_a_packet_tells_its_hash(control, packed, mergeable):
+    session, guest = control(packed=packed, mergeable=mergeable, buffer_bytes=300 if mergeable else 2048,
+                             features=(NF.HASH_REPORT, NF.CSUM, NF.GUEST_CSUM))
+    assert session.header_size == 20
+
+    def told(frame, header=net.NetHeader()):
+        packet = session.exchange(frame, header=header)
+        assert packet.frame == packets.swapped(frame)
+        assert packet.header._replace(num_buffers=0) == header
+        return packet.hash
+
+    for version, at, size, of_addresses in ((4, 26, 8, ctrl.IPV4), (6, 22, 32, ctrl.IPV6)):
+        for protocol, of_ports in ((TCP, of_addresses << 1), (UDP, of_addresses << 2)):
+            made = packets.segment(version, protocol, bytes(1000))
+            addresses, ports = made.frame[at:at + size], made.frame[at + size:at + size + 4]
+            guest.do(ctrl.MQ, 2, ctrl.hashes())
+            report = of_ports.bit_length()
+            assert told(made.frame, made.header) == (ctrl.toeplitz(addresses + ports), report)
+            guest.do(ctrl.MQ, 2, ctrl.hashes(of_addresses, ctrl.KEY[:37]))
+            wanted = ctrl.toeplitz(addresses, ctrl.KEY[:37] + bytes(3))
+            assert told(made.frame, made.header) == (wanted, of_addresses.bit_length())
+            guest.do(ctrl.MQ, 2, ctrl.hashes(ctrl.ALL_TYPES & ~of_addresses & ~of_ports))
+            assert told(made.frame, made.header) == (0, 0)
+    guest.do(ctrl.MQ, 2, ctrl.hashes())
+    assert told(frame_for(MINE)) == (0, 0)
+    for wrong in (ctrl.hashes(0x40), ctrl.hashes(key=bytes(41)), ctrl.hashes()[:-1], ctrl.hashes() + b"\0"):
+        assert guest.ask(ctrl.MQ, 2, wrong) == ERR
+
+
+def test_hashes_without_a_control_queue_that_runs(port):
+    """As QEMU, which keeps it to itself and passes HASH_REPORT on."""
+    session = port(features=(NF.HASH_REPORT,) + ctrl.FEATURES)
+    for pieces in (None, [20, 100], [10, 10, 100], [1] * 20 + [100]):
+        frame = frame_for(MINE)
+        assert session.exchange(frame, pieces=pieces and pieces[:-1] + [len(frame)]).hash == (0, 0)
 
 
 # announcement

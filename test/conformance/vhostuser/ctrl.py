@@ -118,6 +118,11 @@ def rss(pairs, unclassified=0, types=ALL_TYPES, senders=1, key=KEY, mask=None):
             + struct.pack("<HB", senders, len(key)) + key)
 
 
+def hashes(types=ALL_TYPES, key=KEY):
+    """The data of MQ_HASH_CONFIG."""
+    return struct.pack("<I8xB", types, len(key)) + key
+
+
 def table(uni=(), multi=()):
     """The data of MAC_TABLE_SET."""
     return b"".join(struct.pack("<I", len(each)) + b"".join(each) for each in (uni, multi))

@@ -22,6 +22,7 @@ GSO_ECN = 0x80
 
 LINK_UP = 1
 HEADER = struct.Struct("<BBHHHHH")
+HASH = struct.Struct("<IHH")            # behind it with HASH_REPORT
 
 #: name: (offset, struct code) in the configuration space
 CONFIG = {
@@ -60,6 +61,7 @@ class Packet(NamedTuple):
     header: NetHeader
     frame: bytes
     lengths: list                       # what the used ring said of each buffer
+    hash: tuple = None                  # with HASH_REPORT: the hash, and what it is of
 
 
 class NoPacket(Exception):
@@ -95,6 +97,10 @@ class NetPort(Frontend):
     def sending(self, pair=0):
         return self.queues[2 * pair + 1]
 
+    @property
+    def header_size(self):
+        return NetHeader.SIZE + (HASH.size if self.has(NF.HASH_REPORT) else 0)
+
     # receive buffers
 
     def buffer(self, size=2048, pieces=None, align=16):
@@ -121,7 +127,7 @@ class NetPort(Frontend):
     def prepare(self, frame, header=NetHeader(), pieces=None):
         """A packet in guest memory, not yet in a ring: header and frame in one descriptor, or in
         descriptors of the sizes of `pieces`."""
-        data = header.pack() + frame
+        data = header.pack() + bytes(self.header_size - NetHeader.SIZE) + frame
         blocks = []
         buffer = Buffer(self.cut(blocks, len(data), pieces), blocks)
         self.mem.scatter(buffer.parts, data)
@@ -194,7 +200,12 @@ class NetPort(Frontend):
         while len(buffers) < count:
             buffers.append(self._next(pair, deadline))
         data = b"".join(self.mem.gather(each.parts)[:each.length] for each in buffers)
-        packet = Packet(header, data[NetHeader.SIZE:], [each.length for each in buffers])
+        told = None
+        if self.has(NF.HASH_REPORT):
+            *told, zero = HASH.unpack_from(data, NetHeader.SIZE)
+            assert zero == 0
+            told = tuple(told)
+        packet = Packet(header, data[self.header_size:], [each.length for each in buffers], told)
         for each in buffers:
             if again:
                 self.put_buffer(each, pair, False)
