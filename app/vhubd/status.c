@@ -240,12 +240,13 @@ lcore_status(const struct slots *slots, const struct vhub_lcore *lcore)
 
 	vhub_lcore_get_stats(lcore, &stats);
 	all = stats.busy_cycles + stats.idle_cycles + stats.sleep_cycles;
-	return json_pack("{s:i, s:i, s:i, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "lcore",
-			(int)stats.lcore_id, "numa_node", vhub_lcore_node(lcore), "pollers",
-			(int)stats.n_pollers, "asleep", stats.asleep, "busy_percent",
-			percent(stats.busy_cycles, all), "busy_cycles",
-			(json_int_t)stats.busy_cycles, "idle_cycles", (json_int_t)stats.idle_cycles,
-			"sleep_cycles", (json_int_t)stats.sleep_cycles, "cycles_per_second",
+	return json_pack("{s:i, s:i, s:i, s:i, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+			"lcore", (int)stats.lcore_id, "numa_node", vhub_lcore_node(lcore),
+			"pollers", (int)stats.n_pollers, "parked", (int)stats.n_parked, "asleep",
+			stats.asleep, "busy_percent", percent(stats.busy_cycles, all),
+			"busy_cycles", (json_int_t)stats.busy_cycles, "idle_cycles",
+			(json_int_t)stats.idle_cycles, "sleep_cycles",
+			(json_int_t)stats.sleep_cycles, "cycles_per_second",
 			(json_int_t)rte_get_tsc_hz(), "turns", (json_int_t)stats.turns, "sleeps",
 			(json_int_t)stats.sleeps, "devices", devices_of(slots, lcore));
 }

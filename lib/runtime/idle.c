@@ -23,11 +23,11 @@
 #define IDLE_MAX_EVENTS 64
 
 static void
-idle_disarm(struct vhub_lcore *lcore)
+disarm_all(struct poller_list *list)
 {
 	struct vhub_poller *poller, *next;
 
-	for (poller = lcore->pollers; poller != NULL; poller = next) {
+	for (poller = list->first; poller != NULL; poller = next) {
 		next = poller->next;
 		if (!poller->armed)
 			continue;
@@ -39,11 +39,11 @@ idle_disarm(struct vhub_lcore *lcore)
 
 /* Returns false when a poller keeps the lcore awake. */
 static bool
-idle_arm(struct vhub_lcore *lcore)
+arm_all(struct poller_list *list)
 {
 	struct vhub_poller *poller, *next;
 
-	for (poller = lcore->pollers; poller != NULL; poller = next) {
+	for (poller = list->first; poller != NULL; poller = next) {
 		next = poller->next;
 		poller->armed = true;
 		if (poller->ops->arm(poller) != 0)
@@ -82,8 +82,8 @@ idle_sleep(struct vhub_lcore *lcore)
 	bool signalled;
 
 	/* An outbox is emptied by turns only: asleep, nobody would. */
-	if (lcore->n_unarmable == 0 && outbox_empty() && idle_arm(lcore) &&
-			vhub_mailbox_sleep_begin(&lcore->box)) {
+	if (lcore->n_unarmable == 0 && outbox_empty() && arm_all(&lcore->polled) &&
+			arm_all(&lcore->parked) && vhub_mailbox_sleep_begin(&lcore->box)) {
 		/*
 		 * Offline: nobody waits for our safe points while we sleep, as we hold no pointer
 		 * over it. The fence in rte_rcu_qsbr_thread_online() pairs with the one in
@@ -94,6 +94,7 @@ idle_sleep(struct vhub_lcore *lcore)
 		rte_rcu_qsbr_thread_online(lcore->qsbr, lcore->index);
 		vhub_mailbox_sleep_end(&lcore->box, signalled);
 	}
-	idle_disarm(lcore);
+	disarm_all(&lcore->polled);
+	disarm_all(&lcore->parked);
 	lcore->work_tsc = rte_rdtsc();
 }

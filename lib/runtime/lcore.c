@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Lcores: what each EAL worker runs from vhub_lcores_start() to vhub_lcores_stop(). One turn is
- * messages, then pollers, then the safe point. Next on the way: the pollers of lib/device; idle.c
- * when nothing comes.
+ * messages, then pollers, then the safe point. Next on the way: the pollers of lib/device; park.c and
+ * idle.c when nothing comes.
  */
 #include <errno.h>
 #include <signal.h>
@@ -85,6 +85,7 @@ vhub_lcore_get_stats(const struct vhub_lcore *lcore, struct vhub_lcore_stats *st
 
 	stats->lcore_id = lcore->id;
 	stats->n_pollers = __atomic_load_n(&lcore->n_pollers, __ATOMIC_RELAXED);
+	stats->n_parked = __atomic_load_n(&lcore->n_parked, __ATOMIC_RELAXED);
 	stats->turns = __atomic_load_n(&lcore->turns, __ATOMIC_RELAXED);
 	stats->busy_cycles = __atomic_load_n(&lcore->busy_cycles, __ATOMIC_RELAXED);
 	stats->idle_cycles = __atomic_load_n(&lcore->idle_cycles_done, __ATOMIC_RELAXED);
@@ -116,13 +117,12 @@ void
 vhub_lcore_add_poller(struct vhub_poller *poller)
 {
 	struct vhub_lcore *lcore = lcore_self;
-	struct vhub_poller **link;
 
-	for (link = &lcore->pollers; *link != NULL; link = &(*link)->next)
-		;
-	poller->next = NULL;
 	poller->armed = false;
-	*link = poller;
+	poller->is_parked = false;
+	poller->word_1 = 0;
+	poller->work_tsc = lcore->turn_tsc;
+	pollers_append(&lcore->polled, poller);
 	lcore->n_unarmable += poller->ops->arm == NULL;
 	lcore_count_pollers(lcore, 1);
 }
@@ -131,15 +131,25 @@ void
 vhub_lcore_remove_poller(struct vhub_poller *poller)
 {
 	struct vhub_lcore *lcore = lcore_self;
-	struct vhub_poller **link;
 
-	for (link = &lcore->pollers; *link != poller; link = &(*link)->next)
-		;
-	*link = poller->next;
-	if (lcore->next_poller == poller)
-		lcore->next_poller = poller->next;
+	if (poller->is_parked) {
+		park_forget(lcore, poller);
+	} else {
+		pollers_remove(&lcore->polled, poller);
+		if (lcore->next_poller == poller)
+			lcore->next_poller = poller->next;
+		if (lcore->polling == poller)
+			lcore->polling = NULL;
+	}
 	lcore->n_unarmable -= poller->ops->arm == NULL;
 	lcore_count_pollers(lcore, -1);
+}
+
+void
+vhub_lcore_resume(struct vhub_poller *poller)
+{
+	if (unlikely(poller->is_parked))
+		park_resume(lcore_self, poller);
 }
 
 int
@@ -175,6 +185,22 @@ lcore_block_signals(const struct vhub_lcore *lcore)
 	pthread_sigmask(SIG_SETMASK, &block, NULL);
 }
 
+static __rte_always_inline unsigned int
+lcore_poll(struct vhub_lcore *lcore, struct vhub_poller *poller)
+{
+	unsigned int n;
+
+	lcore->polling = poller;
+	n = poller->ops->poll(poller);
+	if (unlikely(lcore->polling == NULL))
+		return n;
+	if (n != 0)
+		poller->work_tsc = lcore->turn_tsc;
+	else if (unlikely(lcore->turn_tsc - poller->work_tsc > lcore->park_cycles))
+		park_poller(lcore, poller);
+	return n;
+}
+
 /* Messages, pollers, safe point. Returns how much there was to do. */
 static __rte_always_inline unsigned int
 lcore_turn(struct vhub_lcore *lcore)
@@ -184,9 +210,11 @@ lcore_turn(struct vhub_lcore *lcore)
 
 	if (unlikely(!mailbox_empty(&lcore->box)))
 		n += vhub_mailbox_run(&lcore->box, LCORE_MAX_MSGS);
-	for (poller = lcore->pollers; poller != NULL; poller = lcore->next_poller) {
+	if (lcore->n_words != 0 && park_is_due(lcore))
+		park_look(lcore);
+	for (poller = lcore->polled.first; poller != NULL; poller = lcore->next_poller) {
 		lcore->next_poller = poller->next;
-		n += poller->ops->poll(poller);
+		n += lcore_poll(lcore, poller);
 	}
 	if (unlikely(!outbox_empty()))
 		vhub_outbox_flush();
@@ -265,6 +293,7 @@ lcore_create(unsigned int id, struct vhub_lcore **out)
 	lcore->id = id;
 	lcore->node = node;
 	lcore->stop_msg.fn = lcore_on_stop;
+	park_init(lcore);
 	ret = vhub_mailbox_init(&lcore->box, LCORE_MAILBOX_CAPACITY);
 	if (ret != 0)
 		goto free_lcore;

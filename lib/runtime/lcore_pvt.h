@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inside of an lcore, shared by lcore.c (its loop), idle.c (its sleep), watchdog.c (its writes
- * to front ends' fds) and quiesce.c (its safe points).
+ * The inside of an lcore, shared by lcore.c (its loop), park.c (its pollers with nothing to do),
+ * idle.c (its sleep), watchdog.c (its writes to front ends' fds) and quiesce.c (its safe points).
  */
 #ifndef LCORE_PVT_H
 #define LCORE_PVT_H
@@ -12,6 +12,17 @@
 #include <rte_rcu_qsbr.h>
 
 #include "vhub_lcore.h"
+
+/* A poller is left alone once it has had nothing to do for so long. */
+#define PARK_AFTER_US 100u
+/* Parked pollers that wait for a word, at most; others are polled. */
+#define PARK_MAX_WORDS 4096u
+
+/* Pollers in the order in which they were put there. */
+struct poller_list {
+	struct vhub_poller *first;
+	struct vhub_poller **tail;
+};
 
 struct vhub_lcore {
 	/* Immutable once launched, but for the mailbox's `sleeping`. */
@@ -26,18 +37,27 @@ struct vhub_lcore {
 	struct rte_rcu_qsbr *qsbr;
 	struct vhub_mailbox box;
 	struct vhub_msg stop_msg;
+	uint64_t park_cycles; /* PARK_AFTER_US */
+	uint64_t look_max_cycles;
 
 	/* LCORE only. */
-	struct vhub_poller *pollers __rte_cache_aligned;
-	struct vhub_poller *
-			next_poller; /* the turn goes on here; kept right when pollers come and go in it */
-	unsigned int n_unarmable; /* pollers without an arm slot */
-	uint64_t turn_tsc;	  /* end of the last turn */
+	struct poller_list polled __rte_cache_aligned;
+	struct poller_list parked;
+	/* The turn goes on here; kept right when pollers come and go in it. */
+	struct vhub_poller *next_poller;
+	struct vhub_poller *polling; /* NULL: it has left in its own poll */
+	uint64_t turn_tsc;	     /* end of the last turn */
 	uint64_t work_tsc; /* end of the last turn that did something, or of the last try to sleep */
+	uint32_t n_words;
+	uint32_t next_word;	  /* where the next look begins */
+	uint64_t look_tsc;	  /* end of the last look, while pollers were polled */
+	uint64_t look_cycles;	  /* what it took, for a slice, on average */
+	unsigned int n_unarmable; /* pollers without an arm slot */
 	bool stopping;
 
 	/* Written by LCORE, relaxed, read by ANY in vhub_lcore_get_stats(). */
 	unsigned int n_pollers __rte_cache_aligned;
+	unsigned int n_parked;
 	uint64_t turns;
 	uint64_t busy_cycles;
 	uint64_t idle_cycles_done;
@@ -54,6 +74,10 @@ struct vhub_lcore {
 	unsigned int suspect_writes; /* LCORE: notifications still to be measured */
 	pthread_t thread;	     /* written by LCORE before the first odd write_seq */
 	uint64_t seen_seq;	     /* CTL: what the watchdog saw last */
+
+	/* LCORE only: parked pollers that wait for a word. */
+	struct vhub_lcore_word words[PARK_MAX_WORDS] __rte_cache_aligned;
+	struct vhub_poller *word_pollers[PARK_MAX_WORDS];
 };
 
 /* Adds to a counter that only the calling lcore writes. */
@@ -62,6 +86,35 @@ lcore_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
+
+/* ---- park.c; LCORE, but for park_init() ---- */
+
+void
+pollers_init(struct poller_list *list);
+void
+pollers_append(struct poller_list *list, struct vhub_poller *poller);
+void
+pollers_remove(struct poller_list *list, struct vhub_poller *poller);
+
+/* Before the lcore is launched. Thread: CTL. */
+void
+park_init(struct vhub_lcore *lcore);
+
+/* A polled poller has had nothing to do for a while: parks it, if it agrees. */
+void
+park_poller(struct vhub_lcore *lcore, struct vhub_poller *poller);
+
+/* A parked one is polled again; or it leaves the lcore. */
+void
+park_resume(struct vhub_lcore *lcore, struct vhub_poller *poller);
+void
+park_forget(struct vhub_lcore *lcore, struct vhub_poller *poller);
+
+/* With words to look at: whether it is time, and the look, which resumes whose word has changed. */
+bool
+park_is_due(const struct vhub_lcore *lcore);
+void
+park_look(struct vhub_lcore *lcore);
 
 /*
  * Arms the pollers and sleeps until a message or a watched fd wakes the lcore, or finds that it may

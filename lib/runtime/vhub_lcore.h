@@ -2,7 +2,8 @@
 /*
  * Executors and their lcores. Each EAL worker lcore runs one loop: messages, then every poller,
  * then a safe point at which it reports a quiescent state. No lock, system call or allocation is on
- * that way, but for the sleep of the idle policy.
+ * that way, but for the sleep of the idle policy. Pollers for which nothing comes are parked: instead
+ * of them, a word of memory each is looked at (park.c).
  *
  * Idle policies
  *   poll      never sleeps.
@@ -34,6 +35,16 @@ extern "C" {
 struct vhub_lcore;
 struct vhub_poller;
 
+/**
+ * A word of memory that is changed by whoever brings something to a poller. Something has come when
+ * its bits in `mask` are others than `seen`.
+ */
+struct vhub_lcore_word {
+	const uint16_t *at; /**< NULL: there is none */
+	uint16_t mask;
+	uint16_t seen;
+};
+
 /** What an lcore does with a poller. All run on that lcore. */
 struct vhub_poller_ops {
 	/** Required. One bounded turn of work. Returns how many items it handled; 0 means idle. */
@@ -50,13 +61,26 @@ struct vhub_poller_ops {
 	 * also after one that kept the lcore awake.
 	 */
 	void (*disarm)(struct vhub_poller *poller);
+	/**
+	 * Optional. Polls have found nothing for a while: may the poller be left alone until
+	 * vhub_lcore_resume(), or until a word changes? Then fills `word`, which is zeroed, with what
+	 * the last poll has seen, and returns true. It is still armed before a sleep, and
+	 * removed as ever. Without this slot it is polled in each turn.
+	 */
+	bool (*park)(struct vhub_poller *poller, struct vhub_lcore_word *word);
+	/** Optional. It is polled again, behind the others. */
+	void (*resume)(struct vhub_poller *poller);
 };
 
-/** Embedded by its owner; on an lcore's list from add to remove. */
+/** Embedded by its owner, zeroed but for `ops`; on an lcore's list from add to remove. */
 struct vhub_poller {
 	const struct vhub_poller_ops *ops;
-	struct vhub_poller *next; /**< runtime */
-	bool armed;		  /**< runtime */
+	struct vhub_poller *next;  /**< runtime, as all that follows */
+	struct vhub_poller **link; /**< what points here */
+	uint64_t work_tsc;	   /**< begin of the last turn with something to do */
+	uint32_t word_1;	   /**< parked with a word: its place + 1; else 0 */
+	bool is_parked;
+	bool armed;
 };
 
 /** How an lcore behaves when nothing comes. */
@@ -69,6 +93,7 @@ enum vhub_idle_policy {
 struct vhub_lcore_stats {
 	unsigned int lcore_id;
 	unsigned int n_pollers;
+	unsigned int n_parked; /**< of them: left alone, as nothing comes for them */
 	uint64_t turns;
 	uint64_t busy_cycles;  /**< turns in which a poller or a message did something */
 	uint64_t idle_cycles;  /**< turns in which none did */
@@ -139,6 +164,13 @@ VHUB_API void
 vhub_lcore_add_poller(struct vhub_poller *poller);
 VHUB_API void
 vhub_lcore_remove_poller(struct vhub_poller *poller);
+
+/**
+ * Polls a poller of the calling lcore again that may be parked: there is something for it that no
+ * word tells of. Thread: LCORE, from a message or from any poller.
+ */
+VHUB_API void
+vhub_lcore_resume(struct vhub_poller *poller);
 
 /**
  * Lets `fd` wake the calling lcore from its sleep, edge-triggered; it is never read. The fd's owner
