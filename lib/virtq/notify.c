@@ -160,6 +160,26 @@ vhub_virtq_disarm(struct vhub_virtq *vq)
 		split_want_kicks(vq, false);
 }
 
+bool
+vhub_virtq_park(const struct vhub_virtq *vq, struct vhub_lcore_word *word)
+{
+	const uint16_t *flags;
+
+	if (vq->pop_special != 0 || vq->outstanding != 0)
+		return false;
+	if (!vq->packed) {
+		/* What we have taken: an offer that came since is seen at the first look. */
+		*word = (struct vhub_lcore_word){ &vq->avail->idx, UINT16_MAX, vq->last_avail };
+		return true;
+	}
+	flags = &vq->ring[vq->last_avail].flags;
+	word->at = flags;
+	word->mask = DESC_F_AVAIL | DESC_F_USED;
+	/* One load: what is compared with later is what was no offer now. */
+	word->seen = __atomic_load_n(flags, __ATOMIC_RELAXED) & word->mask;
+	return word->seen != packed_avail_flags(vq->avail_wrap);
+}
+
 int
 vhub_virtq_arm(struct vhub_virtq *vq)
 {

@@ -22,6 +22,7 @@
 #include <sys/uio.h>
 
 #include "vhub_common.h"
+#include "vhub_lcore.h"
 #include "vhub_mem.h"
 
 #ifdef __cplusplus
@@ -257,6 +258,15 @@ vhub_virtq_size(const struct vhub_virtq *vq);
  */
 VHUB_API int
 vhub_virtq_arm(struct vhub_virtq *vq);
+
+/**
+ * For a ring that is to be left alone while its guest offers nothing: the word of guest memory that
+ * tells of the next offer. Valid until the next pop, set_mem, or the ring's end. Returns false when
+ * the ring has something to do: something is offered, in flight or to be replayed, or it has not been popped
+ * since it started.
+ */
+VHUB_API bool
+vhub_virtq_park(const struct vhub_virtq *vq, struct vhub_lcore_word *word);
 
 /** Asks the guest not to kick. */
 VHUB_API void

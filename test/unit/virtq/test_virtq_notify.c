@@ -92,6 +92,48 @@ reap(struct fixture *f, unsigned int n)
 		assert_non_null(driver_reap(&f->d));
 }
 
+/* ---- rings that are left alone ---- */
+
+static bool
+has_changed(const struct vhub_lcore_word *word)
+{
+	return (__atomic_load_n(word->at, __ATOMIC_RELAXED) & word->mask) != word->seen;
+}
+
+static void
+the_word_of_a_parked_ring_tells_of_the_next_offer(void **state)
+{
+	const struct piece piece = { LOW_GPA, 64, true };
+	struct vhub_chain *chain;
+	struct vhub_lcore_word word;
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int i = 0; i < N_KINDS; i++) {
+		begin(&f, kinds[i], true);
+		assert_false(vhub_virtq_park(f.vq, &word)); /* not looked at yet */
+		assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 0);
+		/* Three laps, at each place of the ring. */
+		for (unsigned int n = 0; n < 3 * SIZE; n++) {
+			assert_true(vhub_virtq_park(f.vq, &word));
+			assert_false(has_changed(&word));
+			vhub_virtq_disarm(f.vq);
+			assert_false(has_changed(&word));
+			assert_non_null(driver_add(&f.d, &piece, 1, false));
+			assert_true(has_changed(&word));
+			/* Offered, in flight. A split ring's word would tell of the offer at once. */
+			assert_true(!vhub_virtq_park(f.vq, &word) || has_changed(&word));
+			assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 1);
+			assert_false(vhub_virtq_park(f.vq, &word));
+			vhub_virtq_push(f.vq, &chain, 1);
+			reap(&f, 1);
+		}
+		vhub_virtq_break(f.vq, VHUB_VIRTQ_BAD_REQUEST);
+		assert_false(vhub_virtq_park(f.vq, &word));
+		end(&f);
+	}
+}
+
 /* ---- calls ---- */
 
 static void
@@ -461,6 +503,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_word_of_a_parked_ring_tells_of_the_next_offer),
 		cmocka_unit_test(flags_are_obeyed_each_time),
 		cmocka_unit_test(the_first_call_is_made_whatever_the_event),
 		cmocka_unit_test(the_event_is_among_what_was_used_or_not),
