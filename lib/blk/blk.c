@@ -51,14 +51,36 @@ blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 	return 0;
 }
 
-/* A ring has come or gone. */
 static void
-share_turn(struct blk_lcore *lcore, int n)
+share_turn(struct blk_lcore *lcore)
 {
-	lcore->n_rings = (uint16_t)(lcore->n_rings + n);
-	if (lcore->n_rings != 0)
+	if (lcore->n_polled != 0)
 		lcore->share = (uint16_t)RTE_MAX(1u,
-				RTE_MIN(VHUB_VIRTQ_BURST, BLK_TURN_CHAINS / lcore->n_rings));
+				RTE_MIN(VHUB_VIRTQ_BURST, BLK_TURN_CHAINS / lcore->n_polled));
+}
+
+/* The lcore polls the ring from now on, behind all others. */
+static void
+begin_polls(struct blk_ring *ring)
+{
+	struct blk_lcore *lcore = ring->lcore;
+
+	ring->next_polled = lcore->polled;
+	lcore->polled = ring;
+	lcore->n_polled++;
+	share_turn(lcore);
+}
+
+static void
+end_polls(struct blk_ring *ring)
+{
+	struct blk_ring **link;
+
+	for (link = &ring->lcore->polled; *link != ring; link = &(*link)->next_polled)
+		;
+	*link = ring->next_polled;
+	ring->lcore->n_polled--;
+	share_turn(ring->lcore);
 }
 
 static int
@@ -77,9 +99,8 @@ blk_queue_start(struct vhub_vring *vring)
 	}
 	ring->lcore = lcore;
 	ring->burst = BLK_FIRST_BURST;
-	ring->next_started = lcore->rings;
-	lcore->rings = ring;
-	share_turn(lcore, 1);
+	lcore->n_started++;
+	begin_polls(ring);
 	return 0;
 }
 
@@ -91,7 +112,7 @@ blk_queue_poll(struct vhub_vring *vring)
 	unsigned int n = blk_submit(ring);
 
 	n += blk_ranges_begin(ring);
-	if (ring == lcore->rings) {
+	if (ring == lcore->polled) {
 		n += blk_reap(lcore);
 		n += blk_submit_line(lcore);
 		n += blk_ranges_submit(lcore);
@@ -116,19 +137,34 @@ blk_queue_arm(struct vhub_vring *vring)
 	return ring->dev->driver->arm(ring->lcore->queue);
 }
 
+/*
+ * Whoever has something in flight is polled, so a ring is there that reaps for it. A ring that takes
+ * nothing waits for an operation to change that.
+ */
+static bool
+blk_queue_park(struct vhub_vring *vring, struct vhub_lcore_word *word)
+{
+	if (vring->held || (vring->taking && !vhub_virtq_park(vring->vq, word)))
+		return false;
+	end_polls(vring->priv);
+	return true;
+}
+
+static void
+blk_queue_resume(struct vhub_vring *vring)
+{
+	begin_polls(vring->priv);
+}
+
 static void
 blk_queue_stop(struct vhub_vring *vring)
 {
 	struct blk_ring *ring = vring->priv;
 	struct blk_lcore *lcore = ring->lcore;
-	struct blk_ring **link;
 
-	for (link = &lcore->rings; *link != ring; link = &(*link)->next_started)
-		;
-	*link = ring->next_started;
-	share_turn(lcore, -1);
+	end_polls(ring);
 	blk_qos_leave(ring);
-	if (lcore->rings == NULL) {
+	if (--lcore->n_started == 0) {
 		blk_qos_close(lcore);
 		ring->dev->driver->queue_put(lcore->queue);
 		lcore->queue = NULL;
@@ -225,6 +261,8 @@ static const struct vhub_device_ops blk_ops = {
 	.queue_start = blk_queue_start,
 	.queue_poll = blk_queue_poll,
 	.queue_arm = blk_queue_arm,
+	.queue_park = blk_queue_park,
+	.queue_resume = blk_queue_resume,
 	.queue_stop = blk_queue_stop,
 	.queue_release = blk_queue_release,
 	.set_running = blk_set_running,

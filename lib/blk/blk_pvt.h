@@ -106,12 +106,14 @@ struct blk_queue_stats {
 struct blk_lcore {
 	struct vhub_blk_queue *queue; /* NULL: no ring is started */
 	/*
-	 * Started rings, the last one first: its poller runs last, after everything of this turn
-	 * was submitted, so that is the one that reaps.
+	 * Rings that are polled, the last one first: its poller runs last, after everything of this
+	 * turn was submitted, so that is the one that reaps. The others are parked, and have nothing
+	 * in flight.
 	 */
-	struct blk_ring *rings;
-	uint16_t n_rings;
-	uint16_t share;		  /* chains that each of them takes in a turn */
+	struct blk_ring *polled;
+	uint16_t n_polled;
+	uint16_t n_started;	  /* parked ones too */
+	uint16_t share;		  /* chains that each of the polled ones takes in a turn */
 	struct blk_ring *touched; /* rings with something to push */
 	/* Rings with something that the driver did not accept yet, served in order. */
 	struct blk_ring *line;
@@ -142,7 +144,7 @@ struct blk_ring {
 
 	/* LCORE. */
 	struct blk_lcore *lcore; /* where it is started: a ring may go to another one */
-	struct blk_ring *next_started;
+	struct blk_ring *next_polled;
 	uint16_t burst; /* chains of the next turn, at most; from BLK_FIRST_BURST up */
 	uint16_t n_done;
 	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */

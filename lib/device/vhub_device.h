@@ -7,7 +7,8 @@
  *                        jail), then the device is made for an executor (after it).
  *   sessions             front ends come and go; the device and its storage stay. For each:
  *                        ack_features, then for each ring that starts queue_prepare (CTL),
- *                        queue_start (its lcore), queue_poll ... , and for each that stops
+ *                        queue_start (its lcore), queue_poll ... (but while it is parked, see
+ *                        queue_park), and for each that stops
  *                        queue_stop (its lcore) once nothing is in flight, queue_release (CTL).
  *   destroy              with no session.
  */
@@ -74,6 +75,13 @@ VHUB_API void
 vhub_vring_notify(struct vhub_vring *vring);
 
 /**
+ * Polls a ring of the calling lcore again, if it has been left alone (queue_park): something has
+ * happened to it from outside of its polls. Thread: LCORE, the ring's.
+ */
+VHUB_API void
+vhub_vring_resume(struct vhub_vring *vring);
+
+/**
  * What a kind of device provides. CTL slots do not block. Errors are negative errnos.
  */
 struct vhub_device_ops {
@@ -125,6 +133,15 @@ struct vhub_device_ops {
 	int (*ring_arm)(struct vhub_vring *vring);
 	/** Goes with it. LCORE. Nothing has to wake us any more. */
 	void (*ring_disarm)(struct vhub_vring *vring);
+	/**
+	 * Optional. LCORE. A ring that is ours has had nothing to do for a while: may it be left
+	 * alone until `word` changes (it is zeroed; vhub_virtq_park() fills it for what the guest
+	 * offers), an operation of the session comes, or vhub_vring_resume()? Nothing is in flight
+	 * in it. Without this slot it is polled in each turn.
+	 */
+	bool (*queue_park)(struct vhub_vring *vring, struct vhub_lcore_word *word);
+	/** Optional. LCORE. It is polled again, behind all other rings; always before queue_stop. */
+	void (*queue_resume)(struct vhub_vring *vring);
 	/** Required. LCORE. Nothing is in flight: give back what queue_start got. */
 	void (*queue_stop)(struct vhub_vring *vring);
 	/** Required. CTL. Free vring->priv. */

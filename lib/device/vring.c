@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A started vring on its lcore. Operations come from lifecycle.c as messages; between them the
- * lcore polls. Next on the way of a request: the device's queue_poll (for disks: blk/blk.c).
+ * lcore polls, or looks whether the guest offers something (runtime/park.c). Next on the way of a request: the device's queue_poll (for disks: blk/blk.c).
  */
 #include <errno.h>
 
@@ -170,10 +170,34 @@ vring_disarm(struct vhub_poller *poller)
 		ask_for_no_kicks(vring);
 }
 
+/* Who has something to say of it or to give to it resumes it: operations, vhub_vring_resume(). */
+static bool
+vring_park(struct vhub_poller *poller, struct vhub_lcore_word *word)
+{
+	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
+	const struct vhub_device_ops *ops = vring->pub.dev->ops;
+
+	if (ops->queue_park == NULL || is_foreign(vring) || vring->drain_pending ||
+			!is_drained(vring))
+		return false;
+	return ops->queue_park(&vring->pub, word);
+}
+
+static void
+vring_resume(struct vhub_poller *poller)
+{
+	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
+
+	if (vring->pub.dev->ops->queue_resume != NULL)
+		vring->pub.dev->ops->queue_resume(&vring->pub);
+}
+
 static const struct vhub_poller_ops vring_poller_ops = {
 	.poll = vring_poll,
 	.arm = vring_arm,
 	.disarm = vring_disarm,
+	.park = vring_park,
+	.resume = vring_resume,
 };
 
 /* The new fd is watched before the old one is let go, so that a failure changes nothing. */
@@ -292,6 +316,12 @@ vhub_vring_notify(struct vhub_vring *vring)
 }
 
 void
+vhub_vring_resume(struct vhub_vring *vring)
+{
+	vhub_lcore_resume(&vhub_container_of(vring, struct vring_run, pub)->poller);
+}
+
+void
 vring_init(struct vring_run *vring)
 {
 	vring->poller.ops = &vring_poller_ops;
@@ -304,6 +334,9 @@ vring_run_op(struct vhub_msg *msg)
 {
 	struct vring_run *vring = vhub_container_of(msg, struct vring_run, msg);
 
+	/* What it waits for may lie in memory that goes. */
+	if (vring->op != VRING_OP_START)
+		vhub_lcore_resume(&vring->poller);
 	switch (vring->op) {
 	case VRING_OP_START:
 		op_done(vring, op_start(vring));

@@ -108,6 +108,13 @@ hold_poll(struct vhub_vring *vring)
 	return done;
 }
 
+/* What it holds is in flight, and the ring is not asked then. */
+static inline bool
+hold_park(struct vhub_vring *vring, struct vhub_lcore_word *word)
+{
+	return !vring->taking || vhub_virtq_park(vring->vq, word);
+}
+
 static inline void
 hold_stop(struct vhub_vring *vring)
 {
@@ -170,6 +177,7 @@ static const struct vhub_device_ops hold_ops = {
 	.queue_prepare = hold_prepare,
 	.queue_start = hold_start,
 	.queue_poll = hold_poll,
+	.queue_park = hold_park,
 	.queue_stop = hold_stop,
 	.queue_release = hold_release,
 	.set_running = hold_set_running,
