@@ -72,6 +72,9 @@ close_room(struct room *room)
 	push_filled(room);
 	vhub_virtq_unpop(room->vq, &room->chains[room->next], (uint16_t)(room->n - room->next));
 	vhub_virtq_notify(room->vq);
+	/* Its own poll tells of it. */
+	if (unlikely(vhub_virtq_broken(room->vq) != VHUB_VIRTQ_OK))
+		vhub_vring_resume(room->pair->to_ring);
 }
 
 /* ---- copies ---- */

@@ -241,6 +241,19 @@ vhub_net_inbox_disarm(struct vhub_net_inbox *inbox)
 	__atomic_store_n(&inbox->armed, 0, __ATOMIC_RELAXED);
 }
 
+bool
+vhub_net_inbox_park(const struct vhub_net_inbox *inbox, struct vhub_lcore_word *word)
+{
+	/* Senders move it on by as many as they have put in. Its lower half: the ring is shorter. */
+	const uint16_t *halves = (const uint16_t *)(const void *)&inbox->ring->prod.tail;
+
+	word->at = &halves[RTE_BYTE_ORDER == RTE_BIG_ENDIAN];
+	word->mask = UINT16_MAX;
+	/* Where we are: what has come since our last look is seen at the first one. */
+	word->seen = (uint16_t)inbox->ring->cons.tail;
+	return true;
+}
+
 void
 vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
 		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)

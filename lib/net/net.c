@@ -260,6 +260,32 @@ net_ring_disarm(struct vhub_vring *vring)
 	}
 }
 
+/* ---- nothing to do ---- */
+
+/* A ring to the guest is resumed by who has kept something for it, or has broken it. */
+static bool
+park_to_guest(struct net_pair *pair, struct vhub_vring *vring, struct vhub_lcore_word *word)
+{
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+	const bool open = net_ring_is_open(vring);
+
+	if (pair->n_held != 0 || open != pair->queue.open)
+		return false;
+	if (!open || driver->to_guest == NULL)
+		return true;
+	return driver->park != NULL && driver->park(&pair->queue, word);
+}
+
+static bool
+net_queue_park(struct vhub_vring *vring, struct vhub_lcore_word *word)
+{
+	struct net_pair *pair = vring->priv;
+
+	if (!net_is_from_guest(vring))
+		return park_to_guest(pair, vring, word);
+	return !pair->gather.waiting && (!vring->taking || vhub_virtq_park(vring->vq, word));
+}
+
 /* ---- librte_vhost's side (struct vhub_foreign_ops) ---- */
 
 static int
@@ -299,6 +325,7 @@ static const struct vhub_device_ops net_ops = {
 	.queue_poll = net_queue_poll,
 	.ring_arm = net_ring_arm,
 	.ring_disarm = net_ring_disarm,
+	.queue_park = net_queue_park,
 	.queue_stop = net_queue_stop,
 	.queue_release = net_queue_release,
 	.set_running = net_set_running,

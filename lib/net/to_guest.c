@@ -59,6 +59,8 @@ keep_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 		pair->turns_left = NET_FULL_TURNS;
 	while (kept < n && keep(pair, pkts[kept], max_mbufs))
 		kept++;
+	if (kept != 0)
+		vhub_vring_resume(pair->to_ring);
 	if (kept < n)
 		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[kept], n - kept);
 }

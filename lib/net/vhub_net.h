@@ -215,6 +215,12 @@ struct vhub_net_driver_ops {
 	int (*arm)(struct vhub_net_queue *queue);
 	void (*disarm)(struct vhub_net_queue *queue);
 	/**
+	 * Optional, for drivers with to_guest. LCORE. Nothing came for a while, and to_guest need not
+	 * be called until a word changes: fills `word` with what the last call has seen, and returns
+	 * true. Without this slot it is called in each turn.
+	 */
+	bool (*park)(struct vhub_net_queue *queue, struct vhub_lcore_word *word);
+	/**
 	 * Optional. LCORE. The guest takes no packets for now: its ring is disabled, broken or about
 	 * to stop. What the driver keeps for it may be dropped.
 	 */

@@ -7,7 +7,7 @@
  * costs others nothing.
  *
  * A driver opens an inbox in queue_get, closes it in queue_put, takes packets from it in to_guest, and
- * calls its arm, disarm and empty (closed) for its own. It destroys an inbox when no lcore can reach it any more
+ * calls its arm, disarm, park and empty (closed) for its own. It destroys an inbox when no lcore can reach it any more
  * (vhub_quiesce_wait()).
  *
  * Packets that one lcore sends to an inbox arrive in their order.
@@ -72,6 +72,10 @@ VHUB_API int
 vhub_net_inbox_arm(struct vhub_net_inbox *inbox);
 VHUB_API void
 vhub_net_inbox_disarm(struct vhub_net_inbox *inbox);
+
+/** As a driver's park: a packet that arrives changes the word. Thread: LCORE, the owner. */
+VHUB_API bool
+vhub_net_inbox_park(const struct vhub_net_inbox *inbox, struct vhub_lcore_word *word);
 
 /**
  * As a driver's stats: "crossed_packets", "dropped_crossing_full" (the owner took too few or too late),

@@ -100,9 +100,11 @@ def test_one_part_of_the_ring_is_cut_off(scene, packed, part):
     scene.ended(disk, REASON)
 
 
-def test_a_polled_ring_is_cut_off(scene):
-    disk = scene.open(regions=(2, 2, 2), kick=False)
+@both_kinds
+def test_a_polled_ring_is_cut_off(scene, packed):
+    disk = scene.open(packed=packed, regions=(2, 2, 2), kick=False)
     disk.read(0, 512)
+    time.sleep(0.01)                    # until it is left alone, but for a look at its next offer
     disk.mem.regions[2].truncate(0)
     scene.ended(disk, REASON)
 

@@ -162,6 +162,14 @@ bridge_disarm(struct vhub_net_queue *queue)
 	vhub_net_inbox_disarm(q->inbox);
 }
 
+static bool
+bridge_park(struct vhub_net_queue *queue, struct vhub_lcore_word *word)
+{
+	struct bridge_queue *q = queue->priv;
+
+	return vhub_net_inbox_park(q->inbox, word);
+}
+
 static void
 bridge_closed(struct vhub_net_queue *queue)
 {
@@ -215,6 +223,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.to_guest = bridge_to_guest,
 	.arm = bridge_arm,
 	.disarm = bridge_disarm,
+	.park = bridge_park,
 	.closed = bridge_closed,
 	.set_mac = bridge_set_mac,
 	.stats = bridge_stats,

@@ -245,6 +245,12 @@ patch_disarm(struct vhub_net_queue *queue)
 	vhub_net_inbox_disarm(queue->priv);
 }
 
+static bool
+patch_park(struct vhub_net_queue *queue, struct vhub_lcore_word *word)
+{
+	return vhub_net_inbox_park(queue->priv, word);
+}
+
 static void
 patch_closed(struct vhub_net_queue *queue)
 {
@@ -284,6 +290,7 @@ static const struct vhub_net_driver_ops patch_ops = {
 	.to_guest = patch_to_guest,
 	.arm = patch_arm,
 	.disarm = patch_disarm,
+	.park = patch_park,
 	.closed = patch_closed,
 	.stats = patch_stats,
 };
