@@ -64,24 +64,32 @@ def shell_text(command, strip=()):
 
 # --- vhubd
 
+def cycles(lcore):
+    """(busy ones, all) of an lcore in lcore_list."""
+    counts = [lcore[name] for name in ("busy_cycles", "idle_cycles", "sleep_cycles")]
+    return counts[0], sum(counts)
+
+
 class VhubBackend:
     """vhubd that polls, with a control socket.
 
     blks, nets   keys of each device, without name and socket: "driver=null,size=1G"
+    in_turns     where there are fewer CPUs than workers, these take turns on the ones that there are
     """
 
     listens = False
 
-    def __init__(self, setting, folder, *, blks=(), nets=(), workers=1):
+    def __init__(self, setting, folder, *, blks=(), nets=(), workers=1, in_turns=False):
         if not os.access(build_dir() / "app/vhubd", os.X_OK):
             raise Missing(f"{build_dir()}/app/vhubd is not there: meson setup build && ninja -C build")
         self.need_drivers([*blks, *nets])
-        if workers > len(setting.back):
+        if workers > len(setting.back) and not in_turns:
             raise Missing(f"{workers} lcores of the back end and one of the front end need {workers + 1} CPUs; "
                           f"there are {len(setting.cpus)}")
         self.control_path = folder / "c"
         self.workers = workers
-        places = [f"0@{setting.front}", *(f"{i + 1}@{setting.back[i]}" for i in range(workers))]
+        self.cpus = setting.back[:workers]
+        places = [f"0@{setting.front}", *(f"{i + 1}@{self.cpus[i % len(self.cpus)]}" for i in range(workers))]
         eal = ["--lcores=" + ",".join(places), "--no-pci", "--no-telemetry", "-m", str(VHUBD_MB)]
         eal += ["--in-memory", f"--socket-limit={VHUBD_MB}"] if setting.huge else \
                ["--no-huge", "--no-shconf", "--iova-mode=va"]
@@ -117,9 +125,27 @@ class VhubBackend:
 
     def busy(self):
         """Of all its workers together."""
-        found = self.lcores()
-        cycles = [sum(each[name] for each in found) for name in ("busy_cycles", "idle_cycles", "sleep_cycles")]
-        return cycles[0], sum(cycles)
+        found = [cycles(each) for each in self.lcores()]
+        return sum(busy for busy, _ in found), sum(every for _, every in found)
+
+    def work(self):
+        """What each worker has done so far for the first disk: [{cpu_ns, busy, every, completions}], its time
+        on a CPU, busy() of it alone, and the requests that it has completed."""
+        with Control(self.control_path) as control:
+            found = control.call("lcore_list")[:self.workers]
+            done = {each["lcore"]: each["completions"] for each in control.call("device_stats", name="d0")[0]["lcores"]}
+        ran = self.worker_ns()
+        return [{"cpu_ns": ran[each["lcore"]], "busy": cycles(each)[0], "every": cycles(each)[1],
+                 "completions": done.get(each["lcore"], 0)} for each in found]
+
+    def worker_ns(self):
+        """{lcore: nanoseconds on a CPU}, by the names that EAL gives its threads."""
+        out = {}
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            found = re.search(r"worker-?(\d+)$", (task / "comm").read_text(encoding="ascii").strip())
+            if found:
+                out[int(found.group(1))] = int((task / "schedstat").read_text(encoding="ascii").split()[0])
+        return out
 
     def kill(self):
         self.daemon.kill()

@@ -136,6 +136,18 @@ def blk_null():
     yield group
 
 
+def blk_inflight():
+    for kind, ring in (("split", {}), ("packed", {"packed": True})):
+        group = Group(f"blk-inflight-{kind}", f"Disk without data, 4 KiB random reads, inflight tracking ({kind})",
+                      "queue depth", "IOPS", y_log=True,
+                      about="What it costs to note each request where it survives vhubd's death.")
+        for depth in (1, 32, 128):
+            load = {"rw": "randread", "bs": "4k", "iodepth": depth, **ring}
+            group.add(f"qd{depth}", depth, [blk_side("vhub with", vhub_blk(NULL), inflight=True, **load),
+                                            blk_side("vhub without", vhub_blk(NULL), True, **load)])
+        yield group
+
+
 def blk_malloc():
     group = Group("blk-malloc-size", "Disk in memory, random reads at depth 32", "block size, bytes", "IOPS",
                   y_log=True, about="memcpy is one CPU that copies the same blocks and does nothing else. "
@@ -306,16 +318,34 @@ def scale_queues():
     for queues in (1, 2, 3, 4):
         load = {"rw": "randread", "bs": "4k", "iodepth": 32, "queues": queues}
         sides = [blk_side(f"vhub, {workers} lcore{'s' if workers > 1 else ''}",
-                          partial(VhubBackend, blks=[f"{NULL},queues={queues}"], workers=workers), **load)
+                          partial(VhubBackend, blks=[f"{NULL},queues={queues},lcores={min(workers, queues)}"],
+                                  workers=workers), **load)
                  for workers in (1, 2)]
         group.add(str(queues), queues, [*sides, null_daemon(**load)])
     yield group
 
 
+def scale_lcores():
+    for kind, ring in (("split", {}), ("packed", {"packed": True})):
+        group = Group(f"scale-lcores-{kind}", f"One disk with 4 queues on one lcore and on two ({kind}; no data, "
+                      "4 KiB random reads)", "queue depth", "cycles",
+                      quantity="busy cycles of the back end for a request",
+                      about="Less is better, and so is a smaller ratio. Where there are two CPUs, of which the front "
+                            "end has one, two lcores take turns on the other one: that shows what a request costs, "
+                            "not how many there would be.")
+        for depth in (8, 32):
+            load = {"rw": "randread", "bs": "4k", "iodepth": depth, "queues": 4, "front": frontends.perf_cycles, **ring}
+            group.add(f"qd{depth}", depth, [
+                blk_side(f"vhub, {lcores} lcore{'s' if lcores > 1 else ''}",
+                         partial(VhubBackend, blks=[f"{NULL},queues=4,lcores={lcores}"], workers=lcores, in_turns=True),
+                         lcores == 1, **load) for lcores in (1, 2)])
+        yield group
+
+
 def groups():
     """All of them, in the order of the report."""
-    return [*blk_null(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(), *ceilings(),
-            *scale_idle(), *scale_busy(), *scale_queues()]
+    return [*blk_null(), *blk_inflight(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(),
+            *ceilings(), *scale_idle(), *scale_busy(), *scale_queues(), *scale_lcores()]
 
 
 def cases(all_groups, suite=None, only=()):

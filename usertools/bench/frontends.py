@@ -151,6 +151,33 @@ def perf(setting, folder, back, *, command, busy=None, **options):
                 "lost": lost(first[2], last[2]), "commands": [front.command_line()]}
 
 
+def perf_cycles(setting, folder, back, **options):
+    """Cycles that the back end's workers are busy for a request, and each worker's part. What a worker has
+    had of its CPU is the kernel's figure, so workers that take turns on one CPU are measured like those that
+    have one each; the share of it in which there was something to do is the worker's own."""
+    samples = []
+    with Perf(setting, folder, options.pop("command"), back.sockets, **options) as front:
+        told = front.finish(lambda: samples.append((time.monotonic(), back.work(), waited(front.pid))))
+        first, last = measured_part(samples, setting.seconds)
+        workers = [work_between(*pair) for pair in zip(first[1], last[1])]
+        if not all(each["requests"] for each in workers):
+            raise front._error(f"a worker has completed nothing while it was measured: {workers}")
+        hz = back.lcores()[0]["cycles_per_second"]
+        had = sum(each["cpu_ns"] for each in workers)
+        busy = sum(each["busy_ns"] for each in workers)
+        passed = (last[0] - first[0]) * 1e9 * len(back.cpus)
+        return {"value": busy * hz / 1e9 / sum(each["requests"] for each in workers), "workers": workers,
+                "front_busy": told.get("busy"), "back_busy": busy / had,
+                "lost": max(share(first[2], last[2]) or 0.0, 1 - min(1, had / passed)),
+                "commands": [front.command_line()]}
+
+
+def work_between(before, after):
+    grown = {name: after[name] - before[name] for name in after}
+    return {"requests": grown["completions"], "cpu_ns": grown["cpu_ns"],
+            "busy_ns": grown["cpu_ns"] * grown["busy"] / max(1, grown["every"])}
+
+
 def perf_latency(setting, folder, back, **options):
     """The 99th percentile of latency, at a rate that is given."""
     told = perf(setting, folder, back, **options)
