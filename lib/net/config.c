@@ -14,6 +14,7 @@
 VHUB_LOGTYPE(net);
 
 #define BIT(name) (UINT64_C(1) << VIRTIO_NET_F_##name)
+#define USO_BIT(name) (UINT64_C(1) << NET_F_##name)
 
 /* How often the port's link is looked at while rings run. */
 #define LINK_LOOK_US 500000
@@ -35,6 +36,10 @@ net_guest_takes(uint64_t features)
 		takes |= VHUB_NET_TAKES_TSO6;
 	if ((features & BIT(GUEST_UFO)) != 0)
 		takes |= VHUB_NET_TAKES_UFO;
+	if ((features & USO_BIT(GUEST_USO4)) != 0)
+		takes |= VHUB_NET_TAKES_USO4;
+	if ((features & USO_BIT(GUEST_USO6)) != 0)
+		takes |= VHUB_NET_TAKES_USO6;
 	return takes;
 }
 
@@ -53,6 +58,8 @@ net_guest_asks(uint64_t features)
 		asks |= VHUB_NET_TAKES_TSO6;
 	if ((features & BIT(HOST_UFO)) != 0)
 		asks |= VHUB_NET_TAKES_UFO;
+	if ((features & USO_BIT(HOST_USO)) != 0)
+		asks |= VHUB_NET_TAKES_USO4 | VHUB_NET_TAKES_USO6;
 	return asks;
 }
 
@@ -76,8 +83,8 @@ has_rss(const struct net_dev *dev)
 }
 
 /*
- * Segmentation that the port does not do is done here, but for what rte_gso does not know. The
- * library forgets that a packet had the ECN bit of segmentation, so that is not offered. The direct
+ * Segmentation that the port does not do is done here, but for fragments of IPv6. The library forgets that a
+ * packet had the ECN bit of segmentation, so that is not offered; and it does not know USO. The direct
  * path serves all else that the library does.
  */
 static uint64_t
@@ -88,8 +95,8 @@ offered(const struct net_dev *dev)
 	if (has_ctrl(dev))
 		features |= CTRL_FEATURES;
 	features &= ~(BIT(HOST_ECN) | BIT(GUEST_ECN));
-	if ((dev->port_takes & VHUB_NET_TAKES_TSO6) == 0)
-		features &= ~BIT(HOST_TSO6);
+	if (dev->path == NULL)
+		features |= USO_BIT(GUEST_USO4) | USO_BIT(GUEST_USO6) | USO_BIT(HOST_USO);
 	if ((dev->port_takes & VHUB_NET_TAKES_UFO) == 0)
 		features &= ~BIT(HOST_UFO);
 	if (dev->params.has_mac)

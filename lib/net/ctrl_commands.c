@@ -274,7 +274,8 @@ static bool
 set_offloads(const struct net_dev *dev, uint8_t command, struct reader *r, struct net_rules *next)
 {
 	const uint64_t all = BIT(GUEST_CSUM) | BIT(GUEST_TSO4) | BIT(GUEST_TSO6) | BIT(GUEST_ECN) |
-			BIT(GUEST_UFO);
+			BIT(GUEST_UFO) | UINT64_C(1) << NET_F_GUEST_USO4 |
+			UINT64_C(1) << NET_F_GUEST_USO6;
 	uint64_t offloads;
 
 	if ((dev->ctrl.features & BIT(CTRL_GUEST_OFFLOADS)) == 0 ||

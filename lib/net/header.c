@@ -136,6 +136,12 @@ gso_kind(uint8_t gso_type, uint32_t asks, const struct net_headers *h)
 	if (gso_type == VIRTIO_NET_HDR_GSO_TCPV6 && (asks & VHUB_NET_TAKES_TSO6) != 0 && h->ipv6 &&
 			h->protocol == IPPROTO_TCP)
 		return VHUB_NET_GSO_TCP6;
+	if (gso_type == NET_HDR_GSO_UDP_L4 && h->protocol == IPPROTO_UDP) {
+		if (h->ipv6)
+			return (asks & VHUB_NET_TAKES_USO6) != 0 ? VHUB_NET_GSO_USO6 :
+								   VHUB_NET_GSO_NONE;
+		return (asks & VHUB_NET_TAKES_USO4) != 0 ? VHUB_NET_GSO_USO4 : VHUB_NET_GSO_NONE;
+	}
 	if (gso_type == VIRTIO_NET_HDR_GSO_UDP && (asks & VHUB_NET_TAKES_UFO) != 0 &&
 			h->protocol == IPPROTO_UDP)
 		return VHUB_NET_GSO_UDP;
@@ -156,7 +162,7 @@ read_gso(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head, u
 	out->gso = (uint8_t)gso_kind(hdr->gso_type, asks, &h);
 	if (out->gso == VHUB_NET_GSO_NONE)
 		return -EINVAL;
-	if (out->gso == VHUB_NET_GSO_UDP)
+	if (out->gso != VHUB_NET_GSO_TCP4 && out->gso != VHUB_NET_GSO_TCP6)
 		bytes = l4_at(&h) + sizeof(struct rte_udp_hdr);
 	else
 		bytes = tcp_header_bytes(head, head_bytes, frame_bytes, &h);
@@ -199,6 +205,8 @@ net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr *
 		[VHUB_NET_GSO_TCP4] = VIRTIO_NET_HDR_GSO_TCPV4,
 		[VHUB_NET_GSO_TCP6] = VIRTIO_NET_HDR_GSO_TCPV6,
 		[VHUB_NET_GSO_UDP] = VIRTIO_NET_HDR_GSO_UDP,
+		[VHUB_NET_GSO_USO4] = NET_HDR_GSO_UDP_L4,
+		[VHUB_NET_GSO_USO6] = NET_HDR_GSO_UDP_L4,
 	};
 
 	*hdr = (struct virtio_net_hdr){
@@ -221,6 +229,10 @@ net_offload_needs(const struct vhub_net_offload *offload)
 		return VHUB_NET_TAKES_TSO6;
 	case VHUB_NET_GSO_UDP:
 		return VHUB_NET_TAKES_UFO;
+	case VHUB_NET_GSO_USO4:
+		return VHUB_NET_TAKES_USO4;
+	case VHUB_NET_GSO_USO6:
+		return VHUB_NET_TAKES_USO6;
 	default:
 		return offload->csum ? VHUB_NET_TAKES_CSUM : 0;
 	}
@@ -246,9 +258,9 @@ net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out)
 	else if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) == 0)
 		return;
 	else if ((m->ol_flags & RTE_MBUF_F_TX_IPV6) != 0)
-		out->gso = VHUB_NET_GSO_TCP6;
+		out->gso = udp ? VHUB_NET_GSO_USO6 : VHUB_NET_GSO_TCP6;
 	else
-		out->gso = VHUB_NET_GSO_TCP4;
+		out->gso = udp ? VHUB_NET_GSO_USO4 : VHUB_NET_GSO_TCP4;
 	out->gso_bytes = m->tso_segsz;
 	out->header_bytes = (uint16_t)(out->csum_start +
 			(udp ? sizeof(struct rte_udp_hdr) : (size_t)m->l4_len));
@@ -276,7 +288,7 @@ net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
 	m->ol_flags |= offload->gso == VHUB_NET_GSO_UDP ? RTE_MBUF_F_TX_UDP_SEG :
 							  RTE_MBUF_F_TX_TCP_SEG;
 	/* Hardware writes the length of each segment, and so the sum that it is in. */
-	if (offload->gso == VHUB_NET_GSO_TCP4)
+	if (offload->gso == VHUB_NET_GSO_TCP4 || offload->gso == VHUB_NET_GSO_USO4)
 		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
 	return true;
 }

@@ -39,6 +39,12 @@
 /* Turns of a full ring in which packets are tried again before they are dropped. */
 #define NET_FULL_TURNS 32
 
+/* What 6.2 and later Linux headers have (VIRTIO 1.3, 5.1.3 and 5.1.6). */
+#define NET_F_GUEST_USO4 54
+#define NET_F_GUEST_USO6 55
+#define NET_F_HOST_USO 56
+#define NET_HDR_GSO_UDP_L4 5
+
 /* What of an mbuf's flags is still to be done by somebody. */
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
@@ -251,6 +257,24 @@ net_offload(struct net_pair *pair, uint32_t takes, struct rte_mbuf **pkts, uint1
  */
 uint16_t
 net_checksum(const struct rte_mbuf *m, uint32_t start, uint16_t before);
+
+/* ---- segment.c ---- */
+
+/* Whether segmentation of this packet ends in datagrams of UDP, each with a checksum. */
+static inline bool
+net_is_uso(const struct rte_mbuf *m)
+{
+	return (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 &&
+			(m->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_UDP_CKSUM;
+}
+
+/*
+ * Cuts a packet of TCP or UDP, whose headers lie in its first segment, into up to `max` packets, whose
+ * checksums are still to be computed. Returns how many; -EINVAL: there would be more, or -ENOMEM, and
+ * there are none. The packet stays the caller's.
+ */
+int
+net_segment(const struct rte_mbuf *m, struct rte_mempool *pool, struct rte_mbuf **pieces, int max);
 
 /* ---- net.c ---- */
 

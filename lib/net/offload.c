@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Checksums and segmentation that travel with a packet as metadata, done here when the receiver does
- * not do them: segmentation by rte_gso, checksums by rte_net. Called by from_guest.c and to_guest.c
- * for bursts that ask for something; not on the way of others.
+ * not do them: segmentation by rte_gso or, where that does not know how, by segment.c (next), checksums
+ * by rte_net. Called by from_guest.c and to_guest.c for bursts that ask for something; not on the way of
+ * others.
  *
  * The metadata comes from a guest, through the library that made the mbuf, or from a driver. All
  * headers that are touched here are checked to lie in the first segment.
@@ -33,6 +34,8 @@ is_ipv6(const struct rte_mbuf *m)
 static uint32_t
 needs(const struct rte_mbuf *m)
 {
+	if (net_is_uso(m))
+		return is_ipv6(m) ? VHUB_NET_TAKES_USO6 : VHUB_NET_TAKES_USO4;
 	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0)
 		return is_ipv6(m) ? VHUB_NET_TAKES_TSO6 : VHUB_NET_TAKES_TSO4;
 	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0)
@@ -50,7 +53,7 @@ header_bytes(const struct rte_mbuf *m)
 
 	if (m->l2_len < RTE_ETHER_HDR_LEN || m->l3_len < ip)
 		return 0;
-	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0)
+	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && !net_is_uso(m))
 		bytes += RTE_MAX((uint32_t)m->l4_len, sizeof(struct rte_tcp_hdr));
 	else if (l4 == RTE_MBUF_F_TX_TCP_CKSUM)
 		bytes += sizeof(struct rte_tcp_hdr);
@@ -68,7 +71,9 @@ is_sane(const struct rte_mbuf *m)
 		return false;
 	if ((m->ol_flags & SEGMENTATION) != 0 && m->tso_segsz == 0)
 		return false;
-	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 && m->l4_len < sizeof(struct rte_tcp_hdr))
+	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 &&
+			m->l4_len < (net_is_uso(m) ? sizeof(struct rte_udp_hdr) :
+						     sizeof(struct rte_tcp_hdr)))
 		return false;
 	return bytes != 0 && bytes <= rte_pktmbuf_data_len(m);
 }
@@ -142,67 +147,87 @@ complete_checksum(struct rte_mbuf *m)
 
 /* ---- segmentation ---- */
 
-/* A piece has its own length and number; its checksums are still the whole's. */
-static bool
-complete_piece(struct rte_mbuf *m, bool tcp)
+/* A piece has its own length and number; its checksums are still the whole's. `l4`: which it has. */
+static void
+complete_piece(struct rte_mbuf *m, uint64_t l4)
 {
 	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, m->l2_len);
 
-	ip->hdr_checksum = 0;
-	ip->hdr_checksum = rte_ipv4_cksum(ip);
-	if (!tcp) {
-		/* The pieces of a datagram are fragments: only the whole has a checksum. */
-		m->ol_flags &= ~RTE_MBUF_F_TX_L4_MASK;
-		return true;
+	if (!is_ipv6(m)) {
+		ip->hdr_checksum = 0;
+		ip->hdr_checksum = rte_ipv4_cksum(ip);
 	}
-	m->ol_flags = (m->ol_flags & ~RTE_MBUF_F_TX_L4_MASK) | RTE_MBUF_F_TX_TCP_CKSUM;
-	return complete_checksum(m);
+	m->ol_flags = (m->ol_flags & ~RTE_MBUF_F_TX_L4_MASK) | l4;
+	if (l4 != 0)
+		complete_checksum(m);
 }
 
 static void
-give_pieces(struct net_pair *pair, struct rte_mbuf **pieces, int n, bool tcp, net_sink_fn sink)
+give_pieces(struct net_pair *pair, struct rte_mbuf **pieces, int n, uint64_t l4, net_sink_fn sink)
 {
 	int i, part;
 
 	for (i = 0; i < n; i++)
-		complete_piece(pieces[i], tcp);
+		complete_piece(pieces[i], l4);
 	for (i = 0; i < n; i += part) {
 		part = RTE_MIN(n - i, (int)VHUB_NET_BURST);
 		sink(pair, &pieces[i], (uint16_t)part);
 	}
 }
 
-/* rte_gso knows IPv4 only. Consumes the packet. */
-static void
-segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
+/* By rte_gso, which knows TCP and fragments, over IPv4. Its pieces hold what they need of the packet. */
+static int
+cut_by_library(struct net_pair *pair, struct rte_mbuf *m, uint32_t headers,
+		struct rte_mbuf **pieces)
 {
-	bool tcp = (m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0;
-	uint32_t headers = m->l2_len + m->l3_len + (tcp ? m->l4_len : 0);
 	struct rte_gso_ctx ctx = {
 		.direct_pool = pair->dev->pool,
 		.indirect_pool = pair->dev->pool,
 		.gso_types = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_UDP_TSO,
 		.gso_size = (uint16_t)RTE_MIN(m->tso_segsz + headers, (uint32_t)UINT16_MAX),
 	};
+
+	return rte_gso_segment(m, &ctx, pieces, MAX_PIECES);
+}
+
+/* Which checksum each piece has: none by itself are fragments, for only the whole datagram has one. */
+static uint64_t
+l4_of_pieces(const struct rte_mbuf *m)
+{
+	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0)
+		return 0;
+	return net_is_uso(m) ? RTE_MBUF_F_TX_UDP_CKSUM : RTE_MBUF_F_TX_TCP_CKSUM;
+}
+
+/* Consumes the packet. */
+static void
+segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
+{
+	const uint64_t l4 = l4_of_pieces(m);
+	const uint32_t headers = m->l2_len + m->l3_len + (l4 != 0 ? m->l4_len : 0);
 	struct rte_mbuf *pieces[MAX_PIECES];
 	int n;
 
 	/* The whole datagram's checksum is computed before it is cut. */
-	if (!tcp && (m->ol_flags & RTE_MBUF_F_TX_L4_MASK) != 0 && !complete_checksum(m))
-		headers = 0;
-	if (is_ipv6(m) || headers == 0) {
+	if (l4 == 0 &&
+			(is_ipv6(m) ||
+					((m->ol_flags & RTE_MBUF_F_TX_L4_MASK) != 0 &&
+							!complete_checksum(m)))) {
 		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
 		return;
 	}
-	if (m->pkt_len <= ctx.gso_size) {
+	if (m->pkt_len <= m->tso_segsz + headers) {
 		m->ol_flags &= ~SEGMENTATION;
-		give_pieces(pair, &m, 1, tcp, sink);
+		give_pieces(pair, &m, 1, l4, sink);
 		return;
 	}
-	n = rte_gso_segment(m, &ctx, pieces, MAX_PIECES);
+	if (is_ipv6(m) || net_is_uso(m))
+		n = net_segment(m, pair->dev->pool, pieces, MAX_PIECES);
+	else
+		n = cut_by_library(pair, m, headers, pieces);
 	if (n > 0) {
-		give_pieces(pair, pieces, n, tcp, sink);
-		rte_pktmbuf_free(m); /* the pieces hold what they need of it */
+		give_pieces(pair, pieces, n, l4, sink);
+		rte_pktmbuf_free(m);
 	} else {
 		net_drop(pair, n == -ENOMEM ? VHUB_NET_DROP_NO_MBUF : VHUB_NET_DROP_OFFLOAD, &m, 1);
 	}

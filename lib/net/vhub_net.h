@@ -18,7 +18,8 @@
  *   destroy     CTL or WORK, may block: with no queue got.
  *
  * Packets are mbufs with the offloads still to be done in their Tx flags (RTE_MBUF_F_TX_*, l2_len,
- * l3_len, l4_len, tso_segsz): checksums and segmentation travel as metadata as long as whoever takes
+ * l3_len, l4_len, tso_segsz; UDP to be cut into datagrams has RTE_MBUF_F_TX_TCP_SEG together with
+ * RTE_MBUF_F_TX_UDP_CKSUM, for DPDK has no flag for that): checksums and segmentation travel as metadata as long as whoever takes
  * the packet can do them, and are done in software before they reach one who cannot (`takes`). What
  * a guest says about its packets is checked before a driver sees it. The smallest example is
  * drivers/net/echo.
@@ -79,7 +80,11 @@ extern "C" {
 #define VHUB_NET_TAKES_TSO4 0x2u
 #define VHUB_NET_TAKES_TSO6 0x4u
 #define VHUB_NET_TAKES_UFO 0x8u
-#define VHUB_NET_TAKES_ALL 0xfu
+#define VHUB_NET_TAKES_USO4 0x10u /**< UDP to be cut into datagrams */
+#define VHUB_NET_TAKES_USO6 0x20u
+#define VHUB_NET_TAKES_ALL 0x3fu
+/** What lib/net does for who does not. A port that passes packets on to guests takes that. */
+#define VHUB_NET_TAKES_DONE_HERE (VHUB_NET_TAKES_ALL & ~VHUB_NET_TAKES_UFO)
 
 /** What a port is now. */
 struct vhub_net_info {
@@ -121,7 +126,9 @@ enum vhub_net_gso {
 	VHUB_NET_GSO_NONE,
 	VHUB_NET_GSO_TCP4,
 	VHUB_NET_GSO_TCP6,
-	VHUB_NET_GSO_UDP, /**< to fragments of IP */
+	VHUB_NET_GSO_UDP,  /**< to fragments of IP */
+	VHUB_NET_GSO_USO4, /**< to datagrams */
+	VHUB_NET_GSO_USO6,
 };
 
 /** What is still to be done for a packet, checked against its length and its headers. */

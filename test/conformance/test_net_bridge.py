@@ -665,6 +665,29 @@ def test_a_guest_gets_packets_by_the_pairs_that_it_uses(lan, sleeps):
         assert come() <= set(range(count)) and len(come()) > (count > 1)
 
 
+def test_segmentation_is_left_to_the_receiver(lan):
+    """Whole to a guest that takes it, in pieces to one that does not."""
+    kinds = [(4, packets.TCP, None), (6, packets.TCP, None)]
+    sends, takes = (NF.CSUM, NF.HOST_TSO4, NF.HOST_TSO6), (NF.GUEST_CSUM, NF.GUEST_TSO4, NF.GUEST_TSO6)
+    if lan.datapath == "direct":
+        kinds += [(4, packets.UDP, net.GSO_UDP_L4), (6, packets.UDP, net.GSO_UDP_L4)]
+        sends, takes = sends + (NF.HOST_USO,), takes + (NF.GUEST_USO4, NF.GUEST_USO6)
+    sender = lan.port("a", {"features": sends})
+    receivers = {1: lan.port("b", {"features": takes}), 5: lan.port("c")}
+    for number, session in enumerate(receivers.values(), 1):
+        lan.learn(session, mac(number))
+    for version, protocol, gso_type in kinds:
+        made = packets.segment(version, protocol, bytes(5000), gso_size=1000)
+        header = made.header if gso_type is None else made.header._replace(gso_type=gso_type)
+        for number, (count, session) in enumerate(receivers.items(), 1):
+            sender.send(mac(number) + mac(9) + made.frame[12:], header=header)
+            for _ in range(count):
+                packet = session.receive()
+                assert (packet.header.gso_type, len(packet.frame)) == (
+                    (header.gso_type, len(made.frame)) if count == 1 else (0, len(made.frame) - 4000))
+            assert session.quiet(seconds=0.01)
+
+
 PAIRS_BY_HASH = (0, 3, 2, 1, 1, 2, 3, 0)
 UNCLASSIFIED = 2
 

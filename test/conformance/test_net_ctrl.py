@@ -243,7 +243,7 @@ def test_offloads_are_switched(control, packed):
     assert comes() == (4, 0)
     guest.offloads(*takes)
     assert comes() == (1, net.NEEDS_CSUM)
-    for wrong in (1 << NF.GUEST_TSO6, 1 << NF.CSUM, 1 << 63):
+    for wrong in (1 << NF.GUEST_TSO6, 1 << NF.GUEST_USO4, 1 << NF.CSUM, 1 << 63):
         assert guest.ask(ctrl.OFFLOADS, 0, struct.pack("<Q", wrong)) == ERR
 
 

@@ -10,7 +10,7 @@ import itertools
 
 import pytest
 
-from vhostuser import NF, NetHeader, packets, pattern
+from vhostuser import NF, NetHeader, NetPort, packets, pattern
 from vhostuser import net
 from vhostuser.packets import ETHER, FIN, PSH, ACK, TCP, UDP
 
@@ -235,14 +235,113 @@ def test_udp_is_fragmented_for_a_guest_that_does_not_take_it(port, gso_size):
     assert data == whole.frame[whole.l4:]
 
 
-@pytest.mark.parametrize("protocol", [TCP, UDP], ids=["TSO6", "UFO6"])
-def test_ipv6_is_not_segmented_here(port, protocol):
+def test_ipv6_is_not_fragmented_here(port):
     """Dropped, for nobody here can do it; what comes behind it is not."""
     session = port(features=SENDS + (NF.GUEST_CSUM, NF.GUEST_TSO4))
-    made = packets.segment(6, protocol, pattern(1, 5000), gso_size=1400)
+    made = packets.segment(6, UDP, pattern(1, 5000), gso_size=1400)
     session.send(made.frame, header=made.header)
     assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
     assert session.quiet(seconds=0.005)
+
+
+def check_pieces(version, protocol, found, payload, size, flags=ACK, seq=1000):
+    """They are what the sender would have made of each part."""
+    for i, packet in enumerate(found):
+        at = i * size
+        part_flags = flags if at + size >= len(payload) else flags & ~(FIN | PSH)
+        part = packets.segment(version, protocol, payload[at:at + size], csum="full", flags=part_flags,
+                               seq=(seq + at) & 0xffffffff)
+        wanted = packets.swapped(part.frame)
+        assert same(packet.header) == NetHeader()
+        if version == 4:
+            ip = packets.parse_ipv4(packet.frame)
+            assert ip.sums and ip.ident == (packets.parse_ipv4(part.frame).ident + i) & 0xffff
+            wanted = wanted[:18] + packet.frame[18:20] + wanted[20:24] + packet.frame[24:26] + wanted[26:]
+        assert packet.frame == wanted
+
+
+@both_kinds
+@pytest.mark.parametrize("takes", [(), (NF.GUEST_CSUM, NF.GUEST_TSO4)], ids=["nothing", "IPv4"])
+@pytest.mark.parametrize("size", [1, 1428, 1429, 2856, 30000, 65000])
+def test_tcp_over_ipv6_is_segmented_for_a_guest_that_does_not_take_it(port, packed, takes, size):
+    session = port(packed=packed, features=SENDS + takes, buffers=96)
+    payload = pattern(2, size)
+    for seq in (1000, 0xffff_f000):
+        made = packets.segment(6, TCP, payload, gso_size=1428, flags=ACK | PSH | FIN, seq=seq)
+        session.send(made.frame, header=made.header)
+        check_pieces(6, TCP, segments(session, -(-size // 1428)), payload, 1428, ACK | PSH | FIN, seq)
+        assert session.quiet(seconds=0.005)
+
+
+def test_segments_of_odd_sizes_over_ipv6(port):
+    session = port(features=SENDS, size=512, buffers=300)
+    for size in (1, 333, 1427, 3001):
+        payload = pattern(7, min(200 * size, 60000))
+        made = packets.segment(6, TCP, payload, gso_size=size)
+        session.send(made.frame, header=made.header)
+        check_pieces(6, TCP, segments(session, -(-len(payload) // size)), payload, size)
+    made = packets.segment(6, TCP, pattern(3, 600), gso_size=1)
+    session.send(made.frame, header=made.header)
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
+
+
+# UDP to be cut into datagrams: our own data path
+
+
+USO = (NF.CSUM, NF.HOST_USO)
+TAKES_USO = (NF.GUEST_CSUM, NF.GUEST_USO4, NF.GUEST_USO6)
+
+
+@pytest.fixture
+def direct_port(stage, opened):
+    return lambda **keywords: opened(stage.path("netplain"), NetPort, **keywords)
+
+
+def datagrams(version, payload, size):
+    made = packets.segment(version, UDP, payload, gso_size=size)
+    return made.frame, made.header._replace(gso_type=net.GSO_UDP_L4)
+
+
+@both_kinds
+@either_version
+def test_udp_to_become_datagrams_comes_back_whole(direct_port, packed, version):
+    session = direct_port(packed=packed, features=USO + TAKES_USO)
+    for size in (1, 1400, 20000):
+        frame, header = datagrams(version, pattern(1, size), 1400)
+        packet = session.exchange(frame, header=header)
+        assert packet.frame == packets.swapped(frame) and same(packet.header) == header
+
+
+@both_kinds
+@either_version
+@pytest.mark.parametrize("size", [1, 1400, 1401, 30000, 65000])
+def test_udp_becomes_datagrams_for_a_guest_that_does_not_take_it(direct_port, packed, version, size):
+    other = NF.GUEST_USO6 if version == 4 else NF.GUEST_USO4
+    session = direct_port(packed=packed, features=USO + (NF.GUEST_CSUM, other), buffers=96)
+    frame, header = datagrams(version, pattern(4, size), 1400)
+    session.send(frame, header=header)
+    check_pieces(version, UDP, segments(session, -(-size // 1400)), pattern(4, size), 1400)
+    assert session.quiet(seconds=0.005)
+
+
+def test_datagrams_that_make_no_sense_are_dropped(direct_port):
+    session = direct_port(features=USO)
+    frame, header = datagrams(4, pattern(4, 3000), 1400)
+    tcp = packets.segment(4, TCP, pattern(4, 3000), gso_size=1400)
+    for wrong_frame, wrong in ((frame, header._replace(gso_size=0)), (frame, header._replace(flags=0)),
+                               (frame, header._replace(csum_offset=16)), (frame, header._replace(csum_start=35)),
+                               (frame, header._replace(gso_type=net.GSO_UDP)),
+                               (tcp.frame, tcp.header._replace(gso_type=net.GSO_UDP_L4)),
+                               (packets.plain(1, 3000), header), (frame[:40], header)):
+        session.wait_sent([session.send(wrong_frame, header=wrong)])
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
+
+
+def test_who_has_not_agreed_on_datagrams_cannot_ask_for_them(direct_port):
+    session = direct_port(features=SENDS)
+    frame, header = datagrams(4, pattern(4, 3000), 1400)
+    session.wait_sent([session.send(frame, header=header)])
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
 
 
 @pytest.mark.parametrize("pieces", [[12, 54], [12, 14, 20, 20], [66], [30, 36]],

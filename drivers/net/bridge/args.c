@@ -102,7 +102,7 @@ bridge_info(const struct vhub_net_port *port, struct vhub_net_info *info)
 		.link_up = true,
 		.link_speed_mbps = UINT32_MAX,
 		.full_duplex = true,
-		.takes = VHUB_NET_TAKES_CSUM | VHUB_NET_TAKES_TSO4,
+		.takes = VHUB_NET_TAKES_DONE_HERE,
 	};
 	snprintf(info->target, sizeof(info->target), "bridge %s", p->bridge_name);
 }

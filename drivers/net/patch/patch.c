@@ -146,7 +146,7 @@ patch_info(const struct vhub_net_port *port, struct vhub_net_info *info)
 		.max_pairs = VHUB_NET_MAX_PAIRS,
 		.link_speed_mbps = UINT32_MAX,
 		.full_duplex = true,
-		.takes = VHUB_NET_TAKES_CSUM | VHUB_NET_TAKES_TSO4,
+		.takes = VHUB_NET_TAKES_DONE_HERE,
 	};
 	pthread_mutex_lock(&lock);
 	peer = p->peer;

@@ -164,6 +164,9 @@ class NF(enum.IntEnum):
     GUEST_ANNOUNCE = 21
     MQ = 22
     CTRL_MAC_ADDR = 23
+    GUEST_USO4 = 54
+    GUEST_USO6 = 55
+    HOST_USO = 56
     HASH_REPORT = 57
     RSS = 60
     SPEED_DUPLEX = 63
