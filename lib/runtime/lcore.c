@@ -166,6 +166,15 @@ vhub_lcore_remove_wake_fd(int fd)
 	epoll_ctl(lcore_self->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
 }
 
+void
+vhub_lcore_kernel_work(int n)
+{
+	struct vhub_lcore *lcore = lcore_self;
+
+	if (lcore != NULL)
+		lcore->n_kernel_work += (unsigned int)n;
+}
+
 /*
  * Lets only the watchdog's signal and the thread's own faults through. Left so when the loop ends:
  * a SIGPIPE that a front end's fd has caused stays pending, and would end the process.
@@ -222,6 +231,15 @@ lcore_turn(struct vhub_lcore *lcore)
 	return n;
 }
 
+static __rte_always_inline void
+lcore_idle(struct vhub_lcore *lcore, uint64_t now)
+{
+	if (lcore->policy == VHUB_IDLE_ADAPTIVE && now - lcore->work_tsc > lcore->idle_cycles)
+		idle_sleep(lcore);
+	else if (unlikely(lcore->n_kernel_work != 0))
+		idle_lend(lcore);
+}
+
 static void
 lcore_loop(struct vhub_lcore *lcore)
 {
@@ -236,11 +254,12 @@ lcore_loop(struct vhub_lcore *lcore)
 		lcore_count(n != 0 ? &lcore->busy_cycles : &lcore->idle_cycles_done,
 				now - lcore->turn_tsc);
 		lcore->turn_tsc = now;
-		if (n != 0)
+		if (n != 0) {
 			lcore->work_tsc = now;
-		else if (lcore->policy == VHUB_IDLE_ADAPTIVE &&
-				now - lcore->work_tsc > lcore->idle_cycles)
-			idle_sleep(lcore);
+			lcore->n_empty = 0;
+		} else {
+			lcore_idle(lcore, now);
+		}
 	}
 }
 

@@ -49,10 +49,12 @@ struct vhub_lcore {
 	uint64_t turn_tsc;	     /* end of the last turn */
 	uint64_t work_tsc; /* end of the last turn that did something, or of the last try to sleep */
 	uint32_t n_words;
-	uint32_t next_word;	  /* where the next look begins */
-	uint64_t look_tsc;	  /* end of the last look, while pollers were polled */
-	uint64_t look_cycles;	  /* what it took, for a slice, on average */
-	unsigned int n_unarmable; /* pollers without an arm slot */
+	uint32_t next_word;	    /* where the next look begins */
+	uint64_t look_tsc;	    /* end of the last look, while pollers were polled */
+	uint64_t look_cycles;	    /* what it took, for a slice, on average */
+	unsigned int n_unarmable;   /* pollers without an arm slot */
+	unsigned int n_kernel_work; /* sources that wait for threads of the kernel's */
+	unsigned int n_empty;	    /* turns without work, while there are some */
 	bool stopping;
 
 	/* Written by LCORE, relaxed, read by ANY in vhub_lcore_get_stats(). */
@@ -122,6 +124,13 @@ park_look(struct vhub_lcore *lcore);
  */
 void
 idle_sleep(struct vhub_lcore *lcore);
+
+/*
+ * The same when threads of the kernel's work for this lcore, once that has looked in vain for a few
+ * turns: n_kernel_work is not 0.
+ */
+void
+idle_lend(struct vhub_lcore *lcore);
 
 /*
  * Adds `n` lcores to those that quiesce.c waits for. Thread: CTL, before they are launched. Returns

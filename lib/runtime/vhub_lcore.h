@@ -14,6 +14,9 @@
  *             that cannot be armed (a ring without kick fd) keeps the lcore awake. Nothing is lost:
  *             work that came before the arming is seen by the look after it, work that comes later
  *             writes to an fd.
+ *
+ * Either way an lcore sleeps like that, and at once, while threads of the kernel's work for it
+ * (vhub_lcore_kernel_work()) and it finds nothing else to do: they may need its CPU.
  */
 #ifndef VHUB_LCORE_H
 #define VHUB_LCORE_H
@@ -181,6 +184,15 @@ VHUB_API int
 vhub_lcore_add_wake_fd(int fd);
 VHUB_API void
 vhub_lcore_remove_wake_fd(int fd);
+
+/**
+ * `n` more (negative: fewer) sources on the calling lcore wait for threads of the kernel's: io_uring's
+ * workers, those of a loop device. While there are some, an lcore that has found nothing to do for a
+ * few turns sleeps whatever its policy: spinning, it would keep those threads from its CPU, and the
+ * scheduler from giving it to them. Thread: LCORE; does nothing on others.
+ */
+VHUB_API void
+vhub_lcore_kernel_work(int n);
 
 /**
  * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares

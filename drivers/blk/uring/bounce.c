@@ -16,7 +16,8 @@ bounce_needed(const struct uring_disk *d, const struct vhub_blk_io *io)
 	uintptr_t addresses = 0;
 	size_t lengths = 0;
 
-	if (!d->direct)
+	/* A file system in memory takes O_DIRECT and has no use for it. */
+	if (!d->direct || d->in_memory)
 		return false;
 	for (uint16_t i = 0; i < io->n_iov; i++) {
 		addresses |= (uintptr_t)io->iov[i].iov_base;

@@ -18,6 +18,7 @@
 #include <rte_common.h>
 
 #include "uring_pvt.h"
+#include "vhub_lcore.h"
 #include "vhub_log.h"
 
 VHUB_LOGTYPE(blk)
@@ -62,28 +63,42 @@ take_pieces(struct uring_slot *slot)
  * As many whole pieces as a step holds; or what it holds of one. A multiple of a block, and aligned
  * for O_DIRECT: pieces are, or bounce_needed(), and so is the size of a step.
  */
+void
+uring_next_span(struct uring_slot *slot, struct uring_span *span)
+{
+	const struct iovec *iov = &slot->io->iov[slot->iov_index];
+
+	span->iov = iov;
+	span->n = take_pieces(slot);
+	if (span->n > 1)
+		return;
+	slot->step_bytes = (uint32_t)RTE_MIN(iov->iov_len - slot->iov_done_bytes,
+			(size_t)URING_STEP_BYTES);
+	span->one = (struct iovec){ (uint8_t *)iov->iov_base + slot->iov_done_bytes,
+		slot->step_bytes };
+	span->iov = &span->one;
+	span->n = 1;
+}
+
+/* The I/O's iovec lives until it is over, a span's own piece does not: the kernel gets no list of one. */
 static void
 prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
 {
 	const struct vhub_blk_io *io = slot->io;
-	const struct iovec *iov = &io->iov[slot->iov_index];
 	uint64_t offset = io->offset_bytes + slot->done_bytes;
-	uint8_t *base = (uint8_t *)iov->iov_base + slot->iov_done_bytes;
-	uint16_t n_iov = take_pieces(slot);
+	struct uring_span span;
 
-	if (n_iov > 1) {
-		if (io->op == VHUB_BLK_READ)
-			io_uring_prep_readv(sqe, URING_FIXED_FILE, iov, n_iov, offset);
-		else
-			io_uring_prep_writev(sqe, URING_FIXED_FILE, iov, n_iov, offset);
-		return;
-	}
-	slot->step_bytes = (uint32_t)RTE_MIN(iov->iov_len - slot->iov_done_bytes,
-			(size_t)URING_STEP_BYTES);
-	if (io->op == VHUB_BLK_READ)
-		io_uring_prep_read(sqe, URING_FIXED_FILE, base, slot->step_bytes, offset);
+	uring_next_span(slot, &span);
+	if (span.n > 1 && io->op == VHUB_BLK_READ)
+		io_uring_prep_readv(sqe, URING_FIXED_FILE, span.iov, span.n, offset);
+	else if (span.n > 1)
+		io_uring_prep_writev(sqe, URING_FIXED_FILE, span.iov, span.n, offset);
+	else if (io->op == VHUB_BLK_READ)
+		io_uring_prep_read(sqe, URING_FIXED_FILE, span.iov->iov_base, slot->step_bytes,
+				offset);
 	else
-		io_uring_prep_write(sqe, URING_FIXED_FILE, base, slot->step_bytes, offset);
+		io_uring_prep_write(sqe, URING_FIXED_FILE, span.iov->iov_base, slot->step_bytes,
+				offset);
 }
 
 /* Puts the next step into the submission ring. */
@@ -130,30 +145,39 @@ flush_ring(struct uring_queue *q)
 static void
 make_ready(struct uring_queue *q, struct uring_slot *slot)
 {
-	slot->next = NULL;
-	*q->ready_tail = slot;
-	q->ready_tail = &slot->next;
+	uring_list_add(inline_is(q, slot) ? &q->inline_ready : &q->ready, slot);
+}
+
+/* What the kernel has may be done by threads of its own, on this CPU. */
+static void
+tell_lcore(struct uring_queue *q)
+{
+	const bool works = q->n_under_way != 0;
+
+	if (works != q->kernel_works) {
+		vhub_lcore_kernel_work(works ? 1 : -1);
+		q->kernel_works = works;
+	}
 }
 
 /* Begins steps while the window lasts, and gives them to the kernel. */
 static void
 begin_steps(struct uring_queue *q)
 {
-	while (q->ready != NULL && q->under_way_bytes < q->window_bytes) {
-		struct uring_slot *slot = q->ready;
+	while (q->ready.first != NULL && q->under_way_bytes < q->window_bytes) {
+		struct uring_slot *slot = uring_list_pop(&q->ready);
 
-		q->ready = slot->next;
-		if (q->ready == NULL)
-			q->ready_tail = &q->ready;
 		if (unlikely(slot->by_eraser)) {
 			eraser_submit(q, slot);
 			continue;
 		}
 		prepare_step(q, slot);
 		q->under_way_bytes += slot->step_bytes;
+		q->n_under_way++;
 	}
 	if (io_uring_sq_ready(&q->ring) != 0)
 		flush_ring(q);
+	tell_lcore(q);
 }
 
 uint16_t
@@ -226,7 +250,6 @@ end_transfer(const struct uring_disk *d, struct uring_slot *slot, uint32_t moved
 static int
 end_step(struct uring_queue *q, struct uring_slot *slot, int res)
 {
-	q->under_way_bytes -= slot->step_bytes;
 	if (unlikely(range_is(slot->io)))
 		res = range_end(q, slot, res);
 	if (unlikely(res < 0))
@@ -255,6 +278,19 @@ release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
 	return io;
 }
 
+uint16_t
+uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_blk_io **io)
+{
+	int result = end_step(q, slot, res);
+
+	if (unlikely(result == -EINPROGRESS)) {
+		make_ready(q, slot);
+		return 0;
+	}
+	*io = release_slot(q, slot, result);
+	return 1;
+}
+
 static uint16_t
 reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 {
@@ -266,16 +302,13 @@ reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 	return n;
 }
 
-uint16_t
-uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
+static uint16_t
+reap_ring(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 {
-	struct uring_queue *q = uring_queue_of(queue);
 	struct io_uring_cqe *cqes[REAP_BURST];
 	unsigned int n_cqes;
 	uint16_t n = 0;
 
-	if (q->n_in_flight == 0)
-		return 0;
 	/*
 	 * Enters the kernel only when that says, in shared memory, that it holds completions back
 	 * for us.
@@ -283,16 +316,29 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	n_cqes = io_uring_peek_batch_cqe(&q->ring, cqes, RTE_MIN(max, REAP_BURST));
 	for (unsigned int i = 0; i < n_cqes; i++) {
 		struct uring_slot *slot = io_uring_cqe_get_data(cqes[i]);
-		int result = end_step(q, slot, cqes[i]->res);
 
-		if (unlikely(result == -EINPROGRESS))
-			make_ready(q, slot);
-		else
-			ios[n++] = release_slot(q, slot, result);
+		q->under_way_bytes -= slot->step_bytes;
+		n += uring_end(q, slot, cqes[i]->res, &ios[n]);
 	}
 	io_uring_cq_advance(&q->ring, n_cqes);
+	q->n_under_way -= (uint16_t)n_cqes;
+	return n;
+}
+
+uint16_t
+uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
+{
+	struct uring_queue *q = uring_queue_of(queue);
+	uint16_t n = 0;
+
+	if (q->n_in_flight == 0)
+		return 0;
+	if (q->n_under_way != 0)
+		n = reap_ring(q, ios, max);
 	if (unlikely(q->erase_fd >= 0))
 		n += reap_erased(q, ios + n, max - n);
+	if (q->inline_ready.first != NULL)
+		n += inline_run(q, ios + n, max - n);
 	begin_steps(q);
 	return n;
 }

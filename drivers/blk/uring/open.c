@@ -229,6 +229,7 @@ uring_open_image(struct uring_disk *d, char *error, size_t error_len)
 	ret = choose_direct(d, error, error_len);
 	if (ret != 0)
 		return ret;
+	inline_learn(d);
 	d->info.read_only = d->read_only;
 	d->info.volatile_cache = !d->read_only;
 	ret = choose_capacity(d, size_bytes, error, error_len);

@@ -87,7 +87,8 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 		q->slots[i - 1].next = q->free_slots;
 		q->free_slots = &q->slots[i - 1];
 	}
-	q->ready_tail = &q->ready;
+	uring_list_init(&q->ready);
+	uring_list_init(&q->inline_ready);
 	q->window_bytes = q->disk->direct ? URING_WINDOW_DIRECT_BYTES : URING_WINDOW_BYTES;
 	if (q->disk->eraser != NULL) {
 		q->erase_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -168,5 +169,7 @@ uring_arm(struct vhub_blk_queue *queue)
 		}
 		q->watched = true;
 	}
-	return anything_there(&q->ring) || eraser_has_some(q) ? -EAGAIN : 0;
+	return q->inline_ready.first != NULL || anything_there(&q->ring) || eraser_has_some(q) ?
+			-EAGAIN :
+			0;
 }

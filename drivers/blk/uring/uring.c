@@ -103,12 +103,13 @@ uring_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_
 	return -EINVAL;
 }
 
-static const char *const uring_keys[] = { "path", "direct", NULL };
+static const char *const uring_keys[] = { "path", "direct", "inline", NULL };
 
 static const struct vhub_blk_driver_ops uring_ops = {
 	.name = "uring",
 	.help = "path=PATH         a file or a block device, which must exist; required\n"
-		"direct=MODE       on, off or auto: pass the page cache by (auto: where that can be)",
+		"direct=MODE       on, off or auto: pass the page cache by (auto: where that can be)\n"
+		"inline=MODE       on, off or auto: read and write on the lcore itself (auto: where that does not wait)",
 	.keys = uring_keys,
 	.parse = uring_parse,
 	.open = uring_open,
@@ -127,15 +128,18 @@ static int
 uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
 		size_t error_len)
 {
-	static const char *const directs[] = { "auto", "on", "off", NULL };
-	unsigned int direct = URING_DIRECT_AUTO;
+	/* In the order of enum uring_direct and enum uring_inline. */
+	static const char *const modes[] = { "auto", "on", "off", NULL };
+	unsigned int direct = URING_DIRECT_AUTO, in_line = URING_INLINE_AUTO;
 	const char *path = NULL;
 	struct uring_disk *d;
 	int ret;
 
 	ret = vhub_arg_text(args, "path", &path, error, error_len);
 	if (ret == 0)
-		ret = vhub_arg_choice(args, "direct", directs, &direct, error, error_len);
+		ret = vhub_arg_choice(args, "direct", modes, &direct, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_choice(args, "inline", modes, &in_line, error, error_len);
 	if (ret != 0)
 		return ret;
 	if (path == NULL) {
@@ -148,6 +152,7 @@ uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk 
 	d->disk.ops = &uring_ops;
 	d->fd = -1;
 	d->want_direct = (enum uring_direct)direct;
+	d->want_inline = (enum uring_inline)in_line;
 	d->read_only = read_only;
 	d->path = strdup(path);
 	if (d->path == NULL) {

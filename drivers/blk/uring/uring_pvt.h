@@ -4,6 +4,7 @@
  *
  *     uring.c (arguments, ops) -> open.c (path to fd)
  *             -> queue.c (an io_uring for each lcore) -> io.c (submit, reap)
+ *                                                        inline.c (targets that are memory)
  *                                                        bounce.c (what O_DIRECT refuses)
  *                                                        range.c (discard, zeroes)
  *                                                        erase.c (ioctls that block)
@@ -62,17 +63,33 @@ enum uring_direct {
 	URING_DIRECT_OFF,
 };
 
+enum uring_inline {
+	URING_INLINE_AUTO, /* where nothing waits */
+	URING_INLINE_ON,
+	URING_INLINE_OFF,
+};
+
+/* What the lcore does itself, of an open image: inline.c. */
+enum inline_kind {
+	INLINE_NONE,
+	INLINE_ALL,
+	INLINE_CACHED,
+};
+
 struct uring_disk {
 	struct vhub_blk_disk disk; /* first */
 	/* From parse on. */
 	char *path;
 	enum uring_direct want_direct;
+	enum uring_inline want_inline;
 	bool read_only;
 	/* From open on. */
 	int fd; /* -1 before */
 	bool direct;
 	uint32_t mem_align_bytes; /* O_DIRECT: of addresses; lengths are multiples of a block */
 	bool block_device;
+	bool in_memory; /* a file on a file system in memory: nothing of it is ever durable */
+	enum inline_kind inline_kind;
 	struct uring_eraser *eraser; /* a block device that can discard or erase; else NULL */
 	struct vhub_blk_info info;
 };
@@ -89,7 +106,8 @@ struct uring_slot {
 	uint32_t step_bytes; /* of the step under way */
 	uint16_t iov_index;  /* where done_bytes lies in io->iov */
 	uint16_t tries;
-	bool may_block; /* the kernel said "try again": the next step has a thread of its own */
+	bool may_block;	 /* the kernel said "try again": the next step has a thread of its own */
+	bool not_cached; /* the page cache did not hold it: INLINE_CACHED is not tried again */
 	/* Of operations on ranges. */
 	bool by_eraser; /* and not by the io_uring */
 	bool syncing;	/* the step makes durable what was done */
@@ -97,6 +115,12 @@ struct uring_slot {
 	struct uring_queue *queue;
 	int erase_result;
 	size_t iov_done_bytes; /* of that piece */
+};
+
+/* Slots by their `next`; zeroed and with uring_list_init() it is empty. */
+struct uring_list {
+	struct uring_slot *first;
+	struct uring_slot **tail;
 };
 
 /* One for each lcore that uses the disk. LCORE. */
@@ -108,8 +132,11 @@ struct uring_queue {
 	uint16_t n_in_flight;
 	struct uring_slot *free_slots;
 	/* Slots whose next step has not begun, in order; some only while the window is full. */
-	struct uring_slot *ready;
-	struct uring_slot **ready_tail;
+	struct uring_list ready;
+	struct uring_list inline_ready; /* the same of those that the next reap does itself */
+	uint32_t miss_pause;  /* INLINE_CACHED: so many are not looked for in the page cache */
+	uint16_t n_under_way; /* steps that the kernel has */
+	bool kernel_works;    /* and the lcore knows that */
 	uint32_t window_bytes;
 	uint32_t under_way_bytes; /* of it */
 	uint8_t *bounce_area;	  /* URING_BOUNCES buffers; pages come with their first use */
@@ -140,6 +167,33 @@ uring_queue_of(struct vhub_blk_queue *queue)
 	return vhub_container_of(queue, struct uring_queue, queue);
 }
 
+static inline void
+uring_list_init(struct uring_list *list)
+{
+	list->first = NULL;
+	list->tail = &list->first;
+}
+
+static inline void
+uring_list_add(struct uring_list *list, struct uring_slot *slot)
+{
+	slot->next = NULL;
+	*list->tail = slot;
+	list->tail = &slot->next;
+}
+
+/* The first one; there is one. */
+static inline struct uring_slot *
+uring_list_pop(struct uring_list *list)
+{
+	struct uring_slot *slot = list->first;
+
+	list->first = slot->next;
+	if (list->first == NULL)
+		list->tail = &list->first;
+	return slot;
+}
+
 /* ---- open.c ---- */
 
 /* Opens d->path and learns what it is; fills `fd`, `direct`, `info`. Blocks. */
@@ -168,6 +222,34 @@ uint16_t
 uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
 uint16_t
 uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
+
+/* What the next step of a transfer moves: pieces of the guest's memory. */
+struct uring_span {
+	const struct iovec *iov; /* in the I/O's, or `one` */
+	uint16_t n;
+	struct iovec one;
+};
+/* Fills `span` and the slot's step_bytes. */
+void
+uring_next_span(struct uring_slot *slot, struct uring_span *span);
+/*
+ * A step has ended with `res`, bytes or -errno. Returns 1 with *io, which is over, or 0: its next
+ * step is ready.
+ */
+uint16_t
+uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_blk_io **io);
+
+/* ---- inline.c ---- */
+
+/* What the lcore does itself of this image, which is open. May block. */
+void
+inline_learn(struct uring_disk *d);
+/* Whether the slot's next step is one of those. */
+bool
+inline_is(const struct uring_queue *q, const struct uring_slot *slot);
+/* Does what is ready, as much as a turn may take. Returns how many I/Os are over: ios[0 .. n). */
+uint16_t
+inline_run(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max);
 
 /* ---- range.c ---- */
 

@@ -154,6 +154,7 @@ test_what_is_no_image_is_refused(void **state)
 	expect_refused("direct=on", false, -EINVAL, "path=");
 	expect_refused("path=", false, -EINVAL, "path");
 	expect_refused(args_of(image, ",direct=maybe"), false, -EINVAL, "auto, on, off");
+	expect_refused(args_of(image, ",inline=maybe"), false, -EINVAL, "auto, on, off");
 	expect_refused(args_of("/nowhere/at/all", ""), false, -ENOENT, "/nowhere/at/all");
 	expect_refused(args_of(folder, ""), false, -EINVAL, "neither");
 	expect_refused("path=/dev/null", false, -EINVAL, "neither");
@@ -315,7 +316,7 @@ test_another_process_is_kept_out(void **state)
 static void
 test_an_image_that_was_cut_gives_errors(void **state)
 {
-	static const char *const modes[] = { ",direct=on", ",direct=off" };
+	static const char *const modes[] = { ",direct=on", ",direct=off", ",direct=off,inline=on" };
 	uint8_t data[8192];
 
 	(void)state;
@@ -338,7 +339,7 @@ test_an_image_that_was_cut_gives_errors(void **state)
 static void
 test_short_writes_go_on_or_fail(void **state)
 {
-	static const char *const modes[] = { ",direct=on", ",direct=off" };
+	static const char *const modes[] = { ",direct=on", ",direct=off", ",direct=off,inline=on" };
 	static uint8_t data[65536], back[65536];
 	struct rlimit old, low = { 0 };
 
@@ -479,9 +480,9 @@ filled_bytes(const uint8_t *buf, size_t len)
  * which others wait. The bound is two windows of steps under way, each a step too wide.
  */
 static void
-test_a_call_does_not_copy_all_of_a_large_burst(void **state)
+copy_a_large_burst(const char *more, size_t bound)
 {
-	const size_t bytes = (size_t)LARGE_IOS * LARGE_BYTES, bound = 10u << 20;
+	const size_t bytes = (size_t)LARGE_IOS * LARGE_BYTES;
 	struct vhub_blk_io ios[LARGE_IOS], *burst[LARGE_IOS], *done[LARGE_IOS];
 	struct iovec iov[LARGE_IOS];
 	unsigned int accepted, n = 0;
@@ -489,9 +490,8 @@ test_a_call_does_not_copy_all_of_a_large_burst(void **state)
 	size_t before, after;
 	uint8_t *buf;
 
-	(void)state;
 	make_image(memory_image, LARGE_BYTES);
-	driver_open(&d, "uring", args_of(memory_image, ",direct=off"), false);
+	driver_open(&d, "uring", args_of(memory_image, more), false);
 	buf = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(buf != MAP_FAILED);
 	memset(buf, 0x5a, LARGE_BYTES);
@@ -521,6 +521,78 @@ test_a_call_does_not_copy_all_of_a_large_burst(void **state)
 	munmap(buf, bytes);
 }
 
+static void
+test_a_call_does_not_copy_all_of_a_large_burst(void **state)
+{
+	(void)state;
+	copy_a_large_burst(",direct=off,inline=off", 10u << 20);
+	/* A turn's bytes, and the rest of its last step. */
+	copy_a_large_burst("", 2u << 20);
+}
+
+/* ---- I/O of the lcore itself ---- */
+
+/* Over at the first reap, unlike what is the kernel's; and until then the lcore stays awake. */
+static void
+test_in_memory_nothing_is_waited_for(void **state)
+{
+	static const enum vhub_blk_op ops[] = { VHUB_BLK_WRITE, VHUB_BLK_READ, VHUB_BLK_FLUSH };
+	const uint32_t lengths[] = { 100, 3996, 0 }, none[] = { 0 };
+	struct vhub_blk_io *burst[1], *done[1];
+	struct driver_disk d;
+	struct driver_io io;
+
+	(void)state;
+	make_image(memory_image, IMAGE_BYTES);
+	driver_open(&d, "uring", args_of(memory_image, ""), false);
+	for (unsigned int i = 0; i < 2 * RTE_DIM(ops); i++) {
+		enum vhub_blk_op op = ops[i % RTE_DIM(ops)];
+
+		driver_io_init(&io, op, 0, op == VHUB_BLK_FLUSH ? none : lengths, 3);
+		io.io.flags = op == VHUB_BLK_WRITE && i >= RTE_DIM(ops) ? VHUB_BLK_IO_FUA : 0;
+		burst[0] = &io.io;
+		assert_int_equal(d.ops->submit(d.queue, burst, 1), 1);
+		assert_int_not_equal(d.ops->arm(d.queue), 0);
+		assert_int_equal(d.ops->reap(d.queue, done, 1), 1);
+		assert_ptr_equal(done[0], &io.io);
+		assert_int_equal(io.io.result, 0);
+		driver_io_check_gaps(&io);
+		driver_io_free(&io);
+	}
+	driver_close(&d);
+}
+
+/* Some of it in the page cache, some not, and I/Os that begin in the one and end in the other. */
+static void
+test_what_the_page_cache_has_not_is_read_too(void **state)
+{
+	const uint32_t len = 64 << 10;
+	uint8_t *data = malloc(IMAGE_BYTES), *back = malloc(IMAGE_BYTES);
+	struct driver_disk d;
+	int fd = open(image, O_RDWR | O_CLOEXEC);
+
+	(void)state;
+	for (uint32_t i = 0; i < IMAGE_BYTES; i++)
+		data[i] = (uint8_t)driver_random(256);
+	driver_open(&d, "uring", args_of(image, ",direct=off"), false);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 0, data, IMAGE_BYTES, VHUB_BLK_IO_FUA), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+	for (unsigned int round = 0; round < 4; round++) {
+		assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+		/* Every other part comes back, but for the last half of the image. */
+		for (uint32_t at = round * 4096; at < IMAGE_BYTES / 2; at += 2 * len)
+			assert_int_equal(pread(fd, back, 8192, at), 8192);
+		memset(back, 0, IMAGE_BYTES);
+		for (uint32_t at = 0; at < IMAGE_BYTES; at += len)
+			assert_int_equal(driver_rw(&d, VHUB_BLK_READ, at, back + at, len, 0), 0);
+		assert_memory_equal(back, data, IMAGE_BYTES);
+	}
+	driver_close(&d);
+	close(fd);
+	free(data);
+	free(back);
+}
+
 /* Pieces of all sizes around the size of a step, with and without O_DIRECT. */
 static void
 test_steps_end_anywhere(void **state)
@@ -533,7 +605,7 @@ test_steps_end_anywhere(void **state)
 		{ (1 << 20) + 512, (1 << 20) - 512, 1 << 20, 0 },
 		{ 700 * 1024, 700 * 1024, 700 * 1024, 700 * 1024, 272 * 1024, 0 },
 	};
-	static const char *const modes[] = { ",direct=on", ",direct=off" };
+	static const char *const modes[] = { ",direct=on", ",direct=off", ",direct=on,inline=on" };
 	const uint32_t len = 3 << 20;
 	uint8_t *data = malloc(len), *back = calloc(1, len);
 
@@ -820,14 +892,14 @@ run_suite_on_loop(void)
 }
 
 static int
-run_suite(const char *name, const char *path, const char *more, off_t bytes)
+run_suite(const char *name, const char *path, const char *more, off_t bytes, bool wakes)
 {
 	struct driver_suite suite = {
 		.name = name,
 		.driver = "uring",
 		.capacity_bytes = (uint64_t)bytes / 512 * 512,
 		.keeps_data = true,
-		.wakes = true,
+		.wakes = wakes,
 		.ranges = 1u << VHUB_BLK_DISCARD | 1u << VHUB_BLK_WRITE_ZEROES,
 	};
 	char args[512];
@@ -855,6 +927,8 @@ main(void)
 		cmocka_unit_test_setup(test_bounce_buffers_bound_what_is_accepted, fresh_image),
 		cmocka_unit_test_setup(test_large_unaligned_requests_go_in_steps, fresh_image),
 		cmocka_unit_test(test_a_call_does_not_copy_all_of_a_large_burst),
+		cmocka_unit_test(test_in_memory_nothing_is_waited_for),
+		cmocka_unit_test_setup(test_what_the_page_cache_has_not_is_read_too, fresh_image),
 		cmocka_unit_test_setup(test_steps_end_anywhere, fresh_image),
 		cmocka_unit_test_setup(test_an_image_that_grew_is_taken_over, fresh_image),
 		cmocka_unit_test(test_space_is_given_back_when_asked_for),
@@ -866,10 +940,13 @@ main(void)
 
 	if (test_eal_init() != 0 || make_folders() != 0)
 		return 99;
-	failed = run_suite("uring, O_DIRECT", image, ",direct=on", IMAGE_BYTES);
-	failed += run_suite("uring, page cache", image, ",direct=off", IMAGE_BYTES);
-	failed += run_suite("uring, tmpfs", memory_image, "", IMAGE_BYTES);
-	failed += run_suite("uring, odd size", image, "", IMAGE_BYTES + 100);
+	failed = run_suite("uring, O_DIRECT", image, ",direct=on", IMAGE_BYTES, true);
+	failed += run_suite("uring, page cache", image, ",direct=off", IMAGE_BYTES, true);
+	/* Nothing is ever in flight between two turns. */
+	failed += run_suite("uring, tmpfs", memory_image, "", IMAGE_BYTES, false);
+	failed += run_suite("uring, tmpfs by the io_uring", memory_image, ",inline=off",
+			IMAGE_BYTES, true);
+	failed += run_suite("uring, odd size", image, "", IMAGE_BYTES + 100, true);
 	failed += run_suite_on_loop();
 	failed += cmocka_run_group_tests(tests, NULL, NULL);
 	remove_folders();

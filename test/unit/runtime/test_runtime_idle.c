@@ -382,6 +382,46 @@ kick_that_is_never_read_does_not_spin(void **unused)
 	close(g.kick_fd);
 }
 
+static void
+change_kernel_work(void *n)
+{
+	vhub_lcore_kernel_work(*(int *)n);
+}
+
+/* An lcore that polls sleeps all the same while the kernel works for it and it has nothing to do. */
+static void
+kernel_work_puts_a_polling_lcore_to_sleep(void **unused)
+{
+	struct arming a = { .poller.ops = &arming_ops }, b = { .poller.ops = &no_arm_ops };
+	int more = 1, fewer = -1;
+	uint64_t sleeps;
+
+	(void)unused;
+	vhub_lcore_kernel_work(1); /* not an lcore: nothing */
+	test_on_lcore(0, test_add_poller, &a.poller);
+	usleep(10000);
+	assert_int_equal(sleeps_of(0), 0);
+	assert_int_equal(test_load(&a.n_arm), 0);
+	for (unsigned int i = 0; i < 3; i++) {
+		test_on_lcore(0, change_kernel_work, &more);
+		assert_true(test_wait_asleep(0));
+		assert_int_equal(test_load(&a.n_arm), test_load(&a.n_disarm) + 1);
+		test_on_lcore(0, change_kernel_work, &fewer);
+		sleeps = sleeps_of(0);
+		usleep(10000);
+		assert_int_equal(sleeps_of(0), sleeps);
+	}
+	/* Who cannot be woken for all its pollers looks on. */
+	test_on_lcore(0, test_add_poller, &b.poller);
+	test_on_lcore(0, change_kernel_work, &more);
+	sleeps = sleeps_of(0);
+	usleep(10000);
+	assert_int_equal(sleeps_of(0), sleeps);
+	test_on_lcore(0, change_kernel_work, &fewer);
+	test_on_lcore(0, test_remove_poller, &a.poller);
+	test_on_lcore(0, test_remove_poller, &b.poller);
+}
+
 int
 main(void)
 {
@@ -403,6 +443,8 @@ main(void)
 				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(kick_that_is_never_read_does_not_spin,
 				test_start_adaptive, test_stop_lcores),
+		cmocka_unit_test_setup_teardown(kernel_work_puts_a_polling_lcore_to_sleep,
+				test_start_poll, test_stop_lcores),
 	};
 
 	return cmocka_run_group_tests(tests, test_group_setup, test_group_teardown);
