@@ -325,6 +325,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 		const struct vhub_executor *executor, struct vhub_device **out, char *error,
 		size_t error_len)
 {
+	const int node = executor->n_lcores != 0 ? vhub_lcore_node(executor->lcores[0]) : -1;
 	struct vhub_blk_info info = { 0 };
 	struct blk_dev *dev;
 	int ret;
@@ -333,8 +334,12 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	ret = check_block_size(params, &info, error, error_len);
 	if (ret != 0)
 		return ret;
-	dev = vhub_zalloc_node(dev_bytes(params->n_queues),
-			executor->n_lcores != 0 ? vhub_lcore_node(executor->lcores[0]) : -1);
+	if (disk->ops->place != NULL) {
+		ret = disk->ops->place(disk, node, error, error_len);
+		if (ret != 0)
+			return ret;
+	}
+	dev = vhub_zalloc_node(dev_bytes(params->n_queues), node);
 	if (dev == NULL)
 		return -ENOMEM;
 

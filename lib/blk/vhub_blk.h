@@ -5,6 +5,7 @@
  * Life of a disk (one instance of a driver)
  *   parse       CTL: arguments are checked; nothing is touched.
  *   open        CTL or WORK, may block: paths become fds, sizes are known. Before a jail.
+ *   place       CTL or WORK, may block: once, which NUMA node its lcores are on.
  *   info        any time after open.
  *   lock        CTL: the disk is about to be used, or no longer: image locks (a migration's two
  *               ends hand over).
@@ -137,6 +138,12 @@ struct vhub_blk_driver_ops {
 			char *error, size_t error_len);
 	/** Required. CTL or WORK; may block. Errors as above; may be undone by destroy only. */
 	int (*open)(struct vhub_blk_disk *disk, char *error, size_t error_len);
+	/**
+	 * Optional. CTL or WORK; may block. Once, after open and before the first queue: the lcores
+	 * that will use it are on this NUMA node (-1: not known, or any). For what lies in memory
+	 * or is read into it. Errors as above.
+	 */
+	int (*place)(struct vhub_blk_disk *disk, int node, char *error, size_t error_len);
 	/** Required. CTL or WORK; may block. Frees the disk in whatever state. */
 	void (*destroy)(struct vhub_blk_disk *disk);
 	/** Required. ANY. Does not block. */

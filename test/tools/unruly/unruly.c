@@ -75,6 +75,14 @@ unruly_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
 	return inner->ops->open(inner, error, error_len);
 }
 
+static int
+unruly_place(struct vhub_blk_disk *disk, int node, char *error, size_t error_len)
+{
+	struct vhub_blk_disk *inner = disk_of(disk)->inner;
+
+	return inner->ops->place == NULL ? 0 : inner->ops->place(inner, node, error, error_len);
+}
+
 static void
 unruly_destroy(struct vhub_blk_disk *disk)
 {
@@ -233,6 +241,7 @@ static const struct vhub_blk_driver_ops unruly_ops = {
 	.keys = unruly_keys,
 	.parse = unruly_parse,
 	.open = unruly_open,
+	.place = unruly_place,
 	.destroy = unruly_destroy,
 	.info = unruly_info,
 	.lock = unruly_lock,

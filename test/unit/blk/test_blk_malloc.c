@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The malloc driver: the suite of all drivers, and what makes it fair to others on its lcore.
+ * The malloc driver: the suite of all drivers, with and without a file, what makes it fair to others
+ * on its lcore, where its memory lies, and that a file has what it should have and when.
  */
 #include "driver_suite.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "../eal_fixture.h"
 
@@ -29,6 +36,237 @@ static const struct driver_suite odd_size = {
 	.grows = true,
 	.keeps_data = true,
 };
+
+/* ---- with a file ---- */
+
+#define MB (1u << 20)
+
+static char file_path[300];
+static char text[512];
+
+static const char *
+with_file(const char *more)
+{
+	snprintf(text, sizeof(text), "file=%s%s", file_path, more);
+	return text;
+}
+
+/* A file of `bytes` that holds `fill`; none when that is negative. */
+static void
+make_file(off_t bytes, int fill)
+{
+	uint8_t *data = malloc((size_t)bytes + 1);
+	int fd;
+
+	unlink(file_path);
+	if (bytes >= 0) {
+		memset(data, fill, (size_t)bytes);
+		fd = open(file_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		assert_int_equal(write(fd, data, (size_t)bytes), bytes);
+		close(fd);
+	}
+	free(data);
+}
+
+/* [offset, offset + len) of the file holds nothing but `fill`. */
+static void
+expect_file(off_t offset, size_t len, int fill)
+{
+	uint8_t *data = malloc(len), *want = malloc(len);
+	int fd = open(file_path, O_RDONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	memset(want, fill, len);
+	assert_int_equal(pread(fd, data, len, offset), len);
+	assert_memory_equal(data, want, len);
+	close(fd);
+	free(data);
+	free(want);
+}
+
+static void
+fill_disk(struct driver_disk *d, uint64_t offset, uint32_t len, int fill, uint8_t flags)
+{
+	uint8_t *data = malloc(len);
+
+	memset(data, fill, len);
+	assert_int_equal(driver_rw(d, VHUB_BLK_WRITE, offset, data, len, flags), 0);
+	free(data);
+}
+
+static void
+test_a_file_is_loaded_and_saved_at_the_end(void **state)
+{
+	struct driver_disk d;
+	uint8_t data[4096], want[4096];
+
+	(void)state;
+	make_file(MB, 0x11);
+	driver_open(&d, "malloc", with_file(""), false);
+	assert_int_equal(d.info.capacity_bytes, MB);
+	assert_true(d.info.volatile_cache);
+	assert_non_null(strstr(d.info.target, file_path));
+	memset(want, 0x11, sizeof(want));
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, MB - 4096, data, 4096, 0), 0);
+	assert_memory_equal(data, want, 4096);
+	fill_disk(&d, 4096, 8192, 0x22, 0);
+	expect_file(0, MB, 0x11); /* nobody has asked for more yet */
+	driver_close(&d);
+	expect_file(0, 4096, 0x11);
+	expect_file(4096, 8192, 0x22);
+	expect_file(12288, MB - 12288, 0x11);
+}
+
+static void
+test_a_flush_and_a_durable_write_are_in_the_file(void **state)
+{
+	struct driver_disk d;
+
+	(void)state;
+	make_file(-1, 0);
+	driver_open(&d, "malloc", with_file(",size=1M"), false);
+	expect_file(0, MB, 0);
+	fill_disk(&d, 0, 512, 0x31, 0);
+	fill_disk(&d, MB - 512, 512, 0x32, 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+	expect_file(0, 512, 0x31);
+	expect_file(512, MB - 1024, 0);
+	expect_file(MB - 512, 512, 0x32);
+	fill_disk(&d, 65536 - 512, 1024, 0x33, VHUB_BLK_IO_FUA);
+	expect_file(65536 - 512, 1024, 0x33);
+	assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 0, 512, VHUB_BLK_IO_FUA), 0);
+	expect_file(0, 65536 - 512, 0);
+	driver_close(&d);
+}
+
+/* What a flush could not save is saved by the next one that can. */
+static void
+test_a_file_that_takes_no_more_fails_the_flush(void **state)
+{
+	struct rlimit old, low;
+	struct driver_disk d;
+	uint8_t data[512];
+
+	(void)state;
+	make_file(MB, 0);
+	driver_open(&d, "malloc", with_file(""), false);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	low = (struct rlimit){ MB / 2, old.rlim_max };
+	fill_disk(&d, 0, MB, 0x41, 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), -EFBIG);
+	memset(data, 0x42, sizeof(data));
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, MB - 512, data, 512, VHUB_BLK_IO_FUA),
+			-EFBIG);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, MB - 512, data, 512, 0), 0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+	expect_file(0, MB - 512, 0x41);
+	expect_file(MB - 512, 512, 0x42);
+	driver_close(&d);
+}
+
+static void
+expect_no_disk(const char *args, bool read_only, int expected, const char *word)
+{
+	struct vhub_blk_disk *disk = NULL;
+	char error[DRIVER_ERROR_LEN] = "";
+	int ret = driver_parse("malloc", args, read_only, &disk, error);
+
+	if (ret == 0) {
+		ret = disk->ops->open(disk, error, sizeof(error));
+		disk->ops->destroy(disk);
+	}
+	assert_int_equal(ret, expected);
+	if (strstr(error, word) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", error, word);
+}
+
+static void
+test_files_that_do_not_fit_are_refused_and_left_alone(void **state)
+{
+	struct driver_disk d;
+	struct stat st;
+
+	(void)state;
+	make_file(MB, 0x51);
+	expect_no_disk(with_file(",size=512k"), false, -EINVAL, "larger");
+	expect_file(0, MB, 0x51);
+	make_file(0, 0);
+	expect_no_disk(with_file(""), false, -EINVAL, "empty");
+	make_file(-1, 0);
+	expect_no_disk(with_file(""), true, -ENOENT, file_path);
+	expect_no_disk("file=/dev/null", false, -EINVAL, "regular");
+	expect_no_disk("file=/nowhere/at/all,size=1M", false, -ENOENT, "/nowhere/at/all");
+	expect_no_disk("file=", false, -EINVAL, "file");
+	/* One writer, or readers. */
+	make_file(MB + 100, 0x52);
+	driver_open(&d, "malloc", with_file(""), false);
+	assert_int_equal(d.info.capacity_bytes, MB);
+	expect_no_disk(with_file(""), false, -EAGAIN, "in use");
+	expect_no_disk(with_file(""), true, -EAGAIN, "in use");
+	driver_close(&d);
+	driver_open(&d, "malloc", with_file(""), true);
+	assert_false(d.info.volatile_cache);
+	expect_no_disk(with_file(""), false, -EAGAIN, "in use");
+	driver_close(&d);
+	assert_int_equal(stat(file_path, &st), 0);
+	assert_int_equal(st.st_size, MB + 100);
+}
+
+static void
+test_the_file_has_the_size_of_its_disk(void **state)
+{
+	char error[DRIVER_ERROR_LEN];
+	struct driver_disk d;
+	struct stat st;
+
+	(void)state;
+	make_file(512, 0x61);
+	driver_open(&d, "malloc", with_file(",size=1M"), false);
+	assert_int_equal(d.ops->resize(d.disk, 2 * MB, error, sizeof(error)), 0);
+	fill_disk(&d, 2 * MB - 512, 512, 0x62, VHUB_BLK_IO_FUA);
+	expect_file(2 * MB - 512, 512, 0x62);
+	fill_disk(&d, MB, 512, 0x63, 0);
+	assert_int_equal(d.ops->resize(d.disk, 64 << 10, error, sizeof(error)), 0);
+	driver_close(&d);
+	assert_int_equal(stat(file_path, &st), 0);
+	assert_int_equal(st.st_size, 64 << 10);
+	expect_file(0, 512, 0x61);
+	expect_file(512, (64 << 10) - 512, 0);
+}
+
+/* On any node, named twice; one that is not there costs nothing but the placement. */
+static void
+test_a_disk_goes_wherever_it_is_placed(void **state)
+{
+	struct vhub_blk_disk *disk = NULL;
+	struct vhub_blk_queue *queue;
+	struct vhub_blk_io io = { .op = VHUB_BLK_READ, .len_bytes = 512, .n_iov = 1 },
+			   *ios[1] = { &io };
+	uint8_t data[512];
+	struct iovec iov = { data, sizeof(data) };
+	char error[DRIVER_ERROR_LEN];
+
+	(void)state;
+	io.iov = &iov;
+	for (int node = -1; node < 64; node += 64) {
+		assert_int_equal(driver_parse("malloc", "size=4M", false, &disk, NULL), 0);
+		assert_int_equal(disk->ops->open(disk, error, sizeof(error)), 0);
+		assert_int_equal(disk->ops->place(disk, node, error, sizeof(error)), 0);
+		assert_int_equal(disk->ops->place(disk, node, error, sizeof(error)), 0);
+		assert_int_equal(disk->ops->queue_get(disk, &queue), 0);
+		assert_int_equal(disk->ops->submit(queue, ios, 1), 1);
+		assert_int_equal(disk->ops->reap(queue, ios, 1), 1);
+		assert_int_equal(io.result, 0);
+		disk->ops->queue_put(queue);
+		disk->ops->destroy(disk);
+	}
+}
+
+/* ---- without ---- */
 
 static void
 test_a_fresh_disk_is_zero(void **state)
@@ -105,7 +343,8 @@ test_arguments(void **state)
 		assert_int_equal(driver_parse("malloc", wrong[i], false, &disk, NULL), -EINVAL);
 	/* More than any machine has is refused when it is asked for. */
 	assert_int_equal(driver_parse("malloc", "size=60T", false, &disk, NULL), 0);
-	assert_int_equal(disk->ops->open(disk, error, sizeof(error)), -ENOMEM);
+	assert_int_equal(disk->ops->open(disk, error, sizeof(error)), 0);
+	assert_int_equal(disk->ops->place(disk, -1, error, sizeof(error)), -ENOMEM);
 	assert_non_null(strstr(error, "size="));
 	disk->ops->destroy(disk);
 }
@@ -114,15 +353,34 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_file_is_loaded_and_saved_at_the_end),
+		cmocka_unit_test(test_a_flush_and_a_durable_write_are_in_the_file),
+		cmocka_unit_test(test_a_file_that_takes_no_more_fails_the_flush),
+		cmocka_unit_test(test_files_that_do_not_fit_are_refused_and_left_alone),
+		cmocka_unit_test(test_the_file_has_the_size_of_its_disk),
+		cmocka_unit_test(test_a_disk_goes_wherever_it_is_placed),
 		cmocka_unit_test(test_a_fresh_disk_is_zero),
 		cmocka_unit_test(test_a_large_request_takes_several_turns),
 		cmocka_unit_test(test_it_grows_so_far_and_no_further),
 		cmocka_unit_test(test_arguments),
 	};
+	struct driver_suite saved = memory;
+	char folder[] = "/dev/shm/vhub-malloc-XXXXXX";
+	char args[400];
 	int failed;
 
-	if (test_eal_init() != 0)
+	if (test_eal_init() != 0 || mkdtemp(folder) == NULL)
 		return 99;
+	snprintf(file_path, sizeof(file_path), "%s/disk.img", folder);
+	snprintf(args, sizeof(args), "size=4M,file=%s", file_path);
+	saved.name = "malloc with a file";
+	saved.args = args;
+	saved.wakes = true;
 	failed = driver_suite_run(&memory) + driver_suite_run(&odd_size);
-	return failed + cmocka_run_group_tests(tests, NULL, NULL);
+	make_file(4 * MB, 0);
+	failed += driver_suite_run(&saved);
+	failed += cmocka_run_group_tests(tests, NULL, NULL);
+	unlink(file_path);
+	rmdir(folder);
+	return failed;
 }

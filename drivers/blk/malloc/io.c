@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * I/O of the malloc driver: copying and zeroing by the lcore itself. Called by lib/blk through the
+ * ops table in malloc.c; save.c comes next, for a disk with a file.
+ *
+ * One guest's large requests would keep the lcore from all others: a reap, of which there is one in a
+ * turn, does at most TURN_BYTES; what is left goes on with the next.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+#include <rte_prefetch.h>
+
+#include "malloc_pvt.h"
+#include "vhub_lcore.h"
+
+/* Around 100 us at the speed of memory. */
+#define TURN_BYTES (1u << 20)
+/* Of the next I/O, fetched while one is copied. */
+#define AHEAD_BYTES 512u
+
+int
+malloc_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
+{
+	const struct malloc_disk *d = malloc_disk_of(disk);
+	struct malloc_queue *q = calloc(1, sizeof(*q));
+
+	if (q == NULL)
+		return -ENOMEM;
+	q->queue.disk = disk;
+	q->data = d->data;
+	q->save = d->save;
+	q->lcore = vhub_lcore_self();
+	q->tail = &q->head;
+	*out = &q->queue;
+	return 0;
+}
+
+void
+malloc_queue_put(struct vhub_blk_queue *queue)
+{
+	struct malloc_queue *q = malloc_queue_of(queue);
+
+	save_leave(q);
+	free(q);
+}
+
+/* Copies up to `budget` bytes of q->next. Returns how many. */
+static uint32_t
+copy_some(struct malloc_queue *q, uint32_t budget)
+{
+	const struct vhub_blk_io *io = q->next;
+	uint32_t copied = 0;
+
+	while (q->done_bytes < io->len_bytes && copied < budget) {
+		const struct iovec *iov = &io->iov[q->iov_index];
+		size_t n = RTE_MIN(iov->iov_len - q->iov_done_bytes, (size_t)(budget - copied));
+		uint8_t *guest = (uint8_t *)iov->iov_base + q->iov_done_bytes;
+		uint8_t *disk = q->data + io->offset_bytes + q->done_bytes;
+
+		if (io->op == VHUB_BLK_READ)
+			memcpy(guest, disk, n);
+		else
+			memcpy(disk, guest, n);
+		copied += (uint32_t)n;
+		q->done_bytes += (uint32_t)n;
+		q->iov_done_bytes += n;
+		if (q->iov_done_bytes == iov->iov_len) {
+			q->iov_index++;
+			q->iov_done_bytes = 0;
+		}
+	}
+	return copied;
+}
+
+/* The pages stay the disk's, so whatever a guest wants erased is overwritten. */
+static uint32_t
+zero_some(struct malloc_queue *q, uint32_t budget)
+{
+	const struct vhub_blk_io *io = q->next;
+	uint32_t n = RTE_MIN(io->len_bytes - q->done_bytes, budget);
+
+	memset(q->data + io->offset_bytes + q->done_bytes, 0, n);
+	q->done_bytes += n;
+	return n;
+}
+
+/* The whole of q->next, which has not begun. */
+static void
+copy_all(const struct malloc_queue *q)
+{
+	const struct vhub_blk_io *io = q->next;
+	uint8_t *disk = q->data + io->offset_bytes;
+
+	for (uint16_t i = 0; i < io->n_iov; i++) {
+		const struct iovec *iov = &io->iov[i];
+
+		if (io->op == VHUB_BLK_READ)
+			memcpy(iov->iov_base, disk, iov->iov_len);
+		else
+			memcpy(disk, iov->iov_base, iov->iov_len);
+		disk += iov->iov_len;
+	}
+}
+
+/*
+ * Fetches the beginning of what an I/O reads, while the one before it is copied. The processor sees
+ * by itself that a copy goes on, but not where the next one begins. Never of what is written: that
+ * would take lines away from a guest that may still use them.
+ */
+static void
+fetch_source(const struct malloc_queue *q, const struct vhub_blk_io *io)
+{
+	const uint8_t *from;
+	size_t n = AHEAD_BYTES;
+
+	if (io->op == VHUB_BLK_READ) {
+		from = q->data + io->offset_bytes;
+		n = RTE_MIN(n, (size_t)io->len_bytes);
+	} else if (io->op == VHUB_BLK_WRITE) {
+		from = io->iov[0].iov_base;
+		n = RTE_MIN(n, io->iov[0].iov_len);
+	} else {
+		return;
+	}
+	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
+		rte_prefetch0(from + at);
+}
+
+static void
+run(struct malloc_queue *q, uint32_t budget)
+{
+	while (q->next != NULL && budget > 0) {
+		struct vhub_blk_io *io = q->next;
+
+		if (io->next != NULL)
+			fetch_source(q, io->next);
+		if (likely(io->op <= VHUB_BLK_WRITE && q->done_bytes == 0 &&
+				    io->len_bytes <= budget)) {
+			copy_all(q);
+			budget -= io->len_bytes;
+		} else {
+			budget -= io->op <= VHUB_BLK_FLUSH ? copy_some(q, budget) :
+							     zero_some(q, budget);
+			if (q->done_bytes < io->len_bytes)
+				return;
+			q->done_bytes = 0;
+			q->iov_index = 0;
+		}
+		if (unlikely(q->save != NULL) && io->op != VHUB_BLK_READ && io->len_bytes != 0)
+			save_changed(q->save, io->offset_bytes, io->len_bytes);
+		io->result = 0;
+		q->next = io->next;
+	}
+}
+
+uint16_t
+malloc_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n)
+{
+	struct malloc_queue *q = malloc_queue_of(queue);
+
+	for (uint16_t i = 0; i < n; i++) {
+		ios[i]->next = NULL;
+		*q->tail = ios[i];
+		q->tail = &ios[i]->next;
+		if (q->next == NULL)
+			q->next = ios[i];
+	}
+	return n;
+}
+
+uint16_t
+malloc_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
+{
+	struct malloc_queue *q = malloc_queue_of(queue);
+	struct vhub_blk_io *io;
+	uint16_t n = 0;
+
+	run(q, TURN_BYTES);
+	while (n < max && q->head != q->next) {
+		io = q->head;
+		q->head = io->next;
+		if (unlikely(q->save != NULL) && save_wants(io))
+			save_submit(q, io);
+		else
+			ios[n++] = io;
+	}
+	if (q->head == NULL)
+		q->tail = &q->head;
+	while (unlikely(q->save != NULL) && n < max && (io = save_reap(q)) != NULL)
+		ios[n++] = io;
+	return n;
+}
+
+/* What is in flight goes on with the next reap; but for what is being saved, which wakes the lcore. */
+int
+malloc_arm(struct vhub_blk_queue *queue)
+{
+	struct malloc_queue *q = malloc_queue_of(queue);
+
+	return q->head == NULL && !save_has_some(q) ? 0 : -EAGAIN;
+}

@@ -1,0 +1,456 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The file of a disk in memory: loaded when the disk is placed, saved by a thread of its own at each
+ * FLUSH and for each write that has to be durable, and once more at the end. Called by malloc.c and,
+ * on lcores, by io.c.
+ *
+ * Lcores mark what they have changed, in units, after they have changed it; the thread takes a mark
+ * away before it reads the unit. So a unit that changes while it is read is marked again, and what
+ * had been changed before the FLUSH came is in the file. What the file did not take stays marked.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <rte_common.h>
+#include <rte_pause.h>
+
+#include "malloc_pvt.h"
+#include "vhub_lcore.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(blk)
+
+#define UNIT_BYTES (64u << 10)
+#define UNITS_OF_WORD 64u
+
+/* The field of struct vhub_blk_io that is ours. */
+#define IO_QUEUE 0
+
+struct malloc_save {
+	struct malloc_disk *disk;
+	pthread_t thread;
+	int wake_fd;	      /* written by lcores, read by the thread, which sleeps there */
+	pthread_mutex_t lock; /* one at a time: saving, or a change of the size */
+	/* Shared atomic. */
+	struct vhub_blk_io *todo; /* the last one first */
+	uint32_t stop;
+	uint64_t changed[]; /* a bit for each unit */
+};
+
+/* ---- marks ---- */
+
+static uint64_t
+words_of(uint64_t disk_bytes)
+{
+	return disk_bytes / UNIT_BYTES / UNITS_OF_WORD + 1;
+}
+
+void
+save_changed(struct malloc_save *save, uint64_t offset_bytes, uint32_t len_bytes)
+{
+	const uint64_t end = (offset_bytes + len_bytes - 1) / UNIT_BYTES;
+
+	/*
+	 * Pairs with take_word(). Also of a unit that is marked already: the operation keeps the
+	 * change before the mark.
+	 */
+	for (uint64_t unit = offset_bytes / UNIT_BYTES; unit <= end; unit++)
+		__atomic_fetch_or(&save->changed[unit / UNITS_OF_WORD],
+				UINT64_C(1) << unit % UNITS_OF_WORD, __ATOMIC_ACQ_REL);
+}
+
+static uint64_t
+take_word(struct malloc_save *save, uint64_t word)
+{
+	if (__atomic_load_n(&save->changed[word], __ATOMIC_RELAXED) == 0)
+		return 0;
+	/* Pairs with save_changed(). */
+	return __atomic_exchange_n(&save->changed[word], 0, __ATOMIC_ACQ_REL);
+}
+
+/* ---- the file ---- */
+
+static int
+write_all(int fd, const uint8_t *from, uint64_t len, uint64_t offset)
+{
+	while (len > 0) {
+		ssize_t n = pwrite(fd, from, len, (off_t)offset);
+
+		if (n <= 0 && !(n < 0 && errno == EINTR))
+			return n < 0 ? -errno : -EIO;
+		if (n < 0)
+			continue;
+		from += n;
+		offset += (uint64_t)n;
+		len -= (uint64_t)n;
+	}
+	return 0;
+}
+
+/* Writes the units of a word that are marked in `bits`, neighbours together. */
+static int
+write_units(const struct malloc_disk *d, uint64_t word, uint64_t bits)
+{
+	const uint64_t size = d->size_bytes;
+	unsigned int i = 0;
+
+	while (i < UNITS_OF_WORD && bits >> i != 0) {
+		uint64_t begin, end;
+		int ret;
+
+		i += (unsigned int)__builtin_ctzll(bits >> i);
+		begin = (word * UNITS_OF_WORD + i) * UNIT_BYTES;
+		while (i < UNITS_OF_WORD && (bits >> i & 1) != 0)
+			i++;
+		end = RTE_MIN((word * UNITS_OF_WORD + i) * UNIT_BYTES, size);
+		if (begin >= end) /* the disk has become smaller */
+			continue;
+		ret = write_all(d->fd, d->data + begin, end - begin, begin);
+		if (ret != 0)
+			return ret;
+	}
+	return 0;
+}
+
+/* What was not written is marked again: it is still to be saved. */
+static int
+save_all(struct malloc_save *save)
+{
+	uint64_t *taken, n_words;
+	int ret = 0;
+
+	pthread_mutex_lock(&save->lock);
+	n_words = words_of(save->disk->size_bytes);
+	taken = calloc(n_words, sizeof(*taken));
+	if (taken == NULL)
+		ret = -ENOMEM;
+	for (uint64_t word = 0; word < n_words && ret == 0; word++) {
+		taken[word] = take_word(save, word);
+		if (taken[word] != 0)
+			ret = write_units(save->disk, word, taken[word]);
+	}
+	if (ret == 0 && fdatasync(save->disk->fd) != 0)
+		ret = -errno;
+	/* After a failed fdatasync(2) nobody knows what of all that was written the file has. */
+	for (uint64_t word = 0; word < n_words && ret != 0 && taken != NULL; word++) {
+		if (taken[word] != 0)
+			__atomic_fetch_or(&save->changed[word], taken[word], __ATOMIC_RELEASE);
+	}
+	pthread_mutex_unlock(&save->lock);
+	free(taken);
+	return ret;
+}
+
+/* ---- the thread ---- */
+
+static void
+push(struct vhub_blk_io **list, struct vhub_blk_io *io)
+{
+	io->next = __atomic_load_n(list, __ATOMIC_RELAXED);
+	/* Pairs with take_all(): what the I/O holds is seen by who takes it. */
+	while (!__atomic_compare_exchange_n(list, &io->next, io, true, __ATOMIC_RELEASE,
+			__ATOMIC_RELAXED))
+		;
+}
+
+/* In any order: none of them depends on another one. */
+static struct vhub_blk_io *
+take_all(struct vhub_blk_io **list)
+{
+	/* Pairs with push(). */
+	return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE);
+}
+
+static void
+give_back(struct vhub_blk_io *io, int result)
+{
+	struct malloc_queue *q = (struct malloc_queue *)(uintptr_t)io->driver[IO_QUEUE];
+
+	io->result = result;
+	push(&q->save_done, io);
+	if (q->lcore != NULL)
+		vhub_lcore_wake(q->lcore);
+	/* Pairs with save_leave(): the queue may go now. */
+	__atomic_fetch_sub(&q->n_saving, 1, __ATOMIC_RELEASE);
+}
+
+/* One save for all that wait. */
+static void
+serve(struct malloc_save *save, struct vhub_blk_io *io)
+{
+	static struct vhub_log_limit limit;
+	int ret = save_all(save);
+
+	if (ret != 0 && vhub_log_allowed(&limit))
+		VHUB_LOG(ERR, "%s: not saved: %s", save->disk->path, strerror(-ret));
+	while (io != NULL) {
+		struct vhub_blk_io *next = io->next; /* it is its queue's again once given back */
+
+		give_back(io, ret);
+		io = next;
+	}
+}
+
+static void *
+saver_main(void *arg)
+{
+	struct malloc_save *save = arg;
+	eventfd_t unused;
+
+	/* Pairs with the store in save_close(). */
+	while (__atomic_load_n(&save->stop, __ATOMIC_ACQUIRE) == 0) {
+		struct vhub_blk_io *ios = take_all(&save->todo);
+
+		if (ios == NULL)
+			eventfd_read(save->wake_fd, &unused);
+		else
+			serve(save, ios);
+	}
+	return NULL;
+}
+
+static void
+wake(struct malloc_save *save)
+{
+	/* A counter that is full wakes as well. */
+	while (eventfd_write(save->wake_fd, 1) != 0 && errno == EINTR)
+		;
+}
+
+/* Signals are for the threads that wait for them. */
+static int
+start_thread(struct malloc_save *save)
+{
+	sigset_t all, old;
+	int ret;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	ret = -pthread_create(&save->thread, NULL, saver_main, save);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return ret;
+}
+
+static int
+start(struct malloc_disk *d)
+{
+	struct malloc_save *save = calloc(1,
+			sizeof(*save) + words_of(d->reserved_bytes) * sizeof(save->changed[0]));
+	int ret;
+
+	if (save == NULL)
+		return -ENOMEM;
+	save->disk = d;
+	pthread_mutex_init(&save->lock, NULL);
+	save->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (save->wake_fd < 0) {
+		ret = -errno;
+		goto err_free;
+	}
+	ret = start_thread(save);
+	if (ret != 0)
+		goto err_close;
+	d->save = save;
+	return 0;
+
+err_close:
+	close(save->wake_fd);
+err_free:
+	free(save);
+	return ret;
+}
+
+/* ---- a disk's life ---- */
+
+static int
+file_error(const struct malloc_disk *d, int ret, char *error, size_t error_len)
+{
+	snprintf(error, error_len, "file=%s: %s", d->path, strerror(-ret));
+	return ret;
+}
+
+/* Regular files only: the type is known before open(2), which could hang on a pipe. */
+static int
+open_file(struct malloc_disk *d, struct stat *st)
+{
+	if (stat(d->path, st) == 0 && !S_ISREG(st->st_mode))
+		return -EINVAL;
+	d->fd = open(d->path, d->read_only ? O_RDONLY | O_CLOEXEC : O_RDWR | O_CREAT | O_CLOEXEC,
+			0600);
+	if (d->fd < 0 || fstat(d->fd, st) != 0)
+		return -errno;
+	return S_ISREG(st->st_mode) ? 0 : -EINVAL;
+}
+
+/* Held until the file is closed: two disks that save to one file would destroy it. */
+static int
+lock_file(const struct malloc_disk *d)
+{
+	struct flock lock = {
+		.l_type = d->read_only ? F_RDLCK : F_WRLCK,
+		.l_whence = SEEK_SET,
+	};
+
+	return fcntl(d->fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
+}
+
+static int
+choose_size(struct malloc_disk *d, uint64_t file_bytes, char *error, size_t error_len)
+{
+	if (d->size_bytes == 0) {
+		d->size_bytes = file_bytes - file_bytes % VHUB_BLK_SECTOR_BYTES;
+		if (d->size_bytes != 0)
+			return 0;
+		snprintf(error, error_len, "file=%s: it is empty, and size= is missing", d->path);
+		return -EINVAL;
+	}
+	if (file_bytes > d->size_bytes) {
+		snprintf(error, error_len,
+				"size=%" PRIu64 ": the file %s is larger, %" PRIu64 " bytes",
+				d->size_bytes, d->path, file_bytes);
+		return -EINVAL;
+	}
+	if (!d->read_only && ftruncate(d->fd, (off_t)d->size_bytes) != 0)
+		return file_error(d, -errno, error, error_len);
+	return 0;
+}
+
+int
+save_open(struct malloc_disk *d, char *error, size_t error_len)
+{
+	struct stat st;
+	int ret = open_file(d, &st);
+
+	if (ret == -EINVAL) {
+		snprintf(error, error_len, "file=%s: not a regular file", d->path);
+	} else if (ret == 0) {
+		ret = lock_file(d);
+		if (ret == -EAGAIN || ret == -EACCES)
+			snprintf(error, error_len, "file=%s is in use: somebody else has locked it",
+					d->path);
+		else if (ret != 0)
+			file_error(d, ret, error, error_len);
+		else
+			ret = choose_size(d, (uint64_t)st.st_size, error, error_len);
+	} else {
+		file_error(d, ret, error, error_len);
+	}
+	if (ret != 0 && d->fd >= 0) {
+		close(d->fd);
+		d->fd = -1;
+	}
+	return ret;
+}
+
+/* Memory beyond the end of the file is zero, and so is what the file has not. */
+static int
+read_file(const struct malloc_disk *d)
+{
+	uint64_t at = 0;
+
+	while (at < d->size_bytes) {
+		ssize_t n = pread(d->fd, d->data + at, d->size_bytes - at, (off_t)at);
+
+		if (n == 0)
+			break;
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0)
+			at += (uint64_t)n;
+	}
+	return 0;
+}
+
+int
+save_load(struct malloc_disk *d, char *error, size_t error_len)
+{
+	int ret = read_file(d);
+
+	if (ret == 0 && !d->read_only)
+		ret = start(d);
+	return ret == 0 ? 0 : file_error(d, ret, error, error_len);
+}
+
+void
+save_close(struct malloc_disk *d)
+{
+	struct malloc_save *save = d->save;
+	int ret;
+
+	if (save != NULL) {
+		/* Pairs with the load in saver_main(). */
+		__atomic_store_n(&save->stop, 1, __ATOMIC_RELEASE);
+		wake(save);
+		pthread_join(save->thread, NULL);
+		ret = save_all(save);
+		if (ret != 0)
+			VHUB_LOG(ERR, "%s: what was written since the last flush is lost: %s",
+					d->path, strerror(-ret));
+		close(save->wake_fd);
+		pthread_mutex_destroy(&save->lock);
+		free(save);
+	}
+	if (d->fd >= 0)
+		close(d->fd);
+}
+
+int
+save_resize(struct malloc_disk *d, uint64_t size_bytes)
+{
+	int ret = 0;
+
+	pthread_mutex_lock(&d->save->lock);
+	if (ftruncate(d->fd, (off_t)size_bytes) != 0)
+		ret = -errno;
+	else
+		d->size_bytes = size_bytes;
+	pthread_mutex_unlock(&d->save->lock);
+	return ret;
+}
+
+/* ---- on lcores ---- */
+
+void
+save_submit(struct malloc_queue *q, struct vhub_blk_io *io)
+{
+	io->driver[IO_QUEUE] = (uintptr_t)q;
+	__atomic_fetch_add(&q->n_saving, 1, __ATOMIC_RELAXED);
+	push(&q->save->todo, io);
+	wake(q->save);
+}
+
+struct vhub_blk_io *
+save_reap(struct malloc_queue *q)
+{
+	struct vhub_blk_io *io;
+
+	if (q->saved == NULL && __atomic_load_n(&q->save_done, __ATOMIC_RELAXED) != NULL)
+		q->saved = take_all(&q->save_done);
+	io = q->saved;
+	if (io != NULL)
+		q->saved = io->next;
+	return io;
+}
+
+bool
+save_has_some(const struct malloc_queue *q)
+{
+	return q->saved != NULL || __atomic_load_n(&q->save_done, __ATOMIC_RELAXED) != NULL;
+}
+
+void
+save_leave(struct malloc_queue *q)
+{
+	/* Pairs with the end of give_back(), which is between its last step and this one. */
+	while (__atomic_load_n(&q->n_saving, __ATOMIC_ACQUIRE) != 0)
+		rte_pause();
+}
