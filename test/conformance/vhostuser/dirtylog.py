@@ -2,11 +2,14 @@
 """The dirty page log of a migration, in a file of its own. Set with SET_LOG_BASE through
 frontend.py."""
 
+import ctypes
 import mmap
 import os
 
 from . import protocol as p
 from .protocol import F
+
+WORD = 8                                # bytes that a front end takes off the log at once
 
 
 class DirtyLog:
@@ -28,6 +31,20 @@ class DirtyLog:
         content = self.map[self.offset:self.offset + self.size]
         return {8 * i + bit for i, byte in enumerate(content) if byte for bit in range(8)
                 if byte >> bit & 1}
+
+    def take(self):
+        """The same, and takes the marks off, as a front end does while the back end sets others: by an
+        atomic exchange of each word."""
+        exchange = getattr(ctypes.CDLL("libatomic.so.1"), "__atomic_exchange_8")
+        exchange.restype, exchange.argtypes = ctypes.c_uint64, (ctypes.c_void_p, ctypes.c_uint64,
+                                                                ctypes.c_int)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.map, self.offset))
+        words = memoryview(self.map)[self.offset:self.offset + self.size].cast("Q")
+        taken = set()
+        for i in [i for i, word in enumerate(words) if word]:
+            word = exchange(start + WORD * i, 0, 5)         # __ATOMIC_SEQ_CST
+            taken.update(8 * WORD * i + bit for bit in range(8 * WORD) if word >> bit & 1)
+        return taken
 
     def before(self):
         """What lies before the log in the file: nobody may write there."""
