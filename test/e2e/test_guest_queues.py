@@ -1,21 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A guest's file system under load, every byte verified, while the disk's queues are handed from lcore
-to lcore, while vhubd is killed again and again, and while the guest migrates from one vhubd to another.
+to lcore, and while vhubd is killed again and again. test_guest_migrates.py has the guest itself move.
 
 Environment; one that is set has its test run with both formats of rings
   VHUB_QUEUE_MOVES   seconds of moves (6)
   VHUB_GUEST_KILLS   how often vhubd is killed under a guest (2)
-  VHUB_MIGRATIONS    how often the guest migrates (not at all)
-
-Known fault: under TCG a busy guest does not live through every migration. In some its memory was wrong
-afterwards, which QEMU's own virtio-blk has not shown; in some it hung, which that one has shown too. The
-cause is not known, and an unlogged write of ours not excluded. Until it is, that test is there only when
-it is asked for.
 """
 
-import json
 import os
-import socket
 import time
 
 import pytest
@@ -100,93 +92,3 @@ def test_vhubd_is_killed_under_a_guest_that_writes(vhubd, blk, folder, packed):
             daemon.wait_log("front end connected", timeout=20, since=seen)
         results = guest.wait()
     churned(results, QUEUES)
-
-
-# --- migration
-
-class Monitor:
-    """QEMU's monitor (QMP)."""
-
-    def __init__(self, path):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                self.sock.connect(str(path))
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-        self.sock.settimeout(30)
-        self.file = self.sock.makefile("rw")
-        assert "QMP" in json.loads(self.file.readline())
-        self.call("qmp_capabilities")
-
-    def call(self, command, **arguments):
-        self.file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-        self.file.flush()
-        while True:
-            answer = json.loads(self.file.readline())
-            if "event" not in answer:
-                assert "return" in answer, answer
-                return answer["return"]
-
-    def migrate(self, path, timeout=60):
-        """To the QEMU that listens there; its figures."""
-        self.call("migrate", uri=f"unix:{path}")
-        deadline = time.monotonic() + timeout
-        while True:
-            state = self.call("query-migrate")
-            if state.get("status") in ("completed", "failed", "cancelled"):
-                assert state["status"] == "completed", state
-                return state
-            assert time.monotonic() < deadline, state
-            time.sleep(0.05)
-
-    def close(self):
-        self.file.close()
-        self.sock.close()
-
-
-@formats("VHUB_MIGRATIONS", "packed")
-def migrate_under_load(vhubd, blk, folder, packed):
-    """Between two vhubd that share an image, there and back again: the image's lock goes along."""
-    times = int(os.environ.get("VHUB_MIGRATIONS", 2))
-    path = image(folder)
-    daemons = [vhubd(blk(f"disk{i}", driver="uring", path=path, queues=2, serial="disk")) for i in (0, 1)]
-    steps = f"mkfs,churn:{4 + 5 * times}"
-
-    def guest(number, *qemu):
-        disk = Disk(daemons[number % 2].sockets[0], queues=2, packed=packed)
-        return Guest([disk], steps, timeout=2 * BOOT + 12 * times, options={"kib": KIB},
-                     qemu=["-qmp", f"unix:{folder}/qmp{number},server=on,wait=off", *qemu])
-
-    here = guest(0).start()
-    try:
-        here.expect("churn", "begin", BOOT)
-        for number in range(1, times + 1):
-            there = guest(number, "-incoming", f"unix:{folder}/migrate{number}").start()
-            try:
-                source, target = Monitor(folder / f"qmp{number - 1}"), Monitor(folder / f"qmp{number}")
-                time.sleep(0.5)
-                here.alive()
-                figures = source.migrate(folder / f"migrate{number}")
-                there.alive()
-                print(f"migration {number}: {figures['downtime']} ms down, "
-                      f"{figures['ram']['transferred'] >> 10} KiB")
-                source.close()
-                target.close()
-            finally:
-                here.kill()
-                here = there
-            daemons[number % 2].wait_log("front end connected")
-        results = here.wait()
-    finally:
-        here.kill()
-    assert "error" not in results
-    churned(results, 2)
-
-
-if "VHUB_MIGRATIONS" in os.environ:
-    test_a_guest_migrates_under_load = pytest.mark.plain_only(pytest.mark.seconds(900)(migrate_under_load))
