@@ -202,7 +202,7 @@ net_wake_pairs(struct net_dev *dev)
 				__ATOMIC_RELAXED);
 
 		if (lcore != NULL)
-			vhub_lcore_wake(lcore);
+			vhub_lcore_resume_all(lcore);
 	}
 }
 
@@ -262,14 +262,17 @@ net_ring_disarm(struct vhub_vring *vring)
 
 /* ---- nothing to do ---- */
 
-/* A ring to the guest is resumed by who has kept something for it, or has broken it. */
+/*
+ * A ring to the guest is resumed by who has kept something for it, has broken it, or has changed
+ * whether the guest takes packets (net_wake_pairs()).
+ */
 static bool
 park_to_guest(struct net_pair *pair, struct vhub_vring *vring, struct vhub_lcore_word *word)
 {
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
-	const bool open = net_ring_is_open(vring);
+	const bool open = pair->queue.open;
 
-	if (pair->n_held != 0 || open != pair->queue.open)
+	if (pair->n_held != 0 || open != takes_packets(pair, vring))
 		return false;
 	if (!open || driver->to_guest == NULL)
 		return true;
@@ -281,9 +284,11 @@ net_queue_park(struct vhub_vring *vring, struct vhub_lcore_word *word)
 {
 	struct net_pair *pair = vring->priv;
 
-	if (!net_is_from_guest(vring))
+	if (!net_is_ctrl(vring) && !net_is_from_guest(vring))
 		return park_to_guest(pair, vring, word);
-	return !pair->gather.waiting && (!vring->taking || vhub_virtq_park(vring->vq, word));
+	if (!net_is_ctrl(vring) && pair->gather.waiting)
+		return false;
+	return !vring->taking || vhub_virtq_park(vring->vq, word);
 }
 
 /* ---- librte_vhost's side (struct vhub_foreign_ops) ---- */

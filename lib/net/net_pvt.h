@@ -285,7 +285,7 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 		size_t error_len);
 
 /*
- * Whether the pairs take packets may have changed: lcores that sleep look. Thread: CTL, LCORE of the
+ * Whether the pairs take packets may have changed: their lcores look, also at those that are parked. Thread: CTL, LCORE of the
  * control queue.
  */
 void

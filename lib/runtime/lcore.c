@@ -107,6 +107,14 @@ vhub_lcore_wake(struct vhub_lcore *lcore)
 	eventfd_write(lcore->box.event_fd, 1);
 }
 
+void
+vhub_lcore_resume_all(struct vhub_lcore *lcore)
+{
+	/* Pairs with park_resume_all(): what was left there before is seen by the polls. */
+	__atomic_store_n(&lcore->resume_all, 1, __ATOMIC_RELEASE);
+	vhub_lcore_wake(lcore);
+}
+
 static void
 lcore_count_pollers(struct vhub_lcore *lcore, int n)
 {
@@ -219,6 +227,8 @@ lcore_turn(struct vhub_lcore *lcore)
 
 	if (unlikely(!mailbox_empty(&lcore->box)))
 		n += vhub_mailbox_run(&lcore->box, LCORE_MAX_MSGS);
+	if (unlikely(__atomic_load_n(&lcore->resume_all, __ATOMIC_RELAXED) != 0))
+		park_resume_all(lcore);
 	if (lcore->n_words != 0 && park_is_due(lcore))
 		park_look(lcore);
 	for (poller = lcore->polled.first; poller != NULL; poller = lcore->next_poller) {

@@ -73,6 +73,7 @@ struct vhub_lcore {
 
 	/* Shared atomic with the watchdog: odd while inside a write to a front end's fd. */
 	uint64_t write_seq __rte_cache_aligned;
+	uint32_t resume_all;	     /* shared atomic: ANY sets it, LCORE clears it */
 	unsigned int suspect_writes; /* LCORE: notifications still to be measured */
 	pthread_t thread;	     /* written by LCORE before the first odd write_seq */
 	uint64_t seen_seq;	     /* CTL: what the watchdog saw last */
@@ -106,9 +107,11 @@ park_init(struct vhub_lcore *lcore);
 void
 park_poller(struct vhub_lcore *lcore, struct vhub_poller *poller);
 
-/* A parked one is polled again; or it leaves the lcore. */
+/* A parked one is polled again, or all of them are; or it leaves the lcore. */
 void
 park_resume(struct vhub_lcore *lcore, struct vhub_poller *poller);
+void
+park_resume_all(struct vhub_lcore *lcore);
 void
 park_forget(struct vhub_lcore *lcore, struct vhub_poller *poller);
 

@@ -119,6 +119,17 @@ park_resume(struct vhub_lcore *lcore, struct vhub_poller *poller)
 		poller->ops->resume(poller);
 }
 
+void
+park_resume_all(struct vhub_lcore *lcore)
+{
+	struct vhub_poller *poller;
+
+	/* Pairs with vhub_lcore_resume_all(). Cleared first: what is left meanwhile sets it again. */
+	__atomic_exchange_n(&lcore->resume_all, 0, __ATOMIC_ACQUIRE);
+	while ((poller = lcore->parked.first) != NULL)
+		park_resume(lcore, poller);
+}
+
 /* ---- looks ---- */
 
 static inline bool

@@ -212,6 +212,13 @@ vhub_lcore_notify_fd(int fd);
 VHUB_API void
 vhub_lcore_wake(struct vhub_lcore *lcore);
 
+/**
+ * The same for who has left it where only a poll finds it: pollers that are parked are polled again
+ * too. Thread: ANY. Does not block.
+ */
+VHUB_API void
+vhub_lcore_resume_all(struct vhub_lcore *lcore);
+
 /** Waits, without blocking, until every lcore has passed a safe point. Embedded by its owner. */
 struct vhub_quiesce {
 	/** CTL: all lcores have; may free the structure */

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from control import Control
-from vhostuser import EventFd, GuestMemory, NetPort, packets, pattern
+from vhostuser import NF, EventFd, GuestMemory, NetPort, ctrl, packets, pattern
 from vhostuser.meanwhile import Meanwhile
 from vhubd import Vhubd, worker_arguments
 
@@ -29,13 +29,13 @@ PORTS = {
 
 
 class Crowd:
-    """A daemon that never sleeps, so that nobody is woken by a kick."""
+    """A daemon that does not sleep before long, so that nobody is woken by a kick."""
 
     def __init__(self, folder):
         self.folder = folder
         self.daemon = Vhubd(*self.arguments(DISKS), nets=self.arguments(PORTS), folder=folder,
                             eal=worker_arguments(2),
-                            args=["--idle", "poll", "--control", str(folder / "control.sock")])
+                            args=["--idle-us", "50000", "--control", str(folder / "control.sock")])
         self.daemon.start()
         self.control = Control(folder / "control.sock")
 
@@ -231,7 +231,7 @@ def test_packets_reach_an_idle_guest_from_the_same_lcore_and_from_another(crowd,
                 crowd.wait_parked()
                 frame = packets.plain(10 * lcore + round_, 200)
                 sender.send(frame, pair=round_ % 2)
-                assert receiver.receive(pair=round_ % 2)[1] == frame
+                assert receiver.receive(pair=round_ % 2).frame == frame
 
 
 @both_kinds
@@ -247,4 +247,35 @@ def test_packets_that_wait_for_an_idle_guest_reach_it(crowd, opened, packed):
     right.post(count=8)
     for frame in frames:
         left.send(frame)
-        assert right.receive()[1] == frame
+        assert right.receive().frame == frame
+
+
+@both_kinds
+def test_the_control_queue_is_left_alone_and_what_it_changes_reaches_idle_pairs(crowd, opened, packed):
+    """By another lcore than the second pair's."""
+    port = opened(crowd.path("echo"), NetPort, packed=packed, pairs=2, features=(*ctrl.FEATURES, NF.STATUS))
+    guest = ctrl.Control(port)
+    for pairs in (2, 1, 2):
+        crowd.wait_parked()
+        guest.pairs(pairs)
+        crowd.wait_parked()
+        for pair in range(pairs):
+            frame = packets.plain(pair, 100)
+            assert port.echo(frame, pair=pair) == packets.swapped(frame)
+    port.wait_sent([port.send(packets.plain(9, 100), pair=1)], pair=1)
+
+
+@both_kinds
+def test_a_link_that_changes_reaches_idle_pairs(crowd, opened, packed):
+    left, right = (opened(crowd.path(name), NetPort, packed=packed) for name in ("left", "right"))
+    frame = packets.plain(1, 100)
+    for state in ("down", "up") * 2:
+        crowd.wait_parked()
+        crowd.control.call("port_set_link", name="right", state=state)
+        # Its lcore may not have looked yet.
+        deadline = time.monotonic() + 10
+        passes = None
+        while passes != (state == "up"):
+            assert time.monotonic() < deadline, state
+            left.send(frame)
+            passes = not right.quiet(seconds=0.05)

@@ -228,6 +228,12 @@ without_a_word_it_waits_to_be_told(void **unused)
 	assert_int_equal(test_load(&s.n_resumed), 1);
 	put(&by, 1);
 	assert_true(test_wait(&s.n_taken, 2));
+	/* And from any thread, with all others. */
+	assert_true(wait_parked(2));
+	put(&s, 3);
+	vhub_lcore_resume_all(vhub_lcore_at(0));
+	assert_true(test_wait(&s.n_taken, 3));
+	assert_true(test_wait(&by.n_resumed, 2));
 	test_on_lcore(0, test_remove_poller, &s.poller);
 	test_on_lcore(0, test_remove_poller, &by.poller);
 }
