@@ -23,7 +23,7 @@ FORMATS = {
     "packed-in_order": {"packed": True, "in_order": True},
 }
 QUEUES = 2
-ROUNDS = 12
+ROUNDS = 6
 BATCH = 12
 SIZES = (512, 4096, 8704, 65536)
 
@@ -120,7 +120,8 @@ def parts_of(ring):
 @pytest.mark.parametrize("format_", list(FORMATS.values()), ids=list(FORMATS))
 def test_a_copy_that_follows_the_log_is_the_memory(stage, opened, log_of, name, format_):
     rng = random.Random(name)
-    disk = opened(stage.path(name), queues=QUEUES, size=1024, mem=Copied(), **format_)
+    disk = opened(stage.path(name), queues=QUEUES, size=1024, start=900, mem=Copied(),
+                  **format_)
     rings = {index: queue.ring for index, queue in disk.queues.items()}
     disk.mem.here = [part for ring in rings.values() for part in parts_of(ring)]
     log = log_of(disk)
