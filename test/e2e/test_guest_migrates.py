@@ -45,8 +45,7 @@ class Travel:
 
     def guest(self, name, *qemu):
         disk = Disk(self.daemons[self.place].sockets[0], queues=QUEUES, packed=self.packed)
-        return Guest([disk], f"mkfs,churn:{4 + 5 * TIMES}", timeout=2 * BOOT + 12 * TIMES,
-                     options={"kib": KIB}, migrates=True,
+        return Guest([disk], "mkfs,churn", timeout=800, options={"kib": KIB}, migrates=True,
                      qemu=["-qmp", f"unix:{self.folder}/{name},server=on,wait=off", *qemu])
 
     def attempt(self):
@@ -106,6 +105,7 @@ def test_a_guest_migrates_under_load(vhubd, blk, folder, packed):
         for _ in range(TIMES):
             time.sleep(0.5)
             travel.move()
+        travel.here.send()              # enough
         results = travel.here.wait()
     finally:
         travel.here.kill()

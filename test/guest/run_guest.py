@@ -452,7 +452,7 @@ def parse_arguments():
                         help="vhost-user socket of a net, eth0 first, and the address that the step "
                              "net-up gives it")
     parser.add_argument("--do", default="info", metavar="STEP,...",
-                        help="disks: info, mkfs, write, verify, mkfs-write, raw, churn:SECONDS, discard, fstrim, size, "
+                        help="disks: info, mkfs, write, verify, mkfs-write, raw, churn[:SECONDS], discard, fstrim, size, "
                              "cache:back, cache:through, write-refused; nets: "
                              "net-up, net-info:DEV, ping:ADDRESS:COUNT, ...; idle, wait (default: info)")
     parser.add_argument("--queues", type=int, default=1, help="queues a disk, pairs a net (default 1)")
