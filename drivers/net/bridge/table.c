@@ -17,7 +17,7 @@
 #include "table.h"
 
 /* Places that are looked at for something to sweep up, whenever stations are learned. */
-#define SWEEP 32u
+#define SWEEP 64u
 
 /*
  * The word of an entry: tick (32 bits), port (16), generation (15), static (1). 0: nothing. An entry's
@@ -44,6 +44,7 @@ struct table {
 	/* Who holds the lock. */
 	rte_spinlock_t lock __rte_cache_aligned;
 	uint32_t cursor;
+	uint32_t n_used; /* places that have a key */
 };
 
 /* ---- words ---- */
@@ -139,7 +140,8 @@ make_hash(const struct table_params *params, struct rte_hash **out)
 	char name[RTE_HASH_NAMESIZE];
 	const struct rte_hash_parameters hash = {
 		.name = name,
-		.entries = params->n_entries,
+		/* What is learned leaves room for a static station of each port. */
+		.entries = params->n_entries + TABLE_MAX_PORTS,
 		.key_len = sizeof(uint64_t),
 		.hash_func = hash_key,
 		.socket_id = params->node,
@@ -270,7 +272,8 @@ remove_entry(struct table *t, uint32_t place)
 
 	uncount(t, load_word(t, (int32_t)place));
 	store_word(t, (int32_t)place, 0);
-	rte_hash_del_key_with_hash(t->hash, &key, signature(key));
+	if (rte_hash_del_key_with_hash(t->hash, &key, signature(key)) >= 0)
+		t->n_used--;
 }
 
 static void
@@ -296,8 +299,10 @@ take_place(struct table *t, uint64_t key)
 	if (place >= 0)
 		return place;
 	place = rte_hash_add_key_with_hash(t->hash, &key, signature(key));
-	if (place >= 0)
-		__atomic_store_n(&t->keys[place], key, __ATOMIC_RELAXED);
+	if (place < 0)
+		return place;
+	__atomic_store_n(&t->keys[place], key, __ATOMIC_RELAXED);
+	t->n_used++;
 	return place;
 }
 
@@ -318,7 +323,7 @@ learn_one(struct table *t, uint64_t key, uint64_t new_word, uint32_t limit, uint
 		learned->limited++;
 		return false;
 	}
-	if (place < 0)
+	if (place < 0 && t->n_used < t->n_entries)
 		place = take_place(t, key);
 	if (place < 0) {
 		learned->full++;
@@ -410,11 +415,9 @@ table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now)
 	uint64_t word;
 
 	take_lock(t);
+	/* As with learning: static stations of ports that have gone leave their places in time. */
+	sweep(t, SWEEP, now);
 	place = take_place(t, key);
-	if (place < 0) {
-		sweep(t, t->n_places, now);
-		place = take_place(t, key);
-	}
 	word = place < 0 ? 0 : load_word(t, place);
 	if (place < 0)
 		ret = -ENOSPC;

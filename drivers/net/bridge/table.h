@@ -84,15 +84,17 @@ table_lookup(const struct table *t, const uint64_t *keys, uint16_t n, uint32_t n
 
 /*
  * 1 to TABLE_BURST stations were heard at `port`, which may know `limit` of them. At most
- * TABLE_LEARN_MAX are added; none while another changes the table. Thread: LCORE.
+ * TABLE_LEARN_MAX are added, none while another changes the table, and no more in all than n_entries.
+ * Thread: LCORE.
  */
 void
 table_learn(struct table *t, const uint64_t *keys, uint16_t n, uint16_t port, uint32_t limit,
 		uint32_t now, struct table_learned *learned);
 
 /*
- * A station that is at `port` and does not age, wherever it was before. Waits for the lock, which is
- * held for microseconds. Thread: ANY. Returns 0, -ENOSPC, -EEXIST: it is another port's like this.
+ * A station that is at `port` and does not age, wherever it was before; for one of each port there is
+ * a place whatever was learned. Waits for the lock, which is held for microseconds. Thread: ANY.
+ * Returns 0, -ENOSPC, -EEXIST: it is another port's like this.
  */
 int
 table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now);

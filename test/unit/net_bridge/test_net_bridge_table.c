@@ -298,6 +298,26 @@ test_a_static_station_stays(void **state)
 	table_destroy(t);
 }
 
+/* What others have taught the table does not keep the address of a guest out of it. */
+static void
+test_a_full_table_has_room_for_static_stations(void **state)
+{
+	struct table *t = make(ENTRIES);
+	unsigned int i, known = 0;
+
+	(void)state;
+	for (i = 0; i < 4 * ENTRIES; i++)
+		known += learn(t, station(i), 0, UINT32_MAX, 0).added;
+	assert_int_equal(known, ENTRIES);
+	for (i = 1; i < TABLE_MAX_PORTS; i++) {
+		assert_int_equal(table_add_static(t, station(4 * ENTRIES + i), (uint16_t)i, 0), 0);
+		assert_int_equal(where(t, station(4 * ENTRIES + i), 0), i);
+	}
+	assert_int_equal(learn(t, station(4 * ENTRIES + 1), 0, UINT32_MAX, 0).foreign, 1);
+	assert_int_equal(learn(t, station(4 * ENTRIES), 0, UINT32_MAX, 0).full, 1);
+	table_destroy(t);
+}
+
 struct shown {
 	unsigned int n;
 	bool ok;
@@ -414,6 +434,7 @@ main(void)
 		cmocka_unit_test(test_a_port_learns_up_to_its_limit),
 		cmocka_unit_test(test_a_full_table_takes_more_when_stations_have_aged),
 		cmocka_unit_test(test_a_static_station_stays),
+		cmocka_unit_test(test_a_full_table_has_room_for_static_stations),
 		cmocka_unit_test(test_all_that_is_known_is_shown),
 		cmocka_unit_test(test_threads_that_learn_forget_and_look_up_agree),
 	};
