@@ -157,6 +157,6 @@ uint16_t
 net_rules_filter(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 /* The same of views, which go to direct_give_views(). */
 void
-net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n);
+net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which);
 
 #endif /* NET_CTRL_H */

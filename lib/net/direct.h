@@ -53,9 +53,9 @@ direct_poll_from_guest(struct net_pair *pair);
 
 /* ---- direct_to.c ---- */
 
-/* Copies views to the guest, completing what it does not take. Its ring is open. */
+/* Copies views to the guest, completing what it does not take; what has no room waits. Its ring is open. */
 void
-direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n);
+direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which);
 
 /*
  * Gives mbufs to the guest, whose offloads it takes, until there is no room for one. Its ring is open.

@@ -155,9 +155,12 @@ read_view(struct net_pair *pair, struct vhub_chain *chain, struct vhub_net_view 
 static void
 give_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n, bool offloads)
 {
+	const uint64_t all = vhub_net_all_views(n);
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint64_t made = vhub_net_views_to_mbufs(&pair->queue, views, all, pkts);
 
-	n = vhub_net_views_to_mbufs(&pair->queue, views, n, pkts);
+	if (unlikely(made != all))
+		n = vhub_net_gather(pkts, made);
 	if (unlikely(offloads))
 		net_offload(pair, pair->dev->port_takes, pkts, n, net_give_to_port);
 	else if (likely(n != 0))

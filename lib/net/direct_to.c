@@ -30,8 +30,7 @@ struct room {
 	uint32_t next;
 	struct vhub_chain *chains[MAX_MERGED];
 	bool hashes; /* a header tells of the packet's hash */
-	bool keeps;  /* what there is no room for is not to be counted */
-	bool full;
+	bool full;   /* for the packet that was tried last, which may wait */
 };
 
 /* ---- room ---- */
@@ -158,15 +157,6 @@ drop_one(struct room *room, enum vhub_net_drop why)
 	vhub_count(&room->pair->counters.drops[why], 1);
 }
 
-/* There is no more room: the packet may be kept, by who can. */
-static void
-tell_full(struct room *room)
-{
-	room->full = true;
-	if (!room->keeps)
-		drop_one(room, VHUB_NET_DROP_RING_FULL);
-}
-
 /* A buffer that cannot even hold a header will never be of use to anybody (5.1.6.3.1). */
 static bool
 is_no_buffer(struct room *room, const struct vhub_chain *chain)
@@ -188,7 +178,7 @@ put_merged(struct room *room, const struct source *src, const struct net_header 
 
 	while (there < need) {
 		if (room->next + count == room->n && !more_room(room, VHUB_VIRTQ_BURST)) {
-			tell_full(room);
+			room->full = true;
 			return false;
 		}
 		if (is_no_buffer(room, room->chains[room->next + count])) {
@@ -211,7 +201,7 @@ put_merged(struct room *room, const struct source *src, const struct net_header 
 	return true;
 }
 
-/* Returns whether the guest has got it; else it is counted. */
+/* Returns whether the guest has got it; else it is counted, or the ring is full. */
 static __rte_always_inline bool
 put(struct room *room, const struct source *src, const struct net_header *hdr)
 {
@@ -220,7 +210,7 @@ put(struct room *room, const struct source *src, const struct net_header *hdr)
 	const struct iovec *piece;
 
 	if (unlikely(room->next == room->n) && !more_room(room, VHUB_VIRTQ_BURST)) {
-		tell_full(room);
+		room->full = true;
 		return false;
 	}
 	chain = room->chains[room->next];
@@ -246,24 +236,24 @@ static const struct net_header plain_header = { .mrg.num_buffers = 1 };
 
 /* What is not in most packets' headers. */
 static const struct net_header *
-fill_header(const struct room *room, const struct source *src,
+fill_header(const struct net_pair *pair, const struct source *src,
 		const struct vhub_net_offload *offload, struct net_header *hdr)
 {
 	net_header_write(offload, &hdr->mrg.hdr);
 	hdr->mrg.num_buffers = 1;
-	if (room->header_bytes == NET_HASH_HEADER_BYTES)
-		net_rss_report(room->pair, src->head, src->head_bytes, hdr);
+	if (pair->header_bytes == NET_HASH_HEADER_BYTES)
+		net_rss_report(pair, src->head, src->head_bytes, hdr);
 	return hdr;
 }
 
 /* The header of a packet in one chain; num_buffers also where there is only ever one (5.1.6.4.1). */
 static __rte_always_inline const struct net_header *
-header_of(const struct room *room, const struct source *src, const struct vhub_net_offload *offload,
-		struct net_header *hdr)
+header_of(const struct net_pair *pair, bool hashes, const struct source *src,
+		const struct vhub_net_offload *offload, struct net_header *hdr)
 {
-	if (likely(!(offload->csum | room->hashes)))
+	if (likely(!(offload->csum | hashes)))
 		return &plain_header;
-	return fill_header(room, src, offload, hdr);
+	return fill_header(pair, src, offload, hdr);
 }
 
 /* ---- bursts ---- */
@@ -276,7 +266,6 @@ open_room(struct room *room, struct net_pair *pair, uint16_t n)
 	room->header_bytes = pair->header_bytes;
 	room->hashes = pair->header_bytes == NET_HASH_HEADER_BYTES;
 	room->next = 0;
-	room->keeps = false;
 	room->full = false;
 	room->n = vhub_virtq_pop(room->vq, room->chains, RTE_MIN(n, VHUB_VIRTQ_BURST));
 }
@@ -288,84 +277,135 @@ count_given(struct net_pair *pair, uint64_t packets, uint64_t bytes)
 	vhub_count(&pair->counters.to_guest.bytes, bytes);
 }
 
-/* Views whose offloads the guest takes. */
-static void
-give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
+/*
+ * Views whose offloads the guest takes, until there is no room for one. Returns those that are left,
+ * it and all behind it.
+ */
+static uint64_t
+give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
 	struct net_header hdr;
 	uint64_t bytes = 0, packets = 0;
 	struct room room;
-	uint16_t i;
 
-	open_room(&room, pair, n);
-	for (i = 0; i < n; i++) {
-		const struct vhub_net_view *view = &views[i];
+	open_room(&room, pair, (uint16_t)__builtin_popcountll(which));
+	for (; which != 0; which &= which - 1) {
+		const struct vhub_net_view *view = &views[__builtin_ctzll(which)];
 		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
 			view->bytes };
 
-		if (likely(put(&room, &src, header_of(&room, &src, &view->offload, &hdr)))) {
+		if (likely(put(&room, &src,
+				    header_of(pair, room.hashes, &src, &view->offload, &hdr)))) {
 			bytes += view->bytes;
 			packets++;
+		} else if (room.full) {
+			break;
 		}
 	}
 	close_room(&room);
 	count_given(pair, packets, bytes);
+	return which;
 }
 
-static void
-give_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+/*
+ * By way of mbufs, which may wait for room, and are completed where the guest leaves something to be
+ * done (to_guest.c). Of those that have to wait no more are made than may.
+ */
+static __rte_noinline void
+give_as_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	const uint16_t given = direct_give_mbufs(pair, pkts, n);
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	uint64_t some = which, left;
+	unsigned int n = 0;
 
-	if (given < n)
-		net_drop(pair, VHUB_NET_DROP_RING_FULL, &pkts[given], n - given);
+	for (left = which; left != 0 && n < VHUB_NET_BURST - pair->n_held; n++)
+		left &= left - 1;
+	some &= ~left;
+	if (left != 0)
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_RING_FULL],
+				(uint64_t)__builtin_popcountll(left));
+	if (some == 0)
+		return;
+	some = vhub_net_views_to_mbufs(&pair->queue, views, some, pkts);
+	vhub_net_to_guest(&pair->queue, pkts, vhub_net_gather(pkts, some));
 }
 
-/* By way of an mbuf: offload.c completes it, and to_guest.c's way leads back here. */
-static void
-complete_and_give(struct net_pair *pair, const struct vhub_net_view *view)
+/* Those whose offloads the guest does not take. */
+static __rte_always_inline uint64_t
+to_complete(const struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	struct rte_mbuf *m;
+	uint64_t found = 0;
 
-	if (vhub_net_views_to_mbufs(&pair->queue, view, 1, &m) == 1)
-		net_offload(pair, pair->guest_takes, &m, 1, give_or_drop);
-}
+	for (; which != 0; which &= which - 1) {
+		const unsigned int i = (unsigned int)__builtin_ctzll(which);
 
-static __rte_always_inline void
-give_all_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
-{
-	uint16_t i, first = 0;
-
-	for (i = 0; i < n; i++) {
-		if (likely(!views[i].offload.csum) ||
-				(net_offload_needs(&views[i].offload) & ~pair->guest_takes) == 0)
-			continue;
-		if (i > first)
-			give_views(pair, &views[first], i - first);
-		complete_and_give(pair, &views[i]);
-		first = i + 1;
+		if (unlikely(views[i].offload.csum) &&
+				(net_offload_needs(&views[i].offload) & ~pair->guest_takes) != 0)
+			found |= UINT64_C(1) << i;
 	}
-	if (likely(n > first))
-		give_views(pair, &views[first], n - first);
+	return found;
 }
 
-void
-direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
+/* In order: runs of those that go as they are, and in between those that are completed first. */
+static __rte_noinline void
+give_mixed(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which,
+		uint64_t to_be_completed)
 {
-	give_all_views(pair, views, n);
+	uint64_t run;
+
+	while (which != 0 && pair->n_held == 0) {
+		const uint64_t next = which & to_be_completed;
+
+		/* What comes before the first of these; or the first itself, where it is next. */
+		run = next == 0 ? which : which & ((next & -next) - 1);
+		if (run != 0) {
+			which &= ~run;
+			run = give_views(pair, views, run);
+			if (run == 0)
+				continue;
+		} else {
+			run = next & -next;
+			which &= ~run;
+		}
+		give_as_mbufs(pair, views, run);
+	}
+	if (which != 0)
+		give_as_mbufs(pair, views, which);
 }
 
 void
-vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n)
+direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
+{
+	uint64_t completed;
+
+	/* In order, behind those that wait; and a library takes nothing else. */
+	if (unlikely(pair->n_held != 0 || pair->to_ring->vq == NULL)) {
+		give_as_mbufs(pair, views, which);
+		return;
+	}
+	completed = to_complete(pair, views, which);
+	if (unlikely(completed != 0)) {
+		give_mixed(pair, views, which, completed);
+		return;
+	}
+	which = give_views(pair, views, which);
+	if (unlikely(which != 0))
+		give_as_mbufs(pair, views, which);
+}
+
+void
+vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views,
+		uint64_t which)
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
 
 	if (unlikely(!net_ring_is_open(pair->to_ring)))
-		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_RING], n);
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_RING],
+				(uint64_t)__builtin_popcountll(which));
 	else if (unlikely(net_is_restricted(pair->dev)))
-		net_rules_filter_views(pair, views, n);
+		net_rules_filter_views(pair, views, which);
 	else
-		give_all_views(pair, views, n);
+		direct_give_views(pair, views, which);
 }
 
 /* The pieces behind the first one. Returns how many, or -1: too many. */
@@ -401,7 +441,7 @@ put_mbuf(struct room *room, struct rte_mbuf *m)
 	}
 	src.n_iov = (uint32_t)n;
 	net_offload_of_mbuf(m, &offload);
-	return put(room, &src, header_of(room, &src, &offload, &hdr));
+	return put(room, &src, header_of(room->pair, room->hashes, &src, &offload, &hdr));
 }
 
 uint16_t
@@ -412,7 +452,6 @@ direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	uint16_t i;
 
 	open_room(&room, pair, n);
-	room.keeps = true;
 	for (i = 0; i < n; i++) {
 		if (likely(put_mbuf(&room, pkts[i]))) {
 			bytes += pkts[i]->pkt_len;

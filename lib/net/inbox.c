@@ -196,6 +196,28 @@ vhub_net_inbox_send(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16
 		drop(&inbox->dropped_closed, pkts, n);
 }
 
+void
+vhub_net_inbox_send_views(struct vhub_net_inbox *inbox, struct vhub_net_queue *from,
+		const struct vhub_net_view *views, uint64_t which)
+{
+	struct vhub_lcore *lcore = __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE);
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	uint16_t n;
+
+	if (likely(lcore != NULL && lcore == vhub_lcore_self())) {
+		vhub_net_views_to_guest(inbox->queue, views, which);
+	} else if (likely(lcore != NULL &&
+				   __atomic_load_n(&inbox->queue->open, __ATOMIC_RELAXED))) {
+		which = vhub_net_views_to_mbufs(from, views, which, pkts);
+		n = vhub_net_gather(pkts, which);
+		if (likely(n != 0))
+			send_across(inbox, lcore, pkts, n);
+	} else {
+		__atomic_fetch_add(&inbox->dropped_closed, (uint64_t)__builtin_popcountll(which),
+				__ATOMIC_RELAXED);
+	}
+}
+
 /* ---- the owner ---- */
 
 static void

@@ -112,7 +112,7 @@ net_rss_report(const struct net_pair *pair, const uint8_t *frame, uint32_t bytes
 }
 
 int
-vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const struct rte_mbuf *m)
+vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const uint8_t *head, uint32_t head_bytes)
 {
 	const struct vhub_net_queue *queue = vhub_net_inbox_queue(inbox);
 	const struct net_rules *rules;
@@ -124,8 +124,7 @@ vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const struct rte_mbuf 
 	rules = rules_of(vhub_container_of(queue, const struct net_pair, queue));
 	if (rules == NULL || !rules->rss.on)
 		return -1;
-	hash = net_rss_hash(&rules->rss, rte_pktmbuf_mtod(m, const uint8_t *),
-			rte_pktmbuf_data_len(m), &report);
+	hash = net_rss_hash(&rules->rss, head, head_bytes, &report);
 	if (report == VIRTIO_NET_HASH_REPORT_NONE)
 		return rules->rss.unclassified;
 	return rules->rss.table[hash & rules->rss.mask & (NET_RSS_TABLE - 1)];

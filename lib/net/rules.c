@@ -122,25 +122,25 @@ net_rules_filter(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 }
 
 void
-net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
+net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
 	const struct net_rules *rules = rules_of(pair);
 	const enum vhub_net_drop closed = closed_by(pair, rules);
-	uint16_t i, first = 0;
+	uint64_t rest;
 
 	if (closed != VHUB_NET_DROPS) {
-		vhub_count(&pair->counters.drops[closed], n);
+		vhub_count(&pair->counters.drops[closed], (uint64_t)__builtin_popcountll(which));
 		return;
 	}
 	take_over_offloads(pair, rules);
-	for (i = 0; rules != NULL && !rules->promisc && i < n; i++) {
-		if (net_rules_admit(rules, views[i].head, views[i].head_bytes))
+	for (rest = which; rules != NULL && !rules->promisc && rest != 0; rest &= rest - 1) {
+		const struct vhub_net_view *view = &views[__builtin_ctzll(rest)];
+
+		if (net_rules_admit(rules, view->head, view->head_bytes))
 			continue;
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_FILTERED], 1);
-		if (i > first)
-			direct_give_views(pair, &views[first], i - first);
-		first = i + 1;
+		which &= ~(rest & -rest);
 	}
-	if (n > first)
-		direct_give_views(pair, &views[first], n - first);
+	if (which != 0)
+		direct_give_views(pair, views, which);
 }

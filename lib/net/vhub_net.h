@@ -35,9 +35,12 @@
  *     sender's buffers go back to it. What is to be kept longer becomes an mbuf
  *     (vhub_net_views_to_mbufs()).
  *   - vhub_net_views_to_guest() copies and changes nothing in the views: the same ones may go to one
- *     receiver after the other.
+ *     receiver after the other. What a receiver has no room for now becomes mbufs and waits, a bounded
+ *     time, as mbufs do.
  *   - Offloads stay as they are until a receiver does not take them; that one's copy is completed.
- *     So a driver with from_guest_views takes all of them.
+ *     A view asks for checksums, segmentation of TCP over IPv4, and what else the port takes: so a
+ *     driver with from_guest_views takes these two at least.
+ *   - Some views of a burst are named by a word: bit i is views[i].
  *
  *   Lcores and memory: a ring is touched by the lcore that owns it and by no other one, so both
  *   queues, the sender's and the receiver's, have to be this lcore's (queue->lcore). Under that rule
@@ -101,7 +104,7 @@ struct vhub_net_info {
 
 /** Why packets were dropped. */
 enum vhub_net_drop {
-	VHUB_NET_DROP_RING_FULL, /**< to guest: the guest gave no buffers for them */
+	VHUB_NET_DROP_RING_FULL, /**< to guest: the guest gave no buffers for them, for some time */
 	VHUB_NET_DROP_NO_ROOM,	 /**< to guest: longer than the buffer that is next */
 	VHUB_NET_DROP_NO_RING,	 /**< to guest: its ring is not started, or disabled */
 	VHUB_NET_DROP_DISABLED,	 /**< from guest: its ring is disabled */
@@ -204,8 +207,8 @@ struct vhub_net_driver_ops {
 	 */
 	uint16_t (*from_guest)(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 	/**
-	 * Optional; with all of VHUB_NET_TAKES_ALL. LCORE. In place of from_guest where packets can
-	 * be seen where they lie; see "Packets as views" above. May change view->head.
+	 * Optional; with VHUB_NET_TAKES_CSUM and _TSO4. LCORE. In place of from_guest where packets
+	 * can be seen where they lie; see "Packets as views" above. May change view->head.
 	 */
 	void (*from_guest_views)(struct vhub_net_queue *queue, struct vhub_net_view *views,
 			uint16_t n);
@@ -257,22 +260,41 @@ struct vhub_net_port {
 VHUB_API void
 vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 
+/** All of `n` views, 0 to VHUB_NET_BURST. */
+static inline uint64_t
+vhub_net_all_views(uint16_t n)
+{
+	return n >= VHUB_NET_BURST ? UINT64_MAX : (UINT64_C(1) << n) - 1;
+}
+
 /**
  * Copies packets to the guest of this queue pair, in order, from inside from_guest_views of a queue
- * of the same lcore; with that queue's or with another. What the guest has no room for is dropped and
- * counted. The views are as they were. Thread: LCORE, the pair's.
+ * of the same lcore; with that queue's or with another. What the guest has no room for waits for some
+ * turns of its ring, then it is dropped and counted. The views are as they were. Thread: LCORE, the
+ * pair's.
  */
 VHUB_API void
 vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views,
-		uint16_t n);
+		uint64_t which);
 
 /**
- * Makes mbufs of views, which may be kept. Returns how many: what there is no mbuf for is dropped and
- * counted with `queue`, the sender's. At most VHUB_NET_BURST. Thread: LCORE, the sender's.
+ * Makes mbufs of views, which may be kept: pkts[i] of views[i]. Returns of which: what there is no mbuf
+ * for is dropped and counted with `queue`, the sender's. Thread: LCORE, the sender's.
  */
-VHUB_API uint16_t
-vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n,
-		struct rte_mbuf **pkts);
+VHUB_API uint64_t
+vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views,
+		uint64_t which, struct rte_mbuf **pkts);
+
+/** Moves those of `which` to the front, in order. Returns how many. Thread: ANY. */
+static inline uint16_t
+vhub_net_gather(struct rte_mbuf **pkts, uint64_t which)
+{
+	uint16_t n = 0;
+
+	for (; which != 0; which &= which - 1)
+		pkts[n++] = pkts[__builtin_ctzll(which)];
+	return n;
+}
 
 /**
  * Frees `n` packets that a driver drops by itself, and counts why. Thread: LCORE, the pair's.

@@ -53,15 +53,23 @@ VHUB_API const struct vhub_net_queue *
 vhub_net_inbox_queue(const struct vhub_net_inbox *inbox);
 
 /**
- * Which of its pairs a guest wants this packet on, where it has said so (RSS); -1: it leaves that to the
- * driver. `inbox` is that of its first pair. Thread: LCORE, any.
+ * Which of its pairs a guest wants the packet on that begins with these bytes, where it has said so
+ * (RSS); -1: it leaves that to the driver. `inbox` is that of its first pair. Thread: LCORE, any.
  */
 VHUB_API int
-vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const struct rte_mbuf *m);
+vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const uint8_t *head, uint32_t head_bytes);
 
 /** Sends up to VHUB_NET_BURST packets, which are given away in every case. Thread: LCORE, any. */
 VHUB_API void
 vhub_net_inbox_send(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t n);
+
+/**
+ * The same with views of `from`, from inside its from_guest_views: on the owner's lcore they go to the
+ * guest as they are, to another one as mbufs. Thread: LCORE, any.
+ */
+VHUB_API void
+vhub_net_inbox_send_views(struct vhub_net_inbox *inbox, struct vhub_net_queue *from,
+		const struct vhub_net_view *views, uint64_t which);
 
 /** What other lcores have sent, as a driver's to_guest. Thread: LCORE, the owner. */
 VHUB_API uint16_t

@@ -79,24 +79,28 @@ fill(struct rte_mbuf *m, const struct vhub_net_view *view)
 	return true;
 }
 
-uint16_t
-vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views, uint16_t n,
-		struct rte_mbuf **pkts)
+uint64_t
+vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views,
+		uint64_t which, struct rte_mbuf **pkts)
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
-	uint16_t i, made = 0;
+	const unsigned int n = (unsigned int)__builtin_popcountll(which);
+	struct rte_mbuf *fresh[VHUB_NET_BURST];
+	unsigned int next = 0;
+	uint64_t rest;
 
-	if (unlikely(rte_pktmbuf_alloc_bulk(pair->dev->pool, pkts, n) != 0)) {
+	if (unlikely(rte_pktmbuf_alloc_bulk(pair->dev->pool, fresh, n) != 0)) {
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], n);
 		return 0;
 	}
-	for (i = 0; i < n; i++) {
-		struct rte_mbuf *m = pkts[i];
+	for (rest = which; rest != 0; rest &= rest - 1) {
+		const unsigned int i = (unsigned int)__builtin_ctzll(rest);
 
-		if (likely(fill(m, &views[i])))
-			pkts[made++] = m;
-		else
-			net_drop(pair, VHUB_NET_DROP_NO_MBUF, &m, 1);
+		pkts[i] = fresh[next++];
+		if (likely(fill(pkts[i], &views[i])))
+			continue;
+		net_drop(pair, VHUB_NET_DROP_NO_MBUF, &pkts[i], 1);
+		which &= ~(UINT64_C(1) << i);
 	}
-	return made;
+	return which;
 }

@@ -54,7 +54,7 @@ class Lan:
         whole = "%s-%s" % (self.name, name)
         keys = {"socket": str(self.folder / (whole + ".sock")), "driver": driver, driver: self.name, **keys}
         if self.datapath:
-            keys["datapath"] = self.datapath
+            keys.setdefault("datapath", self.datapath)
         self.control.call("device_add", kind="net", name=whole, args=keys)
         self.names.append(whole)
         return whole
@@ -212,6 +212,24 @@ def test_checksums_cross_a_patch_as_they_are_asked_for(lan):
     packet = b.receive()
     assert not packet.header.flags & net.NEEDS_CSUM
     assert packets.sums_up(packet.frame, 4, packets.TCP)
+
+
+@pytest.mark.parametrize("driver", ["patch", "bridge"])
+def test_ports_of_both_data_paths_meet(lan, driver):
+    """What is a view for one is an mbuf for the other."""
+    asking = {"session": {"features": (NF.CSUM,)}, "driver": driver}
+    a = lan.port("a", **asking)
+    b = lan.port("b", datapath=DATAPATHS[lan.datapath == "direct"], **asking)
+    for seed, size in enumerate((60, 61, 64, 65, 76, 77, 200, 1514, 5000)):
+        there, back = frame(mac(2), mac(1), seed, size), frame(mac(1), mac(2), seed, size)
+        a.send(there)
+        gets(b, there)
+        b.send(back)
+        gets(a, back)
+    made = packets.segment(4, packets.UDP, b"x" * 500)
+    whole = mac(2) + mac(1) + made.frame[12:]
+    a.send(whole, header=made.header)
+    assert packets.sums_up(b.receive().frame, 4, packets.UDP)
 
 
 # learning and flooding

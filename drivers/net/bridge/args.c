@@ -220,6 +220,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.queue_get = bridge_queue_get,
 	.queue_put = bridge_queue_put,
 	.from_guest = bridge_from_guest,
+	.from_guest_views = bridge_from_guest_views,
 	.to_guest = bridge_to_guest,
 	.arm = bridge_arm,
 	.disarm = bridge_disarm,

@@ -7,6 +7,9 @@
  *             -> vlan.c (tags) -> net/inbox.c
  *     show.c (what control clients see)
  *
+ * A frame is an mbuf, or a view as long as nothing has to change in it (net/vhub_net.h). What is decided
+ * is decided by its head, which of a view is the private copy that receivers get.
+ *
  * Lcores reach ports through the slots of their bridge and keep no pointer from one turn to the next.
  * A port that goes is taken out of its slot, forgotten in the table, and freed when every lcore has
  * passed a safe point.
@@ -114,15 +117,18 @@ struct bridge {
 	struct bridge_port *slots[TABLE_MAX_PORTS];
 };
 
-/* What is known of the packets of a burst. */
+/* What is known of the packets of a burst. In words, bit i is frame i. */
 struct bridge_burst {
 	struct bridge_queue *queue; /* where it came from */
-	struct rte_mbuf **pkts;
-	uint16_t n;
-	uint64_t alive; /* bit i: pkts[i] is still to be dealt with */
+	struct vhub_net_queue *from;
+	const struct vhub_net_view *views; /* NULL: there are none */
+	struct rte_mbuf **pkts;		   /* of frames that are no views */
+	uint64_t alive;			   /* still to be dealt with */
+	uint64_t is_view;
 	uint64_t has_tag;
 	uint32_t now; /* ticks */
 	uint16_t vlans[VHUB_NET_BURST];
+	const uint8_t *heads[VHUB_NET_BURST];
 };
 
 static inline struct bridge_port *
@@ -156,13 +162,34 @@ bridge_is_member(const struct bridge_port *p, uint16_t vlan)
 	return vlan == p->native || bridge_takes_tagged(p, vlan);
 }
 
-/* Frees packet i of the burst, and counts why. */
+static inline bool
+bridge_bit(uint64_t word, uint16_t i)
+{
+	return (word >> i & 1) != 0;
+}
+
+static inline const struct rte_ether_hdr *
+bridge_ether(const struct bridge_burst *b, uint16_t i)
+{
+	return (const void *)b->heads[i];
+}
+
+/* How much of frame i is in its head. */
+static inline uint32_t
+bridge_head_bytes(const struct bridge_burst *b, uint16_t i)
+{
+	return bridge_bit(b->is_view, i) ? b->views[i].head_bytes :
+					   rte_pktmbuf_data_len(b->pkts[i]);
+}
+
+/* Drops frame i of the burst, and counts why. */
 static inline void
 bridge_drop(struct bridge_burst *b, uint16_t i, enum bridge_drop why)
 {
 	vhub_count(&b->queue->counters.drops[why], 1);
 	b->alive &= ~(UINT64_C(1) << i);
-	rte_pktmbuf_free(b->pkts[i]);
+	if (!bridge_bit(b->is_view, i))
+		rte_pktmbuf_free(b->pkts[i]);
 }
 
 /* ---- bridge.c ---- */
@@ -185,6 +212,15 @@ bridge_next(const struct bridge *bridge);
 
 uint16_t
 bridge_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
+void
+bridge_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n);
+
+/*
+ * Makes an mbuf of frame i, so that it may be changed. Returns false without memory: then it is dropped,
+ * and lib/net has counted it.
+ */
+bool
+bridge_make_mbuf(struct bridge_burst *b, uint16_t i);
 
 /* ---- forward.c: LCORE ---- */
 
@@ -194,12 +230,12 @@ bridge_forward(struct bridge_burst *b);
 
 /* ---- vlan.c: LCORE ---- */
 
-/* Reads the tag of a frame: false when it has none. *vlan 0: it has only a priority. */
+/* Reads the tag of frame i: false when it has none. *vlan 0: it has only a priority. */
 bool
-bridge_read_tag(const struct rte_mbuf *m, uint16_t *vlan);
-/* Whether the frame, without its first tag, has one more. */
+bridge_read_tag(const struct bridge_burst *b, uint16_t i, uint16_t *vlan);
+/* Whether frame i, without its tag, has one more. */
 bool
-bridge_has_inner_tag(const struct rte_mbuf *m);
+bridge_has_inner_tag(const struct bridge_burst *b, uint16_t i);
 /* Takes it off. The packet is ours alone. */
 void
 bridge_pop_tag(struct rte_mbuf *m);

@@ -11,27 +11,26 @@
 
 #define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
-static inline const struct rte_ether_hdr *
-ether_of(const struct rte_mbuf *m)
-{
-	return rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-}
-
-static inline bool
-bit(uint64_t mask, uint16_t i)
-{
-	return (mask >> i & 1) != 0;
-}
-
 /* ---- one frame and one receiver ---- */
 
 /* Bytes of the IP packet, or of the largest one that it is to be cut into. */
 static inline uint32_t
-packet_bytes(const struct rte_mbuf *m, bool has_tag)
+packet_bytes(const struct bridge_burst *b, uint16_t i)
 {
+	uint32_t l2_bytes = RTE_ETHER_HDR_LEN + (bridge_bit(b->has_tag, i) ? BRIDGE_TAG_BYTES : 0);
+	const struct rte_mbuf *m;
+
+	if (likely(bridge_bit(b->is_view, i))) {
+		const struct vhub_net_view *view = &b->views[i];
+
+		if (unlikely(view->offload.gso != VHUB_NET_GSO_NONE))
+			return view->offload.header_bytes - l2_bytes + view->offload.gso_bytes;
+		return view->bytes - l2_bytes;
+	}
+	m = b->pkts[i];
 	if (unlikely((m->ol_flags & SEGMENTATION) != 0))
 		return m->l3_len + m->l4_len + m->tso_segsz;
-	return m->pkt_len - RTE_ETHER_HDR_LEN - (has_tag ? BRIDGE_TAG_BYTES : 0);
+	return m->pkt_len - l2_bytes;
 }
 
 /* Whether the receiver may have frame i; if not, why. */
@@ -43,28 +42,30 @@ admits(const struct bridge_port *to, const struct bridge_burst *b, uint16_t i,
 		*why = BRIDGE_DROP_ISOLATED;
 	else if (unlikely(!bridge_is_member(to, b->vlans[i])))
 		*why = BRIDGE_DROP_VLAN;
-	else if (unlikely(to->mtu != 0 && packet_bytes(b->pkts[i], bit(b->has_tag, i)) > to->mtu))
+	else if (unlikely(to->mtu != 0 && packet_bytes(b, i) > to->mtu))
 		*why = BRIDGE_DROP_MTU;
 	else
 		return true;
 	return false;
 }
 
-/* Makes of a frame in `vlan` what the receiver expects: m is frame i of the burst, or a copy. */
+/* Whether frame i is for the receiver as it is. */
 static inline bool
-retag(struct rte_mbuf *m, bool has_tag, const struct bridge_port *to, uint16_t vlan,
-		enum bridge_drop *why)
+has_right_tag(const struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
 {
-	const bool want_tag = vlan != to->native;
+	return (b->vlans[i] != to->native) == bridge_bit(b->has_tag, i);
+}
 
-	if (likely(want_tag == has_tag))
-		return true;
-	if (want_tag) {
+/* Else makes of it what the receiver expects: m is frame i of the burst, or a copy. */
+static bool
+retag(const struct bridge_burst *b, uint16_t i, struct rte_mbuf *m, enum bridge_drop *why)
+{
+	if (!bridge_bit(b->has_tag, i)) {
 		*why = BRIDGE_DROP_NO_MBUF;
-		return bridge_push_tag(m, vlan);
+		return bridge_push_tag(m, b->vlans[i]);
 	}
 	*why = BRIDGE_DROP_VLAN;
-	if (bridge_has_inner_tag(m))
+	if (bridge_has_inner_tag(b, i))
 		return false;
 	bridge_pop_tag(m);
 	return true;
@@ -82,11 +83,11 @@ is_fragment(const struct rte_ipv4_hdr *ip)
 
 /* The same for all frames of a flow. */
 static uint32_t
-hash_flow(const struct rte_mbuf *m, bool has_tag)
+hash_flow(const struct bridge_burst *b, uint16_t i)
 {
-	const uint32_t at = RTE_ETHER_HDR_LEN + (has_tag ? BRIDGE_TAG_BYTES : 0);
-	const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
-	const uint32_t len = rte_pktmbuf_data_len(m);
+	const uint32_t at = RTE_ETHER_HDR_LEN + (bridge_bit(b->has_tag, i) ? BRIDGE_TAG_BYTES : 0);
+	const uint32_t len = bridge_head_bytes(b, i);
+	const uint8_t *frame = b->heads[i];
 	const rte_be16_t *type = (const void *)(frame + at - sizeof(*type));
 	uint32_t hash = rte_hash_crc(frame, 2 * RTE_ETHER_ADDR_LEN, 0);
 
@@ -128,19 +129,14 @@ open_inbox(const struct bridge_port *to, uint32_t hash)
 
 /* The one that the guest wants it on, or the one of the packet's flow. NULL: it is not open. */
 static struct vhub_net_inbox *
-inbox_of_several(const struct bridge_port *to, const struct rte_mbuf *m, bool has_tag)
+inbox_of_several(const struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
 {
-	const int wanted = vhub_net_inbox_wanted(to->queues[0].inbox, m);
+	const int wanted = vhub_net_inbox_wanted(to->queues[0].inbox, b->heads[i],
+			bridge_head_bytes(b, i));
 
 	if (wanted < 0 || wanted >= to->n_queues)
-		return open_inbox(to, hash_flow(m, has_tag));
+		return open_inbox(to, hash_flow(b, i));
 	return vhub_net_inbox_is_open(to->queues[wanted].inbox) ? to->queues[wanted].inbox : NULL;
-}
-
-static inline struct vhub_net_inbox *
-inbox_for(const struct bridge_port *to, const struct rte_mbuf *m, bool has_tag)
-{
-	return likely(to->n_queues == 1) ? open_inbox(to, 0) : inbox_of_several(to, m, has_tag);
 }
 
 /* ---- to a known station ---- */
@@ -156,37 +152,43 @@ inbox_of_station(struct bridge_burst *b, uint16_t i, uint16_t port)
 	if (unlikely(to == b->queue->port))
 		why = BRIDGE_DROP_SAME_PORT;
 	else if (likely(to != NULL && admits(to, b, i, &why))) {
-		inbox = inbox_for(to, b->pkts[i], bit(b->has_tag, i));
+		inbox = likely(to->n_queues == 1) ? open_inbox(to, 0) : inbox_of_several(b, i, to);
 		if (unlikely(inbox == NULL))
 			why = BRIDGE_DROP_NOBODY;
-		else if (unlikely(!retag(b->pkts[i], bit(b->has_tag, i), to, b->vlans[i], &why)))
-			inbox = NULL;
+		else if (unlikely(!has_right_tag(b, i, to))) {
+			if (!bridge_make_mbuf(b, i))
+				return NULL;
+			if (!retag(b, i, b->pkts[i], &why))
+				inbox = NULL;
+		}
 	}
 	if (unlikely(inbox == NULL))
 		bridge_drop(b, i, why);
 	return inbox;
 }
 
-/* Those of `mask`, each to its inbox, in one call for each. */
+/* Those of `mask`, each to its inbox, in one call for each; and one for those that are no views. */
 static void
 send_by_inbox(struct bridge_burst *b, uint64_t mask, struct vhub_net_inbox *const *inboxes)
 {
 	struct rte_mbuf *out[VHUB_NET_BURST];
-	uint64_t rest;
+	uint64_t rest, same;
 
 	vhub_count(&b->queue->counters.forwarded, (uint64_t)__builtin_popcountll(mask));
 	while (mask != 0) {
 		struct vhub_net_inbox *inbox = inboxes[__builtin_ctzll(mask)];
 		uint16_t n = 0;
 
-		for (rest = mask; rest != 0; rest &= rest - 1) {
+		for (rest = mask, same = 0; rest != 0; rest &= rest - 1) {
 			const uint16_t i = (uint16_t)__builtin_ctzll(rest);
 
-			if (inboxes[i] != inbox)
-				continue;
-			out[n++] = b->pkts[i];
-			mask &= ~(UINT64_C(1) << i);
+			same |= (uint64_t)(inboxes[i] == inbox) << i;
 		}
+		mask &= ~same;
+		if (likely((same & b->is_view) != 0))
+			vhub_net_inbox_send_views(inbox, b->from, b->views, same & b->is_view);
+		for (rest = same & ~b->is_view; rest != 0; rest &= rest - 1)
+			out[n++] = b->pkts[__builtin_ctzll(rest)];
 		vhub_net_inbox_send(inbox, out, n);
 	}
 }
@@ -201,30 +203,54 @@ is_within(struct bridge_limit *limit)
 					rte_rdtsc(), 1) == RTE_COLOR_GREEN;
 }
 
-/* By the pair that it would come by if it was not flooded. */
+/* A copy of frame i for this receiver; NULL: counted. */
+static struct rte_mbuf *
+copy_for(struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
+{
+	enum bridge_drop why = BRIDGE_DROP_NO_MBUF;
+	struct rte_mbuf *made[VHUB_NET_BURST];
+	struct rte_mbuf *copy;
+
+	if (bridge_bit(b->is_view, i)) {
+		if (vhub_net_views_to_mbufs(b->from, b->views, UINT64_C(1) << i, made) == 0)
+			return NULL;
+		copy = made[i];
+	} else {
+		copy = rte_pktmbuf_copy(b->pkts[i], b->queue->pool, 0, UINT32_MAX);
+	}
+	if (copy != NULL && (has_right_tag(b, i, to) || retag(b, i, copy, &why)))
+		return copy;
+	rte_pktmbuf_free(copy);
+	vhub_count(&b->queue->counters.drops[why], 1);
+	return NULL;
+}
+
+/* By the pair that it would come by if it was not flooded. NULL: as it is, and else this copy. */
 static void
 flood_to_one_of_several(struct bridge_burst *b, uint16_t i, const struct bridge_port *to,
 		struct rte_mbuf *copy)
 {
-	struct bridge_counters *counters = &b->queue->counters;
-	struct vhub_net_inbox *inbox = inbox_of_several(to, b->pkts[i], bit(b->has_tag, i));
+	struct vhub_net_inbox *inbox = inbox_of_several(b, i, to);
 
-	if (inbox != NULL) {
-		vhub_count(&counters->copies, 1);
-		vhub_net_inbox_send(inbox, &copy, 1);
-	} else {
-		vhub_count(&counters->drops[BRIDGE_DROP_NOBODY], 1);
+	if (inbox == NULL) {
+		vhub_count(&b->queue->counters.drops[BRIDGE_DROP_NOBODY], 1);
 		rte_pktmbuf_free(copy);
+		return;
 	}
+	vhub_count(&b->queue->counters.copies, 1);
+	if (copy != NULL)
+		vhub_net_inbox_send(inbox, &copy, 1);
+	else
+		vhub_net_inbox_send_views(inbox, b->from, b->views, UINT64_C(1) << i);
 }
 
-/* Copies of those of `mask` that the receiver may have; they are marked in *reached. */
+/* Those of `mask` that the receiver may have, as they are or copies; they are marked in *reached. */
 static void
 flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, uint64_t *reached)
 {
-	struct bridge_counters *counters = &b->queue->counters;
 	struct vhub_net_inbox *inbox = open_inbox(to, 0);
 	struct rte_mbuf *out[VHUB_NET_BURST], *copy;
+	uint64_t as_they_are = 0;
 	enum bridge_drop why;
 	uint16_t n = 0;
 
@@ -236,19 +262,22 @@ flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, ui
 		if (!admits(to, b, i, &why))
 			continue;
 		*reached |= UINT64_C(1) << i;
-		copy = rte_pktmbuf_copy(b->pkts[i], b->queue->pool, 0, UINT32_MAX);
-		why = BRIDGE_DROP_NO_MBUF;
-		if (copy != NULL && retag(copy, bit(b->has_tag, i), to, b->vlans[i], &why)) {
-			if (likely(to->n_queues == 1))
-				out[n++] = copy;
-			else
-				flood_to_one_of_several(b, i, to, copy);
-			continue;
+		copy = NULL;
+		if (!bridge_bit(b->is_view, i) || !has_right_tag(b, i, to)) {
+			copy = copy_for(b, i, to);
+			if (copy == NULL)
+				continue;
 		}
-		rte_pktmbuf_free(copy);
-		vhub_count(&counters->drops[why], 1);
+		if (unlikely(to->n_queues != 1))
+			flood_to_one_of_several(b, i, to, copy);
+		else if (copy != NULL)
+			out[n++] = copy;
+		else
+			as_they_are |= UINT64_C(1) << i;
 	}
-	vhub_count(&counters->copies, n);
+	vhub_count(&b->queue->counters.copies, (uint64_t)__builtin_popcountll(as_they_are) + n);
+	if (as_they_are != 0)
+		vhub_net_inbox_send_views(inbox, b->from, b->views, as_they_are);
 	vhub_net_inbox_send(inbox, out, n);
 }
 
@@ -270,10 +299,10 @@ flood(struct bridge_burst *b, uint64_t mask)
 	for (; mask != 0; mask &= mask - 1) {
 		const uint16_t i = (uint16_t)__builtin_ctzll(mask);
 
-		if (bit(reached, i))
-			rte_pktmbuf_free(b->pkts[i]);
-		else
+		if (!bridge_bit(reached, i))
 			bridge_drop(b, i, BRIDGE_DROP_NOBODY);
+		else if (!bridge_bit(b->is_view, i))
+			rte_pktmbuf_free(b->pkts[i]);
 	}
 }
 
@@ -283,17 +312,23 @@ void
 bridge_forward(struct bridge_burst *b)
 {
 	struct vhub_net_inbox *inboxes[VHUB_NET_BURST];
-	uint16_t at[VHUB_NET_BURST], ports[VHUB_NET_BURST], n = 0, k;
-	uint64_t keys[VHUB_NET_BURST], rest, known = 0, to_all = 0;
+	uint16_t ports[VHUB_NET_BURST], n = 0;
+	uint64_t keys[VHUB_NET_BURST], rest, to_one = 0, known = 0, to_all = 0;
 	struct bridge_queue *q = b->queue;
+	uint8_t at[VHUB_NET_BURST]; /* which key */
 
 	for (rest = b->alive; rest != 0; rest &= rest - 1) {
 		const uint16_t i = (uint16_t)__builtin_ctzll(rest);
-		const struct rte_ether_addr *dst = &ether_of(b->pkts[i])->dst_addr;
+		const struct rte_ether_addr *dst = &bridge_ether(b, i)->dst_addr;
 
 		if (likely(!rte_is_multicast_ether_addr(dst))) {
-			keys[n] = table_key(dst, b->vlans[i]);
-			at[n++] = i;
+			const uint64_t key = table_key(dst, b->vlans[i]);
+
+			/* Many in a row are for one station. */
+			if (n == 0 || keys[n - 1] != key)
+				keys[n++] = key;
+			at[i] = (uint8_t)(n - 1);
+			to_one |= UINT64_C(1) << i;
 		} else if (likely(is_within(&q->broadcast))) {
 			to_all |= UINT64_C(1) << i;
 		} else {
@@ -302,11 +337,12 @@ bridge_forward(struct bridge_burst *b)
 	}
 	if (likely(n != 0))
 		table_lookup(q->port->bridge->table, keys, n, b->now, ports);
-	for (k = 0; k < n; k++) {
-		const uint16_t i = at[k];
+	for (rest = to_one; rest != 0; rest &= rest - 1) {
+		const uint16_t i = (uint16_t)__builtin_ctzll(rest);
+		const uint16_t port = ports[at[i]];
 
-		if (likely(ports[k] != TABLE_NO_PORT)) {
-			inboxes[i] = inbox_of_station(b, i, ports[k]);
+		if (likely(port != TABLE_NO_PORT)) {
+			inboxes[i] = inbox_of_station(b, i, port);
 			known |= (uint64_t)(inboxes[i] != NULL) << i;
 		} else if (likely(is_within(&q->flood))) {
 			to_all |= UINT64_C(1) << i;

@@ -22,12 +22,17 @@ is_reserved(const struct rte_ether_addr *addr)
  * a tag comes off, none must appear from below it: it would choose the VLAN in the next bridge.
  */
 static uint16_t
-vlan_of_tagged(const struct bridge_port *p, struct rte_mbuf *m, uint16_t vlan, bool *has_tag)
+vlan_of_tagged(struct bridge_burst *b, uint16_t i, uint16_t vlan, bool *has_tag)
 {
+	const struct bridge_port *p = b->queue->port;
+
 	if (vlan == 0) {
-		if (p->native == 0 || bridge_has_inner_tag(m))
+		if (p->native == 0 || bridge_has_inner_tag(b, i))
 			return 0;
-		bridge_pop_tag(m);
+		if (bridge_make_mbuf(b, i)) {
+			bridge_pop_tag(b->pkts[i]);
+			b->heads[i] = rte_pktmbuf_mtod(b->pkts[i], const uint8_t *);
+		}
 		*has_tag = false;
 		return p->native;
 	}
@@ -39,10 +44,8 @@ vlan_of_tagged(const struct bridge_port *p, struct rte_mbuf *m, uint16_t vlan, b
 static inline void
 classify(struct bridge_burst *b, uint16_t i)
 {
-	const struct bridge_port *p = b->queue->port;
-	struct rte_mbuf *m = b->pkts[i];
-	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	uint16_t vlan = p->native;
+	const struct rte_ether_hdr *eth = bridge_ether(b, i);
+	uint16_t vlan = b->queue->port->native;
 	bool has_tag;
 
 	if (unlikely(rte_is_multicast_ether_addr(&eth->src_addr))) {
@@ -53,9 +56,9 @@ classify(struct bridge_burst *b, uint16_t i)
 		bridge_drop(b, i, BRIDGE_DROP_RESERVED);
 		return;
 	}
-	has_tag = bridge_read_tag(m, &vlan);
+	has_tag = bridge_read_tag(b, i, &vlan);
 	if (unlikely(has_tag))
-		vlan = vlan_of_tagged(p, m, vlan, &has_tag);
+		vlan = vlan_of_tagged(b, i, vlan, &has_tag);
 	if (unlikely(vlan == 0)) {
 		bridge_drop(b, i, BRIDGE_DROP_VLAN);
 		return;
@@ -67,10 +70,7 @@ classify(struct bridge_burst *b, uint16_t i)
 static inline uint64_t
 source_of(const struct bridge_burst *b, uint16_t i)
 {
-	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(b->pkts[i],
-			const struct rte_ether_hdr *);
-
-	return table_key(&eth->src_addr, b->vlans[i]);
+	return table_key(&bridge_ether(b, i)->src_addr, b->vlans[i]);
 }
 
 /* Frames with a source that is another port's for good. Bit k: the k-th key is such a one. */
@@ -120,22 +120,71 @@ learn(struct bridge_burst *b)
 		drop_foreign(b, keys, learned.foreign);
 }
 
-uint16_t
-bridge_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+bool
+bridge_make_mbuf(struct bridge_burst *b, uint16_t i)
 {
-	struct bridge_queue *q = queue->priv;
-	struct bridge_burst b = {
-		.queue = q,
-		.pkts = pkts,
-		.n = n,
-		.alive = n == 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1,
-		.now = bridge_now(q->port->bridge),
-	};
+	const uint64_t it = UINT64_C(1) << i;
+
+	if (!bridge_bit(b->is_view, i))
+		return true;
+	if (vhub_net_views_to_mbufs(b->from, b->views, it, b->pkts) == 0) {
+		b->alive &= ~it;
+		return false;
+	}
+	b->is_view &= ~it;
+	b->heads[i] = rte_pktmbuf_mtod(b->pkts[i], const uint8_t *);
+	return true;
+}
+
+static __rte_always_inline void
+begin(struct bridge_burst *b, struct vhub_net_queue *queue, uint16_t n)
+{
+	b->queue = queue->priv;
+	b->from = queue;
+	b->alive = vhub_net_all_views(n);
+	b->has_tag = 0;
+	b->now = bridge_now(b->queue->port->bridge);
+}
+
+static __rte_always_inline void
+work_off(struct bridge_burst *b, uint16_t n)
+{
 	uint16_t i;
 
 	for (i = 0; i < n; i++)
-		classify(&b, i);
-	learn(&b);
-	bridge_forward(&b);
+		classify(b, i);
+	learn(b);
+	bridge_forward(b);
+}
+
+uint16_t
+bridge_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct bridge_burst b;
+	uint16_t i;
+
+	begin(&b, queue, n);
+	b.views = NULL;
+	b.pkts = pkts;
+	b.is_view = 0;
+	for (i = 0; i < n; i++)
+		b.heads[i] = rte_pktmbuf_mtod(pkts[i], const uint8_t *);
+	work_off(&b, n);
 	return n;
+}
+
+void
+bridge_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	struct bridge_burst b;
+	uint16_t i;
+
+	begin(&b, queue, n);
+	b.views = views;
+	b.pkts = pkts;
+	b.is_view = b.alive;
+	for (i = 0; i < n; i++)
+		b.heads[i] = views[i].head;
+	work_off(&b, n);
 }

@@ -21,14 +21,14 @@ is_tag(rte_be16_t type)
 }
 
 bool
-bridge_read_tag(const struct rte_mbuf *m, uint16_t *vlan)
+bridge_read_tag(const struct bridge_burst *b, uint16_t i, uint16_t *vlan)
 {
-	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ether_hdr *eth = bridge_ether(b, i);
 	const struct rte_vlan_hdr *tag = (const void *)(eth + 1);
 
 	if (likely(eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_VLAN)))
 		return false;
-	if (rte_pktmbuf_data_len(m) < sizeof(*eth) + sizeof(*tag))
+	if (bridge_head_bytes(b, i) < sizeof(*eth) + sizeof(*tag))
 		*vlan = VLAN_ID; /* not one of those that there are */
 	else
 		*vlan = rte_be_to_cpu_16(tag->vlan_tci) & VLAN_ID;
@@ -36,9 +36,9 @@ bridge_read_tag(const struct rte_mbuf *m, uint16_t *vlan)
 }
 
 bool
-bridge_has_inner_tag(const struct rte_mbuf *m)
+bridge_has_inner_tag(const struct bridge_burst *b, uint16_t i)
 {
-	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	const struct rte_ether_hdr *eth = bridge_ether(b, i);
 	const struct rte_vlan_hdr *tag = (const void *)(eth + 1);
 
 	return is_tag(tag->eth_proto);

@@ -73,7 +73,7 @@ echo_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views,
 
 	for (i = 0; i < n; i++)
 		swap_addresses((struct rte_ether_hdr *)views[i].head);
-	vhub_net_views_to_guest(queue, views, n);
+	vhub_net_views_to_guest(queue, views, vhub_net_all_views(n));
 }
 
 static int

@@ -192,20 +192,52 @@ inbox_for(const struct patch_port *peer, uint16_t index)
 	return peer->inboxes[0]; /* which counts what it drops */
 }
 
-/* Each packet by the pair that the guest at the other end wants it on; false: it has not said so. */
+/* Of the pair that the guest at the other end wants this packet on; NULL: it has not said so. */
+static struct vhub_net_inbox *
+wanted_inbox(const struct patch_port *peer, const uint8_t *head, uint32_t head_bytes)
+{
+	const int wanted = vhub_net_inbox_wanted(peer->inboxes[0], head, head_bytes);
+
+	if (wanted < 0)
+		return NULL;
+	return peer->inboxes[wanted < peer->n_pairs ? wanted : 0];
+}
+
+static struct vhub_net_inbox *
+wanted_inbox_of_mbuf(const struct patch_port *peer, const struct rte_mbuf *m)
+{
+	return wanted_inbox(peer, rte_pktmbuf_mtod(m, const uint8_t *), rte_pktmbuf_data_len(m));
+}
+
+/* Each packet by the pair that it is wanted on; false: nobody has said so. */
 static bool
 send_as_wanted(const struct patch_port *peer, struct rte_mbuf **pkts, uint16_t n)
 {
+	struct vhub_net_inbox *inbox = wanted_inbox_of_mbuf(peer, pkts[0]);
 	uint16_t i;
-	int wanted;
 
-	if (vhub_net_inbox_wanted(peer->inboxes[0], pkts[0]) < 0)
+	if (inbox == NULL)
 		return false;
 	for (i = 0; i < n; i++) {
-		wanted = vhub_net_inbox_wanted(peer->inboxes[0], pkts[i]);
-		vhub_net_inbox_send(
-				peer->inboxes[wanted > 0 && wanted < peer->n_pairs ? wanted : 0],
-				&pkts[i], 1);
+		inbox = wanted_inbox_of_mbuf(peer, pkts[i]);
+		vhub_net_inbox_send(inbox != NULL ? inbox : peer->inboxes[0], &pkts[i], 1);
+	}
+	return true;
+}
+
+static bool
+send_views_as_wanted(const struct patch_port *peer, struct vhub_net_queue *queue,
+		const struct vhub_net_view *views, uint16_t n)
+{
+	struct vhub_net_inbox *inbox = wanted_inbox(peer, views[0].head, views[0].head_bytes);
+	uint16_t i;
+
+	if (inbox == NULL)
+		return false;
+	for (i = 0; i < n; i++) {
+		inbox = wanted_inbox(peer, views[i].head, views[i].head_bytes);
+		vhub_net_inbox_send_views(inbox != NULL ? inbox : peer->inboxes[0], queue, views,
+				UINT64_C(1) << i);
 	}
 	return true;
 }
@@ -225,6 +257,22 @@ patch_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t 
 		rte_pktmbuf_free_bulk(pkts, n);
 	}
 	return n;
+}
+
+static void
+patch_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
+{
+	struct patch_port *p = patch_port_of(queue->port);
+	const struct patch_port *peer = __atomic_load_n(&p->peer, __ATOMIC_ACQUIRE);
+
+	if (unlikely(peer == NULL)) {
+		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
+		return;
+	}
+	if (peer->n_pairs > 1 && unlikely(send_views_as_wanted(peer, queue, views, n)))
+		return;
+	vhub_net_inbox_send_views(inbox_for(peer, queue->index), queue, views,
+			vhub_net_all_views(n));
 }
 
 static uint16_t
@@ -287,6 +335,7 @@ static const struct vhub_net_driver_ops patch_ops = {
 	.queue_get = patch_queue_get,
 	.queue_put = patch_queue_put,
 	.from_guest = patch_from_guest,
+	.from_guest_views = patch_from_guest_views,
 	.to_guest = patch_to_guest,
 	.arm = patch_arm,
 	.disarm = patch_disarm,

@@ -30,6 +30,9 @@ static unsigned int wakes[N_LCORES];
 static struct vhub_net_inbox *inbox;
 static struct vhub_net_queue queue;
 static struct rte_mempool *pool;
+/* What reached the guest as views, and who has sent views. */
+static uint64_t viewed;
+static struct vhub_net_queue sender;
 /* What another lcore does while a packet is on its way. */
 static void (*meanwhile)(void);
 
@@ -94,6 +97,30 @@ vhub_net_to_guest(struct vhub_net_queue *to, struct rte_mbuf **pkts, uint16_t n)
 {
 	assert_ptr_equal(to, &queue);
 	rte_pktmbuf_free_bulk(pkts, n);
+}
+
+void
+vhub_net_views_to_guest(struct vhub_net_queue *to, const struct vhub_net_view *views,
+		uint64_t which)
+{
+	assert_ptr_equal(to, &queue);
+	assert_null(views);
+	viewed |= which;
+}
+
+uint64_t
+vhub_net_views_to_mbufs(struct vhub_net_queue *from, const struct vhub_net_view *views,
+		uint64_t which, struct rte_mbuf **pkts)
+{
+	assert_ptr_equal(from, &sender);
+	assert_null(views);
+	for (unsigned int i = 0; i < VHUB_NET_BURST; i++) {
+		if ((which >> i & 1) == 0)
+			continue;
+		pkts[i] = rte_pktmbuf_alloc(pool);
+		assert_non_null(pkts[i]);
+	}
+	return which;
 }
 
 /* ---- tests ---- */
@@ -210,6 +237,59 @@ test_an_owner_that_left_meanwhile_is_not_woken(void **state)
 	end();
 }
 
+struct wanted {
+	const char *name;
+	uint64_t value;
+};
+
+static void
+look(void *arg, const char *name, uint64_t value)
+{
+	struct wanted *wanted = arg;
+
+	if (strcmp(name, wanted->name) == 0)
+		wanted->value = value;
+}
+
+static uint64_t
+figure(const char *name)
+{
+	struct wanted wanted = { .name = name, .value = UINT64_MAX };
+
+	vhub_net_inbox_emit_stats(&inbox, 1, look, &wanted);
+	assert_int_not_equal(wanted.value, UINT64_MAX);
+	return wanted.value;
+}
+
+/* As they are on the owner's lcore alone; to another one as mbufs; nowhere when the guest takes none. */
+static void
+test_views_go_as_far_as_they_may(void **state)
+{
+	const uint64_t which = UINT64_C(0x8000000000000005);
+
+	(void)state;
+	begin();
+	viewed = 0;
+	self = lcore_at(1);
+	vhub_net_inbox_send_views(inbox, &sender, NULL, which);
+	assert_true(viewed == which);
+	assert_int_equal(take_all(), 0);
+	self = lcore_at(0);
+	assert_int_equal(vhub_net_inbox_arm(inbox), 0);
+	vhub_net_inbox_send_views(inbox, &sender, NULL, which);
+	assert_true(viewed == which);
+	assert_int_equal(wakes[1], 1);
+	assert_int_equal(take_all(), 3);
+	assert_int_equal(figure("crossed_packets"), 3);
+	queue.open = false;
+	vhub_net_inbox_send_views(inbox, &sender, NULL, which);
+	assert_int_equal(take_all(), 0);
+	vhub_net_inbox_close(inbox);
+	vhub_net_inbox_send_views(inbox, &sender, NULL, which);
+	assert_int_equal(figure("dropped_crossing_closed"), 6);
+	end();
+}
+
 int
 main(void)
 {
@@ -217,6 +297,7 @@ main(void)
 		cmocka_unit_test(test_an_owner_that_sleeps_is_woken_once),
 		cmocka_unit_test(test_an_owner_that_came_meanwhile_is_woken),
 		cmocka_unit_test(test_an_owner_that_left_meanwhile_is_not_woken),
+		cmocka_unit_test(test_views_go_as_far_as_they_may),
 	};
 
 	if (test_eal_init() != 0)

@@ -71,6 +71,7 @@ port_begin(struct port *p, uint64_t features, bool sends)
 		pair_of(p)->from_ring = &p->vring;
 	else
 		pair_of(p)->to_ring = &p->vring;
+	pair_of(p)->queue.open = !sends;
 }
 
 static void
@@ -95,8 +96,10 @@ static void
 end(void)
 {
 	port_end(&sender);
-	for (unsigned int i = 0; i < N_RECEIVERS; i++)
+	for (unsigned int i = 0; i < N_RECEIVERS; i++) {
+		net_drop_held(pair_of(&receivers[i]));
 		port_end(&receivers[i]);
+	}
 	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
 }
 
@@ -107,13 +110,26 @@ flood(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
 {
 	(void)queue;
 	for (unsigned int i = 0; i < N_RECEIVERS; i++)
-		vhub_net_views_to_guest(&pair_of(&receivers[i])->queue, views, n);
+		vhub_net_views_to_guest(&pair_of(&receivers[i])->queue, views,
+				vhub_net_all_views(n));
+}
+
+/* To each guest every other one. */
+static void
+deal_out(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
+{
+	(void)queue;
+	for (unsigned int i = 0; i < N_RECEIVERS; i++)
+		vhub_net_views_to_guest(&pair_of(&receivers[i])->queue, views,
+				vhub_net_all_views(n) & 0x5555555555555555u << i);
 }
 
 static void
 keep(struct vhub_net_queue *queue, struct vhub_net_view *views, uint16_t n)
 {
-	n_kept = vhub_net_views_to_mbufs(queue, views, n, kept);
+	const uint64_t made = vhub_net_views_to_mbufs(queue, views, vhub_net_all_views(n), kept);
+
+	n_kept = vhub_net_gather(kept, made);
 }
 
 /* ---- guests ---- */
@@ -329,8 +345,167 @@ test_a_receiver_that_takes_nothing(void **state)
 		assert_non_null(driver_reap(&sender.d));
 		expect_packet(&receivers[1], i, &plain, frame, sizeof(frame));
 	}
-	assert_int_equal(first->counters.drops[VHUB_NET_DROP_RING_FULL], 1);
-	assert_int_equal(first->counters.drops[VHUB_NET_DROP_NO_RING], 2);
+	/* What came while it had no buffers waits. */
+	assert_int_equal(first->n_held, 1);
+	net_drop_held(first);
+	assert_int_equal(first->counters.drops[VHUB_NET_DROP_NO_RING], 3);
+	end();
+}
+
+static void
+poll_sender(unsigned int n)
+{
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), n);
+	for (unsigned int i = 0; i < n; i++)
+		assert_non_null(driver_reap(&sender.d));
+}
+
+/* Packets of 60 bytes with these seeds. */
+static void
+send_seeds(unsigned int from, unsigned int to)
+{
+	uint8_t frame[60];
+
+	for (unsigned int i = from; i < to; i++) {
+		fill(frame, sizeof(frame), i);
+		send_packet(i % 64 * 128, &plain, frame, sizeof(frame), 1000);
+	}
+}
+
+static unsigned int
+expect_seeds(struct port *p, unsigned int first, unsigned int from, unsigned int to)
+{
+	uint8_t frame[60];
+
+	for (unsigned int i = from; i < to; i++) {
+		fill(frame, sizeof(frame), i);
+		first = expect_packet(p, first, &plain, frame, sizeof(frame));
+	}
+	return first;
+}
+
+/* In order, and while something waits all that comes waits behind it. */
+static void
+test_views_without_room_wait_for_it(void **state)
+{
+	struct port *r = &receivers[0];
+	struct net_pair *pair;
+	unsigned int next;
+
+	(void)state;
+	begin(F_PACKED, F_MERGEABLE | F_PACKED, F_MERGEABLE);
+	driver_ops.from_guest_views = flood;
+	pair = pair_of(r);
+	offer(&receivers[1], 40);
+	offer(r, 2);
+	send_seeds(0, 5);
+	poll_sender(5);
+	next = expect_seeds(r, 0, 0, 2);
+	assert_int_equal(pair->n_held, 3);
+	send_seeds(5, 7);
+	poll_sender(2);
+	assert_int_equal(pair->n_held, 5);
+	assert_int_equal(net_poll_to_guest(pair), 0);
+	offer(r, 4);
+	assert_int_equal(net_poll_to_guest(pair), 4);
+	expect_seeds(r, 0, next, 6);
+	assert_int_equal(pair->n_held, 1);
+	for (unsigned int i = 0; i <= NET_FULL_TURNS; i++)
+		assert_int_equal(net_poll_to_guest(pair), 0);
+	assert_int_equal(pair->n_held, 0);
+	assert_int_equal(pair->counters.drops[VHUB_NET_DROP_RING_FULL], 1);
+	expect_seeds(&receivers[1], 0, 0, 7);
+	end();
+}
+
+/* More than may wait is dropped, and no memory is taken for it. */
+static void
+test_no_more_views_wait_than_may(void **state)
+{
+	struct net_pair *pair;
+
+	(void)state;
+	begin(0, F_MERGEABLE, F_MERGEABLE);
+	driver_ops.from_guest_views = flood;
+	pair = pair_of(&receivers[0]);
+	offer(&receivers[1], 40);
+	for (unsigned int i = 0; i < 90; i += 30) {
+		send_seeds(i, i + 30);
+		poll_sender(30);
+		offer(&receivers[1], i < 60 ? 30 : 0);
+	}
+	assert_int_equal(pair->n_held, VHUB_NET_BURST);
+	assert_int_equal(pair->counters.drops[VHUB_NET_DROP_RING_FULL], 90 - VHUB_NET_BURST);
+	/* For two guests: the other one had the room. */
+	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), VHUB_NET_BURST);
+	net_drop_held(pair);
+	while (driver_reap(&receivers[1].d) != NULL)
+		;
+	end();
+}
+
+static void
+test_some_views_of_a_burst(void **state)
+{
+	uint8_t frame[60];
+
+	(void)state;
+	begin(0, F_MERGEABLE, F_MERGEABLE | F_PACKED);
+	driver_ops.from_guest_views = deal_out;
+	offer(&receivers[0], 40);
+	offer(&receivers[1], 40);
+	send_seeds(0, 64);
+	poll_sender(64);
+	for (unsigned int i = 0; i < 64; i++) {
+		fill(frame, sizeof(frame), i);
+		expect_packet(&receivers[i % 2], i / 2, &plain, frame, sizeof(frame));
+	}
+	for (unsigned int i = 0; i < N_RECEIVERS; i++)
+		assert_null(driver_reap(&receivers[i].d));
+	end();
+}
+
+/* Packets of 100 bytes, every third one completed. */
+static void
+expect_completed(struct port *p, unsigned int first, unsigned int from, unsigned int to)
+{
+	uint8_t frame[100];
+	uint16_t sum;
+
+	for (unsigned int i = from; i < to; i++, first++) {
+		fill(frame, sizeof(frame), i);
+		sum = (uint16_t)~rte_raw_cksum(frame + 34, sizeof(frame) - 34);
+		if (i % 3 == 0)
+			memcpy(frame + 50, &sum, sizeof(sum));
+		expect_packet(p, first, &plain, frame, sizeof(frame));
+	}
+}
+
+/* Those that are completed first stay in their places. */
+static void
+test_views_that_are_completed_keep_their_order(void **state)
+{
+	const struct virtio_net_hdr hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.csum_start = 34,
+		.csum_offset = 16 };
+	uint8_t frame[100];
+
+	(void)state;
+	begin(F_CSUM, F_MERGEABLE, F_MERGEABLE);
+	driver_ops.from_guest_views = flood;
+	offer(&receivers[0], 20);
+	offer(&receivers[1], 5);
+	for (unsigned int i = 0; i < 12; i++) {
+		fill(frame, sizeof(frame), i);
+		send_packet(i * 128, i % 3 == 0 ? &hdr : &plain, frame, sizeof(frame), 1000);
+	}
+	poll_sender(12);
+	expect_completed(&receivers[0], 0, 0, 12);
+	expect_completed(&receivers[1], 0, 0, 5);
+	assert_int_equal(pair_of(&receivers[1])->n_held, 7);
+	offer(&receivers[1], 7);
+	assert_int_equal(net_poll_to_guest(pair_of(&receivers[1])), 7);
+	expect_completed(&receivers[1], 0, 5, 12);
 	end();
 }
 
@@ -479,6 +654,10 @@ main(void)
 		cmocka_unit_test(test_each_guest_gets_what_it_takes),
 		cmocka_unit_test(test_a_receiver_changes_between_two_turns),
 		cmocka_unit_test(test_a_receiver_that_takes_nothing),
+		cmocka_unit_test(test_views_without_room_wait_for_it),
+		cmocka_unit_test(test_no_more_views_wait_than_may),
+		cmocka_unit_test(test_some_views_of_a_burst),
+		cmocka_unit_test(test_views_that_are_completed_keep_their_order),
 		cmocka_unit_test(test_what_is_kept_is_an_mbuf),
 		cmocka_unit_test(test_what_waits_for_room_leaves_memory_to_others),
 		cmocka_unit_test(test_nothing_waits_for_a_ring_that_is_not_open),
