@@ -76,27 +76,25 @@ load_header(struct virtio_net_hdr *hdr, const uint8_t *src)
 	memcpy((uint8_t *)hdr + sizeof(word), &rest, sizeof(rest));
 }
 
-/* Header and head from the first piece, or from several. Returns what is left of the chain. */
-static __rte_always_inline struct pieces
-read_head(const struct net_pair *pair, struct vhub_chain *chain, struct vhub_net_view *view,
+/* Header and head from the first piece, or from several. Leaves what comes behind. */
+static __rte_always_inline void
+read_head(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
 		struct virtio_net_hdr *hdr)
 {
-	struct pieces p = { chain->iov, chain->n_out };
 	size_t header = pair->header_bytes, head = view->head_bytes;
 	uint8_t whole[NET_HASH_HEADER_BYTES];
 
-	if (likely(p.iov->iov_len >= header + head)) {
-		const uint8_t *src = p.iov->iov_base;
+	if (likely(p->iov->iov_len >= header + head)) {
+		const uint8_t *src = p->iov->iov_base;
 
 		load_header(hdr, src);
 		net_copy_small(view->head, src + header, head);
-		skip(&p, header + head);
-		return p;
+		skip(p, header + head);
+		return;
 	}
-	take(&p, whole, header);
+	take(p, whole, header);
 	memcpy(hdr, whole, sizeof(*hdr));
-	take(&p, view->head, head);
-	return p;
+	take(p, view->head, head);
 }
 
 /* A packet for which somebody has to do something: all its headers are looked at. */
@@ -121,21 +119,20 @@ most_bytes(const struct net_pair *pair, const struct vhub_net_view *view)
 							pair->dev->max_frame_bytes;
 }
 
-/* Returns false when there is no packet in the chain, or none that goes on; counted. */
+/* `bytes` in pieces. Returns false when there is no packet in them, or none that goes on; counted. */
 static __rte_always_inline bool
-read_view(struct net_pair *pair, struct vhub_chain *chain, struct vhub_net_view *view)
+read_view(struct net_pair *pair, struct pieces p, uint32_t bytes, struct vhub_net_view *view)
 {
 	uint64_t *drops = pair->counters.drops;
 	struct virtio_net_hdr hdr;
-	struct pieces p;
 
-	if (unlikely(chain->out_bytes < pair->header_bytes + (uint32_t)RTE_ETHER_HDR_LEN)) {
+	if (unlikely(bytes < pair->header_bytes + (uint32_t)RTE_ETHER_HDR_LEN)) {
 		vhub_count(&drops[VHUB_NET_DROP_RUNT], 1);
 		return false;
 	}
-	view->bytes = chain->out_bytes - pair->header_bytes;
+	view->bytes = bytes - pair->header_bytes;
 	view->head_bytes = (uint16_t)RTE_MIN(view->bytes, NET_HEAD_BYTES);
-	p = read_head(pair, chain, view, &hdr);
+	read_head(pair, &p, view, &hdr);
 	view->offload = (struct vhub_net_offload){ 0 };
 	if (unlikely((hdr.flags | hdr.gso_type) != 0) && read_offload(pair, &p, view, &hdr) != 0) {
 		vhub_count(&drops[VHUB_NET_DROP_OFFLOAD], 1);
@@ -152,6 +149,14 @@ read_view(struct net_pair *pair, struct vhub_chain *chain, struct vhub_net_view 
 
 /* ---- a burst ---- */
 
+/* Views that go on, of a burst. */
+struct found {
+	struct vhub_net_view views[VHUB_NET_BURST];
+	uint64_t bytes;
+	uint16_t n;
+	bool offloads;
+};
+
 static void
 give_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n, bool offloads)
 {
@@ -167,72 +172,136 @@ give_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n,
 		net_give_to_port(pair, pkts, n);
 }
 
-static void
-give(struct net_pair *pair, struct vhub_chain *const *chains, uint16_t n)
+static __rte_always_inline void
+find(struct net_pair *pair, struct pieces p, uint32_t bytes, struct found *found)
+{
+	struct vhub_net_view *view = &found->views[found->n];
+
+	if (unlikely(!read_view(pair, p, bytes, view)))
+		return;
+	found->bytes += view->bytes;
+	found->offloads |= view->offload.csum;
+	found->n++;
+}
+
+/* What was found in `n` chains. */
+static __rte_always_inline void
+give(struct net_pair *pair, struct found *found, uint16_t n)
 {
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
-	struct vhub_net_view views[VHUB_NET_BURST];
-	bool offloads = false;
-	uint64_t bytes = 0;
-	uint16_t i, n_views = 0;
 
-	for (i = 0; i < n; i++) {
-		struct vhub_net_view *view = &views[n_views];
-
-		if (unlikely(!read_view(pair, chains[i], view)))
-			continue;
-		bytes += view->bytes;
-		offloads |= view->offload.csum;
-		n_views++;
-	}
 	vhub_count(&pair->counters.from_guest.packets, n);
-	vhub_count(&pair->counters.from_guest.bytes, bytes);
-	if (unlikely(n_views == 0))
+	vhub_count(&pair->counters.from_guest.bytes, found->bytes);
+	if (unlikely(found->n == 0))
 		return;
 	if (likely(driver->from_guest_views != NULL))
-		driver->from_guest_views(&pair->queue, views, n_views);
+		driver->from_guest_views(&pair->queue, found->views, found->n);
 	else
-		give_mbufs(pair, views, n_views, offloads);
+		give_mbufs(pair, found->views, found->n, found->offloads);
+}
+
+static __rte_always_inline void
+begin_finding(struct found *found)
+{
+	found->bytes = 0;
+	found->n = 0;
+	found->offloads = false;
 }
 
 /* Sources alone: what is to be written is better left with the guest until then. */
 static __rte_always_inline void
-prefetch(struct vhub_chain *const *chains, uint16_t n)
+prefetch(const uint8_t *data)
 {
-	uint16_t i;
+	rte_prefetch0(data);
+	rte_prefetch0(data + RTE_CACHE_LINE_SIZE);
+}
 
-	for (i = 0; i < n; i++) {
-		const uint8_t *data = chains[i]->iov->iov_base;
-
-		rte_prefetch0(data);
-		rte_prefetch0(data + RTE_CACHE_LINE_SIZE);
+/* Packets that go nowhere are counted. */
+static bool
+go_nowhere(struct net_pair *pair, uint16_t n)
+{
+	if (unlikely(net_link_is_down(pair->dev))) {
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_LINK_DOWN], n);
+		return true;
 	}
+	if (likely(pair->from_ring->enabled))
+		return false;
+	/* "The back-end must process the ring without causing any side effects." */
+	vhub_count(&pair->counters.drops[VHUB_NET_DROP_DISABLED], n);
+	return true;
+}
+
+/* The next packets that are in one piece each, header and frame. */
+static uint16_t
+take_whole(struct net_pair *pair)
+{
+	struct vhub_virtq *vq = pair->from_ring->vq;
+	struct vhub_buffer buffers[VHUB_NET_BURST];
+	struct iovec pieces[VHUB_NET_BURST];
+	struct found found;
+	uint16_t n, i;
+
+	n = vhub_virtq_peek(vq, buffers, VHUB_NET_BURST, false);
+	if (n == 0)
+		return 0;
+	for (i = 0; i < n; i++)
+		prefetch(buffers[i].base);
+	if (unlikely(go_nowhere(pair, n)))
+		goto use;
+	begin_finding(&found);
+	for (i = 0; i < n; i++) {
+		const struct pieces p = { &pieces[i], 1 };
+
+		pieces[i].iov_base = buffers[i].base;
+		pieces[i].iov_len = buffers[i].bytes;
+		find(pair, p, buffers[i].bytes, &found);
+	}
+	give(pair, &found, n);
+use:
+	vhub_virtq_use(vq, buffers, n);
+	return n;
+}
+
+static uint16_t
+take_chains(struct net_pair *pair)
+{
+	struct vhub_virtq *vq = pair->from_ring->vq;
+	struct vhub_chain *chains[VHUB_NET_BURST];
+	struct found found;
+	uint16_t n, i;
+
+	n = vhub_virtq_pop(vq, chains, VHUB_NET_BURST);
+	if (n == 0)
+		return 0;
+	for (i = 0; i < n; i++)
+		prefetch(chains[i]->iov->iov_base);
+	if (unlikely(go_nowhere(pair, n)))
+		goto push;
+	begin_finding(&found);
+	for (i = 0; i < n; i++) {
+		const struct pieces p = { chains[i]->iov, chains[i]->n_out };
+
+		find(pair, p, chains[i]->out_bytes, &found);
+	}
+	give(pair, &found, n);
+push:
+	vhub_virtq_push(vq, chains, n);
+	return n;
 }
 
 unsigned int
 direct_poll_from_guest(struct net_pair *pair)
 {
-	struct vhub_virtq *vq = pair->from_ring->vq;
-	struct vhub_chain *chains[VHUB_NET_BURST];
 	uint16_t n;
 
 	if (direct_is_gathering(pair))
 		return 0;
-	n = vhub_virtq_pop(vq, chains, VHUB_NET_BURST);
+	n = take_whole(pair);
+	if (n == 0)
+		n = take_chains(pair);
 	if (n != 0 || pair->gather.waiting)
 		direct_has_taken(pair, n);
-	if (n == 0)
-		return 0;
-	if (unlikely(net_link_is_down(pair->dev))) {
-		vhub_count(&pair->counters.drops[VHUB_NET_DROP_LINK_DOWN], n);
-	} else if (likely(pair->from_ring->enabled)) {
-		prefetch(chains, n);
-		give(pair, chains, n);
-	} else {
-		/* "The back-end must process the ring without causing any side effects." */
-		vhub_count(&pair->counters.drops[VHUB_NET_DROP_DISABLED], n);
-	}
-	vhub_virtq_push(vq, chains, n);
-	vhub_virtq_notify(vq);
+	if (n != 0)
+		vhub_virtq_notify(pair->from_ring->vq);
 	return n;
 }

@@ -65,15 +65,23 @@ more_room(struct room *room, uint32_t want)
 	return got != 0;
 }
 
+static __rte_always_inline void
+notify(struct net_pair *pair)
+{
+	struct vhub_vring *ring = pair->to_ring;
+
+	vhub_virtq_notify(ring->vq);
+	/* Its own poll tells of it. */
+	if (unlikely(vhub_virtq_broken(ring->vq) != VHUB_VIRTQ_OK))
+		vhub_vring_resume(ring);
+}
+
 static void
 close_room(struct room *room)
 {
 	push_filled(room);
 	vhub_virtq_unpop(room->vq, &room->chains[room->next], (uint16_t)(room->n - room->next));
-	vhub_virtq_notify(room->vq);
-	/* Its own poll tells of it. */
-	if (unlikely(vhub_virtq_broken(room->vq) != VHUB_VIRTQ_OK))
-		vhub_vring_resume(room->pair->to_ring);
+	notify(room->pair);
 }
 
 /* ---- copies ---- */
@@ -277,6 +285,72 @@ count_given(struct net_pair *pair, uint64_t packets, uint64_t bytes)
 	vhub_count(&pair->counters.to_guest.bytes, bytes);
 }
 
+/* What is filled of a burst of buffers. */
+struct filled {
+	struct vhub_buffer buffers[VHUB_NET_BURST];
+	uint64_t bytes;
+	uint16_t n; /* shown */
+	uint16_t n_filled;
+};
+
+/* Into the next buffer. False: there is none, or the packet needs more than this one. */
+static __rte_always_inline bool
+fill_next(struct filled *f, uint32_t header_bytes, const struct source *src,
+		const struct net_header *hdr)
+{
+	struct vhub_buffer *buffer = &f->buffers[f->n_filled];
+	const uint32_t need = header_bytes + src->bytes;
+
+	if (unlikely(f->n_filled == f->n || buffer->bytes < need))
+		return false;
+	copy_straight(buffer->base, hdr, header_bytes, src);
+	buffer->used_bytes = need;
+	f->bytes += src->bytes;
+	f->n_filled++;
+	return true;
+}
+
+static __rte_always_inline void
+begin_filling(struct net_pair *pair, struct filled *f, uint16_t n)
+{
+	f->n = vhub_virtq_peek(pair->to_ring->vq, f->buffers, RTE_MIN(n, VHUB_NET_BURST), true);
+	f->n_filled = 0;
+	f->bytes = 0;
+}
+
+static __rte_always_inline void
+end_filling(struct net_pair *pair, struct filled *f)
+{
+	vhub_virtq_use(pair->to_ring->vq, f->buffers, f->n_filled);
+	count_given(pair, f->n_filled, f->bytes);
+}
+
+/*
+ * Views whose offloads the guest takes, as long as each goes into one buffer of one piece. Returns those
+ * that are left. The guest is not told yet.
+ */
+static __rte_always_inline uint64_t
+give_views_whole(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
+{
+	const uint32_t header_bytes = pair->header_bytes;
+	const bool hashes = header_bytes == NET_HASH_HEADER_BYTES;
+	struct net_header hdr;
+	struct filled f;
+
+	begin_filling(pair, &f, (uint16_t)__builtin_popcountll(which));
+	for (; which != 0; which &= which - 1) {
+		const struct vhub_net_view *view = &views[__builtin_ctzll(which)];
+		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
+			view->bytes };
+
+		if (unlikely(!fill_next(&f, header_bytes, &src,
+				    header_of(pair, hashes, &src, &view->offload, &hdr))))
+			break;
+	}
+	end_filling(pair, &f);
+	return which;
+}
+
 /*
  * Views whose offloads the guest takes, until there is no room for one. Returns those that are left,
  * it and all behind it.
@@ -288,6 +362,11 @@ give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t wh
 	uint64_t bytes = 0, packets = 0;
 	struct room room;
 
+	which = give_views_whole(pair, views, which);
+	if (likely(which == 0)) {
+		notify(pair);
+		return 0;
+	}
 	open_room(&room, pair, (uint16_t)__builtin_popcountll(which));
 	for (; which != 0; which &= which - 1) {
 		const struct vhub_net_view *view = &views[__builtin_ctzll(which)];
@@ -444,6 +523,32 @@ put_mbuf(struct room *room, struct rte_mbuf *m)
 	return put(room, &src, header_of(room->pair, room->hashes, &src, &offload, &hdr));
 }
 
+/* As give_views_whole(): returns how many, from the front. */
+static __rte_always_inline uint16_t
+give_mbufs_whole(struct net_pair *pair, struct rte_mbuf *const *pkts, uint16_t n)
+{
+	const uint32_t header_bytes = pair->header_bytes;
+	const bool hashes = header_bytes == NET_HASH_HEADER_BYTES;
+	struct net_header hdr;
+	struct vhub_net_offload offload;
+	struct filled f;
+	uint16_t i;
+
+	begin_filling(pair, &f, n);
+	for (i = 0; i < n && pkts[i]->nb_segs == 1; i++) {
+		const struct source src = { .head = rte_pktmbuf_mtod(pkts[i], void *),
+			.head_bytes = pkts[i]->data_len,
+			.bytes = pkts[i]->data_len };
+
+		net_offload_of_mbuf(pkts[i], &offload);
+		if (unlikely(!fill_next(&f, header_bytes, &src,
+				    header_of(pair, hashes, &src, &offload, &hdr))))
+			break;
+	}
+	end_filling(pair, &f);
+	return i;
+}
+
 uint16_t
 direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -451,8 +556,14 @@ direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	struct room room;
 	uint16_t i;
 
-	open_room(&room, pair, n);
-	for (i = 0; i < n; i++) {
+	i = give_mbufs_whole(pair, pkts, n);
+	if (likely(i == n)) {
+		notify(pair);
+		rte_pktmbuf_free_bulk(pkts, n);
+		return n;
+	}
+	open_room(&room, pair, (uint16_t)(n - i));
+	for (; i < n; i++) {
 		if (likely(put_mbuf(&room, pkts[i]))) {
 			bytes += pkts[i]->pkt_len;
 			packets++;

@@ -6,7 +6,8 @@
  * inflight regions: vhost-user "Inflight I/O tracking".
  *
  * Way of a chain: pop -> (the device works on chain->iov) -> push -> notify; what a device has popped
- * too much of it gives back with unpop, unseen by the guest. Each descriptor is
+ * too much of it gives back with unpop, unseen by the guest. A device that works off at once what it finds
+ * has a shorter way for buffers of one piece: peek -> use -> notify. Each descriptor is
  * read from guest memory once, the copy is validated and translated to host addresses, and only the
  * result is used. What the guest does wrong breaks the ring (vhub_virtq_broken()), never the
  * process.
@@ -235,6 +236,30 @@ vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_
  */
 VHUB_API void
 vhub_virtq_notify(struct vhub_virtq *vq);
+
+/** A chain of one descriptor and one piece, where it is. Filled by vhub_virtq_peek(). */
+struct vhub_buffer {
+	void *base;	     /**< host address */
+	uint32_t bytes;	     /**< never 0 */
+	uint32_t used_bytes; /**< set by the device: bytes written, from base on; 0 until then */
+	uint16_t id;	     /**< virtq's own */
+};
+
+/**
+ * Shows up to `max` of the chains that wait, in order, as far as each is one readable (or, `writable`,
+ * one writable) descriptor that is contiguous for us. They stay available until vhub_virtq_use(), and
+ * are shown again if nothing takes them. 0 when the next one is something else, or the ring has to keep
+ * something of each of its chains: vhub_virtq_pop() takes those, and finds what is wrong with them.
+ */
+VHUB_API uint16_t
+vhub_virtq_peek(struct vhub_virtq *vq, struct vhub_buffer *buffers, uint16_t max, bool writable);
+
+/**
+ * Takes the first `n` of those shown last and gives them back at once, as vhub_virtq_push() would.
+ * Nothing else was called of this ring meanwhile.
+ */
+VHUB_API void
+vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n);
 
 /** True when a chain waits. One load from guest memory. */
 VHUB_API bool
