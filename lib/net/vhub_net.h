@@ -38,8 +38,8 @@
  *     receiver after the other. What a receiver has no room for now becomes mbufs and waits, a bounded
  *     time, as mbufs do.
  *   - Offloads stay as they are until a receiver does not take them; that one's copy is completed.
- *     A view asks for checksums, segmentation of TCP over IPv4, and what else the port takes: so a
- *     driver with from_guest_views takes these two at least.
+ *     A view asks for what lib/net can do (VHUB_NET_TAKES_DONE_HERE) and what else the port takes: so a
+ *     driver with from_guest_views takes the former at least.
  *   - Some views of a burst are named by a word: bit i is views[i].
  *
  *   Lcores and memory: a ring is touched by the lcore that owns it and by no other one, so both
@@ -207,7 +207,7 @@ struct vhub_net_driver_ops {
 	 */
 	uint16_t (*from_guest)(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 	/**
-	 * Optional; with VHUB_NET_TAKES_CSUM and _TSO4. LCORE. In place of from_guest where packets
+	 * Optional; with VHUB_NET_TAKES_DONE_HERE. LCORE. In place of from_guest where packets
 	 * can be seen where they lie; see "Packets as views" above. May change view->head.
 	 */
 	void (*from_guest_views)(struct vhub_net_queue *queue, struct vhub_net_view *views,
