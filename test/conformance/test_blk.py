@@ -71,11 +71,15 @@ def test_the_header_may_be_in_pieces(plain, packed, header_pieces):
     assert disk.read(24, 2048, header_pieces=header_pieces) == pattern(1, 2048)
 
 
+both_tables = pytest.mark.parametrize("indirect", [False, True], ids=["direct", "indirect"])
+
+
 @both_kinds
-def test_header_and_data_may_share_a_descriptor(plain, packed):
+@both_tables
+def test_header_and_data_may_share_a_descriptor(plain, packed, indirect):
     """The driver may frame a request as it likes (VIRTIO 1.2, 2.7.4): only the order of the bytes
     counts."""
-    disk = plain(packed=packed)
+    disk = plain(packed=packed, indirect=indirect)
     data = pattern(2, 1024)
     request = disk.prepare(blk.T_OUT, 40, out=data)
     block = disk.mem.alloc(16 + 1024)
@@ -88,15 +92,16 @@ def test_header_and_data_may_share_a_descriptor(plain, packed):
 
 
 @both_kinds
-def test_data_and_status_may_share_a_descriptor(plain, packed):
-    disk = plain(packed=packed)
+@both_tables
+def test_data_and_status_may_share_a_descriptor(plain, packed, indirect):
+    disk = plain(packed=packed, indirect=indirect)
     data = pattern(4, 1024)
     disk.write(48, data)
     request = disk.prepare(blk.T_IN, 48, in_bytes=1024)
     block = disk.mem.alloc(1025)
     disk.mem.fill(block, 1025, 0xee)
     disk.queues[0].ring.add([(request.header[0][0], 16, False), (block, 600, True),
-                             (block + 600, 425, True)], request)
+                             (block + 600, 425, True)], request, indirect=indirect)
     disk.queues[0].notify()
     disk.wait([request])
     assert disk.mem.read(block, 1025) == data + bytes((blk.S_OK,))
