@@ -7,7 +7,7 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import BackendChannel, BlkDisk, Req, pattern
+from vhostuser import BackendChannel, BlkDisk, F, Req, pattern
 from vhostuser.load import Load
 from test_idle import cpu_ns
 
@@ -165,3 +165,35 @@ def test_limits_are_checked_shown_and_saved(vhubd, blk, net, folder, path):
     assert out.returncode == 0 and "iops=500" in out.stdout and "bytes_per_s=10485760" in out.stdout
     saved = vhubctl(path, "save").stdout
     assert "iops = 500" in saved and "bytes_per_s = 10485760" in saved
+
+
+def test_a_disk_in_memory_comes_back_from_its_file(vhubd, blk, folder):
+    """What was flushed after a crash, and all of it after an end in order."""
+    spec = blk("disk", driver="malloc", size="8M", file=folder / "disk.img", queues=2)
+    socket = str(folder / "disk.sock")
+    daemon = vhubd(spec)
+    with BlkDisk.open(socket, features=(F.BLK_FLUSH,), queues=2) as disk:
+        disk.write(0, pattern(1, 65536), queue=1)
+        disk.flush()
+        disk.write(1000, pattern(2, 4096))
+    daemon.kill()
+    daemon = vhubd(spec)
+    with BlkDisk.open(socket, features=(F.BLK_FLUSH,), packed=True) as disk:
+        assert disk.read(0, 65536) == pattern(1, 65536)
+        disk.write(1000, pattern(3, 4096))
+    daemon.stop()
+    image = (folder / "disk.img").read_bytes()
+    assert len(image) == 8 * MB
+    assert image[:65536] == pattern(1, 65536) and image[1000 * 512:1000 * 512 + 4096] == pattern(3, 4096)
+    # A guest that knows no flush has each write in the file when it is acknowledged.
+    daemon = vhubd(spec)
+    with BlkDisk.open(socket) as disk:
+        disk.write(2000, pattern(4, 512))
+        assert (folder / "disk.img").read_bytes()[2000 * 512:2001 * 512] == pattern(4, 512)
+    daemon.kill()
+    # Who has the file keeps others from it.
+    daemon = vhubd(spec)
+    other = vhubd(blk("other", driver="malloc", file=folder / "disk.img"), wait=False)
+    other.process.wait(20)
+    assert other.process.returncode == 1 and "in use" in other.log
+    daemon.stop()
