@@ -4,7 +4,7 @@ has the same image, and back again. Each time its memory is compared, page by pa
 still: what a device has written and not marked in the dirty log differs.
 
 QEMU under TCG has faults of its own there ("Crashes and migrations" in doc/guides/testing.rst). What remains
-of them with the memory that a Guest gets for it, once in a hundred migrations and more, is a page whose TLB
+of them with the memory that a Guest gets for it, about once in a hundred migrations, fits a page whose TLB
 entry a CPU was just making while QEMU took the mark off. A mark that we did not set is missing again at the
 next attempt; so an arrival that differs is thrown away, and the guest, still whole where it came from, tries
 again.
