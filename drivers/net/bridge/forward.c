@@ -4,11 +4,15 @@
  * their VLAN, within limits. Never back to where they came from. Called by ingress.c; next: vlan.c, and
  * net/inbox.c for each receiver.
  */
+#include <string.h>
+
 #include <rte_hash_crc.h>
 #include <rte_ip.h>
 
 #include "bridge_pvt.h"
 
+/* Of TCP and of UDP: both ports. */
+#define PORTS_BYTES 4u
 #define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
 /* ---- one frame and one receiver ---- */
@@ -81,6 +85,16 @@ is_fragment(const struct rte_ipv4_hdr *ip)
 			0;
 }
 
+/* Of a frame's bytes, which lie as they come: rte_hash_crc() reads words. At most 32. */
+static inline uint32_t
+hash_bytes(const void *from, uint32_t bytes, uint32_t hash)
+{
+	uint64_t words[sizeof(((struct rte_ipv6_hdr *)NULL)->src_addr) * 2 / sizeof(uint64_t)];
+
+	memcpy(words, from, bytes);
+	return rte_hash_crc(words, bytes, hash);
+}
+
 /* The same for all frames of a flow. */
 static uint32_t
 hash_flow(const struct bridge_burst *b, uint16_t i)
@@ -89,25 +103,25 @@ hash_flow(const struct bridge_burst *b, uint16_t i)
 	const uint32_t len = bridge_head_bytes(b, i);
 	const uint8_t *frame = b->heads[i];
 	const rte_be16_t *type = (const void *)(frame + at - sizeof(*type));
-	uint32_t hash = rte_hash_crc(frame, 2 * RTE_ETHER_ADDR_LEN, 0);
+	uint32_t hash = hash_bytes(frame, 2 * RTE_ETHER_ADDR_LEN, 0);
 
 	if (*type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4) &&
 			len >= at + sizeof(struct rte_ipv4_hdr) + 4) {
 		const struct rte_ipv4_hdr *ip = (const void *)(frame + at);
 
-		hash = rte_hash_crc(&ip->src_addr, 8, hash);
+		hash = hash_bytes(&ip->src_addr, 2 * sizeof(ip->src_addr), hash);
 		/* Ports, where each packet of the flow has them. */
 		if (!is_fragment(ip) && ip->version_ihl == RTE_IPV4_VHL_DEF &&
 				(ip->next_proto_id == IPPROTO_TCP ||
 						ip->next_proto_id == IPPROTO_UDP))
-			hash = rte_hash_crc_4byte(*(const unaligned_uint32_t *)(ip + 1), hash);
+			hash = hash_bytes(ip + 1, PORTS_BYTES, hash);
 	} else if (*type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV6) &&
 			len >= at + sizeof(struct rte_ipv6_hdr) + 4) {
 		const struct rte_ipv6_hdr *ip = (const void *)(frame + at);
 
-		hash = rte_hash_crc(ip->src_addr, 32, hash);
+		hash = hash_bytes(ip->src_addr, 2 * sizeof(ip->src_addr), hash);
 		if (ip->proto == IPPROTO_TCP || ip->proto == IPPROTO_UDP)
-			hash = rte_hash_crc_4byte(*(const unaligned_uint32_t *)(ip + 1), hash);
+			hash = hash_bytes(ip + 1, PORTS_BYTES, hash);
 	}
 	return hash;
 }
