@@ -7,21 +7,21 @@
  * of a guest's memory one line. Who changed is polled again from that turn on.
  *
  * With others that are polled, the looks take a share of the lcore's time, whatever their number: a
- * small one while there is work, a larger one else. What they cost is measured.
+ * small one while there is work, a larger one else. What they cost is measured; what they cost others,
+ * whose lines they drive out of the caches, comes on top.
  *
  * A word may lie in a guest's memory. It leaves the array before that memory goes away, in the same
  * way as the poller itself would leave the lcore: by an operation that runs between two turns.
  */
 #include <rte_branch_prediction.h>
 #include <rte_cycles.h>
-#include <rte_prefetch.h>
 
 #include "lcore_pvt.h"
 
 /* Words looked at in one go; so long may a request wait that comes meanwhile. */
 #define PARK_SLICE 16u
 /* Share of the time that the looks take, as a shift: in a lcore with work, in one that waits. */
-#define PARK_SHARE_WORK 6
+#define PARK_SHARE_WORK 8
 #define PARK_SHARE_WAIT 3
 /* No slice takes longer by itself: something else has had the CPU. */
 #define PARK_SLICE_MAX_NS 1000u
@@ -160,20 +160,6 @@ look_at(struct vhub_lcore *lcore, uint32_t n)
 	lcore->next_word = at;
 }
 
-/* So the misses of the next look are over when it comes. */
-static void
-prefetch_next(const struct vhub_lcore *lcore)
-{
-	const uint32_t n = RTE_MIN(PARK_SLICE, lcore->n_words);
-	uint32_t at = lcore->next_word, i;
-
-	for (i = 0; i < n; i++, at++) {
-		if (at >= lcore->n_words)
-			at = 0;
-		rte_prefetch0(lcore->words[at].at);
-	}
-}
-
 static uint64_t
 share_cycles(const struct vhub_lcore *lcore)
 {
@@ -220,7 +206,6 @@ park_look(struct vhub_lcore *lcore)
 	/* An average, since one look may have been lucky. */
 	if (n <= PARK_SLICE)
 		lcore->look_cycles = (7 * lcore->look_cycles + took) / 8;
-	prefetch_next(lcore);
 }
 
 void
