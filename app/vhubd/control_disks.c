@@ -13,24 +13,6 @@ text(const json_t *params, const char *name)
 	return json_string_value(json_object_get(params, name));
 }
 
-/* A number that is not negative; *value stays when none is given. Returns 0, or -EINVAL, refused. */
-static int
-number(struct vhub_control_call *call, const json_t *params, const char *name, uint64_t *value)
-{
-	const json_t *json = json_object_get(params, name);
-	json_int_t given = json_integer_value(json);
-
-	if (json == NULL)
-		return 0;
-	if (given < 0) {
-		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
-				"%s=%" JSON_INTEGER_FORMAT ": allowed: 0 or more", name, given);
-		return -EINVAL;
-	}
-	*value = (uint64_t)given;
-	return 0;
-}
-
 /* ---- device_resize ---- */
 
 struct resize {
@@ -61,7 +43,7 @@ device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 	char error[512];
 	int ret;
 
-	if (number(call, params, "size", &size_bytes) != 0)
+	if (control_number(call, params, "size", &size_bytes) != 0)
 		return;
 	resize = calloc(1, sizeof(*resize));
 	if (resize == NULL) {
@@ -102,10 +84,10 @@ device_set_qos(struct vhub_control_call *call, const json_t *params, void *arg)
 	char error[512];
 	int ret;
 
-	if (number(call, params, "iops", &set.iops) != 0 ||
-			number(call, params, "iops_burst", &set.iops_burst) != 0 ||
-			number(call, params, "bytes_per_s", &set.bytes_per_s) != 0 ||
-			number(call, params, "bytes_burst", &set.bytes_burst) != 0)
+	if (control_number(call, params, "iops", &set.iops) != 0 ||
+			control_number(call, params, "iops_burst", &set.iops_burst) != 0 ||
+			control_number(call, params, "bytes_per_s", &set.bytes_per_s) != 0 ||
+			control_number(call, params, "bytes_burst", &set.bytes_burst) != 0)
 		return;
 	ret = slots_set_qos(context->slots, text(params, "name"), &set, error, sizeof(error));
 	if (ret != 0) {

@@ -23,6 +23,7 @@ static const struct vhub_control_method *const methods[] = {
 	&control_device_resize,
 	&control_device_set_qos,
 	&control_port_set_link,
+	&control_port_set_qos,
 	&control_driver_list,
 	&control_bridge_list,
 	&control_bridge_fdb,
@@ -30,6 +31,24 @@ static const struct vhub_control_method *const methods[] = {
 	&control_log_level_set,
 	&control_config_save,
 };
+
+int
+control_number(struct vhub_control_call *call, const json_t *params, const char *name,
+		uint64_t *value)
+{
+	const json_t *json = json_object_get(params, name);
+	json_int_t given = json_integer_value(json);
+
+	if (json == NULL)
+		return 0;
+	if (given < 0) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"%s=%" JSON_INTEGER_FORMAT ": allowed: 0 or more", name, given);
+		return -EINVAL;
+	}
+	*value = (uint64_t)given;
+	return 0;
+}
 
 int
 control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,

@@ -5,7 +5,7 @@
  *   control_devices.c   device_add, device_remove, device_list, device_stats, driver_list
  *   control_queues.c    queue_move
  *   control_disks.c     device_resize, device_set_qos
- *   control_ports.c     port_set_link
+ *   control_ports.c     port_set_link, port_set_qos
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
  *   control_bridges.c   bridge_list, bridge_fdb
  *   control_methods.c   the table of them
@@ -39,6 +39,14 @@ struct control_context {
 int
 control_code(int result);
 
+/**
+ * The number `name` of `params`, which is not negative; *value stays when none is given. Returns 0, or
+ * -EINVAL and the call is refused.
+ */
+int
+control_number(struct vhub_control_call *call, const json_t *params, const char *name,
+		uint64_t *value);
+
 /** Serves the methods at `path`, with a log line where that fails. As vhub_control_create(). */
 int
 control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,
@@ -57,6 +65,7 @@ extern const struct vhub_control_method control_device_resize;
 extern const struct vhub_control_method control_device_set_qos;
 
 extern const struct vhub_control_method control_port_set_link;
+extern const struct vhub_control_method control_port_set_qos;
 
 extern const struct vhub_control_method control_bridge_list;
 extern const struct vhub_control_method control_bridge_fdb;

@@ -13,6 +13,8 @@ text(const json_t *params, const char *name)
 	return json_string_value(json_object_get(params, name));
 }
 
+/* ---- port_set_link ---- */
+
 static void
 port_set_link(struct vhub_control_call *call, const json_t *params, void *arg)
 {
@@ -48,4 +50,61 @@ const struct vhub_control_method control_port_set_link = {
 	.help = "Takes the link of a network port down, or leaves it to what the port is joined to.",
 	.params = link_params,
 	.fn = port_set_link,
+};
+
+/* ---- port_set_qos ---- */
+
+static void
+port_set_qos(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	struct vhub_net_qos set;
+	enum vhub_net_limit i;
+	json_t *now;
+	char error[512];
+	int ret;
+
+	for (i = 0; i < VHUB_NET_LIMITS; i++) {
+		set.limits[i] = UINT64_MAX;
+		if (control_number(call, params, vhub_net_limit_name(i), &set.limits[i]) != 0)
+			return;
+	}
+	ret = slots_set_port_qos(context->slots, text(params, "name"), &set, error, sizeof(error));
+	if (ret != 0) {
+		vhub_control_refuse(call,
+				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
+				"%s", error);
+		return;
+	}
+	now = json_object();
+	for (i = 0; i < VHUB_NET_LIMITS; i++)
+		json_object_set_new(now, vhub_net_limit_name(i),
+				json_integer((json_int_t)set.limits[i]));
+	vhub_control_result(call, now);
+}
+
+static const struct vhub_control_param qos_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "the port's name" },
+	{ "from_guest_packets_per_s", VHUB_CONTROL_INTEGER, false,
+			"most packets that its guest may send in a second; 0 no limit" },
+	{ "from_guest_packets_burst", VHUB_CONTROL_INTEGER, false,
+			"of them at once after a pause; 0 those of a tenth of a second" },
+	{ "from_guest_bytes_per_s", VHUB_CONTROL_INTEGER, false, "the same of bytes" },
+	{ "from_guest_bytes_burst", VHUB_CONTROL_INTEGER, false,
+			"of them at once, but no less than the longest frame" },
+	{ "to_guest_packets_per_s", VHUB_CONTROL_INTEGER, false,
+			"most packets for its guest in a second; 0 no limit" },
+	{ "to_guest_packets_burst", VHUB_CONTROL_INTEGER, false,
+			"of them at once after a pause; 0 those of a tenth of a second" },
+	{ "to_guest_bytes_per_s", VHUB_CONTROL_INTEGER, false, "the same of bytes" },
+	{ "to_guest_bytes_burst", VHUB_CONTROL_INTEGER, false,
+			"of them at once, but no less than the longest frame" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_port_set_qos = {
+	.name = "port_set_qos",
+	.help = "Limits a network port while it is used; what is not given stays as it is.",
+	.params = qos_params,
+	.fn = port_set_qos,
 };

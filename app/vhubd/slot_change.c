@@ -106,6 +106,28 @@ slots_set_qos(struct slots *slots, const char *name, struct vhub_blk_qos *set, c
 }
 
 int
+slots_set_port_qos(struct slots *slots, const char *name, struct vhub_net_qos *set, char *error,
+		size_t error_len)
+{
+	struct vhub_net_qos now = { 0 };
+	enum vhub_net_limit i;
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret != 0)
+		return ret;
+	vhub_net_get_qos(slot->device, &now);
+	for (i = 0; i < VHUB_NET_LIMITS; i++)
+		take_over(&set->limits[i], now.limits[i]);
+	ret = vhub_net_set_qos(slot->device, set, error, error_len);
+	for (i = 0; i < VHUB_NET_LIMITS && ret == 0; i++) {
+		if (set->limits[i] != now.limits[i])
+			keep(slot, vhub_net_limit_name(i), set->limits[i]);
+	}
+	return ret;
+}
+
+int
 slots_set_link(struct slots *slots, const char *name, bool up, char *error, size_t error_len)
 {
 	struct slot *slot;

@@ -9,6 +9,7 @@
 
 #include "options.h"
 #include "vhub_blk.h"
+#include "vhub_net.h"
 #include "vhub_work.h"
 
 struct slots;
@@ -81,6 +82,11 @@ slots_resize(struct slots *slots, const char *name, uint64_t size_bytes, slots_d
  */
 int
 slots_set_qos(struct slots *slots, const char *name, struct vhub_blk_qos *set, char *error,
+		size_t error_len);
+
+/** The same of a served port. */
+int
+slots_set_port_qos(struct slots *slots, const char *name, struct vhub_net_qos *set, char *error,
 		size_t error_len);
 
 /**

@@ -24,6 +24,7 @@
 #include "vhub_device.h"
 #include "vhub_lcore.h"
 #include "vhub_log.h"
+#include "vhub_meter.h"
 #include "vhub_user.h"
 #include "vhub_virtq.h"
 
@@ -165,23 +166,11 @@ struct blk_ring {
 	struct blk_ranges ranges[BLK_RANGES_AT_ONCE];
 };
 
-/*
- * A limit, as a schedule: `next` is when the next unit is due. It may be that far behind the present
- * as there is a burst, and is moved ahead by what each unit takes. All of it shared atomics, in TSC
- * cycles; written by CTL (but next) and by every lcore of the disk (next).
- */
-struct blk_meter {
-	uint64_t cycles_per_unit; /* times 2^BLK_METER_SHIFT */
-	uint64_t burst_cycles;
-	uint64_t next;
-};
-#define BLK_METER_SHIFT 20
-
 /* The limits of a disk. */
 struct blk_qos {
 	uint32_t on; /* shared atomic: BLK_QOS_* */
-	struct blk_meter iops;
-	struct blk_meter bytes;
+	struct vhub_meter iops;
+	struct vhub_meter bytes;
 	struct vhub_blk_qos set; /* CTL: what they were made from */
 };
 #define BLK_QOS_IOPS 0x1u

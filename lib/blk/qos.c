@@ -4,9 +4,8 @@
  * a ring, only for disks that have limits; by blk.c before its lcore sleeps; by vhubd's control
  * methods, to change them.
  *
- * A limit is a schedule of when the next unit is due (struct blk_meter), one number, which the lcores
- * of a disk move ahead atomically: no bucket has to be filled, and no lcore is its owner. Requests
- * are paid before they are taken. What they move is known only afterwards, so bytes are paid
+ * A limit is a schedule of when the next unit is due (vhub_meter.h), which the lcores of a disk share.
+ * Requests are paid before they are taken. What they move is known only afterwards, so bytes are paid
  * later, and the disk waits until the debt is gone; few are taken at a time, to keep it small.
  *
  * Rings of an lcore that wait are served in turn: one that is held is the first, and the others take
@@ -32,62 +31,41 @@
 /* ---- meters ---- */
 
 static uint64_t
-cost_of(const struct blk_meter *m, uint64_t units)
+next_of(const struct vhub_meter *m, uint64_t now)
 {
-	uint64_t one = __atomic_load_n(&m->cycles_per_unit, __ATOMIC_RELAXED);
-
-	return (uint64_t)(((unsigned __int128)one * units) >> BLK_METER_SHIFT);
-}
-
-/* When the first unit of what may come at once was due; the present minus the burst is as early. */
-static uint64_t
-next_of(const struct blk_meter *m, uint64_t now)
-{
-	uint64_t next = __atomic_load_n(&m->next, __ATOMIC_RELAXED);
-	uint64_t burst = __atomic_load_n(&m->burst_cycles, __ATOMIC_RELAXED);
-	uint64_t earliest = now > burst ? now - burst : 0;
-
-	return next > earliest ? next : earliest;
+	return vhub_meter_due(m, __atomic_load_n(&m->next, __ATOMIC_RELAXED), now);
 }
 
 /* Pays for up to `max` units of those that are due. Returns how many. */
 static uint16_t
-take_units(struct blk_meter *m, uint16_t max, uint64_t now)
+take_units(struct vhub_meter *m, uint16_t max, uint64_t now)
 {
-	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next, one = cost_of(m, 1);
+	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next, one;
 	uint64_t n;
 
+	one = vhub_meter_cost(m, 1);
 	do {
-		next = next_of(m, now);
+		next = vhub_meter_due(m, old, now);
 		if (next > now)
 			return 0;
 		n = one == 0 ? max : (now - next) / one;
 		n = RTE_MIN(n, (uint64_t)max);
 		if (n == 0)
 			return 0;
-		next += cost_of(m, n);
-		/* Only the number counts, no other memory is published by it. */
-	} while (!__atomic_compare_exchange_n(&m->next, &old, next, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED));
+		next += vhub_meter_cost(m, n);
+	} while (!vhub_meter_move(m, &old, next));
 	return (uint16_t)n;
 }
 
 /* Pays, whether it is due or not. */
 static void
-pay(struct blk_meter *m, uint64_t units, uint64_t now)
+pay(struct vhub_meter *m, uint64_t units, uint64_t now)
 {
 	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next;
 
 	do {
-		next = next_of(m, now) + cost_of(m, units);
-	} while (!__atomic_compare_exchange_n(&m->next, &old, next, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED));
-}
-
-static void
-give_back(struct blk_meter *m, uint64_t units)
-{
-	__atomic_fetch_sub(&m->next, cost_of(m, units), __ATOMIC_RELAXED);
+		next = vhub_meter_due(m, old, now) + vhub_meter_cost(m, units);
+	} while (!vhub_meter_move(m, &old, next));
 }
 
 /* Cycles until a request can be taken; 0: now. */
@@ -98,7 +76,7 @@ cycles_to_wait(const struct blk_qos *qos, uint64_t now)
 	uint64_t due = now;
 
 	if ((on & BLK_QOS_IOPS) != 0)
-		due = RTE_MAX(due, next_of(&qos->iops, now) + cost_of(&qos->iops, 1));
+		due = RTE_MAX(due, next_of(&qos->iops, now) + vhub_meter_cost(&qos->iops, 1));
 	if ((on & BLK_QOS_BYTES) != 0)
 		due = RTE_MAX(due, next_of(&qos->bytes, now));
 	return due - now;
@@ -167,7 +145,7 @@ blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_
 	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
 
 	if ((on & BLK_QOS_IOPS) != 0 && taken < allowed)
-		give_back(&qos->iops, allowed - taken);
+		vhub_meter_give_back(&qos->iops, allowed - taken);
 	if ((on & BLK_QOS_BYTES) != 0 && bytes != 0)
 		pay(&qos->bytes, bytes, rte_rdtsc());
 }
@@ -251,36 +229,17 @@ blk_qos_check(const struct vhub_blk_qos *set, char *error, size_t error_len)
 	return 0;
 }
 
-/* At most an hour's worth of burst, so that no sum of cycles comes near 64 bits. */
-static void
-set_meter(struct blk_meter *m, uint64_t rate, uint64_t burst)
-{
-	const uint64_t hz = rte_get_tsc_hz();
-	unsigned __int128 one = ((unsigned __int128)hz << BLK_METER_SHIFT) / rate;
-	unsigned __int128 cycles = ((unsigned __int128)burst * hz) / rate;
-
-	if (burst == 0)
-		cycles = hz / 10;
-	cycles = RTE_MIN(cycles, (unsigned __int128)hz * 3600);
-	/* Or nothing would ever be due. */
-	cycles = RTE_MAX(cycles, one >> BLK_METER_SHIFT);
-	__atomic_store_n(&m->cycles_per_unit, (uint64_t)one, __ATOMIC_RELAXED);
-	__atomic_store_n(&m->burst_cycles, (uint64_t)cycles, __ATOMIC_RELAXED);
-	/* What was owed under the former rate is forgotten. */
-	__atomic_store_n(&m->next, rte_rdtsc(), __ATOMIC_RELAXED);
-}
-
 void
 blk_qos_set(struct blk_qos *qos, const struct vhub_blk_qos *set)
 {
 	uint32_t on = 0;
 
 	if (set->iops != 0) {
-		set_meter(&qos->iops, set->iops, set->iops_burst);
+		vhub_meter_set(&qos->iops, set->iops, set->iops_burst, 1);
 		on |= BLK_QOS_IOPS;
 	}
 	if (set->bytes_per_s != 0) {
-		set_meter(&qos->bytes, set->bytes_per_s, set->bytes_burst);
+		vhub_meter_set(&qos->bytes, set->bytes_per_s, set->bytes_burst, 1);
 		on |= BLK_QOS_BYTES;
 	}
 	qos->set = *set;

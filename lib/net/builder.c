@@ -24,7 +24,9 @@ struct net_builder {
 
 /* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust",
-	"datapath", "ctrl_vq", "link", NULL };
+	"datapath", "ctrl_vq", "link", "from_guest_packets_per_s", "from_guest_packets_burst",
+	"from_guest_bytes_per_s", "from_guest_bytes_burst", "to_guest_packets_per_s",
+	"to_guest_packets_burst", "to_guest_bytes_per_s", "to_guest_bytes_burst", NULL };
 
 static struct net_builder *
 builder_of(const struct vhub_builder *builder)
@@ -73,6 +75,26 @@ parse_switches(const struct rte_kvargs *args, struct net_params *params, char *e
 	return ret;
 }
 
+/* Bytes may have a suffix, packets not. */
+static int
+parse_qos(const struct rte_kvargs *args, struct vhub_net_qos *qos, char *error, size_t error_len)
+{
+	enum vhub_net_limit i;
+	int ret = 0;
+
+	for (i = 0; i < VHUB_NET_LIMITS && ret == 0; i++) {
+		const char *key = vhub_net_limit_name(i);
+
+		if (strstr(key, "_bytes_") != NULL)
+			ret = vhub_arg_size(args, key, 0, UINT64_MAX, &qos->limits[i], error,
+					error_len);
+		else
+			ret = vhub_arg_uint(args, key, 0, UINT64_MAX, &qos->limits[i], error,
+					error_len);
+	}
+	return ret == 0 ? net_limit_check(qos, error, error_len) : ret;
+}
+
 static int
 parse_params(const char *name, const struct rte_kvargs *args, struct net_params *params,
 		char *error, size_t error_len)
@@ -97,6 +119,8 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 		ret = -EINVAL;
 	}
 	params->datapath = (enum net_datapath)path;
+	if (ret == 0)
+		ret = parse_qos(args, &params->qos, error, error_len);
 	if (ret == 0)
 		ret = parse_mac(args, params, error, error_len);
 	params->n_pairs = (uint16_t)n_pairs;

@@ -192,6 +192,8 @@ give(struct net_pair *pair, struct found *found, uint16_t n)
 
 	vhub_count(&pair->counters.from_guest.packets, n);
 	vhub_count(&pair->counters.from_guest.bytes, found->bytes);
+	if (unlikely(net_is_served(pair->dev, NET_FROM_GUEST)))
+		found->n = net_serve_own_views(pair, NET_FROM_GUEST, found->views, found->n);
 	if (unlikely(found->n == 0))
 		return;
 	if (likely(driver->from_guest_views != NULL))

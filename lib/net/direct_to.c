@@ -406,7 +406,7 @@ give_as_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint64_t
 	if (some == 0)
 		return;
 	some = vhub_net_views_to_mbufs(&pair->queue, views, some, pkts);
-	vhub_net_to_guest(&pair->queue, pkts, vhub_net_gather(pkts, some));
+	net_give_to_guest(pair, pkts, vhub_net_gather(pkts, some));
 }
 
 /* Those whose offloads the guest does not take. */
@@ -457,6 +457,11 @@ direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint
 {
 	uint64_t completed;
 
+	if (unlikely(net_is_served(pair->dev, NET_TO_GUEST))) {
+		which = net_serve_views(pair, NET_TO_GUEST, views, which);
+		if (which == 0)
+			return;
+	}
 	/* In order, behind those that wait; and a library takes nothing else. */
 	if (unlikely(pair->n_held != 0 || pair->to_ring->vq == NULL)) {
 		give_as_mbufs(pair, views, which);

@@ -340,12 +340,20 @@ static const struct vhub_device_ops net_ops = {
 	.stats = net_stats,
 };
 
+struct net_dev *
+net_dev_find(const struct vhub_device *device)
+{
+	return device->ops == &net_ops ? net_dev_of(device) : NULL;
+}
+
 int
 vhub_net_set_link(struct vhub_device *device, bool up)
 {
-	if (device->ops != &net_ops)
+	struct net_dev *dev = net_dev_find(device);
+
+	if (dev == NULL)
 		return -EINVAL;
-	net_set_link(net_dev_of(device), up);
+	net_set_link(dev, up);
 	return 0;
 }
 
@@ -368,6 +376,7 @@ alloc_dev(const struct net_params *params, struct vhub_net_port *port,
 	dev->dev.executor = *executor;
 	dev->ctrl.ring_index = NET_NO_CTRL;
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
+	net_limit_set(&dev->services, &params->qos);
 	for (i = 0; i < params->n_pairs; i++) {
 		dev->pairs[i].dev = dev;
 		dev->pairs[i].queue.port = port;

@@ -7,7 +7,7 @@
  *     direct:        net.c (poll) -> direct_from.c -> header.c -> the driver, with views
  *                    ... or -> view.c -> offload.c -> the driver, with mbufs
  *                    ... the driver -> to_guest.c -> direct_to.c, with mbufs by way of offload.c
- *     control queue: ctrl.h tells.
+ *     control queue: ctrl.h tells. Services of a port: services.h.
  *
  * A queue pair is one ring in each direction; both are one lcore's.
  */
@@ -26,6 +26,7 @@
 
 #include "ctrl.h"
 #include "rvhost.h"
+#include "services.h"
 #include "vhub_device.h"
 #include "vhub_net.h"
 #include "vhub_user.h"
@@ -107,6 +108,7 @@ struct net_params {
 	enum net_datapath datapath;
 	struct rte_ether_addr mac;
 	uint16_t mtu; /* 0: the port's */
+	struct vhub_net_qos qos;
 };
 
 /* The packet that makes a guest be found where it is now (SEND_RARP). */
@@ -131,6 +133,7 @@ struct net_dev {
 	/* Shared atomic: NET_RESTRICTED_*. 0, as a rule: no packet to the guest has to be looked at. */
 	uint32_t restricts;
 	char target[128];
+	struct net_services services;
 
 	/* CTL. */
 	struct virtio_net_config config; /* little endian */
@@ -167,6 +170,13 @@ static __rte_always_inline bool
 net_is_restricted(const struct net_dev *dev)
 {
 	return __atomic_load_n(&dev->restricts, __ATOMIC_RELAXED) != 0;
+}
+
+/* One load and, as a rule, nothing else: whether packets in this direction are to be served. */
+static __rte_always_inline bool
+net_is_served(const struct net_dev *dev, enum net_direction direction)
+{
+	return __atomic_load_n(&dev->services.on[direction], __ATOMIC_RELAXED) != 0;
 }
 
 static inline bool
@@ -230,6 +240,10 @@ net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 
 /* ---- to_guest.c ---- */
 
+/* Gives packets to the guest, whose ring is open; they have been served. */
+void
+net_give_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+
 /* One turn of the port, where it has packets of its own. Returns how many there were. */
 unsigned int
 net_poll_to_guest(struct net_pair *pair);
@@ -277,6 +291,10 @@ int
 net_segment(const struct rte_mbuf *m, struct rte_mempool *pool, struct rte_mbuf **pieces, int max);
 
 /* ---- net.c ---- */
+
+/* NULL: this is no network port. */
+struct net_dev *
+net_dev_find(const struct vhub_device *device);
 
 /* Makes the device of an opened port, which it owns from then on. Errors as a builder's. */
 int

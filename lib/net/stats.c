@@ -19,6 +19,8 @@ static const char *const drop_names[VHUB_NET_DROPS] = {
 	[VHUB_NET_DROP_NO_MBUF] = "dropped_no_mbuf",
 	[VHUB_NET_DROP_FILTERED] = "dropped_filtered",
 	[VHUB_NET_DROP_LINK_DOWN] = "dropped_link_down",
+	[VHUB_NET_DROP_RATE_FROM] = "dropped_rate_limited_from_guest",
+	[VHUB_NET_DROP_RATE_TO] = "dropped_rate_limited_to_guest",
 };
 
 static void

@@ -125,6 +125,28 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 }
 
 void
+net_give_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	if (likely(n != 0))
+		give(pair, pkts, n);
+}
+
+/* Packets that come to the pair, not those that have waited or were served as views. */
+static inline void
+give_new(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	if (unlikely(net_is_served(pair->dev, NET_TO_GUEST))) {
+		/* What is not for this guest concerns no service of its port. */
+		if (net_is_restricted(pair->dev))
+			n = net_rules_filter(pair, pkts, n);
+		n = net_serve_mbufs(pair, NET_TO_GUEST, pkts, n);
+		if (n == 0)
+			return;
+	}
+	give(pair, pkts, n);
+}
+
+void
 vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
@@ -132,7 +154,7 @@ vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t
 	if (unlikely(!net_ring_is_open(pair->to_ring)))
 		net_drop(pair, VHUB_NET_DROP_NO_RING, pkts, n);
 	else if (likely(n != 0))
-		give(pair, pkts, n);
+		give_new(pair, pkts, n);
 }
 
 void
@@ -176,6 +198,6 @@ net_poll_to_guest(struct net_pair *pair)
 		return 0;
 	n = driver->to_guest(&pair->queue, pkts, VHUB_NET_BURST);
 	if (n != 0)
-		give(pair, pkts, n);
+		give_new(pair, pkts, n);
 	return n;
 }

@@ -115,6 +115,8 @@ enum vhub_net_drop {
 	VHUB_NET_DROP_NO_MBUF,	 /**< no mbuf left for a segment or a copy */
 	VHUB_NET_DROP_FILTERED,	 /**< to guest: not what it has asked for by its control queue */
 	VHUB_NET_DROP_LINK_DOWN, /**< the link is down by command */
+	VHUB_NET_DROP_RATE_FROM, /**< from guest: over the port's limits */
+	VHUB_NET_DROP_RATE_TO,	 /**< to guest: over the port's limits */
 	VHUB_NET_DROPS
 };
 
@@ -310,6 +312,49 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
  */
 VHUB_API int
 vhub_net_set_link(struct vhub_device *device, bool up);
+
+/** What a port may do in a second; as keys: "from_guest_packets_per_s" and so on. */
+enum vhub_net_limit {
+	VHUB_NET_LIMIT_FROM_PACKETS,
+	VHUB_NET_LIMIT_FROM_PACKETS_BURST, /**< at once after a pause */
+	VHUB_NET_LIMIT_FROM_BYTES,
+	VHUB_NET_LIMIT_FROM_BYTES_BURST,
+	VHUB_NET_LIMIT_TO_PACKETS,
+	VHUB_NET_LIMIT_TO_PACKETS_BURST,
+	VHUB_NET_LIMIT_TO_BYTES,
+	VHUB_NET_LIMIT_TO_BYTES_BURST,
+	VHUB_NET_LIMITS
+};
+
+/**
+ * 0: no limit; a burst of 0: what comes in a tenth of a second. A burst of bytes is at least the longest
+ * frame.
+ */
+struct vhub_net_qos {
+	uint64_t limits[VHUB_NET_LIMITS];
+};
+
+/** Bounds of those that are not 0; of bursts the upper ones alone. */
+#define VHUB_NET_MAX_PACKETS UINT64_C(1000000000)
+#define VHUB_NET_MIN_BYTES UINT64_C(512)
+#define VHUB_NET_MAX_BYTES (UINT64_C(1) << 50)
+
+/** Thread: ANY. */
+VHUB_API const char *
+vhub_net_limit_name(enum vhub_net_limit limit);
+
+/**
+ * Limits a port, from the next burst on; all its pairs share the limits, and what is over them is dropped
+ * and counted. Thread: CTL. Returns 0, or -EINVAL (no port; a value out of bounds, which one sentence
+ * names), and nothing has changed then.
+ */
+VHUB_API int
+vhub_net_set_qos(struct vhub_device *device, const struct vhub_net_qos *qos, char *error,
+		size_t error_len);
+
+/** What was set. Thread: CTL. Returns 0 or -EINVAL (no port). */
+VHUB_API int
+vhub_net_get_qos(const struct vhub_device *device, struct vhub_net_qos *qos);
 
 /**
  * The pool that packets of ports come from, for drivers that make some: shared by all ports of a

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Services of a port: what an operator may want of its packets beside their way. A port without any pays
+ * one test a burst for them, in each direction.
+ *
+ *     from guest: direct_from.c, from_guest.c -> services.c -> the driver
+ *     to guest:   the driver -> direct_to.c, to_guest.c -> services.c -> the ring
+ *
+ *     limit.c     rate limits
+ *
+ * Packets come as they are, views or mbufs, each of a burst once: what waits for room in a ring, or
+ * becomes mbufs on its way, has been served. Services look at packets and decide which go on; they change
+ * none.
+ */
+#ifndef NET_SERVICES_H
+#define NET_SERVICES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <rte_branch_prediction.h>
+#include <rte_common.h>
+#include <rte_mbuf.h>
+
+#include "vhub_meter.h"
+#include "vhub_net.h"
+
+struct net_dev;
+struct net_pair;
+
+enum net_direction {
+	NET_FROM_GUEST,
+	NET_TO_GUEST,
+	NET_DIRECTIONS
+};
+
+/* net_services.on: */
+#define NET_SERVES_LIMIT_PACKETS 0x1u
+#define NET_SERVES_LIMIT_BYTES 0x2u
+
+struct net_services {
+	/* Shared atomics: NET_SERVES_*. CTL writes them, lcores look once a burst. */
+	uint32_t on[NET_DIRECTIONS];
+	struct {
+		struct vhub_meter packets;
+		struct vhub_meter bytes;
+	} limits[NET_DIRECTIONS];
+	struct vhub_net_qos qos; /* CTL: what they were made from */
+};
+
+/* A burst, in one of the two forms; the other is NULL. */
+struct net_frames {
+	const struct vhub_net_view *views;
+	struct rte_mbuf *const *pkts;
+};
+
+/* Frames of a burst are named by a word, as views are (vhub_net.h). */
+static inline unsigned int
+net_count_frames(uint64_t which)
+{
+	return (unsigned int)__builtin_popcountll(which);
+}
+
+static __rte_always_inline uint32_t
+net_frame_bytes(const struct net_frames *frames, unsigned int i)
+{
+	return frames->views != NULL ? frames->views[i].bytes : frames->pkts[i]->pkt_len;
+}
+
+/* ---- services.c ---- */
+
+/* CTL: of `mask`, these are on from now on. */
+void
+net_services_set(struct net_services *services, enum net_direction direction, uint32_t mask,
+		uint32_t on);
+
+/* Of a burst of at most VHUB_NET_BURST, named by `which`, returns those that go on; others are counted. */
+uint64_t
+net_serve_views(struct net_pair *pair, enum net_direction direction,
+		const struct vhub_net_view *views, uint64_t which);
+/* The same with packets that are freed when they do not. Returns how many are left, in order. */
+uint16_t
+net_serve_mbufs(struct net_pair *pair, enum net_direction direction, struct rte_mbuf **pkts,
+		uint16_t n);
+/* Views that may be moved. Returns how many are left, in order. */
+uint16_t
+net_serve_own_views(struct net_pair *pair, enum net_direction direction,
+		struct vhub_net_view *views, uint16_t n);
+
+/* ---- limit.c ---- */
+
+/* CTL. Returns 0 or -EINVAL with one sentence. */
+int
+net_limit_check(const struct vhub_net_qos *qos, char *error, size_t error_len);
+/* CTL. Of what was checked. */
+void
+net_limit_set(struct net_services *services, const struct vhub_net_qos *qos);
+/* LCORE: returns those that are within the limits. */
+uint64_t
+net_limit_pass(struct net_pair *pair, enum net_direction direction, uint32_t on,
+		const struct net_frames *frames, uint64_t which);
+
+#endif /* NET_SERVICES_H */

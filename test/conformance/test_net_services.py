@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Services of a port: rate limits, while it is used, for packets as views and as mbufs, and on both data
+paths.
+
+Rates are so low that no more becomes due during a test; what may come at once is what passes.
+"""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from control import Control, Refused, vhubctl
+from test_net_bridge import DATAPATHS, QUIET, Lan
+from vhostuser import NF, packets
+from vhubd import Vhubd, worker_arguments
+
+WAYS = ["from_guest", "to_guest"]
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+def daemon(request):
+    with tempfile.TemporaryDirectory(prefix="vhub-s-") as name:
+        folder = Path(name)
+        started = Vhubd(folder=folder, eal=worker_arguments(request.param),
+                        args=["--control", str(folder / "control.sock")])
+        started.start()
+        yield started, folder
+        try:
+            started.stop()
+        finally:
+            started.kill()
+
+
+@pytest.fixture
+def control(daemon):
+    with Control(daemon[1] / "control.sock") as client:
+        yield client
+
+
+@pytest.fixture(params=DATAPATHS)
+def lan(daemon, control, request):
+    made = Lan(daemon[0], daemon[1], control, request.param)
+    yield made
+    made.close()
+    daemon[0].check_log()
+
+
+def whole(lan, name):
+    return "%s-%s" % (lan.name, name)
+
+
+def frames(count, size=100, first=0):
+    return [packets.plain(seed, size) for seed in range(first, first + count)]
+
+
+def send(session, some, **shape):
+    """All published together, and taken."""
+    session.wait_sent(session.submit([session.prepare(each, **shape) for each in some]))
+
+
+def receive(session, expected):
+    """These, in order, and no more."""
+    for each in expected:
+        assert session.receive().frame == each
+    assert session.quiet(seconds=QUIET)
+
+
+# rate limits
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("driver", ["echo", "patch"])
+def test_packets_over_the_limit_are_dropped(lan, driver, way):
+    limits = {way + "_packets_per_s": 1, way + "_packets_burst": 20}
+    limited, other = ("b", "a") if way == "to_guest" else ("a", "b")
+    if driver == "echo":
+        sender = receiver = lan.port(limited, driver="echo", **limits)
+    else:
+        ports = {limited: lan.port(limited, driver="patch", **limits), other: lan.port(other, driver="patch")}
+        sender, receiver = ports["a"], ports["b"]
+    sent = frames(30)
+    send(sender, sent)
+    receive(receiver, [packets.swapped(each) for each in sent[:20]] if driver == "echo" else sent[:20])
+    figures = lan.figures(limited)
+    assert figures["dropped_rate_limited_" + way] == 10
+    # What is refused was sent all the same; what was not given was not received.
+    assert figures[way + "_packets"] == (30 if way == "from_guest" else 20)
+    lan.control.call("port_set_qos", name=whole(lan, limited), **{way + "_packets_per_s": 0})
+    sent = frames(30, first=100)
+    send(sender, sent)
+    receive(receiver, [packets.swapped(each) for each in sent] if driver == "echo" else sent)
+    assert lan.figures(limited)["dropped_rate_limited_" + way] == 10
+
+
+def test_bytes_over_the_limit_are_dropped_and_small_ones_pass(lan):
+    port = lan.port("a", driver="echo", from_guest_bytes_per_s=512, from_guest_bytes_burst="100k")
+    large, small = frames(4, 40000), frames(20, 200)
+    send(port, large[:2])
+    send(port, large[2:] + small)
+    receive(port, [packets.swapped(each) for each in large[:2] + small])
+    assert lan.figures("a")["dropped_rate_limited_from_guest"] == 2
+
+
+def test_frames_that_have_to_be_completed_are_paid_once(lan):
+    """A receiver that takes no offloads gets its packets by another way."""
+    a = lan.port("a", driver="patch", session={"features": (NF.CSUM,)})
+    b = lan.port("b", driver="patch", to_guest_packets_per_s=1, to_guest_packets_burst=10)
+    made = packets.segment(4, packets.TCP, b"x" * 500)
+    send(a, [made.frame] * 15, header=made.header)
+    for _ in range(10):
+        assert packets.sums_up(b.receive().frame, 4, packets.TCP)
+    assert b.quiet(seconds=QUIET)
+    assert lan.figures("b")["dropped_rate_limited_to_guest"] == 5
+
+
+def test_all_pairs_share_a_limit(lan):
+    port = lan.port("a", driver="echo", session={"pairs": 2}, queues=2, from_guest_packets_per_s=1,
+                    from_guest_packets_burst=10)
+    for pair in range(2):
+        sent = [port.prepare(each) for each in frames(8)]
+        port.wait_sent(port.submit(sent, pair), pair)
+    assert lan.figures("a")["dropped_rate_limited_from_guest"] == 6
+
+
+def test_limits_are_checked_shown_and_saved(lan):
+    name = lan.add("a", driver="echo", to_guest_bytes_per_s="1M")
+    socket = lan.folder / "control.sock"
+    for wrong, says in (({"from_guest_packets_per_s": -1}, "from_guest_packets_per_s=-1"),
+                        ({"from_guest_bytes_per_s": 100}, "from_guest_bytes_per_s=100: allowed"),
+                        ({"iops": 1}, "iops")):
+        with pytest.raises(Refused, match=says) as refused:
+            lan.control.call("port_set_qos", name=name, **wrong)
+        assert refused.value.code == -32602
+    with pytest.raises(Refused, match="to_guest_packets_per_s"):
+        lan.add("b", driver="echo", to_guest_packets_per_s="1k")
+    now = lan.control.call("port_set_qos", name=name)
+    assert len(now) == 8 and now["to_guest_bytes_per_s"] == 1 << 20 and sum(now.values()) == 1 << 20
+    out = vhubctl(socket, "port-qos", name, "--from-guest-packets-per-s", "500", "--to-guest-bytes-burst", "2M")
+    assert out.returncode == 0 and "from_guest_packets_per_s=500" in out.stdout, out.stderr
+    saved = vhubctl(socket, "save").stdout
+    assert "from_guest_packets_per_s = 500" in saved and "to_guest_bytes_burst = 2097152" in saved

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Services of a port (net/services.h): which packets of a burst go on, as views and as mbufs, and what is
+ * counted of the others. Rates are so low that nothing more becomes due while a test runs.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../eal_fixture.h"
+#include "net_pvt.h"
+
+/* Packets in a second. */
+#define HARDLY_ANY 1
+#define LONG_BURST 100000
+
+static struct net_dev *dev;
+static struct vhub_net_view views[VHUB_NET_BURST];
+
+static int
+begin(void **state)
+{
+	const size_t bytes = sizeof(struct net_dev) + sizeof(struct net_pair);
+	unsigned int i;
+
+	(void)state;
+	dev = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(bytes, RTE_CACHE_LINE_SIZE));
+	assert_non_null(dev);
+	memset(dev, 0, bytes);
+	dev->pool = vhub_net_pool(-1);
+	assert_non_null(dev->pool);
+	dev->pairs[0].dev = dev;
+	memset(views, 0, sizeof(views));
+	for (i = 0; i < VHUB_NET_BURST; i++) {
+		views[i].bytes = 100 + i;
+		views[i].head_bytes = (uint16_t)RTE_MIN(views[i].bytes, VHUB_NET_HEAD_BYTES);
+		views[i].head[0] = (uint8_t)i;
+	}
+	return 0;
+}
+
+static int
+end(void **state)
+{
+	(void)state;
+	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
+	free(dev);
+	return 0;
+}
+
+static void
+limit(enum vhub_net_limit which, uint64_t value)
+{
+	dev->services.qos.limits[which] = value;
+	net_limit_set(&dev->services, &dev->services.qos);
+}
+
+static uint64_t
+dropped(enum vhub_net_drop why)
+{
+	return dev->pairs[0].counters.drops[why];
+}
+
+/* ---- limits ---- */
+
+static void
+test_a_port_without_limits_has_no_service(void **state)
+{
+	(void)state;
+	assert_false(net_is_served(dev, NET_FROM_GUEST));
+	limit(VHUB_NET_LIMIT_FROM_PACKETS, 5);
+	assert_true(net_is_served(dev, NET_FROM_GUEST));
+	assert_false(net_is_served(dev, NET_TO_GUEST));
+	limit(VHUB_NET_LIMIT_FROM_PACKETS, 0);
+	limit(VHUB_NET_LIMIT_FROM_PACKETS_BURST, 5);
+	assert_false(net_is_served(dev, NET_FROM_GUEST));
+	limit(VHUB_NET_LIMIT_TO_BYTES, 5000);
+	assert_false(net_is_served(dev, NET_FROM_GUEST));
+	assert_true(net_is_served(dev, NET_TO_GUEST));
+}
+
+static void
+test_packets_over_the_limit_are_dropped(void **state)
+{
+	struct net_pair *pair = &dev->pairs[0];
+
+	(void)state;
+	limit(VHUB_NET_LIMIT_FROM_PACKETS, HARDLY_ANY);
+	limit(VHUB_NET_LIMIT_FROM_PACKETS_BURST, 70);
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, UINT64_MAX), UINT64_MAX);
+	/* Six are left, in whichever places. */
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 0xff00ff00u), 0x3f00u);
+	assert_int_equal(dropped(VHUB_NET_DROP_RATE_FROM), 10);
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 1), 0);
+	/* The other direction has a limit of its own: none. */
+	assert_int_equal(net_serve_views(pair, NET_TO_GUEST, views, UINT64_MAX), UINT64_MAX);
+	assert_int_equal(dropped(VHUB_NET_DROP_RATE_TO), 0);
+	limit(VHUB_NET_LIMIT_FROM_PACKETS, 0);
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, UINT64_MAX), UINT64_MAX);
+}
+
+static void
+test_a_small_packet_passes_where_a_large_one_does_not(void **state)
+{
+	struct net_pair *pair = &dev->pairs[0];
+
+	(void)state;
+	limit(VHUB_NET_LIMIT_TO_BYTES, VHUB_NET_MIN_BYTES);
+	limit(VHUB_NET_LIMIT_TO_BYTES_BURST, LONG_BURST);
+	views[0].bytes = 65000;
+	views[1].bytes = 35001;
+	views[2].bytes = 34000;
+	/* There are 1000 left, and the next 1000 take two seconds. */
+	views[3].bytes = 2000;
+	assert_int_equal(net_serve_views(pair, NET_TO_GUEST, views, 0xf), 0x5);
+	assert_int_equal(dropped(VHUB_NET_DROP_RATE_TO), 2);
+}
+
+static void
+test_any_burst_has_room_for_the_longest_frame(void **state)
+{
+	(void)state;
+	limit(VHUB_NET_LIMIT_FROM_BYTES, VHUB_NET_MIN_BYTES);
+	limit(VHUB_NET_LIMIT_FROM_BYTES_BURST, 1);
+	views[0].bytes = VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD;
+	assert_int_equal(net_serve_views(&dev->pairs[0], NET_FROM_GUEST, views, 0x1), 0x1);
+}
+
+static void
+test_what_one_limit_drops_the_other_does_not_charge(void **state)
+{
+	struct net_pair *pair = &dev->pairs[0];
+
+	(void)state;
+	limit(VHUB_NET_LIMIT_FROM_PACKETS, HARDLY_ANY);
+	limit(VHUB_NET_LIMIT_FROM_PACKETS_BURST, 4);
+	limit(VHUB_NET_LIMIT_FROM_BYTES, VHUB_NET_MIN_BYTES);
+	limit(VHUB_NET_LIMIT_FROM_BYTES_BURST, LONG_BURST);
+	views[0].bytes = views[1].bytes = 60000;
+	views[2].bytes = 45000;
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 0x7), 0x1);
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 0xff0), 0x70);
+	assert_int_equal(dropped(VHUB_NET_DROP_RATE_FROM), 2 + 5);
+}
+
+static void
+test_limits_out_of_bounds_are_refused(void **state)
+{
+	struct vhub_net_qos qos = { 0 };
+	char error[256];
+
+	(void)state;
+	assert_int_equal(net_limit_check(&qos, error, sizeof(error)), 0);
+	qos.limits[VHUB_NET_LIMIT_TO_BYTES] = VHUB_NET_MIN_BYTES - 1;
+	assert_int_equal(net_limit_check(&qos, error, sizeof(error)), -EINVAL);
+	assert_non_null(strstr(error, "to_guest_bytes_per_s=511"));
+	qos.limits[VHUB_NET_LIMIT_TO_BYTES] = VHUB_NET_MAX_BYTES;
+	qos.limits[VHUB_NET_LIMIT_FROM_PACKETS_BURST] = VHUB_NET_MAX_PACKETS;
+	assert_int_equal(net_limit_check(&qos, error, sizeof(error)), 0);
+	qos.limits[VHUB_NET_LIMIT_FROM_PACKETS_BURST]++;
+	assert_int_equal(net_limit_check(&qos, error, sizeof(error)), -EINVAL);
+	assert_non_null(strstr(error, "from_guest_packets_burst=1000000001"));
+}
+
+/* ---- forms of a burst ---- */
+
+static void
+test_those_that_pass_stay_in_order(void **state)
+{
+	struct net_pair *pair = &dev->pairs[0];
+	struct rte_mbuf *pkts[8];
+	unsigned int i;
+
+	(void)state;
+	limit(VHUB_NET_LIMIT_FROM_BYTES, VHUB_NET_MIN_BYTES);
+	limit(VHUB_NET_LIMIT_FROM_BYTES_BURST, LONG_BURST);
+	views[0].bytes = views[2].bytes = views[3].bytes = 60000;
+	assert_int_equal(net_serve_own_views(pair, NET_FROM_GUEST, views, 6), 4);
+	assert_int_equal(views[0].head[0], 0);
+	assert_int_equal(views[1].head[0], 1);
+	assert_int_equal(views[2].head[0], 4);
+	assert_int_equal(views[3].head[0], 5);
+	limit(VHUB_NET_LIMIT_FROM_BYTES, VHUB_NET_MIN_BYTES);
+	assert_int_equal(rte_pktmbuf_alloc_bulk(dev->pool, pkts, RTE_DIM(pkts)), 0);
+	for (i = 0; i < RTE_DIM(pkts); i++)
+		pkts[i]->pkt_len = i % 2 == 0 ? 30000 : 64;
+	assert_int_equal(net_serve_mbufs(pair, NET_FROM_GUEST, pkts, RTE_DIM(pkts)), 7);
+	assert_int_equal(pkts[5]->pkt_len, 64);
+	assert_int_equal(pkts[6]->pkt_len, 64);
+	rte_pktmbuf_free_bulk(pkts, 7);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_a_port_without_limits_has_no_service, begin,
+				end),
+		cmocka_unit_test_setup_teardown(test_packets_over_the_limit_are_dropped, begin,
+				end),
+		cmocka_unit_test_setup_teardown(
+				test_a_small_packet_passes_where_a_large_one_does_not, begin, end),
+		cmocka_unit_test_setup_teardown(test_any_burst_has_room_for_the_longest_frame,
+				begin, end),
+		cmocka_unit_test_setup_teardown(test_what_one_limit_drops_the_other_does_not_charge,
+				begin, end),
+		cmocka_unit_test_setup_teardown(test_limits_out_of_bounds_are_refused, begin, end),
+		cmocka_unit_test_setup_teardown(test_those_that_pass_stay_in_order, begin, end),
+	};
+
+	if (test_eal_init() != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
