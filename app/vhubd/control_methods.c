@@ -24,6 +24,8 @@ static const struct vhub_control_method *const methods[] = {
 	&control_device_set_qos,
 	&control_port_set_link,
 	&control_port_set_qos,
+	&control_port_mirror_set,
+	&control_port_mirror_clear,
 	&control_driver_list,
 	&control_bridge_list,
 	&control_bridge_fdb,

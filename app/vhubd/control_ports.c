@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include <bsd/string.h>
+
 #include "control_methods.h"
 
 static const char *
@@ -107,4 +109,79 @@ const struct vhub_control_method control_port_set_qos = {
 	.help = "Limits a network port while it is used; what is not given stays as it is.",
 	.params = qos_params,
 	.fn = port_set_qos,
+};
+
+/* ---- port_mirror_set, port_mirror_clear ---- */
+
+static void
+set_mirror(struct vhub_control_call *call, const char *name, const struct vhub_net_mirror *set,
+		const struct control_context *context)
+{
+	char error[512];
+	int ret = slots_set_mirror(context->slots, name, set, error, sizeof(error));
+
+	if (ret == 0)
+		vhub_control_result(call, json_true());
+	else
+		vhub_control_refuse(call,
+				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
+				"%s", error);
+}
+
+static void
+port_mirror_set(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const char *to = text(params, "to"), *way = text(params, "direction");
+	struct vhub_net_mirror set = { 0 };
+
+	if (way == NULL)
+		way = "both";
+	set.from_guest = strcmp(way, "both") == 0 || strcmp(way, "from_guest") == 0;
+	set.to_guest = strcmp(way, "both") == 0 || strcmp(way, "to_guest") == 0;
+	if (!set.from_guest && !set.to_guest) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"direction=%.64s; allowed: from_guest, to_guest, both", way);
+		return;
+	}
+	if (to[0] == '\0' || strcmp(to, VHUB_NET_NO_MIRROR) == 0 ||
+			strlcpy(set.to, to, sizeof(set.to)) >= sizeof(set.to)) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"to=%.64s; allowed: the name of another port", to);
+		return;
+	}
+	set_mirror(call, text(params, "name"), &set, arg);
+}
+
+static const struct vhub_control_param mirror_set_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "of the port that is mirrored" },
+	{ "to", VHUB_CONTROL_STRING, true, "of the port whose guest gets the copies" },
+	{ "direction", VHUB_CONTROL_STRING, false, "from_guest, to_guest or both (both)" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_port_mirror_set = {
+	.name = "port_mirror_set",
+	.help = "Has what passes a network port go to another port's guest as well.",
+	.params = mirror_set_params,
+	.fn = port_mirror_set,
+};
+
+static void
+port_mirror_clear(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct vhub_net_mirror none = { 0 };
+
+	set_mirror(call, text(params, "name"), &none, arg);
+}
+
+static const struct vhub_control_param mirror_clear_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "of the port that is mirrored" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_port_mirror_clear = {
+	.name = "port_mirror_clear",
+	.help = "Ends the mirror of a network port, if it has one.",
+	.params = mirror_clear_params,
+	.fn = port_mirror_clear,
 };

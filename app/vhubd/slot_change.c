@@ -128,6 +128,27 @@ slots_set_port_qos(struct slots *slots, const char *name, struct vhub_net_qos *s
 }
 
 int
+slots_set_mirror(struct slots *slots, const char *name, const struct vhub_net_mirror *set,
+		char *error, size_t error_len)
+{
+	const bool any = set->to[0] != '\0';
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret == 0)
+		ret = vhub_net_set_mirror(slot->device, set, error, error_len);
+	if (ret != 0)
+		return ret;
+	slot_spec_set(&slot->options, "mirror", any ? set->to : VHUB_NET_NO_MIRROR);
+	if (any)
+		slot_spec_set(&slot->options, "mirror_direction",
+				!set->to_guest			 ? "from_guest" :
+						!set->from_guest ? "to_guest" :
+								   "both");
+	return 0;
+}
+
+int
 slots_set_link(struct slots *slots, const char *name, bool up, char *error, size_t error_len)
 {
 	struct slot *slot;

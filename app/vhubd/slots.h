@@ -89,6 +89,11 @@ int
 slots_set_port_qos(struct slots *slots, const char *name, struct vhub_net_qos *set, char *error,
 		size_t error_len);
 
+/** Has a served port mirrored, or not any more. Returns as slots_set_link(). */
+int
+slots_set_mirror(struct slots *slots, const char *name, const struct vhub_net_mirror *set,
+		char *error, size_t error_len);
+
 /**
  * Takes the link of a served port down or up (slot_change.c). Returns as slots_resize(), and -EINVAL.
  * Thread: CTL.

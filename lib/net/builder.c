@@ -26,7 +26,8 @@ struct net_builder {
 static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust",
 	"datapath", "ctrl_vq", "link", "from_guest_packets_per_s", "from_guest_packets_burst",
 	"from_guest_bytes_per_s", "from_guest_bytes_burst", "to_guest_packets_per_s",
-	"to_guest_packets_burst", "to_guest_bytes_per_s", "to_guest_bytes_burst", NULL };
+	"to_guest_packets_burst", "to_guest_bytes_per_s", "to_guest_bytes_burst", "frame_sizes",
+	"mirror", "mirror_direction", NULL };
 
 static struct net_builder *
 builder_of(const struct vhub_builder *builder)
@@ -96,6 +97,31 @@ parse_qos(const struct rte_kvargs *args, struct vhub_net_qos *qos, char *error, 
 }
 
 static int
+parse_mirror(const char *name, const struct rte_kvargs *args, struct vhub_net_mirror *mirror,
+		char *error, size_t error_len)
+{
+	static const char *const ways[] = { "both", "from_guest", "to_guest", NULL };
+	const char *to = NULL;
+	unsigned int way = 0;
+	int ret;
+
+	ret = vhub_arg_choice(args, "mirror_direction", ways, &way, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_text(args, "mirror", &to, error, error_len);
+	if (ret != 0 || to == NULL)
+		return ret;
+	if (strlen(to) >= sizeof(mirror->to)) {
+		snprintf(error, error_len, "mirror=%.64s...: no port has so long a name", to);
+		return -EINVAL;
+	}
+	if (strcmp(to, VHUB_NET_NO_MIRROR) != 0)
+		strlcpy(mirror->to, to, sizeof(mirror->to));
+	mirror->from_guest = way != 2;
+	mirror->to_guest = way != 1;
+	return net_mirror_check(name, mirror, error, error_len);
+}
+
+static int
 parse_params(const char *name, const struct rte_kvargs *args, struct net_params *params,
 		char *error, size_t error_len)
 {
@@ -121,6 +147,10 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 	params->datapath = (enum net_datapath)path;
 	if (ret == 0)
 		ret = parse_qos(args, &params->qos, error, error_len);
+	if (ret == 0)
+		ret = parse_mirror(name, args, &params->mirror, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "frame_sizes", &params->frame_sizes, error, error_len);
 	if (ret == 0)
 		ret = parse_mac(args, params, error, error_len);
 	params->n_pairs = (uint16_t)n_pairs;

@@ -157,9 +157,10 @@ mark(struct rte_mbuf *const *pkts, uint16_t n, uint16_t lcore_index)
 	return mbufs;
 }
 
-static void
-send_across(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore, struct rte_mbuf **pkts,
-		uint16_t n)
+/* Returns how many have found room; the others are the caller's. */
+static uint16_t
+put_across(struct vhub_net_inbox *inbox, const struct vhub_lcore *lcore, uint32_t max_waiting,
+		struct rte_mbuf **pkts, uint16_t n)
 {
 	const uint16_t index = (uint16_t)vhub_lcore_index(lcore);
 	const uint32_t mbufs = mark(pkts, n, index);
@@ -167,18 +168,40 @@ send_across(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore, struct rte_m
 	unsigned int put = 0;
 
 	before = __atomic_fetch_add(&waiting[index].n, mbufs, __ATOMIC_RELAXED);
-	if (likely(before + mbufs <= inbox->max_waiting))
+	if (likely(before + mbufs <= max_waiting))
 		put = rte_ring_mp_enqueue_burst(inbox->ring, (void *const *)pkts, n, NULL);
 	if (unlikely(put < n)) {
 		for (i = put; i < n; i++)
 			left += pkts[i]->nb_segs;
 		__atomic_fetch_sub(&waiting[index].n, left, __ATOMIC_RELAXED);
-		drop(&inbox->dropped_full, &pkts[put], n - put);
 	}
 	/* Pairs with the fence in vhub_net_inbox_arm(): it sees the packets, or we that it sleeps. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&inbox->armed, __ATOMIC_RELAXED) != 0))
 		wake(inbox);
+	return (uint16_t)put;
+}
+
+static void
+send_across(struct vhub_net_inbox *inbox, struct vhub_lcore *lcore, struct rte_mbuf **pkts,
+		uint16_t n)
+{
+	const uint16_t put = put_across(inbox, lcore, inbox->max_waiting, pkts, n);
+
+	if (unlikely(put < n))
+		drop(&inbox->dropped_full, &pkts[put], n - put);
+}
+
+uint16_t
+vhub_net_inbox_post(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct vhub_lcore *lcore = __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE);
+	uint16_t put = 0;
+
+	if (likely(n != 0 && lcore != NULL))
+		put = put_across(inbox, lcore, inbox->max_waiting / 2, pkts, n);
+	rte_pktmbuf_free_bulk(&pkts[put], n - put);
+	return put;
 }
 
 void

@@ -28,6 +28,8 @@ net_destroy(struct vhub_device *device)
 {
 	struct net_dev *dev = net_dev_of(device);
 
+	if (net_mirror_destroy(dev) != 0)
+		return;
 	dev->driver->destroy(dev->port);
 	rvhost_destroy(dev->path);
 	vhub_free(dev, dev_bytes(dev->params.n_pairs));
@@ -83,6 +85,7 @@ start_of_pair(struct vhub_vring *vring)
 		net_rarp_started(pair);
 	} else {
 		pair->to_ring = vring;
+		net_mirror_open(pair);
 		/* New buffers are looked for when there is a packet for them: no kick is of use. */
 		want_no_kicks(pair, vring);
 	}
@@ -108,6 +111,7 @@ stop_of_pair(struct vhub_vring *vring)
 		pair->from_ring = NULL;
 	} else {
 		net_drop_held(pair);
+		net_mirror_close(pair);
 		pair->to_ring = NULL;
 		__atomic_store_n(&pair->queue.open, false, __ATOMIC_RELAXED);
 	}
@@ -162,6 +166,7 @@ tell_open(struct net_pair *pair, bool open)
 	if (open)
 		return;
 	net_drop_held(pair);
+	net_mirror_empty(pair);
 	if (driver->closed != NULL)
 		driver->closed(&pair->queue);
 }
@@ -232,7 +237,11 @@ net_ring_arm(struct vhub_vring *vring)
 		if (pair->n_held != 0 && vring->enabled)
 			return -EAGAIN;
 		/* Nothing comes for a guest that takes nothing. */
-		if (driver->to_guest == NULL || !pair->queue.open)
+		if (!pair->queue.open)
+			return 0;
+		if (net_mirror_arm(pair) != 0)
+			return -EAGAIN;
+		if (driver->to_guest == NULL)
 			return 0;
 		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
 	}
@@ -253,6 +262,7 @@ net_ring_disarm(struct vhub_vring *vring)
 	}
 	driver = pair->dev->driver;
 	if (!net_is_from_guest(vring)) {
+		net_mirror_disarm(pair);
 		if (driver->to_guest != NULL && driver->disarm != NULL)
 			driver->disarm(&pair->queue);
 	} else {
@@ -274,7 +284,11 @@ park_to_guest(struct net_pair *pair, struct vhub_vring *vring, struct vhub_lcore
 
 	if (pair->n_held != 0 || open != takes_packets(pair, vring))
 		return false;
-	if (!open || driver->to_guest == NULL)
+	if (!open)
+		return true;
+	if (pair->queue.index == 0 && net_is_watching(pair->dev))
+		return driver->to_guest == NULL && net_mirror_park(pair, word);
+	if (driver->to_guest == NULL)
 		return true;
 	return driver->park != NULL && driver->park(&pair->queue, word);
 }
@@ -377,6 +391,8 @@ alloc_dev(const struct net_params *params, struct vhub_net_port *port,
 	dev->ctrl.ring_index = NET_NO_CTRL;
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	net_limit_set(&dev->services, &params->qos);
+	for (i = 0; i < NET_DIRECTIONS && params->frame_sizes; i++)
+		net_services_set(&dev->services, i, NET_SERVES_SIZES, NET_SERVES_SIZES);
 	for (i = 0; i < params->n_pairs; i++) {
 		dev->pairs[i].dev = dev;
 		dev->pairs[i].queue.port = port;
@@ -422,9 +438,14 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 			goto free_dev;
 	}
 	net_config_init(dev, &info);
+	ret = net_mirror_create(dev, node);
+	if (ret != 0)
+		goto destroy_path;
 	*out = &dev->dev;
 	return 0;
 
+destroy_path:
+	rvhost_destroy(dev->path);
 free_dev:
 	vhub_free(dev, dev_bytes(params->n_pairs));
 	return ret;

@@ -56,6 +56,9 @@ struct net_counters {
 		uint64_t bytes;
 	} from_guest, to_guest;
 	uint64_t drops[VHUB_NET_DROPS];
+	uint64_t sizes[NET_DIRECTIONS][NET_SIZE_CLASSES]; /* sizes.c */
+	uint64_t mirrored;				  /* mirror.c */
+	uint64_t mirror_dropped;
 };
 
 struct net_pair {
@@ -109,6 +112,8 @@ struct net_params {
 	struct rte_ether_addr mac;
 	uint16_t mtu; /* 0: the port's */
 	struct vhub_net_qos qos;
+	struct vhub_net_mirror mirror;
+	bool frame_sizes; /* frame_sizes=on */
 };
 
 /* The packet that makes a guest be found where it is now (SEND_RARP). */
@@ -177,6 +182,13 @@ static __rte_always_inline bool
 net_is_served(const struct net_dev *dev, enum net_direction direction)
 {
 	return __atomic_load_n(&dev->services.on[direction], __ATOMIC_RELAXED) != 0;
+}
+
+/* The same: whether mirrors of other ports may have sent something for this one's guest. */
+static __rte_always_inline bool
+net_is_watching(const struct net_dev *dev)
+{
+	return __atomic_load_n(&dev->services.is_watching, __ATOMIC_RELAXED);
 }
 
 static inline bool

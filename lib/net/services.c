@@ -2,7 +2,7 @@
 /*
  * The services of a port, one after the other (services.h). Called by direct_from.c, direct_to.c,
  * from_guest.c and to_guest.c for bursts of a port that has some, on the lcore that owns the pair; next:
- * limit.c.
+ * limit.c, sizes.c, mirror.c.
  */
 #include "net_pvt.h"
 #include "services.h"
@@ -25,6 +25,12 @@ serve(struct net_pair *pair, enum net_direction direction, const struct net_fram
 
 	if ((on & (NET_SERVES_LIMIT_PACKETS | NET_SERVES_LIMIT_BYTES)) != 0)
 		which = net_limit_pass(pair, direction, on, frames, which);
+	if (unlikely(which == 0))
+		return 0;
+	if ((on & NET_SERVES_SIZES) != 0)
+		net_sizes_count(pair, direction, frames, which);
+	if ((on & NET_SERVES_MIRROR) != 0)
+		net_mirror_frames(pair, frames, which);
 	return which;
 }
 

@@ -7,6 +7,8 @@
  *     to guest:   the driver -> direct_to.c, to_guest.c -> services.c -> the ring
  *
  *     limit.c     rate limits
+ *     sizes.c     how long the frames are
+ *     mirror.c    copies for the guest of another port
  *
  * Packets come as they are, views or mbufs, each of a burst once: what waits for room in a ring, or
  * becomes mbufs on its way, has been served. Services look at packets and decide which go on; they change
@@ -22,8 +24,10 @@
 #include <rte_common.h>
 #include <rte_mbuf.h>
 
+#include "vhub_device.h"
 #include "vhub_meter.h"
 #include "vhub_net.h"
+#include "vhub_net_inbox.h"
 
 struct net_dev;
 struct net_pair;
@@ -37,6 +41,11 @@ enum net_direction {
 /* net_services.on: */
 #define NET_SERVES_LIMIT_PACKETS 0x1u
 #define NET_SERVES_LIMIT_BYTES 0x2u
+#define NET_SERVES_SIZES 0x4u
+#define NET_SERVES_MIRROR 0x8u
+
+/* Classes of frame sizes: at most 63 bytes, 64, to 127, 255, 511, 1023, 1518, and more. */
+#define NET_SIZE_CLASSES 8u
 
 struct net_services {
 	/* Shared atomics: NET_SERVES_*. CTL writes them, lcores look once a burst. */
@@ -46,6 +55,16 @@ struct net_services {
 		struct vhub_meter bytes;
 	} limits[NET_DIRECTIONS];
 	struct vhub_net_qos qos; /* CTL: what they were made from */
+
+	/* mirror.c */
+	bool is_watching; /* shared atomic: has been a mirror's, and stays it */
+	struct vhub_net_inbox
+			*inbox; /* immutable: copies for this port's guest, by its first pair */
+	struct {
+		struct vhub_net_inbox *to;  /* shared atomic; NULL: its port is not there */
+		struct vhub_net_mirror set; /* with mirror.c's lock */
+	} mirror;
+	struct net_dev *next; /* with mirror.c's lock */
 };
 
 /* A burst, in one of the two forms; the other is NULL. */
@@ -99,5 +118,52 @@ net_limit_set(struct net_services *services, const struct vhub_net_qos *qos);
 uint64_t
 net_limit_pass(struct net_pair *pair, enum net_direction direction, uint32_t on,
 		const struct net_frames *frames, uint64_t which);
+
+/* ---- sizes.c ---- */
+
+/* LCORE. */
+void
+net_sizes_count(struct net_pair *pair, enum net_direction direction,
+		const struct net_frames *frames, uint64_t which);
+/* As a device's stats. */
+void
+net_sizes_emit(const struct net_pair *pair, vhub_stat_fn emit, void *arg);
+
+/* ---- mirror.c ---- */
+
+/* The port can be found, and is to be mirrored as its parameters say. CTL. Returns 0 or -ENOMEM. */
+int
+net_mirror_create(struct net_dev *dev, int node);
+/* It is found no more. CTL or WORK, may block. Returns 0, or -ETIMEDOUT: an lcore may still have it. */
+int
+net_mirror_destroy(struct net_dev *dev);
+/* Whether a port of this name may be mirrored so: 0, or -EINVAL with one sentence. */
+int
+net_mirror_check(const char *name, const struct vhub_net_mirror *set, char *error,
+		size_t error_len);
+
+/* LCORE, a mirrored port's: sends copies. */
+void
+net_mirror_frames(struct net_pair *pair, const struct net_frames *frames, uint64_t which);
+/* LCORE: copies of frames, as long as there is memory. Returns how many. */
+uint16_t
+net_copy_frames(struct net_pair *pair, const struct net_frames *frames, uint64_t which,
+		struct rte_mbuf **copies);
+
+/* LCORE, of the pair to whose guest copies go; as a driver does with an inbox of its own. */
+void
+net_mirror_open(struct net_pair *pair);
+void
+net_mirror_close(struct net_pair *pair);
+void
+net_mirror_empty(struct net_pair *pair);
+uint16_t
+net_mirror_take(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t max);
+int
+net_mirror_arm(struct net_pair *pair);
+void
+net_mirror_disarm(struct net_pair *pair);
+bool
+net_mirror_park(struct net_pair *pair, struct vhub_lcore_word *word);
 
 #endif /* NET_SERVICES_H */

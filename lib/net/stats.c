@@ -45,6 +45,10 @@ net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 	emit_counter(&counters->to_guest.bytes, "to_guest_bytes", emit, arg);
 	for (i = 0; i < VHUB_NET_DROPS; i++)
 		emit_counter(&counters->drops[i], drop_names[i], emit, arg);
+	emit_counter(&counters->mirrored, "mirrored_packets", emit, arg);
+	emit_counter(&counters->mirror_dropped, "mirror_dropped", emit, arg);
+	if (dev->params.frame_sizes)
+		net_sizes_emit(&dev->pairs[queue], emit, arg);
 	if (dev->path != NULL) {
 		rvhost_stats_emit(dev->path, (uint16_t)(queue * 2 + 1), "library_from_guest_", emit,
 				arg);

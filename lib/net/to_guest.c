@@ -183,21 +183,38 @@ give_held(struct net_pair *pair)
 	return n - pair->n_held;
 }
 
+/* Copies of what passes other ports: of no concern to the services of this one. */
+static uint16_t
+give_mirrored(struct net_pair *pair)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint16_t n = net_mirror_take(pair, pkts, VHUB_NET_BURST);
+
+	if (n != 0)
+		give(pair, pkts, n);
+	return n;
+}
+
 unsigned int
 net_poll_to_guest(struct net_pair *pair)
 {
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
-	uint16_t n;
+	uint16_t n, mirrored = 0;
 
 	if (!pair->queue.open)
 		return 0;
 	if (unlikely(pair->n_held != 0))
 		return give_held(pair);
+	if (unlikely(net_is_watching(pair->dev))) {
+		mirrored = give_mirrored(pair);
+		if (pair->n_held != 0)
+			return mirrored;
+	}
 	if (driver->to_guest == NULL)
-		return 0;
+		return mirrored;
 	n = driver->to_guest(&pair->queue, pkts, VHUB_NET_BURST);
 	if (n != 0)
 		give_new(pair, pkts, n);
-	return n;
+	return mirrored + n;
 }

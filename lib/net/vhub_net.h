@@ -356,6 +356,24 @@ vhub_net_set_qos(struct vhub_device *device, const struct vhub_net_qos *qos, cha
 VHUB_API int
 vhub_net_get_qos(const struct vhub_device *device, struct vhub_net_qos *qos);
 
+/** As in mirror=NAME: none. */
+#define VHUB_NET_NO_MIRROR "none"
+
+/** Where copies of a port's packets go. */
+struct vhub_net_mirror {
+	char to[64]; /**< name of the port whose guest gets them; empty: no mirror */
+	bool from_guest;
+	bool to_guest;
+};
+
+/**
+ * Has what passes the port, in one direction or both, go to another port's guest as well. That one may go
+ * and come again. Thread: CTL. Returns 0, or -EINVAL: one of them is no port, or they are the same.
+ */
+VHUB_API int
+vhub_net_set_mirror(struct vhub_device *device, const struct vhub_net_mirror *set, char *error,
+		size_t error_len);
+
 /**
  * The pool that packets of ports come from, for drivers that make some: shared by all ports of a
  * NUMA node (-1: any). Thread: CTL or WORK. NULL: there is no memory for it.

@@ -71,6 +71,14 @@ VHUB_API void
 vhub_net_inbox_send_views(struct vhub_net_inbox *inbox, struct vhub_net_queue *from,
 		const struct vhub_net_view *views, uint64_t which);
 
+/**
+ * Sends copies that nobody misses: they wait also where the owner is the calling lcore, and take no more
+ * than leaves room for what is sent. Returns how many, from the front, are on their way; the others are
+ * freed, and not counted. Thread: LCORE, any.
+ */
+VHUB_API uint16_t
+vhub_net_inbox_post(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t n);
+
 /** What other lcores have sent, as a driver's to_guest. Thread: LCORE, the owner. */
 VHUB_API uint16_t
 vhub_net_inbox_take(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t max);

@@ -52,7 +52,9 @@ class Lan:
     def add(self, name, driver="bridge", **keys):
         """A device; its whole name."""
         whole = "%s-%s" % (self.name, name)
-        keys = {"socket": str(self.folder / (whole + ".sock")), "driver": driver, driver: self.name, **keys}
+        if driver in ("bridge", "patch"):
+            keys = {driver: self.name, **keys}
+        keys = {"socket": str(self.folder / (whole + ".sock")), "driver": driver, **keys}
         if self.datapath:
             keys.setdefault("datapath", self.datapath)
         self.control.call("device_add", kind="net", name=whole, args=keys)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Services of a port: rate limits, while it is used, for packets as views and as mbufs, and on both data
+"""Services of a port: rate limits, frame sizes and mirrors, for packets as views and as mbufs, on both data
 paths.
 
 Rates are so low that no more becomes due during a test; what may come at once is what passes.
@@ -94,7 +94,7 @@ def test_packets_over_the_limit_are_dropped(lan, driver, way):
 
 
 def test_bytes_over_the_limit_are_dropped_and_small_ones_pass(lan):
-    port = lan.port("a", driver="echo", from_guest_bytes_per_s=512, from_guest_bytes_burst="100k")
+    port = lan.port("a", driver="echo", session={"buffers": 120}, from_guest_bytes_per_s=512, from_guest_bytes_burst="100k")
     large, small = frames(4, 40000), frames(20, 200)
     send(port, large[:2])
     send(port, large[2:] + small)
@@ -140,3 +140,114 @@ def test_limits_are_checked_shown_and_saved(lan):
     assert out.returncode == 0 and "from_guest_packets_per_s=500" in out.stdout, out.stderr
     saved = vhubctl(socket, "save").stdout
     assert "from_guest_packets_per_s = 500" in saved and "to_guest_bytes_burst = 2097152" in saved
+
+
+# frame sizes
+
+
+def test_frames_are_counted_by_size(lan):
+    port = lan.port("a", driver="echo", frame_sizes="on")
+    sizes = [60, 63, 64, 64, 64, 65, 127, 128, 255, 256, 511, 512, 1023, 1024, 1518, 1519, 9000]
+    for size in sizes:
+        port.exchange(packets.plain(size, size))
+    figures = lan.figures("a")
+    bounds = [("undersize", 0, 63), ("size_64", 64, 64), ("size_65_127", 65, 127), ("size_128_255", 128, 255),
+              ("size_256_511", 256, 511), ("size_512_1023", 512, 1023), ("size_1024_1518", 1024, 1518),
+              ("size_1519_max", 1519, 65535)]
+    for way in WAYS:
+        found = {name: figures["%s_%s_packets" % (way, name)] for name, _, _ in bounds}
+        assert found == {name: sum(low <= size <= high for size in sizes) for name, low, high in bounds}
+    lan.port("b", driver="echo")
+    assert "from_guest_size_64_packets" not in lan.figures("b")
+
+
+# mirrors
+
+
+@pytest.mark.parametrize("direction", ["both", "from_guest", "to_guest"])
+def test_a_mirror_gets_what_passes_a_port(lan, direction):
+    a, b = (lan.port(name, driver="patch") for name in "ab")
+    probe = lan.port("probe", driver="null")
+    lan.control.call("port_mirror_set", name=whole(lan, "a"), to=whole(lan, "probe"), direction=direction)
+    expected = []
+    for seed in range(10):
+        one, two = packets.plain(seed, 60 + 700 * seed), packets.plain(100 + seed, 1000)
+        a.send(one)
+        assert b.receive().frame == one
+        b.send(two)
+        assert a.receive().frame == two
+        expected += [one] * (direction != "to_guest") + [two] * (direction != "from_guest")
+    receive(probe, expected)
+    figures = lan.figures("a")
+    assert (figures["mirrored_packets"], figures["mirror_dropped"]) == (len(expected), 0)
+    lan.control.call("port_mirror_clear", name=whole(lan, "a"))
+    a.send(packets.plain(5, 100))
+    assert b.receive().frame == packets.plain(5, 100)
+    assert probe.quiet(seconds=QUIET)
+
+
+def test_a_mirror_that_takes_nothing_costs_its_port_nothing(lan):
+    """Copies are dropped and counted: without a guest, without buffers, with the ring full."""
+    name = lan.add("probe", driver="null")
+    port = lan.port("a", driver="echo", mirror=name)
+    port.exchange(packets.plain(1, 100))
+    assert lan.figures("a")["mirror_dropped"] == 2
+    probe = lan.open("probe", buffers=4)
+    for seed in range(300):
+        assert port.echo(packets.plain(seed, 600)) == packets.swapped(packets.plain(seed, 600))
+    figures = lan.figures("a")
+    assert figures["dropped_no_mbuf"] == figures["dropped_ring_full"] == 0
+    assert figures["mirrored_packets"] + figures["mirror_dropped"] == 602
+    assert probe.receive().frame == packets.plain(0, 600)
+
+
+def test_mirrors_of_each_other_make_no_loop(lan):
+    a, b = (lan.port(name, driver="echo", mirror="%s-%s" % (lan.name, other)) for name, other in ("ab", "ba"))
+    sent = packets.plain(7, 300)
+    a.send(sent)
+    receive(a, [packets.swapped(sent)])
+    receive(b, [sent, packets.swapped(sent)])
+    assert (lan.figures("a")["mirrored_packets"], lan.figures("b")["mirrored_packets"]) == (2, 0)
+
+
+def test_a_mirror_goes_and_comes_again(lan):
+    port = lan.port("a", driver="echo", mirror=lan.name + "-probe", mirror_direction="from_guest")
+    for turn in range(2):
+        probe = lan.port("probe", driver="null")
+        sent = packets.plain(turn, 200)
+        port.exchange(sent)
+        receive(probe, [sent])
+        lan.remove("probe")
+        port.exchange(sent)
+    assert lan.figures("a")["mirror_dropped"] == 2
+
+
+def test_copies_are_completed_for_who_does_not_take_them(lan):
+    """Each frame once, also where it is completed for its own receiver."""
+    a = lan.port("a", driver="patch", session={"features": (NF.CSUM,)})
+    b = lan.port("b", driver="patch", mirror=lan.name + "-probe")
+    probe = lan.port("probe", driver="null")
+    made = packets.segment(4, packets.TCP, b"x" * 500)
+    send(a, [made.frame] * 5, header=made.header)
+    for session in (b, probe):
+        for _ in range(5):
+            assert packets.sums_up(session.receive().frame, 4, packets.TCP)
+        assert session.quiet(seconds=QUIET)
+
+
+def test_mirrors_are_checked_shown_and_saved(lan):
+    name, probe = lan.add("a", driver="echo"), lan.add("probe", driver="null")
+    socket = lan.folder / "control.sock"
+    for wrong, says in (({"to": name}, "its own mirror"), ({"to": "nowhere"}, "no port nowhere"), ({"to": ""}, "to="),
+                        ({"to": probe, "direction": "up"}, "direction=up; allowed")):
+        with pytest.raises(Refused, match=says) as refused:
+            lan.control.call("port_mirror_set", name=name, **wrong)
+        assert refused.value.code == -32602
+    with pytest.raises(Refused, match="mirror_direction"):
+        lan.add("b", driver="echo", mirror=name, mirror_direction="up")
+    out = vhubctl(socket, "mirror", name, probe, "--direction", "to_guest")
+    assert out.returncode == 0 and "mirrored to" in out.stdout, out.stderr
+    saved = vhubctl(socket, "save").stdout
+    assert "mirror = " + probe in saved and "mirror_direction = to_guest" in saved
+    assert vhubctl(socket, "mirror", name, "none").returncode == 0
+    assert "mirror = none" in vhubctl(socket, "save").stdout

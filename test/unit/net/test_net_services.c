@@ -4,8 +4,14 @@
  * counted of the others. Rates are so low that nothing more becomes due while a test runs.
  */
 #include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "../eal_fixture.h"
 #include "net_pvt.h"
@@ -162,6 +168,37 @@ test_limits_out_of_bounds_are_refused(void **state)
 	assert_non_null(strstr(error, "from_guest_packets_burst=1000000001"));
 }
 
+/* ---- frame sizes ---- */
+
+static void
+test_each_size_is_in_its_class(void **state)
+{
+	static const struct {
+		uint32_t first, last;
+	} classes[NET_SIZE_CLASSES] = { { 14, 63 }, { 64, 64 }, { 65, 127 }, { 128, 255 },
+		{ 256, 511 }, { 512, 1023 }, { 1024, 1518 },
+		{ 1519, VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD } };
+	const uint64_t *sizes = dev->pairs[0].counters.sizes[NET_TO_GUEST];
+	const struct net_frames frames = { .views = views };
+	uint32_t bytes;
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < NET_SIZE_CLASSES; i++) {
+		for (bytes = classes[i].first; bytes <= classes[i].last; bytes++) {
+			views[5].bytes = bytes;
+			net_sizes_count(&dev->pairs[0], NET_TO_GUEST, &frames, UINT64_C(1) << 5);
+		}
+		assert_int_equal(sizes[i], classes[i].last - classes[i].first + 1);
+	}
+	/* A whole burst of one class. */
+	for (i = 0; i < VHUB_NET_BURST; i++)
+		views[i].bytes = 64;
+	net_sizes_count(&dev->pairs[0], NET_TO_GUEST, &frames, UINT64_MAX);
+	assert_int_equal(sizes[1], 1 + VHUB_NET_BURST);
+	assert_int_equal(sizes[2], 63);
+}
+
 /* ---- forms of a burst ---- */
 
 static void
@@ -205,6 +242,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_what_one_limit_drops_the_other_does_not_charge,
 				begin, end),
 		cmocka_unit_test_setup_teardown(test_limits_out_of_bounds_are_refused, begin, end),
+		cmocka_unit_test_setup_teardown(test_each_size_is_in_its_class, begin, end),
 		cmocka_unit_test_setup_teardown(test_those_that_pass_stay_in_order, begin, end),
 	};
 
