@@ -16,7 +16,7 @@ VHUB_HUGEPAGES=    # number of hugepages to go back to at the end, when it was c
 # does not know where Debian's libraries belong, and would install into lib64.
 # shellcheck disable=SC2034 # for the scripts that source this
 VHUB_BUILD_PACKAGES=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdpdk-dev libnuma-dev
-	libbsd-dev liburing-dev libjansson-dev libcmocka-dev)
+	libbsd-dev libpcap-dev liburing-dev libjansson-dev libcmocka-dev)
 # shellcheck disable=SC2034
 VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs ethtool kmod
 	util-linux python3)

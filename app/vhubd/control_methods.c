@@ -26,6 +26,8 @@ static const struct vhub_control_method *const methods[] = {
 	&control_port_set_qos,
 	&control_port_mirror_set,
 	&control_port_mirror_clear,
+	&control_port_capture_start,
+	&control_port_capture_stop,
 	&control_driver_list,
 	&control_bridge_list,
 	&control_bridge_fdb,

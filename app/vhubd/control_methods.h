@@ -6,6 +6,7 @@
  *   control_queues.c    queue_move
  *   control_disks.c     device_resize, device_set_qos
  *   control_ports.c     port_set_link, port_set_qos, port_mirror_set, port_mirror_clear
+ *   control_captures.c  port_capture_start, port_capture_stop
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
  *   control_bridges.c   bridge_list, bridge_fdb
  *   control_methods.c   the table of them
@@ -68,6 +69,9 @@ extern const struct vhub_control_method control_port_set_link;
 extern const struct vhub_control_method control_port_set_qos;
 extern const struct vhub_control_method control_port_mirror_set;
 extern const struct vhub_control_method control_port_mirror_clear;
+
+extern const struct vhub_control_method control_port_capture_start;
+extern const struct vhub_control_method control_port_capture_stop;
 
 extern const struct vhub_control_method control_bridge_list;
 extern const struct vhub_control_method control_bridge_fdb;

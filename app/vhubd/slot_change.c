@@ -63,6 +63,71 @@ slots_resize(struct slots *slots, const char *name, uint64_t size_bytes, slots_d
 	return 0;
 }
 
+/* ---- captures ---- */
+
+static void
+run_capture_start(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->result = vhub_net_capture_start(slot->device, slot->capture, slot->error,
+			sizeof(slot->error));
+}
+
+static void
+run_capture_stop(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->result = vhub_net_capture_stop(slot->device, &slot->captured, slot->error,
+			sizeof(slot->error));
+}
+
+static void
+capture_changed(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->changing = false;
+	slots_tell(slot, slot->result, slot->error);
+}
+
+static int
+change_capture(struct slots *slots, const char *name, const struct vhub_net_capture *set,
+		slots_done_fn done, void *arg, char *error, size_t error_len)
+{
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret != 0)
+		return ret;
+	slot->done = done;
+	slot->arg = arg;
+	slot->changing = true;
+	slot->capture = set;
+	slot->error[0] = '\0';
+	slot->work.run = set != NULL ? run_capture_start : run_capture_stop;
+	slot->work.done = capture_changed;
+	vhub_work_submit(&slot->work);
+	return 0;
+}
+
+int
+slots_capture_start(struct slots *slots, const char *name, const struct vhub_net_capture *set,
+		slots_done_fn done, void *arg, char *error, size_t error_len)
+{
+	return change_capture(slots, name, set, done, arg, error, error_len);
+}
+
+int
+slots_capture_stop(struct slots *slots, const char *name, slots_done_fn done, void *arg,
+		char *error, size_t error_len)
+{
+	return change_capture(slots, name, NULL, done, arg, error, error_len);
+}
+
+/* ---- limits ---- */
+
 /* Keeps in the arguments what is set; without memory the old value is what is saved. */
 static void
 keep(struct slot *slot, const char *key, uint64_t value)

@@ -43,6 +43,8 @@ struct slot {
 
 	bool changing; /**< SERVING: slot_change.c has blocking work under way, which is `work` */
 	uint64_t new_size_bytes;
+	const struct vhub_net_capture *capture; /**< the caller's, until it is told */
+	struct vhub_net_captured captured;
 
 	/* What is under way. */
 	slots_done_fn done;
@@ -92,6 +94,17 @@ slots_set_port_qos(struct slots *slots, const char *name, struct vhub_net_qos *s
 /** Has a served port mirrored, or not any more. Returns as slots_set_link(). */
 int
 slots_set_mirror(struct slots *slots, const char *name, const struct vhub_net_mirror *set,
+		char *error, size_t error_len);
+
+/**
+ * Begins to capture a served port, or ends that, as blocking work; `done` runs then, and until then *set is
+ * there. `captured` of the slot is what became of one that has ended. Returns as slots_resize().
+ */
+int
+slots_capture_start(struct slots *slots, const char *name, const struct vhub_net_capture *set,
+		slots_done_fn done, void *arg, char *error, size_t error_len);
+int
+slots_capture_stop(struct slots *slots, const char *name, slots_done_fn done, void *arg,
 		char *error, size_t error_len);
 
 /**

@@ -28,7 +28,11 @@ net_destroy(struct vhub_device *device)
 {
 	struct net_dev *dev = net_dev_of(device);
 
+	struct vhub_net_captured captured;
+
 	if (net_mirror_destroy(dev) != 0)
+		return;
+	if (dev->services.capture != NULL && net_capture_stop(dev, &captured) != 0)
 		return;
 	dev->driver->destroy(dev->port);
 	rvhost_destroy(dev->path);

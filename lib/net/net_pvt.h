@@ -59,6 +59,8 @@ struct net_counters {
 	uint64_t sizes[NET_DIRECTIONS][NET_SIZE_CLASSES]; /* sizes.c */
 	uint64_t mirrored;				  /* mirror.c */
 	uint64_t mirror_dropped;
+	uint64_t captured; /* capture.c */
+	uint64_t capture_dropped;
 };
 
 struct net_pair {

@@ -2,7 +2,7 @@
 /*
  * The services of a port, one after the other (services.h). Called by direct_from.c, direct_to.c,
  * from_guest.c and to_guest.c for bursts of a port that has some, on the lcore that owns the pair; next:
- * limit.c, sizes.c, mirror.c.
+ * limit.c, sizes.c, mirror.c, capture.c.
  */
 #include "net_pvt.h"
 #include "services.h"
@@ -31,6 +31,8 @@ serve(struct net_pair *pair, enum net_direction direction, const struct net_fram
 		net_sizes_count(pair, direction, frames, which);
 	if ((on & NET_SERVES_MIRROR) != 0)
 		net_mirror_frames(pair, frames, which);
+	if ((on & NET_SERVES_CAPTURE) != 0)
+		net_capture_frames(pair, direction, frames, which);
 	return which;
 }
 

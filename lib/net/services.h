@@ -9,6 +9,7 @@
  *     limit.c     rate limits
  *     sizes.c     how long the frames are
  *     mirror.c    copies for the guest of another port
+ *     capture.c   copies for a file (capture.h)
  *
  * Packets come as they are, views or mbufs, each of a burst once: what waits for room in a ring, or
  * becomes mbufs on its way, has been served. Services look at packets and decide which go on; they change
@@ -29,6 +30,7 @@
 #include "vhub_net.h"
 #include "vhub_net_inbox.h"
 
+struct net_capture;
 struct net_dev;
 struct net_pair;
 
@@ -43,6 +45,7 @@ enum net_direction {
 #define NET_SERVES_LIMIT_BYTES 0x2u
 #define NET_SERVES_SIZES 0x4u
 #define NET_SERVES_MIRROR 0x8u
+#define NET_SERVES_CAPTURE 0x10u
 
 /* Classes of frame sizes: at most 63 bytes, 64, to 127, 255, 511, 1023, 1518, and more. */
 #define NET_SIZE_CLASSES 8u
@@ -55,6 +58,9 @@ struct net_services {
 		struct vhub_meter bytes;
 	} limits[NET_DIRECTIONS];
 	struct vhub_net_qos qos; /* CTL: what they were made from */
+
+	/* While the bits are off, of whoever begins or ends it; else immutable. */
+	struct net_capture *capture;
 
 	/* mirror.c */
 	bool is_watching; /* shared atomic: has been a mirror's, and stays it */
@@ -165,5 +171,15 @@ void
 net_mirror_disarm(struct net_pair *pair);
 bool
 net_mirror_park(struct net_pair *pair, struct vhub_lcore_word *word);
+
+/* ---- capture.c ---- */
+
+/* LCORE: copies into the capture. */
+void
+net_capture_frames(struct net_pair *pair, enum net_direction direction,
+		const struct net_frames *frames, uint64_t which);
+/* Ends the one there is. CTL or WORK, may block. Returns 0, or -ETIMEDOUT: an lcore may still have it. */
+int
+net_capture_stop(struct net_dev *dev, struct vhub_net_captured *out);
 
 #endif /* NET_SERVICES_H */

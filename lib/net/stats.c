@@ -47,6 +47,8 @@ net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 		emit_counter(&counters->drops[i], drop_names[i], emit, arg);
 	emit_counter(&counters->mirrored, "mirrored_packets", emit, arg);
 	emit_counter(&counters->mirror_dropped, "mirror_dropped", emit, arg);
+	emit_counter(&counters->captured, "captured_packets", emit, arg);
+	emit_counter(&counters->capture_dropped, "capture_dropped", emit, arg);
 	if (dev->params.frame_sizes)
 		net_sizes_emit(&dev->pairs[queue], emit, arg);
 	if (dev->path != NULL) {

@@ -374,6 +374,41 @@ VHUB_API int
 vhub_net_set_mirror(struct vhub_device *device, const struct vhub_net_mirror *set, char *error,
 		size_t error_len);
 
+/** A file of what passes a port. */
+struct vhub_net_capture {
+	const char *path;	/**< is made; nothing may be there */
+	const char *filter;	/**< an expression as libpcap's; NULL: all frames */
+	uint32_t snaplen_bytes; /**< of each frame at most, not 0 */
+	uint64_t max_bytes;	/**< of the file; 0: no limit */
+	bool from_guest;
+	bool to_guest;
+};
+
+/** What became of it. */
+struct vhub_net_captured {
+	uint64_t packets; /**< in the file */
+	uint64_t bytes;	  /**< of the file */
+	int error;	  /**< errno that has ended it early; 0: none, but it may be full */
+};
+
+/** Bounds. */
+#define VHUB_NET_CAPTURE_MAX_SNAPLEN 262144u
+#define VHUB_NET_CAPTURE_MIN_BYTES 4096u
+
+/**
+ * Begins to write what passes the port to a pcapng file, on a thread of its own. What that is too slow for
+ * is dropped and counted. Thread: WORK; one of these two at a time. May block. Returns 0, -EINVAL (no port;
+ * one is under way; the filter; the path, and what open() says of it), -ENOMEM, -EAGAIN, with a sentence.
+ */
+VHUB_API int
+vhub_net_capture_start(struct vhub_device *device, const struct vhub_net_capture *set, char *error,
+		size_t error_len);
+
+/** Ends it. Thread: WORK. May block. Returns 0, -EINVAL (there is none), -ETIMEDOUT, with a sentence. */
+VHUB_API int
+vhub_net_capture_stop(struct vhub_device *device, struct vhub_net_captured *out, char *error,
+		size_t error_len);
+
 /**
  * The pool that packets of ports come from, for drivers that make some: shared by all ports of a
  * NUMA node (-1: any). Thread: CTL or WORK. NULL: there is no memory for it.

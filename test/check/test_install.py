@@ -72,7 +72,7 @@ def test_a_program_links_with_the_shared_library(prefix, tmp_path):
 def test_a_program_links_with_the_archive(prefix, tmp_path):
     """Drivers register in constructors, so the archive is linked whole, as DPDK's are."""
     archive = next(prefix.glob("lib*/**/libvhub.a"))
-    libs = pkg_config(prefix, "--libs", modules=("libdpdk", "libbsd", "liburing", "jansson", "numa"))
+    libs = pkg_config(prefix, "--libs", modules=("libdpdk", "libbsd", "libpcap", "liburing", "jansson", "numa"))
     out = build_and_run(prefix, tmp_path, ["-Wl,--whole-archive", archive, "-Wl,--no-whole-archive", *libs])
     assert out == "SET_OWNER blk null\n"
 

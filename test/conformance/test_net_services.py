@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Services of a port: rate limits, frame sizes and mirrors, for packets as views and as mbufs, on both data
+"""Services of a port: rate limits, frame sizes, mirrors and captures, for packets as views and as mbufs, on both data
 paths.
 
 Rates are so low that no more becomes due during a test; what may come at once is what passes.
 """
 
+import os
+import struct
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -251,3 +254,115 @@ def test_mirrors_are_checked_shown_and_saved(lan):
     assert "mirror = " + probe in saved and "mirror_direction = to_guest" in saved
     assert vhubctl(socket, "mirror", name, "none").returncode == 0
     assert "mirror = none" in vhubctl(socket, "save").stdout
+
+
+# captures
+
+
+def blocks(path):
+    """(type, body) of each block of a pcapng file, which is whole."""
+    data, at, found = path.read_bytes(), 0, []
+    while at < len(data):
+        kind, size = struct.unpack_from("<II", data, at)
+        assert size % 4 == 0 and struct.unpack_from("<I", data, at + size - 4)[0] == size
+        found.append((kind, data[at + 8:at + size - 4]))
+        at += size
+    return found
+
+
+def captured(path):
+    """(bytes that are there, length, direction, pair) of each packet, and their times in ns."""
+    (first, section), (second, interface), *rest = blocks(path)
+    assert (first, second) == (0x0a0d0d0a, 1) and section[:8] == struct.pack("<IHH", 0x1a2b3c4d, 1, 0)
+    assert struct.unpack_from("<H", interface)[0] == 1
+    found, times = [], []
+    for kind, body in rest:
+        which, high, low, here, length = struct.unpack_from("<IIIII", body)
+        assert (kind, which) == (6, 0)
+        options = body[20 + (here + 3) // 4 * 4:]
+        flags, pair = struct.unpack_from("<4xI4xI", options)
+        found.append((body[20:20 + here], length, {1: "from_guest", 2: "to_guest"}[flags], pair))
+        times.append(high << 32 | low)
+    return found, times
+
+
+def start(lan, name, path, **keys):
+    lan.control.call("port_capture_start", name=whole(lan, name), path=str(path), **keys)
+
+
+def stop(lan, name):
+    return lan.control.call("port_capture_stop", name=whole(lan, name))
+
+
+def test_a_capture_has_what_passes(lan, tmp_path):
+    port, path = lan.port("a", driver="echo", session={"pairs": 2}, queues=2), tmp_path / "a.pcapng"
+    begin = time.time_ns()
+    start(lan, "a", path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    expected = []
+    for seed in range(12):
+        frame = packets.plain(seed, 60 + 333 * seed)
+        assert port.echo(frame, seed % 2) == packets.swapped(frame)
+        expected += [(frame, len(frame), "from_guest", seed % 2),
+                     (packets.swapped(frame), len(frame), "to_guest", seed % 2)]
+    result = stop(lan, "a")
+    port.echo(packets.plain(99, 100))
+    assert result == {"packets": 24, "bytes": path.stat().st_size, "error": ""}
+    found, times = captured(path)
+    assert found == expected
+    assert begin <= times[0] and times == sorted(times) and times[-1] <= time.time_ns()
+    figures = lan.figures("a")
+    assert (figures["captured_packets"], figures["capture_dropped"]) == (24, 0)
+
+
+def test_a_capture_is_filtered_and_cut(lan, tmp_path):
+    port, path = lan.port("a", driver="echo"), tmp_path / "a.pcapng"
+    start(lan, "a", path, filter="udp and ip", snaplen=50, direction="from_guest")
+    made = [packets.segment(4, protocol, b"x" * size, csum="full").frame
+            for size in (10, 5000) for protocol in (packets.TCP, packets.UDP)]
+    for frame in made:
+        port.exchange(frame)
+    assert stop(lan, "a")["packets"] == 2
+    assert captured(path)[0] == [(frame[:50], len(frame), "from_guest", 0) for frame in (made[1], made[3])]
+
+
+def test_a_capture_ends_where_its_file_is_full(lan, tmp_path):
+    port, path = lan.port("a", driver="echo"), tmp_path / "a.pcapng"
+    start(lan, "a", path, max_bytes=4096)
+    for seed in range(10):
+        port.exchange(packets.plain(seed, 900))
+    result = stop(lan, "a")
+    assert result["packets"] == len(captured(path)[0]) == 4 and path.stat().st_size <= 4096
+    assert result["error"] == ""
+
+
+def test_captures_that_cannot_be_made(lan, tmp_path):
+    name, path = lan.add("a", driver="echo"), tmp_path / "a.pcapng"
+    (tmp_path / "there").write_bytes(b"mine")
+    os.symlink(path, tmp_path / "link")
+    for wrong, says in (({"path": str(tmp_path / "there")}, "File exists"), ({"path": str(tmp_path / "link")}, "path="),
+                        ({"path": str(tmp_path / "no" / "a")}, "No such file"), ({"filter": "tcp prot 80"}, "filter="),
+                        ({"snaplen": 0}, "snaplen=0"), ({"max_bytes": 100}, "max_bytes=100"),
+                        ({"direction": "up"}, "direction=up")):
+        with pytest.raises(Refused, match=says) as refused:
+            lan.control.call("port_capture_start", **{"name": name, "path": str(path), **wrong})
+        assert refused.value.code == -32602
+    assert not path.exists() and (tmp_path / "there").read_bytes() == b"mine"
+    with pytest.raises(Refused, match="not being captured"):
+        stop(lan, "a")
+    socket = lan.folder / "control.sock"
+    out = vhubctl(socket, "capture", name, str(path), "--filter", "tcp port 80", "--max-bytes", "1M")
+    assert out.returncode == 0 and "is captured to" in out.stdout, out.stderr
+    with pytest.raises(Refused, match="captured already"):
+        start(lan, "a", tmp_path / "b")
+    out = vhubctl(socket, "capture-stop", name)
+    assert out.returncode == 0 and "0 packets" in out.stdout, out.stderr
+
+
+def test_a_port_is_removed_while_it_is_captured(lan, tmp_path):
+    port, path = lan.port("a", driver="echo"), tmp_path / "a.pcapng"
+    start(lan, "a", path)
+    for seed in range(5):
+        port.exchange(packets.plain(seed, 100))
+    lan.remove("a")
+    assert len(captured(path)[0]) == 10

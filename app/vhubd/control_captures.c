@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Control methods about captures of network ports. Called by lib/control; next: slot_change.c.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control_methods.h"
+
+/* A call that waits for blocking work. */
+struct capture {
+	struct vhub_control_call *call;
+	const struct slot *slot; /* outlives the change */
+	struct vhub_net_capture set;
+	char *path;
+	char *filter;
+};
+
+static const char *
+text(const json_t *params, const char *name)
+{
+	return json_string_value(json_object_get(params, name));
+}
+
+static void
+free_capture(struct capture *capture)
+{
+	free(capture->path);
+	free(capture->filter);
+	free(capture);
+}
+
+static void
+refuse(struct vhub_control_call *call, int result, const char *why)
+{
+	vhub_control_refuse(call,
+			result == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(result),
+			"%s", why);
+}
+
+/* ---- port_capture_start ---- */
+
+/* Returns 0 or -EINVAL with one sentence; strings are those of `params`. */
+static int
+read_set(struct vhub_net_capture *set, const json_t *params, uint64_t snaplen, char *error,
+		size_t error_len)
+{
+	const char *way = text(params, "direction");
+
+	if (way == NULL)
+		way = "both";
+	set->from_guest = strcmp(way, "both") == 0 || strcmp(way, "from_guest") == 0;
+	set->to_guest = strcmp(way, "both") == 0 || strcmp(way, "to_guest") == 0;
+	set->snaplen_bytes = (uint32_t)snaplen;
+	if (!set->from_guest && !set->to_guest)
+		snprintf(error, error_len, "direction=%.64s; allowed: from_guest, to_guest, both",
+				way);
+	else if (snaplen == 0 || snaplen > VHUB_NET_CAPTURE_MAX_SNAPLEN)
+		snprintf(error, error_len, "snaplen=%" PRIu64 ": allowed: 1 to %u", snaplen,
+				VHUB_NET_CAPTURE_MAX_SNAPLEN);
+	else if (set->max_bytes != 0 && set->max_bytes < VHUB_NET_CAPTURE_MIN_BYTES)
+		snprintf(error, error_len,
+				"max_bytes=%" PRIu64 ": allowed: 0 (no limit), %u or more",
+				set->max_bytes, VHUB_NET_CAPTURE_MIN_BYTES);
+	else
+		return 0;
+	return -EINVAL;
+}
+
+static struct capture *
+create_capture(struct vhub_control_call *call, const json_t *params,
+		const struct vhub_net_capture *set)
+{
+	const char *filter = text(params, "filter");
+	struct capture *capture = calloc(1, sizeof(*capture));
+
+	if (capture == NULL)
+		return NULL;
+	capture->call = call;
+	capture->set = *set;
+	capture->path = strdup(text(params, "path"));
+	capture->filter = filter != NULL ? strdup(filter) : NULL;
+	if (capture->path == NULL || (filter != NULL && capture->filter == NULL)) {
+		free_capture(capture);
+		return NULL;
+	}
+	capture->set.path = capture->path;
+	capture->set.filter = capture->filter;
+	return capture;
+}
+
+static void
+started(void *arg, int result, const char *why)
+{
+	struct capture *capture = arg;
+
+	if (result == 0)
+		vhub_control_result(capture->call, json_true());
+	else
+		refuse(capture->call, result, why);
+	free_capture(capture);
+}
+
+static void
+port_capture_start(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	uint64_t snaplen = VHUB_NET_CAPTURE_MAX_SNAPLEN;
+	struct vhub_net_capture set = { 0 };
+	struct capture *capture;
+	char error[512];
+	int ret;
+
+	if (control_number(call, params, "snaplen", &snaplen) != 0 ||
+			control_number(call, params, "max_bytes", &set.max_bytes) != 0)
+		return;
+	ret = read_set(&set, params, snaplen, error, sizeof(error));
+	if (ret != 0) {
+		refuse(call, ret, error);
+		return;
+	}
+	capture = create_capture(call, params, &set);
+	if (capture == NULL) {
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	ret = slots_capture_start(context->slots, text(params, "name"), &capture->set, started,
+			capture, error, sizeof(error));
+	if (ret != 0) {
+		free_capture(capture);
+		refuse(call, ret, error);
+	}
+}
+
+static const struct vhub_control_param start_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "the port's name" },
+	{ "path", VHUB_CONTROL_STRING, true, "of a file that is not there yet, as seen by vhubd" },
+	{ "filter", VHUB_CONTROL_STRING, false, "which frames, as for tcpdump; all" },
+	{ "snaplen", VHUB_CONTROL_INTEGER, false, "bytes of each frame at most (262144)" },
+	{ "max_bytes", VHUB_CONTROL_INTEGER, false, "of the file; 0 no limit (0)" },
+	{ "direction", VHUB_CONTROL_STRING, false, "from_guest, to_guest or both (both)" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_port_capture_start = {
+	.name = "port_capture_start",
+	.help = "Writes what passes a network port to a pcapng file, until it is stopped.",
+	.params = start_params,
+	.fn = port_capture_start,
+};
+
+/* ---- port_capture_stop ---- */
+
+static void
+stopped(void *arg, int result, const char *why)
+{
+	struct capture *capture = arg;
+	const struct vhub_net_captured *got = &capture->slot->captured;
+
+	if (result == 0)
+		vhub_control_result(capture->call,
+				json_pack("{s:I, s:I, s:s}", "packets", (json_int_t)got->packets,
+						"bytes", (json_int_t)got->bytes, "error",
+						got->error == 0 ? "" : strerror(got->error)));
+	else
+		refuse(capture->call, result, why);
+	free_capture(capture);
+}
+
+static void
+port_capture_stop(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	struct capture *capture = calloc(1, sizeof(*capture));
+	char error[512];
+	int ret;
+
+	if (capture == NULL) {
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	capture->call = call;
+	capture->slot = slots_find(context->slots, text(params, "name"));
+	ret = slots_capture_stop(context->slots, text(params, "name"), stopped, capture, error,
+			sizeof(error));
+	if (ret != 0) {
+		free_capture(capture);
+		refuse(call, ret, error);
+	}
+}
+
+static const struct vhub_control_param stop_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "the port's name" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_port_capture_stop = {
+	.name = "port_capture_stop",
+	.help = "Ends a capture; answers with what is in its file when that is whole.",
+	.params = stop_params,
+	.fn = port_capture_stop,
+};

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Captures on the lcores of a port: copies of frames that a filter wants, cut to what is asked for, into
+ * a bounded ring. Called by services.c; by vhubd's control methods, to begin and to end one. Next:
+ * capture_file.c, on a thread of its own.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <rte_cycles.h>
+
+#include "capture.h"
+#include "net_pvt.h"
+#include "services.h"
+#include "vhub_alloc.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(net)
+
+/* ---- frames ---- */
+
+/* Frees what lies behind the first `bytes`, at least one. */
+static void
+cut(struct rte_mbuf *m, uint32_t bytes)
+{
+	struct rte_mbuf *last = m;
+	uint16_t n = 1;
+	uint32_t left = bytes;
+
+	if (m->pkt_len <= bytes)
+		return;
+	for (; left > last->data_len; last = last->next, n++)
+		left -= last->data_len;
+	last->data_len = (uint16_t)left;
+	rte_pktmbuf_free(last->next);
+	last->next = NULL;
+	m->nb_segs = n;
+	m->pkt_len = bytes;
+}
+
+/* Returns whether it waits for the file now. */
+static bool
+put(struct net_capture *capture, struct rte_mbuf *m)
+{
+	const uint32_t n = m->nb_segs;
+
+	if (__atomic_add_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED) <= CAPTURE_MBUFS &&
+			rte_ring_mp_enqueue(capture->ring, m) == 0)
+		return true;
+	__atomic_sub_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED);
+	return false;
+}
+
+static bool
+is_wanted(const struct net_capture *capture, const struct rte_mbuf *m)
+{
+	return capture->filter == NULL ||
+			capture_filter_admits(capture->filter, rte_pktmbuf_mtod(m, uint8_t *),
+					m->pkt_len, m->data_len);
+}
+
+static void
+capture_one(struct net_pair *pair, struct net_capture *capture, struct rte_mbuf *m,
+		const struct capture_mark *of_burst)
+{
+	struct capture_mark *mark = m->buf_addr;
+
+	RTE_BUILD_BUG_ON(sizeof(*mark) > RTE_PKTMBUF_HEADROOM);
+	if (!is_wanted(capture, m)) {
+		rte_pktmbuf_free(m);
+		return;
+	}
+	*mark = *of_burst;
+	mark->bytes = m->pkt_len;
+	cut(m, capture->snaplen_bytes);
+	if (put(capture, m)) {
+		vhub_count(&pair->counters.captured, 1);
+	} else {
+		vhub_count(&pair->counters.capture_dropped, 1);
+		rte_pktmbuf_free(m);
+	}
+}
+
+void
+net_capture_frames(struct net_pair *pair, enum net_direction direction,
+		const struct net_frames *frames, uint64_t which)
+{
+	struct net_capture *capture = pair->dev->services.capture;
+	const struct capture_mark mark = { .tsc = rte_rdtsc(),
+		.pair = pair->queue.index,
+		.direction = (uint16_t)direction };
+	struct rte_mbuf *copies[VHUB_NET_BURST];
+	uint16_t i, n;
+
+	if (__atomic_load_n(&capture->ended, __ATOMIC_RELAXED)) {
+		vhub_count(&pair->counters.capture_dropped, net_count_frames(which));
+		return;
+	}
+	n = net_copy_frames(pair, frames, which, copies);
+	vhub_count(&pair->counters.capture_dropped, net_count_frames(which) - n);
+	for (i = 0; i < n; i++)
+		capture_one(pair, capture, copies[i], &mark);
+}
+
+/* ---- beginning and ending ---- */
+
+static void
+destroy(struct net_capture *capture)
+{
+	capture_filter_free(capture->filter);
+	vhub_free(capture->ring, (size_t)rte_ring_get_memsize(CAPTURE_FRAMES));
+	vhub_free(capture, sizeof(*capture));
+}
+
+static struct net_capture *
+create(const struct vhub_net_capture *set)
+{
+	struct net_capture *capture = vhub_zalloc_node(sizeof(*capture), -1);
+
+	if (capture == NULL)
+		return NULL;
+	capture->ring = vhub_zalloc_node((size_t)rte_ring_get_memsize(CAPTURE_FRAMES), -1);
+	if (capture->ring == NULL) {
+		vhub_free(capture, sizeof(*capture));
+		return NULL;
+	}
+	rte_ring_init(capture->ring, "capture", CAPTURE_FRAMES, RING_F_SC_DEQ);
+	capture->snaplen_bytes = set->snaplen_bytes;
+	capture->max_bytes = set->max_bytes;
+	return capture;
+}
+
+int
+vhub_net_capture_start(struct vhub_device *device, const struct vhub_net_capture *set, char *error,
+		size_t error_len)
+{
+	struct net_dev *dev = net_dev_find(device);
+	struct net_capture *capture;
+	int ret = 0;
+
+	if (dev == NULL || dev->services.capture != NULL) {
+		snprintf(error, error_len, "%s is %s", device->name,
+				dev == NULL ? "no port" : "being captured already");
+		return -EINVAL;
+	}
+	capture = create(set);
+	if (capture == NULL) {
+		snprintf(error, error_len, "out of memory");
+		return -ENOMEM;
+	}
+	if (set->filter != NULL)
+		ret = capture_filter_make(set->filter, set->snaplen_bytes, &capture->filter, error,
+				error_len);
+	if (ret == 0)
+		ret = capture_file_open(capture, device->name, set->path, error, error_len);
+	if (ret != 0) {
+		destroy(capture);
+		return ret;
+	}
+	dev->services.capture = capture;
+	if (set->from_guest)
+		net_services_set(&dev->services, NET_FROM_GUEST, 0, NET_SERVES_CAPTURE);
+	if (set->to_guest)
+		net_services_set(&dev->services, NET_TO_GUEST, 0, NET_SERVES_CAPTURE);
+	return 0;
+}
+
+int
+net_capture_stop(struct net_dev *dev, struct vhub_net_captured *out)
+{
+	struct net_capture *capture = dev->services.capture;
+
+	net_services_set(&dev->services, NET_FROM_GUEST, NET_SERVES_CAPTURE, 0);
+	net_services_set(&dev->services, NET_TO_GUEST, NET_SERVES_CAPTURE, 0);
+	if (vhub_quiesce_wait() != 0) {
+		VHUB_LOG(ERR, "%s: an lcore is stuck: the capture goes on", dev->dev.name);
+		return -ETIMEDOUT;
+	}
+	dev->services.capture = NULL;
+	capture_file_close(capture);
+	*out = (struct vhub_net_captured){ .packets = capture->packets,
+		.bytes = capture->bytes,
+		.error = capture->error };
+	destroy(capture);
+	return 0;
+}
+
+int
+vhub_net_capture_stop(struct vhub_device *device, struct vhub_net_captured *out, char *error,
+		size_t error_len)
+{
+	struct net_dev *dev = net_dev_find(device);
+	int ret;
+
+	if (dev == NULL || dev->services.capture == NULL) {
+		snprintf(error, error_len, "%s is %s", device->name,
+				dev == NULL ? "no port" : "not being captured");
+		return -EINVAL;
+	}
+	ret = net_capture_stop(dev, out);
+	if (ret != 0)
+		snprintf(error, error_len, "%s: an lcore is stuck", device->name);
+	return ret;
+}
