@@ -371,6 +371,24 @@ def test_a_sleeping_daemon_wakes_for_a_command(control):
     assert not reaches(session, frame_for(OTHER))
 
 
+@both_kinds
+def test_rings_that_were_left_alone_heed_what_a_control_queue_asks_for(port, packed):
+    """It starts when nothing has come for a while; and then nothing comes for it."""
+    session = port("netwhole", pairs=2, packed=packed, features=ctrl.FEATURES + (NF.MAC,))
+    for _ in range(2):
+        threading.Event().wait(0.05)
+        for pair in (0, 1):
+            assert session.echo(frame_for(MINE), pair) == packets.swapped(frame_for(MINE))
+    threading.Event().wait(0.05)
+    guest = Control(session)
+    for count in (1, 2, 1):
+        threading.Event().wait(0.05)
+        guest.pairs(count)
+        session.wait_sent([session.send(frame_for(MINE), pair=1)], pair=1)
+        assert session.quiet(1, 0.01) == (count == 1)
+        assert session.echo(frame_for(MINE)) == packets.swapped(frame_for(MINE))
+
+
 NONSENSE = [
     (ctrl.RX, 0, b""), (ctrl.RX, 0, b"\1\1"), (ctrl.RX, 6, b"\1"), (ctrl.RX, 255, b"\1"),
     (ctrl.MAC, 0, b""), (ctrl.MAC, 0, struct.pack("<I", 1)), (ctrl.MAC, 0, struct.pack("<I", 0xffffffff)),
