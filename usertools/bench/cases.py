@@ -163,10 +163,12 @@ def blk_malloc():
         group = Group(f"blk-malloc-{name}", f"Disk in memory, {text}", "queue depth", "IOPS",
                       about="null-co has no data to move: 4 KiB reads of a disk that is nothing.")
         for depth in FEW_DEPTHS:
-            floor = [copies(iodepth=depth, **load)] if load["rw"] == "randread" else []
-            group.add(f"qd{depth}", depth,
-                      [*both_rings(DISK, iodepth=depth, **load), *floor,
-                       null_daemon(f"{QSD} null-co", rw="randread", bs="4k", iodepth=depth)])
+            sides = both_rings(DISK, iodepth=depth, **load)
+            if load["rw"] == "randread":
+                sides.append(copies(iodepth=depth, **load))
+            if load["bs"] != "64k":             # that takes longer than a 4 KiB request by nature
+                sides.append(null_daemon(f"{QSD} null-co", rw="randread", bs="4k", iodepth=depth))
+            group.add(f"qd{depth}", depth, sides)
         yield group
 
 
