@@ -13,6 +13,7 @@
 #include "../eal_fixture.h"
 #include "../virtq/guest.h"
 #include "direct.h"
+#include "vring.h"
 
 #define SIZE 1024u
 #define BUFFER_BYTES 512u
@@ -28,7 +29,7 @@ struct port {
 	struct guest g;
 	struct driver d;
 	struct vhub_virtq *vq;
-	struct vhub_vring vring;
+	struct vring_run run; /* what resumes a vring looks for the poller around it */
 	struct net_dev *dev;
 };
 
@@ -55,7 +56,7 @@ port_begin(struct port *p, uint64_t features, bool sends)
 	driver_init(&p->d, &p->g, features & (F_PACKED | F_VERSION_1 | F_IN_ORDER), SIZE);
 	config = driver_config(&p->d);
 	p->vq = virtq_make(&config);
-	p->vring = (struct vhub_vring){ .vq = p->vq, .taking = true, .enabled = true };
+	p->run = (struct vring_run){ .pub = { .vq = p->vq, .taking = true, .enabled = true } };
 	p->dev = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(bytes, RTE_CACHE_LINE_SIZE));
 	assert_non_null(p->dev);
 	memset(p->dev, 0, bytes);
@@ -68,9 +69,9 @@ port_begin(struct port *p, uint64_t features, bool sends)
 	direct_begin(pair_of(p), features);
 	direct_gather_begin(pair_of(p));
 	if (sends)
-		pair_of(p)->from_ring = &p->vring;
+		pair_of(p)->from_ring = &p->run.pub;
 	else
-		pair_of(p)->to_ring = &p->vring;
+		pair_of(p)->to_ring = &p->run.pub;
 	pair_of(p)->queue.open = !sends;
 }
 
@@ -337,7 +338,7 @@ test_a_receiver_that_takes_nothing(void **state)
 	fill(frame, sizeof(frame), 1);
 	for (unsigned int i = 0; i < 3; i++) {
 		if (i == 1)
-			receivers[0].vring.enabled = false;
+			receivers[0].run.pub.enabled = false;
 		if (i == 2)
 			first->to_ring = NULL;
 		send_packet(0, &plain, frame, sizeof(frame), 1000);
@@ -625,7 +626,7 @@ test_nothing_waits_for_a_ring_that_is_not_open(void **state)
 	const struct net_params params = { .name = "closing", .n_pairs = 1 };
 	const struct vhub_executor executor = { .n_lcores = 0 };
 	struct vhub_net_port port = { .ops = &driver_ops };
-	struct vhub_vring *vring = &receivers[0].vring;
+	struct vhub_vring *vring = &receivers[0].run.pub;
 	struct vhub_device *device;
 	char error[128];
 
