@@ -19,26 +19,12 @@ struct capture {
 	char *filter;
 };
 
-static const char *
-text(const json_t *params, const char *name)
-{
-	return json_string_value(json_object_get(params, name));
-}
-
 static void
 free_capture(struct capture *capture)
 {
 	free(capture->path);
 	free(capture->filter);
 	free(capture);
-}
-
-static void
-refuse(struct vhub_control_call *call, int result, const char *why)
-{
-	vhub_control_refuse(call,
-			result == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(result),
-			"%s", why);
 }
 
 /* ---- port_capture_start ---- */
@@ -48,7 +34,7 @@ static int
 read_set(struct vhub_net_capture *set, const json_t *params, uint64_t snaplen, char *error,
 		size_t error_len)
 {
-	const char *way = text(params, "direction");
+	const char *way = control_text(params, "direction");
 
 	if (way == NULL)
 		way = "both";
@@ -74,14 +60,14 @@ static struct capture *
 create_capture(struct vhub_control_call *call, const json_t *params,
 		const struct vhub_net_capture *set)
 {
-	const char *filter = text(params, "filter");
+	const char *filter = control_text(params, "filter");
 	struct capture *capture = calloc(1, sizeof(*capture));
 
 	if (capture == NULL)
 		return NULL;
 	capture->call = call;
 	capture->set = *set;
-	capture->path = strdup(text(params, "path"));
+	capture->path = strdup(control_text(params, "path"));
 	capture->filter = filter != NULL ? strdup(filter) : NULL;
 	if (capture->path == NULL || (filter != NULL && capture->filter == NULL)) {
 		free_capture(capture);
@@ -100,7 +86,7 @@ started(void *arg, int result, const char *why)
 	if (result == 0)
 		vhub_control_result(capture->call, json_true());
 	else
-		refuse(capture->call, result, why);
+		control_refuse_change(capture->call, result, why);
 	free_capture(capture);
 }
 
@@ -119,7 +105,7 @@ port_capture_start(struct vhub_control_call *call, const json_t *params, void *a
 		return;
 	ret = read_set(&set, params, snaplen, error, sizeof(error));
 	if (ret != 0) {
-		refuse(call, ret, error);
+		control_refuse_change(call, ret, error);
 		return;
 	}
 	capture = create_capture(call, params, &set);
@@ -127,11 +113,11 @@ port_capture_start(struct vhub_control_call *call, const json_t *params, void *a
 		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
 		return;
 	}
-	ret = slots_capture_start(context->slots, text(params, "name"), &capture->set, started,
-			capture, error, sizeof(error));
+	ret = slots_capture_start(context->slots, control_text(params, "name"), &capture->set,
+			started, capture, error, sizeof(error));
 	if (ret != 0) {
 		free_capture(capture);
-		refuse(call, ret, error);
+		control_refuse_change(call, ret, error);
 	}
 }
 
@@ -166,7 +152,7 @@ stopped(void *arg, int result, const char *why)
 						"bytes", (json_int_t)got->bytes, "error",
 						got->error == 0 ? "" : strerror(got->error)));
 	else
-		refuse(capture->call, result, why);
+		control_refuse_change(capture->call, result, why);
 	free_capture(capture);
 }
 
@@ -183,12 +169,12 @@ port_capture_stop(struct vhub_control_call *call, const json_t *params, void *ar
 		return;
 	}
 	capture->call = call;
-	capture->slot = slots_find(context->slots, text(params, "name"));
-	ret = slots_capture_stop(context->slots, text(params, "name"), stopped, capture, error,
-			sizeof(error));
+	capture->slot = slots_find(context->slots, control_text(params, "name"));
+	ret = slots_capture_stop(context->slots, control_text(params, "name"), stopped, capture,
+			error, sizeof(error));
 	if (ret != 0) {
 		free_capture(capture);
-		refuse(call, ret, error);
+		control_refuse_change(call, ret, error);
 	}
 }
 

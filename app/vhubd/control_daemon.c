@@ -17,12 +17,6 @@
 #include "status.h"
 #include "vhub_work.h"
 
-static const char *
-text(const json_t *params, const char *name)
-{
-	return json_string_value(json_object_get(params, name));
-}
-
 /* ---- version, lcore_list ---- */
 
 static void
@@ -62,13 +56,13 @@ static void
 log_level_set(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *pattern = text(params, "pattern");
+	const char *pattern = control_text(params, "pattern");
 	uint32_t level;
 
-	if (log_level_parse(text(params, "level"), &level) != 0) {
+	if (log_level_parse(control_text(params, "level"), &level) != 0) {
 		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
 				"level=%.64s: allowed are " LOG_LEVEL_ALLOWED,
-				text(params, "level"));
+				control_text(params, "level"));
 		return;
 	}
 	if (pattern == NULL)
@@ -157,7 +151,7 @@ static void
 config_save(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *path = text(params, "path");
+	const char *path = control_text(params, "path");
 	char error[512];
 	char *contents;
 

@@ -13,12 +13,6 @@
 #include "slot_spec.h"
 #include "status.h"
 
-static const char *
-text(const json_t *params, const char *name)
-{
-	return json_string_value(json_object_get(params, name));
-}
-
 int
 control_code(int result)
 {
@@ -36,6 +30,14 @@ control_code(int result)
 	default:
 		return CONTROL_FAILED;
 	}
+}
+
+void
+control_refuse_change(struct vhub_control_call *call, int result, const char *why)
+{
+	vhub_control_refuse(call,
+			result == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(result),
+			"%s", why);
 }
 
 /* ---- device_add ---- */
@@ -119,7 +121,7 @@ static int
 parse_device(struct slot_options *slot, const struct vhub_builder_ops *ops, const json_t *params,
 		char *error, size_t error_len)
 {
-	char *spec = make_spec(text(params, "name"), json_object_get(params, "args"), error,
+	char *spec = make_spec(control_text(params, "name"), json_object_get(params, "args"), error,
 			error_len);
 	int ret;
 
@@ -145,13 +147,13 @@ static void
 device_add(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const struct vhub_builder_ops *ops = vhub_builder_find(text(params, "kind"));
+	const struct vhub_builder_ops *ops = vhub_builder_find(control_text(params, "kind"));
 	struct slot_options slot;
 	char error[1024];
 	int ret;
 
 	if (ops == NULL) {
-		unknown_kind(call, text(params, "kind"));
+		unknown_kind(call, control_text(params, "kind"));
 		return;
 	}
 	ret = parse_device(&slot, ops, params, error, sizeof(error));
@@ -205,8 +207,8 @@ device_remove(struct vhub_control_call *call, const json_t *params, void *arg)
 	char error[512];
 	int ret;
 
-	ret = slots_remove(context->slots, text(params, "name"), device_removed, call, error,
-			sizeof(error));
+	ret = slots_remove(context->slots, control_text(params, "name"), device_removed, call,
+			error, sizeof(error));
 	if (ret != 0)
 		vhub_control_refuse(call, control_code(ret), "%s", error);
 }
@@ -243,7 +245,7 @@ static void
 device_stats(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *name = text(params, "name");
+	const char *name = control_text(params, "name");
 	const struct slot *slot;
 	json_t *list;
 

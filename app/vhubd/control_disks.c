@@ -7,12 +7,6 @@
 
 #include "control_methods.h"
 
-static const char *
-text(const json_t *params, const char *name)
-{
-	return json_string_value(json_object_get(params, name));
-}
-
 /* ---- device_resize ---- */
 
 struct resize {
@@ -51,9 +45,9 @@ device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 		return;
 	}
 	resize->call = call;
-	resize->slot = slots_find(context->slots, text(params, "name"));
-	ret = slots_resize(context->slots, text(params, "name"), size_bytes, device_resized, resize,
-			error, sizeof(error));
+	resize->slot = slots_find(context->slots, control_text(params, "name"));
+	ret = slots_resize(context->slots, control_text(params, "name"), size_bytes, device_resized,
+			resize, error, sizeof(error));
 	if (ret != 0) {
 		free(resize);
 		vhub_control_refuse(call, control_code(ret), "%s", error);
@@ -89,11 +83,10 @@ device_set_qos(struct vhub_control_call *call, const json_t *params, void *arg)
 			control_number(call, params, "bytes_per_s", &set.bytes_per_s) != 0 ||
 			control_number(call, params, "bytes_burst", &set.bytes_burst) != 0)
 		return;
-	ret = slots_set_qos(context->slots, text(params, "name"), &set, error, sizeof(error));
+	ret = slots_set_qos(context->slots, control_text(params, "name"), &set, error,
+			sizeof(error));
 	if (ret != 0) {
-		vhub_control_refuse(call,
-				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
-				"%s", error);
+		control_refuse_change(call, ret, error);
 		return;
 	}
 	vhub_control_result(call,

@@ -40,6 +40,17 @@ struct control_context {
 int
 control_code(int result);
 
+/** Refuses a change of a device, which ended with `result`; of -EINVAL the parameters are the reason. */
+void
+control_refuse_change(struct vhub_control_call *call, int result, const char *why);
+
+/** The text `name` of `params`; NULL when none is given. */
+static inline const char *
+control_text(const json_t *params, const char *name)
+{
+	return json_string_value(json_object_get(params, name));
+}
+
 /**
  * The number `name` of `params`, which is not negative; *value stays when none is given. Returns 0, or
  * -EINVAL and the call is refused.

@@ -9,10 +9,14 @@
 
 #include "control_methods.h"
 
-static const char *
-text(const json_t *params, const char *name)
+/* What there is to tell of a change is whether it was made. */
+static void
+end_change(struct vhub_control_call *call, int ret, const char *error)
 {
-	return json_string_value(json_object_get(params, name));
+	if (ret == 0)
+		vhub_control_result(call, json_true());
+	else
+		control_refuse_change(call, ret, error);
 }
 
 /* ---- port_set_link ---- */
@@ -21,7 +25,7 @@ static void
 port_set_link(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *state = text(params, "state");
+	const char *state = control_text(params, "state");
 	const bool up = strcmp(state, "up") == 0;
 	char error[512];
 	int ret;
@@ -31,13 +35,9 @@ port_set_link(struct vhub_control_call *call, const json_t *params, void *arg)
 				"state=%s; allowed: up or down", state);
 		return;
 	}
-	ret = slots_set_link(context->slots, text(params, "name"), up, error, sizeof(error));
-	if (ret == 0)
-		vhub_control_result(call, json_true());
-	else
-		vhub_control_refuse(call,
-				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
-				"%s", error);
+	ret = slots_set_link(context->slots, control_text(params, "name"), up, error,
+			sizeof(error));
+	end_change(call, ret, error);
 }
 
 static const struct vhub_control_param link_params[] = {
@@ -71,11 +71,10 @@ port_set_qos(struct vhub_control_call *call, const json_t *params, void *arg)
 		if (control_number(call, params, vhub_net_limit_name(i), &set.limits[i]) != 0)
 			return;
 	}
-	ret = slots_set_port_qos(context->slots, text(params, "name"), &set, error, sizeof(error));
+	ret = slots_set_port_qos(context->slots, control_text(params, "name"), &set, error,
+			sizeof(error));
 	if (ret != 0) {
-		vhub_control_refuse(call,
-				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
-				"%s", error);
+		control_refuse_change(call, ret, error);
 		return;
 	}
 	now = json_object();
@@ -120,18 +119,13 @@ set_mirror(struct vhub_control_call *call, const char *name, const struct vhub_n
 	char error[512];
 	int ret = slots_set_mirror(context->slots, name, set, error, sizeof(error));
 
-	if (ret == 0)
-		vhub_control_result(call, json_true());
-	else
-		vhub_control_refuse(call,
-				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(ret),
-				"%s", error);
+	end_change(call, ret, error);
 }
 
 static void
 port_mirror_set(struct vhub_control_call *call, const json_t *params, void *arg)
 {
-	const char *to = text(params, "to"), *way = text(params, "direction");
+	const char *to = control_text(params, "to"), *way = control_text(params, "direction");
 	struct vhub_net_mirror set = { 0 };
 
 	if (way == NULL)
@@ -149,7 +143,7 @@ port_mirror_set(struct vhub_control_call *call, const json_t *params, void *arg)
 				"to=%.64s; allowed: the name of another port", to);
 		return;
 	}
-	set_mirror(call, text(params, "name"), &set, arg);
+	set_mirror(call, control_text(params, "name"), &set, arg);
 }
 
 static const struct vhub_control_param mirror_set_params[] = {
@@ -171,7 +165,7 @@ port_mirror_clear(struct vhub_control_call *call, const json_t *params, void *ar
 {
 	const struct vhub_net_mirror none = { 0 };
 
-	set_mirror(call, text(params, "name"), &none, arg);
+	set_mirror(call, control_text(params, "name"), &none, arg);
 }
 
 static const struct vhub_control_param mirror_clear_params[] = {
