@@ -7,46 +7,15 @@ Rates are so low that no more becomes due during a test; what may come at once i
 
 import os
 import struct
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
-from control import Control, Refused, vhubctl
-from test_net_bridge import DATAPATHS, QUIET, Lan
+from control import Refused, vhubctl
+from lan import QUIET, control, daemon, lan     # noqa: F401
 from vhostuser import NF, packets
-from vhubd import Vhubd, worker_arguments
 
 WAYS = ["from_guest", "to_guest"]
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def daemon(request):
-    with tempfile.TemporaryDirectory(prefix="vhub-s-") as name:
-        folder = Path(name)
-        started = Vhubd(folder=folder, eal=worker_arguments(request.param),
-                        args=["--control", str(folder / "control.sock")])
-        started.start()
-        yield started, folder
-        try:
-            started.stop()
-        finally:
-            started.kill()
-
-
-@pytest.fixture
-def control(daemon):
-    with Control(daemon[1] / "control.sock") as client:
-        yield client
-
-
-@pytest.fixture(params=DATAPATHS)
-def lan(daemon, control, request):
-    made = Lan(daemon[0], daemon[1], control, request.param)
-    yield made
-    made.close()
-    daemon[0].check_log()
 
 
 def whole(lan, name):

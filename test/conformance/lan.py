@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Ports that are joined, for the tests of one module: a daemon of their own, with one worker and with two,
+to which each test adds its ports, and from which it takes them away again.
+
+Used by test_net_bridge.py and test_net_services.py, which import the fixtures `daemon`, `control` and `lan`.
+"""
+
+import itertools
+import struct
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from control import Control
+from vhostuser import NetPort, packets
+from vhubd import Vhubd, worker_arguments
+
+QUIET = 0.05
+#: Values of datapath=.
+DATAPATHS = ["direct", "librte_vhost"]
+NUMBERS = itertools.count()
+
+
+def mac(number):
+    return bytes((2, 0, 0, 0, 0, number))
+
+
+def text_of(address):
+    return ":".join("%02x" % byte for byte in address)
+
+
+def frame(to, by, seed=1, size=100, vlan=None):
+    """A frame of no protocol that anybody looks into, with a tag where a VLAN is given."""
+    tag = b"" if vlan is None else struct.pack("!HH", 0x8100, vlan)
+    return to + by + tag + packets.plain(seed, size)[12:]
+
+
+class Lan:
+    """Ports of one test: added, opened, removed at its end."""
+
+    def __init__(self, daemon, folder, control, datapath):
+        self.daemon, self.folder, self.control = daemon, folder, control
+        self.datapath = datapath
+        self.name = "br%d" % next(NUMBERS)
+        self.names = []
+        self.sessions = {}
+
+    def add(self, name, driver="bridge", **keys):
+        """A device; its whole name."""
+        whole = "%s-%s" % (self.name, name)
+        if driver in ("bridge", "patch"):
+            keys = {driver: self.name, **keys}
+        keys = {"socket": str(self.folder / (whole + ".sock")), "driver": driver, **keys}
+        if self.datapath:
+            keys.setdefault("datapath", self.datapath)
+        self.control.call("device_add", kind="net", name=whole, args=keys)
+        self.names.append(whole)
+        return whole
+
+    def open(self, name, **keywords):
+        """A guest at a device that was added."""
+        whole = "%s-%s" % (self.name, name)
+        session = NetPort.open(str(self.folder / (whole + ".sock")), **keywords)
+        self.sessions[name] = session
+        return session
+
+    def port(self, name, session=(), **keys):
+        """Both."""
+        self.add(name, **keys)
+        return self.open(name, **dict(session))
+
+    def remove(self, name):
+        whole = "%s-%s" % (self.name, name)
+        self.control.call("device_remove", name=whole)
+        self.names.remove(whole)
+        if name in self.sessions:
+            self.sessions.pop(name).close()
+
+    def figures(self, name):
+        return self.control.call("device_stats", name="%s-%s" % (self.name, name))[0]["figures"]
+
+    def wait_figure(self, name, figure, value, seconds=5.0):
+        deadline = time.monotonic() + seconds
+        while self.figures(name)[figure] != value:
+            assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures(name)[figure])
+            time.sleep(0.002)
+
+    def wait_all_seen(self, name, sent, seconds=5.0):
+        """The bridge has dealt with what this port has sent; its figures."""
+        self.wait_figure(name, "from_guest_packets", sent, seconds)
+        deadline = time.monotonic() + seconds
+        while True:
+            figures = self.figures(name)
+            dealt_with = (figures["bridge_flooded_packets"] + figures["bridge_forwarded_packets"]
+                          + sum(value for each, value in figures.items() if each.startswith("bridge_dropped_")))
+            if dealt_with == sent:
+                return figures
+            assert time.monotonic() < deadline, figures
+            time.sleep(0.002)
+
+    def stations(self):
+        """{(address, VLAN): name of the port}"""
+        return {(each["mac"], each["vlan"]): each["port"].split("-")[1]
+                for each in self.control.call("bridge_fdb", bridge=self.name)}
+
+    def learn(self, session, address, vlan=None):
+        """The bridge knows this station at this port, by a frame that nobody gets: it is for the station
+        itself."""
+        before = self.stations()
+        session.wait_sent([session.send(frame(address, address, vlan=vlan))])
+        deadline = time.monotonic() + 5
+        while text_of(address) not in {each for each, _ in self.stations()}:
+            assert time.monotonic() < deadline, before
+        return address
+
+    def close(self):
+        for session in self.sessions.values():
+            session.close()
+        for name in self.names:
+            self.control.call("device_remove", name=name)
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+def daemon(request):
+    with tempfile.TemporaryDirectory(prefix="vhub-n-") as name:
+        folder = Path(name)
+        started = Vhubd(folder=folder, eal=worker_arguments(request.param),
+                        args=["--control", str(folder / "control.sock")])
+        started.start()
+        yield started, folder
+        try:
+            started.stop()
+        finally:
+            started.kill()
+
+
+@pytest.fixture
+def control(daemon):
+    with Control(daemon[1] / "control.sock") as client:
+        yield client
+
+
+@pytest.fixture(params=DATAPATHS)
+def lan(daemon, control, request):
+    made = Lan(daemon[0], daemon[1], control, request.param)
+    yield made
+    made.close()
+    daemon[0].check_log()
+    assert made.name not in {each["name"] for each in control.call("bridge_list")}
