@@ -124,13 +124,14 @@ inline_run(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 		struct uring_slot *slot = uring_list_pop(&q->inline_ready);
 		int res = -EAGAIN;
 
-		if (likely(q->miss_pause == 0))
+		if (likely(q->miss_pause == 0)) {
 			res = run_step(q, slot);
-		else
-			q->miss_pause--;
-		if (unlikely(res == -EAGAIN && q->disk->inline_kind == INLINE_CACHED)) {
-			if (q->miss_pause == 0)
+			if (unlikely(res == -EAGAIN && q->disk->inline_kind == INLINE_CACHED))
 				q->miss_pause = MISS_PAUSE;
+		} else {
+			q->miss_pause--;
+		}
+		if (unlikely(res == -EAGAIN && q->disk->inline_kind == INLINE_CACHED)) {
 			slot->not_cached = true;
 			uring_list_add(&q->ready, slot);
 			continue;

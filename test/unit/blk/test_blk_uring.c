@@ -593,6 +593,51 @@ test_what_the_page_cache_has_not_is_read_too(void **state)
 	free(back);
 }
 
+/* Reaps that it takes to read the first block. */
+static unsigned int
+reaps_of_a_read(struct driver_disk *d)
+{
+	struct vhub_blk_io *burst[1], *done[1];
+	const uint32_t lengths[] = { 4096, 0 };
+	unsigned int n = 1;
+	struct driver_io io;
+
+	driver_io_init(&io, VHUB_BLK_READ, 0, lengths, 3);
+	burst[0] = &io.io;
+	assert_int_equal(d->ops->submit(d->queue, burst, 1), 1);
+	while (d->ops->reap(d->queue, done, 1) == 0)
+		n++;
+	assert_int_equal(io.io.result, 0);
+	driver_io_free(&io);
+	return n;
+}
+
+/* What it has not is not looked for in vain for a while, and then it is asked again. */
+static void
+test_the_page_cache_is_asked_again_after_a_miss(void **state)
+{
+	uint8_t block[4096] = { 1 };
+	struct driver_disk d;
+	int fd = open(image, O_RDWR | O_CLOEXEC);
+	unsigned int i;
+
+	(void)state;
+	assert_int_equal(pwrite(fd, block, sizeof(block), 0), sizeof(block));
+	assert_int_equal(fsync(fd), 0);
+	driver_open(&d, "uring", args_of(image, ",direct=off"), false);
+	/* The worker reads it by itself, in the first reap. */
+	assert_int_equal(reaps_of_a_read(&d), 1);
+	assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	assert_true(reaps_of_a_read(&d) > 1);
+	/* The io_uring has brought it back. */
+	for (i = 0; i < 100 && reaps_of_a_read(&d) > 1; i++)
+		;
+	assert_in_range(i, 1, 99);
+	assert_int_equal(reaps_of_a_read(&d), 1);
+	driver_close(&d);
+	close(fd);
+}
+
 /* Pieces of all sizes around the size of a step, with and without O_DIRECT. */
 static void
 test_steps_end_anywhere(void **state)
@@ -929,6 +974,8 @@ main(void)
 		cmocka_unit_test(test_a_call_does_not_copy_all_of_a_large_burst),
 		cmocka_unit_test(test_in_memory_nothing_is_waited_for),
 		cmocka_unit_test_setup(test_what_the_page_cache_has_not_is_read_too, fresh_image),
+		cmocka_unit_test_setup(test_the_page_cache_is_asked_again_after_a_miss,
+				fresh_image),
 		cmocka_unit_test_setup(test_steps_end_anywhere, fresh_image),
 		cmocka_unit_test_setup(test_an_image_that_grew_is_taken_over, fresh_image),
 		cmocka_unit_test(test_space_is_given_back_when_asked_for),
