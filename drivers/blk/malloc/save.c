@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -291,6 +292,25 @@ open_file(struct malloc_disk *d, struct stat *st)
 	return S_ISREG(st->st_mode) ? 0 : -EINVAL;
 }
 
+/* A file that was just made is there after a crash of the host, too. Returns 0 or -errno. */
+static int
+sync_folder(const char *path)
+{
+	char *copy = strdup(path);
+	int fd, ret;
+
+	if (copy == NULL)
+		return -ENOMEM;
+	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(copy);
+	if (fd < 0)
+		return -errno;
+	/* EINVAL: of a file system that does not do that. */
+	ret = fsync(fd) == 0 || errno == EINVAL ? 0 : -errno;
+	close(fd);
+	return ret;
+}
+
 /* Held until the file is closed: two disks that save to one file would destroy it. */
 static int
 lock_file(const struct malloc_disk *d)
@@ -306,6 +326,8 @@ lock_file(const struct malloc_disk *d)
 static int
 choose_size(struct malloc_disk *d, uint64_t file_bytes, char *error, size_t error_len)
 {
+	int ret;
+
 	if (d->size_bytes == 0) {
 		d->size_bytes = file_bytes - file_bytes % VHUB_BLK_SECTOR_BYTES;
 		if (d->size_bytes != 0)
@@ -319,9 +341,13 @@ choose_size(struct malloc_disk *d, uint64_t file_bytes, char *error, size_t erro
 				d->size_bytes, d->path, file_bytes);
 		return -EINVAL;
 	}
-	if (!d->read_only && ftruncate(d->fd, (off_t)d->size_bytes) != 0)
-		return file_error(d, -errno, error, error_len);
-	return 0;
+	if (d->read_only)
+		return 0;
+	ret = ftruncate(d->fd, (off_t)d->size_bytes) != 0 ? -errno : 0;
+	/* It may have been made just now. */
+	if (ret == 0 && file_bytes == 0)
+		ret = sync_folder(d->path);
+	return ret == 0 ? 0 : file_error(d, ret, error, error_len);
 }
 
 int
