@@ -53,7 +53,8 @@ vhub_meter_due(const struct vhub_meter *m, uint64_t next, uint64_t now)
 	uint64_t burst = __atomic_load_n(&m->burst_cycles, __ATOMIC_RELAXED);
 	uint64_t earliest = now > burst ? now - burst : 0;
 
-	return next > earliest ? next : earliest;
+	/* Signed: what was given back may have been paid to a schedule that was begun anew meanwhile. */
+	return (int64_t)(next - earliest) > 0 ? next : earliest;
 }
 
 /**
