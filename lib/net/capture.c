@@ -60,6 +60,16 @@ is_wanted(const struct net_capture *capture, const struct rte_mbuf *m)
 					m->pkt_len, m->data_len);
 }
 
+/* As far as can be told without taking it. */
+static bool
+has_room(const struct net_capture *capture)
+{
+	return !__atomic_load_n(&capture->ended, __ATOMIC_RELAXED) &&
+			__atomic_load_n(&capture->waiting_mbufs, __ATOMIC_RELAXED) <
+			CAPTURE_MBUFS &&
+			!rte_ring_full(capture->ring);
+}
+
 static void
 capture_one(struct net_pair *pair, struct net_capture *capture, struct rte_mbuf *m,
 		const struct capture_mark *of_burst)
@@ -90,17 +100,16 @@ net_capture_frames(struct net_pair *pair, enum net_direction direction,
 	const struct capture_mark mark = { .tsc = rte_rdtsc(),
 		.pair = pair->queue.index,
 		.direction = (uint16_t)direction };
-	struct rte_mbuf *copies[VHUB_NET_BURST];
-	uint16_t i, n;
+	struct rte_mbuf *copy;
 
-	if (__atomic_load_n(&capture->ended, __ATOMIC_RELAXED)) {
-		vhub_count(&pair->counters.capture_dropped, net_count_frames(which));
-		return;
+	/* One after the other: what finds no room is not even copied. */
+	for (; which != 0 && has_room(capture); which &= which - 1) {
+		if (net_copy_frames(pair, frames, which & -which, &copy) != 0)
+			capture_one(pair, capture, copy, &mark);
+		else
+			vhub_count(&pair->counters.capture_dropped, 1);
 	}
-	n = net_copy_frames(pair, frames, which, copies);
-	vhub_count(&pair->counters.capture_dropped, net_count_frames(which) - n);
-	for (i = 0; i < n; i++)
-		capture_one(pair, capture, copies[i], &mark);
+	vhub_count(&pair->counters.capture_dropped, net_count_frames(which));
 }
 
 /* ---- beginning and ending ---- */

@@ -63,15 +63,20 @@ net_mirror_frames(struct net_pair *pair, const struct net_frames *frames, uint64
 	/* Pairs with the release in join(). */
 	struct vhub_net_inbox *to = __atomic_load_n(&pair->dev->services.mirror.to,
 			__ATOMIC_ACQUIRE);
-	struct rte_mbuf *copies[VHUB_NET_BURST];
-	uint16_t n, taken = 0;
+	const unsigned int n = net_count_frames(which);
+	struct rte_mbuf *copy;
+	unsigned int taken = 0;
 
-	if (to != NULL && vhub_net_inbox_is_open(to)) {
-		n = net_copy_frames(pair, frames, which, copies);
-		taken = vhub_net_inbox_post(to, copies, n);
+	/* One after the other: behind what finds no room nothing is copied. */
+	for (; to != NULL && vhub_net_inbox_is_open(to) && which != 0; which &= which - 1) {
+		if (net_copy_frames(pair, frames, which & -which, &copy) == 0)
+			continue;
+		if (vhub_net_inbox_post(to, &copy, 1) == 0)
+			break;
+		taken++;
 	}
 	vhub_count(&pair->counters.mirrored, taken);
-	vhub_count(&pair->counters.mirror_dropped, net_count_frames(which) - taken);
+	vhub_count(&pair->counters.mirror_dropped, n - taken);
 }
 
 /* ---- where they go ---- */
