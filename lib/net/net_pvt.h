@@ -74,6 +74,8 @@ struct net_pair {
 	uint32_t guest_asks;  /* the same of what it may ask for; direct */
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
+	uint32_t n_pieces;    /* that packets were cut into in this turn */
+	uint64_t pieces_turn; /* which is that */
 	struct {
 		uint16_t want; /* entries that are waited for; 0: none */
 		bool waiting;  /* until then */

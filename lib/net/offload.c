@@ -20,6 +20,11 @@
 
 /* Most pieces of one packet: 64 KiB in the smallest MTU's are more, and are refused. */
 #define MAX_PIECES 256
+/*
+ * And most of a pair's packets in a turn: a burst of the largest, cut for an ordinary MTU, are fewer. Who
+ * asks for pieces of a few bytes would keep the lcore from everybody else.
+ */
+#define MAX_PIECES_OF_TURN 4096u
 #define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
 /* ---- what is to be done ---- */
@@ -199,8 +204,8 @@ l4_of_pieces(const struct rte_mbuf *m)
 	return net_is_uso(m) ? RTE_MBUF_F_TX_UDP_CKSUM : RTE_MBUF_F_TX_TCP_CKSUM;
 }
 
-/* Consumes the packet. */
-static void
+/* Consumes the packet. Returns how many it has become. */
+static unsigned int
 segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 {
 	const uint64_t l4 = l4_of_pieces(m);
@@ -214,12 +219,12 @@ segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 					((m->ol_flags & RTE_MBUF_F_TX_L4_MASK) != 0 &&
 							!complete_checksum(m)))) {
 		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
-		return;
+		return 0;
 	}
 	if (m->pkt_len <= m->tso_segsz + headers) {
 		m->ol_flags &= ~SEGMENTATION;
 		give_pieces(pair, &m, 1, l4, sink);
-		return;
+		return 1;
 	}
 	if (is_ipv6(m) || net_is_uso(m))
 		n = net_segment(m, pair->dev->pool, pieces, MAX_PIECES);
@@ -228,9 +233,10 @@ segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 	if (n > 0) {
 		give_pieces(pair, pieces, n, l4, sink);
 		rte_pktmbuf_free(m);
-	} else {
-		net_drop(pair, n == -ENOMEM ? VHUB_NET_DROP_NO_MBUF : VHUB_NET_DROP_OFFLOAD, &m, 1);
+		return (unsigned int)n;
 	}
+	net_drop(pair, n == -ENOMEM ? VHUB_NET_DROP_NO_MBUF : VHUB_NET_DROP_OFFLOAD, &m, 1);
+	return 0;
 }
 
 /* ---- entry ---- */
@@ -250,11 +256,23 @@ may_go_on(uint32_t takes, struct rte_mbuf *m)
 	return need == VHUB_NET_TAKES_CSUM && complete_checksum(m);
 }
 
+static bool
+may_be_cut(struct net_pair *pair)
+{
+	const uint64_t turn = vhub_lcore_turn();
+
+	if (turn == 0 || turn != pair->pieces_turn) {
+		pair->pieces_turn = turn;
+		pair->n_pieces = 0;
+	}
+	return pair->n_pieces < MAX_PIECES_OF_TURN;
+}
+
 static void
 send_one_by_itself(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 {
-	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m))
-		segment(pair, m, sink);
+	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m) && may_be_cut(pair))
+		pair->n_pieces += segment(pair, m, sink);
 	else
 		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
 }

@@ -60,6 +60,12 @@ vhub_lcore_self(void)
 	return lcore_self;
 }
 
+uint64_t
+vhub_lcore_turn(void)
+{
+	return lcore_self != NULL ? lcore_self->turn_tsc : 0;
+}
+
 unsigned int
 vhub_lcore_id(const struct vhub_lcore *lcore)
 {

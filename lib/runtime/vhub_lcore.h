@@ -141,6 +141,10 @@ vhub_lcore_at(unsigned int i);
 VHUB_API struct vhub_lcore *
 vhub_lcore_self(void);
 
+/** What tells the present turn of the calling lcore from its others; 0 on other threads. Thread: ANY. */
+VHUB_API uint64_t
+vhub_lcore_turn(void);
+
 /** EAL's number, NUMA node (SOCKET_ID_ANY possible), place in vhub_lcore_at(). Thread: ANY. */
 VHUB_API unsigned int
 vhub_lcore_id(const struct vhub_lcore *lcore);

@@ -6,151 +6,16 @@ A daemon of their own serves these tests, each of which adds its ports and takes
 that bridges come and go while others run.
 """
 
-import itertools
 import struct
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 
-from control import Control, Refused, vhubctl
-from vhostuser import BackendChannel, NF, NetPort, Req, ctrl, net, packets
-from vhubd import Vhubd, worker_arguments
+from control import Refused, vhubctl
+from lan import DATAPATHS, QUIET, control, daemon, frame, lan, mac, text_of   # noqa: F401
+from vhostuser import BackendChannel, NF, Req, ctrl, net, packets
 
 BROADCAST = b"\xff" * 6
-QUIET = 0.05
-#: Values of datapath=.
-DATAPATHS = ["direct", "librte_vhost"]
-NUMBERS = itertools.count()
-
-
-def mac(number):
-    return bytes((2, 0, 0, 0, 0, number))
-
-
-def text_of(address):
-    return ":".join("%02x" % byte for byte in address)
-
-
-def frame(to, by, seed=1, size=100, vlan=None):
-    """A frame of no protocol that anybody looks into, with a tag where a VLAN is given."""
-    tag = b"" if vlan is None else struct.pack("!HH", 0x8100, vlan)
-    return to + by + tag + packets.plain(seed, size)[12:]
-
-
-class Lan:
-    """Ports of one test: added, opened, removed at its end."""
-
-    def __init__(self, daemon, folder, control, datapath):
-        self.daemon, self.folder, self.control = daemon, folder, control
-        self.datapath = datapath
-        self.name = "br%d" % next(NUMBERS)
-        self.names = []
-        self.sessions = {}
-
-    def add(self, name, driver="bridge", **keys):
-        """A device; its whole name."""
-        whole = "%s-%s" % (self.name, name)
-        if driver in ("bridge", "patch"):
-            keys = {driver: self.name, **keys}
-        keys = {"socket": str(self.folder / (whole + ".sock")), "driver": driver, **keys}
-        if self.datapath:
-            keys.setdefault("datapath", self.datapath)
-        self.control.call("device_add", kind="net", name=whole, args=keys)
-        self.names.append(whole)
-        return whole
-
-    def open(self, name, **keywords):
-        """A guest at a device that was added."""
-        whole = "%s-%s" % (self.name, name)
-        session = NetPort.open(str(self.folder / (whole + ".sock")), **keywords)
-        self.sessions[name] = session
-        return session
-
-    def port(self, name, session=(), **keys):
-        """Both."""
-        self.add(name, **keys)
-        return self.open(name, **dict(session))
-
-    def remove(self, name):
-        whole = "%s-%s" % (self.name, name)
-        self.control.call("device_remove", name=whole)
-        self.names.remove(whole)
-        if name in self.sessions:
-            self.sessions.pop(name).close()
-
-    def figures(self, name):
-        return self.control.call("device_stats", name="%s-%s" % (self.name, name))[0]["figures"]
-
-    def wait_figure(self, name, figure, value, seconds=5.0):
-        deadline = time.monotonic() + seconds
-        while self.figures(name)[figure] != value:
-            assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures(name)[figure])
-            time.sleep(0.002)
-
-    def wait_all_seen(self, name, sent, seconds=5.0):
-        """The bridge has dealt with what this port has sent; its figures."""
-        self.wait_figure(name, "from_guest_packets", sent, seconds)
-        deadline = time.monotonic() + seconds
-        while True:
-            figures = self.figures(name)
-            dealt_with = (figures["bridge_flooded_packets"] + figures["bridge_forwarded_packets"]
-                          + sum(value for each, value in figures.items() if each.startswith("bridge_dropped_")))
-            if dealt_with == sent:
-                return figures
-            assert time.monotonic() < deadline, figures
-            time.sleep(0.002)
-
-    def stations(self):
-        """{(address, VLAN): name of the port}"""
-        return {(each["mac"], each["vlan"]): each["port"].split("-")[1]
-                for each in self.control.call("bridge_fdb", bridge=self.name)}
-
-    def learn(self, session, address, vlan=None):
-        """The bridge knows this station at this port, by a frame that nobody gets: it is for the station
-        itself."""
-        before = self.stations()
-        session.wait_sent([session.send(frame(address, address, vlan=vlan))])
-        deadline = time.monotonic() + 5
-        while text_of(address) not in {each for each, _ in self.stations()}:
-            assert time.monotonic() < deadline, before
-        return address
-
-    def close(self):
-        for session in self.sessions.values():
-            session.close()
-        for name in self.names:
-            self.control.call("device_remove", name=name)
-
-
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def daemon(request):
-    with tempfile.TemporaryDirectory(prefix="vhub-b-") as name:
-        folder = Path(name)
-        started = Vhubd(folder=folder, eal=worker_arguments(request.param),
-                        args=["--control", str(folder / "control.sock")])
-        started.start()
-        yield started, folder
-        try:
-            started.stop()
-        finally:
-            started.kill()
-
-
-@pytest.fixture
-def control(daemon):
-    with Control(daemon[1] / "control.sock") as client:
-        yield client
-
-
-@pytest.fixture(params=DATAPATHS)
-def lan(daemon, control, request):
-    made = Lan(daemon[0], daemon[1], control, request.param)
-    yield made
-    made.close()
-    daemon[0].check_log()
-    assert made.name not in {each["name"] for each in control.call("bridge_list")}
 
 
 def gets(session, expected, pair=0):
@@ -499,6 +364,23 @@ def test_segments_are_cut_for_who_does_not_take_them_whole(lan):
         packet = b.receive()
         assert packets.sums_up(packet.frame, 4, packets.TCP)
         assert len(packet.frame) == 54 + 1000
+
+
+def test_a_burst_of_tiny_segments_is_cut_up_to_a_bound(lan):
+    """Each packet becomes as many as it may, all of them too many for one turn: some are dropped, and the
+    port goes on."""
+    a = lan.port("a", session={"features": (NF.CSUM, NF.HOST_TSO4)})
+    room = {"size": 8192, "buffers": 5000, "buffer_bytes": 128}
+    b = lan.port("b", session=room, mac=text_of(packets.THERE))
+    made = packets.segment(4, packets.TCP, bytes(250), gso_size=1)
+    a.wait_sent(a.submit([a.prepare(made.frame, made.header) for _ in range(32)]))
+    deadline = time.monotonic() + 5
+    while lan.figures("b")["dropped_offload"] + lan.figures("a")["dropped_offload"] == 0:
+        assert time.monotonic() < deadline, (lan.figures("a"), lan.figures("b"))
+    plain = frame(packets.THERE, mac(2))
+    a.send(plain)
+    while b.receive(again=False).frame != plain:
+        pass
 
 
 # several pairs
