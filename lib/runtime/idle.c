@@ -59,6 +59,8 @@ arm_all(struct poller_list *list)
  * sched_yield(2) instead looks busy to the scheduler, which then finds no CPU for those threads.
  */
 #define IDLE_SPINS 20
+/* So many more of them, at most, when tries to sleep fail. */
+#define IDLE_MAX_LEND_PAUSE 16383u
 
 /* Returns whether the mailbox was among what ended the sleep. */
 static bool
@@ -84,10 +86,10 @@ idle_wait(struct vhub_lcore *lcore)
 	return signalled;
 }
 
-void
+bool
 idle_sleep(struct vhub_lcore *lcore)
 {
-	bool signalled;
+	bool signalled, slept = false;
 
 	/* An outbox is emptied by turns only: asleep, nobody would. */
 	if (lcore->n_unarmable == 0 && outbox_empty() && arm_all(&lcore->polled) &&
@@ -101,18 +103,24 @@ idle_sleep(struct vhub_lcore *lcore)
 		signalled = idle_wait(lcore);
 		rte_rcu_qsbr_thread_online(lcore->qsbr, lcore->index);
 		vhub_mailbox_sleep_end(&lcore->box, signalled);
+		slept = true;
 	}
 	disarm_all(&lcore->polled);
 	disarm_all(&lcore->parked);
 	lcore->work_tsc = rte_rdtsc();
+	return slept;
 }
 
 void
 idle_lend(struct vhub_lcore *lcore)
 {
 	/* A sleep arms every poller, so it is begun the later the more there are. */
-	if (++lcore->n_empty < IDLE_SPINS + lcore->n_pollers)
+	if (++lcore->n_empty < IDLE_SPINS + lcore->n_pollers + lcore->lend_pause)
 		return;
 	lcore->n_empty = 0;
-	idle_sleep(lcore);
+	/* Where one keeps the lcore awake, the others are not armed for nothing all the time. */
+	if (idle_sleep(lcore))
+		lcore->lend_pause = 0;
+	else
+		lcore->lend_pause = RTE_MIN(2 * lcore->lend_pause + 1, IDLE_MAX_LEND_PAUSE);
 }

@@ -39,6 +39,7 @@ struct vhub_lcore {
 	struct vhub_msg stop_msg;
 	uint64_t park_cycles; /* PARK_AFTER_US */
 	uint64_t look_max_cycles;
+	uint64_t round_cycles; /* the longest round of looks at all words */
 
 	/* LCORE only. */
 	struct poller_list polled __rte_cache_aligned;
@@ -52,9 +53,11 @@ struct vhub_lcore {
 	uint32_t next_word;	    /* where the next look begins */
 	uint64_t look_tsc;	    /* end of the last look, while pollers were polled */
 	uint64_t look_cycles;	    /* what it took, for a slice, on average */
+	uint64_t slice_cycles;	    /* the longest pause between two slices, by n_words */
 	unsigned int n_unarmable;   /* pollers without an arm slot */
 	unsigned int n_kernel_work; /* sources that wait for threads of the kernel's */
 	unsigned int n_empty;	    /* turns without work, while there are some */
+	unsigned int lend_pause;    /* and before the next try to sleep for them, besides */
 	bool stopping;
 
 	/* Written by LCORE, relaxed, read by ANY in vhub_lcore_get_stats(). */
@@ -123,9 +126,9 @@ park_look(struct vhub_lcore *lcore);
 
 /*
  * Arms the pollers and sleeps until a message or a watched fd wakes the lcore, or finds that it may
- * not sleep. Either way the idle time starts anew. Thread: LCORE.
+ * not sleep. Either way the idle time starts anew. Returns whether it has slept. Thread: LCORE.
  */
-void
+bool
 idle_sleep(struct vhub_lcore *lcore);
 
 /*

@@ -18,11 +18,13 @@
 
 #include "lcore_pvt.h"
 
-/* Words looked at in one go; so long may a request wait that comes meanwhile. */
+/* Words looked at in one go. */
 #define PARK_SLICE 16u
 /* Share of the time that the looks take, as a shift: in a lcore with work, in one that waits. */
 #define PARK_SHARE_WORK 8
 #define PARK_SHARE_WAIT 3
+/* A round of looks at all words takes no longer than this while an lcore takes its turns, however many they are. */
+#define PARK_ROUND_US 500u
 /* No slice takes longer by itself: something else has had the CPU. */
 #define PARK_SLICE_MAX_NS 1000u
 
@@ -56,20 +58,30 @@ pollers_remove(struct poller_list *list, struct vhub_poller *poller)
 
 /* ---- words ---- */
 
+/* Slices are closer together the more words there are. */
+static void
+count_words(struct vhub_lcore *lcore, uint32_t n)
+{
+	lcore->n_words = n;
+	lcore->slice_cycles = n == 0 ? 0 : lcore->round_cycles * PARK_SLICE / n;
+}
+
 static void
 add_word(struct vhub_lcore *lcore, struct vhub_poller *poller, const struct vhub_lcore_word *word)
 {
 	lcore->words[lcore->n_words] = *word;
 	lcore->word_pollers[lcore->n_words] = poller;
-	poller->word_1 = ++lcore->n_words;
+	count_words(lcore, lcore->n_words + 1);
+	poller->word_1 = lcore->n_words;
 }
 
 /* The last one takes its place. */
 static void
 remove_word(struct vhub_lcore *lcore, struct vhub_poller *poller)
 {
-	const uint32_t at = poller->word_1 - 1, last = --lcore->n_words;
+	const uint32_t at = poller->word_1 - 1, last = lcore->n_words - 1;
 
+	count_words(lcore, last);
 	lcore->words[at] = lcore->words[last];
 	lcore->word_pollers[at] = lcore->word_pollers[last];
 	lcore->word_pollers[at]->word_1 = at + 1;
@@ -160,26 +172,28 @@ look_at(struct vhub_lcore *lcore, uint32_t n)
 	lcore->next_word = at;
 }
 
+/* Between two slices. */
 static uint64_t
-share_cycles(const struct vhub_lcore *lcore)
+pause_cycles(const struct vhub_lcore *lcore)
 {
 	const bool works = lcore->work_tsc == lcore->turn_tsc;
+	const uint64_t share = lcore->look_cycles << (works ? PARK_SHARE_WORK : PARK_SHARE_WAIT);
 
-	return lcore->look_cycles << (works ? PARK_SHARE_WORK : PARK_SHARE_WAIT);
+	return RTE_MIN(share, lcore->slice_cycles);
 }
 
 bool
 park_is_due(const struct vhub_lcore *lcore)
 {
 	return lcore->polled.first == NULL ||
-			lcore->turn_tsc - lcore->look_tsc >= share_cycles(lcore);
+			lcore->turn_tsc - lcore->look_tsc >= pause_cycles(lcore);
 }
 
 /* How many words make up for the time since the last look. */
 static uint32_t
 words_due(const struct vhub_lcore *lcore)
 {
-	const uint64_t pause = RTE_MAX(share_cycles(lcore), 1u);
+	const uint64_t pause = RTE_MAX(pause_cycles(lcore), 1u);
 	uint64_t since = lcore->turn_tsc - lcore->look_tsc;
 	uint32_t n = PARK_SLICE;
 
@@ -216,5 +230,6 @@ park_init(struct vhub_lcore *lcore)
 	pollers_init(&lcore->polled);
 	pollers_init(&lcore->parked);
 	lcore->park_cycles = hz / 1000000 * PARK_AFTER_US;
+	lcore->round_cycles = hz / 1000000 * PARK_ROUND_US;
 	lcore->look_max_cycles = hz / (1000000000 / PARK_SLICE_MAX_NS);
 }
