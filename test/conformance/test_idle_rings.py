@@ -45,6 +45,15 @@ class Crowd:
     def arguments(self, devices):
         return ["%s,socket=%s,%s" % (name, self.path(name), keys) for name, keys in devices.items()]
 
+    def figure(self, device, name):
+        return self.control.call("device_stats", name=device)[0]["figures"][name]
+
+    def wait_figure(self, device, name, value):
+        deadline = time.monotonic() + 10
+        while self.figure(device, name) != value:
+            assert time.monotonic() < deadline, (name, self.figure(device, name))
+            time.sleep(0.001)
+
     def wait_parked(self, but=0):
         """Until all rings that are started are left alone, but for so many."""
         deadline = time.monotonic() + 10
@@ -241,9 +250,11 @@ def test_packets_that_wait_for_an_idle_guest_reach_it(crowd, opened, packed):
     right = opened(crowd.path("right"), NetPort, packed=packed, buffers=0)
     crowd.wait_parked()
     frames = [packets.plain(i, 100) for i in range(8)]
+    dropped = crowd.figure("right", "dropped_ring_full")
     for frame in frames:
         left.send(frame)
-    crowd.wait_parked()             # kept for some turns, then dropped
+    crowd.wait_figure("right", "dropped_ring_full", dropped + len(frames))      # kept for some turns
+    crowd.wait_parked()
     right.post(count=8)
     for frame in frames:
         left.send(frame)
