@@ -79,7 +79,7 @@ test_jitter(uint32_t *seed, unsigned int bits)
 {
 	*seed = *seed * 1664525u + 1013904223u;
 	for (uint32_t n = *seed >> (32 - bits); n > 0; n--)
-		__atomic_signal_fence(__ATOMIC_SEQ_CST);
+		__asm__ volatile("" ::: "memory"); /* or the loop would be none */
 }
 
 #endif /* RUNTIME_TEST_H */
