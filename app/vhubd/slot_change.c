@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Changes of a device that is served. Called by control_disks.c and control_ports.c; next: lib/blk,
- * lib/net, and slot_spec.c, which
- * keeps in the device's arguments what config_save writes.
+ * Changes of a device that is served. Called by control_disks.c, control_ports.c and control_captures.c;
+ * next: lib/blk, lib/net, and slot_spec.c, which keeps in the device's arguments what config_save writes.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -12,6 +11,22 @@
 #include "slot_spec.h"
 #include "slots.h"
 #include "vhub_net.h"
+
+/* A change that blocks: run(), then end(), which tells done() of slot->result and slot->error. */
+static void
+begin_change(struct slot *slot, void (*run)(struct vhub_work *), void (*end)(struct vhub_work *),
+		slots_done_fn done, void *arg)
+{
+	slot->done = done;
+	slot->arg = arg;
+	slot->changing = true;
+	slot->error[0] = '\0';
+	slot->work.run = run;
+	slot->work.done = end;
+	vhub_work_submit(&slot->work);
+}
+
+/* ---- size ---- */
 
 static void
 run_resize(struct vhub_work *work)
@@ -52,14 +67,8 @@ slots_resize(struct slots *slots, const char *name, uint64_t size_bytes, slots_d
 
 	if (ret != 0)
 		return ret;
-	slot->done = done;
-	slot->arg = arg;
-	slot->changing = true;
 	slot->new_size_bytes = size_bytes;
-	slot->error[0] = '\0';
-	slot->work.run = run_resize;
-	slot->work.done = resized;
-	vhub_work_submit(&slot->work);
+	begin_change(slot, run_resize, resized, done, arg);
 	return 0;
 }
 
@@ -101,14 +110,9 @@ change_capture(struct slots *slots, const char *name, const struct vhub_net_capt
 
 	if (ret != 0)
 		return ret;
-	slot->done = done;
-	slot->arg = arg;
-	slot->changing = true;
 	slot->capture = set;
-	slot->error[0] = '\0';
-	slot->work.run = set != NULL ? run_capture_start : run_capture_stop;
-	slot->work.done = capture_changed;
-	vhub_work_submit(&slot->work);
+	begin_change(slot, set != NULL ? run_capture_start : run_capture_stop, capture_changed,
+			done, arg);
 	return 0;
 }
 
