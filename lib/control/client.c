@@ -208,6 +208,8 @@ serve_next(struct control_client *client)
 	bool complete;
 	size_t used;
 
+	if (in->bytes == NULL) /* nothing has come */
+		return false;
 	complete = control_scan(&client->scan, in->bytes + in->begin + client->scanned,
 			buffer_len(in) - client->scanned, &used);
 	client->scanned += used;
