@@ -45,14 +45,20 @@ PROMPT = "testpmd> "
 STOP_SECONDS = 20
 NUMBERS = itertools.count(1)
 
+# Without this DPDK does not use the 512 bits that its packed vectorised path takes.
+WIDE = "--force-max-simd-bitwidth=512"
+
 #: What virtio-user is told for each kind of ring, by the name that tests use.
 KINDS = {
     "split": "mrg_rxbuf=1,in_order=1",
     "split-one-buffer": "mrg_rxbuf=0,in_order=1",
     "split-any-order": "mrg_rxbuf=1,in_order=0",
+    "split-one-buffer-any-order": "mrg_rxbuf=0,in_order=0",
     "split-vectorised": "mrg_rxbuf=0,in_order=0,vectorized=1",
     "packed": "packed_vq=1,mrg_rxbuf=1,in_order=0",
     "packed-in-order": "packed_vq=1,mrg_rxbuf=1,in_order=1",
+    "packed-one-buffer": "packed_vq=1,mrg_rxbuf=0,in_order=0",
+    "packed-one-buffer-in-order": "packed_vq=1,mrg_rxbuf=0,in_order=1",
     "packed-vectorised": "packed_vq=1,mrg_rxbuf=0,in_order=1,vectorized=1",
 }
 
@@ -65,8 +71,14 @@ def front_end(path, kind="split", *, queues=1, queue_size=256, server=False, por
     """The EAL arguments of one virtio-user port."""
     words = ["--vdev", f"net_virtio_user{port},path={path},queues={queues},queue_size={queue_size},"
                        f"{KINDS[kind]}{',server=1' if server else ''}"]
-    # Without this DPDK does not use the 512 bits that its packed vectorised path takes.
-    return words + (["--force-max-simd-bitwidth=512"] if kind == "packed-vectorised" else [])
+    return words + ([WIDE] if kind == "packed-vectorised" else [])
+
+
+def front_ends(ports, **keywords):
+    """The same for several ports: [(path, kind, queue size)]."""
+    words = [word for number, (path, kind, size) in enumerate(ports)
+             for word in front_end(path, kind, queue_size=size, port=number, **keywords) if word != WIDE]
+    return words + ([WIDE] if any(kind == "packed-vectorised" for _, kind, _ in ports) else [])
 
 
 def eal_arguments(cpu, lcores, memory_mb, huge=False):
@@ -272,8 +284,9 @@ class EchoTestpmd(Testpmd):
 
 
 class NetCheck(Program, Meter):
-    """vhub-net-check on one socket.
+    """vhub-net-check on one socket, or several.
 
+    path          of the socket, or a list as front_ends() takes it
     kind          one of KINDS
     sizes         its --sizes
     seconds, packets   when it ends by itself; with neither it runs until stop()
@@ -286,7 +299,8 @@ class NetCheck(Program, Meter):
                  memory_mb=256, name="check"):
         Program.__init__(self, name, folder)
         Meter.__init__(self)
-        self.eal = front_end(path, kind, queues=queues, queue_size=queue_size, server=server)
+        ports = path if isinstance(path, list) else [(path, kind, queue_size)]
+        self.eal = front_ends(ports, queues=queues, server=server)
         self.memory_mb = memory_mb
         self.options = ["--queues", str(queues), "--sizes", sizes, "--json", "--progress", *options]
         for option, value in (("--seconds", seconds), ("--packets", packets)):
@@ -294,9 +308,10 @@ class NetCheck(Program, Meter):
                 self.options += [option, str(value)]
         if reconnect:
             self.options.append("--reconnect")
-        self.path = Path(path)
+        self.paths = [Path(port[0]) for port in ports]
         self.server = server
         self.result = None
+        self.told = {}                  # the last line of progress
 
     def command(self):
         program = build_dir() / "test/tools/vhub-net-check"
@@ -306,8 +321,9 @@ class NetCheck(Program, Meter):
 
     def start(self):
         if self.server:
-            self.path.unlink(missing_ok=True)
-        self.samples, self.result = [], None
+            for path in self.paths:
+                path.unlink(missing_ok=True)
+        self.samples, self.result, self.told = [], None, {}
         with open(self.log_path, "ab") as log:
             self._spawn(self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
                         text=True)
@@ -321,6 +337,7 @@ class NetCheck(Program, Meter):
             if "ok" in told:
                 self.result = told
             else:
+                self.told = told
                 self.samples.append((told["time"], told["received"]))
 
     def check(self):
@@ -329,12 +346,26 @@ class NetCheck(Program, Meter):
 
     def wait_received(self, count=1, timeout=20):
         """Waits until it has received that many packets."""
+        self.wait_told("received", count, timeout)
+
+    def wait_told(self, name, count, timeout=20):
+        """Waits until a figure of its progress has that value."""
         deadline = time.monotonic() + timeout
-        while not self.samples or self.samples[-1][1] < count:
+        while self.told.get(name, 0) < count:
             self.check()
             if time.monotonic() > deadline:
-                raise self._error(f"has not received {count} packets within {timeout} s")
+                raise self._error(f"within {timeout} s {name} is not {count}: {self.told}")
             time.sleep(0.01)
+
+    def wait_each(self, more, timeout=20):
+        """Waits until each queue has received that many packets more."""
+        self.wait_told("least", self.told.get("least", 0) + more, timeout)
+
+    def restart_ports(self, timeout=20):
+        """Has all ports stopped and started again, which nothing may be lost by."""
+        before = self.told.get("restarts", 0)
+        self.process.send_signal(signal.SIGUSR1)
+        self.wait_told("restarts", before + 1, timeout)
 
     def end(self, timeout=60):
         """Waits for its end; (exit status, its result)."""

@@ -24,6 +24,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MODULES = ("virtio_pci", "virtio_blk", "ext4", "virtio_net")
+VLAN_MODULES = ("8021q",)                # loaded by the step that wants them
 PACKAGES = {
     "kernel": "linux-image-cloud-amd64",
     "busybox": "busybox-static",
@@ -66,7 +67,7 @@ def module_name(path):
     return Path(path).name.split(".ko")[0].replace("-", "_")
 
 
-def resolve_modules(release, wanted=MODULES):
+def resolve_modules(release, wanted):
     """Paths of the wanted modules and of all they depend on, in the order in which to load them.
 
     depmod's modules.dep names, for each module, everything it needs, the deepest last. What is built
@@ -146,11 +147,11 @@ def contents(release):
     if conf.exists():
         add("etc/mke2fs.conf", conf.read_bytes(), 0o644)
     add("etc/mtab", b"", 0o644)
-    modules = resolve_modules(release)
-    for path in modules:
-        add(f"modules/{module_name(path)}.ko", read_module(path), 0o644)
-    order = "".join(f"{module_name(path)}.ko\n" for path in modules)
-    add("modules/order", order.encode(), 0o644)
+    for name, wanted in (("order", MODULES), ("order-vlan", VLAN_MODULES)):
+        modules = resolve_modules(release, wanted)
+        for path in modules:
+            add(f"modules/{module_name(path)}.ko", read_module(path), 0o644)
+        add(f"modules/{name}", "".join(f"{module_name(path)}.ko\n" for path in modules).encode(), 0o644)
     tree["bin/sh"] = (stat.S_IFLNK | 0o777, b"busybox")
     return tree
 

@@ -3,9 +3,9 @@
  * One queue pair: sends what the window allows, receives, and keeps the order in view. Called by
  * main.c in a loop; next: frame.c or stream.c for what is in a packet.
  *
- * A back end may discard what comes before it has both rings, so each life of the link begins with
- * probes. The first that comes back says that everything sent in an earlier life and not yet back
- * was lost on the way, since a flow keeps its order.
+ * A back end may discard what comes before it has both rings, so each life of the link, and of the port
+ * between two restarts, begins with probes. The first that comes back says that everything sent in an
+ * earlier life and not yet back was lost on the way, since a flow keeps its order.
  */
 #include <string.h>
 
@@ -149,6 +149,10 @@ receive_one(struct check_flow *flow, const struct check_traffic *traffic, const 
 		return;
 	}
 	eth = (const struct rte_ether_hdr *)data;
+	if (check_options.lan && !rte_is_same_ether_addr(&eth->dst_addr, &flow->port->mac)) {
+		flow->counts.others++;
+		return;
+	}
 	flow->counts.bytes += len;
 	if (!rte_is_same_ether_addr(&eth->dst_addr, &flow->port->mac) ||
 			!rte_is_same_ether_addr(&eth->src_addr, &check_peer)) {
@@ -191,7 +195,8 @@ begin_life(struct check_flow *flow, uint32_t epoch, double now)
 unsigned int
 flow_poll(struct check_flow *flow, const struct check_traffic *traffic, bool sending, double now)
 {
-	uint32_t life = 1 + __atomic_load_n(&flow->port->ups, __ATOMIC_ACQUIRE);
+	uint32_t ups = __atomic_load_n(&flow->port->ups, __ATOMIC_ACQUIRE);
+	uint32_t life = 1 + ups + flow->port->restarts;
 	unsigned int moved;
 
 	if (flow->epoch != life)

@@ -20,12 +20,20 @@
 static struct check_port ports[CHECK_MAX_PORTS];
 static struct check_flow flows[CHECK_MAX_PORTS * CHECK_MAX_QUEUES];
 static unsigned int n_ports, n_flows;
-static bool asked_to_end; /* set by the signal handler */
+static uint32_t restarts; /* of all ports */
+/* Set by the signal handlers. */
+static bool asked_to_end, asked_to_restart;
 
 static void
 on_signal(int number __rte_unused)
 {
 	__atomic_store_n(&asked_to_end, true, __ATOMIC_RELAXED);
+}
+
+static void
+on_restart(int number __rte_unused)
+{
+	__atomic_store_n(&asked_to_restart, true, __ATOMIC_RELAXED);
 }
 
 /* CLOCK_MONOTONIC, so that whoever reads the progress can compare it with a clock of its own. */
@@ -95,24 +103,42 @@ busy(const struct check_traffic *traffic, bool sending)
 	return false;
 }
 
+/* Once nothing is under way: what a ring holds when its port stops is lost. */
+static void
+restart_ports(const struct check_traffic *traffic)
+{
+	unsigned int i;
+
+	if (busy(traffic, false))
+		return;
+	__atomic_store_n(&asked_to_restart, false, __ATOMIC_RELAXED);
+	for (i = 0; i < n_ports; i++)
+		if (port_restart(&ports[i]) != 0)
+			return;
+	restarts++;
+}
+
 /* Sends and receives until the end; the seconds during which packets were sent. */
 static double
 run(const struct check_traffic *traffic)
 {
 	const struct check_options *o = &check_options;
 	double begin = now_seconds(), now = begin, told = begin;
-	bool sending = true;
+	bool sending = true, pausing;
 	unsigned int i, moved;
 
 	while (busy(traffic, sending) && !report_failed()) {
 		now = now_seconds();
 		sending = sending && !__atomic_load_n(&asked_to_end, __ATOMIC_RELAXED) &&
 				(o->seconds == 0 || now - begin < o->seconds);
+		pausing = __atomic_load_n(&asked_to_restart, __ATOMIC_RELAXED);
 		for (i = 0, moved = 0; i < n_flows; i++)
 			if (port_usable(flows[i].port, now))
-				moved += flow_poll(&flows[i], traffic, sending, now);
+				moved += flow_poll(&flows[i], traffic, sending && !pausing, now);
+		if (pausing)
+			restart_ports(traffic);
 		if (o->progress != 0 && now - told >= o->progress) {
-			report_progress(flows, n_flows, now);
+			report_progress(flows, n_flows, restarts, now);
 			told = now;
 		}
 		/* The other side may need this very CPU to answer. */
@@ -137,13 +163,14 @@ main(int argc, char **argv)
 	options_read(argc - words, argv + words);
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
+	signal(SIGUSR1, on_restart);
 	/* virtio-user writes to a back end that may have gone. */
 	signal(SIGPIPE, SIG_IGN);
 	if (open_ports() == 0)
 		seconds = run(check_options.tcp_bytes == 0 ? &check_frames : &check_streams);
 	for (i = 0; i < n_flows; i++)
 		flow_finish(&flows[i]);
-	status = report_end(flows, n_flows, reconnects(), RTE_MAX(seconds, 1e-9));
+	status = report_end(flows, n_flows, reconnects(), restarts, RTE_MAX(seconds, 1e-9));
 	/* With a back end that has gone, EAL's interrupt thread takes a port apart at the same time. */
 	for (i = 0; i < n_ports; i++)
 		if (!port_usable(&ports[i], now_seconds()))

@@ -15,7 +15,7 @@
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
-#define CHECK_MAX_PORTS 8
+#define CHECK_MAX_PORTS 16
 #define CHECK_MAX_QUEUES 16
 #define CHECK_MAX_SIZES 8
 #define CHECK_BURST 32
@@ -39,6 +39,7 @@ struct check_options {
 	bool tso;
 	bool guest_offload;
 	bool reconnect;
+	bool lan;
 	bool json;
 };
 
@@ -52,6 +53,7 @@ struct check_port {
 	/* Written by the main lcore: what it has seen of `up`; false: it keeps its hands off the port. */
 	bool seen_up;
 	double down_since;
+	uint32_t restarts; /* how often it was stopped and started again */
 };
 
 struct check_counts {
@@ -64,6 +66,7 @@ struct check_counts {
 	uint64_t reordered;
 	uint64_t corrupt;
 	uint64_t foreign;
+	uint64_t others;     /* a switch's guests also get what is for somebody else */
 	uint64_t whole;	     /* TCP: came back as it was sent */
 	uint64_t segmented;  /* TCP: came back in part */
 	uint64_t short_sums; /* TCP, large: the partial checksum lacks the length */
@@ -123,6 +126,9 @@ int
 port_open(struct check_port *port, uint16_t id);
 void
 port_close(struct check_port *port);
+/* Stops it, sets it up anew and starts it. */
+int
+port_restart(struct check_port *port);
 /* Whether the main lcore may use the port now; tells the interrupt thread what it has seen. */
 bool
 port_usable(struct check_port *port, double now);
@@ -151,9 +157,10 @@ report_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 bool
 report_failed(void);
 void
-report_progress(const struct check_flow *flows, unsigned int n, double now);
+report_progress(const struct check_flow *flows, unsigned int n, uint32_t restarts, double now);
 /* The last line; 0 if all is right, 1 if not. */
 int
-report_end(const struct check_flow *flows, unsigned int n, uint32_t reconnects, double seconds);
+report_end(const struct check_flow *flows, unsigned int n, uint32_t reconnects, uint32_t restarts,
+		double seconds);
 
 #endif /* NET_CHECK_H */

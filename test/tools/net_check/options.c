@@ -36,11 +36,13 @@ static const char usage[] =
 		"                     half of a ring of 256)\n"
 		"  --seconds S        for how long to send; or\n"
 		"  --packets N        how many per queue pair\n"
-		"                     (with neither: until SIGINT or SIGTERM)\n"
+		"                     (with neither: until SIGINT or SIGTERM; SIGUSR1 has all ports stopped,\n"
+		"                     set up anew and started, once all that is under way has come back)\n"
 		"  --csum             TCP packets with a partial checksum\n"
 		"  --tso BYTES        TCP packets with that much payload, to be segmented by the other side\n"
 		"  --guest-offload    accept partial checksums and large packets; expect packets back whole\n"
 		"  --reconnect        the link is to go down and to come up again at least once\n"
+		"  --lan              behind a switch: what is for others' addresses is no fault\n"
 		"  --timeout S        how long a queue pair may stand still (5)\n"
 		"  --link-timeout S   how long a link may stay down (30)\n"
 		"  --progress[=S]     a line of JSON every S seconds (0.02)\n"
@@ -57,6 +59,7 @@ enum {
 	OPT_TSO,
 	OPT_GUEST_OFFLOAD,
 	OPT_RECONNECT,
+	OPT_LAN,
 	OPT_TIMEOUT,
 	OPT_LINK_TIMEOUT,
 	OPT_PROGRESS,
@@ -75,6 +78,7 @@ static const struct option table[] = {
 	{ "tso", required_argument, NULL, OPT_TSO },
 	{ "guest-offload", no_argument, NULL, OPT_GUEST_OFFLOAD },
 	{ "reconnect", no_argument, NULL, OPT_RECONNECT },
+	{ "lan", no_argument, NULL, OPT_LAN },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "link-timeout", required_argument, NULL, OPT_LINK_TIMEOUT },
 	{ "progress", optional_argument, NULL, OPT_PROGRESS },
@@ -162,6 +166,9 @@ read_one(int option, char *value)
 		break;
 	case OPT_RECONNECT:
 		o->reconnect = true;
+		break;
+	case OPT_LAN:
+		o->lan = true;
 		break;
 	case OPT_TIMEOUT:
 		o->timeout = seconds("timeout", value);

@@ -61,13 +61,25 @@ port_usable(struct check_port *port, double now)
 	return false;
 }
 
+/*
+ * Whether a port leaves checksums of what it sends to the other side. Each time another answer, so
+ * that virtio negotiates anew: to stop and start a port that stays as it is does nothing to its rings.
+ * No frame asks for a checksum where none is wanted.
+ */
+static bool
+offers_csum(const struct check_port *port)
+{
+	return check_options.tcp_bytes != 0 || port->restarts % 2 == 1;
+}
+
 static int
-add_offloads(struct rte_eth_conf *conf, const struct rte_eth_dev_info *info)
+add_offloads(const struct check_port *port, struct rte_eth_conf *conf,
+		const struct rte_eth_dev_info *info)
 {
 	const struct check_options *o = &check_options;
 	uint64_t tx = 0, rx = 0;
 
-	if (o->tcp_bytes != 0)
+	if (offers_csum(port))
 		tx = RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
 	if (o->tso)
 		tx |= RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
@@ -120,11 +132,27 @@ make_pool(uint16_t id)
 			RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
 }
 
-int
-port_open(struct check_port *port, uint16_t id)
+/* Between open and start, and between stop and start. */
+static int
+configure(struct check_port *port)
 {
 	struct rte_eth_conf conf = { .intr_conf.lsc = 1 };
 	struct rte_eth_dev_info info;
+	int rc = rte_eth_dev_info_get(port->id, &info);
+
+	if (rc == 0)
+		rc = add_offloads(port, &conf, &info);
+	if (rc == 0)
+		rc = rte_eth_dev_configure(port->id, check_options.queues, check_options.queues,
+				&conf);
+	if (rc == 0)
+		rc = set_up_queues(port);
+	return rc;
+}
+
+int
+port_open(struct check_port *port, uint16_t id)
+{
 	int rc;
 
 	port->id = id;
@@ -134,13 +162,7 @@ port_open(struct check_port *port, uint16_t id)
 		report_fail("no memory for the packets of port %u", id);
 		return -ENOMEM;
 	}
-	rc = rte_eth_dev_info_get(id, &info);
-	if (rc == 0)
-		rc = add_offloads(&conf, &info);
-	if (rc == 0)
-		rc = rte_eth_dev_configure(id, check_options.queues, check_options.queues, &conf);
-	if (rc == 0)
-		rc = set_up_queues(port);
+	rc = configure(port);
 	if (rc == 0)
 		rc = rte_eth_dev_callback_register(id, RTE_ETH_EVENT_INTR_LSC, link_changed, port);
 	if (rc == 0)
@@ -150,6 +172,21 @@ port_open(struct check_port *port, uint16_t id)
 	if (rc != 0)
 		report_fail("port %u with %u queue pairs does not start: %s", id,
 				check_options.queues, rte_strerror(-rc));
+	return rc;
+}
+
+int
+port_restart(struct check_port *port)
+{
+	int rc = rte_eth_dev_stop(port->id);
+
+	port->restarts++;
+	if (rc == 0)
+		rc = configure(port);
+	if (rc == 0)
+		rc = rte_eth_dev_start(port->id);
+	if (rc != 0)
+		report_fail("port %u does not start again: %s", port->id, rte_strerror(-rc));
 	return rc;
 }
 

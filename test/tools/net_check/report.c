@@ -48,16 +48,20 @@ report_failed(void)
 }
 
 void
-report_progress(const struct check_flow *flows, unsigned int n, double now)
+report_progress(const struct check_flow *flows, unsigned int n, uint32_t restarts, double now)
 {
 	static uint64_t last_received;
 	static double last;
-	uint64_t received = 0;
+	uint64_t received = 0, least = UINT64_MAX;
 	unsigned int i;
 
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n; i++) {
 		received += flows[i].counts.received;
-	printf("{\"time\":%.6f,\"received\":%" PRIu64 ",\"rate\":%.0f}\n", now, received,
+		least = RTE_MIN(least, flows[i].counts.received);
+	}
+	printf("{\"time\":%.6f,\"received\":%" PRIu64 ",\"least\":%" PRIu64
+	       ",\"restarts\":%u,\"rate\":%.0f}\n",
+			now, received, least, restarts,
 			last == 0 ? 0 : (received - last_received) / (now - last));
 	fflush(stdout);
 	last = now;
@@ -76,6 +80,7 @@ add_up(struct check_counts *sum, const struct check_counts *each)
 	sum->reordered += each->reordered;
 	sum->corrupt += each->corrupt;
 	sum->foreign += each->foreign;
+	sum->others += each->others;
 	sum->whole += each->whole;
 	sum->segmented += each->segmented;
 	sum->short_sums += each->short_sums;
@@ -97,6 +102,7 @@ print_counts(const struct check_counts *c)
 		{ "reordered", c->reordered },
 		{ "corrupt", c->corrupt },
 		{ "foreign", c->foreign },
+		{ "others", c->others },
 		{ "whole", c->whole },
 		{ "segmented", c->segmented },
 		{ "short_sums", c->short_sums },
@@ -110,13 +116,14 @@ print_counts(const struct check_counts *c)
 /* `failure` holds names and numbers of ours and errno texts: nothing that JSON has to escape. */
 static void
 print_json(const struct check_flow *flows, unsigned int n, const struct check_counts *sum,
-		uint32_t reconnects, double seconds)
+		uint32_t reconnects, uint32_t restarts, double seconds)
 {
 	unsigned int i;
 
-	printf("{\"ok\":%s,\"error\":\"%s\",\"seconds\":%.3f,\"rate\":%.0f,\"reconnects\":%u,",
+	printf("{\"ok\":%s,\"error\":\"%s\",\"seconds\":%.3f,\"rate\":%.0f,\"reconnects\":%u,"
+	       "\"restarts\":%u,",
 			report_failed() ? "false" : "true", failure, seconds,
-			sum->received / seconds, reconnects);
+			sum->received / seconds, reconnects, restarts);
 	print_counts(sum);
 	printf(",\"flows\":[");
 	for (i = 0; i < n; i++) {
@@ -149,7 +156,8 @@ judge(const struct check_flow *flows, unsigned int n, const struct check_counts 
 }
 
 int
-report_end(const struct check_flow *flows, unsigned int n, uint32_t reconnects, double seconds)
+report_end(const struct check_flow *flows, unsigned int n, uint32_t reconnects, uint32_t restarts,
+		double seconds)
 {
 	struct check_counts sum = { 0 };
 	unsigned int i;
@@ -158,7 +166,7 @@ report_end(const struct check_flow *flows, unsigned int n, uint32_t reconnects, 
 		add_up(&sum, &flows[i].counts);
 	judge(flows, n, &sum, reconnects);
 	if (check_options.json)
-		print_json(flows, n, &sum, reconnects, seconds);
+		print_json(flows, n, &sum, reconnects, restarts, seconds);
 	else
 		printf("%s: %" PRIu64 " sent, %" PRIu64 " received, %" PRIu64 " lost (%" PRIu64
 		       " more at %u reconnects), %" PRIu64 " twice, %" PRIu64 " late, %" PRIu64
