@@ -45,6 +45,7 @@ struct net_options {
 	unsigned int n_peers;
 	const char *peers[RUN_MAX_SOCKETS];
 	bool mergeable;
+	bool offloads;
 	bool touch;
 	uint32_t burst;
 	uint32_t window;    /* NET_NO_WINDOW: no limit */

@@ -15,6 +15,9 @@
 
 #define F(name) (UINT64_C(1) << VIRTIO_NET_F_##name)
 
+#define OFFLOADS \
+	(F(CSUM) | F(GUEST_CSUM) | F(GUEST_TSO4) | F(GUEST_TSO6) | F(HOST_TSO4) | F(HOST_TSO6))
+
 /* rx and tx. */
 #define RINGS_PER_QUEUE 2u
 /* Frames begin at a line, and neighbours are not in the same sets of the cache. */
@@ -22,6 +25,12 @@
 
 static const struct frontend_feature feature_names[] = {
 	{ VIRTIO_NET_F_MRG_RXBUF, "MRG_RXBUF", "--mergeable on" },
+	{ VIRTIO_NET_F_CSUM, "CSUM", "--offloads" },
+	{ VIRTIO_NET_F_GUEST_CSUM, "GUEST_CSUM", "--offloads" },
+	{ VIRTIO_NET_F_GUEST_TSO4, "GUEST_TSO4", "--offloads" },
+	{ VIRTIO_NET_F_GUEST_TSO6, "GUEST_TSO6", "--offloads" },
+	{ VIRTIO_NET_F_HOST_TSO4, "HOST_TSO4", "--offloads" },
+	{ VIRTIO_NET_F_HOST_TSO6, "HOST_TSO6", "--offloads" },
 	{ 0, NULL, NULL },
 };
 
@@ -74,13 +83,14 @@ net_device_open(struct net_device *d, const struct net_options *o, const char *p
 		unsigned int number)
 {
 	const uint64_t mergeable = o->mergeable ? F(MRG_RXBUF) : 0;
+	const uint64_t offloads = o->offloads ? OFFLOADS : 0;
 	const uint64_t mq = run_options.queues > 1 ? F(MQ) : 0;
 	const struct frontend_config config = {
 		.path = path,
 		.listen = run_options.listen,
 		.patience_ms = run_options.patience_ms,
-		.features = run_ring_features() | mergeable | mq,
-		.required = run_ring_features() | mergeable,
+		.features = run_ring_features() | mergeable | offloads | mq,
+		.required = run_ring_features() | mergeable | offloads,
 		.names = feature_names,
 		.n_rings = (uint16_t)(RINGS_PER_QUEUE * run_options.queues),
 	};
@@ -147,7 +157,7 @@ prepare_tx(struct net_queue *q, uint32_t flow)
 			.bytes = NET_HEADER_BYTES + bytes,
 		};
 
-		memset(frame - NET_HEADER_BYTES, 0, NET_HEADER_BYTES);
+		net_frame_prepare_header(frame - NET_HEADER_BYTES, q->o->offloads);
 		net_frame_prepare(frame, bytes, flow);
 		ring_prepare(q->tx, slot, &piece, 1);
 		q->slot_bytes[slot] = bytes;

@@ -3,6 +3,8 @@
  * Packets (net_frame.h): making them, and checking every byte. Called by net_device.c and, with
  * --touch, net_lcore.c.
  */
+#include <linux/virtio_net.h>
+
 #include <rte_byteorder.h>
 #include <rte_ether.h>
 #include <rte_ip.h>
@@ -46,6 +48,20 @@ write_headers(struct headers *h, uint16_t bytes, uint32_t flow)
 	h->udp.dst_port = rte_cpu_to_be_16(RECEIVER_PORT);
 	/* No UDP checksum, as IPv4 allows: it would change with every number. */
 	h->udp.dgram_len = rte_cpu_to_be_16((uint16_t)(ip_bytes - sizeof(h->ip)));
+}
+
+void
+net_frame_prepare_header(uint8_t *header, bool needs_csum)
+{
+	struct virtio_net_hdr_mrg_rxbuf h = { 0 };
+
+	RTE_BUILD_BUG_ON(sizeof(h) != NET_HEADER_BYTES);
+	if (needs_csum) {
+		h.hdr.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+		h.hdr.csum_start = offsetof(struct headers, udp);
+		h.hdr.csum_offset = offsetof(struct rte_udp_hdr, dgram_cksum);
+	}
+	memcpy(header, &h, sizeof(h));
 }
 
 void

@@ -43,6 +43,10 @@ net_flow_mark(uint32_t flow)
 	return (uint64_t)flow << 32 | UINT64_C(0x70760000);
 }
 
+/* The virtio-net header in front of a frame: nothing left to be done, or its UDP checksum. */
+void
+net_frame_prepare_header(uint8_t *header, bool needs_csum);
+
 /* Headers, mark and, after it, zeroes: `bytes` of frame. */
 void
 net_frame_prepare(uint8_t *frame, uint16_t bytes, uint32_t flow);

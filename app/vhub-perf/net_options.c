@@ -167,6 +167,11 @@ static const struct opt net_opts[] = {
 			.kind = OPT_ON_OFF,
 			.to = &options.mergeable,
 			.help = "negotiate MRG_RXBUF: a packet may take several buffers (on)" },
+	{ .name = "offloads",
+			.kind = OPT_SWITCH,
+			.to = &options.offloads,
+			.help = "negotiate checksums and TCP segmentation, both ways, and leave the checksum\n"
+				"of each frame to who gets it" },
 	{ .name = "rx-buffer",
 			.arg = "SIZE",
 			.kind = OPT_UINT,

@@ -161,6 +161,7 @@ describe(struct net_run *net)
 	json_object_set_new(p, "mode", json_string(net_mode_names[o->mode]));
 	json_object_set_new(p, "size", json_string(o->sizes.text));
 	json_object_set_new(p, "mergeable", json_boolean(o->mergeable));
+	json_object_set_new(p, "offloads", json_boolean(o->offloads));
 	json_object_set_new(p, "rx_buffer", json_integer(o->rx_buffer));
 	json_object_set_new(p, "burst", json_integer(o->burst));
 	json_object_set_new(p, "window",
@@ -168,9 +169,10 @@ describe(struct net_run *net)
 	json_object_set_new(p, "touch", json_boolean(o->touch));
 	json_object_set_new(p, "idle", json_integer(o->idle));
 	snprintf(net->report->what, sizeof(net->report->what),
-			"net %s, size %s, %s%s, burst %u%s%s", net_mode_names[o->mode],
+			"net %s, size %s, %s%s%s, burst %u%s%s", net_mode_names[o->mode],
 			o->sizes.text, run_ring_text(fe, rings, sizeof(rings)),
-			o->mergeable ? ", mergeable" : "", o->burst, o->touch ? ", touched" : "",
+			o->mergeable ? ", mergeable" : "", o->offloads ? ", offloads" : "",
+			o->burst, o->touch ? ", touched" : "",
 			net->mem.hugepages ? "" : ", no hugepages");
 }
 

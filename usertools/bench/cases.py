@@ -247,6 +247,25 @@ def net_perf_echo():
     yield group
 
 
+def net_features():
+    """The same port and the same front end, with as little as one can have and with everything."""
+    bare = "driver=echo"
+    every = (f"{bare},frame_sizes=on,from_guest_packets_per_s=1000000000,from_guest_bytes_per_s=100G,"
+             "to_guest_packets_per_s=1000000000,to_guest_bytes_per_s=100G")
+    for kind, ring in (("split", {}), ("packed", {"packed": True})):
+        group = Group(f"net-features-{kind}", f"One port with every feature, and the same without ({kind}, in-order; "
+                      "vhub-perf as front end)", "frame size, bytes", "packets/s",
+                      about="Every feature: mergeable buffers, event index, checksums and segmentation left to the "
+                            "other, limits of packets and bytes both ways, counters of sizes.")
+        load = {"command": "net", "mode": "echo", "ring_size": 1024, "in_order": True, **ring}
+        for size in SIZES:
+            group.add(f"{size}", size, [
+                Side("every feature", with_back_end(vhub_net([every]), frontends.perf, size=size, event_idx=True,
+                                                    offloads=True, **load)),
+                Side("bare", with_back_end(vhub_net([bare]), frontends.perf, size=size, mergeable="off", **load), True)])
+        yield group
+
+
 def ceilings():
     """The front end alone: its back end does as little as one can."""
     group = Group("ceiling-blk", "vhub-perf's own ceiling: requests without data, 4 KiB random reads", "queue depth",
@@ -347,7 +366,7 @@ def scale_lcores():
 def groups():
     """All of them, in the order of the report."""
     return [*blk_null(), *blk_inflight(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(),
-            *ceilings(), *scale_idle(), *scale_busy(), *scale_queues(), *scale_lcores()]
+            *net_features(), *ceilings(), *scale_idle(), *scale_busy(), *scale_queues(), *scale_lcores()]
 
 
 def cases(all_groups, suite=None, only=()):

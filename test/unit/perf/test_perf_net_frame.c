@@ -72,6 +72,21 @@ test_headers_are_valid(void **state)
 }
 
 static void
+test_a_header_asks_for_the_checksum_or_for_nothing(void **state)
+{
+	/* VIRTIO 1.2, 5.1.6: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers. */
+	const uint8_t asking[NET_HEADER_BYTES] = { 1, 0, 0, 0, 0, 0, 34, 0, 6, 0, 0, 0 };
+	const uint8_t nothing[NET_HEADER_BYTES] = { 0 };
+	uint8_t header[NET_HEADER_BYTES];
+
+	(void)state;
+	net_frame_prepare_header(header, true);
+	assert_memory_equal(header, asking, sizeof(header));
+	net_frame_prepare_header(header, false);
+	assert_memory_equal(header, nothing, sizeof(header));
+}
+
+static void
 test_any_byte_that_changes_is_noticed(void **state)
 {
 	uint8_t frame[NET_MAX_FRAME];
@@ -137,6 +152,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_headers_are_valid),
+		cmocka_unit_test(test_a_header_asks_for_the_checksum_or_for_nothing),
 		cmocka_unit_test(test_any_byte_that_changes_is_noticed),
 		cmocka_unit_test(test_pieces_are_checked_as_the_whole),
 		cmocka_unit_test(test_the_filler_is_that_of_its_number),
