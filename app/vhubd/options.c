@@ -66,7 +66,8 @@ print_help(void)
 			VHUB_VERSION, DEFAULT_IDLE_US);
 	for (i = 0; (ops = vhub_builder_at(i)) != NULL; i++) {
 		printf("  --%s NAME,key=value,...\n", ops->name);
-		print_keys(slot_spec_help);
+		if (!ops->standalone)
+			print_keys(slot_spec_help);
 		print_keys(ops->help);
 	}
 }

@@ -22,6 +22,7 @@ enum connection_kind {
 	CONNECTION_LISTEN,  /**< socket=PATH */
 	CONNECTION_INHERIT, /**< fd=N */
 	CONNECTION_DIAL,    /**< connect=PATH */
+	CONNECTION_NONE,    /**< the device has no front end */
 };
 
 /** One --blk (or another kind of device). */

@@ -94,6 +94,8 @@ connect_slot(struct slot *slot, struct vhub_connection **connection)
 			snprintf(slot->error, sizeof(slot->error), "cannot use connect=%s: %s",
 					options->listener.path, strerror(-ret));
 		break;
+	case CONNECTION_NONE:
+		break;
 	case CONNECTION_INHERIT:
 		ret = vhub_connection_from_fd(options->fd, connection);
 		if (ret != 0)
@@ -111,6 +113,8 @@ slot_serve(struct slot *slot)
 	struct vhub_connection *connection;
 	int ret;
 
+	if (slot->options.connection == CONNECTION_NONE)
+		return 0;
 	ret = vhub_device_handler_create(slot->device, &slot->handler);
 	if (ret == 0)
 		ret = connect_slot(slot, &connection);

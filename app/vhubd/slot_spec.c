@@ -301,6 +301,14 @@ parse_kind(struct slot_options *slot, char *error, size_t error_len)
 	const char *dial_path = rte_kvargs_get(args, "connect");
 	const char *fd = rte_kvargs_get(args, "fd");
 
+	if (slot->ops->standalone) {
+		slot->connection = CONNECTION_NONE;
+		if (args->count == 0)
+			return 0;
+		snprintf(error, error_len, "%s: this kind of device has no front end",
+				args->pairs[0].key);
+		return -EINVAL;
+	}
 	if ((listen_path != NULL) + (dial_path != NULL) + (fd != NULL) != 1) {
 		snprintf(error, error_len,
 				"exactly one of socket=PATH, connect=PATH and fd=N says how the front end comes");

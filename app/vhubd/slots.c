@@ -327,7 +327,10 @@ slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *ar
 		return ret;
 	slot->done = done;
 	slot->arg = arg;
-	stop_server(slot);
+	if (slot->server != NULL)
+		stop_server(slot);
+	else
+		destroy_device(slot);
 	return 0;
 }
 

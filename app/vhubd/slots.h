@@ -39,7 +39,8 @@ struct slot {
 	struct vhub_executor executor; /**< from BUILDING on */
 	struct vhub_device *device;    /**< not NULL while SERVING and STOPPING */
 	struct vhub_req_handler *handler;
-	struct vhub_server *server; /**< not NULL while SERVING and STOPPING */
+	/** not NULL while SERVING and STOPPING, but for a device without a front end */
+	struct vhub_server *server;
 
 	bool changing; /**< SERVING: slot_change.c has blocking work under way, which is `work` */
 	uint64_t new_size_bytes;

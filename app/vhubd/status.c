@@ -112,7 +112,9 @@ queue_status(const struct vhub_device *dev, uint16_t index)
 {
 	const struct vhub_vring *vring = started_ring(dev, index);
 	const struct vhub_lcore *lcore = vhub_device_queue_lcore(dev, index);
-	json_t *out = json_pack("{s:i, s:b}", "index", index, "started", vring != NULL);
+	/* Without a handler there is no front end to start it: it runs where it is. */
+	const bool runs = vring != NULL || (dev->handler == NULL && lcore != NULL);
+	json_t *out = json_pack("{s:i, s:b}", "index", index, "started", runs);
 
 	if (lcore != NULL)
 		json_object_set_new(out, "lcore", json_integer(vhub_lcore_id(lcore)));

@@ -33,8 +33,10 @@ queue_lcores_init(struct vhub_device_handler *h)
 struct vhub_lcore *
 vhub_device_queue_lcore(const struct vhub_device *dev, unsigned int queue)
 {
-	if (dev->handler == NULL || queue >= vhub_device_n_queues(dev))
+	if (queue >= vhub_device_n_queues(dev))
 		return NULL;
+	if (dev->handler == NULL)
+		return dev->ops->queue_lcore != NULL ? dev->ops->queue_lcore(dev, queue) : NULL;
 	return dev->handler->queue_lcores[queue];
 }
 

@@ -179,6 +179,8 @@ struct vhub_device_ops {
 	/** Optional. CTL. Calls `emit` for each figure of what `lcore` has done for the device. */
 	void (*lcore_stats)(const struct vhub_device *dev, const struct vhub_lcore *lcore,
 			vhub_stat_fn emit, void *arg);
+	/** Required of a device without a front end (struct vhub_builder_ops), of no other. ANY. */
+	struct vhub_lcore *(*queue_lcore)(const struct vhub_device *dev, unsigned int queue);
 };
 
 /**
@@ -359,6 +361,11 @@ struct vhub_builder_ops {
 	unsigned int (*max_lcores)(const struct vhub_builder *builder);
 	/** Optional. The drivers of this kind; each begins with a struct vhub_driver_head. */
 	const struct vhub_registry *drivers;
+	/**
+	 * Its devices have no front end, and so no connection: they run from build to destroy. Of their
+	 * ops only destroy, describe, stats, lcore_stats and queue_lcore are called.
+	 */
+	bool standalone;
 };
 
 /** Embedded first by its implementation. */
