@@ -50,11 +50,12 @@ add_port(void *arg, const struct vhub_bridge_port *port)
 	const json_t *bridge = json_array_get(arg, json_array_size(arg) - 1);
 
 	json_array_append_new(json_object_get(bridge, "ports"),
-			json_pack("{s:s, s:i, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "name",
-					port->name, "vlan", port->vlan, "trunk",
-					vlan_list(port->tagged), "isolation", port->isolation,
-					"mtu", port->mtu, "stations", (json_int_t)port->stations,
-					"learn_limit", (json_int_t)port->learn_limit, "flood_limit",
+			json_pack("{s:s, s:b, s:i, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "name",
+					port->name, "uplink", port->is_uplink, "vlan", port->vlan,
+					"trunk", vlan_list(port->tagged), "isolation",
+					port->isolation, "mtu", port->mtu, "stations",
+					(json_int_t)port->stations, "learn_limit",
+					(json_int_t)port->learn_limit, "flood_limit",
 					(json_int_t)port->flood_limit, "broadcast_limit",
 					(json_int_t)port->broadcast_limit));
 }

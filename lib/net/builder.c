@@ -22,12 +22,15 @@ struct net_builder {
 	bool opened;
 };
 
+#define NET_SERVICE_KEYS \
+	"from_guest_packets_per_s", "from_guest_packets_burst", "from_guest_bytes_per_s", \
+			"from_guest_bytes_burst", "to_guest_packets_per_s", \
+			"to_guest_packets_burst", "to_guest_bytes_per_s", "to_guest_bytes_burst", \
+			"frame_sizes", "mirror", "mirror_direction"
 /* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust",
-	"datapath", "ctrl_vq", "link", "from_guest_packets_per_s", "from_guest_packets_burst",
-	"from_guest_bytes_per_s", "from_guest_bytes_burst", "to_guest_packets_per_s",
-	"to_guest_packets_burst", "to_guest_bytes_per_s", "to_guest_bytes_burst", "frame_sizes",
-	"mirror", "mirror_direction", NULL };
+	"datapath", "ctrl_vq", "link", NET_SERVICE_KEYS, NULL };
+const char *const net_service_keys[] = { NET_SERVICE_KEYS, NULL };
 
 static struct net_builder *
 builder_of(const struct vhub_builder *builder)
@@ -121,6 +124,19 @@ parse_mirror(const char *name, const struct rte_kvargs *args, struct vhub_net_mi
 	return net_mirror_check(name, mirror, error, error_len);
 }
 
+int
+net_params_parse_services(const struct rte_kvargs *args, struct net_params *params, char *error,
+		size_t error_len)
+{
+	int ret = parse_qos(args, &params->qos, error, error_len);
+
+	if (ret == 0)
+		ret = parse_mirror(params->name, args, &params->mirror, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "frame_sizes", &params->frame_sizes, error, error_len);
+	return ret;
+}
+
 static int
 parse_params(const char *name, const struct rte_kvargs *args, struct net_params *params,
 		char *error, size_t error_len)
@@ -146,11 +162,7 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 	}
 	params->datapath = (enum net_datapath)path;
 	if (ret == 0)
-		ret = parse_qos(args, &params->qos, error, error_len);
-	if (ret == 0)
-		ret = parse_mirror(name, args, &params->mirror, error, error_len);
-	if (ret == 0)
-		ret = vhub_arg_bool(args, "frame_sizes", &params->frame_sizes, error, error_len);
+		ret = net_params_parse_services(args, params, error, error_len);
 	if (ret == 0)
 		ret = parse_mac(args, params, error, error_len);
 	params->n_pairs = (uint16_t)n_pairs;

@@ -483,7 +483,9 @@ vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
 
-	if (unlikely(!net_ring_is_open(pair->to_ring)))
+	if (unlikely(pair->wire != NULL))
+		net_uplink_give_views(pair, views, which);
+	else if (unlikely(!net_ring_is_open(pair->to_ring)))
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_RING],
 				(uint64_t)__builtin_popcountll(which));
 	else if (unlikely(net_is_restricted(pair->dev)))

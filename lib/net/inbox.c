@@ -18,6 +18,7 @@
  * share, so that one that lags behind does not leave the others without.
  */
 #define INBOX_ALL_MBUFS 4096u
+_Static_assert(INBOX_ALL_MBUFS <= VHUB_NET_MAX_WAITING * 2 / 3, "to_guest.c has the rest");
 
 struct vhub_net_inbox {
 	/* Immutable. */

@@ -17,10 +17,14 @@
 #include "net_pvt.h"
 #include "vhub_alloc.h"
 
-static size_t
-dev_bytes(uint16_t n_pairs)
+bool
+net_dev_end_services(struct net_dev *dev)
 {
-	return sizeof(struct net_dev) + n_pairs * sizeof(struct net_pair);
+	struct vhub_net_captured captured;
+
+	if (net_mirror_destroy(dev) != 0)
+		return false;
+	return dev->services.capture == NULL || net_capture_stop(dev, &captured) == 0;
 }
 
 static void
@@ -28,15 +32,11 @@ net_destroy(struct vhub_device *device)
 {
 	struct net_dev *dev = net_dev_of(device);
 
-	struct vhub_net_captured captured;
-
-	if (net_mirror_destroy(dev) != 0)
-		return;
-	if (dev->services.capture != NULL && net_capture_stop(dev, &captured) != 0)
+	if (!net_dev_end_services(dev))
 		return;
 	dev->driver->destroy(dev->port);
 	rvhost_destroy(dev->path);
-	vhub_free(dev, dev_bytes(dev->params.n_pairs));
+	net_dev_free(dev);
 }
 
 /* ---- rings ---- */
@@ -361,7 +361,8 @@ static const struct vhub_device_ops net_ops = {
 struct net_dev *
 net_dev_find(const struct vhub_device *device)
 {
-	return device->ops == &net_ops ? net_dev_of(device) : NULL;
+	return device->ops == &net_ops || device->ops == &net_uplink_ops ? net_dev_of(device) :
+									   NULL;
 }
 
 int
@@ -369,40 +370,46 @@ vhub_net_set_link(struct vhub_device *device, bool up)
 {
 	struct net_dev *dev = net_dev_find(device);
 
-	if (dev == NULL)
+	/* Of an uplink the link is the wire's. */
+	if (dev == NULL || dev->uplink != NULL)
 		return -EINVAL;
 	net_set_link(dev, up);
 	return 0;
 }
 
-/* The device with its pairs, but for the data path and what the port says. */
-static struct net_dev *
-alloc_dev(const struct net_params *params, struct vhub_net_port *port,
-		const struct vhub_executor *executor, int node)
+struct net_dev *
+net_dev_alloc(const struct vhub_device_ops *ops, const struct net_params *params, unsigned int n,
+		struct vhub_net_port *port, const struct vhub_executor *executor, int node)
 {
-	struct net_dev *dev = vhub_zalloc_node(dev_bytes(params->n_pairs), node);
+	const size_t bytes = sizeof(struct net_dev) + n * sizeof(struct net_pair);
+	struct net_dev *dev = vhub_zalloc_node(bytes, node);
 	uint16_t i;
 
 	if (dev == NULL)
 		return NULL;
+	dev->bytes = bytes;
 	dev->params = *params;
 	dev->port = port;
 	dev->driver = port->ops;
-	dev->dev.ops = &net_ops;
-	dev->dev.discards = true;
-	dev->dev.chain_bytes = sizeof(struct vhub_chain);
+	dev->dev.ops = ops;
 	dev->dev.executor = *executor;
 	dev->ctrl.ring_index = NET_NO_CTRL;
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	net_limit_set(&dev->services, &params->qos);
 	for (i = 0; i < NET_DIRECTIONS && params->frame_sizes; i++)
 		net_services_set(&dev->services, i, NET_SERVES_SIZES, NET_SERVES_SIZES);
-	for (i = 0; i < params->n_pairs; i++) {
+	for (i = 0; i < n; i++) {
 		dev->pairs[i].dev = dev;
 		dev->pairs[i].queue.port = port;
 		dev->pairs[i].queue.index = i;
 	}
 	return dev;
+}
+
+void
+net_dev_free(struct net_dev *dev)
+{
+	vhub_free(dev, dev->bytes);
 }
 
 static bool
@@ -419,11 +426,14 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 {
 	int node = executor->n_lcores != 0 ? vhub_lcore_node(executor->lcores[0]) : -1;
 	struct vhub_net_info info = { .link_speed_mbps = UINT32_MAX };
-	struct net_dev *dev = alloc_dev(params, port, executor, node);
+	struct net_dev *dev;
 	int ret;
 
+	dev = net_dev_alloc(&net_ops, params, params->n_pairs, port, executor, node);
 	if (dev == NULL)
 		return -ENOMEM;
+	dev->dev.discards = true;
+	dev->dev.chain_bytes = sizeof(struct vhub_chain);
 	port->ops->info(port, &info);
 	strlcpy(dev->target, info.target, sizeof(dev->target));
 	dev->port_takes = info.takes;
@@ -451,6 +461,6 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 destroy_path:
 	rvhost_destroy(dev->path);
 free_dev:
-	vhub_free(dev, dev_bytes(params->n_pairs));
+	net_dev_free(dev);
 	return ret;
 }

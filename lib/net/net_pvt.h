@@ -8,6 +8,7 @@
  *                    ... or -> view.c -> offload.c -> the driver, with mbufs
  *                    ... the driver -> to_guest.c -> direct_to.c, with mbufs by way of offload.c
  *     control queue: ctrl.h tells. Services of a port: services.h.
+ *     uplink:        uplink.c (a pair whose guest is a wire), uplink_builder.c
  *
  * A queue pair is one ring in each direction; both are one lcore's.
  */
@@ -70,6 +71,8 @@ struct net_pair {
 	/* LCORE. */
 	struct vhub_vring *to_ring; /* started ones; NULL */
 	struct vhub_vring *from_ring;
+	/* Immutable: of an uplink's pair, which has no rings, what the wire's driver sees of it; NULL. */
+	struct net_pair *wire;
 	uint32_t guest_takes; /* VHUB_NET_TAKES_*, as its driver has negotiated */
 	uint32_t guest_asks;  /* the same of what it may ask for; direct */
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
@@ -106,7 +109,7 @@ enum net_datapath {
 /* What the builder has read. */
 struct net_params {
 	char name[64];
-	uint16_t n_pairs;
+	uint16_t n_pairs; /* queue pairs */
 	bool has_mac;
 	bool iommu;
 	bool trusted;	/* guests are believed where librte_vhost believes them */
@@ -119,6 +122,8 @@ struct net_params {
 	struct vhub_net_mirror mirror;
 	bool frame_sizes; /* frame_sizes=on */
 };
+
+struct net_uplink;
 
 /* The packet that makes a guest be found where it is now (SEND_RARP). */
 struct net_rarp {
@@ -135,6 +140,7 @@ struct net_dev {
 	struct vhub_net_port *port;
 	const struct vhub_net_driver_ops *driver; /* of port */
 	struct rvhost_path *path;		  /* NULL: the data path is direct */
+	struct net_uplink *uplink;		  /* NULL: the port has a guest */
 	struct rte_mempool *pool;
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
@@ -151,6 +157,7 @@ struct net_dev {
 	struct net_rarp rarp;
 
 	struct net_ctrl ctrl;
+	size_t bytes; /* immutable: of all this */
 	struct net_pair pairs[];
 };
 
@@ -306,11 +313,51 @@ net_is_uso(const struct rte_mbuf *m)
 int
 net_segment(const struct rte_mbuf *m, struct rte_mempool *pool, struct rte_mbuf **pieces, int max);
 
+/* ---- uplink.c ---- */
+
+/* LCORE, the pair's: packets for the wire, as vhub_net_to_guest() and vhub_net_views_to_guest(). */
+void
+net_uplink_give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+void
+net_uplink_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which);
+
+/*
+ * An uplink of two opened ports, whose owner it is afterwards, on failure too: `port` of a bridge, `wire` of what
+ * the bridge reaches by it. It runs when this returns. WORK; blocks. Errors as a builder's.
+ */
+int
+net_uplink_create(const struct net_params *params, struct vhub_net_port *port,
+		struct vhub_net_port *wire, const struct vhub_executor *executor,
+		struct vhub_device **out, char *error, size_t error_len);
+
+extern const struct vhub_device_ops net_uplink_ops;
+
+/* ---- builder.c ---- */
+
+/* The names of arguments about a port's services, NULL-terminated, and what they say. */
+extern const char *const net_service_keys[];
+int
+net_params_parse_services(const struct rte_kvargs *args, struct net_params *params, char *error,
+		size_t error_len);
+
 /* ---- net.c ---- */
 
 /* NULL: this is no network port. */
 struct net_dev *
 net_dev_find(const struct vhub_device *device);
+
+/*
+ * A device with `n` pairs, and all else zero but what these say. NULL without memory. Given back by
+ * net_dev_free().
+ */
+struct net_dev *
+net_dev_alloc(const struct vhub_device_ops *ops, const struct net_params *params, unsigned int n,
+		struct vhub_net_port *port, const struct vhub_executor *executor, int node);
+void
+net_dev_free(struct net_dev *dev);
+/* What is left running for it ends: copies and captures. Returns false when an lcore is stuck. WORK. */
+bool
+net_dev_end_services(struct net_dev *dev);
 
 /* Makes the device of an opened port, which it owns from then on. Errors as a builder's. */
 int
@@ -327,6 +374,9 @@ net_wake_pairs(struct net_dev *dev);
 
 /* ---- stats.c ---- */
 
+/* Drops and services of a pair. */
+void
+net_stats_of_pair(const struct net_pair *pair, vhub_stat_fn emit, void *arg);
 void
 net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, void *arg);
 

@@ -30,11 +30,26 @@ emit_counter(const uint64_t *counter, const char *name, vhub_stat_fn emit, void 
 }
 
 void
+net_stats_of_pair(const struct net_pair *pair, vhub_stat_fn emit, void *arg)
+{
+	const struct net_counters *counters = &pair->counters;
+	unsigned int i;
+
+	for (i = 0; i < VHUB_NET_DROPS; i++)
+		emit_counter(&counters->drops[i], drop_names[i], emit, arg);
+	emit_counter(&counters->mirrored, "mirrored_packets", emit, arg);
+	emit_counter(&counters->mirror_dropped, "mirror_dropped", emit, arg);
+	emit_counter(&counters->captured, "captured_packets", emit, arg);
+	emit_counter(&counters->capture_dropped, "capture_dropped", emit, arg);
+	if (pair->dev->params.frame_sizes)
+		net_sizes_emit(pair, emit, arg);
+}
+
+void
 net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, void *arg)
 {
 	const struct net_dev *dev = net_dev_of(device);
 	const struct net_counters *counters;
-	unsigned int i;
 
 	if (queue >= dev->params.n_pairs)
 		return;
@@ -43,14 +58,7 @@ net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 	emit_counter(&counters->from_guest.bytes, "from_guest_bytes", emit, arg);
 	emit_counter(&counters->to_guest.packets, "to_guest_packets", emit, arg);
 	emit_counter(&counters->to_guest.bytes, "to_guest_bytes", emit, arg);
-	for (i = 0; i < VHUB_NET_DROPS; i++)
-		emit_counter(&counters->drops[i], drop_names[i], emit, arg);
-	emit_counter(&counters->mirrored, "mirrored_packets", emit, arg);
-	emit_counter(&counters->mirror_dropped, "mirror_dropped", emit, arg);
-	emit_counter(&counters->captured, "captured_packets", emit, arg);
-	emit_counter(&counters->capture_dropped, "capture_dropped", emit, arg);
-	if (dev->params.frame_sizes)
-		net_sizes_emit(&dev->pairs[queue], emit, arg);
+	net_stats_of_pair(&dev->pairs[queue], emit, arg);
 	if (dev->path != NULL) {
 		rvhost_stats_emit(dev->path, (uint16_t)(queue * 2 + 1), "library_from_guest_", emit,
 				arg);

@@ -15,6 +15,7 @@
  * packets as long as they come, take nobody's memory.
  */
 #define HELD_ALL_MBUFS 2048u
+_Static_assert(HELD_ALL_MBUFS <= VHUB_NET_MAX_WAITING / 3, "inbox.c has the rest");
 
 /* Of this lcore's pairs, which are dropped before they leave it. Initial-exec: on the fast path. */
 static __thread uint32_t lcore_held_mbufs __attribute__((tls_model("initial-exec")));
@@ -151,10 +152,14 @@ vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
 
-	if (unlikely(!net_ring_is_open(pair->to_ring)))
+	if (likely(net_ring_is_open(pair->to_ring))) {
+		if (likely(n != 0))
+			give_new(pair, pkts, n);
+	} else if (pair->wire != NULL) {
+		net_uplink_give(pair, pkts, n);
+	} else {
 		net_drop(pair, VHUB_NET_DROP_NO_RING, pkts, n);
-	else if (likely(n != 0))
-		give_new(pair, pkts, n);
+	}
 }
 
 void

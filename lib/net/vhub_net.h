@@ -120,6 +120,12 @@ enum vhub_net_drop {
 	VHUB_NET_DROPS
 };
 
+/**
+ * Packets, in mbufs, that wait for guests at most: of all ports together, in inboxes and for room in
+ * rings. Who brings packets in a pool of its own for many guests has so many more there.
+ */
+#define VHUB_NET_MAX_WAITING 6144u
+
 struct vhub_device;
 struct vhub_net_port;
 
@@ -253,6 +259,11 @@ struct vhub_net_driver_ops {
 struct vhub_net_port {
 	const struct vhub_net_driver_ops *ops;
 	char name[64]; /**< the device's; written after parse */
+	/**
+	 * One of the two ports of an uplink, which are joined to each other: no guest is there, packets are
+	 * of whoever is at the bridge or on the wire, and any queue takes any of them. Written before open.
+	 */
+	bool is_uplink;
 };
 
 /**

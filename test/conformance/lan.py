@@ -2,9 +2,11 @@
 """Ports that are joined, for the tests of one module: a daemon of their own, with one worker and with two,
 to which each test adds its ports, and from which it takes them away again.
 
-Used by test_net_bridge.py and test_net_services.py, which import the fixtures `daemon`, `control` and `lan`.
+Used by test_net_bridge.py, test_net_uplink.py and test_net_services.py, which import the fixtures `daemon`,
+`control` and `lan`.
 """
 
+import contextlib
 import itertools
 import struct
 import tempfile
@@ -66,6 +68,13 @@ class Lan:
         self.sessions[name] = session
         return session
 
+    def uplink(self, name, **keys):
+        """A device that joins the bridge to a wire; its whole name."""
+        whole = "%s-%s" % (self.name, name)
+        self.control.call("device_add", kind="uplink", name=whole, args={"bridge": self.name, **keys})
+        self.names.append(whole)
+        return whole
+
     def port(self, name, session=(), **keys):
         """Both."""
         self.add(name, **keys)
@@ -122,11 +131,12 @@ class Lan:
             self.control.call("device_remove", name=name)
 
 
-@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
-def daemon(request):
+@contextlib.contextmanager
+def serving(workers, **keywords):
+    """A daemon with so many workers, and its folder."""
     with tempfile.TemporaryDirectory(prefix="vhub-n-") as name:
         folder = Path(name)
-        started = Vhubd(folder=folder, eal=worker_arguments(request.param),
+        started = Vhubd(folder=folder, eal=worker_arguments(workers, **keywords),
                         args=["--control", str(folder / "control.sock")])
         started.start()
         yield started, folder
@@ -134,6 +144,12 @@ def daemon(request):
             started.stop()
         finally:
             started.kill()
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-worker", "two-workers"])
+def daemon(request):
+    with serving(request.param) as made:
+        yield made
 
 
 @pytest.fixture

@@ -493,8 +493,8 @@ def test_bridges_and_stations_are_shown(lan):
     bridge, = [each for each in lan.control.call("bridge_list") if each["name"] == lan.name]
     assert (bridge["ageing_s"], bridge["max_stations"]) == (60, 256)
     assert bridge["ports"] == [{
-        "name": lan.name + "-a", "vlan": 3, "trunk": "10+20-29", "isolation": 4, "mtu": 1500, "stations": 1,
-        "learn_limit": 1024, "flood_limit": 5000, "broadcast_limit": 0}]
+        "name": lan.name + "-a", "uplink": False, "vlan": 3, "trunk": "10+20-29", "isolation": 4, "mtu": 1500,
+        "stations": 1, "learn_limit": 1024, "flood_limit": 5000, "broadcast_limit": 0}]
     line, = [each for each in vhubctl(path, "bridges").stdout.splitlines() if each.startswith(lan.name + " ")]
     assert "10+20-29" in line and "flood 5.0 k/s" in line
     said = vhubctl(path, "fdb", lan.name).stdout.splitlines()

@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """A network namespace of a test's own, and the TCP server in it that a guest exchanges data with.
 
-Used by test_guest_net.py. What runs in the namespace sees no other network, and nobody outside sees its
+Used by test_guest_net.py, and own_network() by tests of ports that reach interfaces of the kernel's. What runs in the namespace sees no other network, and nobody outside sees its
 interfaces; Unix sockets and files are the same on both sides. As a program this file is that server: it
 prints a line of JSON for each connection to its sink.
 """
 
 import contextlib
+import ctypes
 import hashlib
 import itertools
 import json
@@ -26,6 +27,7 @@ from run_guest import dies_with_us  # noqa: E402
 
 SINK = 7001             # takes everything and counts and hashes it
 SOURCE = 7002           # sends the stream and closes
+CLONE_NEWNET = 0x40000000
 
 _numbers = itertools.count()
 
@@ -92,6 +94,19 @@ class Netns:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), 9)
         run_ip("netns", "del", self.name)
+
+
+@contextlib.contextmanager
+def own_network():
+    """This thread, and what it starts, has a network of its own meanwhile, in which the kernel has nothing to
+    say by itself."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    Path("/proc/sys/net/ipv6/conf/default/disable_ipv6").write_text("1")
+    yield
+    assert libc.setns(before, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
+    os.close(before)
 
 
 def run_ip(*words):

@@ -5,7 +5,6 @@ wake a worker that sleeps; the source counts; what cannot be served is refused w
 
 Interfaces are made in a network namespace of the test's own. Needs root."""
 
-import ctypes
 import os
 import random
 import socket
@@ -15,13 +14,13 @@ import time
 
 import pytest
 
+from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
 
 PCAP_HEADER = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
 # For local experiments (IEEE 802): the kernel sends none of its own accord.
 ETHERTYPE = 0x88b5
-CLONE_NEWNET = 0x40000000
 HOST, GUEST = bytes.fromhex("020000000001"), bytes.fromhex("525400000002")
 
 
@@ -45,13 +44,8 @@ def read_pcap(path):
 
 @pytest.fixture
 def namespace():
-    """This thread, and what it starts, has a network of its own until the end of the test."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    assert libc.unshare(CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    yield
-    assert libc.setns(before, CLONE_NEWNET) == 0, os.strerror(ctypes.get_errno())
-    os.close(before)
+    with own_network():
+        yield
 
 
 @pytest.fixture
@@ -154,6 +148,43 @@ def test_frames_cross_a_veth_pair(vhubd, net, testpmd, folder, namespace):
     shown = subprocess.run(["ip", "link", "show", "near"], capture_output=True, text=True, check=True)
     assert GUEST.hex(":") in shown.stdout, "the port has not taken the guest's address"
     front.stop()
+
+
+# --- a bridge's uplink
+
+def ping(sock, address, number):
+    """One echo request by the kernel's own way, and its answer."""
+    head = struct.pack(">BBHHH", 8, 0, 0, os.getpid() & 0xffff, number)
+    data = head + bytes(range(48))
+    total = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    sock.sendto(data[:2] + struct.pack(">H", total ^ 0xffff) + data[4:], (address, 0))
+    while True:
+        answer, by = sock.recvfrom(2048)
+        if by[0] == address and answer[20] == 0 and answer[24:] == data[4:]:
+            return
+
+
+def test_the_host_reaches_guests_through_an_uplink(vhubd, net, testpmd, folder, namespace):
+    """Its kernel's IP at one end of the wire, two guests that answer at the bridge."""
+    macs = {"one": "52:54:00:00:00:02", "two": "52:54:00:00:00:03"}
+    vhubd(nets=[net(name, driver="bridge", bridge="br0", mac=mac) for name, mac in macs.items()],
+          args=["--uplink", "up0,bridge=br0,port=[net_tap0,iface=host0]"])
+    guests = [testpmd(folder / f"{name}.sock", mode="icmpecho") for name in macs]
+    for each in guests:
+        each.cmd("start")
+    ip("address add 10.9.0.1/24 dev host0")
+    ip("link set host0 up")
+    for number, mac in enumerate(macs.values(), 2):
+        ip(f"neighbour replace 10.9.0.{number} lladdr {mac} dev host0 nud permanent")
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
+        sock.settimeout(5)
+        for number in range(50):
+            ping(sock, f"10.9.0.{2 + number % 2}", number)
+    for each in guests:
+        assert each.port_stats()[0]["TX-packets"] == 25
+        each.stop()
 
 
 # --- null

@@ -141,12 +141,37 @@ open_inbox(const struct bridge_port *to, uint32_t hash)
 	return NULL;
 }
 
-/* The one that the guest wants it on, or the one of the packet's flow. NULL: it is not open. */
+/* A wire takes any packet by any queue: by the one of this lcore nothing is to cross. NULL: it has none. */
+static struct vhub_net_inbox *
+own_inbox(const struct bridge_port *to, const struct vhub_lcore *lcore)
+{
+	const struct vhub_net_queue *queue;
+	uint16_t i;
+
+	for (i = 0; i < to->n_queues; i++) {
+		queue = vhub_net_inbox_queue(to->queues[i].inbox);
+		if (queue != NULL && queue->lcore == lcore &&
+				vhub_net_inbox_is_open(to->queues[i].inbox))
+			return to->queues[i].inbox;
+	}
+	return NULL;
+}
+
+/*
+ * The one that the guest wants it on, or the one of the packet's flow. NULL: it is not open. Packets of a
+ * flow come by one pair, so by one lcore, and stay in their order on a wire too.
+ */
 static struct vhub_net_inbox *
 inbox_of_several(const struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
 {
-	const int wanted = vhub_net_inbox_wanted(to->queues[0].inbox, b->heads[i],
-			bridge_head_bytes(b, i));
+	int wanted;
+	struct vhub_net_inbox *own;
+
+	if (to->port.is_uplink) {
+		own = own_inbox(to, b->from->lcore);
+		return own != NULL ? own : open_inbox(to, hash_flow(b, i));
+	}
+	wanted = vhub_net_inbox_wanted(to->queues[0].inbox, b->heads[i], bridge_head_bytes(b, i));
 
 	if (wanted < 0 || wanted >= to->n_queues)
 		return open_inbox(to, hash_flow(b, i));

@@ -80,6 +80,7 @@ tell_port(const struct bridge_port *p, void (*fn)(void *arg, const struct vhub_b
 {
 	const struct vhub_bridge_port told = {
 		.name = p->port.name,
+		.is_uplink = p->port.is_uplink,
 		.vlan = p->native,
 		.tagged = p->tagged,
 		.isolation = p->group,

@@ -29,6 +29,7 @@ struct vhub_bridge_info {
 /** One of its ports. */
 struct vhub_bridge_port {
 	const char *name;	/**< of the device */
+	bool is_uplink;		/**< no guest is there but a wire */
 	uint16_t vlan;		/**< of frames without a tag; 0: none */
 	const uint64_t *tagged; /**< bit N % 64 of word N / 64: frames with the tag N; up to 4094 */
 	uint16_t isolation;	/**< group; 0: none */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "ethdev_pvt.h"
 
@@ -26,6 +27,24 @@ ethdev_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether
 }
 
 /*
+ * Whether the pool has all of its mbufs. Those of an uplink may wait for guests still, a few turns of
+ * their lcores.
+ */
+static bool
+has_all(const struct ethdev_port *p)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+	unsigned int looks;
+
+	for (looks = 0; p->port.is_uplink && looks < ETHDEV_POOL_LOOKS; looks++) {
+		if (rte_mempool_full(p->pool))
+			return true;
+		nanosleep(&pause, NULL);
+	}
+	return rte_mempool_full(p->pool);
+}
+
+/*
  * The pool last: a port's queues hold mbufs of it until it is closed. One that stays has them until
  * its queues are set up anew; the pool stays too then, for the next who takes the port.
  */
@@ -35,7 +54,7 @@ ethdev_destroy(struct vhub_net_port *port)
 	struct ethdev_port *p = ethdev_port_of(port);
 
 	ethdev_stop(p);
-	if (ethdev_release(p) && p->pool != NULL && rte_mempool_full(p->pool))
+	if (ethdev_release(p) && p->pool != NULL && has_all(p))
 		rte_mempool_free(p->pool);
 	free(p->devargs);
 	free(p->name);
@@ -205,7 +224,7 @@ static int
 parse_rest(const struct rte_kvargs *args, struct ethdev_port *p, char *error, size_t error_len)
 {
 	static const char *const modes[] = { "auto", "on", "off", NULL };
-	uint64_t rxd = ETHDEV_DEFAULT_DESCRIPTORS, txd = ETHDEV_DEFAULT_DESCRIPTORS;
+	uint64_t rxd = ETHDEV_DEFAULT_DESCRIPTORS, txd = 0;
 	unsigned int mode = ETHDEV_PROMISC_AUTO;
 	int ret;
 

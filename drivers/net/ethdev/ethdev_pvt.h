@@ -16,10 +16,18 @@
 #include "vhub_net.h"
 
 #define ETHDEV_DEFAULT_DESCRIPTORS 1024u
+/*
+ * Of a tx queue that serves many guests: what a wire that stands still keeps in there is of the pool
+ * that all ports share.
+ */
+#define ETHDEV_WIRE_TX_DESCRIPTORS 256u
 #define ETHDEV_MAX_DESCRIPTORS 32768u
 
+/* For so many milliseconds an uplink's packets are waited for at its end. */
+#define ETHDEV_POOL_LOOKS 200u
+
 enum ethdev_promisc {
-	ETHDEV_PROMISC_AUTO, /* on, unless the port filters for the guest's address */
+	ETHDEV_PROMISC_AUTO, /* on, unless the port filters for the one guest's address */
 	ETHDEV_PROMISC_ON,
 	ETHDEV_PROMISC_OFF,
 };
@@ -30,7 +38,7 @@ struct ethdev_port {
 	char *devargs; /* "0000:03:00.0", or "net_tap0,iface=tap0" */
 	char *name;    /* what is before its first comma */
 	uint16_t want_rx_descriptors;
-	uint16_t want_tx_descriptors;
+	uint16_t want_tx_descriptors; /* 0: as suits the port's use */
 	enum ethdev_promisc promisc;
 	/* Immutable from open on. */
 	bool found;  /* port_id is one */

@@ -182,6 +182,9 @@ configure(struct ethdev_port *p, struct plan *plan, char *error, size_t error_le
 	}
 	plan->rx_descriptors = p->want_rx_descriptors;
 	plan->tx_descriptors = p->want_tx_descriptors;
+	if (plan->tx_descriptors == 0)
+		plan->tx_descriptors = p->port.is_uplink ? ETHDEV_WIRE_TX_DESCRIPTORS :
+							   ETHDEV_DEFAULT_DESCRIPTORS;
 	ret = rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &plan->rx_descriptors,
 			&plan->tx_descriptors);
 	return ret == 0 ? 0 :
@@ -189,13 +192,14 @@ configure(struct ethdev_port *p, struct plan *plan, char *error, size_t error_le
 }
 
 /*
- * One pool for all rx queues of the port. It is the port's own, so that no other can drain it. Its
- * name says all about it: one that was left with a port that stays is taken again.
+ * One pool for all rx queues of the port. It is the port's own, so that no other can drain it, and has
+ * room for what waits for guests behind a bridge, however slow they are. Its name says all about it: one that was left with a port that stays is taken again.
  */
 static int
 create_pool(struct ethdev_port *p, const struct plan *plan, char *error, size_t error_len)
 {
-	const uint32_t n = p->n_pairs * (plan->rx_descriptors + MBUFS_ON_THE_WAY + MBUF_CACHE);
+	const uint32_t n = p->n_pairs * (plan->rx_descriptors + MBUFS_ON_THE_WAY + MBUF_CACHE) +
+			(p->port.is_uplink ? VHUB_NET_MAX_WAITING : 0);
 	char name[RTE_MEMPOOL_NAMESIZE];
 
 	snprintf(name, sizeof(name), "vhub%u_%ux%u", p->port_id, n, plan->mbuf_bytes);
@@ -264,7 +268,8 @@ static int
 set_promisc(const struct ethdev_port *p, char *error, size_t error_len)
 {
 	const bool on = p->promisc == ETHDEV_PROMISC_ON ||
-			(p->promisc == ETHDEV_PROMISC_AUTO && !p->takes_guest_mac);
+			(p->promisc == ETHDEV_PROMISC_AUTO &&
+					(!p->takes_guest_mac || p->port.is_uplink));
 	int ret = on ? rte_eth_promiscuous_enable(p->port_id) :
 		       rte_eth_promiscuous_disable(p->port_id);
 
