@@ -16,6 +16,7 @@ static const struct perf_command *const commands[] = {
 	&perf_blk,
 	&perf_net,
 	&perf_memcpy,
+	&perf_line,
 	NULL,
 };
 

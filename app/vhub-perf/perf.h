@@ -24,6 +24,7 @@ struct perf_command {
 extern const struct perf_command perf_blk;
 extern const struct perf_command perf_net;
 extern const struct perf_command perf_memcpy;
+extern const struct perf_command perf_line;
 
 /*
  * "vhub-perf: SUBJECT: text" on standard error, as one line; subject NULL: none. Thread: ANY, never

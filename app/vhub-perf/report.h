@@ -115,6 +115,10 @@ report_print(const struct report *r);
 int
 report_write(const struct report *r, const char *path);
 
+/* The same with any other object, which it takes; NULL: there was no memory for it. */
+int
+report_write_json(json_t *object, const char *path);
+
 /* ---- between the files of the report ---- */
 
 /* Sums over the queues (all, or those of one lcore); see report_sum(). */

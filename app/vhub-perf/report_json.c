@@ -143,19 +143,25 @@ dump(json_t *object, const char *path)
 }
 
 int
+report_write_json(json_t *object, const char *path)
+{
+	const int ret = object == NULL ? -ENOMEM : dump(object, path);
+
+	if (ret != 0)
+		perf_error(path, "cannot write the report: %s", strerror(-ret));
+	json_decref(object);
+	return ret;
+}
+
+int
 report_write(const struct report *r, const char *path)
 {
 	struct report_sum *sum = malloc(sizeof(*sum));
-	json_t *object;
 	int ret;
 
 	if (sum == NULL)
 		return -ENOMEM;
-	object = report_json(r, sum);
-	ret = object == NULL ? -ENOMEM : dump(object, path);
-	json_decref(object);
+	ret = report_write_json(report_json(r, sum), path);
 	free(sum);
-	if (ret != 0)
-		perf_error(path, "cannot write the report: %s", strerror(-ret));
 	return ret;
 }

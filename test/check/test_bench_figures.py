@@ -16,7 +16,7 @@ from tree import ROOT
 for each in (ROOT / "usertools", ROOT / "test/e2e", ROOT / "test/conformance"):
     sys.path.insert(0, str(each))
 
-from bench import cases, plots, report, runner, setting, stats  # noqa: E402
+from bench import cases, line, plots, report, runner, setting, stats  # noqa: E402
 from bench.backends import Missing, OpenVswitch, StorageDaemon, VhostTestpmd  # noqa: E402
 from testpmd import ProgramError, eal_arguments  # noqa: E402
 
@@ -43,8 +43,10 @@ def side(name, runs, peer=False):
 class Nowhere:
     """A setting in which nothing is started."""
 
-    def __init__(self, tmp_path):
+    def __init__(self, tmp_path, ways=()):
         self.tmp_path = tmp_path
+        left = list(ways)
+        self.line = line.Line((0, 1), look=lambda _cpus: left.pop(0) if left else None)
 
     def run_folder(self):
         folder = self.tmp_path / "run"
@@ -57,10 +59,10 @@ def group(**more):
                           **more})
 
 
-def measured(tmp_path, sides, x=32, runs=3, **more):
+def measured(tmp_path, sides, x=32, runs=3, ways=(), **more):
     made = group(**more)
     made.add(str(x), x, sides)
-    return runner.measure(made.cases[0], Nowhere(tmp_path), runs)
+    return runner.measure(made.cases[0], Nowhere(tmp_path, ways), runs)
 
 
 def three(*values, **more):
@@ -127,6 +129,33 @@ def test_sides_take_turns(tmp_path):
     assert "".join(order) == "ababab"
     assert [each["value"] for each in side_named(case, "a")["runs"]] == [1, 3, 5]
     assert case["ratios"] == {"a": {"b": 3 / 4}}
+
+
+def test_runs_with_cpus_apart_are_left_out(tmp_path):
+    """A run has the longer of the ways before and after it: a, b, a, b, a, b."""
+    case = measured(tmp_path, [side("a", three(10, 2, 12)), side("b", three(5, 6, 1), True)],
+                    ways=[100, 102, 101, 480, 105, 104, 490])
+    kept = [[each["line_ns"] for each in one["runs"] if not each["left_out"]] for one in case["sides"]]
+    assert kept == [[102, 105], [102]]
+    assert case["ratios"] == {"a": {"b": 11 / 5}}
+    assert "(3 of 6 runs left out: the CPUs were further apart)" in report.table_rows(case)
+
+
+@pytest.mark.parametrize("ways", [[480, 480, 480, 100, 480, 480, 480], [100, 100, None, 100, 100, 100, 100]],
+                         ids=["never-for-one", "not-known"])
+def test_no_run_is_left_out_where_a_side_would_have_none(tmp_path, ways):
+    case = measured(tmp_path, [side("a", three(10, 2, 12)), side("b", three(5, 6, 1), True)], ways=ways)
+    assert case["ratios"] == {"a": {"b": 10 / 5}} and "left out" not in report.table_rows(case)
+
+
+def test_it_waits_for_cpus_that_were_moved_apart():
+    ways, slept = [100, 480, 470, 110, 480, 490, 500], []
+    told = []
+    one = line.Line((0, 1), patience=4, look=lambda _cpus: ways.pop(0), sleep=slept.append)
+    assert one.around(lambda: {"value": 1}, told.append)["line_ns"] == 480 and not slept
+    assert one.around(lambda: {"value": 2}, told.append)["line_ns"] == 480 and len(slept) == 2
+    one.before_run(told.append)
+    assert len(slept) == 4 and not one.patience and "takes 480 ns, not 100" in told[0]
 
 
 def test_no_ratio_when_a_run_failed(tmp_path):

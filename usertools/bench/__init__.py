@@ -3,6 +3,7 @@
 
   setting     CPUs, hugepages, folders of one measurement; what this machine is
   backends    what is measured: vhubd, and the peers of Debian's packages
+  line        how far the CPUs of both sides are from each other
   frontends   what makes the load: vhub-perf, dpdk-testpmd's virtio-user, idle sessions
   cases       the list of what is compared with what, in suites
   runner      lets the sides of a case take turns

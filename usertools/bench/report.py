@@ -12,7 +12,7 @@ from . import plots, stats
 
 NAME_WIDTH = 30
 IDLE_GROUP = "scale-idle"
-COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5}
+COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5, "line": 7}
 
 
 # --- figures as text
@@ -48,7 +48,15 @@ def cells(case, side):
         return None
     return [*(figure(done[key], unit) for key in ("median", "least", "most")), percent(done["front_busy"]),
             percent(done["back_busy"]), side["limit"] if side["limit"] != "unknown" else "?", percent(done["lost"]),
+            figure(done["line_ns"], "ns") if done.get("line_ns") else "?",
             ratio_text(case["ratios"].get(side["name"], {}))]
+
+
+def left_out_text(case):
+    """Behind the name of a case."""
+    count = sum((side["summary"] or {}).get("left_out", 0) for side in case["sides"])
+    every = sum(len(side["runs"]) for side in case["sides"])
+    return f" ({count} of {every} runs left out: the CPUs were further apart)" if count else ""
 
 
 # --- the table on the terminal
@@ -63,7 +71,7 @@ def table_head():
 
 def table_rows(case):
     """The lines of one case."""
-    lines = [case["name"]]
+    lines = [case["name"] + left_out_text(case)]
     for side in case["sides"]:
         found = cells(case, side)
         if found:
@@ -107,7 +115,8 @@ pre {{ background: #f3f3f3; padding: 0.6em; overflow-x: auto; white-space: pre-w
 READING = """<p>Medians of {runs} runs for each side, which took turns; least and most beside them.
 <i>front</i> and <i>back</i> are the shares of time in which the front end's and the back end's thread had something to
 do: a side at 95 % or more is the limit. <i>lost</i> is the largest share of a run in which another program had the CPU
-of one of the two: figures with more than a few percent are worth little.
+of one of the two: figures with more than a few percent are worth little. <i>line</i> is the time that a cache line
+takes from one side's CPU to the other's and back: figures compare where it is the same.
 Ratios are of medians, of ours to the peer's.</p>"""
 
 
@@ -125,7 +134,7 @@ def group_table(cases):
     head = ("", *COLUMNS, "ratio")
     out = ["<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
     for case in cases:
-        out.append(f'<tr class="case"><td colspan="{len(head)}">{escape(case["name"])}</td></tr>')
+        out.append(f'<tr class="case"><td colspan="{len(head)}">{escape(case["name"] + left_out_text(case))}</td></tr>')
         for side in case["sides"]:
             found = cells(case, side) or [why_not(side)[0]]
             out.append(f"<tr><td>{escape(side['name'])}</td>"

@@ -8,6 +8,7 @@ the next file on the way.
 
 import shutil
 import time
+from functools import partial
 
 from testpmd import ProgramError
 from vhubd import VhubdError
@@ -30,9 +31,9 @@ def run_once(side, setting):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def measure(case, setting, runs, tell=lambda text: None):
+def measure(case, setting, runs, tell=lambda text: None, note=lambda text: None):
     """A case as results.json has it. A side that has failed once, or that cannot be measured here, has
-    no further turn."""
+    no further turn. tell(text) at each turn, note(text) while it has to wait."""
     sides = [{"name": side.name, "peer": side.peer, "runs": [], "missing": None, "commands": []}
              for side in case.sides]
     for number in range(runs):
@@ -41,12 +42,13 @@ def measure(case, setting, runs, tell=lambda text: None):
                 continue
             tell(f"{case.name}: {side.name}, run {number + 1} of {runs}")
             try:
-                run = run_once(side, setting)
+                run = setting.line.around(partial(run_once, side, setting), note)
             except Missing as err:
                 out["missing"] = str(err)
                 continue
             out["commands"] = run.pop("commands", out["commands"])
             out["runs"].append(run)
+    stats.leave_out(sides)
     for out in sides:
         out["summary"] = None if out["missing"] else stats.summary(out["runs"])
         done = out["summary"]
@@ -70,13 +72,15 @@ class Progress:
 
     def __call__(self, text):
         self.turn += 1
-        if not self.live:
-            return
         passed = time.monotonic() - self.begin
         left = passed / (self.turn - 1) * (self.turns - self.turn + 1) if self.turn > 3 else None
         about = f", about {left:.0f} s to go" if left is not None else ""
-        self.stream.write(f"\r\033[K[{self.turn}/{self.turns}] {text}; {passed:.0f} s{about}")
-        self.stream.flush()
+        self.note(f"{text}; {passed:.0f} s{about}")
+
+    def note(self, text):
+        if self.live:
+            self.stream.write(f"\r\033[K[{self.turn}/{self.turns}] {text}")
+            self.stream.flush()
 
     def clear(self):
         if self.live:
@@ -89,7 +93,7 @@ def measure_all(chosen, setting, runs, stream, show):
     progress = Progress(stream, runs * sum(len(case.sides) for case in chosen))
     done = []
     for number, case in enumerate(chosen):
-        result = measure(case, setting, runs, progress)
+        result = measure(case, setting, runs, progress, progress.note)
         # Turns that were left out after a failure.
         progress.turn = runs * sum(len(each.sides) for each in chosen[:number + 1])
         progress.clear()

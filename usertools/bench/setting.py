@@ -18,6 +18,7 @@ from pathlib import Path
 from vhubd import ROOT, build_dir, usable_cpus
 
 from .backends import Missing, need
+from .line import Line
 
 SHM = Path("/dev/shm")
 BOOT_OPTIONS = re.compile(r"isolcpus|nohz|rcu_nocb|mitigations|idle|(default_)?hugepages|.*_pstate|.*max_cstate|"
@@ -158,9 +159,10 @@ class Setting:
     front, back   CPUs: the front end's, those of the back end
     huge          hugepages are used
     seconds       that one run measures
+    line          how far these two CPUs are from each other
     """
 
-    def __init__(self, *, cpus=None, huge=True, seconds=1.0):
+    def __init__(self, *, cpus=None, huge=True, seconds=1.0, patience=0.0):
         allowed = os.sched_getaffinity(0)
         self.cpus = list(cpus) if cpus else choose_cpus(allowed)
         if len(self.cpus) < 2 or not set(self.cpus) <= allowed:
@@ -168,6 +170,7 @@ class Setting:
                             f"may use {','.join(map(str, sorted(allowed)))}")
         self.front, self.back = self.cpus[0], self.cpus[1:]
         self.seconds = seconds
+        self.line = Line(self.cpus[:2], patience)
         self.hugepages = Hugepages()
         self.wanted_huge = huge
         self.huge = huge and self.hugepages.reserve(HUGE_MIB)

@@ -11,8 +11,30 @@ import statistics
 BUSY = 0.95
 
 
+#: CPUs are near each other while a cache line takes no more than this times the shortest way.
+NEAR = 1.5
+
+
 def failed(runs):
     return not runs or any("error" in run for run in runs)
+
+
+def is_near(line_ns, least_ns):
+    return line_ns <= NEAR * least_ns
+
+
+def leave_out(sides):
+    """Marks the runs of a case, [{runs}], during which the CPUs were further apart than during others,
+    if each side has one that stays. Where a side has none, or the way is not known, all stay."""
+    lines = [[run.get("line_ns") for run in side["runs"]] for side in sides if not failed(side["runs"])]
+    if not lines or any(None in each for each in lines):
+        return
+    least = min(map(min, lines))
+    if not all(is_near(min(each), least) for each in lines):
+        return
+    for side in sides:
+        for run in side["runs"]:
+            run["left_out"] = "error" not in run and not is_near(run["line_ns"], least)
 
 
 def middle(runs, key):
@@ -26,9 +48,12 @@ def summary(runs):
     is left of such a side would flatter it."""
     if failed(runs):
         return None
+    left_out = sum(run.get("left_out", False) for run in runs)
+    runs = [run for run in runs if not run.get("left_out")]
     values = [run["value"] for run in runs]
-    out = {"median": statistics.median(values), "least": min(values), "most": max(values), "runs": len(values)}
-    for key in ("bytes_per_s", "front_busy", "back_busy"):
+    out = {"median": statistics.median(values), "least": min(values), "most": max(values), "runs": len(values),
+           "left_out": left_out}
+    for key in ("bytes_per_s", "front_busy", "back_busy", "line_ns"):
         out[key] = middle(runs, key)
     out["lost"] = max((run["lost"] for run in runs if run.get("lost") is not None), default=None)
     percentiles = [run["lat_ns"] for run in runs if run.get("lat_ns")]
