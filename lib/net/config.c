@@ -66,7 +66,8 @@ net_guest_asks(uint64_t features)
 /* What comes with a control queue. */
 #define CTRL_FEATURES \
 	(BIT(CTRL_VQ) | BIT(CTRL_RX) | BIT(CTRL_RX_EXTRA) | BIT(CTRL_VLAN) | BIT(CTRL_MAC_ADDR) | \
-			BIT(CTRL_GUEST_OFFLOADS) | BIT(GUEST_ANNOUNCE) | BIT(HASH_REPORT))
+			BIT(CTRL_GUEST_OFFLOADS) | BIT(GUEST_ANNOUNCE) | BIT(HASH_REPORT) | \
+			UINT64_C(1) << NET_F_NOTF_COAL | UINT64_C(1) << NET_F_VQ_NOTF_COAL)
 
 /* librte_vhost serves none. */
 static bool

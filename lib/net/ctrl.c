@@ -4,6 +4,7 @@
  * when every lcore has taken notice. Called by net.c and config.c.
  */
 #include <errno.h>
+#include <string.h>
 
 #include <linux/virtio_net.h>
 
@@ -56,6 +57,7 @@ net_ctrl_begin(struct net_dev *dev, uint64_t features)
 	if ((features & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VQ)) != 0)
 		ctrl->ring_index = pairs ? (uint16_t)(dev->params.n_pairs * 2) : 2;
 	publish(dev, NULL);
+	net_coalesce_reset(dev);
 	__atomic_store_n(&ctrl->announce, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&ctrl->mac, 0, __ATOMIC_RELAXED);
 }
@@ -139,9 +141,21 @@ static void
 answer(struct net_ctrl *ctrl)
 {
 	struct vhub_chain *chain = ctrl->chain;
+	struct iovec *iov = &chain->iov[chain->n_out];
+	uint8_t bytes[sizeof(ctrl->ack) + NET_CTRL_MAX_RESULT];
+	uint32_t n = sizeof(ctrl->ack), at = 0, here;
 
-	*(uint8_t *)chain->iov[chain->n_out].iov_base = ctrl->ack;
-	chain->used_bytes = sizeof(ctrl->ack);
+	bytes[0] = ctrl->ack;
+	if (ctrl->ack == VIRTIO_NET_OK) {
+		memcpy(&bytes[n], ctrl->result, ctrl->n_result);
+		n += ctrl->n_result;
+	}
+	n = RTE_MIN(n, chain->in_bytes);
+	for (; at < n; at += here, iov++) {
+		here = RTE_MIN(n - at, (uint32_t)iov->iov_len);
+		memcpy(iov->iov_base, &bytes[at], here);
+	}
+	chain->used_bytes = n;
 	ctrl->chain = NULL;
 	vhub_virtq_push(ctrl->ring->vq, &chain, 1);
 	vhub_virtq_notify(ctrl->ring->vq);
@@ -158,6 +172,7 @@ carry_out(struct net_dev *dev, const struct vhub_chain *chain)
 	if (!ctrl->ring->enabled)
 		return VIRTIO_NET_ERR;
 	*next = ctrl->rules[ctrl->present];
+	ctrl->n_result = 0;
 	if (net_ctrl_command(dev, chain->iov, chain->n_out, next) != VIRTIO_NET_OK)
 		return VIRTIO_NET_ERR;
 	ctrl->present ^= 1;

@@ -3,7 +3,8 @@
  * The control queue (VIRTIO 1.2, 5.1.6.5), and what a guest has asked for by it: the rules.
  *
  *     net.c (poll) -> ctrl.c (a command: taken, answered) -> ctrl_commands.c (what it changes)
- *             -> rules.c (what that does to packets to the guest), rss.c (which pair gets them)
+ *             -> rules.c (what that does to packets to the guest), rss.c (which pair gets them),
+ *                coalesce.c (when the guest is told of them)
  *
  * Rules are never changed in place. The control queue's lcore makes the next ones from the present ones,
  * publishes them, and answers the command once every lcore has passed a safe point: then nobody looks
@@ -38,6 +39,8 @@ struct vhub_net_view;
 			VIRTIO_NET_RSS_HASH_TYPE_UDPv4 | VIRTIO_NET_RSS_HASH_TYPE_IPv6 | \
 			VIRTIO_NET_RSS_HASH_TYPE_TCPv6 | VIRTIO_NET_RSS_HASH_TYPE_UDPv6)
 #define NET_NO_CTRL UINT16_MAX
+/* Bytes of the longest result of a command. */
+#define NET_CTRL_MAX_RESULT 8u
 
 /* net_dev.restricts: why packets to the guest have to be looked at. */
 #define NET_RESTRICTED_BY_RULES 0x1u
@@ -87,9 +90,11 @@ struct net_ctrl {
 	/* LCORE, the ring's; CTL while it does not run. */
 	struct vhub_vring *ring;
 	struct vhub_chain *chain; /* waits for its answer; NULL */
-	uint8_t ack;		  /* its answer */
-	uint64_t token;		  /* until all lcores have passed it */
-	unsigned int present;	  /* of `rules` */
+	uint8_t ack;		  /* its answer, behind which so many bytes of a result come */
+	uint8_t n_result;
+	uint8_t result[NET_CTRL_MAX_RESULT];
+	uint64_t token;	      /* until all lcores have passed it */
+	unsigned int present; /* of `rules` */
 	struct net_rules rules[2];
 
 	/* Shared atomics. */
@@ -122,11 +127,28 @@ net_ctrl_stop(struct net_dev *dev);
 
 /*
  * Carries out the command whose bytes are in `iov`: *next, which holds the present rules, becomes what it
- * asks for. Returns VIRTIO_NET_OK, or VIRTIO_NET_ERR and *next is of no use. Thread: LCORE.
+ * asks for, and dev->ctrl.result what it is told beside the answer. Returns VIRTIO_NET_OK, or VIRTIO_NET_ERR and *next is of no use. Thread: LCORE.
  */
 uint8_t
 net_ctrl_command(struct net_dev *dev, const struct iovec *iov, uint32_t n_iov,
 		struct net_rules *next);
+
+/* ---- coalesce.c ---- */
+
+/* Of one ring, by its index: what its guest asks for, and what it has asked for. LCORE, the control queue's. */
+void
+net_coalesce_set(struct net_dev *dev, uint16_t ring, uint32_t max_packets, uint32_t max_us);
+void
+net_coalesce_get(const struct net_dev *dev, uint16_t ring, uint32_t *max_packets, uint32_t *max_us);
+/* All as at the beginning. CTL, while no ring runs. */
+void
+net_coalesce_reset(struct net_dev *dev);
+/* A ring of ours starts. LCORE, the ring's. */
+void
+net_coalesce_begin(struct net_pair *pair, struct vhub_vring *vring);
+/* Its turn begins, or it is about to stop: `at_once`. Returns whether a notification is kept back. LCORE. */
+bool
+net_coalesce_turn(struct vhub_vring *vring, bool at_once);
 
 /* ---- rss.c ---- */
 

@@ -289,6 +289,83 @@ set_offloads(const struct net_dev *dev, uint8_t command, struct reader *r, struc
 	return true;
 }
 
+/* ---- coalescing ---- */
+
+static bool
+has_coalescing(const struct net_dev *dev, unsigned int bit)
+{
+	return (dev->ctrl.features & UINT64_C(1) << bit) != 0;
+}
+
+/* All rings of one direction. */
+static bool
+set_coalescing_of_all(struct net_dev *dev, uint16_t first_ring, struct reader *r)
+{
+	uint32_t asked[2], i;
+
+	if (!has_coalescing(dev, NET_F_NOTF_COAL) || !take(r, asked, sizeof(asked)) || r->n != 0)
+		return false;
+	for (i = first_ring; i < dev->params.n_pairs * 2u; i += 2)
+		net_coalesce_set(dev, (uint16_t)i, rte_le_to_cpu_32(asked[0]),
+				rte_le_to_cpu_32(asked[1]));
+	return true;
+}
+
+/* A ring of packets, and what is reserved behind its number. */
+static bool
+take_ring(const struct net_dev *dev, struct reader *r, uint16_t *ring)
+{
+	return has_coalescing(dev, NET_F_VQ_NOTF_COAL) && take_le16(r, ring) &&
+			*ring < dev->params.n_pairs * 2u;
+}
+
+static bool
+set_coalescing_of_one(struct net_dev *dev, struct reader *r)
+{
+	uint32_t asked[2];
+	uint16_t ring;
+
+	if (!take_ring(dev, r, &ring) || !take(r, NULL, sizeof(uint16_t)) ||
+			!take(r, asked, sizeof(asked)) || r->n != 0)
+		return false;
+	net_coalesce_set(dev, ring, rte_le_to_cpu_32(asked[0]), rte_le_to_cpu_32(asked[1]));
+	return true;
+}
+
+/* The driver may leave out what is reserved. */
+static bool
+get_coalescing_of_one(struct net_dev *dev, struct reader *r)
+{
+	uint32_t told[2];
+	uint16_t ring;
+
+	if (!take_ring(dev, r, &ring) || (r->n != 0 && !take(r, NULL, sizeof(uint16_t))))
+		return false;
+	net_coalesce_get(dev, ring, &told[0], &told[1]);
+	told[0] = rte_cpu_to_le_32(told[0]);
+	told[1] = rte_cpu_to_le_32(told[1]);
+	memcpy(dev->ctrl.result, told, sizeof(told));
+	dev->ctrl.n_result = sizeof(told);
+	return true;
+}
+
+static bool
+coalesce(struct net_dev *dev, uint8_t command, struct reader *r)
+{
+	switch (command) {
+	case NET_CTRL_NOTF_COAL_TX_SET:
+		return set_coalescing_of_all(dev, 1, r);
+	case NET_CTRL_NOTF_COAL_RX_SET:
+		return set_coalescing_of_all(dev, 0, r);
+	case NET_CTRL_NOTF_COAL_VQ_SET:
+		return set_coalescing_of_one(dev, r);
+	case NET_CTRL_NOTF_COAL_VQ_GET:
+		return get_coalescing_of_one(dev, r);
+	default:
+		return false;
+	}
+}
+
 /* ---- a command ---- */
 
 uint8_t
@@ -319,6 +396,9 @@ net_ctrl_command(struct net_dev *dev, const struct iovec *iov, uint32_t n_iov,
 		break;
 	case VIRTIO_NET_CTRL_GUEST_OFFLOADS:
 		done = set_offloads(dev, hdr.cmd, &r, next);
+		break;
+	case NET_CTRL_NOTF_COAL:
+		done = coalesce(dev, hdr.cmd, &r);
 		break;
 	}
 	return done && r.n == 0 ? VIRTIO_NET_OK : VIRTIO_NET_ERR;

@@ -71,8 +71,8 @@ notify(struct net_pair *pair)
 	struct vhub_vring *ring = pair->to_ring;
 
 	vhub_virtq_notify(ring->vq);
-	/* Its own poll tells of it. */
-	if (unlikely(vhub_virtq_broken(ring->vq) != VHUB_VIRTQ_OK))
+	/* Its own poll tells of it, and later what is kept back. */
+	if (unlikely(vhub_virtq_broken(ring->vq) != VHUB_VIRTQ_OK || pair->coalesces))
 		vhub_vring_resume(ring);
 }
 

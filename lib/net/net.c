@@ -82,6 +82,7 @@ start_of_pair(struct vhub_vring *vring)
 			return ret;
 	}
 	direct_begin(pair, vring->features);
+	net_coalesce_begin(pair, vring);
 	pair->guest_takes = net_guest_takes(vring->features);
 	if (net_is_from_guest(vring)) {
 		pair->from_ring = vring;
@@ -111,6 +112,8 @@ stop_of_pair(struct vhub_vring *vring)
 	struct net_pair *pair = vring->priv;
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
+	if (pair->coalesces)
+		net_coalesce_turn(vring, true);
 	if (net_is_from_guest(vring)) {
 		pair->from_ring = NULL;
 	} else {
@@ -190,6 +193,8 @@ net_queue_poll(struct vhub_vring *vring)
 
 	if (unlikely(net_is_ctrl(vring)))
 		return net_ctrl_poll(net_dev_of(vring->dev), vring);
+	if (unlikely(pair->coalesces))
+		net_coalesce_turn(vring, false);
 	if (!net_is_from_guest(vring) && unlikely(takes_packets(pair, vring) != pair->queue.open))
 		tell_open(pair, !pair->queue.open);
 	if (unlikely(is_paused(pair, vring)))
@@ -236,6 +241,9 @@ net_ring_arm(struct vhub_vring *vring)
 
 	if (net_is_ctrl(vring))
 		return net_ctrl_arm(net_dev_of(vring->dev), vring);
+	/* Somebody has to look at the clock, which what a guest asks for cannot make long. */
+	if (pair->coalesces && net_coalesce_turn(vring, false))
+		return -EAGAIN;
 	driver = pair->dev->driver;
 	if (!net_is_from_guest(vring)) {
 		if (pair->n_held != 0 && vring->enabled)
@@ -302,6 +310,8 @@ net_queue_park(struct vhub_vring *vring, struct vhub_lcore_word *word)
 {
 	struct net_pair *pair = vring->priv;
 
+	if (!net_is_ctrl(vring) && pair->coalesces && net_coalesce_turn(vring, false))
+		return false;
 	if (!net_is_ctrl(vring) && !net_is_from_guest(vring))
 		return park_to_guest(pair, vring, word);
 	if (!net_is_ctrl(vring) && pair->gather.waiting)

@@ -42,10 +42,19 @@
 #define NET_FULL_TURNS 32
 
 /* What 6.2 and later Linux headers have (VIRTIO 1.3, 5.1.3 and 5.1.6). */
+#define NET_F_VQ_NOTF_COAL 52
+#define NET_F_NOTF_COAL 53
 #define NET_F_GUEST_USO4 54
 #define NET_F_GUEST_USO6 55
 #define NET_F_HOST_USO 56
 #define NET_HDR_GSO_UDP_L4 5
+
+/* The same of the class of commands about coalescing (VIRTIO 1.3, 5.1.6.5.9). */
+#define NET_CTRL_NOTF_COAL 6
+#define NET_CTRL_NOTF_COAL_TX_SET 0
+#define NET_CTRL_NOTF_COAL_RX_SET 1
+#define NET_CTRL_NOTF_COAL_VQ_SET 2
+#define NET_CTRL_NOTF_COAL_VQ_GET 3
 
 /* What of an mbuf's flags is still to be done by somebody. */
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
@@ -77,6 +86,7 @@ struct net_pair {
 	uint32_t guest_asks;  /* the same of what it may ask for; direct */
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
+	bool coalesces;	      /* its guest may have notifications kept back; direct */
 	uint32_t n_pieces;    /* that packets were cut into in this turn */
 	uint64_t pieces_turn; /* which is that */
 	struct {
@@ -97,6 +107,11 @@ struct net_pair {
 	uint16_t turns_left; /* until they are dropped */
 	struct rte_mbuf *held[VHUB_NET_BURST];
 	struct net_counters counters __rte_cache_aligned;
+	/* By direction. The control queue's lcore writes them, and CTL when no ring runs. */
+	struct {
+		struct vhub_virtq_coalescing applied; /* shared atomics */
+		uint32_t max_packets, max_us;	      /* as asked for */
+	} coalescing[NET_DIRECTIONS] __rte_cache_aligned;
 } __rte_cache_aligned;
 
 /* As in datapath=. */

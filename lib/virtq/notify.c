@@ -7,6 +7,8 @@
  */
 #include <errno.h>
 
+#include <rte_cycles.h>
+
 #include "virtq_pvt.h"
 
 /* ---- the guest's wish ---- */
@@ -70,17 +72,15 @@ virtq_call(struct vhub_virtq *vq)
 		virtq_break(vq, VHUB_VIRTQ_NOTIFY_STUCK);
 }
 
-void
-vhub_virtq_notify(struct vhub_virtq *vq)
+/* Something was pushed: the guest decides whether it is to be told. */
+static void
+virtq_tell(struct vhub_virtq *vq)
 {
 	const uint32_t n = vq->unnotified;
 	bool wanted;
 
-	if (n == 0 && !vq->notify_forced)
-		return;
-	if (unlikely(vq->reason != VHUB_VIRTQ_OK))
-		return;
 	vq->unnotified = 0;
+	vq->keeps = false;
 	/*
 	 * Pairs with the driver's full barrier between its store of used_event (or flags) and its
 	 * last look at what is used: either it sees what we have published or we see what it asks
@@ -96,6 +96,68 @@ vhub_virtq_notify(struct vhub_virtq *vq)
 		virtq_call(vq);
 	else
 		virtq_count(&vq->stats.calls_suppressed, 1);
+}
+
+/* ---- keeping back ---- */
+
+/* Time goes in turns of the lcore, or where there is none as it does. */
+static uint64_t
+virtq_now(void)
+{
+	const uint64_t turn = vhub_lcore_turn();
+
+	return turn != 0 ? turn : rte_rdtsc();
+}
+
+/* Relaxed: what a guest has asked for may take a turn to get here. */
+static bool
+virtq_is_due(const struct vhub_virtq *vq, uint64_t now)
+{
+	const struct vhub_virtq_coalescing *c = vq->coalescing;
+
+	return vq->unnotified >= __atomic_load_n(&c->max_entries, __ATOMIC_RELAXED) ||
+			now - vq->kept_tsc >= __atomic_load_n(&c->max_cycles, __ATOMIC_RELAXED);
+}
+
+static bool
+virtq_keeps(struct vhub_virtq *vq)
+{
+	const uint64_t now = virtq_now();
+
+	if (!vq->keeps)
+		vq->kept_tsc = now;
+	vq->keeps = !vq->notify_forced && !virtq_is_due(vq, now);
+	return vq->keeps;
+}
+
+void
+vhub_virtq_notify(struct vhub_virtq *vq)
+{
+	if (vq->unnotified == 0 && !vq->notify_forced)
+		return;
+	if (unlikely(vq->reason != VHUB_VIRTQ_OK))
+		return;
+	if (unlikely(vq->coalescing != NULL) && virtq_keeps(vq))
+		return;
+	virtq_tell(vq);
+}
+
+void
+vhub_virtq_coalesce(struct vhub_virtq *vq, const struct vhub_virtq_coalescing *coalescing)
+{
+	vq->coalescing = coalescing;
+}
+
+bool
+vhub_virtq_notify_kept(struct vhub_virtq *vq, bool at_once)
+{
+	if (!vq->keeps)
+		return false;
+	if (vq->reason != VHUB_VIRTQ_OK)
+		vq->keeps = false;
+	else if (at_once || virtq_is_due(vq, virtq_now()))
+		virtq_tell(vq);
+	return vq->keeps;
 }
 
 void

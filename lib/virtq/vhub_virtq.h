@@ -261,6 +261,29 @@ vhub_virtq_peek(struct vhub_virtq *vq, struct vhub_buffer *buffers, uint16_t max
 VHUB_API void
 vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n);
 
+/**
+ * How long the guest of a ring wants to be left alone (VIRTIO 1.2, 5.1.6.5.9). Shared atomics, the
+ * owner's, who may change them at any time. Both 0: it is told at once.
+ */
+struct vhub_virtq_coalescing {
+	uint64_t max_cycles; /**< of the TSC, from the first push that it was not told of */
+	uint32_t max_entries; /**< pushed until then; of packed rings slots. 0 and 1: it is told at once */
+};
+
+/**
+ * From now on vhub_virtq_notify() keeps notifications back as `coalescing` says, which outlasts the ring; NULL, as
+ * at the start: never. Who sets this calls vhub_virtq_notify_kept() in each turn.
+ */
+VHUB_API void
+vhub_virtq_coalesce(struct vhub_virtq *vq, const struct vhub_virtq_coalescing *coalescing);
+
+/**
+ * Tells the guest what was kept back, if that has been long enough, or `at_once`. Returns whether
+ * something is still kept: then this is to be called again, and the lcore must not sleep.
+ */
+VHUB_API bool
+vhub_virtq_notify_kept(struct vhub_virtq *vq, bool at_once);
+
 /** True when a chain waits. One load from guest memory. */
 VHUB_API bool
 vhub_virtq_has_work(struct vhub_virtq *vq);

@@ -79,7 +79,10 @@ struct vhub_virtq {
 	bool resumed;	    /* there was a former life */
 	bool notify_forced; /* the next decision is "yes": nobody knows what the former life told */
 	bool call_missed;   /* the guest wanted a call while there was no fd */
+	bool keeps;	    /* a notification is kept back, since kept_tsc */
 	int call_fd;
+	const struct vhub_virtq_coalescing *coalescing; /* NULL: none is ever kept back */
+	uint64_t kept_tsc;
 	uint32_t unnotified; /* used entries (packed: slots) since the last decision; saturates */
 	uint32_t n_held;     /* IN_ORDER: entries in `held` */
 	uint16_t next_used_order; /* IN_ORDER: what the guest must see next */

@@ -72,6 +72,7 @@ run_command(struct net_dev *dev, struct net_rules *rules, const uint8_t *data, s
 	}
 	if (net_ctrl_command(dev, iov, n, &next) == VIRTIO_NET_OK) {
 		check_rules(&next);
+		MUST(dev->ctrl.n_result <= NET_CTRL_MAX_RESULT);
 		*rules = next;
 	}
 	for (i = 0; i < n; i++)
@@ -99,13 +100,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct net_rules rules = { .promisc = true, .n_pairs = 1, .takes = VHUB_NET_TAKES_ALL };
 	struct net_dev *dev;
-	size_t piece, at = 1;
+	size_t piece, dev_bytes, at = 1;
 
 	if (size == 0)
 		return 0;
-	dev = aligned_alloc(RTE_CACHE_LINE_SIZE, RTE_ALIGN_CEIL(sizeof(*dev), RTE_CACHE_LINE_SIZE));
+	dev_bytes = RTE_ALIGN_CEIL(sizeof(*dev) + N_PAIRS * sizeof(struct net_pair),
+			RTE_CACHE_LINE_SIZE);
+	dev = aligned_alloc(RTE_CACHE_LINE_SIZE, dev_bytes);
 	MUST(dev != NULL);
-	memset(dev, 0, sizeof(*dev));
+	memset(dev, 0, dev_bytes);
 	dev->driver = &driver;
 	dev->params.n_pairs = N_PAIRS;
 	dev->ctrl.features = UINT64_MAX;

@@ -11,7 +11,8 @@ from .frontend import Queue
 from .protocol import NF
 
 OK, ERR = 0, 1
-RX, MAC, VLAN, ANNOUNCE, MQ, OFFLOADS = range(6)
+RX, MAC, VLAN, ANNOUNCE, MQ, OFFLOADS, COAL = range(7)
+COAL_TX, COAL_RX, COAL_SET, COAL_GET = range(4)
 PROMISC, ALLMULTI, ALLUNI, NOMULTI, NOUNI, NOBCAST = range(6)
 
 #: All that comes with a control queue.
@@ -49,7 +50,13 @@ class Control:
         self.queue.notify()
 
     def answer(self, timeout=5.0):
-        """The answer to the oldest command: the byte, and what the used ring said."""
+        """The answer to the oldest command, which has no result."""
+        value, length = self.whole_answer(timeout)
+        assert length == 1 and value[1:] == b"\xee" * (len(value) - 1)
+        return value[0]
+
+    def whole_answer(self, timeout=5.0):
+        """All bytes of its place, and what the used ring said."""
         deadline = time.monotonic() + timeout
         while not self.asked:
             self.asked.extend(self.queue.wait_used(max(0.0, deadline - time.monotonic())))
@@ -59,8 +66,7 @@ class Control:
         value = self.session.mem.gather(room)
         for block in blocks:
             self.session.mem.free(*block)
-        assert length == 1 and value[1:] == b"\xee" * (len(value) - 1)
-        return value[0]
+        return value, length
 
     def ask(self, class_, command, data=b"", **shape):
         self.begin(class_, command, data, **shape)
@@ -70,6 +76,13 @@ class Control:
         """A command that has to succeed."""
         answer = self.ask(class_, command, data, **shape)
         assert answer == OK, "command %d.%d was answered with %d" % (class_, command, answer)
+
+    def result(self, class_, command, data, size):
+        """What a command that has to succeed tells beside that."""
+        self.begin(class_, command, data, answer=1 + size)
+        value, length = self.whole_answer()
+        assert (value[0], length) == (OK, 1 + size)
+        return value[1:]
 
     # by name
 
@@ -87,6 +100,16 @@ class Control:
 
     def pairs(self, count):
         self.do(MQ, 0, struct.pack("<H", count))
+
+    def coalesce(self, command, max_packets, max_us):
+        self.do(COAL, command, struct.pack("<II", max_packets, max_us))
+
+    def coalesce_ring(self, ring, max_packets, max_us):
+        self.do(COAL, COAL_SET, struct.pack("<HHII", ring, 0, max_packets, max_us))
+
+    def coalescing(self, ring):
+        """(packets, microseconds) of a ring."""
+        return struct.unpack("<II", self.result(COAL, COAL_GET, struct.pack("<HH", ring, 0), 8))
 
     def offloads(self, *features):
         self.do(OFFLOADS, 0, struct.pack("<Q", sum(1 << feature for feature in features)))

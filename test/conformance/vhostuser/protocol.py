@@ -164,6 +164,8 @@ class NF(enum.IntEnum):
     GUEST_ANNOUNCE = 21
     MQ = 22
     CTRL_MAC_ADDR = 23
+    VQ_NOTF_COAL = 52
+    NOTF_COAL = 53
     GUEST_USO4 = 54
     GUEST_USO6 = 55
     HOST_USO = 56

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <rte_cycles.h>
+
 #include "guest.h"
 
 #define SIZE 8u
@@ -90,6 +92,113 @@ reap(struct fixture *f, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++)
 		assert_non_null(driver_reap(&f->d));
+}
+
+/* ---- notifications that are kept back ---- */
+
+/* One that is wanted, unless it is kept. */
+static void
+serve_one(struct fixture *f)
+{
+	event_at(f, 0);
+	serve(f, 1);
+	vhub_virtq_notify(f->vq);
+	reap(f, 1);
+}
+
+static void
+enough_entries_end_the_silence(void **state)
+{
+	struct vhub_virtq_coalescing c = { .max_cycles = UINT64_MAX, .max_entries = 4 };
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int i = 0; i < N_KINDS; i++) {
+		begin(&f, kinds[i], true);
+		serve_one(&f);
+		assert_int_equal(calls(&f), 1);
+		vhub_virtq_coalesce(f.vq, &c);
+		for (unsigned int n = 1; n <= 40; n++) {
+			serve_one(&f);
+			assert_int_equal(calls(&f), n % 4 == 0);
+			assert_int_equal(vhub_virtq_notify_kept(f.vq, false), n % 4 != 0);
+			assert_int_equal(calls(&f), 0);
+		}
+		/* What is set meanwhile holds for what is kept, too. */
+		serve_one(&f);
+		c.max_entries = 1;
+		assert_false(vhub_virtq_notify_kept(f.vq, false));
+		assert_int_equal(calls(&f), 1);
+		serve_one(&f);
+		assert_int_equal(calls(&f), 1);
+		c.max_entries = 4;
+		end(&f);
+	}
+}
+
+static void
+time_ends_the_silence(void **state)
+{
+	const uint64_t wait = rte_get_tsc_hz() / 1000;
+	const struct vhub_virtq_coalescing c = { .max_cycles = wait, .max_entries = UINT32_MAX };
+	struct fixture f;
+	uint64_t since;
+
+	(void)state;
+	for (unsigned int i = 0; i < N_KINDS; i++) {
+		begin(&f, kinds[i], true);
+		serve_one(&f);
+		assert_int_equal(calls(&f), 1);
+		vhub_virtq_coalesce(f.vq, &c);
+		assert_false(vhub_virtq_notify_kept(f.vq, true));
+		for (unsigned int n = 0; n < 3; n++) {
+			since = rte_rdtsc();
+			serve_one(&f);
+			while (vhub_virtq_notify_kept(f.vq, false))
+				assert_int_equal(calls(&f), 0);
+			assert_true(rte_rdtsc() - since >= wait);
+			assert_int_equal(calls(&f), 1);
+			assert_false(vhub_virtq_notify_kept(f.vq, true));
+			assert_int_equal(calls(&f), 0);
+		}
+		serve_one(&f);
+		assert_false(vhub_virtq_notify_kept(f.vq, true));
+		assert_int_equal(calls(&f), 1);
+		end(&f);
+	}
+}
+
+static void
+what_is_kept_still_obeys_the_guest(void **state)
+{
+	const struct vhub_virtq_coalescing c = { .max_cycles = UINT64_MAX, .max_entries = 4 };
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int i = 0; i < N_KINDS; i++) {
+		if ((kinds[i] & F_EVENT_IDX) == 0)
+			continue;
+		begin(&f, kinds[i], true);
+		serve_one(&f);
+		assert_int_equal(calls(&f), 1);
+		vhub_virtq_coalesce(f.vq, &c);
+		/* The event lies among the four entries: it is looked for from the first one on. */
+		event_at(&f, 1);
+		for (unsigned int n = 0; n < 4; n++) {
+			serve(&f, 1);
+			vhub_virtq_notify(f.vq);
+		}
+		assert_int_equal(calls(&f), 1);
+		reap(&f, 4);
+		event_at(&f, 4);
+		for (unsigned int n = 0; n < 4; n++) {
+			serve(&f, 1);
+			vhub_virtq_notify(f.vq);
+		}
+		assert_int_equal(calls(&f), 0);
+		reap(&f, 4);
+		end(&f);
+	}
 }
 
 /* ---- rings that are left alone ---- */
@@ -503,6 +612,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(enough_entries_end_the_silence),
+		cmocka_unit_test(time_ends_the_silence),
+		cmocka_unit_test(what_is_kept_still_obeys_the_guest),
 		cmocka_unit_test(the_word_of_a_parked_ring_tells_of_the_next_offer),
 		cmocka_unit_test(flags_are_obeyed_each_time),
 		cmocka_unit_test(the_first_call_is_made_whatever_the_event),
