@@ -55,3 +55,25 @@ vhub_blk_driver_at(unsigned int i)
 {
 	return vhub_registry_at(&blk_drivers, i);
 }
+
+struct vhub_blk_io **
+vhub_blk_cancel_list(struct vhub_blk_io **list, struct vhub_blk_io ***tail, vhub_blk_pick_fn wanted,
+		const void *arg)
+{
+	struct vhub_blk_io *others = NULL, **other = &others, **picked = list;
+
+	for (struct vhub_blk_io *io = *list; io != NULL; io = io->next) {
+		if (wanted(io, arg)) {
+			io->result = -ECANCELED;
+			*picked = io;
+			picked = &io->next;
+		} else {
+			*other = io;
+			other = &io->next;
+		}
+	}
+	*other = NULL;
+	*picked = others;
+	*tail = other == &others ? picked : other;
+	return picked;
+}

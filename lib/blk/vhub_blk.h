@@ -15,6 +15,7 @@
  *   submit      LCORE: a burst. "n accepted: each of those completes exactly once; the others
  *               never."
  *   reap        LCORE: what has completed, in any order. Once in a turn of the lcore.
+ *   cancel      LCORE: what of a ring is in flight is wanted back, done or not: it goes on elsewhere.
  *   queue_put   LCORE: with nothing in flight.
  *   resize      WORK, may block: while lcores use it.
  *   destroy     CTL or WORK, may block: with no queue got.
@@ -123,6 +124,9 @@ struct vhub_blk_info {
 struct vhub_blk_disk;
 struct vhub_blk_queue;
 
+/** Picks I/Os of a queue. */
+typedef bool (*vhub_blk_pick_fn)(const struct vhub_blk_io *io, const void *arg);
+
 /** A driver. Registered once; const. */
 struct vhub_blk_driver_ops {
 	const char *name; /**< as in driver=NAME */
@@ -171,6 +175,15 @@ struct vhub_blk_driver_ops {
 	 */
 	uint16_t (*reap)(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
 	/**
+	 * Optional. LCORE. Does not block. Those in flight that `wanted` picks, called with `arg`, are
+	 * wanted back: somebody else is going to do them. What has not begun, and what can be aborted,
+	 * is reaped with -ECANCELED, some of it perhaps done; what cannot be aborted completes as ever.
+	 * Once an I/O was reaped nothing is stored of it any more, neither on the disk nor in its
+	 * buffers. Without this slot front ends are not offered to suspend rings instead of draining
+	 * them (GET_VRING_BASE_SKIP_DRAIN).
+	 */
+	void (*cancel)(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg);
+	/**
 	 * Optional. LCORE. Before a sleep with I/O in flight: 0 a completion will wake this lcore
 	 * (through an fd that queue_get gave to vhub_lcore_add_wake_fd()), -EAGAIN one is there.
 	 * Without this slot the lcore stays awake.
@@ -214,6 +227,15 @@ vhub_blk_driver_at(unsigned int i);
 	{ \
 		vhub_registered(vhub_blk_driver_register(&ops_), (ops_).name); \
 	}
+
+/**
+ * For `cancel` of drivers that keep what is in flight in a list, by `next`: those that are picked go
+ * to its front, in their order, with the result -ECANCELED. `list` is where it begins, *tail the link
+ * of its last one. Returns the link behind those that were picked. Thread: LCORE.
+ */
+VHUB_API struct vhub_blk_io **
+vhub_blk_cancel_list(struct vhub_blk_io **list, struct vhub_blk_io ***tail, vhub_blk_pick_fn wanted,
+		const void *arg);
 
 struct vhub_device;
 

@@ -183,7 +183,7 @@ malloc_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max
 	while (n < max && q->head != q->next) {
 		io = q->head;
 		q->head = io->next;
-		if (unlikely(q->save != NULL) && save_wants(io))
+		if (unlikely(q->save != NULL) && save_wants(io) && io->result == 0)
 			save_submit(q, io);
 		else
 			ios[n++] = io;
@@ -193,6 +193,45 @@ malloc_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max
 	while (unlikely(q->save != NULL) && n < max && (io = save_reap(q)) != NULL)
 		ios[n++] = io;
 	return n;
+}
+
+/* What has been done is to be saved, and need not be. */
+static void
+cancel_done(struct malloc_queue *q, vhub_blk_pick_fn wanted, const void *arg)
+{
+	for (struct vhub_blk_io *io = q->head; io != q->next; io = io->next) {
+		if (save_wants(io) && wanted(io, arg))
+			io->result = -ECANCELED;
+	}
+	save_cancel(q, wanted, arg);
+}
+
+/* What remains of q->next, of which some has been done, is wanted back. */
+static void
+cancel_begun(struct malloc_queue *q)
+{
+	if (q->save != NULL && q->next->op != VHUB_BLK_READ)
+		save_changed(q->save, q->next->offset_bytes, q->done_bytes);
+	q->done_bytes = 0;
+	q->iov_index = 0;
+	q->iov_done_bytes = 0;
+}
+
+void
+malloc_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg)
+{
+	struct malloc_queue *q = malloc_queue_of(queue);
+	struct vhub_blk_io **begin = &q->head;
+
+	if (q->save != NULL)
+		cancel_done(q, wanted, arg);
+	if (q->next == NULL)
+		return;
+	if (q->done_bytes != 0 && wanted(q->next, arg))
+		cancel_begun(q);
+	while (*begin != q->next)
+		begin = &(*begin)->next;
+	q->next = *vhub_blk_cancel_list(begin, &q->tail, wanted, arg);
 }
 
 /* What is in flight goes on with the next reap; but for what is being saved, which wakes the lcore. */

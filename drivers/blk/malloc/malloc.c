@@ -176,6 +176,7 @@ static const struct vhub_blk_driver_ops malloc_ops = {
 	.queue_put = malloc_queue_put,
 	.submit = malloc_submit,
 	.reap = malloc_reap,
+	.cancel = malloc_cancel,
 	.arm = malloc_arm,
 	.resize = malloc_resize,
 };

@@ -71,6 +71,8 @@ uint16_t
 malloc_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n);
 uint16_t
 malloc_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max);
+void
+malloc_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg);
 int
 malloc_arm(struct vhub_blk_queue *queue);
 
@@ -108,6 +110,9 @@ save_submit(struct malloc_queue *q, struct vhub_blk_io *io);
 /* LCORE: one that is over, or NULL. */
 struct vhub_blk_io *
 save_reap(struct malloc_queue *q);
+/* LCORE: takes those back that the thread has not begun with; save_reap() gives them, with -ECANCELED. */
+void
+save_cancel(struct malloc_queue *q, vhub_blk_pick_fn wanted, const void *arg);
 /* LCORE: whether save_reap() would give one. */
 bool
 save_has_some(const struct malloc_queue *q);

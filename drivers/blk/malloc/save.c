@@ -467,6 +467,31 @@ save_reap(struct malloc_queue *q)
 	return io;
 }
 
+void
+save_cancel(struct malloc_queue *q, vhub_blk_pick_fn wanted, const void *arg)
+{
+	struct vhub_blk_io *io = take_all(&q->save->todo);
+	bool others = false;
+
+	while (io != NULL) {
+		struct vhub_blk_io *next = io->next;
+
+		if (io->driver[IO_QUEUE] == (uintptr_t)q && wanted(io, arg)) {
+			io->result = -ECANCELED;
+			io->next = q->saved;
+			q->saved = io;
+			__atomic_fetch_sub(&q->n_saving, 1, __ATOMIC_RELAXED);
+		} else {
+			push(&q->save->todo, io);
+			others = true;
+		}
+		io = next;
+	}
+	/* It may have looked meanwhile, and found none. */
+	if (others)
+		wake(q->save);
+}
+
 bool
 save_has_some(const struct malloc_queue *q)
 {

@@ -110,6 +110,7 @@ null_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16
 
 	for (uint16_t i = 0; i < n; i++) {
 		ios[i]->driver[IO_DUE] = due;
+		ios[i]->result = 0;
 		ios[i]->next = NULL;
 		*q->tail = ios[i];
 		q->tail = &ios[i]->next;
@@ -131,12 +132,22 @@ null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 		struct vhub_blk_io *io = q->head;
 
 		q->head = io->next;
-		io->result = 0;
 		ios[n++] = io;
 	}
 	if (q->head == NULL)
 		q->tail = &q->head;
 	return n;
+}
+
+/* There is nothing to abort: they are due. */
+static void
+null_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg)
+{
+	struct null_queue *q = vhub_container_of(queue, struct null_queue, queue);
+	struct vhub_blk_io *const *end = vhub_blk_cancel_list(&q->head, &q->tail, wanted, arg);
+
+	for (struct vhub_blk_io *io = q->head; io != *end; io = io->next)
+		io->driver[IO_DUE] = 0;
 }
 
 static int
@@ -169,6 +180,7 @@ static const struct vhub_blk_driver_ops null_ops = {
 	.queue_put = null_queue_put,
 	.submit = null_submit,
 	.reap = null_reap,
+	.cancel = null_cancel,
 	.resize = null_resize,
 };
 

@@ -71,7 +71,11 @@ erase(struct uring_eraser *eraser, struct uring_slot *slot)
 	unsigned long request = io->op == VHUB_BLK_SECURE_ERASE ? BLKSECDISCARD : BLKDISCARD;
 	struct uring_queue *q = slot->queue;
 
-	slot->erase_result = ioctl(eraser->disk_fd, request, range) == 0 ? 0 : -errno;
+	/* Relaxed: it may as well have begun a moment ago. */
+	if (__atomic_load_n(&slot->cancelled, __ATOMIC_RELAXED))
+		slot->erase_result = -ECANCELED;
+	else
+		slot->erase_result = ioctl(eraser->disk_fd, request, range) == 0 ? 0 : -errno;
 	if (slot->erase_result == 0 && (io->flags & VHUB_BLK_IO_FUA) != 0 &&
 			fdatasync(eraser->disk_fd) != 0)
 		slot->erase_result = -errno;

@@ -271,6 +271,7 @@ release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
 
 	if (slot->bounce != NULL)
 		bounce_put(q, slot->bounce);
+	slot->io = NULL;
 	slot->next = q->free_slots;
 	q->free_slots = slot;
 	q->n_in_flight--;
@@ -281,7 +282,7 @@ release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
 uint16_t
 uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_blk_io **io)
 {
-	int result = end_step(q, slot, res);
+	int result = cancel_result(slot, end_step(q, slot, res));
 
 	if (unlikely(result == -EINPROGRESS)) {
 		make_ready(q, slot);
@@ -298,7 +299,17 @@ reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 	uint16_t n = 0;
 
 	while (n < max && (slot = eraser_reap(q)) != NULL)
-		ios[n++] = release_slot(q, slot, slot->erase_result);
+		ios[n++] = release_slot(q, slot, cancel_result(slot, slot->erase_result));
+	return n;
+}
+
+static uint16_t
+reap_cancelled(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
+{
+	uint16_t n = 0;
+
+	while (n < max && q->cancelled.first != NULL)
+		ios[n++] = release_slot(q, uring_list_pop(&q->cancelled), -ECANCELED);
 	return n;
 }
 
@@ -317,6 +328,8 @@ reap_ring(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 	for (unsigned int i = 0; i < n_cqes; i++) {
 		struct uring_slot *slot = io_uring_cqe_get_data(cqes[i]);
 
+		if (unlikely(slot == NULL)) /* of a cancellation */
+			continue;
 		q->under_way_bytes -= slot->step_bytes;
 		n += uring_end(q, slot, cqes[i]->res, &ios[n]);
 	}
@@ -331,10 +344,12 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	struct uring_queue *q = uring_queue_of(queue);
 	uint16_t n = 0;
 
-	if (q->n_in_flight == 0)
+	if (q->n_in_flight == 0 && q->n_under_way == 0)
 		return 0;
 	if (q->n_under_way != 0)
 		n = reap_ring(q, ios, max);
+	if (unlikely(q->cancelled.first != NULL))
+		n += reap_cancelled(q, ios + n, max - n);
 	if (unlikely(q->erase_fd >= 0))
 		n += reap_erased(q, ios + n, max - n);
 	if (q->inline_ready.first != NULL)

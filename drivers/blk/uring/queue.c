@@ -89,6 +89,7 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	}
 	uring_list_init(&q->ready);
 	uring_list_init(&q->inline_ready);
+	uring_list_init(&q->cancelled);
 	q->window_bytes = q->disk->direct ? URING_WINDOW_DIRECT_BYTES : URING_WINDOW_BYTES;
 	if (q->disk->eraser != NULL) {
 		q->erase_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -126,6 +127,9 @@ uring_queue_put(struct vhub_blk_queue *queue)
 {
 	struct uring_queue *q = uring_queue_of(queue);
 
+	/* A cancellation may have outlived what it was for. */
+	if (q->kernel_works)
+		vhub_lcore_kernel_work(-1);
 	if (q->watched)
 		vhub_lcore_remove_wake_fd(q->ring.ring_fd);
 	if (q->erase_fd >= 0) {
@@ -169,7 +173,8 @@ uring_arm(struct vhub_blk_queue *queue)
 		}
 		q->watched = true;
 	}
-	return q->inline_ready.first != NULL || anything_there(&q->ring) || eraser_has_some(q) ?
+	return q->inline_ready.first != NULL || q->cancelled.first != NULL ||
+					anything_there(&q->ring) || eraser_has_some(q) ?
 			-EAGAIN :
 			0;
 }

@@ -120,6 +120,7 @@ static const struct vhub_blk_driver_ops uring_ops = {
 	.queue_put = uring_queue_put,
 	.submit = uring_submit,
 	.reap = uring_reap,
+	.cancel = uring_cancel,
 	.arm = uring_arm,
 	.resize = uring_resize,
 };

@@ -8,14 +8,17 @@
  *                                                        bounce.c (what O_DIRECT refuses)
  *                                                        range.c (discard, zeroes)
  *                                                        erase.c (ioctls that block)
+ *                                                        cancel.c (what is wanted back)
  */
 #ifndef URING_PVT_H
 #define URING_PVT_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 #include <liburing.h>
+#include <rte_branch_prediction.h>
 
 #include "vhub_blk.h"
 
@@ -99,7 +102,7 @@ struct uring_disk {
  * ended: a step.
  */
 struct uring_slot {
-	struct vhub_blk_io *io;
+	struct vhub_blk_io *io;	 /* NULL: the slot is free */
 	struct uring_slot *next; /* free, or ready */
 	uint8_t *bounce;	 /* NULL: straight from and to the guest's memory */
 	uint32_t done_bytes;
@@ -112,6 +115,8 @@ struct uring_slot {
 	bool by_eraser; /* and not by the io_uring */
 	bool syncing;	/* the step makes durable what was done */
 	uint8_t zero_way;
+	/* Wanted back: no step follows. Shared atomic: written by the lcore, read by the eraser. */
+	bool cancelled;
 	struct uring_queue *queue;
 	int erase_result;
 	size_t iov_done_bytes; /* of that piece */
@@ -134,8 +139,9 @@ struct uring_queue {
 	/* Slots whose next step has not begun, in order; some only while the window is full. */
 	struct uring_list ready;
 	struct uring_list inline_ready; /* the same of those that the next reap does itself */
+	struct uring_list cancelled;	/* the next reap gives them out */
 	uint32_t miss_pause;  /* INLINE_CACHED: so many are not looked for in the page cache */
-	uint16_t n_under_way; /* steps that the kernel has */
+	uint16_t n_under_way; /* steps that the kernel has, and cancellations */
 	bool kernel_works;    /* and the lcore knows that */
 	uint32_t window_bytes;
 	uint32_t under_way_bytes; /* of it */
@@ -238,6 +244,17 @@ uring_next_span(struct uring_slot *slot, struct uring_span *span);
  */
 uint16_t
 uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_blk_io **io);
+
+/* ---- cancel.c ---- */
+
+void
+uring_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg);
+/* What the result of a slot's I/O is, when it was wanted back: it is done, or it is not. */
+static inline int
+cancel_result(const struct uring_slot *slot, int result)
+{
+	return unlikely(slot->cancelled) && result != 0 ? -ECANCELED : result;
+}
 
 /* ---- inline.c ---- */
 

@@ -238,6 +238,15 @@ faulty_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max
 	return n;
 }
 
+/* All that is in flight has been done. */
+static void
+faulty_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg)
+{
+	(void)queue;
+	(void)wanted;
+	(void)arg;
+}
+
 static const char *const faulty_keys[] = { "size", "fault", "every", NULL };
 
 static const struct vhub_blk_driver_ops faulty_ops = {
@@ -252,6 +261,7 @@ static const struct vhub_blk_driver_ops faulty_ops = {
 	.queue_put = faulty_queue_put,
 	.submit = faulty_submit,
 	.reap = faulty_reap,
+	.cancel = faulty_cancel,
 };
 
 static int

@@ -28,7 +28,7 @@
 
 /* The fields of struct vhub_blk_io that are ours while it waits. */
 #define IO_DUE 0   /* TSC */
-#define IO_FAILS 1 /* not 0: it will not be done */
+#define IO_FAILS 1 /* not 0: it will not be done, and ends with this error */
 
 struct unruly_disk {
 	struct vhub_blk_disk disk; /* first */
@@ -175,7 +175,9 @@ unruly_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint
 		q->n_submitted++;
 		ios[i]->driver[IO_DUE] = now + us * q->cycles_per_us;
 		ios[i]->driver[IO_FAILS] = d->fail_every != 0 &&
-				q->n_submitted % d->fail_every == 0;
+						q->n_submitted % d->fail_every == 0 ?
+				EIO :
+				0;
 		q->waiting[q->n_waiting++] = ios[i];
 	}
 	return accepted;
@@ -196,7 +198,7 @@ pass_on(struct unruly_queue *q, struct vhub_blk_io **failed, uint16_t max)
 			gone = q->disk->inner->ops->submit(q->inner, &io, 1) == 1;
 			q->n_inner += gone;
 		} else if (io->driver[IO_DUE] <= now && n_failed < max) {
-			io->result = -EIO;
+			io->result = -(int32_t)io->driver[IO_FAILS];
 			failed[n_failed++] = io;
 			gone = true;
 		}
@@ -216,6 +218,24 @@ unruly_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max
 	n = q->disk->inner->ops->reap(q->inner, ios + n_failed, (uint16_t)(max - n_failed));
 	q->n_inner -= n;
 	return (uint16_t)(n_failed + n);
+}
+
+static void
+unruly_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg)
+{
+	struct unruly_queue *q = queue_of(queue);
+	const struct vhub_blk_driver_ops *ops = q->disk->inner->ops;
+
+	for (uint16_t i = 0; i < q->n_waiting; i++) {
+		struct vhub_blk_io *io = q->waiting[i];
+
+		if (wanted(io, arg)) {
+			io->driver[IO_DUE] = 0;
+			io->driver[IO_FAILS] = ECANCELED;
+		}
+	}
+	if (ops->cancel != NULL)
+		ops->cancel(q->inner, wanted, arg);
 }
 
 /* Nobody wakes the lcore when a delay is over. */
@@ -249,6 +269,7 @@ static const struct vhub_blk_driver_ops unruly_ops = {
 	.queue_put = unruly_queue_put,
 	.submit = unruly_submit,
 	.reap = unruly_reap,
+	.cancel = unruly_cancel,
 	.arm = unruly_arm,
 	.resize = unruly_resize,
 };

@@ -491,6 +491,12 @@ test_a_queue_is_drained_put_and_got_again(void **state)
 }
 
 static void
+test_what_is_wanted_back_comes_back_once(void **state)
+{
+	driver_cancel_test(*state, suite->keeps_data);
+}
+
+static void
 test_queues_of_a_disk_see_the_same_data(void **state)
 {
 	struct driver_disk *d = *state, other = *d;
@@ -858,6 +864,8 @@ driver_suite_run(const struct driver_suite *which)
 				setup, teardown),
 		cmocka_unit_test_setup_teardown(test_nothing_comes_from_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_a_queue_is_drained_put_and_got_again, setup,
+				teardown),
+		cmocka_unit_test_setup_teardown(test_what_is_wanted_back_comes_back_once, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(test_queues_of_a_disk_see_the_same_data, setup,
 				teardown),

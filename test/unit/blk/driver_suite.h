@@ -100,6 +100,10 @@ driver_range(struct driver_disk *d, enum vhub_blk_op op, uint64_t offset, uint32
 
 #define DRIVER_ALL_RANGES (7u << VHUB_BLK_DISCARD)
 
+/* driver_cancel.c: what is wanted back of an open disk comes back. */
+void
+driver_cancel_test(struct driver_disk *d, bool keeps_data);
+
 /* The same numbers on every machine. */
 uint64_t
 driver_random(uint64_t below);

@@ -95,6 +95,44 @@ fill_disk(struct driver_disk *d, uint64_t offset, uint32_t len, int fill, uint8_
 	free(data);
 }
 
+static bool
+is_long(const struct vhub_blk_io *io, const void *arg)
+{
+	(void)arg;
+	return io->len_bytes > 4096;
+}
+
+/* One that is half done is given back; the next one begins at its own beginning. */
+static void
+test_what_is_wanted_back_in_the_middle_harms_no_other(void **state)
+{
+	const uint32_t half[] = { 2 * MB, 0 }, pieces[] = { 512, 3584, 0 };
+	struct driver_io large, small;
+	struct vhub_blk_io *burst[] = { &large.io, &small.io }, *done[2];
+	struct driver_disk d;
+	uint8_t data[4096], back[4096];
+
+	(void)state;
+	driver_open(&d, "malloc", "size=4M", false);
+	driver_io_init(&large, VHUB_BLK_WRITE, 0, half, 0);
+	driver_io_init(&small, VHUB_BLK_WRITE, 3 * MB, pieces, 0);
+	memset(data, 0x4d, sizeof(data));
+	driver_io_fill(&small, data);
+	assert_int_equal(d.ops->submit(d.queue, burst, 2), 2);
+	assert_int_equal(d.ops->reap(d.queue, done, 2), 0); /* which takes more than one turn */
+	d.ops->cancel(d.queue, is_long, NULL);
+	assert_int_equal(d.ops->reap(d.queue, done, 2), 2);
+	assert_ptr_equal(done[0], &large.io);
+	assert_int_equal(large.io.result, -ECANCELED);
+	assert_ptr_equal(done[1], &small.io);
+	assert_int_equal(small.io.result, 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 3 * MB, back, sizeof(back), 0), 0);
+	assert_memory_equal(back, data, sizeof(data));
+	driver_io_free(&large);
+	driver_io_free(&small);
+	driver_close(&d);
+}
+
 static void
 test_a_file_is_loaded_and_saved_at_the_end(void **state)
 {
@@ -361,6 +399,7 @@ main(void)
 		cmocka_unit_test(test_a_disk_goes_wherever_it_is_placed),
 		cmocka_unit_test(test_a_fresh_disk_is_zero),
 		cmocka_unit_test(test_a_large_request_takes_several_turns),
+		cmocka_unit_test(test_what_is_wanted_back_in_the_middle_harms_no_other),
 		cmocka_unit_test(test_it_grows_so_far_and_no_further),
 		cmocka_unit_test(test_arguments),
 	};

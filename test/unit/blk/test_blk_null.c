@@ -85,6 +85,41 @@ test_an_hour_is_not_over_soon(void **state)
 	driver_close(&d);
 }
 
+static bool
+is_write(const struct vhub_blk_io *io, const void *arg)
+{
+	(void)arg;
+	return io->op == VHUB_BLK_WRITE;
+}
+
+/* The others still take their time. */
+static void
+test_what_is_wanted_back_comes_before_its_time(void **state)
+{
+	const uint32_t lengths[] = { 512, 0 };
+	struct vhub_blk_io *done[8], *burst[8];
+	struct driver_io ios[8];
+	struct driver_disk d;
+
+	(void)state;
+	driver_open(&d, "null", "size=1M,latency_us=3600000000", false);
+	for (unsigned int i = 0; i < 8; i++) {
+		driver_io_init(&ios[i], i % 3 == 0 ? VHUB_BLK_WRITE : VHUB_BLK_READ, 0, lengths, 0);
+		burst[i] = &ios[i].io;
+	}
+	assert_int_equal(d.ops->submit(d.queue, burst, 8), 8);
+	d.ops->cancel(d.queue, is_write, NULL);
+	assert_int_equal(d.ops->reap(d.queue, done, 8), 3);
+	for (unsigned int i = 0; i < 3; i++) {
+		assert_ptr_equal(done[i], burst[3 * i]);
+		assert_int_equal(done[i]->result, -ECANCELED);
+	}
+	assert_int_equal(d.ops->reap(d.queue, done, 8), 0);
+	for (unsigned int i = 0; i < 8; i++)
+		driver_io_free(&ios[i]);
+	driver_close(&d);
+}
+
 static void
 test_a_read_leaves_the_buffer(void **state)
 {
@@ -124,6 +159,7 @@ main(void)
 		cmocka_unit_test(test_a_request_takes_its_time),
 		cmocka_unit_test(test_a_disk_parsed_before_eal_takes_its_time_too),
 		cmocka_unit_test(test_an_hour_is_not_over_soon),
+		cmocka_unit_test(test_what_is_wanted_back_comes_before_its_time),
 		cmocka_unit_test(test_a_read_leaves_the_buffer),
 		cmocka_unit_test(test_arguments),
 	};
