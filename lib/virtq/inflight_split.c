@@ -127,7 +127,12 @@ inflight_split_resume(struct vhub_virtq *vq, uint64_t bytes)
 		goto out;
 	repair(vq, &copy);
 	vq->last_batch_head = copy.head.last_batch_head;
-	vq->last_avail = (uint16_t)(vq->last_avail + vq->n_replay);
+	/*
+	 * What was taken has been used or is in flight. The base may count what is in flight, or not:
+	 * back ends differ in what they told of a ring that stopped with some.
+	 */
+	if (vq->n_replay != 0)
+		vq->last_avail = (uint16_t)(vq->used_idx + vq->n_replay);
 out:
 	free(found);
 	free(copy.desc);

@@ -42,6 +42,9 @@ inorder_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n
 		vq->ops->push(vq, chains, n);
 		return;
 	}
+	/* They may stay here until the ring ends, and what they hold is written. */
+	if (unlikely(vq->log != NULL))
+		dirty_mark_data(vq, chains, n);
 	for (uint16_t i = 0; i < n; i++)
 		vq->held[chains[i]->order & vq->held_mask] = chains[i];
 	vq->n_held += n;

@@ -174,8 +174,9 @@ vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64
 /**
  * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a
  * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
- * again first, in the order of submission. Resume: split, available index = base + number in
- * flight; packed, the inflight region wins over base, unless no ring has ever used it. A part that
+ * again first, in the order of submission. Resume: the inflight region wins over base, unless
+ * nothing is in flight (split: available index = used index + number in flight) or no ring has ever
+ * used it (packed). A part that
  * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread:
  * CTL (reads guest memory). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region:
  * wrong version, size, lists).
@@ -335,8 +336,23 @@ vhub_virtq_to_replay(const struct vhub_virtq *vq);
 VHUB_API uint16_t
 vhub_virtq_in_flight(const struct vhub_virtq *vq);
 
+/** Whether the ring notes what is in flight in a region. Thread: ANY. */
+VHUB_API bool
+vhub_virtq_has_inflight(const struct vhub_virtq *vq);
+
 /**
- * What GET_VRING_BASE answers; meaningful with nothing in flight. Thread: the owner, or CTL once it
+ * The device gives `n` chains up, and the guest will not hear of them in this life of the ring: they
+ * stay noted in its inflight region, for the next one. The dirty log is marked as for a push.
+ */
+VHUB_API void
+vhub_virtq_leave(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+
+/** Of the chains popped, those that the device has: it has neither pushed nor left them. */
+VHUB_API uint16_t
+vhub_virtq_under_way(const struct vhub_virtq *vq);
+
+/**
+ * What GET_VRING_BASE answers; meaningful with nothing under way. Thread: the owner, or CTL once it
  * has stopped.
  */
 VHUB_API uint32_t

@@ -57,12 +57,27 @@ vhub_virtq_in_flight(const struct vhub_virtq *vq)
 	return (uint16_t)(vq->outstanding - (vq->n_replay - vq->replay_at));
 }
 
+bool
+vhub_virtq_has_inflight(const struct vhub_virtq *vq)
+{
+	return vq->ops->replay != NULL;
+}
+
+/* Those that IN_ORDER keeps are the ring's: whatever is before them decides on them. */
+uint16_t
+vhub_virtq_under_way(const struct vhub_virtq *vq)
+{
+	return (uint16_t)(vhub_virtq_in_flight(vq) - vq->n_held - vq->n_left);
+}
+
 uint32_t
 vhub_virtq_base(const struct vhub_virtq *vq)
 {
 	/*
 	 * Split: chains that were never used are offered again, by the inflight region or, if there
-	 * is none, by being read again. Packed: both indexes tell of them.
+	 * is none, by being read again. So the base is the used index, and what was left in flight
+	 * comes on top of it, as after a crash: all back ends know that case. Packed: both indexes
+	 * tell of them.
 	 */
 	if (!vq->packed)
 		return (uint16_t)(vq->last_avail - vq->outstanding - vq->lost);
@@ -180,6 +195,14 @@ vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_
 		inorder_push(vq, chains, n);
 	else
 		vq->ops->push(vq, chains, n);
+}
+
+void
+vhub_virtq_leave(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	if (vq->log != NULL)
+		dirty_mark_data(vq, chains, n);
+	vq->n_left += n;
 }
 
 void

@@ -113,6 +113,7 @@ struct vhub_virtq {
 	struct vhub_chain **held; /* IN_ORDER: pushed too early; by order & held_mask */
 	uint32_t held_mask;
 	uint32_t lost;		/* chains dropped because the ring was broken */
+	uint32_t n_left;	/* chains that the device has given up */
 	struct iovec *long_iov; /* VHUB_VIRTQ_LONG_CHAINS blocks */
 	uint8_t long_free[VHUB_VIRTQ_LONG_CHAINS];
 	bool log_used;

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <rte_common.h>
+
 #include "guest.h"
 
 #define SIZE 8u
@@ -474,6 +476,72 @@ a_resumed_ring_gives_back_what_was_used_before(void **state)
 	end(&f);
 }
 
+/* ---- rings that stop with something in flight ---- */
+
+/* Five are taken, the second and the fourth pushed; the others are left, whatever IN_ORDER keeps too. */
+static void
+leave_three(struct fixture *f, struct token **t, bool in_order)
+{
+	start(f);
+	for (unsigned int i = 0; i < 5; i++)
+		t[i] = add(f, 1, i == 2);
+	assert_int_equal(vhub_virtq_pop(f->vq, f->chains, 5), 5);
+	assert_int_equal(vhub_virtq_under_way(f->vq), 5);
+	vhub_virtq_push(f->vq, (struct vhub_chain *[]){ f->chains[3], f->chains[1] }, 2);
+	assert_int_equal(vhub_virtq_under_way(f->vq), 3);
+	vhub_virtq_leave(f->vq, (struct vhub_chain *[]){ f->chains[4], f->chains[0] }, 2);
+	assert_int_equal(vhub_virtq_under_way(f->vq), 1);
+	vhub_virtq_leave(f->vq, &f->chains[2], 1);
+	assert_int_equal(vhub_virtq_under_way(f->vq), 0);
+	assert_int_equal(vhub_virtq_in_flight(f->vq), in_order ? 5 : 3);
+	if (!in_order) {
+		assert_ptr_equal(driver_reap(&f->d), t[3]);
+		assert_ptr_equal(driver_reap(&f->d), t[1]);
+	}
+	assert_null(driver_reap(&f->d));
+}
+
+/* The base of a split ring may count what is in flight or not; of a packed one it is not looked at. */
+static void
+what_was_left_is_found_by_the_next_life(void **state)
+{
+	static const uint64_t features[] = { 0, F_IN_ORDER, F_PACKED, F_PACKED | F_IN_ORDER };
+	struct fixture f;
+	struct token *t[6];
+
+	(void)state;
+	for (unsigned int i = 0; i < 2 * RTE_DIM(features); i++) {
+		const bool in_order = (features[i / 2] & F_IN_ORDER) != 0;
+		const bool packed = (features[i / 2] & F_PACKED) != 0;
+		const uint16_t n = in_order ? 5 : 3;
+		uint32_t base;
+
+		begin(&f, features[i / 2]);
+		leave_three(&f, t, in_order);
+		assert_true(vhub_virtq_has_inflight(f.vq));
+		base = vhub_virtq_base(f.vq);
+		if (!packed) {
+			assert_int_equal(base, f.d.used_idx);
+			base += i % 2 == 0 ? 0 : n;
+		}
+		restart(&f, base);
+		t[5] = add(&f, 1, false);
+		assert_int_equal(vhub_virtq_to_replay(f.vq), n);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 5), n);
+		for (unsigned int k = 0, at = 0; k < 5; k++) {
+			if (in_order || k % 2 == 0)
+				driver_check_chain(&f.d, t[k], f.chains[at++]);
+		}
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains + n, 5), 1);
+		driver_check_chain(&f.d, t[5], f.chains[n]);
+		vhub_virtq_push(f.vq, f.chains, (uint16_t)(n + 1));
+		for (unsigned int k = 0; k < n + 1u; k++)
+			assert_non_null(driver_reap(&f.d));
+		assert_null(driver_reap(&f.d));
+		end(&f);
+	}
+}
+
 /* ---- regions that make no sense ---- */
 
 static void
@@ -657,6 +725,7 @@ main(void)
 		cmocka_unit_test(a_part_that_nobody_prepared_is_prepared),
 		cmocka_unit_test(a_region_larger_than_the_ring),
 		cmocka_unit_test(a_resumed_ring_gives_back_what_was_used_before),
+		cmocka_unit_test(what_was_left_is_found_by_the_next_life),
 		cmocka_unit_test(split_regions_of_nonsense),
 		cmocka_unit_test(packed_regions_of_nonsense),
 		cmocka_unit_test(saved_descriptors_are_checked),
