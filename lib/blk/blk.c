@@ -121,6 +121,12 @@ blk_queue_poll(struct vhub_vring *vring)
 	return n;
 }
 
+static void
+blk_queue_suspend(struct vhub_vring *vring)
+{
+	blk_suspend(vring->priv);
+}
+
 static int
 blk_queue_arm(struct vhub_vring *vring)
 {
@@ -260,6 +266,7 @@ static const struct vhub_device_ops blk_ops = {
 	.queue_prepare = blk_queue_prepare,
 	.queue_start = blk_queue_start,
 	.queue_poll = blk_queue_poll,
+	.queue_suspend = blk_queue_suspend,
 	.queue_arm = blk_queue_arm,
 	.queue_park = blk_queue_park,
 	.queue_resume = blk_queue_resume,
@@ -355,6 +362,9 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->dev.ops = &blk_ops;
 	dev->dev.executor = *executor;
 	dev->dev.chain_bytes = sizeof(struct blk_req);
+	if (dev->driver->cancel != NULL)
+		dev->dev.protocol_features = VHUB_USER_PF(GET_VRING_BASE_INFLIGHT) |
+				VHUB_USER_PF(GET_VRING_BASE_SKIP_DRAIN);
 	strlcpy(dev->dev.name, params->name, sizeof(dev->dev.name));
 	blk_config_init(dev, params);
 	dev->limits.align_mask = dev->block_bytes - 1;

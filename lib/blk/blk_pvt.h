@@ -4,6 +4,7 @@
  *
  *     blk.c (poll) -> decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
  *                                 ranges.c: requests of many ranges, one I/O after the other
+ *                                 suspend.c: requests that are given up, for another life of the ring
  *
  * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore). One of them reaps
  * it for all: every request knows its ring, and goes back to that one. So a disk has one turn on an
@@ -146,7 +147,8 @@ struct blk_ring {
 	/* LCORE. */
 	struct blk_lcore *lcore; /* where it is started: a ring may go to another one */
 	struct blk_ring *next_polled;
-	uint16_t burst; /* chains of the next turn, at most; from BLK_FIRST_BURST up */
+	bool suspending; /* what can be given up of it is; it stops then */
+	uint16_t burst;	 /* chains of the next turn, at most; from BLK_FIRST_BURST up */
 	uint16_t n_done;
 	uint16_t wait_first; /* wait[wait_first .. wait_first + n_wait) */
 	uint16_t n_wait;     /* not 0: in the line */
@@ -315,6 +317,27 @@ blk_ranges_done(struct blk_req *req, int result);
 /* Whether the next turn has something to do for this ring. */
 bool
 blk_ranges_due(const struct blk_ring *ring);
+/* Gives up those of a ring that the driver has nothing of. */
+void
+blk_ranges_leave(struct blk_ring *ring);
+
+/* ---- suspend.c ---- */
+
+/* As queue_suspend of struct vhub_device_ops: now, and by blk_suspend_takes() what comes later. */
+void
+blk_suspend(struct blk_ring *ring);
+/* The request is given up: it stays in the ring's inflight region. */
+void
+blk_leave(struct blk_req *req);
+/* A pick of the ring's I/Os. */
+bool
+blk_is_of_ring(const struct vhub_blk_io *io, const void *ring);
+/*
+ * An I/O of a ring that is being suspended has come back from the driver. True when its request is not
+ * done, and so was given up.
+ */
+bool
+blk_suspend_takes(struct blk_req *req);
 
 /* ---- qos.c ---- */
 

@@ -117,6 +117,8 @@ blk_reap(struct blk_lcore *lcore)
 		if (likely(common != 0))
 			continue;
 		i++;
+		if (unlikely(req->ring->suspending) && blk_suspend_takes(req))
+			continue;
 		if (unlikely(req->op >= VHUB_BLK_DISCARD))
 			blk_ranges_done(req, req->io.result);
 		else

@@ -138,6 +138,25 @@ blk_ranges_submit(struct blk_lcore *lcore)
 }
 
 void
+blk_ranges_leave(struct blk_ring *ring)
+{
+	struct blk_lcore *lcore = ring->lcore;
+	struct vhub_blk_io *const *end = vhub_blk_cancel_list(&lcore->range_ios,
+			&lcore->range_ios_tail, blk_is_of_ring, ring);
+	struct vhub_blk_io *others = *end;
+
+	for (struct vhub_blk_io *io = lcore->range_ios; io != others; io = io->next)
+		blk_leave(vhub_container_of(io, struct blk_req, io));
+	lcore->range_ios = others;
+	if (others == NULL)
+		lcore->range_ios_tail = &lcore->range_ios;
+	for (struct blk_req *req = ring->ranges_line; req != NULL; req = req->next_ranges)
+		blk_leave(req);
+	ring->ranges_line = NULL;
+	ring->ranges_tail = &ring->ranges_line;
+}
+
+void
 blk_ranges_done(struct blk_req *req, int result)
 {
 	struct blk_ranges *ranges = req->ranges;

@@ -3,7 +3,8 @@
  * The vhost-user protocol on the wire, and the one table of its requests.
  *
  * Specification: QEMU docs/interop/vhost-user.rst at commit
- * f6b615b52d1d92f02103596a30df95f31138a2e4. All numbers are in the host's byte order. Section names
+ * f6b615b52d1d92f02103596a30df95f31138a2e4, and what was added to it up to GET_VRING_BASE_SKIP_DRAIN,
+ * commit 1276e6c85dcc108ff523f93f0fe4f73118394fa0. All numbers are in the host's byte order. Section names
  * below are that document's.
  */
 #ifndef VHUB_USER_H
@@ -52,6 +53,10 @@ enum vhub_user_protocol_feature {
 	VHUB_USER_PF_XEN_MMAP = 17,
 	VHUB_USER_PF_SHARED_OBJECT = 18,
 	VHUB_USER_PF_DEVICE_STATE = 19,
+	VHUB_USER_PF_GET_VRING_BASE_INFLIGHT = 20,
+	VHUB_USER_PF_GPA_ADDRESSES = 21,
+	VHUB_USER_PF_SHMEM = 22,
+	VHUB_USER_PF_GET_VRING_BASE_SKIP_DRAIN = 23,
 };
 
 /** The mask of one protocol feature: VHUB_USER_PF(MQ). */
@@ -232,7 +237,9 @@ enum vhub_user_answer {
 	X(40, GET_STATUS,            get_status,            0, 0,    0, 0, VHUB_USER_PF_STATUS, REPLY, VHUB_USER_WHEN_ANY) \
 	X(41, GET_SHARED_OBJECT,     get_shared_object,     16, 16,  0, 0, VHUB_USER_PF_SHARED_OBJECT, REPLY, VHUB_USER_WHEN_ANY) \
 	X(42, SET_DEVICE_STATE_FD,   set_device_state_fd,   8, 8,    1, 1, VHUB_USER_PF_DEVICE_STATE, REPLY, VHUB_USER_WHEN_ANY) \
-	X(43, CHECK_DEVICE_STATE,    check_device_state,    0, 0,    0, 0, VHUB_USER_PF_DEVICE_STATE, REPLY, VHUB_USER_WHEN_ANY)
+	X(43, CHECK_DEVICE_STATE,    check_device_state,    0, 0,    0, 0, VHUB_USER_PF_DEVICE_STATE, REPLY, VHUB_USER_WHEN_ANY) \
+	X(44, GET_SHMEM_CONFIG,      get_shmem_config,      0, 0,    0, 0, VHUB_USER_PF_SHMEM, REPLY, VHUB_USER_WHEN_ANY) \
+	X(45, GET_VRING_BASE_SKIP_DRAIN, get_vring_base_skip_drain, 8, 8, 0, 0, VHUB_USER_PF_GET_VRING_BASE_SKIP_DRAIN, REPLY, VHUB_USER_WHEN_ANY)
 /* clang-format on */
 
 enum vhub_user_request {

@@ -308,6 +308,7 @@ static const struct vhub_req_handler_ops device_handler_ops = {
 	.set_vring_addr = req_set_vring_addr,
 	.set_vring_base = req_set_vring_base,
 	.get_vring_base = req_get_vring_base,
+	.get_vring_base_skip_drain = req_get_vring_base_skip_drain,
 	.set_vring_kick = req_set_vring_kick,
 	.set_vring_call = req_set_vring_call,
 	.set_vring_err = req_set_vring_err,

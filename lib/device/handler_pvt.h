@@ -174,6 +174,10 @@ handler_active_log(const struct vhub_device_handler *h);
 int
 rings_stop(struct vhub_device_handler *h, handler_step_fn step);
 
+/** The same, but what is in flight is left in the inflight region as far as it can be. */
+int
+rings_suspend(struct vhub_device_handler *h, handler_step_fn step);
+
 /**
  * Starts ring `index` as its record says, then ends the request. Returns VHUB_REQ_PENDING, or an
  * error and nothing was begun.
@@ -323,6 +327,8 @@ int
 req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
 int
 req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req);
+int
+req_get_vring_base_skip_drain(struct vhub_req_handler *base, struct vhub_request *req);
 int
 req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req);
 int

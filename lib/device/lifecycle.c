@@ -73,7 +73,7 @@ run_phase(struct lifecycle_event *event)
 	enum vring_op op = event->phases[event->phase];
 	unsigned int i;
 
-	if (op == VRING_OP_DRAIN && event->n_vrings > 0)
+	if ((op == VRING_OP_DRAIN || op == VRING_OP_SUSPEND) && event->n_vrings > 0)
 		set_state(event->lifecycle, VHUB_CONN_DRAINING);
 	/*
 	 * One more than there are vrings, so that the phase cannot end while it is being handed

@@ -6,7 +6,7 @@
  *
  * CTL turns a validated request into an event and posts it; the home lcore makes the transition at
  * a safe point, carries the event's operations to the vrings on their own lcores, one phase after
- * the other (a stop over several lcores: all drain, then all stop), and posts the result back. CTL
+ * the other (a stop over several lcores: all drain or suspend, then all stop), and posts the result back. CTL
  * posts the next event of a connection only when the last one has come back; the one exception is
  * the attachment, which nobody waits for.
  */

@@ -153,11 +153,29 @@ req_get_protocol_features(struct vhub_req_handler *base, struct vhub_request *re
 	return reply_u64(req, offered_protocol_features(handler_of(base)->dev));
 }
 
+/* Requests that are left in flight need a region that tells of them ("VHOST_USER_GET_VRING_BASE"). */
+static bool
+lacks_inflight(uint64_t features)
+{
+	uint64_t needs = 0;
+
+	if ((features & VHUB_USER_PF(GET_VRING_BASE_INFLIGHT)) != 0)
+		needs |= VHUB_USER_PF(INFLIGHT_SHMFD);
+	if ((features & VHUB_USER_PF(GET_VRING_BASE_SKIP_DRAIN)) != 0)
+		needs |= VHUB_USER_PF(INFLIGHT_SHMFD) | VHUB_USER_PF(GET_VRING_BASE_INFLIGHT);
+	return (needs & ~features) != 0;
+}
+
 int
 req_set_protocol_features(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 
+	if (lacks_inflight(req->payload.u64))
+		return vhub_request_refuse(req, -EINVAL,
+				"0x%" PRIx64
+				": GET_VRING_BASE_SKIP_DRAIN needs GET_VRING_BASE_INFLIGHT, and that INFLIGHT_SHMFD",
+				req->payload.u64);
 	if ((req->payload.u64 & ~offered_protocol_features(h->dev)) != 0)
 		return vhub_request_refuse(req, -EINVAL, "protocol features that were not offered");
 	h->rec.protocol_features = req->payload.u64;

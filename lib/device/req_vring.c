@@ -2,8 +2,8 @@
 /*
  * Requests about one vring: size, addresses, base, the three fds, enable. Next: rings.c.
  *
- * SET_VRING_KICK starts a vring, with an fd or without; only GET_VRING_BASE, a reset or the
- * disconnect stops it. On a running ring a new fd, new addresses or another log flag take effect
+ * SET_VRING_KICK starts a vring, with an fd or without; only GET_VRING_BASE (with SKIP_DRAIN, too), a
+ * reset or the disconnect stops it. On a running ring a new fd, new addresses or another log flag take effect
  * between two bursts.
  */
 #include <errno.h>
@@ -134,10 +134,9 @@ stopped_for_base(struct vhub_device_handler *h, int result)
 	handler_finish(h, result);
 }
 
-int
-req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
+static int
+stop_for_base(struct vhub_device_handler *h, struct vhub_request *req, bool suspend)
 {
-	struct vhub_device_handler *h = handler_of(base);
 	struct vring_record *vring = handler_vring(h, req->payload.state.index);
 	struct vring_run *run;
 
@@ -149,7 +148,28 @@ req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
 	h->req = req;
 	handler_event_begin(h);
 	handler_event_add(h, run);
-	return rings_stop(h, stopped_for_base);
+	return suspend ? rings_suspend(h, stopped_for_base) : rings_stop(h, stopped_for_base);
+}
+
+/*
+ * With GET_VRING_BASE_INFLIGHT this message "may suspend in-flight I/O requests and record them"; a
+ * front end that knows the message below, too, sends that one when it wants them suspended.
+ */
+int
+req_get_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	const uint64_t agreed = h->rec.protocol_features;
+
+	return stop_for_base(h, req,
+			(agreed & VHUB_USER_PF(GET_VRING_BASE_INFLIGHT)) != 0 &&
+					(agreed & VHUB_USER_PF(GET_VRING_BASE_SKIP_DRAIN)) == 0);
+}
+
+int
+req_get_vring_base_skip_drain(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	return stop_for_base(handler_of(base), req, true);
 }
 
 /* ---- the three fds ---- */

@@ -286,18 +286,30 @@ foreign_paused(struct vhub_device_handler *h, int result)
 	handler_event_post(h, 1, VRING_OP_STOP, VRING_OP_STOP, foreign_stopped);
 }
 
-int
-rings_stop(struct vhub_device_handler *h, handler_step_fn step)
+static int
+stop_after(struct vhub_device_handler *h, enum vring_op first, handler_step_fn step)
 {
 	unsigned int i;
 
 	h->stop_step = step;
 	if (h->dev->foreign == NULL)
-		return handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_STOP, rings_stopped);
+		return handler_event_post(h, 2, first, VRING_OP_STOP, rings_stopped);
 	h->n_stopping = h->event.n_vrings;
 	for (i = 0; i < h->n_stopping; i++)
 		h->stopping[i] = h->event.vrings[i];
 	return foreign_pause(h, foreign_paused);
+}
+
+int
+rings_stop(struct vhub_device_handler *h, handler_step_fn step)
+{
+	return stop_after(h, VRING_OP_DRAIN, step);
+}
+
+int
+rings_suspend(struct vhub_device_handler *h, handler_step_fn step)
+{
+	return stop_after(h, VRING_OP_SUSPEND, step);
 }
 
 /* ---- the start of a ring ---- */

@@ -9,7 +9,8 @@
  *                        ack_features, then for each ring that starts queue_prepare (CTL),
  *                        queue_start (its lcore), queue_poll ... (but while it is parked, see
  *                        queue_park), and for each that stops
- *                        queue_stop (its lcore) once nothing is in flight, queue_release (CTL).
+ *                        queue_stop (its lcore) once nothing is in flight, or what is has been
+ *                        given up (queue_suspend), queue_release (CTL).
  *   destroy              with no session.
  */
 #ifndef VHUB_DEVICE_H
@@ -119,6 +120,13 @@ struct vhub_device_ops {
 	 */
 	unsigned int (*queue_poll)(struct vhub_vring *vring);
 	/**
+	 * Optional. LCORE. The ring is going to stop, and nobody waits for its storage: what is in flight
+	 * is given up (vhub_virtq_leave()) as far as that can be, now or in the turns that follow.
+	 * The rest is completed. The ring notes what is in flight, and is not `taking`; it stops once
+	 * nothing is under way. Without this slot, and its protocol feature, rings are drained.
+	 */
+	void (*queue_suspend)(struct vhub_vring *vring);
+	/**
 	 * Optional. LCORE. Before a sleep, with something in flight or the ring held: 0 a
 	 * completion, or what it is held for, will wake this lcore, -EAGAIN there is one, -ENOTSUP
 	 * it cannot.
@@ -142,7 +150,7 @@ struct vhub_device_ops {
 	bool (*queue_park)(struct vhub_vring *vring, struct vhub_lcore_word *word);
 	/** Optional. LCORE. It is polled again, behind all other rings; always before queue_stop. */
 	void (*queue_resume)(struct vhub_vring *vring);
-	/** Required. LCORE. Nothing is in flight: give back what queue_start got. */
+	/** Required. LCORE. Nothing is under way: give back what queue_start got. */
 	void (*queue_stop)(struct vhub_vring *vring);
 	/** Required. CTL. Free vring->priv. */
 	void (*queue_release)(struct vhub_device *dev, struct vhub_vring *vring);

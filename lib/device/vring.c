@@ -55,7 +55,9 @@ static void
 update_taking(struct vring_run *vring)
 {
 	/* A ring that drains may be asked too: it gives only what a former life left in flight. */
-	if (vring->pub.dev->discards)
+	if (vring->suspending)
+		vring->pub.taking = false;
+	else if (vring->pub.dev->discards)
 		vring->pub.taking = !vring->draining && !vring->broken_told;
 	else
 		vring->pub.taking = (vring->pub.enabled || vring->draining) && !vring->broken_told;
@@ -68,6 +70,13 @@ is_drained(const struct vring_run *vring)
 	if (is_foreign(vring))
 		return true;
 	return vhub_virtq_in_flight(vring->pub.vq) == 0 && vhub_virtq_to_replay(vring->pub.vq) == 0;
+}
+
+/* What a DRAIN or a SUSPEND waits for. */
+static bool
+is_at_rest(const struct vring_run *vring)
+{
+	return vring->suspending ? vhub_virtq_under_way(vring->pub.vq) == 0 : is_drained(vring);
 }
 
 static void
@@ -118,7 +127,7 @@ vring_poll(struct vhub_poller *poller)
 	 * through this poller.
 	 */
 	if (vring->drain_pending) {
-		if (is_drained(vring))
+		if (is_at_rest(vring))
 			end_drain(vring, 0);
 		else if (is_overdue(vring))
 			end_drain(vring, -ETIMEDOUT);
@@ -223,6 +232,7 @@ static void
 end_draining(struct vring_run *vring)
 {
 	vring->draining = false;
+	vring->suspending = false;
 	if (!is_foreign(vring))
 		vhub_virtq_replay_only(vring->pub.vq, false);
 	update_taking(vring);
@@ -308,6 +318,25 @@ op_drain(struct vring_run *vring)
 	return vring->drain_pending;
 }
 
+/*
+ * As above. What a former life left in flight stays there as well. Without a region to leave it in, or
+ * a device that can, all of it is done first.
+ */
+static bool
+op_suspend(struct vring_run *vring)
+{
+	const struct vhub_device_ops *ops = vring->pub.dev->ops;
+
+	if (is_foreign(vring) || ops->queue_suspend == NULL ||
+			!vhub_virtq_has_inflight(vring->pub.vq))
+		return op_drain(vring);
+	vring->suspending = true;
+	update_taking(vring);
+	ops->queue_suspend(&vring->pub);
+	vring->drain_pending = !is_at_rest(vring);
+	return vring->drain_pending;
+}
+
 void
 vhub_vring_notify(struct vhub_vring *vring)
 {
@@ -343,6 +372,10 @@ vring_run_op(struct vhub_msg *msg)
 		break;
 	case VRING_OP_DRAIN:
 		if (!op_drain(vring))
+			op_done(vring, 0);
+		break;
+	case VRING_OP_SUSPEND:
+		if (!op_suspend(vring))
 			op_done(vring, 0);
 		break;
 	case VRING_OP_APPLY:

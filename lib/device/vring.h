@@ -21,8 +21,10 @@ enum vring_op {
 	VRING_OP_START, /**< get the device's queue, begin to poll; a drain is over */
 	/** take nothing new; done when nothing is in flight, or -ETIMEDOUT at want.drain_until */
 	VRING_OP_DRAIN,
+	/** take nothing new, leave in flight what can be left; done when nothing is under way */
+	VRING_OP_SUSPEND,
 	VRING_OP_APPLY, /**< take over `want`; take new chains again */
-	VRING_OP_STOP,	/**< drained: give the queue back, stop polling */
+	VRING_OP_STOP,	/**< drained or suspended: give the queue back, stop polling */
 };
 
 #define VRING_WANT_ENABLED 0x01u
@@ -59,7 +61,8 @@ struct vring_run {
 
 	/* LCORE. */
 	bool draining;
-	bool drain_pending; /**< a DRAIN waits for in-flight chains */
+	bool suspending;
+	bool drain_pending; /**< a DRAIN or a SUSPEND waits for in-flight chains */
 	bool broken_told;
 	bool stuck; /* a notification fd of the front end's blocked us; read by CTL after broken_msg */
 	int kick_fd;

@@ -16,6 +16,7 @@ import pytest
 
 from control import Control
 from stage import Figures
+from test_suspend import opened_disk
 from vhostuser import F, GuestMemory, Model, Region, pattern
 from vhostuser import blk
 from vhubd import Vhubd, build_dir
@@ -330,6 +331,32 @@ def test_a_stop_waits_for_what_is_in_flight_and_tells_where_the_ring_stands(disk
     disk.start_queue(disk.queues[0], base=base)
     back = disk.read(8 * 11, 4096)
     assert not keeps_data(driver) or back == pattern(61, 4096)
+
+
+@both_kinds
+def test_a_ring_that_is_suspended_again_and_again_does_each_request_once(disks, opened, driver, packed):
+    """Wherever they are: in the ring, waiting for the driver, at work, done and not told yet."""
+    disk = opened_disk(opened, disks.path(driver), {"packed": packed, "indirect": True}, size=256,
+                       mem=GuestMemory(((0, 16 * MB, 0x7e30_0000_0000, 0),)))
+    requests = []
+    for round_ in range(20):
+        batch = [disk.prepare(blk.T_OUT, 32 * (8 * round_ + i), out=pattern(5000 * packed + 8 * round_ + i, 16384))
+                 for i in range(8)]
+        disk.submit(batch + [disk.prepare(blk.T_FLUSH)])
+        requests += batch
+        disk.reap(timeout=0)
+        base = disk.suspend(0)
+        disk.reap(timeout=0)
+        # What was told is not in the region, what is in the region was not told.
+        assert len(disk.region.inflight(0)) <= len(disk.queues[0].ring.outstanding)
+        disk.start_queue(disk.queues[0], base=base)
+    disk.wait(requests)
+    disk.wait(disk.submit([disk.prepare(blk.T_FLUSH)]))
+    assert {request.status for request in requests} == {blk.S_OK}
+    assert disk.region.inflight(0) == []
+    if keeps_data(driver):
+        for i in range(len(requests)):
+            assert disk.read(32 * i, 16384) == pattern(5000 * packed + i, 16384)
 
 
 def test_a_session_that_ends_with_requests_in_flight_leaves_the_disk_as_it_was(disks, disk_of, driver):

@@ -30,13 +30,13 @@ def start(disk, queues=1, size=SIZE):
         disk.start_queue(Queue(index, disk.new_ring(size)))
 
 
-def resume(opened, path, old, base=None):
+def resume(opened, path, old, base=None, **negotiation):
     """A new session for the same guest: its memory, rings and inflight region, as after a
     reconnect."""
     disk = BlkDisk(str(path))
     opened.later(disk)
     features = [bit for bit in range(64) if old.features >> bit & 1 and bit != 30]
-    disk.negotiate(features)
+    disk.negotiate(features, **negotiation)
     disk.indirect = old.indirect
     disk.set_mem_table(old.mem)
     disk.region = old.region

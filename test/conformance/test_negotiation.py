@@ -53,9 +53,9 @@ def test_every_protocol_feature_is_offered(bare):
 def test_protocol_features_for_other_devices_and_postcopy_are_not_offered(bare):
     offered = bare.ask_u64(Req.GET_PROTOCOL_FEATURES)
     for bit in (PF.PAGEFAULT, PF.CRYPTO_SESSION, PF.RARP, PF.MTU, PF.XEN_MMAP, PF.SHARED_OBJECT,
-                PF.CROSS_ENDIAN):
+                PF.CROSS_ENDIAN, PF.GPA_ADDRESSES, PF.SHMEM):
         assert not offered >> bit & 1, bit.name
-    assert offered < 1 << 20
+    assert offered < 1 << 24
 
 
 def test_protocol_features_may_be_asked_and_set_before_features_and_owner(bare):

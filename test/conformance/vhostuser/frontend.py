@@ -290,12 +290,16 @@ class Frontend:
     def set_vring_enable(self, index, enable=True):
         self.tell(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(index, int(enable)))
 
-    def get_vring_base(self, index, timeout=None):
-        reply = self.ask(Req.GET_VRING_BASE, p.VRING_STATE.pack(index, 0), timeout=timeout)
+    def get_vring_base(self, index, timeout=None, request=Req.GET_VRING_BASE):
+        reply = self.ask(request, p.VRING_STATE.pack(index, 0), timeout=timeout)
         answered, base = p.VRING_STATE.unpack(reply.payload)
         if answered != index:
-            raise Refused("GET_VRING_BASE of %d was answered for %d" % (index, answered))
+            raise Refused("%s of %d was answered for %d" % (request.name, index, answered))
         return base
+
+    def suspend(self, index):
+        """Stops a ring without waiting for what is in flight."""
+        return self.get_vring_base(index, request=Req.GET_VRING_BASE_SKIP_DRAIN)
 
     def start_queue(self, queue, base=None, enable=True, log=False):
         """Everything that makes a queue run, in the order QEMU uses."""

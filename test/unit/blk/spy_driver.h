@@ -28,9 +28,12 @@ static struct {
 	int queue_get_result;
 	int lock_result;
 	int arm_result;
+	unsigned int cancel_from; /* of those in flight, the first ones that cannot be aborted */
 	/* What a test looks at. */
 	struct vhub_blk_io *in_flight[SPY_MAX];
 	unsigned int n_in_flight;
+	struct vhub_blk_io *cancelled[SPY_MAX]; /* to be reaped */
+	unsigned int n_cancelled;
 	struct vhub_blk_io seen[SPY_MAX]; /* copies, as submitted */
 	unsigned int n_seen;
 	unsigned int n_submits;
@@ -139,7 +142,11 @@ spy_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 
 	(void)queue;
 	spy.n_reaps++;
-	for (n = 0; n < max && spy.n_in_flight > 0 && spy.release > 0; n++, spy.release--) {
+	for (n = 0; n < max && spy.n_cancelled > 0; n++) {
+		ios[n] = spy.cancelled[--spy.n_cancelled];
+		ios[n]->result = -ECANCELED;
+	}
+	for (; n < max && spy.n_in_flight > 0 && spy.release > 0; n++, spy.release--) {
 		unsigned int at = spy.newest_first ? spy.n_in_flight - 1 : 0;
 
 		ios[n] = spy.in_flight[at];
@@ -149,6 +156,21 @@ spy_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 				(spy.n_in_flight - at) * sizeof(spy.in_flight[0]));
 	}
 	return n;
+}
+
+static void
+spy_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *arg)
+{
+	unsigned int n_left = 0;
+
+	(void)queue;
+	for (unsigned int i = 0; i < spy.n_in_flight; i++) {
+		if (i >= spy.cancel_from && wanted(spy.in_flight[i], arg))
+			spy.cancelled[spy.n_cancelled++] = spy.in_flight[i];
+		else
+			spy.in_flight[n_left++] = spy.in_flight[i];
+	}
+	spy.n_in_flight = n_left;
 }
 
 static int
@@ -190,6 +212,7 @@ static const struct vhub_blk_driver_ops spy_ops = {
 	.queue_put = spy_queue_put,
 	.submit = spy_submit,
 	.reap = spy_reap,
+	.cancel = spy_cancel,
 	.arm = spy_arm,
 	.resize = spy_resize,
 };

@@ -32,7 +32,8 @@ assert_ack(const struct vhub_request *req, uint64_t value)
 static bool
 has_reply(uint32_t request)
 {
-	const uint32_t replied[] = { 1, 11, 15, 17, 22, 24, 26, 28, 30, 31, 36, 40, 41, 42, 43 };
+	const uint32_t replied[] = { 1, 11, 15, 17, 22, 24, 26, 28, 30, 31, 36, 40, 41, 42, 43, 44,
+		45 };
 
 	for (size_t i = 0; i < sizeof(replied) / sizeof(replied[0]); i++) {
 		if (replied[i] == request)

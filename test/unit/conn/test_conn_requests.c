@@ -64,6 +64,8 @@ static const struct listed specification[] = {
 	{ 41, "GET_SHARED_OBJECT", 16, 16, 0, 0, 18, "yes" },
 	{ 42, "SET_DEVICE_STATE_FD", 8, 8, 1, 1, 19, "yes" },
 	{ 43, "CHECK_DEVICE_STATE", 0, 0, 0, 0, 19, "yes" },
+	{ 44, "GET_SHMEM_CONFIG", 0, 0, 0, 0, 22, "yes" },
+	{ 45, "GET_VRING_BASE_SKIP_DRAIN", 8, 8, 0, 0, 23, "yes" },
 };
 
 #define N_LISTED (sizeof(specification) / sizeof(specification[0]))
