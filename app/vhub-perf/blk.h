@@ -51,6 +51,8 @@ struct blk_options {
 	bool touch;
 	bool inflight;
 	bool verify;
+	uint64_t suspend_ns;   /* --verify: so often the rings are suspended; 0: never */
+	const char *hand_over; /* to the back end there, and back; NULL: they stay */
 };
 
 /* A request in guest memory; two share a line, and header and status of one always. */
@@ -73,9 +75,12 @@ enum blk_error {
 /* Places in report_figures.counts. */
 enum blk_count {
 	BLK_COUNT_READS,
-	BLK_COUNT_WRITES,     /* and all else */
-	BLK_COUNT_CHECKED,    /* --verify: blocks that were compared */
-	BLK_COUNT_RECONNECTS, /* --verify */
+	BLK_COUNT_WRITES,      /* and all else */
+	BLK_COUNT_CHECKED,     /* --verify: blocks that were compared */
+	BLK_COUNT_RECONNECTS,  /* --verify */
+	BLK_COUNT_SUSPENSIONS, /* --suspend: of the device */
+	BLK_COUNT_LEFT,	       /* --suspend: requests that were in flight then */
+	BLK_COUNT_SUSPEND_US,  /* --suspend: that the answers took, all together */
 };
 
 struct blk_queue {
@@ -133,6 +138,7 @@ struct blk_device {
 
 /* What run.arg points to. */
 struct blk_run {
+	const struct blk_options *options;
 	struct blk_device *devices;
 	struct frontend **frontends; /* of the devices */
 	unsigned int n_devices;

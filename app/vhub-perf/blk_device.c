@@ -57,6 +57,7 @@ open_session(struct blk_device *d, const struct blk_options *o)
 		.names = names,
 		.n_rings = (uint16_t)run_options.queues,
 		.inflight = o->inflight,
+		.suspend = o->suspend_ns != 0,
 	};
 
 	return frontend_open(&config, &d->fe);

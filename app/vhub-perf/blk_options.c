@@ -60,6 +60,17 @@ check(const struct blk_options *o)
 				blk_rw_name(o->rw));
 		return -EINVAL;
 	}
+	if (o->suspend_ns != 0 && (!o->verify || !o->inflight)) {
+		perf_error("blk",
+				"--suspend: what is in flight has to be kept, and looked at when it comes back: it takes --verify --inflight");
+		return -EINVAL;
+	}
+	if (o->hand_over != NULL && (o->suspend_ns == 0 || run_options.n_sockets != 1)) {
+		perf_error("blk",
+				"--hand-over %s: it takes --suspend, and one --socket, which has the same disk",
+				o->hand_over);
+		return -EINVAL;
+	}
 	return run_options_check("blk");
 }
 
@@ -125,6 +136,19 @@ read_with(struct blk_options *o, int argc, char **argv)
 				.to = &o->verify,
 				.help = "check that what is read is what was written (with write, randwrite,\n"
 					"rw, randrw), also when the back end goes and comes again" },
+		{ .name = "suspend",
+				.arg = "TIME",
+				.kind = OPT_TIME,
+				.to = &o->suspend_ns,
+				.min = 1000000,
+				.help = "with --verify --inflight: stop the rings so often with what they have in\n"
+					"flight (GET_VRING_BASE_SKIP_DRAIN), and start them again" },
+		{ .name = "hand-over",
+				.arg = "PATH",
+				.kind = OPT_TEXT,
+				.to = &o->hand_over,
+				.help = "with --suspend: go on with the back end there, which has the same disk,\n"
+					"and the next time back again" },
 	};
 	const struct opt_group groups[] = {
 		{ "session", run_session_opts, RTE_DIM(run_session_opts) },

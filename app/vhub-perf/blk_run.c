@@ -29,6 +29,9 @@ static const struct report_kind kind = {
 		[BLK_COUNT_WRITES] = "others",
 		[BLK_COUNT_CHECKED] = "checked",
 		[BLK_COUNT_RECONNECTS] = "reconnects",
+		[BLK_COUNT_SUSPENSIONS] = "suspensions",
+		[BLK_COUNT_LEFT] = "left_in_flight",
+		[BLK_COUNT_SUSPEND_US] = "suspend_us",
 	},
 };
 
@@ -103,6 +106,9 @@ describe(struct report *r, const struct blk_run *blk, const struct blk_options *
 	json_object_set_new(r->parameters, "touch", json_boolean(o->touch));
 	json_object_set_new(r->parameters, "verify", json_boolean(o->verify));
 	json_object_set_new(r->parameters, "inflight", json_boolean(o->inflight));
+	json_object_set_new(r->parameters, "suspend_s", json_real((double)o->suspend_ns / 1e9));
+	if (o->hand_over != NULL)
+		json_object_set_new(r->parameters, "hand_over", json_string(o->hand_over));
 	json_object_set_new(r->parameters, "capacity",
 			json_integer((json_int_t)first->capacity_bytes));
 	snprintf(r->what, sizeof(r->what), "blk %s, %s, depth %u%s, %s%s", blk_rw_name(o->rw),
@@ -157,6 +163,7 @@ run_with(struct blk_run *blk, const struct blk_options *o, unsigned int n_lcores
 	struct report *report = NULL;
 	int ret = open_devices(blk, o), status = PERF_USAGE;
 
+	blk->options = o;
 	if (ret == 0)
 		ret = report_create(&kind, run_options.n_sockets * run_options.queues,
 				RTE_MIN(n_lcores, run_options.n_sockets * run_options.queues),

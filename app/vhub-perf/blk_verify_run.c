@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Leads a verified run (blk_verify.h): load, reading back, and a new session each time that the back
- * end has gone. Called by blk_run.c; on the lcores: blk_verify.c.
+ * Leads a verified run (blk_verify.h): load, reading back, a new session each time that the back
+ * end has gone, and rings that are suspended and go on. Called by blk_run.c; on the lcores: blk_verify.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -112,6 +112,64 @@ reconnect(struct verify_run *run, struct blk_device *d, uint32_t phase)
 	return ret;
 }
 
+/* ---- rings that stop with what they have in flight ---- */
+
+/* Each request has come back, or the region has it; or it was not taken yet. */
+static int
+look_at_left(struct verify_run *run, struct blk_device *d)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; ret == 0 && i < d->n_queues; i++) {
+		uint32_t left = 0;
+
+		ret = reap_all(run, &d->queues[i]);
+		if (ret == 0)
+			ret = frontend_left(d->fe, d->rings[i], &left);
+		vhub_count(&d->queues[i].figures->counts[BLK_COUNT_LEFT], left);
+	}
+	return ret;
+}
+
+static int
+suspend_device(struct verify_run *run, struct blk_device *d)
+{
+	const struct blk_options *o = run->blk->options;
+	const uint64_t begin = rte_rdtsc();
+	uint64_t *counts = d->queues[0].figures->counts;
+	int ret = frontend_suspend(d->fe);
+
+	vhub_count(&counts[BLK_COUNT_SUSPENSIONS], 1);
+	vhub_count(&counts[BLK_COUNT_SUSPEND_US],
+			(rte_rdtsc() - begin) * 1000 / (rte_get_tsc_hz() / 1000));
+	if (ret == 0)
+		ret = look_at_left(run, d);
+	if (ret == 0 && o->hand_over != NULL)
+		ret = frontend_move(d->fe,
+				d->fe->config.path == o->hand_over ? d->path : o->hand_over);
+	if (ret == 0)
+		ret = frontend_restart(d->fe);
+	for (unsigned int i = 0; ret == 0 && i < d->n_queues; i++)
+		blk_verify_wake(&d->queues[i]);
+	return ret;
+}
+
+static int
+suspend_all(struct verify_run *run, uint32_t phase)
+{
+	int ret = 0;
+
+	pause_lcores(run);
+	for (unsigned int i = 0; ret == 0 && i < run->blk->n_devices; i++) {
+		ret = suspend_device(run, &run->blk->devices[i]);
+		if (ret != 0)
+			report_fail(run->run.report, "%s: the rings were not suspended and resumed",
+					run->blk->devices[i].fe->config.path);
+	}
+	resume_lcores(run, ret == 0 ? phase : VERIFY_END);
+	return ret;
+}
+
 /* ---- phases ---- */
 
 static uint64_t
@@ -134,7 +192,8 @@ stay(struct verify_run *run, uint32_t phase, uint64_t ns)
 	const uint64_t ms = rte_get_tsc_hz() / 1000, begin = rte_rdtsc();
 	const uint64_t patience = run_options.patience_ms * ms;
 	const uint64_t limit = ns != UINT64_MAX ? ns / 1000000 * ms : UINT64_MAX;
-	uint64_t now, shown = begin, moved = begin, seen = 0;
+	const uint64_t every = run->blk->options->suspend_ns / 1000 * ms / 1000;
+	uint64_t now, shown = begin, moved = begin, suspended = begin, seen = 0;
 	int ret = 0;
 
 	set_phase(run, phase);
@@ -148,6 +207,10 @@ stay(struct verify_run *run, uint32_t phase, uint64_t ns)
 				continue;
 			ret = reconnect(run, &run->blk->devices[i], phase);
 			moved = rte_rdtsc();
+		}
+		if (ret == 0 && every != 0 && now - suspended > every) {
+			ret = suspend_all(run, phase);
+			suspended = rte_rdtsc();
 		}
 		if (items(run->run.report) != seen) {
 			seen = items(run->run.report);

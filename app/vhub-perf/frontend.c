@@ -93,6 +93,13 @@ frontend_reopen(struct frontend *fe)
 }
 
 int
+frontend_move(struct frontend *fe, const char *path)
+{
+	fe->config.path = path;
+	return frontend_reopen(fe);
+}
+
+int
 frontend_read_config(struct frontend *fe, void *out, uint32_t bytes)
 {
 	struct vhub_user_config ask = { .size = bytes }, reply;
@@ -222,8 +229,8 @@ frontend_start(struct frontend *fe, const struct perf_memory *mem, struct ring *
 
 /* ---- end ---- */
 
-int
-frontend_stop(struct frontend *fe)
+static int
+stop_rings(struct frontend *fe, uint32_t request)
 {
 	int ret = 0;
 
@@ -233,13 +240,25 @@ frontend_stop(struct frontend *fe)
 
 		ret = wire_ask(fe,
 				&(struct wire_message){
-						.request = VHUB_USER_GET_VRING_BASE,
+						.request = request,
 						.size = sizeof(ask),
 						.payload = &ask,
 				},
 				&base, sizeof(base), NULL);
 	}
 	return ret;
+}
+
+int
+frontend_stop(struct frontend *fe)
+{
+	return stop_rings(fe, VHUB_USER_GET_VRING_BASE);
+}
+
+int
+frontend_suspend(struct frontend *fe)
+{
+	return stop_rings(fe, VHUB_USER_GET_VRING_BASE_SKIP_DRAIN);
 }
 
 bool
@@ -262,7 +281,6 @@ frontend_close(struct frontend *fe)
 		close(fe->listen_fd);
 		unlink(fe->config.path);
 	}
-	if (fe->inflight_fd >= 0)
-		close(fe->inflight_fd);
+	frontend_drop_inflight(fe);
 	free(fe);
 }

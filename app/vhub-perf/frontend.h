@@ -44,6 +44,7 @@ struct frontend_config {
 	const struct frontend_feature *names;
 	uint16_t n_rings; /* that are going to be started */
 	bool inflight;	  /* INFLIGHT_SHMFD has to be offered; rings live through a crash */
+	bool suspend;	  /* and GET_VRING_BASE_SKIP_DRAIN */
 };
 
 struct frontend {
@@ -60,6 +61,7 @@ struct frontend {
 	struct ring *const *rings;
 	int inflight_fd; /* -1: none */
 	struct vhub_user_inflight inflight;
+	uint8_t *inflight_map; /* NULL: nobody has looked into it */
 };
 
 /*
@@ -92,6 +94,21 @@ frontend_start(struct frontend *fe, const struct perf_memory *mem, struct ring *
 int
 frontend_stop(struct frontend *fe);
 
+/*
+ * Stops the rings with what they have in flight, which is in the inflight region then. Reap and look
+ * (frontend_left()), then frontend_restart(). Returns 0 or -errno.
+ */
+int
+frontend_suspend(struct frontend *fe);
+
+/*
+ * Looks into the inflight region, rings being stopped and reaped: *left requests of `ring` are noted
+ * there, each once, and no other is. Returns 0, -EPROTO (that is not so; told), or why the region
+ * cannot be mapped.
+ */
+int
+frontend_left(struct frontend *fe, const struct ring *ring, uint32_t *left);
+
 /* Whether the back end has hung up. Does not block. */
 bool
 frontend_hung_up(const struct frontend *fe);
@@ -102,6 +119,10 @@ frontend_hung_up(const struct frontend *fe);
  */
 int
 frontend_reopen(struct frontend *fe);
+
+/* The same with another back end, which listens at `path`. */
+int
+frontend_move(struct frontend *fe, const char *path);
 
 /*
  * Starts the rings again as they stand (ring_base(), so reap first, or ring_reset()); with the
@@ -129,6 +150,8 @@ int
 frontend_get_inflight(struct frontend *fe);
 int
 frontend_set_inflight(struct frontend *fe);
+void
+frontend_drop_inflight(struct frontend *fe);
 
 /* wire.c */
 

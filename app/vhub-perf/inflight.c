@@ -4,6 +4,11 @@
  * of the back end ("Inflight I/O tracking"). Called by frontend.c.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "frontend.h"
 #include "perf.h"
@@ -48,4 +53,96 @@ frontend_set_inflight(struct frontend *fe)
 					.fds = &fe->inflight_fd,
 					.n_fds = 1,
 			});
+}
+
+void
+frontend_drop_inflight(struct frontend *fe)
+{
+	if (fe->inflight_map != NULL)
+		munmap(fe->inflight_map,
+				fe->inflight.mmap_offset_bytes + fe->inflight.mmap_size_bytes);
+	if (fe->inflight_fd >= 0)
+		close(fe->inflight_fd);
+}
+
+/* ---- what rings have left there ---- */
+
+/* The ring's part of the region; NULL with errno. */
+static const void *
+part_of(struct frontend *fe, const struct ring *ring)
+{
+	const struct vhub_user_inflight *region = &fe->inflight;
+
+	if (fe->inflight_map == NULL) {
+		void *map = mmap(NULL, region->mmap_offset_bytes + region->mmap_size_bytes,
+				PROT_READ, MAP_SHARED, fe->inflight_fd, 0);
+
+		if (map == MAP_FAILED)
+			return NULL;
+		fe->inflight_map = map;
+	}
+	return fe->inflight_map + region->mmap_offset_bytes +
+			region->mmap_size_bytes / fe->config.n_rings * ring->index;
+}
+
+/* The slot that entry `i` notes in flight; RING_NO_SLOT: none. */
+static uint32_t
+noted_slot(const struct ring *ring, const void *part, uint32_t i)
+{
+	const struct inflight_packed *packed = part;
+	const struct inflight_split *split = part;
+
+	if (ring->packed)
+		return packed->desc[i].inflight != 0 ? packed->desc[i].id : RING_NO_SLOT;
+	return split->desc[i].inflight != 0 ? ring->slot_of[i] : RING_NO_SLOT;
+}
+
+static int
+count_noted(const struct frontend *fe, const struct ring *ring, const void *part, uint8_t *noted,
+		uint32_t *left)
+{
+	const struct inflight_split *head = part; /* as of packed rings, so far */
+
+	if (head->version != 1 || head->desc_num != ring->size) {
+		perf_error(fe->config.path,
+				"ring %u: its inflight region is version %u for %u entries",
+				ring->index, head->version, head->desc_num);
+		return -EPROTO;
+	}
+	for (uint32_t i = 0; i < ring->size; i++) {
+		const uint32_t slot = noted_slot(ring, part, i);
+
+		if (slot == RING_NO_SLOT)
+			continue;
+		if (slot >= ring->n_slots || !ring_slot_in_flight(ring, (uint16_t)slot) ||
+				noted[slot]++ != 0) {
+			perf_error(fe->config.path,
+					"ring %u: entry %u of its inflight region notes %u, which is not in flight, or noted twice",
+					ring->index, i, slot);
+			return -EPROTO;
+		}
+		++*left;
+	}
+	return 0;
+}
+
+int
+frontend_left(struct frontend *fe, const struct ring *ring, uint32_t *left)
+{
+	const void *part = part_of(fe, ring);
+	uint8_t *noted;
+	int ret;
+
+	*left = 0;
+	if (part == NULL) {
+		perf_error(fe->config.path, "the inflight region cannot be mapped: %s",
+				strerror(errno));
+		return -errno;
+	}
+	noted = calloc(ring->n_slots, 1);
+	if (noted == NULL)
+		return -ENOMEM;
+	ret = count_noted(fe, ring, part, noted, left);
+	free(noted);
+	return ret;
 }

@@ -12,8 +12,10 @@
 #define F_VERSION_1 (UINT64_C(1) << 32)
 #define F_PROTOCOL (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
 
-/* What this front end can do; INFLIGHT_SHMFD when it is asked for. */
+/* What this front end can do; the others when they are asked for. */
 #define OUR_PROTOCOL (VHUB_USER_PF(MQ) | VHUB_USER_PF(REPLY_ACK) | VHUB_USER_PF(CONFIG))
+#define SUSPEND_PROTOCOL \
+	(VHUB_USER_PF(GET_VRING_BASE_INFLIGHT) | VHUB_USER_PF(GET_VRING_BASE_SKIP_DRAIN))
 
 static const struct frontend_feature transport[] = {
 	{ 28, "INDIRECT_DESC", "--indirect" },
@@ -64,6 +66,8 @@ negotiate_protocol(struct frontend *fe)
 
 	if (fe->config.inflight)
 		want |= VHUB_USER_PF(INFLIGHT_SHMFD);
+	if (fe->config.suspend)
+		want |= SUSPEND_PROTOCOL;
 	if ((fe->offered & F_PROTOCOL) != 0) {
 		ret = wire_ask_u64(fe, VHUB_USER_GET_PROTOCOL_FEATURES, &fe->protocol_offered);
 		if (ret == 0)
@@ -77,6 +81,13 @@ negotiate_protocol(struct frontend *fe)
 		perf_error(fe->config.path,
 				"the back end does not offer INFLIGHT_SHMFD (protocol features 0x%" PRIx64
 				"): leave out --inflight",
+				fe->protocol_offered);
+		return -ENOTSUP;
+	}
+	if (fe->config.suspend && (fe->protocol & SUSPEND_PROTOCOL) != SUSPEND_PROTOCOL) {
+		perf_error(fe->config.path,
+				"the back end does not offer GET_VRING_BASE_SKIP_DRAIN (protocol features 0x%" PRIx64
+				"): leave out --suspend",
 				fe->protocol_offered);
 		return -ENOTSUP;
 	}

@@ -60,6 +60,46 @@ def test_a_failed_write_may_be_there_or_not(faulty):
     assert run.report["errors"]["mismatch"] == 0, run
 
 
+@pytest.fixture
+def ends(vhubd, blk, folder):
+    """Two vhubd with one disk: the first one's storage is slower than any patience, or it is not."""
+
+    def make(delay_us):
+        image = folder / "image"
+        image.write_bytes(bytes(8 << 20))
+        vhubd(args=["--load", str(build_dir() / "test/tools/unruly.so"), "--blk",
+                    blk("slow", driver="unruly", over="uring", path=image, queues=4, delay_us=delay_us, shuffle="on")])
+        vhubd(blk("fast", driver="uring", path=image, queues=4))
+        return folder / "slow.sock", folder / "fast.sock"
+
+    return make
+
+
+SUSPEND = ["--verify", "--inflight", "--rw", "randrw", "--size", "4M", "--suspend", "0.05"]
+RINGS = pytest.mark.parametrize("args", [[], ["--packed", "--indirect"], ["--numjobs", "4", "--event-idx"],
+                                         ["--packed", "--numjobs", "4", "--in-order"]], ids=" ".join)
+
+
+@RINGS
+def test_rings_that_are_suspended_under_verified_load(ends, args):
+    """What is in flight stays there, comes back once when the rings go on, and is right."""
+    run = vhub_perf("blk", "--socket", ends(2000)[0], *SUSPEND, *args, runtime="1")
+    counts = run.report["counts"]
+    assert run.status == 0 and counts["checked"] > 0, run
+    assert counts["suspensions"] > 3 and counts["left_in_flight"] > 0, run
+
+
+@RINGS
+def test_requests_in_flight_that_move_to_another_back_end(ends, args):
+    """The first one would not be done with any of them for a minute, and is waited for 5 s at most."""
+    slow, fast = ends(60000000)
+    run = vhub_perf("blk", "--socket", slow, "--hand-over", fast, *SUSPEND, *args, runtime="1")
+    counts = run.report["counts"]
+    assert run.status == 0 and counts["checked"] > 0, run
+    depth = 32 * (4 if "--numjobs" in args else 1)
+    assert counts["left_in_flight"] >= depth * (counts["suspensions"] // 2), run
+
+
 @pytest.mark.parametrize("args", [
     [],
     pytest.param(["--inflight"], marks=pytest.mark.plain_only),
