@@ -58,6 +58,7 @@ net_ctrl_begin(struct net_dev *dev, uint64_t features)
 		ctrl->ring_index = pairs ? (uint16_t)(dev->params.n_pairs * 2) : 2;
 	publish(dev, NULL);
 	net_coalesce_reset(dev);
+	net_flows_forget(dev);
 	__atomic_store_n(&ctrl->announce, 0, __ATOMIC_RELAXED);
 	__atomic_store_n(&ctrl->mac, 0, __ATOMIC_RELAXED);
 }

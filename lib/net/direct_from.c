@@ -196,6 +196,8 @@ give(struct net_pair *pair, struct found *found, uint16_t n)
 		found->n = net_serve_own_views(pair, NET_FROM_GUEST, found->views, found->n);
 	if (unlikely(found->n == 0))
 		return;
+	if (unlikely(pair->dev->flows != NULL) && net_flows_matter(pair->dev))
+		net_flows_note_views(pair, found->views, found->n);
 	if (likely(driver->from_guest_views != NULL))
 		driver->from_guest_views(&pair->queue, found->views, found->n);
 	else

@@ -67,6 +67,8 @@ net_poll_from_guest(struct net_pair *pair)
 		kept = drop_odd_sizes(pair, pkts, n);
 	if (unlikely(net_is_served(dev, NET_FROM_GUEST)))
 		kept = net_serve_mbufs(pair, NET_FROM_GUEST, pkts, kept);
+	if (unlikely(dev->flows != NULL) && net_flows_matter(dev))
+		net_flows_note_mbufs(pair, pkts, kept);
 	if (unlikely(look.offloads != 0))
 		net_offload(pair, dev->port_takes, pkts, kept, net_give_to_port);
 	else if (likely(kept != 0))

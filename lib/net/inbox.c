@@ -242,6 +242,51 @@ vhub_net_inbox_send_views(struct vhub_net_inbox *inbox, struct vhub_net_queue *f
 	}
 }
 
+/* Of `which`, not empty, those for the same inbox as the first one. */
+static inline uint64_t
+same_inbox(struct vhub_net_inbox *const *inboxes, uint64_t which)
+{
+	const struct vhub_net_inbox *first = inboxes[__builtin_ctzll(which)];
+	uint64_t same = 0;
+
+	for (; which != 0; which &= which - 1) {
+		const unsigned int i = (unsigned int)__builtin_ctzll(which);
+
+		same |= (uint64_t)(inboxes[i] == first) << i;
+	}
+	return same;
+}
+
+void
+vhub_net_inbox_send_each(struct vhub_net_inbox *const *inboxes, struct rte_mbuf **pkts,
+		uint64_t which)
+{
+	struct rte_mbuf *out[VHUB_NET_BURST];
+	uint64_t same, rest;
+
+	for (; which != 0; which &= ~same) {
+		struct vhub_net_inbox *inbox = inboxes[__builtin_ctzll(which)];
+		uint16_t n = 0;
+
+		same = same_inbox(inboxes, which);
+		for (rest = same; rest != 0; rest &= rest - 1)
+			out[n++] = pkts[__builtin_ctzll(rest)];
+		vhub_net_inbox_send(inbox, out, n);
+	}
+}
+
+void
+vhub_net_inbox_send_views_each(struct vhub_net_inbox *const *inboxes, struct vhub_net_queue *from,
+		const struct vhub_net_view *views, uint64_t which)
+{
+	uint64_t same;
+
+	for (; which != 0; which &= ~same) {
+		same = same_inbox(inboxes, which);
+		vhub_net_inbox_send_views(inboxes[__builtin_ctzll(which)], from, views, same);
+	}
+}
+
 /* ---- the owner ---- */
 
 static void

@@ -36,6 +36,7 @@ net_destroy(struct vhub_device *device)
 		return;
 	dev->driver->destroy(dev->port);
 	rvhost_destroy(dev->path);
+	net_flows_destroy(dev);
 	net_dev_free(dev);
 }
 
@@ -106,6 +107,14 @@ net_queue_start(struct vhub_vring *vring)
 	return 0;
 }
 
+/* Another value than now. */
+static void
+set_open(struct net_pair *pair, bool open)
+{
+	__atomic_store_n(&pair->queue.open, open, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&pair->dev->n_open, open ? 1 : -1u, __ATOMIC_RELAXED);
+}
+
 static void
 stop_of_pair(struct vhub_vring *vring)
 {
@@ -120,7 +129,8 @@ stop_of_pair(struct vhub_vring *vring)
 		net_drop_held(pair);
 		net_mirror_close(pair);
 		pair->to_ring = NULL;
-		__atomic_store_n(&pair->queue.open, false, __ATOMIC_RELAXED);
+		if (pair->queue.open)
+			set_open(pair, false);
 	}
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_put != NULL)
 		driver->queue_put(&pair->queue);
@@ -169,7 +179,7 @@ tell_open(struct net_pair *pair, bool open)
 {
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
-	__atomic_store_n(&pair->queue.open, open, __ATOMIC_RELAXED);
+	set_open(pair, open);
 	if (open)
 		return;
 	net_drop_held(pair);
@@ -462,13 +472,19 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 			goto free_dev;
 	}
 	net_config_init(dev, &info);
-	ret = net_mirror_create(dev, node);
+	if (params->n_pairs > 1 && dev->driver->steers)
+		ret = net_flows_create(dev, node);
+	else
+		ret = 0;
+	if (ret == 0)
+		ret = net_mirror_create(dev, node);
 	if (ret != 0)
 		goto destroy_path;
 	*out = &dev->dev;
 	return 0;
 
 destroy_path:
+	net_flows_destroy(dev);
 	rvhost_destroy(dev->path);
 free_dev:
 	net_dev_free(dev);

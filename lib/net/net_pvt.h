@@ -26,6 +26,7 @@
 #include <rte_mbuf.h>
 
 #include "ctrl.h"
+#include "flows.h"
 #include "rvhost.h"
 #include "services.h"
 #include "vhub_device.h"
@@ -156,12 +157,14 @@ struct net_dev {
 	const struct vhub_net_driver_ops *driver; /* of port */
 	struct rvhost_path *path;		  /* NULL: the data path is direct */
 	struct net_uplink *uplink;		  /* NULL: the port has a guest */
+	struct net_flows *flows; /* NULL: by which pair packets come is not asked for */
 	struct rte_mempool *pool;
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
 	uint32_t max_frame_bytes; /* of a packet without segmentation */
 	/* Shared atomic: NET_RESTRICTED_*. 0, as a rule: no packet to the guest has to be looked at. */
 	uint32_t restricts;
+	uint32_t n_open; /* shared atomic: pairs by which the guest takes packets */
 	char target[128];
 	struct net_services services;
 

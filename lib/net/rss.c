@@ -116,14 +116,16 @@ vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const uint8_t *head, u
 {
 	const struct vhub_net_queue *queue = vhub_net_inbox_queue(inbox);
 	const struct net_rules *rules;
+	const struct net_pair *pair;
 	uint16_t report;
 	uint32_t hash;
 
 	if (queue == NULL)
 		return -1;
-	rules = rules_of(vhub_container_of(queue, const struct net_pair, queue));
+	pair = vhub_container_of(queue, const struct net_pair, queue);
+	rules = rules_of(pair);
 	if (rules == NULL || !rules->rss.on)
-		return -1;
+		return net_flows_wanted(pair->dev, head, head_bytes);
 	hash = net_rss_hash(&rules->rss, head, head_bytes, &report);
 	if (report == VIRTIO_NET_HASH_REPORT_NONE)
 		return rules->rss.unclassified;

@@ -54,7 +54,7 @@ vhub_net_inbox_queue(const struct vhub_net_inbox *inbox);
 
 /**
  * Which of its pairs a guest wants the packet on that begins with these bytes, where it has said so
- * (RSS); -1: it leaves that to the driver. `inbox` is that of its first pair. Thread: LCORE, any.
+ * (RSS) or has sent packets of that flow by it; -1: it leaves that to the driver. `inbox` is that of its first pair. Thread: LCORE, any.
  */
 VHUB_API int
 vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const uint8_t *head, uint32_t head_bytes);
@@ -69,6 +69,15 @@ vhub_net_inbox_send(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16
  */
 VHUB_API void
 vhub_net_inbox_send_views(struct vhub_net_inbox *inbox, struct vhub_net_queue *from,
+		const struct vhub_net_view *views, uint64_t which);
+
+/** Sends pkts[i] to inboxes[i] for each bit i of `which`, together what is for the same one. LCORE, any. */
+VHUB_API void
+vhub_net_inbox_send_each(struct vhub_net_inbox *const *inboxes, struct rte_mbuf **pkts,
+		uint64_t which);
+/** The same with views[i] of `from`, as vhub_net_inbox_send_views(). */
+VHUB_API void
+vhub_net_inbox_send_views_each(struct vhub_net_inbox *const *inboxes, struct vhub_net_queue *from,
 		const struct vhub_net_view *views, uint64_t which);
 
 /**

@@ -192,54 +192,42 @@ inbox_for(const struct patch_port *peer, uint16_t index)
 	return peer->inboxes[0]; /* which counts what it drops */
 }
 
-/* Of the pair that the guest at the other end wants this packet on; NULL: it has not said so. */
+/* That of the pair on which the guest at the other end wants the packet, else of the one of our number. */
 static struct vhub_net_inbox *
-wanted_inbox(const struct patch_port *peer, const uint8_t *head, uint32_t head_bytes)
+inbox_of_packet(const struct patch_port *peer, uint16_t index, const uint8_t *head,
+		uint32_t head_bytes)
 {
 	const int wanted = vhub_net_inbox_wanted(peer->inboxes[0], head, head_bytes);
 
 	if (wanted < 0)
-		return NULL;
+		return inbox_for(peer, index);
 	return peer->inboxes[wanted < peer->n_pairs ? wanted : 0];
 }
 
-static struct vhub_net_inbox *
-wanted_inbox_of_mbuf(const struct patch_port *peer, const struct rte_mbuf *m)
+static void
+send_each(const struct patch_port *peer, uint16_t index, struct rte_mbuf **pkts, uint16_t n)
 {
-	return wanted_inbox(peer, rte_pktmbuf_mtod(m, const uint8_t *), rte_pktmbuf_data_len(m));
-}
-
-/* Each packet by the pair that it is wanted on; false: nobody has said so. */
-static bool
-send_as_wanted(const struct patch_port *peer, struct rte_mbuf **pkts, uint16_t n)
-{
-	struct vhub_net_inbox *inbox = wanted_inbox_of_mbuf(peer, pkts[0]);
+	struct vhub_net_inbox *inboxes[VHUB_NET_BURST];
 	uint16_t i;
 
-	if (inbox == NULL)
-		return false;
-	for (i = 0; i < n; i++) {
-		inbox = wanted_inbox_of_mbuf(peer, pkts[i]);
-		vhub_net_inbox_send(inbox != NULL ? inbox : peer->inboxes[0], &pkts[i], 1);
-	}
-	return true;
+	for (i = 0; i < n; i++)
+		inboxes[i] = inbox_of_packet(peer, index,
+				rte_pktmbuf_mtod(pkts[i], const uint8_t *),
+				rte_pktmbuf_data_len(pkts[i]));
+	vhub_net_inbox_send_each(inboxes, pkts, vhub_net_all_views(n));
 }
 
-static bool
-send_views_as_wanted(const struct patch_port *peer, struct vhub_net_queue *queue,
+static void
+send_views_each(const struct patch_port *peer, struct vhub_net_queue *queue,
 		const struct vhub_net_view *views, uint16_t n)
 {
-	struct vhub_net_inbox *inbox = wanted_inbox(peer, views[0].head, views[0].head_bytes);
+	struct vhub_net_inbox *inboxes[VHUB_NET_BURST];
 	uint16_t i;
 
-	if (inbox == NULL)
-		return false;
-	for (i = 0; i < n; i++) {
-		inbox = wanted_inbox(peer, views[i].head, views[i].head_bytes);
-		vhub_net_inbox_send_views(inbox != NULL ? inbox : peer->inboxes[0], queue, views,
-				UINT64_C(1) << i);
-	}
-	return true;
+	for (i = 0; i < n; i++)
+		inboxes[i] = inbox_of_packet(peer, queue->index, views[i].head,
+				views[i].head_bytes);
+	vhub_net_inbox_send_views_each(inboxes, queue, views, vhub_net_all_views(n));
 }
 
 static uint16_t
@@ -249,9 +237,10 @@ patch_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t 
 	const struct patch_port *peer = __atomic_load_n(&p->peer, __ATOMIC_ACQUIRE);
 
 	if (likely(peer != NULL)) {
-		if (peer->n_pairs > 1 && unlikely(send_as_wanted(peer, pkts, n)))
-			return n;
-		vhub_net_inbox_send(inbox_for(peer, queue->index), pkts, n);
+		if (unlikely(peer->n_pairs > 1))
+			send_each(peer, queue->index, pkts, n);
+		else
+			vhub_net_inbox_send(inbox_for(peer, queue->index), pkts, n);
 	} else {
 		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
 		rte_pktmbuf_free_bulk(pkts, n);
@@ -269,10 +258,11 @@ patch_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views
 		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
 		return;
 	}
-	if (peer->n_pairs > 1 && unlikely(send_views_as_wanted(peer, queue, views, n)))
-		return;
-	vhub_net_inbox_send_views(inbox_for(peer, queue->index), queue, views,
-			vhub_net_all_views(n));
+	if (unlikely(peer->n_pairs > 1))
+		send_views_each(peer, queue, views, n);
+	else
+		vhub_net_inbox_send_views(inbox_for(peer, queue->index), queue, views,
+				vhub_net_all_views(n));
 }
 
 static uint16_t
