@@ -13,7 +13,9 @@ import pytest
 from control import Control
 from testpmd import Testpmd, front_ends
 
-#: What the plan calls it: our name of it (KINDS in testpmd.py), and the size of its rings.
+#: What the plan calls it: our name of it (KINDS in testpmd.py), and the size of its rings. Those come last that
+#: vhub-net-check does not stop and start: DPDK 22.11 itself then hands out frames that nobody has sent, or buffers that
+#: it has posted anew, whatever the back end (librte_vhost's as well). dpdk-testpmd does not look.
 PATHS = {
     "inorder mergeable": ("split", 256),
     "inorder non-mergeable": ("split-one-buffer", 256),
@@ -27,6 +29,7 @@ PATHS = {
     "packed vectorized": ("packed-vectorised", 256),
     "packed vectorized, ring of 255": ("packed-vectorised", 255),
 }
+RESTARTABLE = list(PATHS).index("packed vectorized")
 BURST = 32              # also what vhub-net-check has under way
 QUEUES = 2              # of each of its ports
 PACKETS = 2000          # by each queue, between two events
@@ -81,7 +84,7 @@ def wait_until(condition, timeout=20):
 def test_packets_go_round_over_restarts_and_reconnects(vhubd, check, folder, datapath):
     """The front ends listen: then they live on without the back end."""
     scene = Scene(vhubd, folder, datapath, server=True)
-    front = check(scene.ports, server=True, reconnect=True, queues=QUEUES)
+    front = check(scene.ports, server=True, reconnect=True, queues=QUEUES, options=["--restartable", str(RESTARTABLE)])
     scene.add_ports()
     front.wait_each(PACKETS)
     front.restart_ports()

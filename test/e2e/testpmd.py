@@ -381,7 +381,8 @@ class NetCheck(Program, Meter):
         """Waits for its end; everything must have been right. Its result."""
         status, result = self.end(timeout)
         if status != 0 or result is None or not result["ok"]:
-            raise self._error(f"ended with status {status}: {result}")
+            faults = [line for line in self.log.splitlines() if line.startswith("vhub-net-check: port ")]
+            raise self._error("\n".join([f"ended with status {status}: {result}", *faults]))
         return result
 
     def stop(self, timeout=60):

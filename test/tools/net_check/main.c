@@ -112,7 +112,7 @@ restart_ports(const struct check_traffic *traffic)
 	if (busy(traffic, false))
 		return;
 	__atomic_store_n(&asked_to_restart, false, __ATOMIC_RELAXED);
-	for (i = 0; i < n_ports; i++)
+	for (i = 0; i < n_ports && i < check_options.restartable; i++)
 		if (port_restart(&ports[i]) != 0)
 			return;
 	restarts++;

@@ -40,6 +40,7 @@ struct check_options {
 	bool guest_offload;
 	bool reconnect;
 	bool lan;
+	unsigned int restartable; /* ports, from the first, that restart when asked to */
 	bool json;
 };
 

@@ -20,6 +20,7 @@ struct check_options check_options = {
 	.n_sizes = 1,
 	.seed = 1,
 	.queues = 1,
+	.restartable = CHECK_MAX_PORTS,
 	.timeout = 5,
 	.link_timeout = 30,
 };
@@ -43,6 +44,7 @@ static const char usage[] =
 		"  --guest-offload    accept partial checksums and large packets; expect packets back whole\n"
 		"  --reconnect        the link is to go down and to come up again at least once\n"
 		"  --lan              behind a switch: what is for others' addresses is no fault\n"
+		"  --restartable N    SIGUSR1 is for the first N ports only (all)\n"
 		"  --timeout S        how long a queue pair may stand still (5)\n"
 		"  --link-timeout S   how long a link may stay down (30)\n"
 		"  --progress[=S]     a line of JSON every S seconds (0.02)\n"
@@ -60,6 +62,7 @@ enum {
 	OPT_GUEST_OFFLOAD,
 	OPT_RECONNECT,
 	OPT_LAN,
+	OPT_RESTARTABLE,
 	OPT_TIMEOUT,
 	OPT_LINK_TIMEOUT,
 	OPT_PROGRESS,
@@ -79,6 +82,7 @@ static const struct option table[] = {
 	{ "guest-offload", no_argument, NULL, OPT_GUEST_OFFLOAD },
 	{ "reconnect", no_argument, NULL, OPT_RECONNECT },
 	{ "lan", no_argument, NULL, OPT_LAN },
+	{ "restartable", required_argument, NULL, OPT_RESTARTABLE },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "link-timeout", required_argument, NULL, OPT_LINK_TIMEOUT },
 	{ "progress", optional_argument, NULL, OPT_PROGRESS },
@@ -169,6 +173,9 @@ read_one(int option, char *value)
 		break;
 	case OPT_LAN:
 		o->lan = true;
+		break;
+	case OPT_RESTARTABLE:
+		o->restartable = number("restartable", value, 0, CHECK_MAX_PORTS);
 		break;
 	case OPT_TIMEOUT:
 		o->timeout = seconds("timeout", value);
