@@ -6,13 +6,15 @@
  *
  * Lcores mark what they have changed, in units, after they have changed it; the thread takes a mark
  * away before it reads the unit. So a unit that changes while it is read is marked again, and what
- * had been changed before the FLUSH came is in the file. What the file did not take stays marked.
+ * had been changed before the FLUSH came is in the file. What the file did not take stays marked, and
+ * so does what lies behind the end of the disk: lcores may change that while the size does.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +24,6 @@
 #include <unistd.h>
 
 #include <rte_common.h>
-#include <rte_pause.h>
 
 #include "malloc_pvt.h"
 #include "vhub_lcore.h"
@@ -52,7 +53,7 @@ struct malloc_save {
 static uint64_t
 words_of(uint64_t disk_bytes)
 {
-	return disk_bytes / UNIT_BYTES / UNITS_OF_WORD + 1;
+	return (disk_bytes - 1) / UNIT_BYTES / UNITS_OF_WORD + 1;
 }
 
 void
@@ -69,13 +70,24 @@ save_changed(struct malloc_save *save, uint64_t offset_bytes, uint32_t len_bytes
 				UINT64_C(1) << unit % UNITS_OF_WORD, __ATOMIC_ACQ_REL);
 }
 
+/* The units of a word that begin below the end of the disk. */
+static uint64_t
+units_below(uint64_t word, uint64_t disk_bytes)
+{
+	const uint64_t n = (disk_bytes + UNIT_BYTES - 1) / UNIT_BYTES - word * UNITS_OF_WORD;
+
+	return n >= UNITS_OF_WORD ? UINT64_MAX : (UINT64_C(1) << n) - 1;
+}
+
 static uint64_t
 take_word(struct malloc_save *save, uint64_t word)
 {
-	if (__atomic_load_n(&save->changed[word], __ATOMIC_RELAXED) == 0)
+	const uint64_t mask = units_below(word, save->disk->size_bytes);
+
+	if ((__atomic_load_n(&save->changed[word], __ATOMIC_RELAXED) & mask) == 0)
 		return 0;
 	/* Pairs with save_changed(). */
-	return __atomic_exchange_n(&save->changed[word], 0, __ATOMIC_ACQ_REL);
+	return __atomic_fetch_and(&save->changed[word], ~mask, __ATOMIC_ACQ_REL) & mask;
 }
 
 /* ---- the file ---- */
@@ -113,8 +125,6 @@ write_units(const struct malloc_disk *d, uint64_t word, uint64_t bits)
 		while (i < UNITS_OF_WORD && (bits >> i & 1) != 0)
 			i++;
 		end = RTE_MIN((word * UNITS_OF_WORD + i) * UNIT_BYTES, size);
-		if (begin >= end) /* the disk has become smaller */
-			continue;
 		ret = write_all(d->fd, d->data + begin, end - begin, begin);
 		if (ret != 0)
 			return ret;
@@ -432,13 +442,18 @@ save_close(struct malloc_disk *d)
 int
 save_resize(struct malloc_disk *d, uint64_t size_bytes)
 {
+	uint64_t old;
 	int ret = 0;
 
 	pthread_mutex_lock(&d->save->lock);
+	old = d->size_bytes;
 	if (ftruncate(d->fd, (off_t)size_bytes) != 0)
 		ret = -errno;
 	else
 		d->size_bytes = size_bytes;
+	/* Of the unit with the old end, only what was below that has been saved. */
+	if (ret == 0 && size_bytes > old)
+		save_changed(d->save, old - 1, 1);
 	pthread_mutex_unlock(&d->save->lock);
 	return ret;
 }
@@ -501,7 +516,10 @@ save_has_some(const struct malloc_queue *q)
 void
 save_leave(struct malloc_queue *q)
 {
-	/* Pairs with the end of give_back(), which is between its last step and this one. */
+	/*
+	 * Pairs with the end of give_back(), which is between its last step and this one; perhaps for a
+	 * while, when it was put off this CPU there.
+	 */
 	while (__atomic_load_n(&q->n_saving, __ATOMIC_ACQUIRE) != 0)
-		rte_pause();
+		sched_yield();
 }

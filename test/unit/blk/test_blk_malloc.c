@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -276,6 +277,104 @@ test_the_file_has_the_size_of_its_disk(void **state)
 	expect_file(512, (64 << 10) - 512, 0);
 }
 
+/* ---- a file, sizes and queues that change at the same time ---- */
+
+#define SMALL_BYTES (MB + 3 * 512u) /* in the middle of what is saved together */
+#define LARGE_BYTES (3 * MB)
+
+static uint32_t resizing; /* shared atomic */
+
+static void *
+resize_again_and_again(void *arg)
+{
+	struct driver_disk *d = arg;
+	char error[DRIVER_ERROR_LEN];
+	uintptr_t failed = 0;
+
+	while (__atomic_load_n(&resizing, __ATOMIC_RELAXED) != 0) {
+		failed += d->ops->resize(d->disk, SMALL_BYTES, error, sizeof(error)) != 0;
+		failed += d->ops->resize(d->disk, LARGE_BYTES, error, sizeof(error)) != 0;
+	}
+	return (void *)failed;
+}
+
+/* A block below every size, one around the smaller size, or one that comes and goes. */
+static uint64_t
+any_place(uint8_t *model, uint8_t fill)
+{
+	const uint64_t kind = driver_random(3);
+	uint64_t offset = SMALL_BYTES - 512;
+
+	if (kind != 1)
+		offset = kind == 0 ? driver_random(MB / 512) * 512 :
+				     SMALL_BYTES +
+						driver_random((LARGE_BYTES - SMALL_BYTES) / 512) *
+								512;
+	if (offset < SMALL_BYTES)
+		memset(model + offset, fill, 512);
+	return offset;
+}
+
+/*
+ * The marks of what is to be saved are those of the whole area, whatever the size is now: below the
+ * smaller size the file has every write that a flush has covered, and in the end it is as the disk is.
+ */
+static void
+test_the_file_follows_a_disk_that_changes_its_size_under_load(void **state)
+{
+	uint8_t *model = calloc(1, SMALL_BYTES), *disk = malloc(LARGE_BYTES),
+		*file = malloc(LARGE_BYTES);
+	struct driver_disk d;
+	pthread_t thread;
+	void *failed;
+	int fd;
+
+	(void)state;
+	make_file(LARGE_BYTES, 0);
+	driver_open(&d, "malloc", with_file(""), false);
+	__atomic_store_n(&resizing, 1, __ATOMIC_RELAXED);
+	assert_int_equal(pthread_create(&thread, NULL, resize_again_and_again, &d), 0);
+	fd = open(file_path, O_RDONLY | O_CLOEXEC);
+	for (unsigned int i = 1; i <= 400; i++) {
+		fill_disk(&d, any_place(model, (uint8_t)i), 512, (int)(i & 0xff),
+				i % 5 == 0 ? VHUB_BLK_IO_FUA : 0);
+		if (i % 40 != 0)
+			continue;
+		assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+		assert_int_equal(pread(fd, file, SMALL_BYTES, 0), SMALL_BYTES);
+		assert_memory_equal(file, model, SMALL_BYTES);
+	}
+	__atomic_store_n(&resizing, 0, __ATOMIC_RELAXED);
+	assert_int_equal(pthread_join(thread, &failed), 0);
+	assert_null(failed);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 0, disk, LARGE_BYTES, 0), 0);
+	assert_memory_equal(disk, model, SMALL_BYTES);
+	driver_close(&d);
+	assert_int_equal(pread(fd, file, LARGE_BYTES, 0), LARGE_BYTES);
+	assert_memory_equal(file, disk, LARGE_BYTES);
+	close(fd);
+	free(model);
+	free(disk);
+	free(file);
+}
+
+/* The thread that saves has just given back the last flush when its queue goes. */
+static void
+test_a_queue_goes_as_soon_as_its_last_flush_is_back(void **state)
+{
+	struct driver_disk d;
+
+	(void)state;
+	make_file(MB, 0);
+	driver_open(&d, "malloc", with_file(""), false);
+	for (unsigned int i = 0; i < 300; i++) {
+		assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+		d.ops->queue_put(d.queue);
+		assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
+	}
+	driver_close(&d);
+}
+
 /* On any node, named twice; one that is not there costs nothing but the placement. */
 static void
 test_a_disk_goes_wherever_it_is_placed(void **state)
@@ -396,6 +495,8 @@ main(void)
 		cmocka_unit_test(test_a_file_that_takes_no_more_fails_the_flush),
 		cmocka_unit_test(test_files_that_do_not_fit_are_refused_and_left_alone),
 		cmocka_unit_test(test_the_file_has_the_size_of_its_disk),
+		cmocka_unit_test(test_the_file_follows_a_disk_that_changes_its_size_under_load),
+		cmocka_unit_test(test_a_queue_goes_as_soon_as_its_last_flush_is_back),
 		cmocka_unit_test(test_a_disk_goes_wherever_it_is_placed),
 		cmocka_unit_test(test_a_fresh_disk_is_zero),
 		cmocka_unit_test(test_a_large_request_takes_several_turns),
