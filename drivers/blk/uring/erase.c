@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -14,7 +15,6 @@
 #include <unistd.h>
 
 #include <linux/fs.h>
-#include <rte_pause.h>
 
 #include "uring_pvt.h"
 
@@ -199,7 +199,10 @@ eraser_has_some(const struct uring_queue *q)
 void
 eraser_leave(struct uring_queue *q)
 {
-	/* Pairs with the end of erase(), which is between its last step and this one. */
+	/*
+	 * Pairs with the end of erase(), which is between its last step and this one; perhaps for a
+	 * while, when it was put off this CPU there.
+	 */
 	while (__atomic_load_n(&q->n_erasing, __ATOMIC_ACQUIRE) != 0)
-		rte_pause();
+		sched_yield();
 }
