@@ -57,6 +57,23 @@ driver_parse(const char *driver, const char *args, bool read_only, struct vhub_b
 }
 
 void
+driver_expect_refused(const char *driver, const char *args, bool read_only, int expected,
+		const char *word)
+{
+	struct vhub_blk_disk *disk = NULL;
+	char error[DRIVER_ERROR_LEN] = "";
+	int ret = driver_parse(driver, args, read_only, &disk, error);
+
+	if (ret == 0) {
+		ret = disk->ops->open(disk, error, sizeof(error));
+		disk->ops->destroy(disk);
+	}
+	assert_int_equal(ret, expected);
+	if (strstr(error, word) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", error, word);
+}
+
+void
 driver_open(struct driver_disk *d, const char *driver, const char *args, bool read_only)
 {
 	char error[DRIVER_ERROR_LEN] = "";

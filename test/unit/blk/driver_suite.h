@@ -49,6 +49,11 @@ driver_parse(const char *driver, const char *args, bool read_only, struct vhub_b
 		char *error);
 #define DRIVER_ERROR_LEN 512
 
+/* A disk that neither parse nor open lets be: the error, and a word of the sentence. */
+void
+driver_expect_refused(const char *driver, const char *args, bool read_only, int expected,
+		const char *word);
+
 /* parse, open, info, queue_get; a failure fails the test. And the way back. */
 void
 driver_open(struct driver_disk *d, const char *driver, const char *args, bool read_only);

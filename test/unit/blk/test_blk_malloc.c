@@ -210,17 +210,7 @@ test_a_file_that_takes_no_more_fails_the_flush(void **state)
 static void
 expect_no_disk(const char *args, bool read_only, int expected, const char *word)
 {
-	struct vhub_blk_disk *disk = NULL;
-	char error[DRIVER_ERROR_LEN] = "";
-	int ret = driver_parse("malloc", args, read_only, &disk, error);
-
-	if (ret == 0) {
-		ret = disk->ops->open(disk, error, sizeof(error));
-		disk->ops->destroy(disk);
-	}
-	assert_int_equal(ret, expected);
-	if (strstr(error, word) == NULL)
-		fail_msg("\"%s\" does not say \"%s\"", error, word);
+	driver_expect_refused("malloc", args, read_only, expected, word);
 }
 
 static void

@@ -121,17 +121,7 @@ fresh_image(void **state)
 static void
 expect_refused(const char *args, bool read_only, int expected, const char *word)
 {
-	struct vhub_blk_disk *disk = NULL;
-	char error[DRIVER_ERROR_LEN] = "";
-	int ret = driver_parse("uring", args, read_only, &disk, error);
-
-	if (ret == 0) {
-		ret = disk->ops->open(disk, error, sizeof(error));
-		disk->ops->destroy(disk);
-	}
-	assert_int_equal(ret, expected);
-	if (strstr(error, word) == NULL)
-		fail_msg("\"%s\" does not say \"%s\"", error, word);
+	driver_expect_refused("uring", args, read_only, expected, word);
 }
 
 static unsigned int

@@ -432,3 +432,23 @@ virtq_make(const struct vhub_virtq_config *config)
 	assert_non_null(vq);
 	return vq;
 }
+
+struct vhub_virtq *
+ring_begin(struct guest *g, struct driver *d, uint64_t features)
+{
+	struct vhub_virtq_config config;
+
+	guest_init(g);
+	driver_init(d, g, features | F_VERSION_1,
+			(features & F_PACKED) != 0 ? PACKED_SIZE : SPLIT_SIZE);
+	config = driver_config(d);
+	return virtq_make(&config);
+}
+
+void
+ring_end(struct vhub_virtq *vq, struct driver *d, struct guest *g)
+{
+	vhub_virtq_destroy(vq);
+	driver_fini(d);
+	guest_fini(g);
+}

@@ -182,4 +182,12 @@ driver_config(const struct driver *d);
 struct vhub_virtq *
 virtq_make(const struct vhub_virtq_config *config);
 
+/* A guest with a driver and its ring, which has no region; PACKED_SIZE is no power of two. */
+#define PACKED_SIZE 37u
+#define SPLIT_SIZE 32u
+struct vhub_virtq *
+ring_begin(struct guest *g, struct driver *d, uint64_t features);
+void
+ring_end(struct vhub_virtq *vq, struct driver *d, struct guest *g);
+
 #endif /* VIRTQ_TEST_GUEST_H */

@@ -8,8 +8,6 @@
 
 #include "guest.h"
 
-#define SIZE 37u
-#define SPLIT_SIZE 32u
 #define ROUNDS 4000u
 
 struct fixture {
@@ -26,23 +24,9 @@ struct fixture {
 static void
 begin(struct fixture *f, uint64_t features)
 {
-	struct vhub_virtq_config config;
-
 	memset(f, 0, sizeof(*f));
 	rnd_init(&f->r, "peek", 11);
-	guest_init(&f->g);
-	driver_init(&f->d, &f->g, features | F_VERSION_1,
-			(features & F_PACKED) != 0 ? SIZE : SPLIT_SIZE);
-	config = driver_config(&f->d);
-	f->vq = virtq_make(&config);
-}
-
-static void
-end(struct fixture *f)
-{
-	vhub_virtq_destroy(f->vq);
-	driver_fini(&f->d);
-	guest_fini(&f->g);
+	f->vq = ring_begin(&f->g, &f->d, features);
 }
 
 /* Most chains are of one piece; some of these cross regions, and some lie in a table. */
@@ -158,7 +142,7 @@ run(uint64_t features)
 	while (f.n_fifo != 0)
 		take_long_way(&f);
 	assert_int_equal(vhub_virtq_base(f.vq), driver_base(&f.d));
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 }
 
 static void
@@ -189,7 +173,7 @@ test_whole_rings(void **state)
 
 	(void)state;
 	for (unsigned int packed = 0; packed < 2; packed++) {
-		const unsigned int size = packed ? SIZE : SPLIT_SIZE;
+		const unsigned int size = packed ? PACKED_SIZE : SPLIT_SIZE;
 		struct fixture f;
 
 		begin(&f, packed ? F_PACKED : 0);
@@ -204,7 +188,7 @@ test_whole_rings(void **state)
 			assert_int_equal(vhub_virtq_peek(f.vq, buffers, VHUB_VIRTQ_BURST, true), 0);
 			taken(&f, n);
 		}
-		end(&f);
+		ring_end(f.vq, &f.d, &f.g);
 	}
 }
 
@@ -224,7 +208,7 @@ expect_reason(uint64_t features, struct piece piece, enum vhub_virtq_reason reas
 	assert_int_equal(vhub_virtq_pop(f.vq, chains, VHUB_VIRTQ_BURST), 0);
 	assert_int_equal(vhub_virtq_broken(f.vq), reason);
 	assert_int_equal(vhub_virtq_peek(f.vq, &buffer, 1, piece.write), 0);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 }
 
 static void
@@ -263,7 +247,7 @@ test_bad_available_rings(void **state)
 	assert_int_equal(vhub_virtq_peek(f.vq, buffers, VHUB_VIRTQ_BURST, true), 0);
 	assert_int_equal(vhub_virtq_pop(f.vq, chains, VHUB_VIRTQ_BURST), 0);
 	assert_int_equal(vhub_virtq_broken(f.vq), VHUB_VIRTQ_AVAIL_RUNAWAY);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 
 	begin(&f, 0);
 	take_long_way(&f);
@@ -273,7 +257,7 @@ test_bad_available_rings(void **state)
 	assert_int_equal(vhub_virtq_peek(f.vq, buffers, VHUB_VIRTQ_BURST, true), 0);
 	assert_int_equal(vhub_virtq_pop(f.vq, chains, VHUB_VIRTQ_BURST), 0);
 	assert_int_equal(vhub_virtq_broken(f.vq), VHUB_VIRTQ_BAD_HEAD);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 }
 
 /* What was shown on a ring that broke meanwhile is not used. */
@@ -295,7 +279,7 @@ test_broken_ring(void **state)
 	vhub_virtq_use(f.vq, &buffer, 1);
 	assert_null(driver_reap(&f.d));
 	assert_int_equal(vhub_virtq_base(f.vq), base);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 }
 
 /* Rings that keep account of each chain. */
@@ -338,7 +322,7 @@ test_rings_that_keep_account(void **state)
 	vhub_virtq_push(f.vq, &chain, 1);
 	assert_non_null(driver_add(&f.d, &piece, 1, false));
 	assert_int_equal(vhub_virtq_peek(f.vq, &buffer, 1, true), 0);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 	test_free(region);
 }
 

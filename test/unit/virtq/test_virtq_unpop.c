@@ -7,8 +7,6 @@
 
 #include "guest.h"
 
-#define SIZE 37u
-#define SPLIT_SIZE 32u
 #define ROUNDS 3000u
 
 struct fixture {
@@ -21,22 +19,8 @@ struct fixture {
 static void
 begin(struct fixture *f, uint64_t features)
 {
-	struct vhub_virtq_config config;
-
 	rnd_init(&f->r, "unpop", 7);
-	guest_init(&f->g);
-	driver_init(&f->d, &f->g, features | F_VERSION_1,
-			(features & F_PACKED) != 0 ? SIZE : SPLIT_SIZE);
-	config = driver_config(&f->d);
-	f->vq = virtq_make(&config);
-}
-
-static void
-end(struct fixture *f)
-{
-	vhub_virtq_destroy(f->vq);
-	driver_fini(&f->d);
-	guest_fini(&f->g);
+	f->vq = ring_begin(&f->g, &f->d, features);
 }
 
 static void
@@ -110,7 +94,7 @@ run(uint64_t features)
 	assert_int_equal(stats.completions, kept);
 	assert_int_equal(vhub_virtq_broken(f.vq), VHUB_VIRTQ_OK);
 	assert_true(kept > ROUNDS);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 }
 
 static void
@@ -161,7 +145,7 @@ test_broken_ring(void **state)
 	assert_int_equal(vhub_virtq_in_flight(f.vq), 0);
 	assert_int_equal(vhub_virtq_base(f.vq), base);
 	assert_int_equal(vhub_virtq_pop(f.vq, chains, VHUB_VIRTQ_BURST), 0);
-	end(&f);
+	ring_end(f.vq, &f.d, &f.g);
 }
 
 int
