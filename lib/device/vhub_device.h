@@ -215,6 +215,12 @@ struct vhub_foreign_ops {
 	 * sync runs. Without it the device offers no vIOMMU.
 	 */
 	int (*iotlb)(struct vhub_device *dev, const struct vhub_user_iotlb *msg);
+	/**
+	 * Optional. LCORE. Whether the library has something under way in this ring, which the lcore
+	 * completes (queue_poll): a drain waits for it, and nothing would wake the lcore from a sleep.
+	 * Without it, never.
+	 */
+	bool (*in_flight)(const struct vhub_vring *vring);
 };
 
 /**

@@ -63,12 +63,20 @@ update_taking(struct vring_run *vring)
 		vring->pub.taking = (vring->pub.enabled || vring->draining) && !vring->broken_told;
 }
 
+static bool
+is_in_flight_abroad(const struct vring_run *vring)
+{
+	const struct vhub_foreign_ops *foreign = vring->pub.dev->foreign;
+
+	return foreign->in_flight != NULL && foreign->in_flight(&vring->pub);
+}
+
 /* Nothing is in flight, neither of this life of the ring nor of a former one. */
 static bool
 is_drained(const struct vring_run *vring)
 {
 	if (is_foreign(vring))
-		return true;
+		return !is_in_flight_abroad(vring);
 	return vhub_virtq_in_flight(vring->pub.vq) == 0 && vhub_virtq_to_replay(vring->pub.vq) == 0;
 }
 
@@ -145,6 +153,9 @@ vring_arm(struct vhub_poller *poller)
 	/* Somebody has to look at the clock. */
 	if (vring->drain_pending && vring->want.drain_until != 0)
 		return -ENOTSUP;
+	/* A ring may drain with another one of its queue. */
+	if (is_foreign(vring) && (vring->drain_pending || is_in_flight_abroad(vring)))
+		return -EAGAIN;
 	if (ops->ring_arm != NULL)
 		return vring->pub.taking ? ops->ring_arm(&vring->pub) : 0;
 	if (vhub_virtq_in_flight(vring->pub.vq) != 0 || vring->pub.held) {

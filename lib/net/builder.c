@@ -29,7 +29,7 @@ struct net_builder {
 			"frame_sizes", "mirror", "mirror_direction"
 /* The builder's own arguments, NULL-terminated. */
 static const char *const own_keys[] = { "driver", "queues", "mac", "mtu", "iommu", "trust",
-	"datapath", "ctrl_vq", "link", NET_SERVICE_KEYS, NULL };
+	"datapath", "dma", "ctrl_vq", "link", NET_SERVICE_KEYS, NULL };
 const char *const net_service_keys[] = { NET_SERVICE_KEYS, NULL };
 
 static struct net_builder *
@@ -124,6 +124,29 @@ parse_mirror(const char *name, const struct rte_kvargs *args, struct vhub_net_mi
 	return net_mirror_check(name, mirror, error, error_len);
 }
 
+/* Copies by a DMA engine are the library's, and it has none behind a vIOMMU. */
+static int
+parse_dma(const struct rte_kvargs *args, struct net_params *params, char *error, size_t error_len)
+{
+	const char *name = NULL;
+	int ret = vhub_arg_text(args, "dma", &name, error, error_len);
+
+	if (ret != 0 || name == NULL)
+		return ret;
+	ret = -EINVAL;
+	if (strlen(name) >= sizeof(params->dma))
+		snprintf(error, error_len, "dma=%.64s...: no DMA device has so long a name", name);
+	else if (params->datapath != NET_DATAPATH_LIBRTE_VHOST)
+		snprintf(error, error_len, "dma=%s: takes datapath=librte_vhost", name);
+	else if (params->iommu)
+		snprintf(error, error_len, "dma=%s: serves no vIOMMU, leave out iommu=on", name);
+	else
+		ret = 0;
+	if (ret == 0)
+		strlcpy(params->dma, name, sizeof(params->dma));
+	return ret;
+}
+
 int
 net_params_parse_services(const struct rte_kvargs *args, struct net_params *params, char *error,
 		size_t error_len)
@@ -161,6 +184,8 @@ parse_params(const char *name, const struct rte_kvargs *args, struct net_params 
 		ret = -EINVAL;
 	}
 	params->datapath = (enum net_datapath)path;
+	if (ret == 0)
+		ret = parse_dma(args, params, error, error_len);
 	if (ret == 0)
 		ret = net_params_parse_services(args, params, error, error_len);
 	if (ret == 0)

@@ -26,6 +26,8 @@ char net_builder_help[8192] =
 		"iommu=on          offer a vIOMMU (off)\n"
 		"datapath=PATH     direct, librte_vhost, or auto: who serves the rings, vhub or DPDK's\n"
 		"                  library (auto: the library with iommu=on, else direct)\n"
+		"dma=NAME          librte_vhost only: a DMA device of EAL's that copies in place of the\n"
+		"                  worker, such as dma_skeleton with --vdev dma_skeleton (none)\n"
 		"trust=on          librte_vhost only: believe the guest how much is in its rings, which\n"
 		"                  is faster, and a hostile guest can then end vhubd (off)\n";
 

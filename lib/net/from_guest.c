@@ -39,14 +39,14 @@ net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 }
 
 unsigned int
-net_poll_from_guest(struct net_pair *pair)
+net_poll_from_guest(struct net_pair *pair, bool take)
 {
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	struct net_dev *dev = pair->dev;
 	struct net_look look;
 	uint16_t n, kept;
 
-	n = rvhost_from_guest(dev->path, pair->from_ring, dev->pool, pkts, VHUB_NET_BURST);
+	n = rvhost_from_guest(dev->path, pair->from_ring, dev->pool, pkts, VHUB_NET_BURST, take);
 	if (n == 0)
 		return 0;
 	if (unlikely(!pair->from_ring->enabled)) {

@@ -196,6 +196,28 @@ takes_packets(const struct net_pair *pair, const struct vhub_vring *vring)
 			!(unlikely(net_is_restricted(pair->dev)) && net_rules_close(pair));
 }
 
+/* Of a ring that is librte_vhost's: copies that a DMA engine makes go on, whatever the ring may take. */
+static unsigned int
+poll_library(struct net_pair *pair, struct vhub_vring *vring)
+{
+	const bool under_way = rvhost_under_way(pair->dev->path, vring);
+	const bool paused = is_paused(pair, vring);
+	unsigned int n = 0;
+
+	if (net_is_from_guest(vring)) {
+		if (!paused)
+			return net_poll_from_guest(pair, true);
+		pair->ends = under_way;
+		if (under_way)
+			n = net_poll_from_guest(pair, false);
+		pair->ends = false;
+		return n;
+	}
+	if (under_way)
+		n = rvhost_reap(pair->dev->path, vring);
+	return paused ? n : n + net_poll_to_guest(pair);
+}
+
 static unsigned int
 net_queue_poll(struct vhub_vring *vring)
 {
@@ -207,11 +229,11 @@ net_queue_poll(struct vhub_vring *vring)
 		net_coalesce_turn(vring, false);
 	if (!net_is_from_guest(vring) && unlikely(takes_packets(pair, vring) != pair->queue.open))
 		tell_open(pair, !pair->queue.open);
+	if (unlikely(vring->vq == NULL))
+		return poll_library(pair, vring);
 	if (unlikely(is_paused(pair, vring)))
 		return 0;
-	if (!net_is_from_guest(vring))
-		return net_poll_to_guest(pair);
-	return vring->vq != NULL ? direct_poll_from_guest(pair) : net_poll_from_guest(pair);
+	return net_is_from_guest(vring) ? direct_poll_from_guest(pair) : net_poll_to_guest(pair);
 }
 
 /* ---- sleeping ---- */
@@ -240,7 +262,9 @@ arm_library(struct net_pair *pair, struct vhub_vring *vring)
 	rvhost_want_kicks(pair->dev->path, vring, true);
 	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */
 	rte_smp_mb();
-	return net_queue_poll(vring) != 0 ? -EAGAIN : 0;
+	if (net_queue_poll(vring) != 0 || rvhost_under_way(pair->dev->path, vring))
+		return -EAGAIN;
+	return 0;
 }
 
 static int
@@ -344,11 +368,24 @@ net_iotlb(struct vhub_device *device, const struct vhub_user_iotlb *msg)
 	return rvhost_iotlb(net_dev_of(device)->path, msg);
 }
 
+/* What is under way from the guest may be on its way back to it: its ring is there until then. */
+static bool
+net_in_flight(const struct vhub_vring *vring)
+{
+	const struct rvhost_path *path = net_dev_of(vring->dev)->path;
+	const struct net_pair *pair = vring->priv;
+
+	return rvhost_under_way(path, vring) ||
+			(vring == pair->to_ring && pair->from_ring != NULL &&
+					rvhost_under_way(path, pair->from_ring));
+}
+
 static const struct vhub_foreign_ops foreign_ops = {
 	.max_regions = RVHOST_MAX_REGIONS,
 	.log_at_zero = true,
 	.sync = net_sync,
 	.iotlb = net_iotlb,
+	.in_flight = net_in_flight,
 };
 
 /* ---- the device ---- */
@@ -356,7 +393,13 @@ static const struct vhub_foreign_ops foreign_ops = {
 static int
 net_describe(const struct vhub_device *device, char *buf, size_t len)
 {
-	return snprintf(buf, len, "%s: port %s", device->name, net_dev_of(device)->target);
+	const struct net_dev *dev = net_dev_of(device);
+	const unsigned int copies = dev->path != NULL ? rvhost_copies(dev->path) : 0;
+
+	if (copies != 0)
+		return snprintf(buf, len, "%s: port %s, %u copies by DMA", device->name,
+				dev->target, copies);
+	return snprintf(buf, len, "%s: port %s", device->name, dev->target);
 }
 
 static const struct vhub_device_ops net_ops = {
@@ -439,6 +482,22 @@ uses_library(const struct net_params *params)
 			(params->datapath == NET_DATAPATH_AUTO && params->iommu);
 }
 
+static int
+make_library(struct net_dev *dev, char *error, size_t error_len)
+{
+	const struct net_params *params = &dev->params;
+	struct rvhost_dma *dma = NULL;
+	int ret = 0;
+
+	dev->dev.foreign = &foreign_ops;
+	if (params->dma[0] != '\0')
+		ret = rvhost_dma_get(params->dma, &dma, error, error_len);
+	if (ret == 0)
+		ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu,
+				params->trusted, dma, &dev->path);
+	return ret;
+}
+
 int
 net_create(const struct net_params *params, struct vhub_net_port *port,
 		const struct vhub_executor *executor, struct vhub_device **out, char *error,
@@ -465,9 +524,7 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 		goto free_dev;
 	}
 	if (uses_library(params)) {
-		dev->dev.foreign = &foreign_ops;
-		ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu,
-				params->trusted, &dev->path);
+		ret = make_library(dev, error, error_len);
 		if (ret != 0)
 			goto free_dev;
 	}

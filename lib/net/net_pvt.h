@@ -22,6 +22,7 @@
 
 #include <rte_branch_prediction.h>
 #include <rte_common.h>
+#include <rte_dev.h>
 #include <rte_ether.h>
 #include <rte_mbuf.h>
 
@@ -88,6 +89,7 @@ struct net_pair {
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
 	bool coalesces;	      /* its guest may have notifications kept back; direct */
+	bool ends; /* it pauses, and these are the guest's last packets, which were under way by DMA */
 	uint32_t n_pieces;    /* that packets were cut into in this turn */
 	uint64_t pieces_turn; /* which is that */
 	struct {
@@ -132,6 +134,7 @@ struct net_params {
 	bool no_ctrl;	/* ctrl_vq=off */
 	bool link_down; /* link=down */
 	enum net_datapath datapath;
+	char dma[RTE_DEV_NAME_MAX_LEN]; /* empty: lcores copy */
 	struct rte_ether_addr mac;
 	uint16_t mtu; /* 0: the port's */
 	struct vhub_net_qos qos;
@@ -271,9 +274,12 @@ net_rarp_started(struct net_pair *pair);
 
 /* ---- from_guest.c ---- */
 
-/* One turn of the pair's ring from the guest. Returns how many packets there were. */
+/*
+ * One turn of the pair's ring from the guest; without `take` only of what is under way (rvhost_from_guest()).
+ * Returns how many packets there were.
+ */
 unsigned int
-net_poll_from_guest(struct net_pair *pair);
+net_poll_from_guest(struct net_pair *pair, bool take);
 
 /* Gives packets to the port, its own from then on; what it does not take is dropped. */
 void
@@ -403,6 +409,13 @@ static inline bool
 net_ring_is_open(const struct vhub_vring *vring)
 {
 	return vring != NULL && vring->taking && vring->enabled;
+}
+
+/* What comes of a guest's last packets may still be given to it. */
+static inline bool
+net_ends(const struct net_pair *pair)
+{
+	return pair->ends && pair->to_ring != NULL && pair->to_ring->enabled;
 }
 
 /* Counts packets that go no further, and frees them. */

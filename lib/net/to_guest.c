@@ -92,7 +92,7 @@ give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct
 	}
 	vhub_count(&pair->counters.to_guest.packets, given);
 	vhub_count(&pair->counters.to_guest.bytes, look->bytes);
-	rte_pktmbuf_free_bulk(pkts, given);
+	rvhost_given(pair->dev->path, pair->to_ring, pkts, given);
 }
 
 static void
@@ -152,7 +152,7 @@ vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t
 {
 	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
 
-	if (likely(net_ring_is_open(pair->to_ring))) {
+	if (likely(net_ring_is_open(pair->to_ring)) || net_ends(pair)) {
 		if (likely(n != 0))
 			give_new(pair, pkts, n);
 	} else if (pair->wire != NULL) {

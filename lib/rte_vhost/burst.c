@@ -30,11 +30,18 @@ pass_notification_on(struct vhub_vring *vring)
 
 uint16_t
 rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
-		struct rte_mbuf **pkts, uint16_t n)
+		struct rte_mbuf **pkts, uint16_t n, bool take)
 {
 	const uint16_t call_max = path->call_max[vring->index];
 	uint16_t taken = 0, part, got;
 
+	if (unlikely(path->ring_dma[vring->index].on)) {
+		part = RTE_MIN(n, call_max);
+		taken = take ? rvhost_dma_from_guest(path, vring->index, pool, pkts, part) :
+			       rvhost_dma_completed(path, vring->index, pkts, part);
+		pass_notification_on(vring);
+		return taken;
+	}
 	do {
 		part = RTE_MIN(n - taken, call_max);
 		got = rte_vhost_dequeue_burst(path->vid, vring->index, pool, &pkts[taken], part);
@@ -49,15 +56,30 @@ rvhost_to_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_m
 		uint16_t n)
 {
 	const uint16_t call_max = path->call_max[vring->index];
+	const bool by_dma = path->ring_dma[vring->index].on;
 	uint16_t given = 0, part, got;
 
 	do {
 		part = RTE_MIN(n - given, call_max);
-		got = rte_vhost_enqueue_burst(path->vid, vring->index, &pkts[given], part);
+		got = unlikely(by_dma) ?
+				rvhost_dma_to_guest(path, vring->index, &pkts[given], part) :
+				rte_vhost_enqueue_burst(path->vid, vring->index, &pkts[given],
+						part);
 		given += got;
 	} while (got == part && given < n);
 	pass_notification_on(vring);
 	return given;
+}
+
+uint16_t
+rvhost_reap(struct rvhost_path *path, struct vhub_vring *vring)
+{
+	struct rte_mbuf *pkts[RVHOST_CALL_MAX];
+	uint16_t n = rvhost_dma_completed(path, vring->index, pkts, RVHOST_CALL_MAX);
+
+	rte_pktmbuf_free_bulk(pkts, n);
+	pass_notification_on(vring);
+	return n;
 }
 
 void

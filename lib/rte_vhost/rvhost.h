@@ -9,6 +9,7 @@
  *   frontend.c  messages on that socket, each answered before the next
  *   sync.c      has the library be what the record says; called by device/foreign.c
  *   burst.c     packets, on lcores; called by lib/net
+ *   dma.c       the same, copied by a DMA engine
  *   iotlb.c     what a vIOMMU maps
  *   stats.c     the library's figures
  */
@@ -18,6 +19,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_mbuf.h>
 
 #include "session_record.h"
@@ -33,6 +35,9 @@
 /** Packets for which it takes its batch path of packed rings. */
 #define RVHOST_PACKED_BATCH 4
 
+/** Copies of a ring that a DMA engine has at most: each keeps a packet buffer of ours. */
+#define RVHOST_DMA_MAX 512
+
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32
 
@@ -43,12 +48,23 @@ struct rvhost_ring_stats {
 	uint64_t live[RVHOST_MAX_STATS];  /**< of the one that is there, when looked at last */
 };
 
+/** A DMA engine; all paths that name it share it. dma.c. */
+struct rvhost_dma;
+
+/** One ring's copies by DMA. The lcore's; WORK's while no lcore is in a ring. */
+struct rvhost_ring_dma {
+	bool on;
+	uint16_t max; /**< that may be under way */
+	uint16_t under_way;
+};
+
 struct rvhost_path {
 	/* Immutable. */
 	struct vhub_device *dev;
-	bool iommu;   /**< offered */
-	bool trusted; /**< guests do not lie about how much there is in a ring */
-	int event_fd; /**< the library's kick and call fd, which nobody reads */
+	struct rvhost_dma *dma; /**< NULL: lcores copy */
+	bool iommu;		/**< offered */
+	bool trusted;		/**< guests do not lie about how much there is in a ring */
+	int event_fd;		/**< the library's kick and call fd, which nobody reads */
 	uint16_t n_vrings;
 
 	/* CTL: the library asks for what the vIOMMU maps on iotlb_watch.fd. */
@@ -65,8 +81,10 @@ struct rvhost_path {
 	uint64_t library_features;
 	bool packed;
 	bool mergeable;
+	bool copies_by_dma; /**< in this session */
 	bool running[VHUB_MAX_VRINGS];
 	uint16_t call_max[VHUB_MAX_VRINGS]; /**< packets for one call; read by lcores */
+	struct rvhost_ring_dma ring_dma[VHUB_MAX_VRINGS];
 	uint32_t bases[VHUB_MAX_VRINGS];
 	struct vhub_mem_map *guards[RVHOST_MAX_GUARDS];
 	unsigned int n_guards;
@@ -77,12 +95,12 @@ struct rvhost_path {
 };
 
 /**
- * A path for `dev` with `n_vrings` rings. Thread: CTL or WORK. Returns 0, -ENOMEM, or the errno of
- * eventfd(2).
+ * A path for `dev` with `n_vrings` rings, which takes over `dma`, a reference of its own or NULL, also on
+ * failure. Thread: CTL or WORK. Returns 0, -ENOMEM, or the errno of eventfd(2).
  */
 int
 rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trusted,
-		struct rvhost_path **out);
+		struct rvhost_dma *dma, struct rvhost_path **out);
 
 /** Frees it; nothing runs. NULL is fine. */
 void
@@ -135,18 +153,45 @@ rvhost_sync(struct rvhost_path *path, const struct session_record *rec, bool ane
 
 /* ---- burst.c, LCORE ---- */
 
-/** Up to `n` packets that the guest has sent on this ring, in mbufs of `pool`. */
+/**
+ * Up to `n` packets that the guest has sent on this ring, in mbufs of `pool`; without `take` only those
+ * whose copies are under way by DMA.
+ */
 uint16_t
 rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
-		struct rte_mbuf **pkts, uint16_t n);
+		struct rte_mbuf **pkts, uint16_t n, bool take);
 
 /**
  * Copies packets into the guest's buffers. Returns how many, from the front, there was room for; all
- * stay the caller's.
+ * stay the caller's, who hands those to rvhost_given() once it has looked at them.
  */
 uint16_t
 rvhost_to_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mbuf **pkts,
 		uint16_t n);
+
+/** Frees packets that rvhost_to_guest() has given, now or when they are copied. */
+static inline void
+rvhost_given(const struct rvhost_path *path, const struct vhub_vring *vring, struct rte_mbuf **pkts,
+		uint16_t n)
+{
+	if (likely(!path->ring_dma[vring->index].on))
+		rte_pktmbuf_free_bulk(pkts, n);
+}
+
+/** Whether copies of this ring are under way by DMA. */
+static inline bool
+rvhost_under_way(const struct rvhost_path *path, const struct vhub_vring *vring)
+{
+	return path->ring_dma[vring->index].under_way != 0;
+}
+
+/** Copies that are under way in all rings, as they are just now. ANY. */
+unsigned int
+rvhost_copies(const struct rvhost_path *path);
+
+/** Packets to the guest whose copies have ended: tells the guest and frees them. Returns how many. */
+uint16_t
+rvhost_reap(struct rvhost_path *path, struct vhub_vring *vring);
 
 /** Asks the guest to notify us of what it puts into this ring, or not to. */
 void
@@ -155,6 +200,38 @@ rvhost_want_kicks(struct rvhost_path *path, struct vhub_vring *vring, bool on);
 /** What the library calls back (socket.c registers it): the guest of the burst was notified. */
 void
 rvhost_guest_notified(int vid);
+
+/* ---- dma.c ---- */
+
+/**
+ * The engine with this name, set up by who asks first. Thread: CTL or WORK. Returns 0, -ENOMEM, or
+ * -errno with a sentence in `error`: -ENODEV, -ENOTSUP, what the engine's driver says.
+ */
+int
+rvhost_dma_get(const char *name, struct rvhost_dma **out, char *error, size_t error_len);
+
+/** No copy of the caller's is under way. NULL is fine. */
+void
+rvhost_dma_put(struct rvhost_dma *dma);
+
+/** A ring that runs begins to copy by DMA, if its session does; it waits until nothing is under way. WORK. */
+int
+rvhost_dma_begin(struct rvhost_path *path, uint16_t index, uint16_t ring_size);
+void
+rvhost_dma_end(struct rvhost_path *path, uint16_t index);
+
+/** Packets of this ring whose copies have ended; submits none. The caller's. LCORE, or WORK at the end. */
+uint16_t
+rvhost_dma_completed(struct rvhost_path *path, uint16_t index, struct rte_mbuf **pkts, uint16_t n);
+
+/** As rvhost_from_guest(), one call: submits up to `n` copies, and returns packets of earlier ones too. LCORE. */
+uint16_t
+rvhost_dma_from_guest(struct rvhost_path *path, uint16_t index, struct rte_mempool *pool,
+		struct rte_mbuf **pkts, uint16_t n);
+
+/** Submits up to `n` packets, from the front; the library's until they are completed. LCORE. */
+uint16_t
+rvhost_dma_to_guest(struct rvhost_path *path, uint16_t index, struct rte_mbuf **pkts, uint16_t n);
 
 /* ---- iotlb.c ---- */
 

@@ -125,6 +125,8 @@ start_library(struct rvhost_path *path)
 
 	if (path->iommu)
 		flags |= RTE_VHOST_USER_IOMMU_SUPPORT;
+	if (path->copies_by_dma)
+		flags |= RTE_VHOST_USER_ASYNC_COPY;
 	if (rte_vhost_driver_register(path->socket_path, flags) != 0)
 		return -ENOMEM;
 	path->vid = -1;
@@ -231,13 +233,16 @@ rvhost_features(bool iommu)
 
 int
 rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trusted,
-		struct rvhost_path **out)
+		struct rvhost_dma *dma, struct rvhost_path **out)
 {
 	struct rvhost_path *path = vhub_zalloc_node(sizeof(*path), -1);
 	int ret;
 
-	if (path == NULL)
+	if (path == NULL) {
+		rvhost_dma_put(dma);
 		return -ENOMEM;
+	}
+	path->dma = dma;
 	path->dev = dev;
 	path->iommu = iommu;
 	path->trusted = trusted;
@@ -248,6 +253,7 @@ rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trust
 	path->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (path->event_fd < 0) {
 		ret = -errno;
+		rvhost_dma_put(dma);
 		vhub_free(path, sizeof(*path));
 		return ret;
 	}
@@ -261,5 +267,6 @@ rvhost_destroy(struct rvhost_path *path)
 	if (path == NULL)
 		return;
 	close(path->event_fd);
+	rvhost_dma_put(path->dma);
 	vhub_free(path, sizeof(*path));
 }

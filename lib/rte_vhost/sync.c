@@ -138,8 +138,11 @@ tell_protocol(struct rvhost_path *path, const struct session_record *rec)
 static int
 begin(struct rvhost_path *path, const struct session_record *rec, struct vhub_mem_owner *owner)
 {
-	int ret = rvhost_open(path);
+	int ret;
 
+	/* What an engine copies is in no dirty log. */
+	path->copies_by_dma = path->dma != NULL && (rec->features & LOG_ALL_BIT) == 0;
+	ret = rvhost_open(path);
 	if (ret == 0)
 		ret = tell_protocol(path, rec);
 	if (ret == 0)
@@ -225,6 +228,8 @@ start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t in
 		ret = tell_ring_state(path, VHUB_USER_SET_VRING_ENABLE, index, 1);
 	if (ret == 0)
 		ret = rvhost_fence(path);
+	if (ret == 0)
+		ret = rvhost_dma_begin(path, (uint16_t)index, rec->size);
 	path->running[index] = ret == 0;
 	return ret;
 }
@@ -235,6 +240,7 @@ stop_ring(struct rvhost_path *path, uint32_t index)
 	struct vhub_user_vring_state state = { .index = index };
 	int ret;
 
+	rvhost_dma_end(path, (uint16_t)index);
 	rvhost_stats_look(path, (uint16_t)index);
 	ret = rvhost_ask(path, VHUB_USER_GET_VRING_BASE, &state, sizeof(state), NULL, 0, &state,
 			sizeof(state));

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from vhostuser import BlkDisk, NetPort
-from vhubd import Vhubd, sanitized
+from vhubd import Vhubd, sanitized, worker_arguments
 
 HERE = Path(__file__).resolve().parent
 MB = 1 << 20
@@ -41,8 +41,13 @@ DISKS = {
 #: What serves a port's rings, and the end of the names of its ports here.
 DATAPATHS = {"direct": "", "librte_vhost": "-library"}
 
+#: A DMA device of EAL's that copies the packets of ports of librte_vhost's, and further keys of theirs:
+#: dma_skeleton0 or dma_skeleton0,trust=on.
+DMA = os.environ.get("VHUB_NET_DMA")
+
 #: The same with --net, for each data path.
-PORTS = {name + suffix + number: "%s,datapath=%s" % (options, datapath)
+PORTS = {name + suffix + number: "%s,datapath=%s%s" % (options, datapath,
+                                                       ",dma=" + DMA if DMA and suffix else "")
          for datapath, suffix in DATAPATHS.items()
          for name, options, count in (
              ("netplain", "driver=echo,queues=4", 0),
@@ -134,6 +139,7 @@ class Stage:
             with open(self.folder / "file.img", "wb") as image:
                 image.truncate(64 * MB)
             self.peer = Vhubd(*self.arguments(DISKS), nets=self.arguments(PORTS),
+                              eal=worker_arguments(1) + ["--vdev", DMA.split(",")[0]] if DMA else None,
                               folder=self.folder, name="stage%d" % self.number)
         self.peer.start()
         # What is made at first use is there before anybody counts.
