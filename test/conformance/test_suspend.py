@@ -176,10 +176,11 @@ def test_without_a_region_there_is_nowhere_to_leave_requests_so_they_are_done(en
     requests = writes(disk, 5)
     time.sleep(0.1)                     # nobody tells when they have been taken
     base = disk.suspend(0)
-    assert len(disk.queues[0].ring.used()) == base
+    assert len(disk.reap(timeout=0)) == base
     assert [request.status for request in requests] == base * [blk.S_OK] + (5 - base) * [blk.PENDING]
     disk.start_queue(disk.queues[0], base=base)
     disk.wait(requests)
+    assert {request.status for request in requests} == {blk.S_OK}
 
 
 def test_a_ring_that_does_not_run_tells_its_base(ends, opened):
