@@ -148,6 +148,11 @@ struct vhub_device_ops {
 	 * in it. Without this slot it is polled in each turn.
 	 */
 	bool (*queue_park)(struct vhub_vring *vring, struct vhub_lcore_word *word);
+	/**
+	 * Optional. LCORE. The ring is left alone, and somebody has called vhub_lcore_resume_all():
+	 * whether its next poll would find something new. Without this slot it would not.
+	 */
+	bool (*queue_is_meant)(struct vhub_vring *vring);
 	/** Optional. LCORE. It is polled again, behind all other rings; always before queue_stop. */
 	void (*queue_resume)(struct vhub_vring *vring);
 	/** Required. LCORE. Nothing is under way: give back what queue_start got. */

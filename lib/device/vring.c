@@ -203,6 +203,15 @@ vring_park(struct vhub_poller *poller, struct vhub_lcore_word *word)
 	return ops->queue_park(&vring->pub, word);
 }
 
+static bool
+vring_is_meant(struct vhub_poller *poller)
+{
+	struct vring_run *vring = vhub_container_of(poller, struct vring_run, poller);
+	const struct vhub_device_ops *ops = vring->pub.dev->ops;
+
+	return ops->queue_is_meant != NULL && ops->queue_is_meant(&vring->pub);
+}
+
 static void
 vring_resume(struct vhub_poller *poller)
 {
@@ -217,6 +226,7 @@ static const struct vhub_poller_ops vring_poller_ops = {
 	.arm = vring_arm,
 	.disarm = vring_disarm,
 	.park = vring_park,
+	.is_meant = vring_is_meant,
 	.resume = vring_resume,
 };
 

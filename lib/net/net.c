@@ -353,6 +353,21 @@ net_queue_park(struct vhub_vring *vring, struct vhub_lcore_word *word)
 	return !vring->taking || vhub_virtq_park(vring->vq, word);
 }
 
+/*
+ * By net_wake_pairs(): the guest takes packets by another number of pairs than before, or its link is another.
+ * A port that mirrors have begun to send to may have been left alone with another word.
+ */
+static bool
+net_queue_is_meant(struct vhub_vring *vring)
+{
+	const struct net_pair *pair = vring->priv;
+
+	if (net_is_ctrl(vring) || net_is_from_guest(vring))
+		return false;
+	return pair->queue.open != takes_packets(pair, vring) ||
+			(pair->queue.index == 0 && net_is_watching(pair->dev));
+}
+
 /* ---- librte_vhost's side (struct vhub_foreign_ops) ---- */
 
 static int
@@ -412,6 +427,7 @@ static const struct vhub_device_ops net_ops = {
 	.ring_arm = net_ring_arm,
 	.ring_disarm = net_ring_disarm,
 	.queue_park = net_queue_park,
+	.queue_is_meant = net_queue_is_meant,
 	.queue_stop = net_queue_stop,
 	.queue_release = net_queue_release,
 	.set_running = net_set_running,

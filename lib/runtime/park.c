@@ -134,12 +134,15 @@ park_resume(struct vhub_lcore *lcore, struct vhub_poller *poller)
 void
 park_resume_all(struct vhub_lcore *lcore)
 {
-	struct vhub_poller *poller;
+	struct vhub_poller *poller, *next;
 
 	/* Pairs with vhub_lcore_resume_all(). Cleared first: what is left meanwhile sets it again. */
 	__atomic_exchange_n(&lcore->resume_all, 0, __ATOMIC_ACQUIRE);
-	while ((poller = lcore->parked.first) != NULL)
-		park_resume(lcore, poller);
+	for (poller = lcore->parked.first; poller != NULL; poller = next) {
+		next = poller->next;
+		if (poller->ops->is_meant == NULL || poller->ops->is_meant(poller))
+			park_resume(lcore, poller);
+	}
 }
 
 /* ---- looks ---- */

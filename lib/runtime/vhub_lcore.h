@@ -71,6 +71,12 @@ struct vhub_poller_ops {
 	 * removed as ever. Without this slot it is polled in each turn.
 	 */
 	bool (*park)(struct vhub_poller *poller, struct vhub_lcore_word *word);
+	/**
+	 * Optional. It is parked, and somebody has left something where only polls find it
+	 * (vhub_lcore_resume_all()): whether that is for this one, which is polled again then. Without
+	 * this slot it is.
+	 */
+	bool (*is_meant)(struct vhub_poller *poller);
 	/** Optional. It is polled again, behind the others. */
 	void (*resume)(struct vhub_poller *poller);
 };
@@ -217,8 +223,8 @@ VHUB_API void
 vhub_lcore_wake(struct vhub_lcore *lcore);
 
 /**
- * The same for who has left it where only a poll finds it: pollers that are parked are polled again
- * too. Thread: ANY. Does not block.
+ * The same for who has left it where only a poll finds it: those of the pollers that are parked for which it
+ * may be (is_meant) are polled again too. Thread: ANY. Does not block.
  */
 VHUB_API void
 vhub_lcore_resume_all(struct vhub_lcore *lcore);

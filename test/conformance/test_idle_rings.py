@@ -116,6 +116,37 @@ def test_the_first_request_after_long_is_answered_beside_a_busy_disk(crowd, open
         assert busy.count > 0
 
 
+class Changing(Meanwhile):
+    """A guest that takes packets by one pair, by two, by one, and so on."""
+
+    def __init__(self, session):
+        super().__init__()
+        self.guest = ctrl.Control(session)
+
+    def step(self):
+        self.count += 1
+        self.guest.pairs(1 + self.count % 2)
+
+
+def test_a_guest_that_changes_its_pairs_wakes_no_neighbour(crowd, opened):
+    mem = lambda: GuestMemory([(0, MB, 0x7e00_0000_0000, 0)])   # noqa: E731
+    disks = [opened(crowd.path("idle%d" % i), size=16, mem=mem()) for i in range(IDLE)]
+    session = opened(crowd.path("echo"), NetPort, pairs=2, features=(NF.CTRL_VQ,))
+    with Changing(session) as changing:
+        crowd.wait_parked(but=5)
+        for _ in range(50):
+            assert sum(each["parked"] for each in crowd.control.call("lcore_list")) >= IDLE
+            before = changing.count
+            while changing.count < before + 3:
+                time.sleep(0.0001)
+    for i, disk in enumerate(disks):
+        disk.write(i, pattern(i, 512))
+    for pair in range(2):
+        changing.guest.pairs(2)
+        session.send(packets.plain(pair, 100), pair)
+        assert session.receive(pair).frame == packets.swapped(packets.plain(pair, 100))
+
+
 @both_kinds
 def test_a_ring_that_is_never_kicked_is_served_lap_after_lap(crowd, opened, packed):
     disk = opened(crowd.path("idle0"), packed=packed, size=4, kick=False)

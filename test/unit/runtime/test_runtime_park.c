@@ -17,6 +17,7 @@ struct sleeper {
 	uint16_t taken;
 	bool refuses;
 	bool no_word;
+	bool not_meant;
 	uint32_t n_polls;
 	uint32_t n_taken;
 	uint32_t n_parked;
@@ -61,6 +62,12 @@ park_sleeper(struct vhub_poller *poller, struct vhub_lcore_word *word)
 	return true;
 }
 
+static bool
+is_sleeper_meant(struct vhub_poller *poller)
+{
+	return !vhub_container_of(poller, struct sleeper, poller)->not_meant;
+}
+
 static void
 resume_sleeper(struct vhub_poller *poller)
 {
@@ -81,6 +88,7 @@ static const struct vhub_poller_ops sleeper_ops = {
 	.poll = poll_sleeper,
 	.arm = arm_sleeper,
 	.park = park_sleeper,
+	.is_meant = is_sleeper_meant,
 	.resume = resume_sleeper,
 };
 
@@ -206,7 +214,7 @@ who_refuses_is_polled(void **unused)
 static void
 without_a_word_it_waits_to_be_told(void **unused)
 {
-	struct sleeper s, by;
+	struct sleeper s, by, other;
 	uint32_t n_polls;
 
 	(void)unused;
@@ -228,12 +236,22 @@ without_a_word_it_waits_to_be_told(void **unused)
 	assert_int_equal(test_load(&s.n_resumed), 1);
 	put(&by, 1);
 	assert_true(test_wait(&s.n_taken, 2));
-	/* And from any thread, with all others. */
-	assert_true(wait_parked(2));
+	/* And from any thread, with all others that are meant. */
+	sleeper_init(&other);
+	other.not_meant = true;
+	test_on_lcore(0, test_add_poller, &other.poller);
+	assert_true(wait_parked(3));
+	n_polls = test_load(&other.n_polls);
 	put(&s, 3);
 	vhub_lcore_resume_all(vhub_lcore_at(0));
 	assert_true(test_wait(&s.n_taken, 3));
 	assert_true(test_wait(&by.n_resumed, 2));
+	assert_true(wait_parked(3));
+	assert_int_equal(test_load(&other.n_polls), n_polls);
+	assert_int_equal(test_load(&other.n_resumed), 0);
+	put(&other, 1);
+	assert_true(test_wait(&other.n_taken, 1));
+	test_on_lcore(0, test_remove_poller, &other.poller);
 	test_on_lcore(0, test_remove_poller, &s.poller);
 	test_on_lcore(0, test_remove_poller, &by.poller);
 }
