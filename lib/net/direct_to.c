@@ -135,20 +135,23 @@ scatter(struct vhub_chain *const *chains, const struct net_header *hdr, uint32_t
 		write_on(&w, src->iov[i].iov_base, src->iov[i].iov_len);
 }
 
-/* Into one piece. */
 static __rte_always_inline void
-copy_straight(uint8_t *dst, const struct net_header *hdr, uint32_t header_bytes,
-		const struct source *src)
+copy_header(uint8_t *dst, const struct net_header *hdr, uint32_t header_bytes)
 {
-	uint32_t i;
-
 	if (likely(header_bytes == NET_HEADER_BYTES))
 		memcpy(dst, hdr, NET_HEADER_BYTES);
 	else if (header_bytes == NET_LEGACY_HEADER_BYTES)
 		memcpy(dst, hdr, NET_LEGACY_HEADER_BYTES);
 	else
 		memcpy(dst, hdr, NET_HASH_HEADER_BYTES);
-	dst += header_bytes;
+}
+
+/* The frame, into one piece. */
+static __rte_always_inline void
+copy_frame(uint8_t *dst, const struct source *src)
+{
+	uint32_t i;
+
 	net_copy(dst, src->head, src->head_bytes);
 	dst += src->head_bytes;
 	for (i = 0; i < src->n_iov; i++) {
@@ -230,10 +233,12 @@ put(struct room *room, const struct source *src, const struct net_header *hdr)
 		return false;
 	}
 	piece = chain->iov + chain->n_out;
-	if (likely(piece->iov_len >= need))
-		copy_straight(piece->iov_base, hdr, room->header_bytes, src);
-	else
+	if (likely(piece->iov_len >= need)) {
+		copy_header(piece->iov_base, hdr, room->header_bytes);
+		copy_frame((uint8_t *)piece->iov_base + room->header_bytes, src);
+	} else {
 		scatter(&chain, hdr, room->header_bytes, src);
+	}
 	chain->used_bytes = need;
 	room->next++;
 	return true;
@@ -291,7 +296,30 @@ struct filled {
 	uint64_t bytes;
 	uint16_t n; /* shown */
 	uint16_t n_filled;
+	uint16_t n_headers; /* that were not there already */
 };
+
+/*
+ * Most headers are alike, and a guest that uses its buffers again only reads them: the header is there
+ * from the last time then, and its line stays with the guest if nobody writes to it. It is looked at as
+ * long as that is worth while in this burst: where something else is there the look costs a miss.
+ */
+#define MOST_OTHER_HEADERS 4
+
+static __rte_always_inline bool
+has_header(const uint8_t *dst, const struct net_header *hdr)
+{
+	const uint8_t *src = (const uint8_t *)hdr;
+	uint64_t was, is;
+	uint32_t was_rest, is_rest;
+
+	static_assert(sizeof(is) + sizeof(is_rest) == NET_HEADER_BYTES, "all of it");
+	memcpy(&was, dst, sizeof(was));
+	memcpy(&was_rest, dst + sizeof(was), sizeof(was_rest));
+	memcpy(&is, src, sizeof(is));
+	memcpy(&is_rest, src + sizeof(is), sizeof(is_rest));
+	return ((was ^ is) | (was_rest ^ is_rest)) == 0;
+}
 
 /* Into the next buffer. False: there is none, or the packet needs more than this one. */
 static __rte_always_inline bool
@@ -303,7 +331,12 @@ fill_next(struct filled *f, uint32_t header_bytes, const struct source *src,
 
 	if (unlikely(f->n_filled == f->n || buffer->bytes < need))
 		return false;
-	copy_straight(buffer->base, hdr, header_bytes, src);
+	if (header_bytes != NET_HEADER_BYTES || f->n_headers >= MOST_OTHER_HEADERS ||
+			!has_header(buffer->base, hdr)) {
+		copy_header(buffer->base, hdr, header_bytes);
+		f->n_headers++;
+	}
+	copy_frame((uint8_t *)buffer->base + header_bytes, src);
 	buffer->used_bytes = need;
 	f->bytes += src->bytes;
 	f->n_filled++;
@@ -315,6 +348,7 @@ begin_filling(struct net_pair *pair, struct filled *f, uint16_t n)
 {
 	f->n = vhub_virtq_peek(pair->to_ring->vq, f->buffers, RTE_MIN(n, VHUB_NET_BURST), true);
 	f->n_filled = 0;
+	f->n_headers = 0;
 	f->bytes = 0;
 }
 

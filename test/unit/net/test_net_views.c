@@ -241,6 +241,47 @@ test_the_same_views_go_to_several_guests(void **state)
 	run_flood(F_PACKED | F_IN_ORDER, F_MERGEABLE | F_PACKED | F_IN_ORDER, 33);
 }
 
+/*
+ * What is in a guest's buffers already does not matter: the header that comes, whole or but for one
+ * byte, or something else, by turns and in long rows.
+ */
+static void
+run_headers(uint64_t features)
+{
+	const struct virtio_net_hdr_mrg_rxbuf whole = { .num_buffers = 1 };
+	uint8_t frames[VHUB_NET_BURST][60];
+	struct rnd r;
+
+	rnd_init(&r, "headers", 3);
+	begin(0, features | F_MERGEABLE, F_MERGEABLE);
+	driver_ops.from_guest_views = flood;
+	offer(&receivers[0], VHUB_NET_BURST);
+	for (unsigned int i = 0; i < VHUB_NET_BURST; i++) {
+		uint8_t *data = guest_hva(&receivers[0].g, LOW_GPA + i * BUFFER_BYTES);
+
+		memcpy(data, &whole, sizeof(whole));
+		if (i >= VHUB_NET_BURST / 4 && rnd_below(&r, 3) != 0)
+			data[rnd_below(&r, sizeof(whole))] ^= (uint8_t)(1 +
+					rnd_below(&r, UINT8_MAX));
+		fill(frames[i], sizeof(frames[i]), i);
+		send_packet(i * 100, &plain, frames[i], sizeof(frames[i]), 100);
+	}
+	assert_int_equal(direct_poll_from_guest(pair_of(&sender)), VHUB_NET_BURST);
+	for (unsigned int i = 0; i < VHUB_NET_BURST; i++)
+		expect_packet(&receivers[0], i, &plain, frames[i], sizeof(frames[i]));
+	while (driver_reap(&sender.d) != NULL)
+		;
+	end();
+}
+
+static void
+test_headers_that_are_there_or_not(void **state)
+{
+	(void)state;
+	run_headers(0);
+	run_headers(F_PACKED);
+}
+
 /* One guest completes the sum by itself, the other gets it done. */
 static void
 test_each_guest_gets_what_it_takes(void **state)
@@ -652,6 +693,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_the_same_views_go_to_several_guests),
+		cmocka_unit_test(test_headers_that_are_there_or_not),
 		cmocka_unit_test(test_each_guest_gets_what_it_takes),
 		cmocka_unit_test(test_a_receiver_changes_between_two_turns),
 		cmocka_unit_test(test_a_receiver_that_takes_nothing),
