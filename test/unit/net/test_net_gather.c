@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * When a ring is left alone (net/direct_gather.c): not at low rates, under load until as much waits as
+ * the rate promises, then for as many turns as that takes. The guest is that of the tests of lib/virtq.
+ */
+#include <string.h>
+
+#include <rte_cycles.h>
+
+#include "../eal_fixture.h"
+#include "../virtq/guest.h"
+#include "direct.h"
+#include "vring.h"
+
+struct fixture {
+	struct guest g;
+	struct driver d;
+	struct vring_run run;
+	struct net_pair pair;
+};
+
+static void
+begin(struct fixture *f, uint64_t features, uint32_t size)
+{
+	struct vhub_virtq_config config;
+	struct vhub_chain *chain;
+
+	memset(f, 0, sizeof(*f));
+	guest_init(&f->g);
+	driver_init(&f->d, &f->g, features | F_VERSION_1, size);
+	config = driver_config(&f->d);
+	f->run.pub.vq = virtq_make(&config);
+	f->pair.from_ring = &f->run.pub;
+	direct_gather_begin(&f->pair);
+	/* A slow clock: tests may be stopped anywhere. */
+	f->pair.gather.cycles_per_us *= 1000;
+	/* Its first pop is a special one. */
+	assert_int_equal(vhub_virtq_pop(f->run.pub.vq, &chain, 1), 0);
+}
+
+static void
+end(struct fixture *f)
+{
+	vhub_virtq_destroy(f->run.pub.vq);
+	driver_fini(&f->d);
+	guest_fini(&f->g);
+}
+
+static void
+send(struct fixture *f, unsigned int n)
+{
+	const struct piece piece = { .gpa = LOW_GPA, .len = 80 };
+
+	while (n-- > 0)
+		assert_non_null(driver_add(&f->d, &piece, 1, false));
+}
+
+/* So many packets have come in the last 64 microseconds; again, if the test was stopped just here. */
+static void
+pretend(struct fixture *f, unsigned int packets)
+{
+	const uint64_t window = 64 * f->pair.gather.cycles_per_us;
+	uint64_t before;
+
+	do {
+		before = rte_rdtsc();
+		f->pair.gather.since_tsc = before - window;
+		f->pair.gather.packets = packets;
+		direct_has_taken(&f->pair, 0);
+	} while (rte_rdtsc() - before > window / 2);
+}
+
+static void
+take(struct fixture *f, uint16_t n)
+{
+	struct vhub_buffer buffers[VHUB_VIRTQ_BURST];
+
+	assert_int_equal(vhub_virtq_peek(f->run.pub.vq, buffers, n, false), n);
+	vhub_virtq_use(f->run.pub.vq, buffers, n);
+	direct_has_taken(&f->pair, n);
+}
+
+/* More is waited for, however long. */
+static void
+expect_wait(struct fixture *f)
+{
+	direct_is_gathering(&f->pair);
+	assert_true(f->pair.gather.waiting);
+}
+
+static void
+expect_no_wait(struct fixture *f)
+{
+	assert_false(direct_is_gathering(&f->pair));
+	assert_false(f->pair.gather.waiting);
+}
+
+static void
+test_nothing_waits_at_low_rates(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 0, 1024);
+	expect_no_wait(&f);
+	pretend(&f, 250);
+	expect_no_wait(&f);
+	/* What was load goes on until the rate is clearly lower. */
+	pretend(&f, 260);
+	expect_wait(&f);
+	pretend(&f, 200);
+	expect_wait(&f);
+	pretend(&f, 180);
+	expect_no_wait(&f);
+	end(&f);
+}
+
+static void
+run_bursts(uint64_t features)
+{
+	struct fixture f;
+
+	begin(&f, features, 1024);
+	pretend(&f, 300);
+	send(&f, VHUB_NET_BURST - 1);
+	expect_wait(&f);
+	send(&f, 1);
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, VHUB_NET_BURST);
+
+	/* At four times the rate two bursts, and two turns. */
+	pretend(&f, 1100);
+	send(&f, 2 * VHUB_NET_BURST - 1);
+	expect_wait(&f);
+	send(&f, 1);
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, VHUB_NET_BURST);
+	expect_no_wait(&f);
+	take(&f, VHUB_NET_BURST);
+	expect_wait(&f);
+
+	/* Long enough. */
+	f.pair.gather.until_tsc = rte_rdtsc();
+	assert_false(direct_is_gathering(&f.pair));
+	end(&f);
+}
+
+static void
+test_bursts_are_waited_for(void **state)
+{
+	(void)state;
+	run_bursts(0);
+	run_bursts(F_PACKED);
+}
+
+/* The guest needs the rest of it meanwhile. */
+static void
+test_no_more_than_a_quarter_of_a_ring(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 0, 64);
+	pretend(&f, 1100);
+	send(&f, 15);
+	expect_wait(&f);
+	send(&f, 1);
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, 16);
+	expect_wait(&f);
+	end(&f);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_nothing_waits_at_low_rates),
+		cmocka_unit_test(test_bursts_are_waited_for),
+		cmocka_unit_test(test_no_more_than_a_quarter_of_a_ring),
+	};
+
+	if (test_eal_init() != 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
