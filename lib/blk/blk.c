@@ -31,6 +31,15 @@ blk_destroy(struct vhub_device *device)
 	vhub_free(dev, dev_bytes(device->max_queues));
 }
 
+static void
+blk_memory(struct vhub_device *device, struct vhub_mem_table *mem)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+
+	if (dev->driver->memory != NULL)
+		dev->driver->memory(dev->disk, mem);
+}
+
 static int
 blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
@@ -263,6 +272,7 @@ static const struct vhub_device_ops blk_ops = {
 	.ack_features = blk_ack_features,
 	.config_read = blk_config_read,
 	.config_write = blk_config_write,
+	.memory = blk_memory,
 	.queue_prepare = blk_queue_prepare,
 	.queue_start = blk_queue_start,
 	.queue_poll = blk_queue_poll,

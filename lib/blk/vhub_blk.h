@@ -9,6 +9,7 @@
  *   info        any time after open.
  *   lock        CTL: the disk is about to be used, or no longer: image locks (a migration's two
  *               ends hand over).
+ *   memory      CTL: a guest's memory is there, or another one, or none any more.
  *   queue_get   LCORE: one queue for each lcore that uses the disk; gets and puts are counted by
  *               the blk device, so a
  *   ...         driver sees one get and one put for each lcore.
@@ -97,6 +98,8 @@ struct vhub_blk_io {
 	uint64_t driver[2];	  /**< the driver's own */
 };
 
+struct vhub_mem_table;
+
 /** What a disk is. */
 struct vhub_blk_info {
 	uint64_t capacity_bytes;       /**< a multiple of block_bytes, not 0 */
@@ -157,6 +160,16 @@ struct vhub_blk_driver_ops {
 	 * holds it; `error` names the image.
 	 */
 	int (*lock)(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
+	/**
+	 * Optional. CTL. Does not block. For who makes something of a guest's memory, such as a
+	 * registration with the kernel: iovecs lie in `mem` from now on, and for some turns more,
+	 * until the rings have changed over, in the former table too. NULL: the guest has gone, and
+	 * no queue is got. What was made of the former table is out of reach for lcores from their
+	 * next turn on. That table is the caller's, as `mem` is, and is let go once each lcore has
+	 * passed a safe point; who looks at it later takes a reference. With every `mem` but NULL a
+	 * call with NULL or another one follows before destroy.
+	 */
+	void (*memory)(struct vhub_blk_disk *disk, struct vhub_mem_table *mem);
 	/** Required. LCORE. A queue of the calling lcore. May allocate; does not block. */
 	int (*queue_get)(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
 	/** Required. LCORE. Nothing is in flight on it. */

@@ -252,6 +252,8 @@ detached(struct vhub_device_handler *h, int result)
 	backend_channel_drop(h);
 	vhub_dirty_log_put(h->log);
 	h->log = NULL;
+	if (h->dev->ops->memory != NULL && h->mem != NULL)
+		h->dev->ops->memory(h->dev, NULL);
 	if (h->dev->ops->reset != NULL)
 		h->dev->ops->reset(h->dev);
 	handler_quiesce(h, result, closed);

@@ -121,6 +121,8 @@ table_built(struct vhub_device_handler *h, int result)
 		}
 	}
 	record_regions(h);
+	if (h->dev->ops->memory != NULL)
+		h->dev->ops->memory(h->dev, h->new_mem);
 	if (h->dev->foreign != NULL)
 		foreign_renew(h, table_applied);
 	else

@@ -104,6 +104,13 @@ struct vhub_device_ops {
 	int (*config_write)(struct vhub_device *dev, uint32_t offset, const void *buf, uint32_t len,
 			bool migration);
 	/**
+	 * Optional. CTL. Rings that start from now on have their guest's memory in `mem`; those that
+	 * run change over after this call. NULL: there is none any more, and no ring. Whoever keeps
+	 * something of the former table has lcores use it in the present turn at most: it is let go
+	 * once each of them has passed a safe point. A reference of `mem` is the caller's.
+	 */
+	void (*memory)(struct vhub_device *dev, struct vhub_mem_table *mem);
+	/**
 	 * Required. CTL. The ring is about to start on vring->lcore: allocate vring->priv. It may
 	 * go on on another lcore later: queue_stop on the one, then queue_start on the other.
 	 */

@@ -87,6 +87,8 @@ mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_fi
 		return -ERANGE;
 	out->dev = makedev(st.stx_dev_major, st.stx_dev_minor);
 	out->ino = st.stx_ino;
+	/* In units of 512 bytes, whatever the size of a page. */
+	out->allocated = st.stx_blocks >= st.stx_size / 512;
 	return file_check_kind(fd, &st, &out->page_bytes);
 }
 

@@ -125,6 +125,7 @@ struct mem_file {
 	uint64_t dev;
 	uint64_t ino;
 	uint64_t page_bytes; /**< mappings start and end at multiples of it */
+	bool allocated;	     /**< it has no holes */
 };
 
 /** Checks that [offset, offset + size) of `fd` may be mapped; errors as vhub_mem_map_create(). Thread: WORK. */

@@ -98,6 +98,7 @@ region_map(struct vhub_mem_region *region, const struct vhub_mem_table *old, int
 		return ret;
 	region->file_dev = file.dev;
 	region->file_ino = file.ino;
+	region->allocated = file.allocated;
 
 	kept = old != NULL ? vhub_mem_find(old, region->gpa) : NULL;
 	if (kept != NULL && region_is_same(kept, region) && mem_map_is_intact(kept->map, owner)) {

@@ -116,6 +116,11 @@ struct vhub_mem_region {
 	uint8_t *hva;
 	uint64_t uva;
 	struct vhub_mem_map *map;
+	/**
+	 * all of its file had its pages when the region was described: to pin them takes no memory
+	 * that was not taken yet
+	 */
+	bool allocated;
 	/*
 	 * Identity, by which an equal region of the next table is kept; our mapping keeps the inode
 	 * from being reused.

@@ -41,6 +41,11 @@ class Region:
     def end(self):
         return self.gpa + self.size
 
+    def allocate(self):
+        """Has the file hold all of its pages, as a front end does that preallocates."""
+        os.posix_fallocate(self.fd, 0, self.mmap_offset + self.size)
+        return self
+
     def payload(self):
         """The region as SET_MEM_TABLE and the memory slot requests describe it."""
         return p.REGION.pack(self.gpa, self.size, self.uva, self.mmap_offset)
@@ -74,6 +79,11 @@ class GuestMemory:
     def __init__(self, layout=DEFAULT_LAYOUT):
         self.regions = [Region(*entry) for entry in layout]
         self._freed = {}
+
+    def allocate(self):
+        for region in self.regions:
+            region.allocate()
+        return self
 
     def find(self, gpa, size=1):
         for region in self.regions:

@@ -14,8 +14,9 @@ class Model:
 
     SECTORS = 2048
 
-    def __init__(self, disk, seed, at=0):
+    def __init__(self, disk, seed, at=0, align=16):
         self.disk = disk
+        self.align = align
         self.random = random.Random(seed)
         self.at = at
         disk.write(at, bytes(self.SECTORS * 512))
@@ -34,11 +35,12 @@ class Model:
             pieces = [size] if self.random.random() < 0.5 else self._cut(size)
             if self.random.random() < 0.5:
                 data = self.random.randbytes(size)
-                request = self.disk.prepare(blk.T_OUT, self.at + sector, out=data, pieces=pieces)
+                request = self.disk.prepare(blk.T_OUT, self.at + sector, out=data, pieces=pieces,
+                                            align=self.align)
             else:
                 data = None
                 request = self.disk.prepare(blk.T_IN, self.at + sector, in_bytes=size,
-                                            pieces=pieces)
+                                            pieces=pieces, align=self.align)
             batch.append((request, sector, count, data))
         self.disk.submit([each[0] for each in batch], queue, indirect=indirect)
         self.disk.wait([each[0] for each in batch], queue)

@@ -84,6 +84,15 @@ unruly_place(struct vhub_blk_disk *disk, int node, char *error, size_t error_len
 }
 
 static void
+unruly_memory(struct vhub_blk_disk *disk, struct vhub_mem_table *mem)
+{
+	struct vhub_blk_disk *inner = disk_of(disk)->inner;
+
+	if (inner->ops->memory != NULL)
+		inner->ops->memory(inner, mem);
+}
+
+static void
 unruly_destroy(struct vhub_blk_disk *disk)
 {
 	struct unruly_disk *d = disk_of(disk);
@@ -262,6 +271,7 @@ static const struct vhub_blk_driver_ops unruly_ops = {
 	.parse = unruly_parse,
 	.open = unruly_open,
 	.place = unruly_place,
+	.memory = unruly_memory,
 	.destroy = unruly_destroy,
 	.info = unruly_info,
 	.lock = unruly_lock,

@@ -4,6 +4,7 @@
  * thread; the last one does it on an lcore that falls asleep between requests.
  */
 #include "driver_suite.h"
+#include "driver_arena.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -87,6 +88,8 @@ driver_open(struct driver_disk *d, const char *driver, const char *args, bool re
 		fail_msg("driver %s, %s: %s", driver, args, error);
 	if (d->ops->place != NULL && d->ops->place(d->disk, 0, error, sizeof(error)) != 0)
 		fail_msg("driver %s, %s: %s", driver, args, error);
+	if (d->ops->memory != NULL)
+		d->ops->memory(d->disk, driver_arena_table());
 	d->ops->info(d->disk, &d->info);
 	assert_int_equal(d->ops->queue_get(d->disk, &d->queue), 0);
 	assert_ptr_equal(d->queue->disk, d->disk);
@@ -96,6 +99,8 @@ void
 driver_close(struct driver_disk *d)
 {
 	d->ops->queue_put(d->queue);
+	if (d->ops->memory != NULL)
+		d->ops->memory(d->disk, NULL);
 	d->ops->destroy(d->disk);
 }
 
@@ -106,14 +111,13 @@ driver_io_init(struct driver_io *io, enum vhub_blk_op op, uint64_t offset, const
 		size_t misalign)
 {
 	size_t at = 0;
-	void *area = NULL;
 
 	memset(io, 0, sizeof(*io));
 	for (const uint32_t *len = lengths; *len != 0; len++)
 		io->area_bytes += 2 * 512 + GAP_BYTES + misalign + *len;
 	io->area_bytes += GAP_BYTES;
-	assert_int_equal(posix_memalign(&area, 4096, io->area_bytes), 0);
-	io->area = area;
+	io->area = driver_arena_get(io->area_bytes);
+	assert_non_null(io->area);
 	memset(io->area, GAP_FILL, io->area_bytes);
 	for (; *lengths != 0; lengths++) {
 		at = (at + GAP_BYTES + 511) / 512 * 512 + misalign;
@@ -131,7 +135,7 @@ driver_io_init(struct driver_io *io, enum vhub_blk_op op, uint64_t offset, const
 void
 driver_io_free(struct driver_io *io)
 {
-	free(io->area);
+	driver_arena_put(io->area);
 	io->area = NULL;
 }
 
