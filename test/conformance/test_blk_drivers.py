@@ -40,6 +40,7 @@ DRIVERS = {
     "cache": "uring,path={image},direct=off",
     "tmpfs": "uring,path={memory}",
     **({"loop": "uring,path={loop}"} if LOOPS else {}),
+    "sqpoll": "uring,path={image},sqpoll=on,sqpoll_idle_ms=1",
     "faulty": "faulty,size=4M",         # which is no part of vhub: vhubd --load brings it
 }
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -207,6 +208,20 @@ def test_what_ends_at_the_end_is_done_and_what_goes_past_it_is_an_error(disk_of,
             assert disk.read(CAPACITY - 16, 8192) == last[:4096] + bytes(4096)
     disk.write(CAPACITY - 8, last[:4096])
     disk.read(CAPACITY - 8, 4096)
+
+
+# ---- buffers
+
+@both_kinds
+def test_buffers_of_a_guest_may_lie_anywhere(disk_of, driver, packed):
+    disk = disk_of(packed=packed)
+    data = pattern(7, 12288)
+    for align, pieces in ((1, None), (1, [511, 1, 4000, 7776]), (512, [512, 11776]), (4096, None)):
+        disk.mem.alloc(1)
+        disk.write(64, data, align=align, pieces=pieces)
+        back = disk.read(64, len(data), align=align, pieces=pieces and pieces[::-1])
+        assert not keeps_data(driver) or back == data
+        assert not keeps_data(driver) or disk.read(65, 512, align=align) == data[512:1024]
 
 
 # ---- errors

@@ -28,11 +28,16 @@ take_back(struct uring_queue *q, struct uring_list *list, vhub_blk_pick_fn wante
 static void
 ask_kernel(struct uring_queue *q, struct uring_slot *slot)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
+	struct io_uring *ring = uring_ring_of(q, slot);
+	struct io_uring_sqe *sqe;
 
+	/* A device is at work on what is polled for, and its ring takes nothing else. */
+	if (q->has_side && ring == &q->ring)
+		return;
+	sqe = io_uring_get_sqe(ring);
 	if (sqe == NULL) {
-		io_uring_submit(&q->ring);
-		sqe = io_uring_get_sqe(&q->ring);
+		io_uring_submit(ring);
+		sqe = io_uring_get_sqe(ring);
 	}
 	if (sqe == NULL) /* the kernel takes nothing now: the step completes as ever */
 		return;
@@ -60,4 +65,6 @@ uring_cancel(struct vhub_blk_queue *queue, vhub_blk_pick_fn wanted, const void *
 	}
 	if (io_uring_sq_ready(&q->ring) != 0)
 		io_uring_submit(&q->ring);
+	if (q->has_side && io_uring_sq_ready(&q->side) != 0)
+		io_uring_submit(&q->side);
 }

@@ -101,11 +101,10 @@ prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
 				offset);
 }
 
-/* Puts the next step into the submission ring. */
+/* Makes the next step an entry of the submission ring. */
 static void
-prepare_step(struct uring_queue *q, struct uring_slot *slot)
+prepare_step(struct uring_queue *q, struct uring_slot *slot, struct io_uring_sqe *sqe)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
 	const struct vhub_blk_io *io = slot->io;
 
 	if (io->op == VHUB_BLK_FLUSH) {
@@ -131,10 +130,10 @@ prepare_step(struct uring_queue *q, struct uring_slot *slot)
  * look like storage that is stuck.
  */
 static void
-flush_ring(struct uring_queue *q)
+flush_ring(struct uring_queue *q, struct io_uring *ring)
 {
 	static _Thread_local struct vhub_log_limit limit;
-	int ret = io_uring_submit(&q->ring);
+	int ret = io_uring_submit(ring);
 
 	if (unlikely(ret < 0 && ret != -EAGAIN && ret != -EBUSY && ret != -EINTR &&
 			    ret != -ENOMEM) &&
@@ -148,11 +147,11 @@ make_ready(struct uring_queue *q, struct uring_slot *slot)
 	uring_list_add(inline_is(q, slot) ? &q->inline_ready : &q->ready, slot);
 }
 
-/* What the kernel has may be done by threads of its own, on this CPU. */
+/* What the kernel has may be done by threads of its own, on this CPU; iopoll has none. */
 static void
 tell_lcore(struct uring_queue *q)
 {
-	const bool works = q->n_under_way != 0;
+	const bool works = q->n_under_way != 0 && !q->disk->iopoll;
 
 	if (works != q->kernel_works) {
 		vhub_lcore_kernel_work(works ? 1 : -1);
@@ -165,18 +164,26 @@ static void
 begin_steps(struct uring_queue *q)
 {
 	while (q->ready.first != NULL && q->under_way_bytes < q->window_bytes) {
-		struct uring_slot *slot = uring_list_pop(&q->ready);
+		struct uring_slot *slot = q->ready.first;
+		struct io_uring_sqe *sqe;
 
 		if (unlikely(slot->by_eraser)) {
-			eraser_submit(q, slot);
+			eraser_submit(q, uring_list_pop(&q->ready));
 			continue;
 		}
-		prepare_step(q, slot);
+		sqe = io_uring_get_sqe(uring_ring_of(q, slot));
+		/* Only with sqpoll, whose thread gives entries back after their completions. */
+		if (unlikely(sqe == NULL))
+			break;
+		uring_list_pop(&q->ready);
+		prepare_step(q, slot, sqe);
 		q->under_way_bytes += slot->step_bytes;
 		q->n_under_way++;
 	}
 	if (io_uring_sq_ready(&q->ring) != 0)
-		flush_ring(q);
+		flush_ring(q, &q->ring);
+	if (unlikely(q->has_side) && io_uring_sq_ready(&q->side) != 0)
+		flush_ring(q, &q->side);
 	tell_lcore(q);
 }
 
@@ -314,7 +321,7 @@ reap_cancelled(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 }
 
 static uint16_t
-reap_ring(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
+reap_ring(struct uring_queue *q, struct io_uring *ring, struct vhub_blk_io **ios, uint16_t max)
 {
 	struct io_uring_cqe *cqes[REAP_BURST];
 	unsigned int n_cqes;
@@ -324,7 +331,7 @@ reap_ring(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 	 * Enters the kernel only when that says, in shared memory, that it holds completions back
 	 * for us.
 	 */
-	n_cqes = io_uring_peek_batch_cqe(&q->ring, cqes, RTE_MIN(max, REAP_BURST));
+	n_cqes = io_uring_peek_batch_cqe(ring, cqes, RTE_MIN(max, REAP_BURST));
 	for (unsigned int i = 0; i < n_cqes; i++) {
 		struct uring_slot *slot = io_uring_cqe_get_data(cqes[i]);
 
@@ -333,9 +340,21 @@ reap_ring(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 		q->under_way_bytes -= slot->step_bytes;
 		n += uring_end(q, slot, cqes[i]->res, &ios[n]);
 	}
-	io_uring_cq_advance(&q->ring, n_cqes);
+	io_uring_cq_advance(ring, n_cqes);
 	q->n_under_way -= (uint16_t)n_cqes;
 	return n;
+}
+
+/* With iopoll nobody looks for completions but who asks (with sqpoll too, the kernel's thread does). */
+static uint16_t
+reap_polled(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
+{
+	uint16_t n;
+
+	if (!q->disk->sqpoll && io_uring_cq_ready(&q->ring) == 0)
+		io_uring_get_events(&q->ring);
+	n = reap_ring(q, &q->ring, ios, max);
+	return n + reap_ring(q, &q->side, ios + n, max - n);
 }
 
 uint16_t
@@ -346,8 +365,10 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 
 	if (q->n_in_flight == 0 && q->n_under_way == 0)
 		return 0;
-	if (q->n_under_way != 0)
-		n = reap_ring(q, ios, max);
+	if (unlikely(q->has_side))
+		n = reap_polled(q, ios, max);
+	else if (q->n_under_way != 0)
+		n = reap_ring(q, &q->ring, ios, max);
 	if (unlikely(q->cancelled.first != NULL))
 		n += reap_cancelled(q, ios + n, max - n);
 	if (unlikely(q->erase_fd >= 0))

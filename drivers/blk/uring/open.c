@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
@@ -77,6 +78,28 @@ file_geometry(struct uring_disk *d, const struct stat *st, uint64_t *size_bytes)
 			PHYSICAL_MAX_BYTES);
 	if (st->st_blksize > (blksize_t)PHYSICAL_MAX_BYTES)
 		d->info.optimal_io_bytes = RTE_MIN((uint32_t)st->st_blksize, OPTIMAL_MAX_BYTES);
+}
+
+uint32_t
+uring_device_attribute(dev_t device, const char *name)
+{
+	static const char *const places[] = { "queue", "../queue" };
+	unsigned int value = 0;
+	char path[128];
+	FILE *file;
+
+	for (unsigned int i = 0; i < RTE_DIM(places); i++) {
+		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(device),
+				minor(device), places[i], name);
+		file = fopen(path, "re");
+		if (file == NULL)
+			continue;
+		if (fscanf(file, "%u", &value) != 1)
+			value = 0;
+		fclose(file);
+		break;
+	}
+	return value;
 }
 
 static int

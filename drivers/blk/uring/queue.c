@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Queues of the uring driver: one io_uring for each lcore that uses the disk, made on that lcore,
- * since the kernel is told that nobody else submits to it. Called by lib/blk when rings start and
- * stop; io.c comes next.
+ * Queues of the uring driver: one io_uring for each lcore that uses the disk (rings.c), made on that
+ * lcore, since the kernel is told that nobody else submits to it. Called by lib/blk when rings start
+ * and stop; io.c comes next.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,46 +17,6 @@
 #include "uring_pvt.h"
 #include "vhub_lcore.h"
 
-/*
- * Best first; a kernel refuses (-EINVAL) what it does not know. 6.0 knows SINGLE_ISSUER, 5.19 the
- * other two.
- */
-static const unsigned int setups[] = {
-	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
-	0,
-};
-
-static int
-create_ring(struct io_uring *ring, unsigned int depth)
-{
-	int ret = -EINVAL;
-
-	for (unsigned int i = 0; i < RTE_DIM(setups) && ret == -EINVAL; i++)
-		ret = io_uring_queue_init(depth, ring, setups[i]);
-	return ret;
-}
-
-int
-uring_probe(char *error, size_t error_len)
-{
-	struct io_uring ring;
-	int ret = create_ring(&ring, 1);
-
-	if (ret == 0) {
-		io_uring_queue_exit(&ring);
-		return 0;
-	}
-	if (ret == -ENOSYS || ret == -EPERM || ret == -EACCES)
-		snprintf(error, error_len,
-				"driver=uring: io_uring is %s here (kernel.io_uring_disabled, a container's "
-				"system call filter, an old kernel)",
-				ret == -ENOSYS ? "missing" : "forbidden");
-	else
-		snprintf(error, error_len, "driver=uring: io_uring: %s", strerror(-ret));
-	return ret;
-}
-
 static int
 create_bounces(struct uring_queue *q)
 {
@@ -70,6 +30,43 @@ create_bounces(struct uring_queue *q)
 	for (unsigned int i = 0; i < URING_BOUNCES; i++)
 		bounce_put(q, q->bounce_area + (size_t)i * URING_BOUNCE_BYTES);
 	return 0;
+}
+
+static int
+create_rings(struct uring_queue *q)
+{
+	const int fd = q->disk->fd;
+	int ret = uring_create_ring(q->disk, &q->ring, URING_DEPTH);
+
+	if (ret != 0)
+		return ret;
+	ret = io_uring_register_files(&q->ring, &fd, 1);
+	if (ret != 0)
+		goto err_ring;
+	if (!q->disk->iopoll)
+		return 0;
+	ret = uring_create_plain(&q->side, URING_DEPTH);
+	if (ret != 0)
+		goto err_ring;
+	ret = io_uring_register_files(&q->side, &fd, 1);
+	if (ret != 0)
+		goto err_side;
+	q->has_side = true;
+	return 0;
+
+err_side:
+	io_uring_queue_exit(&q->side);
+err_ring:
+	io_uring_queue_exit(&q->ring);
+	return ret;
+}
+
+static void
+destroy_rings(struct uring_queue *q)
+{
+	io_uring_queue_exit(&q->ring);
+	if (q->has_side)
+		io_uring_queue_exit(&q->side);
 }
 
 int
@@ -98,22 +95,19 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 			goto err_free;
 		}
 	}
-	ret = create_ring(&q->ring, URING_DEPTH);
+	ret = create_rings(q);
 	if (ret != 0)
 		goto err_eventfd;
-	ret = io_uring_register_files(&q->ring, &q->disk->fd, 1);
-	if (ret != 0)
-		goto err_ring;
 	if (q->disk->direct) {
 		ret = create_bounces(q);
 		if (ret != 0)
-			goto err_ring;
+			goto err_rings;
 	}
 	*out = &q->queue;
 	return 0;
 
-err_ring:
-	io_uring_queue_exit(&q->ring);
+err_rings:
+	destroy_rings(q);
 err_eventfd:
 	if (q->erase_fd >= 0)
 		close(q->erase_fd);
@@ -138,7 +132,7 @@ uring_queue_put(struct vhub_blk_queue *queue)
 			vhub_lcore_remove_wake_fd(q->erase_fd);
 		close(q->erase_fd);
 	}
-	io_uring_queue_exit(&q->ring);
+	destroy_rings(q);
 	if (q->bounce_area != NULL)
 		munmap(q->bounce_area, (size_t)URING_BOUNCES * URING_BOUNCE_BYTES);
 	free(q);
@@ -146,11 +140,18 @@ uring_queue_put(struct vhub_blk_queue *queue)
 
 /* Completions, or work of the kernel's that will make some when it is let. */
 static bool
-anything_there(struct io_uring *ring)
+anything_there(struct uring_queue *q)
 {
-	return io_uring_cq_ready(ring) != 0 || io_uring_sq_ready(ring) != 0 ||
-			(__atomic_load_n(ring->sq.kflags, __ATOMIC_RELAXED) &
-					(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+	struct io_uring *ring = &q->ring;
+	unsigned int flags = __atomic_load_n(ring->sq.kflags, __ATOMIC_RELAXED);
+	bool to_submit = io_uring_sq_ready(ring) != 0;
+
+	/* The kernel's thread takes what is in the ring, unless it sleeps and was not woken. */
+	if (q->disk->sqpoll)
+		to_submit = (to_submit && (flags & IORING_SQ_NEED_WAKEUP) != 0) ||
+				q->ready.first != NULL;
+	return to_submit || io_uring_cq_ready(ring) != 0 ||
+			(flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
 }
 
 /*
@@ -164,6 +165,9 @@ uring_arm(struct vhub_blk_queue *queue)
 {
 	struct uring_queue *q = uring_queue_of(queue);
 
+	/* What is polled for wakes nobody. */
+	if (q->disk->iopoll)
+		return -ENOTSUP;
 	if (!q->watched) {
 		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->ring.ring_fd) != 0)
 			return -ENOTSUP;
@@ -173,8 +177,8 @@ uring_arm(struct vhub_blk_queue *queue)
 		}
 		q->watched = true;
 	}
-	return q->inline_ready.first != NULL || q->cancelled.first != NULL ||
-					anything_there(&q->ring) || eraser_has_some(q) ?
+	return q->inline_ready.first != NULL || q->cancelled.first != NULL || anything_there(q) ||
+					eraser_has_some(q) ?
 			-EAGAIN :
 			0;
 }

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include <linux/falloc.h>
 #include <linux/fs.h>
@@ -42,29 +41,6 @@ device_can(const struct uring_disk *d, unsigned long request)
 	return ioctl(d->fd, request, NULL) != 0 && errno == EFAULT;
 }
 
-/* /sys/dev/block/8:1/queue/NAME, or of the whole device when 8:1 is a partition; 0: not told. */
-static uint32_t
-device_attribute(const struct stat *st, const char *name)
-{
-	static const char *const places[] = { "queue", "../queue" };
-	unsigned int value = 0;
-	char path[128];
-	FILE *file;
-
-	for (unsigned int i = 0; i < RTE_DIM(places); i++) {
-		snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/%s/%s", major(st->st_rdev),
-				minor(st->st_rdev), places[i], name);
-		file = fopen(path, "re");
-		if (file == NULL)
-			continue;
-		if (fscanf(file, "%u", &value) != 1)
-			value = 0;
-		fclose(file);
-		break;
-	}
-	return value;
-}
-
 static uint32_t
 whole_blocks(uint32_t bytes, uint32_t block_bytes)
 {
@@ -87,9 +63,9 @@ range_learn(struct uring_disk *d, uint32_t file_block_bytes)
 	} else {
 		if (fstat(d->fd, &st) != 0)
 			return -errno;
-		unit = device_attribute(&st, "discard_granularity");
-		d->info.write_zeroes_may_unmap = device_attribute(&st, "write_zeroes_max_bytes") !=
-				0;
+		unit = uring_device_attribute(st.st_rdev, "discard_granularity");
+		d->info.write_zeroes_may_unmap = uring_device_attribute(st.st_rdev,
+								 "write_zeroes_max_bytes") != 0;
 		d->info.discard_max_bytes = device_can(d, BLKDISCARD) ? max : 0;
 		d->info.secure_erase_max_bytes = device_can(d, BLKSECDISCARD) ? max : 0;
 	}

@@ -12,8 +12,14 @@
 #include <unistd.h>
 
 #include <bsd/string.h>
+#include <rte_common.h>
 
 #include "uring_pvt.h"
+
+/* At 100 I/Os in a second the thread does not fall asleep. */
+#define SQPOLL_IDLE_MS 10u
+#define SQPOLL_MAX_IDLE_MS 60000u
+#define SQPOLL_MAX_CPU 8191u
 
 static int
 uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
@@ -27,9 +33,9 @@ uring_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
 
 	if (d->fd >= 0)
 		return 0;
-	ret = uring_probe(error, error_len);
+	ret = uring_open_image(d, error, error_len);
 	if (ret == 0)
-		ret = uring_open_image(d, error, error_len);
+		ret = uring_probe(d, error, error_len);
 	if (ret == 0) {
 		ret = eraser_start(d);
 		if (ret != 0)
@@ -103,13 +109,18 @@ uring_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_
 	return -EINVAL;
 }
 
-static const char *const uring_keys[] = { "path", "direct", "inline", NULL };
+static const char *const uring_keys[] = { "path", "direct", "inline", "iopoll", "sqpoll",
+	"sqpoll_cpu", "sqpoll_idle_ms", NULL };
 
 static const struct vhub_blk_driver_ops uring_ops = {
 	.name = "uring",
 	.help = "path=PATH         a file or a block device, which must exist; required\n"
 		"direct=MODE       on, off or auto: pass the page cache by (auto: where that can be)\n"
-		"inline=MODE       on, off or auto: read and write on the lcore itself (auto: where that does not wait)",
+		"inline=MODE       on, off or auto: read and write on the lcore itself (auto: where that does not wait)\n"
+		"iopoll=on         look for completions in the device, which must have queues for it (off)\n"
+		"sqpoll=on         a thread of the kernel's submits; it wants a CPU (off)\n"
+		"sqpoll_cpu=N      that CPU (any)\n"
+		"sqpoll_idle_ms=N  the thread sleeps when there was no I/O for so long (10)",
 	.keys = uring_keys,
 	.parse = uring_parse,
 	.open = uring_open,
@@ -125,15 +136,44 @@ static const struct vhub_blk_driver_ops uring_ops = {
 	.resize = uring_resize,
 };
 
+/* Which of the ways there are to ask the kernel. */
 static int
-uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
-		size_t error_len)
+parse_ring(const struct rte_kvargs *args, struct uring_disk *d, char *error, size_t error_len)
+{
+	static const char *const of_sqpoll[] = { "sqpoll_cpu", "sqpoll_idle_ms" };
+	uint64_t cpu = UINT64_MAX, idle_ms = SQPOLL_IDLE_MS;
+	int ret;
+
+	ret = vhub_arg_bool(args, "iopoll", &d->iopoll, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "sqpoll", &d->sqpoll, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "sqpoll_cpu", 0, SQPOLL_MAX_CPU, &cpu, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_uint(args, "sqpoll_idle_ms", 1, SQPOLL_MAX_IDLE_MS, &idle_ms, error,
+				error_len);
+	if (ret != 0)
+		return ret;
+	for (unsigned int i = 0; i < RTE_DIM(of_sqpoll) && !d->sqpoll; i++) {
+		const char *value = rte_kvargs_get(args, of_sqpoll[i]);
+
+		if (value == NULL)
+			continue;
+		snprintf(error, error_len, "%s=%s: allowed with sqpoll=on", of_sqpoll[i], value);
+		return -EINVAL;
+	}
+	d->sqpoll_cpu = cpu == UINT64_MAX ? -1 : (int)cpu;
+	d->sqpoll_idle_ms = (uint32_t)idle_ms;
+	return 0;
+}
+
+static int
+parse_image(const struct rte_kvargs *args, struct uring_disk *d, char *error, size_t error_len)
 {
 	/* In the order of enum uring_direct and enum uring_inline. */
 	static const char *const modes[] = { "auto", "on", "off", NULL };
 	unsigned int direct = URING_DIRECT_AUTO, in_line = URING_INLINE_AUTO;
 	const char *path = NULL;
-	struct uring_disk *d;
 	int ret;
 
 	ret = vhub_arg_text(args, "path", &path, error, error_len);
@@ -147,18 +187,30 @@ uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk 
 		snprintf(error, error_len, "path= is missing; allowed: a file or a block device");
 		return -EINVAL;
 	}
-	d = calloc(1, sizeof(*d));
+	d->want_direct = (enum uring_direct)direct;
+	d->want_inline = (enum uring_inline)in_line;
+	d->path = strdup(path);
+	return d->path == NULL ? -ENOMEM : 0;
+}
+
+static int
+uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
+		size_t error_len)
+{
+	struct uring_disk *d = calloc(1, sizeof(*d));
+	int ret;
+
 	if (d == NULL)
 		return -ENOMEM;
 	d->disk.ops = &uring_ops;
 	d->fd = -1;
-	d->want_direct = (enum uring_direct)direct;
-	d->want_inline = (enum uring_inline)in_line;
 	d->read_only = read_only;
-	d->path = strdup(path);
-	if (d->path == NULL) {
-		free(d);
-		return -ENOMEM;
+	ret = parse_image(args, d, error, error_len);
+	if (ret == 0)
+		ret = parse_ring(args, d, error, error_len);
+	if (ret != 0) {
+		uring_destroy(&d->disk);
+		return ret;
 	}
 	*out = &d->disk;
 	return 0;

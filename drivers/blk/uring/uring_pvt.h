@@ -3,7 +3,7 @@
  * The inside of the uring driver: files and block devices through io_uring(7).
  *
  *     uring.c (arguments, ops) -> open.c (path to fd)
- *             -> queue.c (an io_uring for each lcore) -> io.c (submit, reap)
+ *             -> queue.c (an io_uring for each lcore; rings.c: how) -> io.c (submit, reap)
  *                                                        inline.c (targets that are memory)
  *                                                        bounce.c (what O_DIRECT refuses)
  *                                                        range.c (discard, zeroes)
@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include <liburing.h>
 #include <rte_branch_prediction.h>
@@ -86,6 +87,10 @@ struct uring_disk {
 	enum uring_direct want_direct;
 	enum uring_inline want_inline;
 	bool read_only;
+	bool iopoll;		 /* completions of reads and writes are looked for in the device */
+	bool sqpoll;		 /* a thread of the kernel's submits */
+	int sqpoll_cpu;		 /* -1: any */
+	uint32_t sqpoll_idle_ms; /* without I/O, until it sleeps */
 	/* From open on. */
 	int fd; /* -1 before */
 	bool direct;
@@ -133,6 +138,8 @@ struct uring_queue {
 	struct vhub_blk_queue queue; /* first */
 	struct uring_disk *disk;
 	struct io_uring ring;
+	struct io_uring side; /* with iopoll: for what cannot be polled for */
+	bool has_side;
 	bool watched; /* the ring's fd wakes this lcore */
 	uint16_t n_in_flight;
 	struct uring_slot *free_slots;
@@ -173,6 +180,13 @@ uring_queue_of(struct vhub_blk_queue *queue)
 	return vhub_container_of(queue, struct uring_queue, queue);
 }
 
+/* Where the slot's steps go. With iopoll, only reads and writes of the guest's can be polled for. */
+static inline struct io_uring *
+uring_ring_of(struct uring_queue *q, const struct uring_slot *slot)
+{
+	return likely(!q->has_side) || slot->io->op <= VHUB_BLK_WRITE ? &q->ring : &q->side;
+}
+
 static inline void
 uring_list_init(struct uring_list *list)
 {
@@ -206,15 +220,33 @@ uring_list_pop(struct uring_list *list)
 int
 uring_open_image(struct uring_disk *d, char *error, size_t error_len);
 
+/*
+ * /sys/dev/block/8:1/queue/NAME, or of the whole device when 8:1 is a partition; 0: not told.
+ * Blocks.
+ */
+uint32_t
+uring_device_attribute(dev_t device, const char *name);
+
 /* The image may have another size now: takes it over. Blocks. Errors as in the driver's ops. */
 int
 uring_look_again(struct uring_disk *d, char *error, size_t error_len);
 
+/* ---- rings.c ---- */
+
+/*
+ * Tells whether this process may use io_uring at all, and as it is asked to with this image, which
+ * is open. Blocks.
+ */
+int
+uring_probe(struct uring_disk *d, char *error, size_t error_len);
+/* A ring of the disk's kind, for reads and writes, and one for anything. Returns 0 or -errno. */
+int
+uring_create_ring(const struct uring_disk *d, struct io_uring *ring, unsigned int depth);
+int
+uring_create_plain(struct io_uring *ring, unsigned int depth);
+
 /* ---- queue.c ---- */
 
-/* Tells whether this process may use io_uring at all. */
-int
-uring_probe(char *error, size_t error_len);
 int
 uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
 void

@@ -157,6 +157,12 @@ test_what_is_no_image_is_refused(void **state)
 	expect_refused(args_of(image, ""), false, -EINVAL, "size");
 	make_image(image, 511);
 	expect_refused(args_of(image, ""), false, -EINVAL, "size");
+	expect_refused(args_of(image, ",sqpoll_cpu=0"), false, -EINVAL, "sqpoll=on");
+	expect_refused(args_of(image, ",sqpoll_idle_ms=5"), false, -EINVAL, "sqpoll=on");
+	make_image(image, IMAGE_BYTES);
+	expect_refused(args_of(image, ",sqpoll=on,sqpoll_cpu=8191"), false, -EINVAL,
+			"sqpoll_cpu=8191");
+	expect_refused(args_of(image, ",direct=off,iopoll=on"), false, -EINVAL, "direct=on");
 	assert_int_equal(count_fds(), fds);
 }
 
@@ -945,6 +951,26 @@ run_suite(const char *name, const char *path, const char *more, off_t bytes, boo
 	return driver_suite_run(&suite);
 }
 
+/* Where there is a device that can be polled; elsewhere the reason is told. */
+static int
+run_suite_polled(void)
+{
+	struct vhub_blk_disk *disk;
+	char error[DRIVER_ERROR_LEN] = "";
+	int ret;
+
+	make_image(image, IMAGE_BYTES);
+	if (driver_parse("uring", args_of(image, ",direct=on,iopoll=on"), false, &disk, NULL) != 0)
+		return 1;
+	ret = disk->ops->open(disk, error, sizeof(error));
+	disk->ops->destroy(disk);
+	if (ret == 0)
+		return run_suite("uring, iopoll", image, ",direct=on,iopoll=on", IMAGE_BYTES,
+				false);
+	printf("%s\n", error);
+	return ret == -EOPNOTSUPP && strstr(error, "nvme.poll_queues") != NULL ? 0 : 1;
+}
+
 int
 main(void)
 {
@@ -977,7 +1003,10 @@ main(void)
 
 	if (test_eal_init() != 0 || make_folders() != 0)
 		return 99;
-	failed = run_suite("uring, O_DIRECT", image, ",direct=on", IMAGE_BYTES, true);
+	failed = run_suite("uring, sqpoll", image, ",direct=on,sqpoll=on,sqpoll_idle_ms=1",
+			IMAGE_BYTES, true);
+	failed += run_suite_polled();
+	failed += run_suite("uring, O_DIRECT", image, ",direct=on", IMAGE_BYTES, true);
 	failed += run_suite("uring, page cache", image, ",direct=off", IMAGE_BYTES, true);
 	/* Nothing is ever in flight between two turns. */
 	failed += run_suite("uring, tmpfs", memory_image, "", IMAGE_BYTES, false);
