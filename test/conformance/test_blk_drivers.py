@@ -40,6 +40,7 @@ DRIVERS = {
     "cache": "uring,path={image},direct=off",
     "tmpfs": "uring,path={memory}",
     **({"loop": "uring,path={loop}"} if LOOPS else {}),
+    "pinned": "uring,path={image},direct=off,pin=on",
     "sqpoll": "uring,path={image},sqpoll=on,sqpoll_idle_ms=1",
     "faulty": "faulty,size=4M",         # which is no part of vhub: vhubd --load brings it
 }
@@ -166,6 +167,8 @@ def driver(request):
 def disk_of(disks, driver, opened):
     """Opens a session on the driver's disk, as it is or disturbed in one of KINDS."""
     def open_(kind="", **keywords):
+        if driver == "pinned" and "mem" not in keywords:
+            keywords["mem"] = GuestMemory().allocate()
         return opened(disks.path(driver + kind), **keywords)
 
     yield open_

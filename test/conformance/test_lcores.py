@@ -24,6 +24,7 @@ QUEUES = 4
 DISKS = {
     "two": "driver=malloc,size=64M,queues=4,lcores=2",
     "image": "driver=uring,path={folder}/image,queues=4,lcores=2",
+    "pinned": "driver=uring,path={folder}/pinned,queues=4,lcores=2,pin=on",
     "late": "driver=null,size=64M,latency_us=300000,queues=4,lcores=2",
     "slow": "driver=null,size=64M,latency_us=3000000,queues=2,lcores=2",
     "many": "driver=malloc,size=4M,queues=128,lcores=2",
@@ -36,8 +37,9 @@ class Pair:
 
     def __init__(self, folder):
         self.folder = folder
-        with open(folder / "image", "wb") as image:
-            image.truncate(64 * MB)
+        for name in ("image", "pinned"):
+            with open(folder / name, "wb") as image:
+                image.truncate(64 * MB)
         self.daemon = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), keys.format(folder=folder))
                               for name, keys in DISKS.items()),
                             nets=["port,socket=%s,driver=echo,queues=2" % self.path("port")],
@@ -257,12 +259,13 @@ def any_request(disk, rng):
 
 
 @pytest.mark.parametrize("end", ["bases", "status_0"])
-@pytest.mark.parametrize("name", ["two", "image"])
+@pytest.mark.parametrize("name", ["two", "image", "pinned"])
 @both_kinds
 def test_a_copy_renewed_by_the_log_is_guest_memory(pair, opened, log_of, packed, name, end):
     """Nothing is written that the log does not tell of, in time: under load on both lcores, while queues
     are handed over and the memory table is set, and up to the end of what was in flight at the end."""
-    disk = opened(pair.path(name), queues=QUEUES, packed=packed, event_idx=True, features=(F.BLK_DISCARD,))
+    mem = GuestMemory().allocate() if name == "pinned" else GuestMemory()
+    disk = opened(pair.path(name), queues=QUEUES, packed=packed, event_idx=True, features=(F.BLK_DISCARD,), mem=mem)
     disk.capacity_sectors = disk.capacity
     rng = random.Random(name + end)
     for sector in range(0, 4096, 128):

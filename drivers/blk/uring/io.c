@@ -80,9 +80,29 @@ uring_next_span(struct uring_slot *slot, struct uring_span *span)
 	span->n = 1;
 }
 
+/* One piece: of registered memory, if it is. */
+static void
+prepare_one(struct uring_queue *q, const struct uring_slot *slot, struct io_uring_sqe *sqe,
+		void *buf, uint64_t offset)
+{
+	const bool read = slot->io->op == VHUB_BLK_READ;
+	const int slice = q->pins == NULL ? -1 : pins_find(q, buf, slot->step_bytes);
+
+	if (slice >= 0 && read)
+		io_uring_prep_read_fixed(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset,
+				slice);
+	else if (slice >= 0)
+		io_uring_prep_write_fixed(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset,
+				slice);
+	else if (read)
+		io_uring_prep_read(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset);
+	else
+		io_uring_prep_write(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset);
+}
+
 /* The I/O's iovec lives until it is over, a span's own piece does not: the kernel gets no list of one. */
 static void
-prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
+prepare_straight(struct uring_queue *q, struct uring_slot *slot, struct io_uring_sqe *sqe)
 {
 	const struct vhub_blk_io *io = slot->io;
 	uint64_t offset = io->offset_bytes + slot->done_bytes;
@@ -93,12 +113,8 @@ prepare_straight(struct uring_slot *slot, struct io_uring_sqe *sqe)
 		io_uring_prep_readv(sqe, URING_FIXED_FILE, span.iov, span.n, offset);
 	else if (span.n > 1)
 		io_uring_prep_writev(sqe, URING_FIXED_FILE, span.iov, span.n, offset);
-	else if (io->op == VHUB_BLK_READ)
-		io_uring_prep_read(sqe, URING_FIXED_FILE, span.iov->iov_base, slot->step_bytes,
-				offset);
 	else
-		io_uring_prep_write(sqe, URING_FIXED_FILE, span.iov->iov_base, slot->step_bytes,
-				offset);
+		prepare_one(q, slot, sqe, span.iov->iov_base, offset);
 }
 
 /* Makes the next step an entry of the submission ring. */
@@ -116,7 +132,7 @@ prepare_step(struct uring_queue *q, struct uring_slot *slot, struct io_uring_sqe
 		if (slot->bounce != NULL)
 			prepare_bounced(slot, sqe);
 		else
-			prepare_straight(slot, sqe);
+			prepare_straight(q, slot, sqe);
 		if ((io->flags & VHUB_BLK_IO_FUA) != 0 && io->op == VHUB_BLK_WRITE)
 			sqe->rw_flags = RWF_DSYNC;
 	}
@@ -193,6 +209,7 @@ uring_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint1
 	struct uring_queue *q = uring_queue_of(queue);
 	uint16_t i;
 
+	pins_look(q);
 	for (i = 0; i < n && q->free_slots != NULL; i++) {
 		struct uring_slot *slot = q->free_slots;
 		uint8_t *bounce = NULL;
@@ -363,12 +380,15 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	struct uring_queue *q = uring_queue_of(queue);
 	uint16_t n = 0;
 
-	if (q->n_in_flight == 0 && q->n_under_way == 0)
+	if (q->n_in_flight == 0 && q->n_under_way == 0) {
+		pins_look(q);
 		return 0;
+	}
 	if (unlikely(q->has_side))
 		n = reap_polled(q, ios, max);
 	else if (q->n_under_way != 0)
 		n = reap_ring(q, &q->ring, ios, max);
+	pins_look(q);
 	if (unlikely(q->cancelled.first != NULL))
 		n += reap_cancelled(q, ios + n, max - n);
 	if (unlikely(q->erase_fd >= 0))

@@ -133,6 +133,7 @@ uring_queue_put(struct vhub_blk_queue *queue)
 		close(q->erase_fd);
 	}
 	destroy_rings(q);
+	pins_leave(q);
 	if (q->bounce_area != NULL)
 		munmap(q->bounce_area, (size_t)URING_BOUNCES * URING_BOUNCE_BYTES);
 	free(q);

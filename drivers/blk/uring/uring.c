@@ -37,6 +37,7 @@ uring_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
 	if (ret == 0)
 		ret = uring_probe(d, error, error_len);
 	if (ret == 0) {
+		pins_learn(d);
 		ret = eraser_start(d);
 		if (ret != 0)
 			snprintf(error, error_len, "path=%s: no thread: %s", d->path,
@@ -109,7 +110,7 @@ uring_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_
 	return -EINVAL;
 }
 
-static const char *const uring_keys[] = { "path", "direct", "inline", "iopoll", "sqpoll",
+static const char *const uring_keys[] = { "path", "direct", "inline", "pin", "iopoll", "sqpoll",
 	"sqpoll_cpu", "sqpoll_idle_ms", NULL };
 
 static const struct vhub_blk_driver_ops uring_ops = {
@@ -117,6 +118,7 @@ static const struct vhub_blk_driver_ops uring_ops = {
 	.help = "path=PATH         a file or a block device, which must exist; required\n"
 		"direct=MODE       on, off or auto: pass the page cache by (auto: where that can be)\n"
 		"inline=MODE       on, off or auto: read and write on the lcore itself (auto: where that does not wait)\n"
+		"pin=on            register guest memory with the io_uring: its guests must not discard any (off)\n"
 		"iopoll=on         look for completions in the device, which must have queues for it (off)\n"
 		"sqpoll=on         a thread of the kernel's submits; it wants a CPU (off)\n"
 		"sqpoll_cpu=N      that CPU (any)\n"
@@ -127,6 +129,7 @@ static const struct vhub_blk_driver_ops uring_ops = {
 	.destroy = uring_destroy,
 	.info = uring_info,
 	.lock = uring_lock,
+	.memory = uring_memory,
 	.queue_get = uring_queue_get,
 	.queue_put = uring_queue_put,
 	.submit = uring_submit,
@@ -144,7 +147,9 @@ parse_ring(const struct rte_kvargs *args, struct uring_disk *d, char *error, siz
 	uint64_t cpu = UINT64_MAX, idle_ms = SQPOLL_IDLE_MS;
 	int ret;
 
-	ret = vhub_arg_bool(args, "iopoll", &d->iopoll, error, error_len);
+	ret = vhub_arg_bool(args, "pin", &d->pin, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_bool(args, "iopoll", &d->iopoll, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_bool(args, "sqpoll", &d->sqpoll, error, error_len);
 	if (ret == 0)

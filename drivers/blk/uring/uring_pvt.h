@@ -9,6 +9,7 @@
  *                                                        range.c (discard, zeroes)
  *                                                        erase.c (ioctls that block)
  *                                                        cancel.c (what is wanted back)
+ *                                                        pins.c (guest memory, registered)
  */
 #ifndef URING_PVT_H
 #define URING_PVT_H
@@ -22,6 +23,7 @@
 #include <rte_branch_prediction.h>
 
 #include "vhub_blk.h"
+#include "vhub_log.h"
 
 /*
  * I/Os in flight in one queue, so entries of its submission ring; the completion ring has twice as
@@ -60,6 +62,14 @@ enum uring_zero_way {
 };
 
 struct uring_eraser;
+struct uring_pins;
+
+/* Consecutive slices of guest memory. */
+struct uring_pin_range {
+	uintptr_t hva;
+	uint64_t bytes;
+	uint32_t first_slice;
+};
 
 enum uring_direct {
 	URING_DIRECT_AUTO, /* O_DIRECT where it can be had with blocks of 512 bytes */
@@ -91,6 +101,7 @@ struct uring_disk {
 	bool sqpoll;		 /* a thread of the kernel's submits */
 	int sqpoll_cpu;		 /* -1: any */
 	uint32_t sqpoll_idle_ms; /* without I/O, until it sleeps */
+	bool pin;		 /* from open on: and that can be */
 	/* From open on. */
 	int fd; /* -1 before */
 	bool direct;
@@ -100,6 +111,13 @@ struct uring_disk {
 	enum inline_kind inline_kind;
 	struct uring_eraser *eraser; /* a block device that can discard or erase; else NULL */
 	struct vhub_blk_info info;
+
+	/* CTL: of the guest that is there; NULL, or still being made. */
+	struct uring_pins *pins_wanted;
+	struct vhub_log_limit pin_limit;
+	/* Shared atomic: written by CTL, in this order. */
+	struct uring_pins *pins;
+	uint32_t pins_seq; /* grows with each change */
 };
 
 /*
@@ -153,6 +171,11 @@ struct uring_queue {
 	uint32_t window_bytes;
 	uint32_t under_way_bytes; /* of it */
 	uint8_t *bounce_area;	  /* URING_BOUNCES buffers; pages come with their first use */
+	/* Registered guest memory (pins.c). */
+	uint32_t pins_seq;	   /* of the disk's, when it was looked at */
+	struct uring_pins *pins;   /* NULL: plain iovecs */
+	struct uring_pins *shared; /* what the ring has; the same, but for a change under way */
+	const struct uring_pin_range *pin_last; /* that a buffer was found in */
 	uint16_t n_free_bounces;
 	uint8_t *free_bounces[URING_BOUNCES];
 	/* Ways of WRITE_ZEROES, by bit, that this image is known not to have. */
@@ -340,6 +363,34 @@ eraser_has_some(const struct uring_queue *q);
 /* LCORE: returns once the thread looks at this queue no more, which has nothing in flight. */
 void
 eraser_leave(struct uring_queue *q);
+
+/* ---- pins.c ---- */
+
+/* Looks, with pin=on, whether guest memory can be registered here; logs, and lets it be, when not. */
+void
+pins_learn(struct uring_disk *d);
+/* As in the driver's ops. */
+void
+uring_memory(struct vhub_blk_disk *disk, struct vhub_mem_table *mem);
+/* LCORE: the queue goes, and its ring has gone. */
+void
+pins_leave(struct uring_queue *q);
+/* Slow half of pins_look(). */
+void
+pins_follow(struct uring_queue *q, uint32_t seq);
+/* LCORE, in each turn, before anything is looked for: has the queue know what is registered. */
+static inline void
+pins_look(struct uring_queue *q)
+{
+	/* Pairs with publish(). */
+	uint32_t seq = __atomic_load_n(&q->disk->pins_seq, __ATOMIC_ACQUIRE);
+
+	if (unlikely(seq != q->pins_seq))
+		pins_follow(q, seq);
+}
+/* LCORE: the slice that holds all of these bytes, or -1. Only while q->pins is not NULL. */
+int
+pins_find(struct uring_queue *q, const void *buf, uint32_t len);
 
 /* ---- bounce.c ---- */
 

@@ -157,6 +157,7 @@ test_what_is_no_image_is_refused(void **state)
 	expect_refused(args_of(image, ""), false, -EINVAL, "size");
 	make_image(image, 511);
 	expect_refused(args_of(image, ""), false, -EINVAL, "size");
+	expect_refused(args_of(image, ",pin=perhaps"), false, -EINVAL, "pin=perhaps");
 	expect_refused(args_of(image, ",sqpoll_cpu=0"), false, -EINVAL, "sqpoll=on");
 	expect_refused(args_of(image, ",sqpoll_idle_ms=5"), false, -EINVAL, "sqpoll=on");
 	make_image(image, IMAGE_BYTES);
@@ -1003,7 +1004,10 @@ main(void)
 
 	if (test_eal_init() != 0 || make_folders() != 0)
 		return 99;
-	failed = run_suite("uring, sqpoll", image, ",direct=on,sqpoll=on,sqpoll_idle_ms=1",
+	failed = run_suite("uring, pinned", image, ",direct=on,pin=on", IMAGE_BYTES, true);
+	failed += run_suite("uring, pinned, page cache", image, ",direct=off,pin=on", IMAGE_BYTES,
+			true);
+	failed += run_suite("uring, sqpoll", image, ",direct=on,sqpoll=on,sqpoll_idle_ms=1,pin=on",
 			IMAGE_BYTES, true);
 	failed += run_suite_polled();
 	failed += run_suite("uring, O_DIRECT", image, ",direct=on", IMAGE_BYTES, true);

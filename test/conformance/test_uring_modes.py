@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What `uring` disks can be asked for beside plain io_urings: guest memory that is registered (pin=on), and
+a thread of the kernel's that submits (sqpoll=on), with queues on two lcores. test/unit/blk/test_blk_uring_pins.c
+holds which I/O goes by a registration; here it is that the guest notices none of it.
+"""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from control import Control
+from vhostuser import Closed, F, GuestMemory, Model, Region
+from vhostuser import blk
+from vhubd import Vhubd, worker_arguments
+
+both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+MB = 1 << 20
+QUEUES = 4
+DISKS = {
+    "pinned": "direct=auto,pin=on",
+    "cached": "direct=off,pin=on",
+    "cut": "direct=auto,pin=on",
+    "sqpoll": "sqpoll=on,sqpoll_idle_ms=1",
+    "both": "direct=off,sqpoll=on,sqpoll_idle_ms=1,sqpoll_cpu=0,pin=on",
+}
+
+
+class Modes:
+    def __init__(self, folder):
+        self.folder = folder
+        specs = []
+        for name, keys in DISKS.items():
+            with open(folder / name, "wb") as image:
+                image.truncate(16 * MB)
+            specs.append("%s,socket=%s,driver=uring,path=%s,queues=4,lcores=2,%s"
+                         % (name, self.path(name), folder / name, keys))
+        self.daemon = Vhubd(*specs, folder=folder, eal=worker_arguments(2),
+                            args=["--control", str(folder / "control.sock")])
+        self.daemon.start()
+        self.control = Control(folder / "control.sock")
+
+    def path(self, name):
+        return self.folder / (name + ".sock")
+
+    def move(self, name, queue, lcore):
+        assert self.control.call("queue_move", device=name, queue=queue, lcore=lcore) is True
+
+    def times_pinned(self, name):
+        """That the daemon has told so of a disk, which it does ten times at once."""
+        return self.daemon.log.count("/%s: 16 MiB of guest memory are pinned" % name)
+
+    def pinned_kb(self):
+        status = Path("/proc/%d/status" % self.daemon.pid).read_text(encoding="ascii")
+        return int(re.search(r"VmPin:\s+(\d+) kB", status).group(1))
+
+    def wait_pinned(self, wanted, why):
+        deadline = time.monotonic() + 5
+        while not wanted(self.pinned_kb()):
+            assert time.monotonic() < deadline, (why, self.pinned_kb())
+            time.sleep(0.001)
+
+
+@pytest.fixture(scope="module")
+def running_modes(tmp_path_factory):
+    modes = Modes(tmp_path_factory.mktemp("u"))
+    yield modes
+    modes.control.sock.close()
+    modes.daemon.stop()
+
+
+@pytest.fixture
+def modes(running_modes, request):
+    since = len(running_modes.daemon.log)
+    yield running_modes
+    if getattr(request.node, "report_call", None) is None or request.node.report_call.failed:
+        print("--- what the daemon said ---\n%s" % running_modes.daemon.log[since:][-8000:])
+    assert running_modes.daemon.running()
+    running_modes.daemon.check_log()
+
+
+def models_of(disk, align):
+    return [Model(disk, queue, at=queue * Model.SECTORS, align=align) for queue in range(QUEUES)]
+
+
+def total_kb(disk):
+    return sum(region.size for region in disk.mem.regions) // 1024
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["pinned", "cached", "both"])
+def test_memory_changes_under_verified_io_on_two_lcores(modes, opened, name, packed):
+    """The region in which the data lies is replaced by another file at the same place, which the next I/O
+    has to meet, before it is registered and afterwards; queues change their lcore meanwhile."""
+    disk = opened(modes.path(name), queues=QUEUES, packed=packed, regions=(0, 0, 0), mem=GuestMemory().allocate())
+    models = models_of(disk, 4096)
+    modes.wait_pinned(lambda kb: kb >= total_kb(disk), "the first table")
+    for round_ in range(24):
+        for queue, model in enumerate(models):
+            model.step(queue)
+        if round_ % 4 == 1:
+            old = disk.mem.regions[1]
+            new = Region(old.gpa, old.size, old.uva, (round_ % 3) * 0x8000).allocate()
+            new.next_free = old.next_free
+            disk.mem.regions[1] = new
+            disk.set_mem_table(disk.mem)
+            old.close()
+        elif round_ % 4 == 2:
+            modes.move(name, round_ % QUEUES, 1 + round_ // 4 % 2)
+        elif round_ % 4 == 3:
+            modes.wait_pinned(lambda kb: kb >= total_kb(disk), "another table")
+    disk.close()
+    modes.wait_pinned(lambda kb: kb == 0, "the session is over")
+
+
+def test_memory_slots_come_and_go(modes, opened):
+    """As with hot plug: the rest of the memory stays what it was."""
+    disk = opened(modes.path("pinned"), regions=(0, 0, 0), mem=GuestMemory().allocate())
+    model = Model(disk, 1, align=4096)
+    modes.wait_pinned(lambda kb: kb >= total_kb(disk), "the first table")
+    for round_ in range(6):
+        more = Region(0x2_0000_0000, 4 * MB, 0x7e50_0000_0000).allocate()
+        disk.mem.regions.append(more)
+        disk.set_mem_table(disk.mem)
+        model.step()
+        if round_ % 2:
+            modes.wait_pinned(lambda kb: kb == total_kb(disk), "with more memory")
+        request = disk.prepare(blk.T_IN, in_bytes=8192)
+        request.data = [(more.gpa + 4096 * round_, 8192)]
+        disk.wait(disk.submit([request]))
+        assert request.payload() == b"".join(model.sectors[:16])
+        disk.mem.regions.remove(more)
+        disk.set_mem_table(disk.mem)
+        more.close()
+        model.step()
+        if round_ % 2:
+            modes.wait_pinned(lambda kb: kb == total_kb(disk), "without it")
+
+
+def test_memory_without_pages_is_neither_pinned_nor_filled(modes, opened):
+    modes.wait_pinned(lambda kb: kb == 0, "nobody is there")
+    disk = opened(modes.path("pinned"), regions=(0, 0, 0))
+    model = Model(disk, 2, align=4096)
+    for _ in range(20):
+        model.step()
+    assert modes.pinned_kb() == 0
+    assert sum(os.fstat(region.fd).st_blocks for region in disk.mem.regions) * 512 < 4 * MB
+
+
+@both_kinds
+def test_pinned_memory_that_is_cut_costs_the_session_alone(modes, opened, packed):
+    """What was pinned is still there for the kernel; whoever else touches it ends the session."""
+    neighbour = opened(modes.path("cached"), mem=GuestMemory().allocate())
+    model = Model(neighbour, 3, align=4096)
+    told = modes.times_pinned("cut")
+    disk = opened(modes.path("cut"), packed=packed, regions=(0, 0, 0), mem=GuestMemory().allocate())
+    deadline = time.monotonic() + 5
+    while modes.times_pinned("cut") == told:            # from then on all goes by the registration
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    region = disk.mem.regions[2]                        # headers and statuses lie in another one
+    requests = [disk.prepare(blk.T_IN, 8 * i, in_bytes=4096) for i in range(32)]
+    for i, request in enumerate(requests):
+        request.data = [(region.gpa + 4096 * i + 65536, 4096)]
+    late = disk.prepare(blk.T_IN, in_bytes=512)
+    late.data = [(region.gpa + 1, 512)]                 # which takes a copy of ours
+    region.truncate(0)
+    disk.wait(disk.submit(requests))
+    assert {request.status for request in requests} == {blk.S_OK}
+    model.step()
+    disk.submit([late])
+    deadline = time.monotonic() + 5
+    with pytest.raises((Closed, OSError)):
+        while time.monotonic() < deadline:
+            disk.config("capacity")
+    model.step()
+    neighbour.close()
+    disk.close()
+    modes.wait_pinned(lambda kb: kb == 0, "both are over")
+    again = opened(modes.path("cut"), packed=packed, mem=GuestMemory().allocate())
+    Model(again, 4, align=4096).step()
+
+
+@both_kinds
+@pytest.mark.parametrize("name", ["sqpoll", "both"])
+def test_the_kernels_thread_sleeps_and_wakes(modes, opened, name, packed):
+    """On both lcores, which sleep as well, and with what it cannot do for the guest: discard, zeroes."""
+    disk = opened(modes.path(name), queues=QUEUES, packed=packed, mem=GuestMemory().allocate(),
+                  features=[F.BLK_DISCARD, F.BLK_WRITE_ZEROES])
+    models = models_of(disk, 16 if name == "sqpoll" else 4096)
+    for round_ in range(24):
+        for queue, model in enumerate(models):
+            model.step(queue)
+        if round_ % 4 == 0:
+            time.sleep(0.005)
+        elif round_ % 4 == 1:
+            disk.flush(round_ % QUEUES)
+            assert disk.ranges(blk.T_WRITE_ZEROES, [(16384, 64)], queue=round_ % QUEUES) == blk.S_OK
+            assert disk.ranges(blk.T_DISCARD, [(16384, 64)], queue=round_ % QUEUES) == blk.S_OK
+        elif round_ % 4 == 2:
+            modes.move(name, round_ % QUEUES, 1 + round_ // 4 % 2)

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Guest memory that the uring driver registers (drivers/blk/uring/pins.c): which I/Os go by what was
+ * registered, what happens when the table changes, and what is not registered.
+ *
+ * How a test sees it: it puts other pages in the place of the guest's. I/O by a registration still
+ * meets the pages that were pinned, any other I/O those that are there now.
+ */
+#include "driver_suite.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <rte_common.h>
+
+#include "../eal_fixture.h"
+#include "vhub_mem.h"
+
+#define MB (1u << 20)
+#define SLICE_BYTES (64u * MB) /* of a small guest; a buffer that lies in two goes without */
+#define GUEST_BYTES (2 * SLICE_BYTES + MB)
+#define IMAGE_BYTES (4u * MB)
+
+static char image[64] = "/tmp/vhub-pins-XXXXXX";
+
+/* Memory of a guest: as the driver sees it, and as the guest does. */
+struct guest {
+	int fd;
+	struct vhub_mem_table *table;
+	uint8_t *hva;
+	uint8_t *own;
+	size_t bytes;
+};
+
+static void
+guest_create(struct guest *g, size_t bytes, bool allocated)
+{
+	struct vhub_user_mem_region region = { .guest_addr_gpa = 0x100000, .size_bytes = bytes };
+
+	*g = (struct guest){ .fd = memfd_create("guest", MFD_CLOEXEC), .bytes = bytes };
+	assert_true(g->fd >= 0);
+	assert_int_equal(ftruncate(g->fd, (off_t)bytes), 0);
+	if (allocated)
+		assert_int_equal(fallocate(g->fd, 0, 0, (off_t)bytes), 0);
+	assert_int_equal(vhub_mem_table_build(NULL, &region, &g->fd, 1, NULL, &g->table), 0);
+	g->hva = g->table->regions[0].hva;
+	g->own = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->fd, 0);
+	assert_true(g->own != MAP_FAILED);
+}
+
+/* What a guard does when the file was cut: zero pages where the guest's were. */
+static void
+guest_replace(struct guest *g)
+{
+	assert_ptr_equal(mmap(g->hva, g->bytes, PROT_READ | PROT_WRITE,
+					 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+					 -1, 0),
+			g->hva);
+}
+
+static void
+guest_destroy(struct guest *g)
+{
+	vhub_mem_table_put(g->table);
+	munmap(g->own, g->bytes);
+	close(g->fd);
+}
+
+static void
+open_disk(struct driver_disk *d, const char *more)
+{
+	char args[128];
+
+	snprintf(args, sizeof(args), "path=%s,inline=off%s", image, more);
+	driver_open(d, "uring", args, false);
+}
+
+/* Reads the first 8 KiB of the image, which are 7s, in `n` pieces of the guest's memory from `at`. */
+static int
+read_to(struct driver_disk *d, struct guest *g, size_t at, unsigned int n)
+{
+	const uint32_t none[] = { 0 };
+	struct driver_io io;
+	int result;
+
+	driver_io_init(&io, VHUB_BLK_READ, 0, none, 0);
+	for (unsigned int i = 0; i < n; i++)
+		io.iov[i] = (struct iovec){ g->hva + at + i * (8192 / n), 8192 / n };
+	io.io.n_iov = (uint16_t)n;
+	io.io.len_bytes = 8192;
+	driver_run(d, &io, 1);
+	result = io.io.result;
+	driver_io_free(&io);
+	return result;
+}
+
+static bool
+is_all(const uint8_t *bytes, uint8_t value)
+{
+	return bytes[0] == value && memcmp(bytes, bytes + 1, 8191) == 0;
+}
+
+/* Whether such a read meets the pages that the guest had; it meets one of both. */
+static bool
+goes_by_registration(struct driver_disk *d, struct guest *g, size_t at, unsigned int n)
+{
+	bool registered;
+
+	memset(g->own + at, 0, 8192);
+	memset(g->hva + at, 0, 8192);
+	assert_int_equal(read_to(d, g, at, n), 0);
+	registered = is_all(g->own + at, 7);
+	assert_true(is_all(g->hva + at, registered ? 0 : 7));
+	assert_true(is_all(g->own + at, registered ? 7 : 0));
+	return registered;
+}
+
+static void
+test_buffers_of_one_slice_go_by_registration(void **state)
+{
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	guest_create(&g, GUEST_BYTES, true);
+	open_disk(&d, ",pin=on");
+	d.ops->memory(d.disk, g.table);
+	assert_int_equal(read_to(&d, &g, 0, 1), 0);
+	guest_replace(&g);
+	assert_true(goes_by_registration(&d, &g, 0, 1));
+	assert_true(goes_by_registration(&d, &g, SLICE_BYTES - 8192, 1));
+	assert_true(goes_by_registration(&d, &g, SLICE_BYTES, 1));
+	assert_true(goes_by_registration(&d, &g, GUEST_BYTES - 8192, 1));
+	/* In two slices, and in two pieces. */
+	assert_false(goes_by_registration(&d, &g, SLICE_BYTES - 4096, 1));
+	assert_false(goes_by_registration(&d, &g, 2 * SLICE_BYTES - 4096, 1));
+	assert_false(goes_by_registration(&d, &g, 0, 2));
+	driver_close(&d);
+	guest_destroy(&g);
+}
+
+static void
+test_without_it_nothing_does(void **state)
+{
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	guest_create(&g, MB, true);
+	open_disk(&d, "");
+	d.ops->memory(d.disk, g.table);
+	guest_replace(&g);
+	assert_false(goes_by_registration(&d, &g, 0, 1));
+	driver_close(&d);
+	guest_destroy(&g);
+}
+
+/* Another queue, and the same one after a table that came, went and came again. */
+static void
+test_each_queue_follows_the_table(void **state)
+{
+	struct driver_disk d, other;
+	struct guest a, b;
+
+	(void)state;
+	guest_create(&a, MB, true);
+	guest_create(&b, MB, true);
+	open_disk(&d, ",pin=on");
+	other = d;
+	d.ops->memory(d.disk, a.table);
+	assert_int_equal(d.ops->queue_get(d.disk, &other.queue), 0);
+	guest_replace(&a);
+	guest_replace(&b);
+	assert_true(goes_by_registration(&d, &a, 0, 1));
+	assert_true(goes_by_registration(&other, &a, 4096, 1));
+	assert_false(goes_by_registration(&d, &b, 0, 1));
+	/* Of b, the pages that are there now are registered. */
+	d.ops->memory(d.disk, b.table);
+	assert_false(goes_by_registration(&other, &a, 0, 1));
+	assert_false(goes_by_registration(&d, &a, 4096, 1));
+	assert_int_equal(read_to(&d, &b, 0, 1), 0);
+	guest_replace(&b);
+	memset(b.hva, 0, 8192);
+	assert_int_equal(read_to(&d, &b, 0, 1), 0);
+	assert_true(is_all(b.hva, 0));
+	assert_int_equal(read_to(&other, &b, 0, 1), 0);
+	assert_true(is_all(b.hva, 0));
+	/* A queue that was got before and has seen nothing lets go of it as well. */
+	d.ops->memory(d.disk, NULL);
+	assert_int_equal(read_to(&d, &b, 0, 1), 0);
+	assert_true(is_all(b.hva, 7));
+	d.ops->queue_put(other.queue);
+	driver_close(&d);
+	guest_destroy(&a);
+	guest_destroy(&b);
+}
+
+/* What is in flight when the table changes comes back, with what the pinned pages hold. */
+static void
+test_a_table_may_change_with_ios_in_flight(void **state)
+{
+	const uint32_t none[] = { 0 };
+	struct vhub_blk_io *burst[32], *done[32];
+	struct driver_io ios[32];
+	struct driver_disk d;
+	struct guest a, b;
+	unsigned int n = 0;
+
+	(void)state;
+	guest_create(&a, MB, true);
+	guest_create(&b, MB, true);
+	open_disk(&d, ",pin=on,direct=on");
+	d.ops->memory(d.disk, a.table);
+	for (unsigned int i = 0; i < 32; i++) {
+		driver_io_init(&ios[i], VHUB_BLK_READ, 0, none, 0);
+		ios[i].iov[0] = (struct iovec){ a.hva + (size_t)i * 8192, 8192 };
+		ios[i].io.n_iov = 1;
+		ios[i].io.len_bytes = 8192;
+		burst[i] = &ios[i].io;
+	}
+	assert_int_equal(d.ops->submit(d.queue, burst, 32), 32);
+	d.ops->memory(d.disk, b.table);
+	while (n < 32)
+		n += d.ops->reap(d.queue, done, 32);
+	for (unsigned int i = 0; i < 32; i++) {
+		assert_int_equal(ios[i].io.result, 0);
+		assert_true(is_all(a.own + (size_t)i * 8192, 7));
+		driver_io_free(&ios[i]);
+	}
+	guest_replace(&b);
+	assert_int_equal(d.ops->reap(d.queue, done, 32), 0);
+	assert_true(goes_by_registration(&d, &b, 0, 1));
+	driver_close(&d);
+	guest_destroy(&a);
+	guest_destroy(&b);
+}
+
+/* A front end can name more memory than there is: what it has not filled is not filled by us. */
+static void
+test_memory_that_is_not_there_is_not_taken(void **state)
+{
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	guest_create(&g, GUEST_BYTES, false);
+	open_disk(&d, ",pin=on");
+	d.ops->memory(d.disk, g.table);
+	assert_int_equal(read_to(&d, &g, 0, 1), 0);
+	guest_replace(&g);
+	assert_false(goes_by_registration(&d, &g, 0, 1));
+	driver_close(&d);
+	guest_destroy(&g);
+}
+
+/* A user who may lock less than the guest has. */
+static int
+refused(void)
+{
+	struct rlimit limit = { 8 * MB, 8 * MB };
+	struct driver_disk d;
+	struct guest g;
+
+	guest_create(&g, 16 * MB, true);
+	open_disk(&d, ",pin=on");
+	d.ops->queue_put(d.queue);
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (getuid() == 0 && setuid(65534) != 0))
+		return 1;
+	assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
+	d.ops->memory(d.disk, g.table);
+	guest_replace(&g);
+	return goes_by_registration(&d, &g, 0, 1) ? 2 : 0;
+}
+
+static void
+test_what_is_refused_goes_on_without(void **state)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(refused());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* The pages are given back when the guest goes, also while the disk stays. */
+static void
+test_nothing_stays_pinned(void **state)
+{
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	open_disk(&d, ",pin=on");
+	for (unsigned int round = 0; round < 20; round++) {
+		guest_create(&g, MB, true);
+		d.ops->memory(d.disk, g.table);
+		assert_int_equal(read_to(&d, &g, 0, 1), 0);
+		d.ops->queue_put(d.queue);
+		d.ops->memory(d.disk, NULL);
+		assert_int_equal(__atomic_load_n(&g.table->refs, __ATOMIC_RELAXED), 1);
+		guest_destroy(&g);
+		assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
+	}
+	/* The kernel takes its time for what a closed io_uring had. */
+	for (unsigned int i = 0;; i++) {
+		unsigned long kb = 1;
+		char line[128];
+		FILE *file = fopen("/proc/self/status", "re");
+
+		assert_non_null(file);
+		while (fgets(line, sizeof(line), file) != NULL)
+			sscanf(line, "VmPin: %lu kB", &kb);
+		fclose(file);
+		/* 64 MiB of the suite's, which driver_open() has given the disk, have gone too. */
+		if (kb == 0)
+			break;
+		assert_in_range(i, 0, 1000);
+		usleep(10000);
+	}
+	driver_close(&d);
+}
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_buffers_of_one_slice_go_by_registration),
+		cmocka_unit_test(test_without_it_nothing_does),
+		cmocka_unit_test(test_each_queue_follows_the_table),
+		cmocka_unit_test(test_a_table_may_change_with_ios_in_flight),
+		cmocka_unit_test(test_memory_that_is_not_there_is_not_taken),
+		cmocka_unit_test(test_what_is_refused_goes_on_without),
+		cmocka_unit_test(test_nothing_stays_pinned),
+	};
+	uint8_t sevens[8192];
+	int fd, failed;
+
+	if (test_eal_init() != 0)
+		return 99;
+	fd = mkstemp(image);
+	memset(sevens, 7, sizeof(sevens));
+	if (fd < 0 || ftruncate(fd, IMAGE_BYTES) != 0 ||
+			pwrite(fd, sevens, sizeof(sevens), 0) != sizeof(sevens) || fsync(fd) != 0)
+		return 99;
+	close(fd);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	unlink(image);
+	return failed;
+}
