@@ -113,6 +113,14 @@ blk_queue_start(struct vhub_vring *vring)
 	return 0;
 }
 
+/* What every ring of the lcore has in flight beyond this turn. */
+static void
+note_kept(const struct blk_lcore *lcore)
+{
+	for (const struct blk_ring *ring = lcore->polled; ring != NULL; ring = ring->next_polled)
+		vhub_virtq_note(ring->vring->vq);
+}
+
 static unsigned int
 blk_queue_poll(struct vhub_vring *vring)
 {
@@ -127,6 +135,8 @@ blk_queue_poll(struct vhub_vring *vring)
 		n += blk_ranges_submit(lcore);
 	}
 	blk_push(lcore);
+	if (ring == lcore->polled)
+		note_kept(lcore);
 	return n;
 }
 

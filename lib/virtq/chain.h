@@ -4,8 +4,9 @@
  * with copies of descriptors, never with descriptors; chain.c has what happens seldom.
  *
  * chain_quick_*() is for the chain that nearly every one is: few pieces, each in one region, nothing
- * wrong with it. It holds all of its state in registers, knows no reasons and changes nothing until
- * chain_quick_end(). A chain that it does not take is put together from the start by the others.
+ * wrong with it. Its walks hold all of their state in registers, know no reasons and change nothing
+ * but the request that they fill. A chain that they do not take is put together from the start by
+ * the others.
  */
 #ifndef VIRTQ_CHAIN_H
 #define VIRTQ_CHAIN_H
@@ -26,16 +27,11 @@ struct chain_build {
 	uint64_t in_bytes;
 };
 
-/* A common chain being put together, and the region that the last piece was in. */
+/* The region that the last piece of a common chain was in: [gpa, gpa + size_bytes) is at hva. */
 struct chain_quick {
-	uint64_t gpa; /* [gpa, gpa + size_bytes) is at hva */
+	uint64_t gpa;
 	uint64_t size_bytes;
 	uint8_t *hva;
-	struct iovec *iov;
-	uint32_t n; /* pieces so far */
-	uint32_t n_out;
-	uint64_t bytes; /* of all pieces */
-	uint64_t out_bytes;
 };
 
 /* A descriptor table in guest memory. */
@@ -63,11 +59,11 @@ bool
 chain_table_read_slow(struct vhub_virtq *vq, const struct chain_table *table, uint32_t i,
 		void *dst);
 
-/* Begins with the request on top of the stack, which stays there until virtq_chain_taken(). */
+/* Begins with a request of the stack, which stays there until virtq_chains_taken(). */
 static __rte_always_inline void
-chain_begin(struct vhub_virtq *vq, struct chain_build *b)
+chain_begin(struct chain_build *b, struct vhub_chain *chain)
 {
-	b->chain = vq->free[vq->n_free - 1];
+	b->chain = chain;
 	b->iov = b->chain->inline_iov;
 	b->n = 0;
 	b->n_max = VHUB_CHAIN_INLINE_IOV;
@@ -124,12 +120,18 @@ chain_end(const struct chain_build *b)
 
 /* It does not become a chain: the request stays on the stack. */
 static inline void
-chain_abandon(struct vhub_virtq *vq, const struct chain_build *b, enum vhub_virtq_reason why)
+chain_abandon(struct vhub_virtq *vq, const struct chain_build *b)
 {
 	if (b->chain->long_block != 0) {
 		vq->long_free[vq->n_long++] = (uint8_t)(b->chain->long_block - 1);
 		b->chain->long_block = 0;
 	}
+}
+
+/* A burst ended early, and what was taken before is accounted for. */
+static inline void
+chain_refused(struct vhub_virtq *vq, enum vhub_virtq_reason why)
+{
 	if (why == CHAIN_WAIT)
 		virtq_count(&vq->stats.long_chain_waits, 1);
 	else
@@ -167,17 +169,6 @@ chain_quick_init(const struct vhub_virtq *vq, struct chain_quick *q)
 		chain_quick_region(q, vq->mem_cache.last);
 }
 
-/* Takes the request on top of the stack, which stays there. */
-static __rte_always_inline void
-chain_quick_begin(struct chain_quick *q, struct vhub_chain *chain)
-{
-	q->iov = chain->inline_iov;
-	q->n = 0;
-	q->n_out = 0;
-	q->bytes = 0;
-	q->out_bytes = 0;
-}
-
 /* The host address of [gpa, gpa + len); NULL when it is not contiguous or empty. */
 static __rte_always_inline uint8_t *
 chain_quick_hva(struct vhub_virtq *vq, struct chain_quick *q, uint64_t gpa, uint32_t len)
@@ -199,39 +190,32 @@ chain_quick_hva(struct vhub_virtq *vq, struct chain_quick *q, uint64_t gpa, uint
 	return q->hva + at;
 }
 
-/* Appends [gpa, gpa + len); false: not a common chain. */
+/* [gpa, gpa + len) becomes `piece`; false: not one of a common chain. */
 static __rte_always_inline bool
-chain_quick_add(struct vhub_virtq *vq, struct chain_quick *q, uint64_t gpa, uint32_t len,
-		bool write)
+chain_quick_piece(struct vhub_virtq *vq, struct chain_quick *q, struct iovec *piece, uint64_t gpa,
+		uint32_t len)
 {
 	uint8_t *hva = chain_quick_hva(vq, q, gpa, len);
 
-	if (unlikely(hva == NULL || q->n == VHUB_CHAIN_INLINE_IOV))
+	if (unlikely(hva == NULL))
 		return false;
-	if (!write) {
-		if (unlikely(q->n_out != q->n))
-			return false;
-		q->n_out++;
-		q->out_bytes += len;
-	}
-	q->iov[q->n].iov_base = hva;
-	q->iov[q->n].iov_len = len;
-	q->n++;
-	q->bytes += len;
+	piece->iov_base = hva;
+	piece->iov_len = len;
 	return true;
 }
 
-/* All pieces are there: fills the public part. */
+/* All pieces are there, `in` is the first writable one: fills the public part. */
 static __rte_always_inline bool
-chain_quick_end(const struct chain_quick *q, struct vhub_chain *chain)
+chain_quick_end(struct vhub_chain *chain, const struct iovec *in, const struct iovec *end,
+		uint64_t out_bytes, uint64_t in_bytes)
 {
-	if (unlikely(q->bytes > UINT32_MAX))
+	if (unlikely(out_bytes + in_bytes > UINT32_MAX))
 		return false;
-	chain->iov = q->iov;
-	chain->n_out = (uint16_t)q->n_out;
-	chain->n_in = (uint16_t)(q->n - q->n_out);
-	chain->out_bytes = (uint32_t)q->out_bytes;
-	chain->in_bytes = (uint32_t)(q->bytes - q->out_bytes);
+	chain->iov = chain->inline_iov;
+	chain->n_out = (uint16_t)(in - chain->inline_iov);
+	chain->n_in = (uint16_t)(end - in);
+	chain->out_bytes = (uint32_t)out_bytes;
+	chain->in_bytes = (uint32_t)in_bytes;
 	chain->used_bytes = 0;
 	return true;
 }

@@ -135,27 +135,29 @@ place_arrays(struct vhub_virtq *vq, const struct virtq_plan *plan)
 }
 
 static const struct virtq_ops split_ops = {
-	.pop = split_pop_plain,
+	.pop = split_pop,
 	.unpop = split_unpop,
 	.push = split_push_plain,
 };
 
 static const struct virtq_ops split_inflight_ops = {
-	.pop = split_pop_inflight,
+	.pop = split_pop,
 	.replay = split_replay,
 	.push = split_push_inflight,
+	.note = split_note,
 };
 
 static const struct virtq_ops packed_ops = {
-	.pop = packed_pop_plain,
+	.pop = packed_pop,
 	.unpop = packed_unpop,
 	.push = packed_push_plain,
 };
 
 static const struct virtq_ops packed_inflight_ops = {
-	.pop = packed_pop_inflight,
+	.pop = packed_pop,
 	.replay = packed_replay,
 	.push = packed_push_inflight,
+	.note = packed_note,
 };
 
 static void
@@ -165,6 +167,7 @@ choose_variant(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 	vq->event_idx = (config->features & VIRTQ_F_EVENT_IDX) != 0;
 	vq->indirect = (config->features & VIRTQ_F_INDIRECT) != 0;
 	vq->in_order = (config->features & VIRTQ_F_IN_ORDER) != 0;
+	vq->has_region = config->inflight != NULL;
 	if (vq->packed)
 		vq->ops = config->inflight != NULL ? &packed_inflight_ops : &packed_ops;
 	else

@@ -72,6 +72,16 @@ vhub_inflight_queue_init(void *part, uint64_t part_bytes, uint16_t size, bool pa
 	return 0;
 }
 
+void
+inflight_mark(struct vhub_virtq *vq)
+{
+	uint64_t *counter = vq->packed ? &vq->inflight_packed->desc[0].counter :
+					 &vq->inflight_split->desc[0].counter;
+
+	/* Nothing is noted: this is an entry that is not in flight. */
+	__atomic_store_n(counter, vq->counter++, __ATOMIC_RELEASE);
+}
+
 static int
 by_counter(const void *a, const void *b)
 {

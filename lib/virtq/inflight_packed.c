@@ -56,14 +56,51 @@ is_fresh(const struct packed_copy *copy, const struct vhub_virtq *vq)
 			head->old_used_wrap == 1;
 }
 
+static bool
+any_in_flight(const struct packed_copy *copy, const struct vhub_virtq *vq)
+{
+	for (uint32_t i = 0; i < copy->n; i++) {
+		if (vq->saved[i].inflight != 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A burst that the region was not told of has not reached the guest: what it has overwritten is
+ * available again, as packed_keep_overwritten() has kept it. Again and again, if there are more
+ * crashes.
+ */
+static int
+restore_overwritten(struct packed_copy *copy, struct vhub_virtq *vq)
+{
+	const uint32_t n = vq->saved[0].num;
+
+	if (n == 0 || n > copy->n)
+		return -EPROTO;
+	for (uint32_t i = 1; i < n; i++) {
+		const struct inflight_packed_desc *kept = &vq->saved[i];
+
+		if (kept->num >= vq->size)
+			return -EPROTO;
+		__atomic_store_n(PACKED_WORD(&vq->ring[kept->num]), inflight_packed_kept(kept),
+				__ATOMIC_RELEASE);
+		if (vq->log != NULL)
+			dirty_mark_ring(vq, kept->num * sizeof(struct packed_desc),
+					sizeof(struct packed_desc));
+	}
+	return 0;
+}
+
 /*
  * Commits an update that has reached the guest, rolls back any other. A whole lap moves the wrap
  * counter alone.
  */
-static void
-settle_update(struct packed_copy *copy, const struct vhub_virtq *vq)
+static int
+settle_update(struct packed_copy *copy, struct vhub_virtq *vq)
 {
 	struct inflight_packed *head = &copy->head;
+	int ret = 0;
 	uint16_t flags;
 
 	if (head->used_idx != head->old_used_idx || head->used_wrap != head->old_used_wrap) {
@@ -73,11 +110,14 @@ settle_update(struct packed_copy *copy, const struct vhub_virtq *vq)
 			head->old_free_head = head->free_head;
 			head->old_used_idx = head->used_idx;
 			head->old_used_wrap = head->used_wrap;
+		} else if (head->free_head == head->old_free_head && !any_in_flight(copy, vq)) {
+			ret = restore_overwritten(copy, vq);
 		}
 	}
 	head->free_head = head->old_free_head;
 	head->used_idx = head->old_used_idx;
 	head->used_wrap = head->old_used_wrap;
+	return ret;
 }
 
 /* Whatever is on the free list is not in flight. */
@@ -224,7 +264,9 @@ inflight_packed_resume(struct vhub_virtq *vq, uint64_t bytes)
 	if (ret != 0)
 		return ret;
 	vq->resumed = !is_fresh(&copy, vq);
-	settle_update(&copy, vq);
+	ret = settle_update(&copy, vq);
+	if (ret != 0)
+		return ret;
 	copy.seen = calloc(copy.n, 1);
 	found = calloc(vq->size, sizeof(*found));
 	ret = copy.seen != NULL && found != NULL ? collect(&copy, vq, found) : -ENOMEM;

@@ -69,6 +69,14 @@ struct packed_desc {
 	uint16_t flags;
 };
 
+/* All of a descriptor but its address, which one load or store moves. */
+#define PACKED_WORD(desc) ((packed_word *)(void *)&(desc)->len)
+typedef uint64_t __attribute__((may_alias)) packed_word;
+
+static_assert(offsetof(struct packed_desc, len) == 8 && offsetof(struct packed_desc, id) == 12 &&
+				offsetof(struct packed_desc, flags) == 14,
+		"published layout");
+
 /* An event suppression structure as one word: off_wrap in the low half, flags in the high one. */
 #define PACKED_EVENT_ENABLE 0x0u
 #define PACKED_EVENT_DISABLE 0x1u
@@ -165,6 +173,26 @@ static_assert(offsetof(struct inflight_packed, free_head) == 12, "published layo
 static_assert(offsetof(struct inflight_packed, used_idx) == 16, "published layout");
 static_assert(offsetof(struct inflight_packed, old_used_wrap) == 21, "published layout");
 static_assert(offsetof(struct inflight_packed, desc) == 32, "published layout");
+
+/* Id, flags and length of an entry, and back: as in a descriptor, but with the length last. */
+static_assert(offsetof(struct inflight_packed_desc, id) == 16 &&
+				offsetof(struct inflight_packed_desc, flags) == 18 &&
+				offsetof(struct inflight_packed_desc, len) == 20,
+		"published layout");
+
+static __rte_always_inline void
+inflight_packed_keep(struct inflight_packed_desc *entry, const struct packed_desc *desc)
+{
+	const uint64_t word = __atomic_load_n(PACKED_WORD(desc), __ATOMIC_RELAXED);
+
+	*(packed_word *)(void *)&entry->id = word << 32 | word >> 32;
+}
+
+static inline uint64_t
+inflight_packed_kept(const struct inflight_packed_desc *entry)
+{
+	return entry->len | (uint64_t)entry->id << 32 | (uint64_t)entry->flags << 48;
+}
 
 /* ---- loads ---- */
 

@@ -4,20 +4,11 @@
  * virtq.c; the way back is packed_push.c.
  *
  * A used descriptor overwrites whatever stands in its slot, so the inflight region keeps a copy of
- * each descriptor, in entries taken from its free list ("When receiving available buffers",
- * packed). All is written into entries that are still free; one store of both list heads then makes
- * them a chain in flight. A crash before it leaves free entries.
+ * each descriptor of a chain that stays, in entries taken from its free list ("When receiving available
+ * buffers", packed). All is written into entries that are still free; one store of both list heads
+ * then makes them a chain in flight. A crash before it leaves free entries.
  */
 #include "chain.h"
-
-/* A chain on its way from ring to device. */
-struct packed_walk {
-	struct chain_build b;
-	uint32_t n_slots;
-	uint16_t id;
-	uint16_t entry; /* inflight: where the next descriptor goes */
-	uint16_t last;	/* inflight: where the last one went */
-};
 
 static enum vhub_virtq_reason
 packed_walk_table(struct vhub_virtq *vq, struct chain_build *b, const struct packed_desc *by)
@@ -54,239 +45,194 @@ packed_add(struct vhub_virtq *vq, struct chain_build *b, const struct packed_des
 	return chain_add(vq, b, d->addr, d->len, (d->flags & DESC_F_WRITE) != 0);
 }
 
-/* Each field once; `flags` were loaded before. */
-static __rte_always_inline void
-packed_read(const struct packed_desc *slot, uint16_t flags, struct packed_desc *d)
+/* Each field once; what is not the address was loaded as `word` before. */
+static __rte_always_inline struct packed_desc
+packed_read(const struct packed_desc *slot, uint64_t word)
 {
-	d->addr = __atomic_load_n(&slot->addr, __ATOMIC_RELAXED);
-	d->len = __atomic_load_n(&slot->len, __ATOMIC_RELAXED);
-	d->id = __atomic_load_n(&slot->id, __ATOMIC_RELAXED);
-	d->flags = flags;
+	return (struct packed_desc){
+		.addr = __atomic_load_n(&slot->addr, __ATOMIC_RELAXED),
+		.len = (uint32_t)word,
+		.id = (uint16_t)(word >> 32),
+		.flags = (uint16_t)(word >> 48),
+	};
 }
 
-/* The next descriptor of the chain goes into the next free entry. */
-static __rte_always_inline void
-packed_save(struct vhub_virtq *vq, struct packed_walk *w, const struct packed_desc *d)
+/* The descriptor behind `*at`, which goes there. */
+static __rte_always_inline struct packed_desc
+packed_read_next(const struct vhub_virtq *vq, uint32_t *at)
 {
-	struct inflight_packed_desc *entry = &vq->inflight_packed->desc[w->entry];
+	const struct packed_desc *slot;
 
-	entry->addr = d->addr;
-	entry->len = d->len;
-	entry->flags = d->flags;
-	entry->id = d->id;
-	w->last = w->entry;
-	w->entry = vq->next[w->entry];
+	if (unlikely(++*at == vq->size))
+		*at = 0;
+	slot = &vq->ring[*at];
+	return packed_read(slot, __atomic_load_n(PACKED_WORD(slot), __ATOMIC_RELAXED));
 }
 
-/* The chain is whole: describe it in its first entry, then take its entries off the free list. */
-static __rte_always_inline void
-packed_note(struct vhub_virtq *vq, const struct packed_walk *w, struct vhub_chain *chain)
+/* `room` slots are not taken yet. */
+static enum vhub_virtq_reason
+packed_walk(struct vhub_virtq *vq, struct chain_build *b, uint32_t at, uint64_t word, uint32_t room)
 {
-	struct inflight_packed *region = vq->inflight_packed;
-	struct inflight_packed_desc *entry = &region->desc[vq->free_head];
-
-	entry->num = (uint16_t)w->n_slots;
-	entry->last = w->last;
-	__atomic_store_n(&entry->counter, vq->counter++, __ATOMIC_RELAXED);
-	__atomic_store_n(&entry->inflight, 1, __ATOMIC_RELEASE);
-	__atomic_store_n(&region->free_heads, w->entry | (uint32_t)w->entry << 16,
-			__ATOMIC_RELEASE);
-	chain->inflight_slot = vq->free_head;
-	vq->last[vq->free_head] = w->last;
-	vq->free_head = w->entry;
-}
-
-static __rte_always_inline enum vhub_virtq_reason
-packed_walk(struct vhub_virtq *vq, struct packed_walk *w, uint16_t flags, const bool inflight)
-{
-	const uint32_t room = vq->size - vq->slots;
-	uint32_t at = vq->last_avail;
+	struct packed_desc d = packed_read(&vq->ring[at], word);
 	enum vhub_virtq_reason why;
-	struct packed_desc d;
+	uint32_t n_slots = 1;
 
-	w->n_slots = 0;
-	for (;;) {
-		packed_read(&vq->ring[at], flags, &d);
-		if (inflight)
-			packed_save(vq, w, &d);
-		why = packed_add(vq, &w->b, &d, w->n_slots == 0);
+	for (;; n_slots++) {
+		why = packed_add(vq, b, &d, n_slots == 1);
 		if (unlikely(why != VHUB_VIRTQ_OK))
 			return why;
-		w->n_slots++;
-		if ((flags & DESC_F_NEXT) == 0)
+		if ((d.flags & DESC_F_NEXT) == 0)
 			break;
-		if (unlikely(w->n_slots == room))
+		if (unlikely(n_slots == room))
 			return room == vq->size ? VHUB_VIRTQ_LOOP : VHUB_VIRTQ_AVAIL_RUNAWAY;
-		if (unlikely(++at == vq->size))
-			at = 0;
-		flags = __atomic_load_n(&vq->ring[at].flags, __ATOMIC_RELAXED);
+		d = packed_read_next(vq, &at);
 	}
-	w->id = d.id;
-	return chain_end(&w->b);
+	b->chain->id = d.id;
+	b->chain->n_slots = (uint16_t)n_slots;
+	return chain_end(b);
 }
 
-/* Every entry of the table is a piece of a common chain. As packed_walk_table(). */
-static __rte_always_inline bool
-packed_table_quick(struct vhub_virtq *vq, struct chain_quick *q, const struct packed_desc *by)
+/* The chain whose first descriptor is at `at`, whatever it looks like. */
+static __rte_noinline enum vhub_virtq_reason
+packed_fetch_any(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t at, uint64_t word,
+		uint32_t room)
 {
-	const uint32_t n = by->len / (uint32_t)sizeof(*by);
-	const uint8_t *table = chain_quick_hva(vq, q, by->addr, by->len);
-	struct packed_desc d;
+	enum vhub_virtq_reason why;
+	struct chain_build b;
 
-	if (unlikely(table == NULL || !vq->indirect || (by->flags & DESC_F_NEXT) != 0 ||
-			    by->len % sizeof(*by) != 0))
-		return false;
-	/* A table without an end ends with the room for pieces. */
-	for (uint32_t i = 0; i < n; i++) {
-		guest_read16(&d, table + i * sizeof(d));
-		if (unlikely((d.flags & DESC_F_INDIRECT) != 0 ||
-				    !chain_quick_add(vq, q, d.addr, d.len,
-						    (d.flags & DESC_F_WRITE) != 0)))
-			return false;
-	}
-	return true;
+	chain_begin(&b, chain);
+	why = packed_walk(vq, &b, at, word, room);
+	if (unlikely(why != VHUB_VIRTQ_OK))
+		chain_abandon(vq, &b);
+	return why;
 }
 
 /*
- * The common chain. False: it is something else, or something is wrong with it; what has been saved
- * of it is in entries that are still free.
+ * Every entry of the table is a piece of a common chain. As packed_walk_table(); a table without an
+ * end ends with the room for pieces.
  */
 static __rte_always_inline bool
-packed_walk_quick(struct vhub_virtq *vq, struct packed_walk *w, struct chain_quick *q,
-		uint16_t flags, const bool inflight)
+packed_table_quick(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain *chain,
+		const struct packed_desc *by)
 {
-	const uint32_t room = vq->size - vq->slots;
-	uint32_t at = vq->last_avail;
-	uint32_t n = 0;
-	struct packed_desc d;
+	const uint32_t n = by->len / (uint32_t)sizeof(*by);
+	const struct packed_desc *table = (const void *)chain_quick_hva(vq, q, by->addr, by->len);
+	struct iovec *piece = chain->inline_iov;
+	uint64_t bytes[2] = { 0, 0 }; /* readable, writable */
+	uint32_t n_out = 0;
 
-	for (;;) {
-		packed_read(&vq->ring[at], flags, &d);
-		if (inflight)
-			packed_save(vq, w, &d);
-		if ((flags & DESC_F_INDIRECT) != 0) {
-			if (unlikely(n != 0 || !packed_table_quick(vq, q, &d)))
-				return false;
-		} else if (unlikely(!chain_quick_add(vq, q, d.addr, d.len,
-					   (flags & DESC_F_WRITE) != 0))) {
+	if (unlikely(table == NULL || !vq->indirect || (by->flags & DESC_F_NEXT) != 0 ||
+			    by->len % sizeof(*by) != 0 || n > VHUB_CHAIN_INLINE_IOV))
+		return false;
+	for (uint32_t i = 0; i < n; i++) {
+		struct packed_desc d;
+		bool write;
+
+		guest_read16(&d, &table[i]);
+		write = (d.flags & DESC_F_WRITE) != 0;
+		if (unlikely((d.flags & DESC_F_INDIRECT) != 0 || (!write && n_out != i) ||
+				    !chain_quick_piece(vq, q, piece++, d.addr, d.len)))
 			return false;
+		n_out += !write;
+		bytes[write] += d.len;
+	}
+	return chain_quick_end(chain, &chain->inline_iov[n_out], piece, bytes[0], bytes[1]);
+}
+
+/*
+ * The common chain. Returns its slots; 0: it is something else, or something is wrong with it. Each
+ * turn adds a piece, for which there is only so much room.
+ */
+static __rte_always_inline uint32_t
+packed_walk_quick(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain *chain,
+		uint32_t at, uint64_t word, uint32_t room)
+{
+	const uint32_t most = RTE_MIN(room, VHUB_CHAIN_INLINE_IOV);
+	struct packed_desc d = packed_read(&vq->ring[at], word);
+	struct iovec *piece = chain->inline_iov;
+	struct iovec *const end = piece + most;
+	uint64_t out_bytes = 0, in_bytes = 0;
+	struct iovec *in;
+
+	if ((d.flags & DESC_F_INDIRECT) != 0) {
+		chain->id = d.id;
+		return packed_table_quick(vq, q, chain, &d) ? 1 : 0;
+	}
+	while ((d.flags & (DESC_F_WRITE | DESC_F_INDIRECT)) == 0) {
+		if (unlikely(!chain_quick_piece(vq, q, piece++, d.addr, d.len)))
+			return 0;
+		out_bytes += d.len;
+		if ((d.flags & DESC_F_NEXT) == 0) {
+			in = piece;
+			goto done;
 		}
-		n++;
-		if ((flags & DESC_F_NEXT) == 0)
+		if (unlikely(piece == end))
+			return 0;
+		d = packed_read_next(vq, &at);
+	}
+	for (in = piece;;) {
+		if (unlikely((d.flags & (DESC_F_WRITE | DESC_F_INDIRECT)) != DESC_F_WRITE ||
+				    !chain_quick_piece(vq, q, piece++, d.addr, d.len)))
+			return 0;
+		in_bytes += d.len;
+		if ((d.flags & DESC_F_NEXT) == 0)
 			break;
-		if (unlikely(n == room))
-			return false;
-		if (unlikely(++at == vq->size))
-			at = 0;
-		flags = __atomic_load_n(&vq->ring[at].flags, __ATOMIC_RELAXED);
+		if (unlikely(piece == end))
+			return 0;
+		d = packed_read_next(vq, &at);
 	}
-	w->n_slots = n;
-	w->id = d.id;
-	return true;
+done:
+	chain->id = d.id;
+	if (unlikely(!chain_quick_end(chain, in, piece, out_bytes, in_bytes)))
+		return 0;
+	return (uint32_t)(piece - chain->inline_iov);
 }
 
-static __rte_always_inline void
-packed_advance(struct vhub_virtq *vq, uint32_t n_slots)
+uint16_t
+packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
-	uint32_t at = vq->last_avail + n_slots;
-
-	if (unlikely(at >= vq->size)) {
-		at -= vq->size;
-		vq->avail_wrap ^= 1;
-	}
-	vq->last_avail = (uint16_t)at;
-	vq->slots += n_slots;
-}
-
-/* The chain whose first descriptor has these flags, whatever it looks like. */
-static __rte_noinline struct vhub_chain *
-packed_fetch_any(struct vhub_virtq *vq, struct packed_walk *w, uint16_t flags, bool inflight)
-{
-	enum vhub_virtq_reason why;
-
-	chain_begin(vq, &w->b);
-	if (inflight)
-		w->entry = vq->free_head;
-	why = packed_walk(vq, w, flags, inflight);
-	if (unlikely(why != VHUB_VIRTQ_OK)) {
-		chain_abandon(vq, &w->b, why);
-		return NULL;
-	}
-	return w->b.chain;
-}
-
-/* Puts it together. On success it is the device's. */
-static __rte_always_inline struct vhub_chain *
-packed_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t flags, const bool inflight)
-{
-	struct vhub_chain *chain;
-	struct packed_walk w;
-
-	if (unlikely(vq->slots == vq->size)) {
-		virtq_break(vq, VHUB_VIRTQ_AVAIL_RUNAWAY);
-		return NULL;
-	}
-	chain = vq->free[vq->n_free - 1];
-	chain_quick_begin(q, chain);
-	if (inflight)
-		w.entry = vq->free_head;
-	if (unlikely(!packed_walk_quick(vq, &w, q, flags, inflight) ||
-			    !chain_quick_end(q, chain))) {
-		struct packed_walk any;
-
-		chain = packed_fetch_any(vq, &any, flags, inflight);
-		if (chain == NULL)
-			return NULL;
-		w = any;
-		chain_quick_init(vq, q);
-	}
-	virtq_chain_taken(vq, chain);
-	chain->id = w.id;
-	chain->n_slots = (uint16_t)w.n_slots;
-	if (inflight)
-		packed_note(vq, &w, chain);
-	packed_advance(vq, w.n_slots);
-	return chain;
-}
-
-static __rte_always_inline uint16_t
-packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, const bool inflight)
-{
+	struct packed_pos pos = { vq->last_avail, vq->avail_wrap };
+	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
+	uint32_t room = vq->size - vq->slots;
 	struct chain_quick q;
 	uint16_t n;
 
 	chain_quick_init(vq, &q);
 	for (n = 0; n < max; n++) {
-		/*
-		 * Acquire: pairs with the driver's release of the flags, behind the rest of the
-		 * chain.
-		 */
-		const uint16_t flags = __atomic_load_n(&vq->ring[vq->last_avail].flags,
+		/* Acquire: pairs with the driver's release of the flags, behind the whole chain. */
+		const uint64_t word = __atomic_load_n(PACKED_WORD(&vq->ring[pos.idx]),
 				__ATOMIC_ACQUIRE);
+		const uint16_t flags = (uint16_t)(word >> 48);
 		struct vhub_chain *chain;
+		uint32_t n_slots;
 
-		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(vq->avail_wrap))
+		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(pos.wrap))
 			break;
-		chain = packed_fetch(vq, &q, flags, inflight);
-		if (unlikely(chain == NULL))
+		if (unlikely(room == 0)) {
+			why = VHUB_VIRTQ_AVAIL_RUNAWAY;
 			break;
+		}
+		chain = virtq_chain_next(vq, n);
+		n_slots = packed_walk_quick(vq, &q, chain, pos.idx, word, room);
+		if (unlikely(n_slots == 0)) {
+			why = packed_fetch_any(vq, chain, pos.idx, word, room);
+			if (why != VHUB_VIRTQ_OK)
+				break;
+			n_slots = chain->n_slots;
+		}
+		chain->n_slots = (uint16_t)n_slots;
+		chain->order = (uint16_t)(vq->next_order + n);
+		room -= n_slots;
+		packed_pos_add(&pos, n_slots, vq->size);
 		chains[n] = chain;
 	}
-	vq->outstanding += n;
-	virtq_count(&vq->stats.chains, n);
+	virtq_offers_taken(vq, n);
+	vq->slots = vq->size - room;
+	vq->last_avail = (uint16_t)pos.idx;
+	vq->avail_wrap = (uint8_t)pos.wrap;
+	if (unlikely(why != VHUB_VIRTQ_OK))
+		chain_refused(vq, why);
 	return n;
-}
-
-uint16_t
-packed_pop_plain(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
-{
-	return packed_pop(vq, chains, max, false);
-}
-
-uint16_t
-packed_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
-{
-	return packed_pop(vq, chains, max, true);
 }
 
 void
@@ -313,15 +259,15 @@ packed_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n
  * Puts the chain together that begins at `entry` of the private copy, whose links inflight_packed.c
  * has checked.
  */
-static struct vhub_chain *
-packed_fetch_saved(struct vhub_virtq *vq, uint16_t entry)
+static enum vhub_virtq_reason
+packed_fetch_saved(struct vhub_virtq *vq, struct vhub_chain *chain, uint16_t entry)
 {
 	const uint16_t n_slots = vq->saved[entry].num;
 	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
 	struct chain_build b;
 	uint16_t at = entry;
 
-	chain_begin(vq, &b);
+	chain_begin(&b, chain);
 	for (uint16_t i = 0; i < n_slots && why == VHUB_VIRTQ_OK; i++) {
 		const struct inflight_packed_desc *s = &vq->saved[at];
 		const struct packed_desc d = { .addr = s->addr,
@@ -336,35 +282,88 @@ packed_fetch_saved(struct vhub_virtq *vq, uint16_t entry)
 			why = VHUB_VIRTQ_BAD_INFLIGHT;
 		else
 			why = packed_add(vq, &b, &d, true);
-		b.chain->id = s->id;
+		chain->id = s->id;
 		at = s->next;
 	}
 	if (why == VHUB_VIRTQ_OK)
 		why = chain_end(&b);
-	if (why != VHUB_VIRTQ_OK) {
-		chain_abandon(vq, &b, why);
-		return NULL;
-	}
-	virtq_chain_taken(vq, b.chain);
-	b.chain->n_slots = n_slots;
-	b.chain->inflight_slot = entry;
-	return b.chain;
+	if (why != VHUB_VIRTQ_OK)
+		chain_abandon(vq, &b);
+	chain->n_slots = n_slots;
+	chain->inflight_slot = entry;
+	return why;
 }
 
 uint16_t
 packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
+	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
 	uint16_t n;
 
 	for (n = 0; n < max && vq->replay_at != vq->n_replay; n++) {
-		struct vhub_chain *chain = packed_fetch_saved(vq, vq->replay[vq->replay_at]);
+		struct vhub_chain *chain = virtq_chain_next(vq, n);
 
-		if (chain == NULL)
+		why = packed_fetch_saved(vq, chain, vq->replay[vq->replay_at]);
+		if (why != VHUB_VIRTQ_OK)
 			break;
+		chain->order = (uint16_t)(vq->next_order + n);
 		chains[n] = chain;
 		vq->replay_at++;
 	}
-	virtq_count(&vq->stats.chains, n);
+	virtq_chains_taken(vq, n);
 	virtq_count(&vq->stats.resubmitted, n);
+	if (why != VHUB_VIRTQ_OK)
+		chain_refused(vq, why);
 	return n;
+}
+
+/* ---- the inflight region ---- */
+
+/* Copies a chain's descriptors from `*at` on, describes it, and takes its entries off the free list. */
+static void
+packed_note_chain(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t *at)
+{
+	struct inflight_packed *region = vq->inflight_packed;
+	struct inflight_packed_desc *first = &region->desc[vq->free_head];
+	uint16_t entry = vq->free_head, last = entry;
+
+	/*
+	 * The driver may not have changed them since they were taken; if it has, it will be served
+	 * what it wrote then. How many they are is known.
+	 */
+	for (uint16_t i = 0; i < chain->n_slots; i++) {
+		struct packed_desc d;
+
+		guest_read16(&d, &vq->ring[*at]);
+		region->desc[entry].addr = d.addr;
+		region->desc[entry].len = d.len;
+		region->desc[entry].flags = d.flags;
+		region->desc[entry].id = d.id;
+		last = entry;
+		entry = vq->next[entry];
+		if (unlikely(++*at == vq->size))
+			*at = 0;
+	}
+	first->num = chain->n_slots;
+	first->last = last;
+	__atomic_store_n(&first->counter, vq->counter++, __ATOMIC_RELAXED);
+	__atomic_store_n(&first->inflight, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&region->free_heads, entry | (uint32_t)entry << 16, __ATOMIC_RELEASE);
+	chain->inflight_slot = vq->free_head;
+	vq->last[vq->free_head] = last;
+	vq->free_head = entry;
+}
+
+void
+packed_note(struct vhub_virtq *vq)
+{
+	struct vhub_chain *const *fresh = &vq->free[vq->n_free];
+	uint32_t n_slots = 0;
+	uint32_t at;
+
+	for (uint32_t i = 0; i < vq->n_fresh; i++)
+		n_slots += fresh[i]->n_slots;
+	at = vq->last_avail + (vq->last_avail < n_slots ? vq->size : 0) - n_slots;
+	for (uint32_t i = vq->n_fresh; i != 0; i--)
+		packed_note_chain(vq, fresh[i - 1], &at);
 }

@@ -10,22 +10,6 @@
  */
 #include "virtq_pvt.h"
 
-/* Where used descriptors go. */
-struct packed_pos {
-	uint32_t idx;
-	unsigned int wrap;
-};
-
-static __rte_always_inline void
-packed_pos_add(struct packed_pos *pos, uint32_t n_slots, uint32_t size)
-{
-	pos->idx += n_slots;
-	if (unlikely(pos->idx >= size)) {
-		pos->idx -= size;
-		pos->wrap ^= 1;
-	}
-}
-
 /* Steps 1 to 4: the entries of each chain go back to the free list. */
 static __rte_always_inline uint16_t
 packed_free_entries(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
@@ -46,9 +30,8 @@ packed_free_entries(struct vhub_virtq *vq, struct vhub_chain *const *chains, uin
 
 /* The next steps, until the flags: new values beside the old ones. */
 static __rte_always_inline void
-packed_open_batch(struct vhub_virtq *vq, uint16_t free_head, const struct packed_pos *end)
+packed_open_update(struct vhub_virtq *vq, const struct packed_pos *end)
 {
-	struct inflight_packed *region = vq->inflight_packed;
 	const union {
 		struct {
 			uint16_t used_idx, old_used_idx;
@@ -58,26 +41,45 @@ packed_open_batch(struct vhub_virtq *vq, uint16_t free_head, const struct packed
 	} used = { { (uint16_t)end->idx, vq->used_idx, (uint8_t)end->wrap, vq->used_wrap,
 			{ 0, 0 } } };
 
-	__atomic_store_n(&region->free_heads, free_head | (uint32_t)vq->free_head << 16,
-			__ATOMIC_RELEASE);
-	__atomic_store_n(&region->used, used.word, __ATOMIC_RELEASE);
+	__atomic_store_n(&vq->inflight_packed->used, used.word, __ATOMIC_RELEASE);
+}
+
+static __rte_always_inline void
+packed_open_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
+		const struct packed_pos *from)
+{
+	const uint16_t free_head = packed_free_entries(vq, chains, n);
+	struct packed_pos end = *from;
+
+	for (uint16_t i = 0; i < n; i++)
+		packed_pos_add(&end, chains[i]->n_slots, vq->size);
+	__atomic_store_n(&vq->inflight_packed->free_heads,
+			free_head | (uint32_t)vq->free_head << 16, __ATOMIC_RELEASE);
+	packed_open_update(vq, &end);
 	vq->free_head = free_head;
 }
 
 /* The steps behind the flags: the guest has them. */
 static __rte_always_inline void
+packed_close_update(struct vhub_virtq *vq)
+{
+	const uint64_t idx = vq->used_idx, wrap = vq->used_wrap;
+
+	__atomic_store_n(&vq->inflight_packed->used, idx | idx << 16 | wrap << 32 | wrap << 40,
+			__ATOMIC_RELEASE);
+}
+
+static __rte_always_inline void
 packed_close_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
 	struct inflight_packed *region = vq->inflight_packed;
-	const uint64_t idx = vq->used_idx, wrap = vq->used_wrap;
 
 	for (uint16_t i = 0; i < n; i++)
 		__atomic_store_n(&region->desc[chains[i]->inflight_slot].inflight, 0,
 				__ATOMIC_RELEASE);
 	__atomic_store_n(&region->free_heads, vq->free_head | (uint32_t)vq->free_head << 16,
 			__ATOMIC_RELEASE);
-	__atomic_store_n(&region->used, idx | idx << 16 | wrap << 32 | wrap << 40,
-			__ATOMIC_RELEASE);
+	packed_close_update(vq);
 }
 
 static void
@@ -91,66 +93,94 @@ packed_mark_used(const struct vhub_virtq *vq, struct packed_pos pos,
 	}
 }
 
+/*
+ * A burst of which the region was not told: what it overwrites is kept in the first entries, which are
+ * free as all are, for whoever has to undo a half of it. The first descriptor is left as it is until
+ * all the others are stored. The heads of the free list stay equal: this tells it from other bursts.
+ */
 static __rte_always_inline void
-packed_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
-		const bool inflight)
+packed_keep_overwritten(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
+		const struct packed_pos *from)
 {
-	const struct packed_pos from = { vq->used_idx, vq->used_wrap };
-	struct packed_pos pos = from;
-	uint16_t first_flags = 0;
-	uint32_t n_slots = 0;
+	struct inflight_packed_desc *entry = vq->inflight_packed->desc;
+	struct packed_pos pos = *from;
 
-	if (unlikely(vq->log != NULL))
-		dirty_mark_data(vq, chains, n);
-	if (inflight) {
-		for (uint16_t i = 0; i < n; i++)
-			packed_pos_add(&pos, chains[i]->n_slots, vq->size);
-		packed_open_batch(vq, packed_free_entries(vq, chains, n), &pos);
-		pos = from;
+	entry->num = n;
+	for (uint16_t i = 1; i < n; i++) {
+		packed_pos_add(&pos, chains[i - 1]->n_slots, vq->size);
+		entry[i].num = (uint16_t)pos.idx;
+		inflight_packed_keep(&entry[i], &vq->ring[pos.idx]);
 	}
-	for (uint16_t i = 0; i < n; i++) {
-		const struct vhub_chain *chain = chains[i];
-		struct packed_desc *slot = &vq->ring[pos.idx];
-		/* WRITE tells that `len` counts (2.8.4). */
-		const uint16_t flags = packed_used_flags(pos.wrap) |
-				(chain->used_bytes != 0 ? DESC_F_WRITE : 0);
+	packed_pos_add(&pos, chains[n - 1]->n_slots, vq->size);
+	packed_open_update(vq, &pos);
+}
 
-		slot->id = chain->id;
-		slot->len = chain->used_bytes;
-		if (i == 0)
-			first_flags = flags;
-		else
-			__atomic_store_n(&slot->flags, flags, __ATOMIC_RELAXED);
-		n_slots += chain->n_slots;
-		packed_pos_add(&pos, chain->n_slots, vq->size);
+/* Stores the burst and returns where it ends. */
+static __rte_always_inline struct packed_pos
+packed_fill_used(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
+		const struct packed_pos *from)
+{
+	struct packed_pos pos = *from;
+
+	packed_pos_add(&pos, chains[0]->n_slots, vq->size);
+	for (uint16_t i = 1; i < n; i++) {
+		packed_store_used(&vq->ring[pos.idx], chains[i]->used_bytes, chains[i]->id,
+				pos.wrap, __ATOMIC_RELAXED);
+		packed_pos_add(&pos, chains[i]->n_slots, vq->size);
 	}
 	/*
 	 * Release: pairs with the driver's acquire of the flags, before its look at the burst and
 	 * its data.
 	 */
-	__atomic_store_n(&vq->ring[from.idx].flags, first_flags, __ATOMIC_RELEASE);
-	vq->used_idx = (uint16_t)pos.idx;
-	vq->used_wrap = (uint8_t)pos.wrap;
-	if (inflight)
-		packed_close_batch(vq, chains, n);
+	packed_store_used(&vq->ring[from->idx], chains[0]->used_bytes, chains[0]->id, from->wrap,
+			__ATOMIC_RELEASE);
+	return pos;
+}
+
+static __rte_always_inline void
+packed_publish(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
+		const struct packed_pos *from)
+{
+	struct packed_pos end;
+	uint32_t n_slots;
+
 	if (unlikely(vq->log != NULL))
-		packed_mark_used(vq, from, chains, n);
-	for (uint16_t i = 0; i < n; i++)
-		virtq_chain_put(vq, chains[i]);
-	vq->outstanding -= n;
+		dirty_mark_data(vq, chains, n);
+	end = packed_fill_used(vq, chains, n, from);
+	n_slots = end.idx - from->idx + (end.wrap != from->wrap ? vq->size : 0);
+	vq->used_idx = (uint16_t)end.idx;
+	vq->used_wrap = (uint8_t)end.wrap;
 	vq->slots -= n_slots;
 	virtq_unnotified(vq, n_slots);
-	virtq_count(&vq->stats.completions, n);
 }
 
 void
 packed_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	packed_push(vq, chains, n, false);
+	const struct packed_pos from = { vq->used_idx, vq->used_wrap };
+
+	packed_publish(vq, chains, n, &from);
+	if (unlikely(vq->log != NULL))
+		packed_mark_used(vq, from, chains, n);
+	virtq_chains_put(vq, chains, n);
 }
 
 void
 packed_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	packed_push(vq, chains, n, true);
+	const struct packed_pos from = { vq->used_idx, vq->used_wrap };
+
+	if (likely(virtq_is_unnoted(vq, n))) {
+		packed_keep_overwritten(vq, chains, n, &from);
+		packed_publish(vq, chains, n, &from);
+		packed_close_update(vq);
+	} else {
+		virtq_note(vq);
+		packed_open_batch(vq, chains, n, &from);
+		packed_publish(vq, chains, n, &from);
+		packed_close_batch(vq, chains, n);
+	}
+	if (unlikely(vq->log != NULL))
+		packed_mark_used(vq, from, chains, n);
+	virtq_chains_put(vq, chains, n);
 }

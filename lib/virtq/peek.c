@@ -11,11 +11,6 @@
 /* Flags that tell a buffer of one piece, and in which direction. */
 #define PIECE_FLAGS (DESC_F_NEXT | DESC_F_INDIRECT | DESC_F_WRITE)
 
-/* Id, length and flags of a used descriptor, in one store. */
-static_assert(offsetof(struct packed_desc, len) == 8 && offsetof(struct packed_desc, id) == 12 &&
-				offsetof(struct packed_desc, flags) == 14,
-		"published layout");
-
 /* ---- showing ---- */
 
 /* One descriptor's copy becomes a buffer. False: it is something else, or something is wrong with it. */
@@ -127,17 +122,10 @@ split_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n)
 	__atomic_store_n(&vq->used->idx, vq->used_idx, __ATOMIC_RELEASE);
 }
 
-/* One store for all that is not the address. WRITE tells that `len` counts (2.8.4). */
 static __rte_always_inline void
 store_used(struct packed_desc *slot, const struct vhub_buffer *buffer, unsigned int wrap, int order)
 {
-	const uint16_t flags = packed_used_flags(wrap) |
-			(buffer->used_bytes != 0 ? DESC_F_WRITE : 0);
-	const uint64_t word = buffer->used_bytes | (uint64_t)buffer->id << 32 |
-			(uint64_t)flags << 48;
-	uint64_t __attribute__((may_alias)) *to = (void *)&slot->len;
-
-	__atomic_store_n(to, word, order);
+	packed_store_used(slot, buffer->used_bytes, buffer->id, wrap, order);
 }
 
 /* The driver does not look past a descriptor that is not used: the first one is stored last. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Split rings, taking (VIRTIO 1.2, 2.7): available ring to chains. Called through virtq_ops by
- * virtq.c; the way back is split_push.c. With an inflight region each chain is noted in it ("When
- * receiving available buffers").
+ * virtq.c; the way back is split_push.c. With an inflight region, split_note() tells it of the chains
+ * that stay ("When receiving available buffers").
  */
 #include "chain.h"
 
@@ -57,107 +57,104 @@ split_walk(struct vhub_virtq *vq, struct chain_build *b, uint16_t head)
 }
 
 /* The chain of a head that is in the table and not in flight, whatever it looks like. */
-static __rte_noinline struct vhub_chain *
-split_fetch_any(struct vhub_virtq *vq, uint16_t head)
+static __rte_noinline enum vhub_virtq_reason
+split_fetch_any(struct vhub_virtq *vq, struct vhub_chain *chain, uint16_t head)
 {
 	enum vhub_virtq_reason why;
 	struct chain_build b;
 
-	chain_begin(vq, &b);
+	chain_begin(&b, chain);
 	why = split_walk(vq, &b, head);
 	if (likely(why == VHUB_VIRTQ_OK))
 		why = chain_end(&b);
-	if (unlikely(why != VHUB_VIRTQ_OK)) {
-		chain_abandon(vq, &b, why);
-		return NULL;
-	}
-	return b.chain;
+	if (unlikely(why != VHUB_VIRTQ_OK))
+		chain_abandon(vq, &b);
+	return why;
 }
 
 /*
- * The common chain, in the ring's own table or in an indirect one. False: it is something else, or
- * something is wrong with it. Ends, for each turn but one adds a piece.
+ * The common chain, in the ring's own table or wholly in an indirect one. False: it is something
+ * else, or something is wrong with it. Each turn adds a piece, for which there is only so much room.
  */
 static __rte_always_inline bool
-split_walk_quick(struct vhub_virtq *vq, struct chain_quick *q, uint16_t head)
+split_walk_quick(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain *chain,
+		uint16_t head)
 {
+	struct iovec *const end = &chain->inline_iov[VHUB_CHAIN_INLINE_IOV];
+	struct iovec *piece = chain->inline_iov;
+	struct iovec *in;
 	const struct split_desc *table = vq->desc;
-	bool may_open = vq->indirect; /* an indirect table: one, at the chain's end */
+	struct split_desc d = guest_read_split(&table[head]);
+	uint64_t out_bytes = 0, in_bytes = 0;
 	uint32_t size = vq->size;
-	uint32_t i = head;
 
-	for (;;) {
-		const struct split_desc d = guest_read_split(&table[i]);
-
-		if ((d.flags & DESC_F_INDIRECT) != 0) {
-			if (unlikely(!may_open || (d.flags & DESC_F_NEXT) != 0 ||
-					    d.len % sizeof(d) != 0))
-				return false;
-			may_open = false;
-			size = d.len / (uint32_t)sizeof(d);
-			table = (const void *)chain_quick_hva(vq, q, d.addr, d.len);
-			i = 0;
-			if (unlikely(table == NULL || size > VHUB_VIRTQ_MAX_SIZE))
-				return false;
-			continue;
-		}
-		if (unlikely(!chain_quick_add(vq, q, d.addr, d.len, (d.flags & DESC_F_WRITE) != 0)))
+	if ((d.flags & DESC_F_INDIRECT) != 0) {
+		if (unlikely(!vq->indirect || (d.flags & DESC_F_NEXT) != 0 ||
+				    d.len % sizeof(d) != 0))
 			return false;
+		size = d.len / (uint32_t)sizeof(d);
+		table = (const void *)chain_quick_hva(vq, q, d.addr, d.len);
+		if (unlikely(table == NULL || size > VHUB_VIRTQ_MAX_SIZE))
+			return false;
+		d = guest_read_split(&table[0]);
+	}
+	while ((d.flags & (DESC_F_WRITE | DESC_F_INDIRECT)) == 0) {
+		if (unlikely(!chain_quick_piece(vq, q, piece++, d.addr, d.len)))
+			return false;
+		out_bytes += d.len;
 		if ((d.flags & DESC_F_NEXT) == 0)
-			return true;
-		i = d.next;
-		if (unlikely(i >= size))
+			return chain_quick_end(chain, piece, piece, out_bytes, 0);
+		if (unlikely(d.next >= size || piece == end))
 			return false;
+		d = guest_read_split(&table[d.next]);
+	}
+	for (in = piece;;) {
+		if (unlikely((d.flags & (DESC_F_WRITE | DESC_F_INDIRECT)) != DESC_F_WRITE ||
+				    !chain_quick_piece(vq, q, piece++, d.addr, d.len)))
+			return false;
+		in_bytes += d.len;
+		if ((d.flags & DESC_F_NEXT) == 0)
+			return chain_quick_end(chain, in, piece, out_bytes, in_bytes);
+		if (unlikely(d.next >= size || piece == end))
+			return false;
+		d = guest_read_split(&table[d.next]);
 	}
 }
 
-/* Puts the chain of `head` together. On success it is the device's. */
-static __rte_always_inline struct vhub_chain *
-split_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t head)
+/* Puts the chain of `head`, the n-th of a burst, together. */
+static __rte_always_inline enum vhub_virtq_reason
+split_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t n, uint16_t head,
+		struct vhub_chain **out)
 {
-	struct vhub_chain *chain;
+	struct vhub_chain *chain = virtq_chain_next(vq, n);
 
-	if (unlikely(head >= vq->size)) {
-		virtq_break(vq, VHUB_VIRTQ_BAD_HEAD);
-		return NULL;
+	if (unlikely(head >= vq->size))
+		return VHUB_VIRTQ_BAD_HEAD;
+	if (unlikely(vq->busy[head] != 0))
+		return VHUB_VIRTQ_HEAD_IN_FLIGHT;
+	if (unlikely(!split_walk_quick(vq, q, chain, head))) {
+		const enum vhub_virtq_reason why = split_fetch_any(vq, chain, head);
+
+		if (why != VHUB_VIRTQ_OK)
+			return why;
 	}
-	if (unlikely(vq->busy[head] != 0)) {
-		virtq_break(vq, VHUB_VIRTQ_HEAD_IN_FLIGHT);
-		return NULL;
-	}
-	chain = vq->free[vq->n_free - 1];
-	chain_quick_begin(q, chain);
-	if (unlikely(!split_walk_quick(vq, q, head) || !chain_quick_end(q, chain))) {
-		chain = split_fetch_any(vq, head);
-		if (chain == NULL)
-			return NULL;
-		chain_quick_init(vq, q);
-	}
-	virtq_chain_taken(vq, chain);
 	vq->busy[head] = 1;
 	chain->id = head;
+	chain->order = (uint16_t)(vq->next_order + n);
 	chain->n_slots = 1;
-	return chain;
+	*out = chain;
+	return VHUB_VIRTQ_OK;
 }
 
-/* The counter first: an entry that is in flight has its place in the order. */
-static __rte_always_inline void
-split_note(struct vhub_virtq *vq, uint16_t head)
-{
-	struct inflight_split_desc *entry = &vq->inflight_split->desc[head];
-
-	__atomic_store_n(&entry->counter, vq->counter++, __ATOMIC_RELAXED);
-	__atomic_store_n(&entry->inflight, 1, __ATOMIC_RELEASE);
-}
-
-static __rte_always_inline uint16_t
-split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, const bool inflight)
+uint16_t
+split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
 	const uint16_t mask = (uint16_t)(vq->size - 1);
 	/* Acquire: pairs with the driver's release of idx, behind its entries and descriptors. */
 	const uint16_t avail_idx = __atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE);
 	const uint16_t waiting = (uint16_t)(avail_idx - vq->last_avail);
 	const uint16_t want = RTE_MIN(waiting, max);
+	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
 	struct chain_quick q;
 	uint16_t n;
 
@@ -169,30 +166,16 @@ split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max, const
 	for (n = 0; n < want; n++) {
 		const uint16_t *slot = &vq->avail->ring[(uint16_t)(vq->last_avail + n) & mask];
 		const uint16_t head = __atomic_load_n(slot, __ATOMIC_RELAXED);
-		struct vhub_chain *chain = split_fetch(vq, &q, head);
 
-		if (unlikely(chain == NULL))
+		why = split_fetch(vq, &q, n, head, &chains[n]);
+		if (unlikely(why != VHUB_VIRTQ_OK))
 			break;
-		chains[n] = chain;
-		if (inflight)
-			split_note(vq, head);
 	}
+	virtq_offers_taken(vq, n);
 	vq->last_avail = (uint16_t)(vq->last_avail + n);
-	vq->outstanding += n;
-	virtq_count(&vq->stats.chains, n);
+	if (unlikely(why != VHUB_VIRTQ_OK))
+		chain_refused(vq, why);
 	return n;
-}
-
-uint16_t
-split_pop_plain(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
-{
-	return split_pop(vq, chains, max, false);
-}
-
-uint16_t
-split_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
-{
-	return split_pop(vq, chains, max, true);
 }
 
 void
@@ -213,19 +196,33 @@ split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
+	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
 	struct chain_quick q;
 	uint16_t n;
 
 	chain_quick_init(vq, &q);
 	for (n = 0; n < max && vq->replay_at != vq->n_replay; n++) {
-		struct vhub_chain *chain = split_fetch(vq, &q, vq->replay[vq->replay_at]);
-
-		if (chain == NULL)
+		why = split_fetch(vq, &q, n, vq->replay[vq->replay_at], &chains[n]);
+		if (why != VHUB_VIRTQ_OK)
 			break;
-		chains[n] = chain;
 		vq->replay_at++;
 	}
-	virtq_count(&vq->stats.chains, n);
+	virtq_chains_taken(vq, n);
 	virtq_count(&vq->stats.resubmitted, n);
+	if (why != VHUB_VIRTQ_OK)
+		chain_refused(vq, why);
 	return n;
+}
+
+void
+split_note(struct vhub_virtq *vq)
+{
+	for (uint32_t i = vq->n_fresh; i != 0; i--) {
+		const struct vhub_chain *chain = vq->free[vq->n_free + i - 1];
+		struct inflight_split_desc *entry = &vq->inflight_split->desc[chain->id];
+
+		/* The counter first: an entry that is in flight has its place in the order. */
+		__atomic_store_n(&entry->counter, vq->counter++, __ATOMIC_RELAXED);
+		__atomic_store_n(&entry->inflight, 1, __ATOMIC_RELEASE);
+	}
 }

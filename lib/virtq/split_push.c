@@ -5,17 +5,23 @@
  *
  * With an inflight region the stores come in the order of "When supplying used buffers to the
  * driver". Releases keep them in this order in the program that runs, so that being killed between
- * any two leaves what inflight_split.c can read.
+ * any two leaves what inflight_split.c can read. A burst of which the region has not been told needs
+ * none of that: virtq_is_unnoted().
  */
 #include "virtq_pvt.h"
 
 /* Steps 1 to 3: the batch is a list that begins at last_batch_head. */
 static __rte_always_inline void
-split_link_batch(struct vhub_virtq *vq, uint16_t head)
+split_link_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
 	struct inflight_split *region = vq->inflight_split;
+	uint16_t head = vq->last_batch_head;
 
-	__atomic_store_n(&region->desc[head].next, vq->last_batch_head, __ATOMIC_RELAXED);
+	for (uint16_t i = 0; i < n; i++) {
+		__atomic_store_n(&region->desc[chains[i]->id].next, head, __ATOMIC_RELAXED);
+		head = chains[i]->id;
+	}
+	/* Until the used index moves on, nobody follows the list. */
 	__atomic_store_n(&region->last_batch_head, head, __ATOMIC_RELEASE);
 	vq->last_batch_head = head;
 }
@@ -28,7 +34,6 @@ split_close_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint1
 
 	for (uint16_t i = 0; i < n; i++)
 		__atomic_store_n(&region->desc[chains[i]->id].inflight, 0, __ATOMIC_RELEASE);
-	__atomic_store_n(&region->used_idx, vq->used_idx, __ATOMIC_RELEASE);
 }
 
 /* The entries [from, from + n) of the used ring, and its index. */
@@ -44,46 +49,66 @@ split_mark_used(const struct vhub_virtq *vq, uint16_t from, uint16_t n)
 	dirty_mark_ring(vq, offsetof(struct split_used, idx), sizeof(vq->used->idx));
 }
 
+/* Everything but the index, which publishes it. */
 static __rte_always_inline void
-split_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n, const bool inflight)
+split_fill_used(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
 	const uint16_t mask = (uint16_t)(vq->size - 1);
 	const uint16_t from = vq->used_idx;
+	uint8_t *busy = vq->busy;
+	struct split_used *used = vq->used;
 
 	for (uint16_t i = 0; i < n; i++) {
-		struct vhub_chain *chain = chains[i];
-		struct split_used_elem *elem = &vq->used->ring[(uint16_t)(from + i) & mask];
+		const struct vhub_chain *chain = chains[i];
+		struct split_used_elem *elem = &used->ring[(uint16_t)(from + i) & mask];
+		const uint64_t word = chain->id | (uint64_t)chain->used_bytes << 32;
 
-		elem->id = chain->id;
-		elem->len = chain->used_bytes;
-		vq->busy[chain->id] = 0;
-		if (inflight)
-			split_link_batch(vq, chain->id);
+		/* One store; the ring is aligned to 4. */
+		memcpy(elem, &word, sizeof(word));
+		busy[chain->id] = 0;
 	}
+}
+
+static __rte_always_inline void
+split_publish(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
 	if (unlikely(vq->log != NULL))
 		dirty_mark_data(vq, chains, n);
-	vq->used_idx = (uint16_t)(from + n);
+	vq->used_idx = (uint16_t)(vq->used_idx + n);
 	/* Release: pairs with the driver's acquire of idx, before its look at entries and data. */
 	__atomic_store_n(&vq->used->idx, vq->used_idx, __ATOMIC_RELEASE);
-	if (inflight)
-		split_close_batch(vq, chains, n);
+}
+
+static __rte_always_inline void
+split_end_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
 	if (unlikely(vq->log != NULL))
-		split_mark_used(vq, from, n);
-	for (uint16_t i = 0; i < n; i++)
-		virtq_chain_put(vq, chains[i]);
-	vq->outstanding -= n;
+		split_mark_used(vq, (uint16_t)(vq->used_idx - n), n);
+	virtq_chains_put(vq, chains, n);
 	virtq_unnotified(vq, n);
-	virtq_count(&vq->stats.completions, n);
 }
 
 void
 split_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	split_push(vq, chains, n, false);
+	split_fill_used(vq, chains, n);
+	split_publish(vq, chains, n);
+	split_end_push(vq, chains, n);
 }
 
 void
 split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	split_push(vq, chains, n, true);
+	const bool unnoted = virtq_is_unnoted(vq, n);
+
+	split_fill_used(vq, chains, n);
+	if (unlikely(!unnoted)) {
+		virtq_note(vq);
+		split_link_batch(vq, chains, n);
+	}
+	split_publish(vq, chains, n);
+	if (unlikely(!unnoted))
+		split_close_batch(vq, chains, n);
+	__atomic_store_n(&vq->inflight_split->used_idx, vq->used_idx, __ATOMIC_RELEASE);
+	split_end_push(vq, chains, n);
 }

@@ -218,6 +218,14 @@ VHUB_API uint16_t
 vhub_virtq_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 
 /**
+ * Has the inflight region, if there is one, tell of what was popped and is not pushed. Devices call it
+ * at the end of a turn: what was popped and pushed in one turn need not be told of. Between pop and
+ * note a crash loses nothing either, the next life of the ring finds those chains available.
+ */
+VHUB_API void
+vhub_virtq_note(struct vhub_virtq *vq);
+
+/**
  * Undoes the pop of `n` chains, in the order in which they were popped, of which the last is the last
  * one popped: the next pop finds them again. Not for rings with an inflight region.
  */

@@ -27,6 +27,8 @@ virtq_break(struct vhub_virtq *vq, enum vhub_virtq_reason reason)
 	/* Pairs with vhub_virtq_broken() on other threads. */
 	__atomic_store_n(&vq->reason, (uint8_t)reason, __ATOMIC_RELAXED);
 	vq->pop_special |= POP_BROKEN;
+	/* The region stays as it is; what is dropped goes where the list of these lies. */
+	vq->n_fresh = 0;
 	inorder_drop(vq, virtq_drop);
 }
 
@@ -200,6 +202,7 @@ vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_
 void
 vhub_virtq_leave(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
+	virtq_note(vq);
 	if (vq->log != NULL)
 		dirty_mark_data(vq, chains, n);
 	vq->n_left += n;
@@ -210,6 +213,12 @@ vhub_virtq_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16
 {
 	if (n != 0)
 		vq->ops->unpop(vq, chains, n);
+}
+
+void
+vhub_virtq_note(struct vhub_virtq *vq)
+{
+	virtq_note(vq);
 }
 
 static uint16_t

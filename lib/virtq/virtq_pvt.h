@@ -29,6 +29,8 @@ struct virtq_ops {
 	void (*unpop)(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 	/* Gives back, in the order in which the guest shall see it, and publishes. */
 	void (*push)(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+	/* Tells the inflight region of all that is fresh; with `replay`. */
+	void (*note)(struct vhub_virtq *vq);
 };
 
 /* Reasons for vhub_virtq_pop() to leave its short way (vq->pop_special). */
@@ -58,6 +60,7 @@ struct vhub_virtq {
 	bool event_idx;
 	bool indirect;
 	bool in_order;
+	bool has_region;	  /* inflight region */
 	struct vhub_chain **free; /* stack of requests: few in flight means few in the cache */
 	uint8_t *busy;		  /* split: one for each head, 1 while it is in flight */
 
@@ -66,6 +69,12 @@ struct vhub_virtq {
 	uint32_t n_free;
 	uint32_t outstanding; /* taken off the available side, not yet on the used one; with replay */
 	uint32_t slots;	      /* packed: ring slots of those */
+	/*
+	 * With an inflight region: the last so many chains that were taken, of which the region does
+	 * not tell yet; see virtq_is_unnoted(). Nothing was put on the stack since: they lie in it
+	 * above n_free, the first one topmost.
+	 */
+	uint32_t n_fresh;
 	uint16_t last_avail; /* split: free-running; packed: below size */
 	uint16_t next_order; /* number of the next chain */
 	uint8_t avail_wrap;  /* packed */
@@ -98,7 +107,7 @@ struct vhub_virtq {
 		struct inflight_split *inflight_split __rte_cache_aligned;
 		struct inflight_packed *inflight_packed;
 	};
-	uint64_t counter;	  /* of the next chain */
+	uint64_t counter;	  /* of the next chain; 1: there is none in the region */
 	uint16_t last_batch_head; /* split: as in the region */
 	uint16_t free_head;	  /* packed: as in the region */
 	uint16_t *next;		  /* packed: links of the region's entries, as in the region */
@@ -140,23 +149,76 @@ virtq_count(uint64_t *counter, uint64_t n)
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
-/* The request goes back to the stack, its borrowed pieces to theirs. */
+/* The pieces that it has borrowed, if any, go back. */
 static __rte_always_inline void
-virtq_chain_put(struct vhub_virtq *vq, struct vhub_chain *chain)
+virtq_long_put(struct vhub_virtq *vq, struct vhub_chain *chain)
 {
 	if (unlikely(chain->long_block != 0)) {
 		vq->long_free[vq->n_long++] = (uint8_t)(chain->long_block - 1);
 		chain->long_block = 0;
 	}
+}
+
+/* The request goes back to the stack. */
+static __rte_always_inline void
+virtq_chain_put(struct vhub_virtq *vq, struct vhub_chain *chain)
+{
+	virtq_long_put(vq, chain);
 	vq->free[vq->n_free++] = chain;
 }
 
-/* The chain on top of the stack has become the device's. */
+/* The same of a burst that is pushed. */
 static __rte_always_inline void
-virtq_chain_taken(struct vhub_virtq *vq, struct vhub_chain *chain)
+virtq_chains_put(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	vq->n_free--;
-	chain->order = vq->next_order++;
+	struct vhub_chain **top = &vq->free[vq->n_free];
+	uint32_t borrowed = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		borrowed |= chains[i]->long_block;
+		top[i] = chains[i];
+	}
+	for (uint16_t i = 0; unlikely(borrowed != 0) && i < n; i++)
+		virtq_long_put(vq, chains[i]);
+	vq->n_free += n;
+	vq->outstanding -= n;
+	virtq_count(&vq->stats.completions, n);
+}
+
+/*
+ * inflight.c: the region could be taken for one that nobody has used, as long as nothing is noted in it.
+ * A counter tells that it is not. LCORE.
+ */
+void
+inflight_mark(struct vhub_virtq *vq);
+
+/* The request for the n-th chain of a burst; it stays on the stack. */
+static __rte_always_inline struct vhub_chain *
+virtq_chain_next(const struct vhub_virtq *vq, uint16_t n)
+{
+	return vq->free[vq->n_free - 1 - n];
+}
+
+/* The first `n` requests of the stack have become the device's, numbered from next_order on. */
+static __rte_always_inline void
+virtq_chains_taken(struct vhub_virtq *vq, uint16_t n)
+{
+	vq->n_free -= n;
+	vq->next_order = (uint16_t)(vq->next_order + n);
+	virtq_count(&vq->stats.chains, n);
+}
+
+/* The same of what the driver has just offered. */
+static __rte_always_inline void
+virtq_offers_taken(struct vhub_virtq *vq, uint16_t n)
+{
+	virtq_chains_taken(vq, n);
+	vq->outstanding += n;
+	if (!vq->has_region)
+		return;
+	vq->n_fresh += n;
+	if (unlikely(vq->counter == 1 && n != 0))
+		inflight_mark(vq);
 }
 
 static __rte_always_inline void
@@ -174,6 +236,34 @@ virtq_chain_untaken(struct vhub_virtq *vq, struct vhub_chain *chain)
 	vq->outstanding--;
 }
 
+/* ---- what the inflight region is told ---- */
+
+/* Tells it of what is fresh. */
+static __rte_always_inline void
+virtq_note(struct vhub_virtq *vq)
+{
+	if (vq->n_fresh == 0)
+		return;
+	vq->ops->note(vq);
+	vq->n_fresh = 0;
+}
+
+/*
+ * Whether a push of `n` gives back all that is in flight, and the region was told of none of it; it
+ * is fresh no more. A restarted ring goes on behind the used entries and what the region says is in
+ * flight, so it takes again what was taken last, whether that was noted or not. What the region must
+ * know is in flight is what others, taken later, have overtaken; and here nothing is left to be
+ * overtaken.
+ */
+static __rte_always_inline bool
+virtq_is_unnoted(struct vhub_virtq *vq, uint16_t n)
+{
+	if (vq->n_fresh != n || vq->outstanding != n)
+		return false;
+	vq->n_fresh = 0;
+	return true;
+}
+
 /* Whether the driver offers something. One load. */
 static __rte_always_inline bool
 virtq_offered(const struct vhub_virtq *vq)
@@ -187,29 +277,59 @@ virtq_offered(const struct vhub_virtq *vq)
 	return (flags & (DESC_F_AVAIL | DESC_F_USED)) == packed_avail_flags(vq->avail_wrap);
 }
 
+/* ---- packed rings ---- */
+
+/* All but the address of a used descriptor is one word. */
+static __rte_always_inline void
+packed_store_used(struct packed_desc *slot, uint32_t used_bytes, uint16_t id, unsigned int wrap,
+		int order)
+{
+	/* WRITE tells that `len` counts (2.8.4). */
+	const uint16_t flags = packed_used_flags(wrap) | (used_bytes != 0 ? DESC_F_WRITE : 0);
+
+	__atomic_store_n(PACKED_WORD(slot), used_bytes | (uint64_t)id << 32 | (uint64_t)flags << 48,
+			order);
+}
+
+/* A place in the ring. */
+struct packed_pos {
+	uint32_t idx;
+	unsigned int wrap;
+};
+
+static __rte_always_inline void
+packed_pos_add(struct packed_pos *pos, uint32_t n_slots, uint32_t size)
+{
+	pos->idx += n_slots;
+	if (unlikely(pos->idx >= size)) {
+		pos->idx -= size;
+		pos->wrap ^= 1;
+	}
+}
+
 /* ---- the variants ---- */
 
 uint16_t
-split_pop_plain(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
-uint16_t
-split_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 void
 split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+void
+split_note(struct vhub_virtq *vq);
 void
 split_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 void
 split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 
 uint16_t
-packed_pop_plain(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
-uint16_t
-packed_pop_inflight(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 uint16_t
 packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 void
 packed_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
+void
+packed_note(struct vhub_virtq *vq);
 void
 packed_push_plain(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
 void
@@ -255,7 +375,7 @@ inflight_split_resume(struct vhub_virtq *vq, uint64_t bytes);
 int
 inflight_packed_resume(struct vhub_virtq *vq, uint64_t bytes);
 
-/* ---- inflight.c; CTL ---- */
+/* ---- inflight.c ---- */
 
 /* One chain of a former life. */
 struct inflight_found {
@@ -263,7 +383,7 @@ struct inflight_found {
 	uint16_t entry;
 };
 
-/* Sorts by counter into vq->replay. -EPROTO when two have the same. */
+/* CTL: sorts by counter into vq->replay. -EPROTO when two have the same. */
 int
 inflight_set_replay(struct vhub_virtq *vq, struct inflight_found *found, uint32_t n);
 

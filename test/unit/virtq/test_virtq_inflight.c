@@ -225,6 +225,7 @@ split_region_shows_what_is_in_flight(void **state)
 		t[i] = add(&f, 2, i == 1);
 	start(&f);
 	assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 3), 3);
+	vhub_virtq_note(f.vq);
 	for (unsigned int i = 0; i < 3; i++) {
 		assert_int_equal(f.v.at[entry(&f.v, t[i]->id, E_INFLIGHT)], 1);
 		assert_true(get64(&f.v, entry(&f.v, t[i]->id, S_COUNTER)) > counter);
@@ -254,6 +255,7 @@ packed_region_shows_what_is_in_flight(void **state)
 	t[1] = add(&f, 4, true);
 	start(&f);
 	assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 2), 2);
+	vhub_virtq_note(f.vq);
 	/* The first takes the first three entries, the second the next one. */
 	assert_int_equal(f.v.at[entry(&f.v, 0, E_INFLIGHT)], 1);
 	assert_int_equal(get16(&f.v, entry(&f.v, 0, P_NUM)), 3);
@@ -284,6 +286,84 @@ packed_region_shows_what_is_in_flight(void **state)
 	end(&f);
 }
 
+/* What is pushed in the turn that took it need not be told of. */
+static void
+a_turn_leaves_nothing_behind(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	for (int packed = 0; packed < 2; packed++) {
+		begin(&f, packed != 0 ? F_PACKED : 0);
+		add(&f, 2, false);
+		add(&f, 1, false);
+		add(&f, 2, true);
+		start(&f);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 3), 3);
+		vhub_virtq_push(f.vq, f.chains, 3);
+		vhub_virtq_note(f.vq);
+		for (unsigned int i = 0; i < SIZE; i++)
+			assert_int_equal(f.v.at[entry(&f.v, i, E_INFLIGHT)], 0);
+		if (packed == 0) {
+			assert_int_equal(get16(&f.v, USED_IDX), 3);
+		} else {
+			assert_int_equal(get16(&f.v, P_USED_IDX), 4);
+			assert_int_equal(get16(&f.v, P_OLD_USED_IDX), 4);
+			assert_int_equal(get16(&f.v, FREE_HEAD), 0);
+			assert_int_equal(get16(&f.v, OLD_FREE_HEAD), 0);
+		}
+		/* What stays is told of before others overtake it. */
+		add(&f, 1, false);
+		add(&f, 1, false);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 3), 2);
+		vhub_virtq_push(f.vq, &f.chains[1], 1);
+		assert_int_equal(f.v.at[entry(&f.v, packed != 0 ? 0 : f.chains[0]->id, E_INFLIGHT)],
+				1);
+		for (unsigned int i = 0; i < 4; i++)
+			assert_non_null(driver_reap(&f.d));
+		end(&f);
+	}
+}
+
+/*
+ * A burst of which the region was not told has been stored but for its first descriptor: a restarted
+ * ring finds all of it available, as it was. What was kept of it makes sense, or the ring is refused.
+ */
+static void
+half_a_packed_burst_is_undone(void **state)
+{
+	struct token *t[3];
+	struct fixture f;
+	uint8_t ring[SIZE * 16];
+
+	(void)state;
+	begin(&f, F_PACKED);
+	t[0] = add(&f, 2, false);
+	t[1] = add(&f, 1, false);
+	t[2] = add(&f, 3, true);
+	memcpy(ring, f.config.desc, sizeof(ring));
+	start(&f);
+	assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 3), 3);
+	vhub_virtq_push(f.vq, f.chains, 3);
+	memcpy(f.config.desc, ring, 16);
+	set16(&f.v, P_OLD_USED_IDX, 0);
+	set16(&f.v, entry(&f.v, 0, P_NUM), SIZE + 1);
+	expect_refused(&f, -EPROTO);
+	set16(&f.v, entry(&f.v, 0, P_NUM), 0);
+	expect_refused(&f, -EPROTO);
+	set16(&f.v, entry(&f.v, 0, P_NUM), 3);
+	set16(&f.v, entry(&f.v, 2, P_NUM), SIZE);
+	expect_refused(&f, -EPROTO);
+	set16(&f.v, entry(&f.v, 2, P_NUM), 3);
+	restart(&f, 0x80008000);
+	assert_memory_equal(f.config.desc, ring, sizeof(ring));
+	assert_int_equal(get16(&f.v, P_USED_IDX), 0);
+	assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 4), 3);
+	for (unsigned int i = 0; i < 3; i++)
+		driver_check_chain(&f.d, t[i], f.chains[i]);
+	end(&f);
+}
+
 /* ---- resuming ---- */
 
 static void
@@ -300,6 +380,7 @@ counters_go_on_above_the_highest(void **state)
 		t = add(&f, 1, false);
 		start(&f);
 		assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 1), 1);
+		vhub_virtq_note(f.vq);
 		assert_int_equal(get64(&f.v, entry(&f.v, packed != 0 ? 0 : t->id, S_COUNTER)),
 				(UINT64_C(1) << 40) + 1);
 		end(&f);
@@ -598,6 +679,7 @@ two_in_flight(struct fixture *f)
 	add(f, 1, false);
 	start(f);
 	assert_int_equal(vhub_virtq_pop(f->vq, f->chains, 4), 2);
+	vhub_virtq_note(f->vq);
 	vhub_virtq_destroy(f->vq);
 	f->vq = NULL;
 }
@@ -718,6 +800,8 @@ main(void)
 		cmocka_unit_test(parts_too_small_or_askew_are_refused),
 		cmocka_unit_test(split_region_shows_what_is_in_flight),
 		cmocka_unit_test(packed_region_shows_what_is_in_flight),
+		cmocka_unit_test(a_turn_leaves_nothing_behind),
+		cmocka_unit_test(half_a_packed_burst_is_undone),
 		cmocka_unit_test(counters_go_on_above_the_highest),
 		cmocka_unit_test(replay_comes_in_the_order_of_counters),
 		cmocka_unit_test(split_ring_set_up_anew_with_an_old_region),
