@@ -211,22 +211,36 @@ guest_read16(void *dst, const void *src)
 }
 
 /*
- * The same of a split descriptor, field by field out of registers: a copy in memory would be read
- * back at once, while its stores are still on their way.
+ * The same of a split descriptor, from any address. Field by field: a driver stores them so, and a
+ * wider load of what was stored just now would wait for that.
  */
 static __rte_always_inline struct split_desc
 guest_read_split(const void *src)
 {
-	uint64_t words[2];
+	const uint8_t *from = src; /* no pointer to a structure: those are aligned */
+	struct split_desc d;
 
-	memcpy(words, src, sizeof(words));
-	__asm__("" : "+r"(words[0]), "+r"(words[1]));
-	return (struct split_desc){
-		.addr = words[0],
-		.len = (uint32_t)words[1],
-		.flags = (uint16_t)(words[1] >> 32),
-		.next = (uint16_t)(words[1] >> 48),
-	};
+	memcpy(&d.addr, from + offsetof(struct split_desc, addr), sizeof(d.addr));
+	memcpy(&d.len, from + offsetof(struct split_desc, len), sizeof(d.len));
+	memcpy(&d.flags, from + offsetof(struct split_desc, flags), sizeof(d.flags));
+	memcpy(&d.next, from + offsetof(struct split_desc, next), sizeof(d.next));
+	__asm__("" : "+r"(d.addr), "+r"(d.len), "+r"(d.flags), "+r"(d.next));
+	return d;
+}
+
+/* The same of one of a packed ring or of a table. */
+static __rte_always_inline struct packed_desc
+guest_read_packed(const void *src)
+{
+	const uint8_t *from = src; /* no pointer to a structure: those are aligned */
+	struct packed_desc d;
+
+	memcpy(&d.addr, from + offsetof(struct packed_desc, addr), sizeof(d.addr));
+	memcpy(&d.len, from + offsetof(struct packed_desc, len), sizeof(d.len));
+	memcpy(&d.id, from + offsetof(struct packed_desc, id), sizeof(d.id));
+	memcpy(&d.flags, from + offsetof(struct packed_desc, flags), sizeof(d.flags));
+	__asm__("" : "+r"(d.addr), "+r"(d.len), "+r"(d.id), "+r"(d.flags));
+	return d;
 }
 
 #endif /* VIRTQ_LAYOUT_H */

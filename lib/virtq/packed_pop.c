@@ -93,7 +93,7 @@ packed_walk(struct vhub_virtq *vq, struct chain_build *b, uint32_t at, uint64_t 
 }
 
 /* The chain whose first descriptor is at `at`, whatever it looks like. */
-static __rte_noinline enum vhub_virtq_reason
+static enum vhub_virtq_reason
 packed_fetch_any(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t at, uint64_t word,
 		uint32_t room)
 {
@@ -188,6 +188,97 @@ done:
 	return (uint32_t)(piece - chain->inline_iov);
 }
 
+/*
+ * A chain of three descriptors that lie side by side in the ring or, where flags other than the
+ * direction do not count, in a table; of the first one, `d` is the copy. Returns the last one's id, or
+ * UINT32_MAX for something else.
+ */
+static __rte_always_inline uint32_t
+packed_walk_three(const struct chain_quick *q, struct vhub_chain *chain,
+		const struct packed_desc *desc, struct packed_desc d, const bool in_table)
+{
+	const uint16_t next = in_table ? 0 : DESC_F_NEXT;
+	const uint16_t counts = DESC_F_WRITE | DESC_F_INDIRECT | (in_table ? 0 : DESC_F_NEXT);
+	uint64_t bytes = 0, out_bytes;
+	bool write;
+
+	if ((d.flags & counts) != next || !chain_three_piece(q, chain, 0, d.addr, d.len, &bytes))
+		return UINT32_MAX;
+	out_bytes = bytes;
+	d = guest_read_packed(&desc[1]);
+	write = (d.flags & DESC_F_WRITE) != 0;
+	if ((d.flags & counts & ~DESC_F_WRITE) != next ||
+			!chain_three_piece(q, chain, 1, d.addr, d.len, &bytes))
+		return UINT32_MAX;
+	if (!write)
+		out_bytes = bytes;
+	d = guest_read_packed(&desc[2]);
+	if ((d.flags & counts) != DESC_F_WRITE ||
+			!chain_three_piece(q, chain, 2, d.addr, d.len, &bytes) ||
+			!chain_three_end(chain, write, bytes, out_bytes))
+		return UINT32_MAX;
+	return d.id;
+}
+
+/* The same in the indirect table that `by` tells of. */
+static __rte_always_inline bool
+packed_table_three(const struct vhub_virtq *vq, const struct chain_quick *q,
+		struct vhub_chain *chain, const struct packed_desc *by)
+{
+	const uint64_t at = by->addr - q->gpa;
+	const struct packed_desc *table;
+
+	if ((by->flags & (DESC_F_INDIRECT | DESC_F_NEXT)) != DESC_F_INDIRECT || !vq->indirect ||
+			by->len != 3 * sizeof(*by) || at >= q->size_bytes ||
+			q->size_bytes - at < by->len)
+		return false;
+	table = (const void *)(q->hva + at);
+	return packed_walk_three(q, chain, table, guest_read_packed(table), true) != UINT32_MAX;
+}
+
+/* Puts the chain together that begins at `at`. */
+static __rte_noinline enum vhub_virtq_reason
+packed_fetch_other(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t at, uint64_t word,
+		uint32_t room)
+{
+	struct chain_quick q;
+	uint32_t n_slots;
+
+	chain_quick_init(vq, &q);
+	n_slots = packed_walk_quick(vq, &q, chain, at, word, room);
+	if (unlikely(n_slots == 0))
+		return packed_fetch_any(vq, chain, at, word, room);
+	chain->n_slots = (uint16_t)n_slots;
+	return VHUB_VIRTQ_OK;
+}
+
+static __rte_always_inline enum vhub_virtq_reason
+packed_fetch(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain *chain, uint32_t at,
+		uint64_t word, uint32_t room)
+{
+	const struct packed_desc *desc = &vq->ring[at];
+	const struct packed_desc d = packed_read(desc, word);
+	enum vhub_virtq_reason why;
+	uint32_t id;
+
+	if (likely(room >= 3 && at + 3 <= vq->size)) {
+		id = packed_walk_three(q, chain, desc, d, false);
+		if (likely(id != UINT32_MAX)) {
+			chain->id = (uint16_t)id;
+			chain->n_slots = 3;
+			return VHUB_VIRTQ_OK;
+		}
+	}
+	if (packed_table_three(vq, q, chain, &d)) {
+		chain->id = d.id;
+		chain->n_slots = 1;
+		return VHUB_VIRTQ_OK;
+	}
+	why = packed_fetch_other(vq, chain, at, word, room);
+	chain_quick_init(vq, q);
+	return why;
+}
+
 uint16_t
 packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
@@ -204,7 +295,6 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 				__ATOMIC_ACQUIRE);
 		const uint16_t flags = (uint16_t)(word >> 48);
 		struct vhub_chain *chain;
-		uint32_t n_slots;
 
 		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(pos.wrap))
 			break;
@@ -213,17 +303,12 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 			break;
 		}
 		chain = virtq_chain_next(vq, n);
-		n_slots = packed_walk_quick(vq, &q, chain, pos.idx, word, room);
-		if (unlikely(n_slots == 0)) {
-			why = packed_fetch_any(vq, chain, pos.idx, word, room);
-			if (why != VHUB_VIRTQ_OK)
-				break;
-			n_slots = chain->n_slots;
-		}
-		chain->n_slots = (uint16_t)n_slots;
+		why = packed_fetch(vq, &q, chain, pos.idx, word, room);
+		if (unlikely(why != VHUB_VIRTQ_OK))
+			break;
 		chain->order = (uint16_t)(vq->next_order + n);
-		room -= n_slots;
-		packed_pos_add(&pos, n_slots, vq->size);
+		room -= chain->n_slots;
+		packed_pos_add(&pos, chain->n_slots, vq->size);
 		chains[n] = chain;
 	}
 	virtq_offers_taken(vq, n);

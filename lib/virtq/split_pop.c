@@ -57,7 +57,7 @@ split_walk(struct vhub_virtq *vq, struct chain_build *b, uint16_t head)
 }
 
 /* The chain of a head that is in the table and not in flight, whatever it looks like. */
-static __rte_noinline enum vhub_virtq_reason
+static enum vhub_virtq_reason
 split_fetch_any(struct vhub_virtq *vq, struct vhub_chain *chain, uint16_t head)
 {
 	enum vhub_virtq_reason why;
@@ -121,6 +121,61 @@ split_walk_quick(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain
 	}
 }
 
+/* A chain of three in a table of `size` entries, which begins with `i`. False: something else. */
+static __rte_always_inline bool
+split_walk_three(const struct chain_quick *q, struct vhub_chain *chain,
+		const struct split_desc *table, uint32_t size, uint32_t i)
+{
+	const uint16_t counts = DESC_F_NEXT | DESC_F_WRITE | DESC_F_INDIRECT;
+	uint64_t bytes = 0, out_bytes;
+	struct split_desc d;
+	bool write;
+
+	d = guest_read_split(&table[i]);
+	if ((d.flags & counts) != DESC_F_NEXT || unlikely(d.next >= size) ||
+			!chain_three_piece(q, chain, 0, d.addr, d.len, &bytes))
+		return false;
+	out_bytes = bytes;
+	d = guest_read_split(&table[d.next]);
+	write = (d.flags & DESC_F_WRITE) != 0;
+	if ((d.flags & counts & ~DESC_F_WRITE) != DESC_F_NEXT || unlikely(d.next >= size) ||
+			!chain_three_piece(q, chain, 1, d.addr, d.len, &bytes))
+		return false;
+	if (!write)
+		out_bytes = bytes;
+	d = guest_read_split(&table[d.next]);
+	if ((d.flags & counts) != DESC_F_WRITE ||
+			!chain_three_piece(q, chain, 2, d.addr, d.len, &bytes))
+		return false;
+	return chain_three_end(chain, write, bytes, out_bytes);
+}
+
+/* The same in the indirect table that `by` tells of. */
+static __rte_always_inline bool
+split_table_three(const struct vhub_virtq *vq, const struct chain_quick *q,
+		struct vhub_chain *chain, const struct split_desc *by)
+{
+	const struct split_desc d = guest_read_split(by);
+	const uint64_t at = d.addr - q->gpa;
+
+	return (d.flags & (DESC_F_INDIRECT | DESC_F_NEXT)) == DESC_F_INDIRECT && vq->indirect &&
+			d.len == 3 * sizeof(*by) && at < q->size_bytes &&
+			q->size_bytes - at >= d.len &&
+			split_walk_three(q, chain, (const void *)(q->hva + at), 3, 0);
+}
+
+/* All other chains. */
+static __rte_noinline enum vhub_virtq_reason
+split_fetch_other(struct vhub_virtq *vq, struct vhub_chain *chain, uint16_t head)
+{
+	struct chain_quick q;
+
+	chain_quick_init(vq, &q);
+	if (likely(split_walk_quick(vq, &q, chain, head)))
+		return VHUB_VIRTQ_OK;
+	return split_fetch_any(vq, chain, head);
+}
+
 /* Puts the chain of `head`, the n-th of a burst, together. */
 static __rte_always_inline enum vhub_virtq_reason
 split_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t n, uint16_t head,
@@ -132,16 +187,19 @@ split_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t n, uint16_t h
 		return VHUB_VIRTQ_BAD_HEAD;
 	if (unlikely(vq->busy[head] != 0))
 		return VHUB_VIRTQ_HEAD_IN_FLIGHT;
-	if (unlikely(!split_walk_quick(vq, q, chain, head))) {
-		const enum vhub_virtq_reason why = split_fetch_any(vq, chain, head);
+	if (!split_walk_three(q, chain, vq->desc, vq->size, head) &&
+			!split_table_three(vq, q, chain, &vq->desc[head])) {
+		const enum vhub_virtq_reason why = split_fetch_other(vq, chain, head);
 
-		if (why != VHUB_VIRTQ_OK)
+		if (unlikely(why != VHUB_VIRTQ_OK))
 			return why;
+		chain_quick_init(vq, q);
 	}
 	vq->busy[head] = 1;
 	chain->id = head;
 	chain->order = (uint16_t)(vq->next_order + n);
-	chain->n_slots = 1;
+	if (unlikely(chain->n_slots != 1))
+		chain->n_slots = 1;
 	*out = chain;
 	return VHUB_VIRTQ_OK;
 }
