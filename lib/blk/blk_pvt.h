@@ -2,7 +2,7 @@
 /*
  * The inside of virtio-blk: one file for each stage of a request's way.
  *
- *     blk.c (poll) -> decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
+ *     blk.c (poll) -> decode_common.h, decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
  *                                 ranges.c: requests of many ranges, one I/O after the other
  *                                 suspend.c: requests that are given up, for another life of the ring
  *
@@ -86,7 +86,10 @@ struct blk_req {
 	struct vhub_blk_io io;	 /* the driver's view */
 	struct blk_ring *ring;	 /* that it was taken from */
 	/* Set by decode. */
-	/* one byte shorter while the request is under way; NULL: it holds nothing but the status */
+	/*
+	 * one byte shorter while the request is under way; NULL: it holds nothing but the status, or
+	 * nothing is under way
+	 */
 	struct iovec *status_piece;
 	uint8_t *status_hva; /* that byte; NULL: there is no place for a status */
 	uint8_t status;	     /* VIRTIO_BLK_S_*, when it is answered without the driver */
@@ -278,8 +281,10 @@ static __rte_always_inline void
 blk_put_status(struct blk_req *req, uint8_t status)
 {
 	*req->status_hva = status;
-	if (unlikely(req->status_piece != NULL))
+	if (unlikely(req->status_piece != NULL)) {
 		req->status_piece->iov_len++;
+		req->status_piece = NULL;
+	}
 }
 
 /* ---- submit.c ---- */

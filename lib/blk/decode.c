@@ -2,7 +2,7 @@
 /*
  * From a chain to an I/O: finds header, data and status wherever the guest's driver has cut them
  * (VIRTIO 1.2, 2.7.4: only the order of the bytes counts), and checks what is asked for against the
- * disk (5.2.6). Called by submit.c, which also comes next. The header is copied once and only the
+ * disk (5.2.6). Called by submit.c, which also comes next, where decode_common.h is not enough. The header is copied once and only the
  * copy is looked at.
  */
 #include <string.h>
@@ -11,7 +11,7 @@
 #include <rte_branch_prediction.h>
 #include <rte_byteorder.h>
 
-#include "blk_pvt.h"
+#include "decode_common.h"
 
 /* The data part of a request, in chain->iov. */
 struct data_part {
@@ -20,10 +20,7 @@ struct data_part {
 	uint32_t len_bytes;
 };
 
-/*
- * What nearly every request is: header, data and status in pieces of their own, so that nothing
- * has to be cut off.
- */
+/* Header, data and status are in pieces of their own, so that nothing has to be cut off. */
 static __rte_always_inline bool
 take_whole(struct blk_req *req, struct virtio_blk_outhdr *header)
 {
@@ -36,7 +33,6 @@ take_whole(struct blk_req *req, struct virtio_blk_outhdr *header)
 	memcpy(header, chain->iov[0].iov_base, sizeof(*header));
 	/* The guest may be writing it: what was copied is not loaded again. */
 	rte_compiler_barrier();
-	req->status_piece = NULL;
 	req->status_hva = status->iov_base;
 	return true;
 }
@@ -271,11 +267,15 @@ enum blk_verdict
 blk_decode(const struct blk_limits *limits, struct blk_req *req)
 {
 	struct virtio_blk_outhdr header;
+	struct blk_common common;
 	struct data_part data;
 	uint16_t first;
 
+	blk_common_init(&common, limits, 0);
+	if (likely(blk_decode_common(&common, req)))
+		return BLK_SUBMIT;
 	req->op = VHUB_BLK_OPS;
-	if (likely(take_whole(req, &header))) {
+	if (take_whole(req, &header)) {
 		first = 1;
 	} else {
 		if (unlikely(!take_status(req)))

@@ -11,7 +11,7 @@
  */
 #include <rte_branch_prediction.h>
 
-#include "blk_pvt.h"
+#include "decode_common.h"
 
 uint8_t
 blk_write_flags(const struct blk_ring *ring)
@@ -46,35 +46,46 @@ join_line(struct blk_ring *ring)
 	lcore->line_tail = &ring->next_in_line;
 }
 
+/* What is not common: it begins to wait, or it is answered. */
+static void
+decode_other(struct blk_ring *ring, struct blk_req *req, uint8_t write_flags)
+{
+	switch (blk_decode(&ring->dev->limits, req)) {
+	case BLK_SUBMIT:
+		if (req->op == VHUB_BLK_WRITE)
+			req->io.flags = write_flags;
+		ring->wait[ring->n_wait++] = &req->io;
+		break;
+	case BLK_RANGES:
+		blk_ranges_wait(req);
+		break;
+	case BLK_ANSWERED:
+		blk_answer(req, req->status);
+		break;
+	case BLK_NO_STATUS:
+		vhub_virtq_break(ring->vring->vq, VHUB_VIRTQ_BAD_REQUEST);
+		blk_answer(req, VIRTIO_BLK_S_IOERR);
+		break;
+	}
+}
+
 /* Decodes a burst: what is for the driver begins to wait, the rest is answered. */
 static void
 decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n)
 {
-	const struct blk_limits *limits = &ring->dev->limits;
-	uint8_t flags = blk_write_flags(ring);
+	struct blk_common common;
 
+	blk_common_init(&common, &ring->dev->limits, blk_write_flags(ring));
 	ring->wait_first = 0;
 	for (uint16_t i = 0; i < n; i++) {
 		struct blk_req *req = vhub_container_of(chains[i], struct blk_req, chain);
 
-		req->ring = ring;
-		switch (blk_decode(limits, req)) {
-		case BLK_SUBMIT:
-			if (req->op == VHUB_BLK_WRITE)
-				req->io.flags = flags;
+		if (unlikely(req->ring != ring))
+			req->ring = ring;
+		if (likely(blk_decode_common(&common, req)))
 			ring->wait[ring->n_wait++] = &req->io;
-			break;
-		case BLK_RANGES:
-			blk_ranges_wait(req);
-			break;
-		case BLK_ANSWERED:
-			blk_answer(req, req->status);
-			break;
-		case BLK_NO_STATUS:
-			vhub_virtq_break(ring->vring->vq, VHUB_VIRTQ_BAD_REQUEST);
-			blk_answer(req, VIRTIO_BLK_S_IOERR);
-			break;
-		}
+		else
+			decode_other(ring, req, common.write_flags);
 	}
 }
 

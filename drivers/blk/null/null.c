@@ -106,14 +106,20 @@ static uint16_t
 null_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_t n)
 {
 	struct null_queue *q = vhub_container_of(queue, struct null_queue, queue);
-	uint64_t due = q->latency_cycles == 0 ? 0 : rte_rdtsc() + q->latency_cycles;
 
+	if (n == 0)
+		return 0;
+	*q->tail = ios[0];
 	for (uint16_t i = 0; i < n; i++) {
-		ios[i]->driver[IO_DUE] = due;
 		ios[i]->result = 0;
-		ios[i]->next = NULL;
-		*q->tail = ios[i];
-		q->tail = &ios[i]->next;
+		ios[i]->next = i + 1 < n ? ios[i + 1] : NULL;
+	}
+	q->tail = &ios[n - 1]->next;
+	if (q->latency_cycles != 0) {
+		const uint64_t due = rte_rdtsc() + q->latency_cycles;
+
+		for (uint16_t i = 0; i < n; i++)
+			ios[i]->driver[IO_DUE] = due;
 	}
 	return n;
 }
@@ -122,19 +128,21 @@ static uint16_t
 null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 {
 	struct null_queue *q = vhub_container_of(queue, struct null_queue, queue);
-	uint64_t now;
+	struct vhub_blk_io *io = q->head;
+	uint64_t now = 0;
 	uint16_t n = 0;
 
-	if (q->head == NULL)
+	if (io == NULL)
 		return 0;
-	now = q->latency_cycles == 0 ? 0 : rte_rdtsc();
-	while (n < max && q->head != NULL && q->head->driver[IO_DUE] <= now) {
-		struct vhub_blk_io *io = q->head;
-
-		q->head = io->next;
+	if (q->latency_cycles != 0)
+		now = rte_rdtsc();
+	for (; io != NULL && n < max; io = io->next) {
+		if (now != 0 && io->driver[IO_DUE] > now)
+			break;
 		ios[n++] = io;
 	}
-	if (q->head == NULL)
+	q->head = io;
+	if (io == NULL)
 		q->tail = &q->head;
 	return n;
 }
