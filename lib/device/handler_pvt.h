@@ -363,6 +363,13 @@ inflight_part(struct vhub_device_handler *h, unsigned int index, void **part, ui
 void
 inflight_forget(struct vhub_work *work);
 
+/**
+ * Whether it holds requests that a suspended ring has left, which somebody is to do: a migration's
+ * destination, or this device's rings when they start with it again.
+ */
+bool
+inflight_is_wanted(const struct vhub_device_handler *h);
+
 /** Drops the region. */
 void
 inflight_drop(struct vhub_device_handler *h);

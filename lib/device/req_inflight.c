@@ -53,6 +53,18 @@ inflight_forget(struct vhub_work *work)
 						h->rec.inflight.mmap_size_bytes));
 }
 
+bool
+inflight_is_wanted(const struct vhub_device_handler *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < VHUB_MAX_VRINGS; i++) {
+		if (h->rec.vrings[i].left_in_flight)
+			return true;
+	}
+	return false;
+}
+
 void
 inflight_drop(struct vhub_device_handler *h)
 {
@@ -127,6 +139,9 @@ region_mapped(struct vhub_device_handler *h, int result)
 		h->inflight_map = h->new_map;
 		h->inflight = h->new_hva;
 		h->rec.inflight = h->req->payload.inflight;
+		/* Whatever it holds is for the rings that start next. */
+		for (unsigned int i = 0; i < VHUB_MAX_VRINGS; i++)
+			h->rec.vrings[i].left_in_flight = false;
 		session_record_set_fd(&h->rec.inflight_fd, vhub_request_take_fd(h->req, 0));
 	} else {
 		memory_refused(h->req, result);

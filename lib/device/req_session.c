@@ -231,11 +231,15 @@ reset_done(struct vhub_device_handler *h, int result)
 	handler_finish(h, 0);
 }
 
+/* QEMU takes the status away once it has suspended all rings, and only then saves the region. */
 static void
 reset_stopped(struct vhub_device_handler *h, int result)
 {
 	(void)result;
-	handler_work(h, inflight_forget, reset_done);
+	if (h->req->header.request == VHUB_USER_SET_STATUS && inflight_is_wanted(h))
+		reset_done(h, 0);
+	else
+		handler_work(h, inflight_forget, reset_done);
 }
 
 static int

@@ -231,6 +231,7 @@ release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, un
 			rec->base = vhub_virtq_base(vring->pub.vq);
 		else
 			rec->base = h->foreign_bases[vring->pub.index];
+		rec->left_in_flight = vring_has_left(vring);
 		session_record_set_fd(&rec->kick_fd, -1);
 		ring_free(vring);
 	}

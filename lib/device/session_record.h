@@ -27,6 +27,7 @@ struct vring_record {
 	bool has_addr;
 	bool enabled;
 	bool started;
+	bool left_in_flight; /**< it was suspended, and the inflight region holds what it left */
 	int kick_fd;
 	int call_fd;
 	int err_fd;

@@ -316,13 +316,14 @@ op_apply(struct vring_run *vring)
 	return ret;
 }
 
+/* What the stop itself tells the guest may be what breaks the ring: a call fd that blocks. */
 static int
 op_stop(struct vring_run *vring)
 {
-	if (is_broken(vring) && !vring->broken_told)
-		tell_broken(vring);
 	vhub_lcore_remove_poller(&vring->poller);
 	vring->pub.dev->ops->queue_stop(&vring->pub);
+	if (is_broken(vring) && !vring->broken_told)
+		tell_broken(vring);
 	set_kick_fd(vring, -1);
 	return 0;
 }
@@ -356,6 +357,12 @@ op_suspend(struct vring_run *vring)
 	ops->queue_suspend(&vring->pub);
 	vring->drain_pending = !is_at_rest(vring);
 	return vring->drain_pending;
+}
+
+bool
+vring_has_left(const struct vring_run *vring)
+{
+	return vring->suspending && !is_drained(vring);
 }
 
 void

@@ -95,6 +95,10 @@ struct vring_run {
 void
 vring_init(struct vring_run *vring);
 
+/** Whether it was suspended and left requests in its inflight region. It is not on an lcore any more. */
+bool
+vring_has_left(const struct vring_run *vring);
+
 /**
  * Runs vring->op; afterwards lifecycle_vring_done() runs on the home lcore. Thread: LCORE, the
  * owner's.

@@ -4,13 +4,15 @@ for all rings of a direction and for single ones; and commands that make no sens
 
 The port sends everything back with its addresses swapped."""
 
+import os
 import struct
 import time
 
 import pytest
 
-from vhostuser import NF, ctrl, packets
+from vhostuser import Closed, NF, ctrl, packets
 from vhostuser.ctrl import Control, ERR, OK
+from vhostuser.frontend import EVENTFD_FULL, make_blocking
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 COALESCING = (NF.CTRL_VQ, NF.NOTF_COAL, NF.VQ_NOTF_COAL)
@@ -149,3 +151,26 @@ def test_commands_that_make_no_sense(control):
     session, guest = control(features=(NF.CTRL_VQ,))
     assert guest.ask(ctrl.COAL, ctrl.COAL_RX, pair) == ERR
     assert guest.ask(ctrl.COAL, ctrl.COAL_SET, struct.pack("<HH", 0, 0) + pair) == ERR
+
+
+def test_a_call_fd_that_blocks_when_its_ring_stops_ends_the_session(control, port):
+    """What is kept back is told at the stop at the latest. Who makes an lcore wait for it does so once."""
+    session, guest = control()
+    guest.coalesce(ctrl.COAL_TX, 1000, ENOUGH)
+    queue = session.sending()
+    queue.ring.arm()
+    session.submit([session.prepare(packets.plain(1, 100))])
+    assert queue.call.wait(5)           # the first one of a ring's life is never kept
+    session.reap()
+    queue.ring.arm()
+    os.eventfd_write(queue.call.fd, EVENTFD_FULL)
+    make_blocking(queue.call.fd)
+    session.submit([session.prepare(packets.plain(2, 100))])
+    time.sleep(0.001)
+    with pytest.raises(Closed):
+        for _ in range(100):
+            session.get_vring_base(1)
+            time.sleep(0.01)
+    os.set_blocking(queue.call.fd, False)
+    # The slot takes nobody for a second.
+    port("netwhole", patience=5.0)

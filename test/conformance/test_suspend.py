@@ -254,6 +254,33 @@ def test_another_process_does_what_was_left(ends, opened, shape):
 
 
 @both_kinds
+def test_what_was_left_outlives_status_0(ends, opened, packed):
+    """QEMU suspends all rings, sets the status to 0, and saves the region then."""
+    disk = opened_disk(opened, ends.path("image"), {"packed": packed})
+    requests = writes(disk, 9)
+    wait_taken(disk, 9)
+    base = disk.suspend(0)
+    disk.set_status(0)
+    disk.alive()
+    check_left(disk, base, requests)
+    goes_on_elsewhere(opened, ends.path("to"), disk, requests, base=base)
+
+
+@both_kinds
+@pytest.mark.parametrize("reset", ["status", "device"])
+def test_nothing_outlives_a_reset_where_nothing_was_left(ends, opened, packed, reset):
+    disk = opened_disk(opened, ends.path("soon"), {"packed": packed}, protocol=(*BOTH, PF.RESET_DEVICE))
+    disk.wait(writes(disk, 3))
+    disk.suspend(0)
+    if reset == "status":
+        disk.set_status(0)
+    else:
+        disk.tell(Req.RESET_DEVICE)
+    disk.alive()
+    assert not any(disk.region.map)
+
+
+@both_kinds
 @pytest.mark.parametrize("counted", [False, True], ids=["used", "available"])
 def test_a_base_may_count_what_is_in_flight_or_not(ends, opened, packed, counted):
     """Back ends differ in what they told of a split ring that stopped with requests in flight."""
