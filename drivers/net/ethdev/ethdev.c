@@ -54,7 +54,8 @@ ethdev_destroy(struct vhub_net_port *port)
 	struct ethdev_port *p = ethdev_port_of(port);
 
 	ethdev_stop(p);
-	if (ethdev_release(p) && p->pool != NULL && has_all(p))
+	/* An lcore that has given the last one back may still be about it. */
+	if (ethdev_release(p) && p->pool != NULL && has_all(p) && vhub_quiesce_wait() == 0)
 		rte_mempool_free(p->pool);
 	free(p->devargs);
 	free(p->name);

@@ -17,10 +17,11 @@
 
 #define ETHDEV_DEFAULT_DESCRIPTORS 1024u
 /*
- * Of a tx queue that serves many guests: what a wire that stands still keeps in there is of the pool
- * that all ports share.
+ * Of a tx queue that serves many guests, and of all queues of such a port: what a wire that stands still
+ * keeps in there is of the pool that all ports share.
  */
 #define ETHDEV_WIRE_TX_DESCRIPTORS 256u
+#define ETHDEV_WIRE_ALL_TX_DESCRIPTORS 1024u
 #define ETHDEV_MAX_DESCRIPTORS 32768u
 
 /* For so many milliseconds an uplink's packets are waited for at its end. */
