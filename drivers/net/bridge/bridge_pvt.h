@@ -126,6 +126,7 @@ struct bridge_burst {
 	uint64_t alive;			   /* still to be dealt with */
 	uint64_t is_view;
 	uint64_t has_tag;
+	uint64_t is_alike; /* no tag, and from and to the same stations as the frame before, which entered */
 	uint32_t now; /* ticks */
 	uint16_t vlans[VHUB_NET_BURST];
 	const uint8_t *heads[VHUB_NET_BURST];

@@ -206,6 +206,24 @@ inbox_of_station(struct bridge_burst *b, uint16_t i, uint16_t port)
 	return inbox;
 }
 
+/*
+ * Whether frame i goes where the one before it went, as all frames to one station do that has one queue
+ * and takes them as they are. `known`: those that went somewhere.
+ */
+static inline bool
+goes_along(const struct bridge_burst *b, uint16_t i, uint16_t port, uint64_t known)
+{
+	const struct bridge_port *to;
+	const struct vhub_net_view *view;
+
+	if (!bridge_bit(b->is_alike & (known & b->is_view) << 1, i))
+		return false;
+	view = &b->views[i];
+	to = bridge_slot(b->queue->port->bridge, port);
+	return to != NULL && to->n_queues == 1 && view[-1].offload.gso == VHUB_NET_GSO_NONE &&
+			view->offload.gso == VHUB_NET_GSO_NONE && view->bytes <= view[-1].bytes;
+}
+
 /* Those of `mask`, each to its inbox, in one call for each; and one for those that are no views. */
 static void
 send_by_inbox(struct bridge_burst *b, uint64_t mask, struct vhub_net_inbox *const *inboxes)
@@ -360,7 +378,10 @@ bridge_forward(struct bridge_burst *b)
 		const uint16_t i = (uint16_t)__builtin_ctzll(rest);
 		const struct rte_ether_addr *dst = &bridge_ether(b, i)->dst_addr;
 
-		if (likely(!rte_is_multicast_ether_addr(dst))) {
+		if (likely(bridge_bit(b->is_alike & to_one << 1, i))) {
+			at[i] = at[i - 1];
+			to_one |= UINT64_C(1) << i;
+		} else if (likely(!rte_is_multicast_ether_addr(dst))) {
 			const uint64_t key = table_key(dst, b->vlans[i]);
 
 			/* Many in a row are for one station. */
@@ -380,7 +401,10 @@ bridge_forward(struct bridge_burst *b)
 		const uint16_t i = (uint16_t)__builtin_ctzll(rest);
 		const uint16_t port = ports[at[i]];
 
-		if (likely(port != TABLE_NO_PORT)) {
+		if (likely(goes_along(b, i, port, known))) {
+			inboxes[i] = inboxes[i - 1];
+			known |= UINT64_C(1) << i;
+		} else if (likely(port != TABLE_NO_PORT)) {
 			inboxes[i] = inbox_of_station(b, i, port);
 			known |= (uint64_t)(inboxes[i] != NULL) << i;
 		} else if (likely(is_within(&q->flood))) {

@@ -67,6 +67,26 @@ classify(struct bridge_burst *b, uint16_t i)
 	b->has_tag |= (uint64_t)has_tag << i;
 }
 
+/*
+ * Stations send many frames in a row to each other: what was found for the first of them holds for the
+ * others, if neither they nor it have a tag.
+ */
+static inline bool
+is_like_the_one_before(const struct bridge_burst *b, uint16_t i)
+{
+	const struct rte_ether_hdr *eth = bridge_ether(b, i), *before = bridge_ether(b, i - 1u);
+	uint64_t a, c;
+	uint32_t a_rest, c_rest;
+
+	memcpy(&a, eth, sizeof(a));
+	memcpy(&c, before, sizeof(c));
+	memcpy(&a_rest, (const uint8_t *)eth + sizeof(a), sizeof(a_rest));
+	memcpy(&c_rest, (const uint8_t *)before + sizeof(c), sizeof(c_rest));
+	return ((a ^ c) | (a_rest ^ c_rest)) == 0 && bridge_bit(b->alive, i - 1u) &&
+			!bridge_bit(b->has_tag, i - 1u) && bridge_bit(b->is_view, i - 1u) &&
+			eth->ether_type != rte_cpu_to_be_16(RTE_ETHER_TYPE_VLAN);
+}
+
 static inline uint64_t
 source_of(const struct bridge_burst *b, uint16_t i)
 {
@@ -101,7 +121,7 @@ learn(struct bridge_burst *b)
 	struct table_learned learned;
 	uint16_t n = 0;
 
-	for (rest = b->alive; rest != 0; rest &= rest - 1) {
+	for (rest = b->alive & ~b->is_alike; rest != 0; rest &= rest - 1) {
 		key = source_of(b, (uint16_t)__builtin_ctzll(rest));
 		/* One station sends many in a row. */
 		if (n == 0 || keys[n - 1] != key)
@@ -143,6 +163,7 @@ begin(struct bridge_burst *b, struct vhub_net_queue *queue, uint16_t n)
 	b->from = queue;
 	b->alive = vhub_net_all_views(n);
 	b->has_tag = 0;
+	b->is_alike = 0;
 	b->now = bridge_now(b->queue->port->bridge);
 }
 
@@ -151,8 +172,15 @@ work_off(struct bridge_burst *b, uint16_t n)
 {
 	uint16_t i;
 
-	for (i = 0; i < n; i++)
-		classify(b, i);
+	classify(b, 0);
+	for (i = 1; i < n; i++) {
+		if (likely(is_like_the_one_before(b, i))) {
+			b->is_alike |= UINT64_C(1) << i;
+			b->vlans[i] = b->vlans[i - 1];
+		} else {
+			classify(b, i);
+		}
+	}
 	learn(b);
 	bridge_forward(b);
 }
