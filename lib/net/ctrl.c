@@ -8,9 +8,13 @@
 
 #include <linux/virtio_net.h>
 
+#include <rte_cycles.h>
 #include <rte_rcu_qsbr.h>
 
 #include "net_pvt.h"
+
+/* So long a command waits for pairs to open, at most. */
+#define OPEN_MS 10u
 
 /* ---- life ---- */
 
@@ -116,6 +120,22 @@ are_pairs_closed(const struct net_dev *dev)
 	return true;
 }
 
+/*
+ * Those that get packets now are open, or will not be for a while: their rings do not run. An lcore that was
+ * asleep needs its time to wake up, and until then others would send them none.
+ */
+static bool
+are_pairs_open(const struct net_dev *dev)
+{
+	uint16_t i;
+
+	for (i = 0; i < dev->ctrl.rules[dev->ctrl.present].n_pairs; i++) {
+		if (!__atomic_load_n(&dev->pairs[i].queue.open, __ATOMIC_RELAXED))
+			return rte_rdtsc() >= dev->ctrl.open_until_tsc;
+	}
+	return true;
+}
+
 /* Nobody looks at the rules of before any more. */
 static bool
 is_known_to_all(const struct net_dev *dev)
@@ -124,7 +144,7 @@ is_known_to_all(const struct net_dev *dev)
 
 	return qsbr == NULL ||
 			(rte_rcu_qsbr_check(qsbr, dev->ctrl.token, false) == 1 &&
-					are_pairs_closed(dev));
+					are_pairs_closed(dev) && are_pairs_open(dev));
 }
 
 static uint64_t
@@ -178,8 +198,11 @@ carry_out(struct net_dev *dev, const struct vhub_chain *chain)
 		return VIRTIO_NET_ERR;
 	ctrl->present ^= 1;
 	publish(dev, next);
-	if (next->n_pairs != n_pairs)
+	ctrl->open_until_tsc = 0;
+	if (next->n_pairs != n_pairs) {
+		ctrl->open_until_tsc = rte_rdtsc() + rte_get_tsc_hz() / 1000 * OPEN_MS;
 		net_wake_pairs(dev);
+	}
 	return VIRTIO_NET_OK;
 }
 

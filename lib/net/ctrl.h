@@ -93,8 +93,9 @@ struct net_ctrl {
 	uint8_t ack;		  /* its answer, behind which so many bytes of a result come */
 	uint8_t n_result;
 	uint8_t result[NET_CTRL_MAX_RESULT];
-	uint64_t token;	      /* until all lcores have passed it */
-	unsigned int present; /* of `rules` */
+	uint64_t token;		 /* until all lcores have passed it */
+	uint64_t open_until_tsc; /* or pairs are open that were not */
+	unsigned int present;	 /* of `rules` */
 	struct net_rules rules[2];
 
 	/* Shared atomics. */
