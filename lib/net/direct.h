@@ -27,7 +27,7 @@ struct net_header {
 };
 #define NET_HASH_HEADER_BYTES sizeof(struct net_header)
 
-/* Bytes of a frame that are copied of every packet; all of the head for those with offloads. */
+/* Bytes of a frame that are copied of every packet; all of the head for those to be cut. */
 #define NET_HEAD_BYTES 64u
 
 /* ---- direct_gather.c ---- */
@@ -85,9 +85,9 @@ net_headers_parse(const uint8_t *head, uint32_t head_bytes, struct net_headers *
 int
 net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head,
 		uint32_t head_bytes, uint32_t frame_bytes, struct vhub_net_offload *out);
-/* The other way: what a guest is told. */
+/* The other way: what a guest is told, of a packet in one buffer. */
 void
-net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr *hdr);
+net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *hdr);
 /* VHUB_NET_TAKES_* that a receiver has to have. */
 uint32_t
 net_offload_needs(const struct vhub_net_offload *offload);

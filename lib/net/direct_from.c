@@ -97,15 +97,17 @@ read_head(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *v
 	take(p, view->head, head);
 }
 
-/* A packet for which somebody has to do something: all its headers are looked at. */
+/* A packet for which somebody has to do something: to cut it into segments, all its headers are looked at. */
 static int
 read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
 		const struct virtio_net_hdr *hdr)
 {
-	uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
+	if (hdr->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
+		uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
 
-	take(p, view->head + view->head_bytes, more);
-	view->head_bytes = (uint16_t)(view->head_bytes + more);
+		take(p, view->head + view->head_bytes, more);
+		view->head_bytes = (uint16_t)(view->head_bytes + more);
+	}
 	/* The copy is what is checked: the compiler may not go back to where it came from. */
 	rte_compiler_barrier();
 	return net_header_read(hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,

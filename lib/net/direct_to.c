@@ -252,8 +252,7 @@ static const struct net_header *
 fill_header(const struct net_pair *pair, const struct source *src,
 		const struct vhub_net_offload *offload, struct net_header *hdr)
 {
-	net_header_write(offload, &hdr->mrg.hdr);
-	hdr->mrg.num_buffers = 1;
+	net_header_write(offload, &hdr->mrg);
 	if (pair->header_bytes == NET_HASH_HEADER_BYTES)
 		net_rss_report(pair, src->head, src->head_bytes, hdr);
 	return hdr;

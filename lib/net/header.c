@@ -197,8 +197,9 @@ net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *
 
 /* ---- to the guest ---- */
 
+/* In words, for that is how it is copied: what is written in parts cannot be read at once. */
 void
-net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr *hdr)
+net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *hdr)
 {
 	static const uint8_t types[] = {
 		[VHUB_NET_GSO_NONE] = VIRTIO_NET_HDR_GSO_NONE,
@@ -209,14 +210,13 @@ net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr *
 		[VHUB_NET_GSO_USO6] = NET_HDR_GSO_UDP_L4,
 	};
 
-	*hdr = (struct virtio_net_hdr){
-		.flags = offload->csum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0,
-		.gso_type = types[offload->gso],
-		.hdr_len = offload->header_bytes,
-		.gso_size = offload->gso_bytes,
-		.csum_start = offload->csum_start,
-		.csum_offset = offload->csum_offset,
-	};
+	const uint64_t front = (offload->csum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0u) |
+			(uint64_t)types[offload->gso] << 8 | (uint64_t)offload->header_bytes << 16 |
+			(uint64_t)offload->gso_bytes << 32 | (uint64_t)offload->csum_start << 48;
+	const uint32_t back = offload->csum_offset | 1u << 16;
+
+	memcpy(hdr, &front, sizeof(front));
+	memcpy((uint8_t *)hdr + sizeof(front), &back, sizeof(back));
 }
 
 uint32_t

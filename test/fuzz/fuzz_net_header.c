@@ -77,6 +77,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct vhub_net_offload offload, again;
 	struct virtio_net_hdr hdr;
+	struct virtio_net_hdr_mrg_rxbuf written;
 	uint32_t asks, head_bytes, frame_bytes;
 	uint16_t more;
 	uint8_t *head;
@@ -97,8 +98,10 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(head, data + BEFORE_HEAD, head_bytes);
 	if (net_header_read(&hdr, asks, head, head_bytes, frame_bytes, &offload) == 0) {
 		check_offload(&offload, asks, frame_bytes);
-		net_header_write(&offload, &hdr);
-		MUST(net_header_read(&hdr, asks, head, head_bytes, frame_bytes, &again) == 0);
+		net_header_write(&offload, &written);
+		MUST(written.num_buffers == 1);
+		MUST(net_header_read(&written.hdr, asks, head, head_bytes, frame_bytes, &again) ==
+				0);
 		MUST(is_same(&offload, &again));
 		check_mbuf(&offload, head, head_bytes);
 	}
