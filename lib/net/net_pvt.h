@@ -309,6 +309,12 @@ net_drop_held(struct net_pair *pair);
 typedef void (*net_sink_fn)(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 
 /*
+ * What a pair's packets may be cut into is bounded in a turn: here the turn of another sender begins, who is not to
+ * find it used up.
+ */
+void
+net_offload_anew(struct net_pair *pair);
+/*
  * Does in software what the receiver does not take, in order, and gives the packets to `sink`, some
  * of them in many pieces. For bursts in which something is to be done.
  */

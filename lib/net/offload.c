@@ -256,15 +256,20 @@ may_go_on(uint32_t takes, struct rte_mbuf *m)
 	return need == VHUB_NET_TAKES_CSUM && complete_checksum(m);
 }
 
+void
+net_offload_anew(struct net_pair *pair)
+{
+	pair->pieces_turn = vhub_lcore_turn();
+	pair->n_pieces = 0;
+}
+
 static bool
 may_be_cut(struct net_pair *pair)
 {
 	const uint64_t turn = vhub_lcore_turn();
 
-	if (turn == 0 || turn != pair->pieces_turn) {
-		pair->pieces_turn = turn;
-		pair->n_pieces = 0;
-	}
+	if (turn == 0 || turn != pair->pieces_turn)
+		net_offload_anew(pair);
 	return pair->n_pieces < MAX_PIECES_OF_TURN;
 }
 
