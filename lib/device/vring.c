@@ -154,7 +154,10 @@ vring_arm(struct vhub_poller *poller)
 	if (vring->drain_pending && vring->want.drain_until != 0)
 		return -ENOTSUP;
 	/* A ring may drain with another one of its queue. */
-	if (is_foreign(vring) && (vring->drain_pending || is_in_flight_abroad(vring)))
+	if (is_foreign(vring) && is_in_flight_abroad(vring))
+		return -EAGAIN;
+	/* Nobody wakes the lcore for what only the polls of such a ring bring to its end. */
+	if (vring->drain_pending && (is_foreign(vring) || ops->ring_arm != NULL))
 		return -EAGAIN;
 	if (ops->ring_arm != NULL)
 		return vring->pub.taking ? ops->ring_arm(&vring->pub) : 0;

@@ -129,6 +129,9 @@ are_pairs_open(const struct net_dev *dev)
 {
 	uint16_t i;
 
+	/* All of them stop, and this one too. */
+	if (!dev->ctrl.ring->taking)
+		return true;
 	for (i = 0; i < dev->ctrl.rules[dev->ctrl.present].n_pairs; i++) {
 		if (!__atomic_load_n(&dev->pairs[i].queue.open, __ATOMIC_RELAXED))
 			return rte_rdtsc() >= dev->ctrl.open_until_tsc;

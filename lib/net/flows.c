@@ -84,11 +84,12 @@ make_word(uint32_t hash, uint16_t pair, uint32_t now)
 	return (uint64_t)hash << 32 | (uint64_t)(now & WORD_TICKS) << 8 | WORD_KNOWN | pair;
 }
 
+/* The guest's lcore may be a tick ahead: each has the time of its turn. */
 static inline bool
 is_fresh(uint64_t word, uint32_t now)
 {
 	return (word & WORD_KNOWN) != 0 &&
-			((now - (uint32_t)(word >> 8)) & WORD_TICKS) <= NET_FLOW_AGE_TICKS;
+			((now + 1 - (uint32_t)(word >> 8)) & WORD_TICKS) <= NET_FLOW_AGE_TICKS + 1;
 }
 
 static inline uint64_t *

@@ -154,8 +154,9 @@ struct vhub_net_offload {
 
 /** A packet of a guest's, where it lies. */
 struct vhub_net_view {
-	uint32_t bytes;	     /**< of the frame, at least RTE_ETHER_HDR_LEN */
-	uint16_t head_bytes; /**< of them in `head`: at least 64, all headers, or the whole frame */
+	uint32_t bytes; /**< of the frame, at least RTE_ETHER_HDR_LEN */
+	/** of them in `head`: as many as there are up to 64, with gso up to VHUB_NET_HEAD_BYTES */
+	uint16_t head_bytes;
 	uint16_t n_iov;
 	const struct iovec *iov; /**< the others, behind them: in the sender's memory */
 	struct vhub_net_offload offload;

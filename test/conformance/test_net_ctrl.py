@@ -7,6 +7,7 @@ back to. On a bridge: test_net_bridge.py.
 """
 
 import struct
+import time
 import threading
 
 import pytest
@@ -182,6 +183,20 @@ def test_an_address_that_the_guest_gives_itself(control):
 
 
 # pairs
+
+
+@both_kinds
+def test_the_control_queue_stops_in_the_middle_of_a_command(control, packed):
+    """It waits for pairs that do not run to open; nobody wakes a worker that has fallen asleep over that."""
+    session, guest = control(packed=packed)
+    for ring in (2, 3):
+        session.get_vring_base(ring)
+    for count in range(5):
+        guest.begin(ctrl.MQ, 0, struct.pack("<H", 2 - count % 2))
+        time.sleep(0.0002 * count)      # before it is taken, or afterwards
+        base = session.get_vring_base(guest.index)
+        session.start_queue(guest.queue, base=base)
+        assert guest.answer() == OK
 
 
 @both_kinds

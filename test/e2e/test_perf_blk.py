@@ -45,7 +45,8 @@ LOADS = {
 
 PARAMETERS = {"sockets", "runtime_s", "ramp_s", "rate", "queues", "ring", "ring_size", "in_order", "event_idx",
               "indirect", "poll", "features", "protocol_features", "hugepages",
-              "rw", "rwmixread", "bs", "offset", "size", "capacity", "iodepth", "touch", "verify", "inflight"}
+              "rw", "rwmixread", "bs", "offset", "size", "capacity", "iodepth", "touch", "verify", "inflight",
+              "suspend_s"}
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,8 @@ def test_the_report_has_every_parameter_of_the_guide(disks):
     assert (parameters["ring_size"], parameters["touch"], parameters["verify"]) == (128, True, False)
     assert set(report["errors"]) == {"io_error", "unsupported", "unknown_status", "status_not_written", "short_read",
                                      "mismatch"}
-    assert set(report["counts"]) == {"reads", "others", "checked", "reconnects"}
+    assert set(report["counts"]) == {"reads", "others", "checked", "reconnects", "suspensions", "left_in_flight",
+                                     "suspend_us"}
 
 
 def test_table_for_people(disks):

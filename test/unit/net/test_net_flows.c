@@ -127,6 +127,10 @@ the_last_pair_counts(void **state)
 	assert_int_equal(net_flows_find(flows, 7 + NET_FLOW_LINES, 1), 63);
 	net_flows_note(flows, 7, 0, 2);
 	assert_int_equal(net_flows_find(flows, 7, 2), 0);
+	/* An lcore whose turn began before the tick. */
+	assert_int_equal(net_flows_find(flows, 7, 1), 0);
+	net_flows_note(flows, 7, 5, 1);
+	assert_int_equal(net_flows_find(flows, 7, 2), 5);
 }
 
 static void
