@@ -174,9 +174,8 @@ vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64
 /**
  * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a
  * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
- * again first, in the order of submission. Resume: the inflight region wins over base, unless
- * nothing is in flight (split: available index = used index + number in flight) or no ring has ever
- * used it (packed). A part that
+ * again first, in the order of submission. Resume: the inflight region wins over base (split:
+ * available index = used index + number in flight), unless no ring has ever used it. A part that
  * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread:
  * CTL (reads guest memory). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region:
  * wrong version, size, lists).

@@ -370,8 +370,9 @@ reap_polled(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 
 	if (!q->disk->sqpoll && io_uring_cq_ready(&q->ring) == 0)
 		io_uring_get_events(&q->ring);
-	n = reap_ring(q, &q->ring, ios, max);
-	return n + reap_ring(q, &q->side, ios + n, max - n);
+	/* First the one that never has many: the other may have as many as there is room for, each time. */
+	n = reap_ring(q, &q->side, ios, max);
+	return n + reap_ring(q, &q->ring, ios + n, max - n);
 }
 
 uint16_t

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "guest.h"
+#include "layout.h"
 
 #define MAX_SEQ 1024
 #define STALE_PACKED_BASE 0x80008000u
@@ -114,20 +115,33 @@ offer_some(struct world *w, struct rnd *r, unsigned int n)
 
 /* ---- the back end ---- */
 
+/* Whether a back end has had the ring at all: before, a front end has nothing but its own mind. */
+static bool
+has_run(const struct world *w)
+{
+	const struct inflight_split *region = guest_hva(&w->g, w->region_gpa);
+
+	return region->version != 0 && region->desc[0].counter != 0;
+}
+
 static struct vhub_virtq *
 start(const struct world *w, bool first)
 {
+	static unsigned int n_starts;
 	struct vhub_virtq_config config = driver_config(&w->d);
 
 	config.inflight = guest_hva(&w->g, w->region_gpa);
 	config.inflight_bytes = w->region_bytes;
 	/*
-	 * What front ends know after a crash: the used index of a split ring, nothing of a packed
-	 * one.
+	 * What front ends know after a crash: of a split ring the used index (QEMU), or how far the driver is
+	 * (Cloud Hypervisor), nothing of a packed one.
 	 */
-	if (!first)
-		config.base = w->d.packed ? STALE_PACKED_BASE :
-					    ((const uint16_t *)(const void *)w->d.used)[1];
+	if (!first && w->d.packed)
+		config.base = STALE_PACKED_BASE;
+	else if (!first)
+		config.base = ((const uint16_t *)(const void *)(n_starts++ % 2 != 0 && has_run(w) ?
+						w->d.avail :
+						w->d.used))[1];
 	return virtq_make(&config);
 }
 
