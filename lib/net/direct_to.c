@@ -446,12 +446,14 @@ give_as_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint64_t
 static __rte_always_inline uint64_t
 to_complete(const struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
+	const bool takes_sums = (pair->guest_takes & VHUB_NET_TAKES_CSUM) != 0;
 	uint64_t found = 0;
 
 	for (; which != 0; which &= which - 1) {
 		const unsigned int i = (unsigned int)__builtin_ctzll(which);
 
 		if (unlikely(views[i].offload.csum) &&
+				!(takes_sums && views[i].offload.gso == VHUB_NET_GSO_NONE) &&
 				(net_offload_needs(&views[i].offload) & ~pair->guest_takes) != 0)
 			found |= UINT64_C(1) << i;
 	}

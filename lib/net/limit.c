@@ -48,16 +48,35 @@ vhub_net_limit_name(enum vhub_net_limit limit)
 
 /* ---- packets ---- */
 
+static uint64_t
+units_of(const struct net_frames *frames, bool bytes, uint64_t which)
+{
+	uint64_t units = 0;
+
+	if (!bytes)
+		return net_count_frames(which);
+	for (; which != 0; which &= which - 1)
+		units += net_frame_bytes(frames, (unsigned int)__builtin_ctzll(which));
+	return units;
+}
+
 /* Pays for those of `which` that are due, in order: one unit each, or their bytes. Returns which. */
 static uint64_t
 pay(struct vhub_meter *m, const struct net_frames *frames, bool bytes, uint64_t which, uint64_t now)
 {
 	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED);
+	const uint64_t cost_of_all = vhub_meter_cost(m, units_of(frames, bytes, which));
 	uint64_t due, left, pass;
 
 	do {
 		due = vhub_meter_due(m, old, now);
 		pass = 0;
+		/* Mostly there is room for the whole burst. */
+		if (likely(due + cost_of_all <= now)) {
+			due += cost_of_all;
+			pass = which;
+			continue;
+		}
 		for (left = which; left != 0; left &= left - 1) {
 			const unsigned int i = (unsigned int)__builtin_ctzll(left);
 			const uint64_t cost = vhub_meter_cost(m,
