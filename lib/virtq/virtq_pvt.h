@@ -187,7 +187,8 @@ virtq_chains_put(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16
 
 /*
  * inflight.c: the region could be taken for one that nobody has used, as long as nothing is noted in it.
- * A counter tells that it is not. LCORE.
+ * A counter tells that it is not: a split ring's from its making on, a packed one's from the first
+ * chain on (LCORE).
  */
 void
 inflight_mark(struct vhub_virtq *vq);
