@@ -23,6 +23,8 @@ QUIET = 0.05
 #: Values of datapath=.
 DATAPATHS = ["direct", "librte_vhost"]
 NUMBERS = itertools.count()
+#: For tests of what librte_vhost does not offer.
+only_direct = pytest.mark.parametrize("lan", ["direct"], indirect=True)
 
 
 def mac(number):

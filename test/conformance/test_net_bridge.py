@@ -12,7 +12,7 @@ import time
 import pytest
 
 from control import Refused, vhubctl
-from lan import DATAPATHS, QUIET, control, daemon, frame, lan, mac, text_of   # noqa: F401
+from lan import DATAPATHS, QUIET, control, daemon, frame, lan, mac, only_direct, text_of   # noqa: F401
 from vhostuser import BackendChannel, NF, Req, ctrl, net, packets
 
 BROADCAST = b"\xff" * 6
@@ -544,9 +544,8 @@ def test_what_cannot_be_is_refused(lan, keys, why):
 # what a guest asks for by its control queue, and the link
 
 
+@only_direct
 def test_the_address_that_a_guest_gives_itself_is_known_at_its_port(lan):
-    if lan.datapath != "direct":
-        return
     features = ctrl.FEATURES + (NF.STATUS,)
     session, other = lan.port("a", {"features": features}), lan.port("b", mac=text_of(mac(9)))
     guest = ctrl.Control(session)
@@ -559,10 +558,9 @@ def test_the_address_that_a_guest_gives_itself_is_known_at_its_port(lan):
     assert lan.stations()[text_of(mac(7)), 1] == "b"
 
 
+@only_direct
 @pytest.mark.parametrize("sleeps", [False, True], ids=["awake", "asleep"])
 def test_a_guest_gets_packets_by_the_pairs_that_it_uses(lan, sleeps):
-    if lan.datapath != "direct":
-        return
     session = lan.port("a", {"pairs": 4, "features": ctrl.FEATURES}, queues=4)
     other = lan.port("b")
     guest = ctrl.Control(session)
@@ -636,10 +634,9 @@ def flows():
         yield mac(1) + mac(2) + made[12:20] + struct.pack("!H", part) + made[22:], made[26:34], made[26:34]
 
 
+@only_direct
 @pytest.mark.parametrize("driver", ["bridge", "patch"])
 def test_receive_side_scaling(lan, driver):
-    if lan.datapath != "direct":
-        return
     keys = {"driver": driver, **({"trunk": "all", "vlan": 2} if driver == "bridge" else {})}
     session = lan.port("a", {"pairs": 4, "features": ctrl.FEATURES + (NF.RSS,), "size": 256, "buffers": 64},
                        queues=4, **keys)
@@ -730,9 +727,8 @@ def test_a_port_may_begin_with_its_link_down(lan):
     assert session.config("status") == net.LINK_UP
 
 
+@only_direct
 def test_rarp_goes_out_of_the_port(lan):
-    if lan.datapath != "direct":
-        return
     first, second = lan.port("a"), lan.port("b")
     assert first.ack(Req.SEND_RARP, bytes(mac(1)) + bytes(2)) == 0
     got = second.receive().frame

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lan import QUIET, control, daemon, frame, lan, mac   # noqa: F401
+from lan import QUIET, control, daemon, frame, lan, mac, only_direct   # noqa: F401
 from vhostuser import NF, ctrl, packets
 
 PAIRS = 4
@@ -105,9 +105,8 @@ def test_a_pair_that_takes_no_packets_is_passed_over(lan, ends):
         assert time.monotonic() < deadline
 
 
+@only_direct
 def test_a_guest_that_asks_for_scaling_gets_that(lan, ends):
-    if lan.datapath != "direct":
-        return
     single, several = ends("bridge", features=ctrl.FEATURES + (NF.RSS,))
     guest = ctrl.Control(several)
     guest.pairs(PAIRS)
