@@ -14,11 +14,14 @@
 
 /*
  * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB). What waits
- * longer is bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c); what
- * a driver keeps beyond its call otherwise is in a pool of its own. In EAL's heap, which is small: 19 MB.
+ * longer is bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c), in
+ * copies by DMA engines an eighth (rte_vhost/dma.c); what a driver keeps beyond its call otherwise is in
+ * a pool of its own. In EAL's heap, which is small: 19 MB.
  */
 #define POOL_MBUFS 8191
 #define POOL_CACHE 256
+_Static_assert(VHUB_NET_MAX_WAITING + RVHOST_DMA_MBUFS < POOL_MBUFS,
+		"some are for those under way");
 
 struct rte_mempool *
 vhub_net_pool(int node)

@@ -71,6 +71,8 @@ net_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit, v
 		emit_counter(&dev->ctrl.refused, "control_refused", emit, arg);
 		emit_counter(&dev->rarp.sent, "rarp_sent", emit, arg);
 	}
+	if (dev->path != NULL && dev->path->dma != NULL)
+		emit(arg, "dma_failed_copies", rvhost_dma_failed(dev->path->dma));
 	if (dev->driver->stats != NULL)
 		dev->driver->stats(dev->port, emit, arg);
 }

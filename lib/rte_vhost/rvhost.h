@@ -10,6 +10,7 @@
  *   sync.c      has the library be what the record says; called by device/foreign.c
  *   burst.c     packets, on lcores; called by lib/net
  *   dma.c       the same, copied by a DMA engine
+ *   engine.c    such engines, and what they fail to do
  *   iotlb.c     what a vIOMMU maps
  *   stats.c     the library's figures
  */
@@ -22,6 +23,7 @@
 #include <rte_branch_prediction.h>
 #include <rte_mbuf.h>
 
+#include "engine.h"
 #include "session_record.h"
 #include "vhub_device.h"
 #include "vhub_mem.h"
@@ -38,6 +40,9 @@
 /** Copies of a ring that a DMA engine has at most: each keeps a packet buffer of ours. */
 #define RVHOST_DMA_MAX 512
 
+/** And mbufs of all rings together, of those that ports share (net/pool.c). */
+#define RVHOST_DMA_MBUFS 1024u
+
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32
 
@@ -48,14 +53,13 @@ struct rvhost_ring_stats {
 	uint64_t live[RVHOST_MAX_STATS];  /**< of the one that is there, when looked at last */
 };
 
-/** A DMA engine; all paths that name it share it. dma.c. */
-struct rvhost_dma;
-
 /** One ring's copies by DMA. The lcore's; WORK's while no lcore is in a ring. */
 struct rvhost_ring_dma {
 	bool on;
 	uint16_t max; /**< that may be under way */
 	uint16_t under_way;
+	uint16_t guess; /**< mbufs of one packet from the guest that is under way */
+	uint32_t mbufs; /**< under way */
 };
 
 struct rvhost_path {
@@ -202,17 +206,6 @@ void
 rvhost_guest_notified(int vid);
 
 /* ---- dma.c ---- */
-
-/**
- * The engine with this name, set up by who asks first. Thread: CTL or WORK. Returns 0, -ENOMEM, or
- * -errno with a sentence in `error`: -ENODEV, -ENOTSUP, what the engine's driver says.
- */
-int
-rvhost_dma_get(const char *name, struct rvhost_dma **out, char *error, size_t error_len);
-
-/** No copy of the caller's is under way. NULL is fine. */
-void
-rvhost_dma_put(struct rvhost_dma *dma);
 
 /** A ring that runs begins to copy by DMA, if its session does; it waits until nothing is under way. WORK. */
 int
