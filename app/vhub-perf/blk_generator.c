@@ -82,8 +82,8 @@ prepare_special(struct blk_queue *q, uint16_t slot, uint64_t sector)
 }
 
 static __rte_always_inline void
-send_request(struct blk_queue *q, uint16_t slot, uint64_t when, const bool packed,
-		const bool special)
+send_request(struct blk_queue *q, struct ring_cursor *c, uint16_t slot, uint64_t when,
+		const bool packed, const bool special)
 {
 	struct blk_request *request = &q->requests[slot];
 
@@ -92,12 +92,12 @@ send_request(struct blk_queue *q, uint16_t slot, uint64_t when, const bool packe
 	if (special)
 		prepare_special(q, slot, request->header.sector);
 	q->sent[slot] = when;
-	ring_add(q->ring, slot, packed);
+	ring_add(q->ring, c, slot, packed);
 }
 
 /* Whatever is free and due. */
 static __rte_always_inline unsigned int
-send_due(struct blk_queue *q, uint64_t now, const bool packed)
+send_due(struct blk_queue *q, struct ring_cursor *c, uint64_t now, const bool packed)
 {
 	unsigned int n = 0;
 
@@ -109,7 +109,7 @@ send_due(struct blk_queue *q, uint64_t now, const bool packed)
 				break;
 			when = pace_take(&q->pace);
 		}
-		send_request(q, blk_slot_to_send(q, q->free[--q->n_free]), when, packed, true);
+		send_request(q, c, blk_slot_to_send(q, q->free[--q->n_free]), when, packed, true);
 		n++;
 	}
 	return n;
@@ -195,9 +195,11 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 	const int n = ring_reap(q->ring, used, BLK_BURST, packed);
 	const bool counted = phase <= RUN_MEASURE, again = counted && !q->paced;
 	unsigned int good = 0, reads = 0, sent = 0;
+	struct ring_cursor c;
 
 	if (unlikely(n < 0))
 		return n;
+	c = ring_begin(q->ring);
 	for (int i = 0; i < n; i++) {
 		const uint16_t slot = (uint16_t)used[i].slot;
 
@@ -206,7 +208,7 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 		if (likely(counted))
 			note_latency(q, &run, q->sent[slot], now);
 		if (likely(again))
-			send_request(q, blk_slot_to_send(q, slot), now, packed, special);
+			send_request(q, &c, blk_slot_to_send(q, slot), now, packed, special);
 		else
 			q->free[q->n_free++] = slot;
 	}
@@ -218,7 +220,8 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 		vhub_count(&q->figures->counts[BLK_COUNT_WRITES], (unsigned int)n - reads);
 	}
 	if (unlikely(q->n_free > 0) && counted)
-		sent = send_due(q, now, packed);
+		sent = send_due(q, &c, now, packed);
+	ring_end(q->ring, &c);
 	if (n > 0 || sent > 0) {
 		ring_publish(q->ring, packed);
 		ring_kick(q->ring, packed);

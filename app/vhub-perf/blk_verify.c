@@ -146,7 +146,7 @@ send_one(struct blk_queue *q, uint32_t block, bool read, uint64_t when)
 	request->header.sector = sector;
 	request->status = BLK_NO_STATUS;
 	q->sent[slot] = when;
-	ring_add(q->ring, slot, q->ring->packed);
+	ring_add_one(q->ring, slot, q->ring->packed);
 }
 
 /* The next one, in sequence or at random, that no request is on: there are more than requests. */
@@ -211,7 +211,7 @@ blk_verify_send_again(struct blk_queue *q)
 		if (q->verify->slot_out[slot] == 0)
 			continue;
 		q->requests[slot].status = BLK_NO_STATUS;
-		ring_add(q->ring, slot, q->ring->packed);
+		ring_add_one(q->ring, slot, q->ring->packed);
 	}
 }
 

@@ -137,9 +137,9 @@ prepare_rx(struct net_queue *q)
 
 		ring_prepare(q->rx, slot, &piece, 1);
 		if (q->rx->packed)
-			ring_add(q->rx, slot, true);
+			ring_add_one(q->rx, slot, true);
 		else
-			ring_add(q->rx, slot, false);
+			ring_add_one(q->rx, slot, false);
 	}
 	ring_publish(q->rx, q->rx->packed);
 }

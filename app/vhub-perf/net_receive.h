@@ -189,6 +189,7 @@ net_receive(struct net_queue *q, const bool packed)
 	struct ring_used used[NET_MAX_BURST];
 	struct net_latencies l = { 0 };
 	uint64_t items = 0, bytes = 0, now;
+	struct ring_cursor c;
 	const int n = ring_reap(q->rx, used, q->o->burst, packed);
 
 	if (n <= 0)
@@ -203,8 +204,10 @@ net_receive(struct net_queue *q, const bool packed)
 		if (q->o->mode != NET_RX && net_judge(q, &q->packet) && q->counting)
 			net_add_latency(q, &l, net_since(now, q->packet.stamp.time_cycles));
 	}
+	c = ring_begin(q->rx);
 	for (int i = 0; i < n; i++)
-		ring_add(q->rx, (uint16_t)used[i].slot, packed);
+		ring_add(q->rx, &c, (uint16_t)used[i].slot, packed);
+	ring_end(q->rx, &c);
 	q->unposted += (unsigned int)n;
 	if (q->unposted >= q->refill) {
 		ring_publish(q->rx, packed);

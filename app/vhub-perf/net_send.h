@@ -87,7 +87,7 @@ net_credit(const struct net_queue *q)
 }
 
 static __rte_always_inline void
-net_send_one(struct net_queue *q, uint64_t time_cycles, const bool packed)
+net_send_one(struct net_queue *q, struct ring_cursor *c, uint64_t time_cycles, const bool packed)
 {
 	const uint16_t slot = q->free_slots[q->free_head++ & q->free_mask];
 	uint8_t *frame = q->tx_buffers.first + (size_t)slot * q->tx_buffers.stride_bytes;
@@ -96,7 +96,7 @@ net_send_one(struct net_queue *q, uint64_t time_cycles, const bool packed)
 	if (unlikely(q->o->touch))
 		net_frame_fill(frame, q->slot_bytes[slot], q->own.sent);
 	q->own.sent++;
-	ring_add(q->tx, slot, packed);
+	ring_add(q->tx, c, slot, packed);
 }
 
 /* Returns how many were sent, or -EPROTO with a reason in q->tx->fault. */
@@ -104,6 +104,7 @@ static __rte_always_inline int
 net_send(struct net_queue *q, uint64_t now, const bool packed)
 {
 	uint64_t n = RTE_MIN(net_credit(q), (uint64_t)q->o->burst);
+	struct ring_cursor c;
 	int ret, sent = 0;
 
 	if (unlikely(n == 0))
@@ -113,14 +114,16 @@ net_send(struct net_queue *q, uint64_t now, const bool packed)
 	if (ret != 0 || (q->paced && !pace_is_due(&q->pace, now)))
 		return ret;
 	n = RTE_MIN(n, (uint64_t)net_free_slots(q));
+	c = ring_begin(q->tx);
 	if (q->paced) {
 		for (; (uint64_t)sent < n && pace_is_due(&q->pace, now); sent++)
-			net_send_one(q, pace_take(&q->pace), packed);
+			net_send_one(q, &c, pace_take(&q->pace), packed);
 	} else if (n > 0) {
 		now = rte_rdtsc();
 		for (; (uint64_t)sent < n; sent++)
-			net_send_one(q, now, packed);
+			net_send_one(q, &c, now, packed);
 	}
+	ring_end(q->tx, &c);
 	if (sent > 0) {
 		ring_publish(q->tx, packed);
 		ring_kick(q->tx, packed);

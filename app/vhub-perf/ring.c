@@ -230,7 +230,9 @@ ring_prepare(struct ring *r, uint16_t slot, const struct ring_piece *pieces, uns
 {
 	struct ring_slot *s = &r->slots[slot];
 
+	r->n_short -= s->n_descs != 0 && s->n_descs != r->stride;
 	s->n_descs = r->indirect ? 1 : (uint8_t)n;
+	r->n_short += s->n_descs != r->stride;
 	s->writable_bytes = 0;
 	for (unsigned int i = 0; i < n; i++)
 		s->writable_bytes += pieces[i].writable ? pieces[i].bytes : 0;
@@ -286,6 +288,16 @@ ring_fault(struct ring *r, enum ring_fault_kind kind, uint32_t id, uint32_t valu
 	return -EPROTO;
 }
 
+int
+ring_used_fault(struct ring *r, uint16_t slot, uint32_t id, uint32_t bytes)
+{
+	if (slot >= r->n_slots)
+		return ring_fault(r, RING_FAULT_ID, id, 0);
+	if (r->slots[slot].in_flight == 0)
+		return ring_fault(r, RING_FAULT_IDLE, id, 0);
+	return ring_fault(r, RING_FAULT_BYTES, id, bytes);
+}
+
 void
 ring_write_kick(struct ring *r)
 {
@@ -298,30 +310,40 @@ ring_write_kick(struct ring *r)
 
 /*
  * 2.7.9, 2.8.11: an entry stands for its request and all that were added before it and are not back
- * yet.
+ * yet. Its length is the last one's.
  */
 int
 ring_open_batch(struct ring *r, uint16_t slot, uint32_t id, uint32_t bytes)
 {
-	if (unlikely(r->slots[slot].in_flight == 0))
-		return ring_fault(r, RING_FAULT_IDLE, id, 0);
+	if (unlikely(slot >= r->n_slots || r->slots[slot].in_flight == 0 ||
+			    bytes > r->slots[slot].writable_bytes))
+		return ring_used_fault(r, slot, id, bytes);
 	r->batch_left = (uint16_t)(r->slots[slot].order - r->order_tail + 1);
 	r->batch_bytes = bytes;
-	r->batch_id = id;
 	return 0;
 }
 
 /* Those before the last of a batch were written to completely: nobody tells how far. */
-uint16_t
-ring_take_next(struct ring *r, struct ring_used *used)
+unsigned int
+ring_take_batch(struct ring *r, struct ring_used *used, unsigned int max, uint32_t *n_descs)
 {
-	const uint16_t slot = r->order[r->order_tail & r->order_mask];
-	const bool last = r->batch_left == 1;
-	const uint32_t bytes = last ? r->batch_bytes : r->slots[slot].writable_bytes;
+	const unsigned int n = RTE_MIN(max, r->batch_left);
+	const uint16_t *order = r->order;
+	uint16_t at = r->order_tail;
 
-	if (unlikely(ring_take(r, slot, r->batch_id, bytes, used) != 0))
-		return RING_NO_SLOT;
-	r->order_tail++;
-	r->batch_left--;
-	return slot;
+	*n_descs = 0;
+	for (unsigned int i = 0; i < n; i++) {
+		const uint16_t slot = order[at++ & r->order_mask];
+		struct ring_slot *s = &r->slots[slot];
+
+		s->in_flight = 0;
+		used[i].slot = slot;
+		used[i].bytes = s->writable_bytes;
+		*n_descs += s->n_descs;
+	}
+	r->order_tail = at;
+	r->batch_left = (uint16_t)(r->batch_left - n);
+	if (r->batch_left == 0)
+		used[n - 1].bytes = r->batch_bytes;
+	return n;
 }

@@ -78,8 +78,9 @@ struct ring {
 	uint16_t size;
 	uint16_t mask; /* split: size - 1 */
 	uint16_t n_slots;
-	uint16_t stride; /* descriptors in the ring for each slot */
-	uint16_t pieces; /* of the chains */
+	uint16_t stride;  /* descriptors in the ring for each slot */
+	uint16_t pieces;  /* of the chains */
+	uint16_t n_short; /* prepared slots with fewer descriptors than `stride` */
 	uint16_t index;
 	bool packed;
 	bool indirect;
@@ -107,15 +108,14 @@ struct ring {
 	uint8_t used_wrap;
 	uint16_t batch_left;  /* IN_ORDER: used, told by one entry, and not reaped yet */
 	uint32_t batch_bytes; /* IN_ORDER: the length in that entry, which is the last one's */
-	uint32_t batch_id;    /* IN_ORDER: the id in it */
 	uint16_t order_head;  /* IN_ORDER: number of the next to be added */
 	uint16_t order_tail;  /* of the next to come back */
 	uint16_t call_event;  /* split, EVENT_IDX: the used_event that stands in the ring */
-	uint16_t first_flags; /* packed: of the first unpublished descriptor, held back */
-	uint16_t first_idx;   /* packed: where it lies */
+	uint16_t first_idx;   /* packed: of the first unpublished descriptor */
 	uint32_t unpublished; /* packed: descriptors added since the last publish */
 	uint32_t unkicked;    /* packed: descriptors published since the last look at kicks */
 	uint16_t kick_idx;    /* split: avail_idx at the last look at kicks */
+	uint64_t first_word;  /* packed: of that one all but its address, held back */
 	uint64_t kicks;	      /* kick fd written */
 	char fault[256];      /* why reap gave -EPROTO */
 } __rte_cache_aligned;
@@ -181,6 +181,10 @@ ring_split_kick(struct ring *r);
 void
 ring_packed_kick(struct ring *r);
 
+/* Reap where chains have different lengths. */
+int
+ring_packed_reap_any(struct ring *r, struct ring_used *used, unsigned int max);
+
 /* Reap with IN_ORDER, where one used entry may stand for many. */
 int
 ring_split_reap_in_order(struct ring *r, struct ring_used *used, unsigned int max);
@@ -199,6 +203,10 @@ enum ring_fault_kind {
 int
 ring_fault(struct ring *r, enum ring_fault_kind kind, uint32_t id, uint32_t value);
 
+/* What is wrong with a used id and its length; `slot` RING_NO_SLOT or too large: it has none. */
+int
+ring_used_fault(struct ring *r, uint16_t slot, uint32_t id, uint32_t bytes);
+
 /* ---- between the files of the ring ---- */
 
 /* Indirect: the slot's table, `pieces` descriptors in guest memory. */
@@ -213,9 +221,12 @@ ring_write_kick(struct ring *r);
 int
 ring_open_batch(struct ring *r, uint16_t slot, uint32_t id, uint32_t bytes);
 
-/* IN_ORDER: the next of the batch; its slot, or RING_NO_SLOT with r->fault. */
-uint16_t
-ring_take_next(struct ring *r, struct ring_used *used);
+/*
+ * IN_ORDER: up to `max` of the batch, at least one. Returns how many, and in `*n_descs` the descriptors that
+ * they have.
+ */
+unsigned int
+ring_take_batch(struct ring *r, struct ring_used *used, unsigned int max, uint32_t *n_descs);
 
 /* Each format's part of ring_create() and ring_prepare(). */
 int

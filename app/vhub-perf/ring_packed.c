@@ -82,26 +82,30 @@ ring_packed_kick(struct ring *r)
 }
 
 int
+ring_packed_reap_any(struct ring *r, struct ring_used *out, unsigned int max)
+{
+	return ring_packed_reap(r, out, max, 0);
+}
+
+int
 ring_packed_reap_in_order(struct ring *r, struct ring_used *out, unsigned int max)
 {
-	unsigned int n;
+	struct ring_place p = ring_packed_place(r);
+	unsigned int n = 0;
 
-	for (n = 0; n < max; n++) {
-		uint16_t id, slot;
-		uint32_t bytes;
+	while (n < max) {
+		uint32_t n_descs, bytes;
+		uint16_t id;
 
 		if (r->batch_left == 0) {
-			if (!ring_packed_next(r, &id, &bytes))
+			if (!ring_packed_next(r, &p, &id, &bytes))
 				break;
-			if (unlikely(id >= r->n_slots))
-				return ring_fault(r, RING_FAULT_ID, id, 0);
 			if (unlikely(ring_open_batch(r, id, id, bytes) != 0))
 				return -EPROTO;
 		}
-		slot = ring_take_next(r, &out[n]);
-		if (unlikely(slot == RING_NO_SLOT))
-			return -EPROTO;
-		ring_packed_advance(r, slot);
+		n += ring_take_batch(r, &out[n], max - n, &n_descs);
+		ring_packed_advance(r, &p, n_descs);
+		ring_packed_set_place(r, &p);
 	}
 	return (int)n;
 }

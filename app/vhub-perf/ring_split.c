@@ -101,24 +101,21 @@ ring_split_reap_in_order(struct ring *r, struct ring_used *out, unsigned int max
 		return ring_fault(r, RING_FAULT_RUNAWAY, there, all);
 	while (n < max && r->used_idx != there) {
 		const struct split_used_elem *e = &used->ring[r->used_idx & r->mask];
+		uint32_t n_descs, taken;
 
 		if (r->batch_left == 0) {
 			const uint32_t id = __atomic_load_n(&e->id, __ATOMIC_RELAXED);
 			const uint32_t bytes = __atomic_load_n(&e->len, __ATOMIC_RELAXED);
-			const uint16_t slot = ring_split_slot(r, id);
 			const uint16_t left = (uint16_t)(there - r->used_idx);
 
-			if (unlikely(slot == RING_NO_SLOT))
-				return ring_fault(r, RING_FAULT_ID, id, 0);
-			if (unlikely(ring_open_batch(r, slot, id, bytes) != 0))
+			if (unlikely(ring_open_batch(r, ring_split_slot(r, id), id, bytes) != 0))
 				return -EPROTO;
 			if (unlikely(r->batch_left > left))
 				return ring_fault(r, RING_FAULT_ORDER, id, r->batch_left);
 		}
-		if (unlikely(ring_take_next(r, &out[n]) == RING_NO_SLOT))
-			return -EPROTO;
-		r->used_idx++;
-		n++;
+		taken = ring_take_batch(r, &out[n], max - n, &n_descs);
+		r->used_idx = (uint16_t)(r->used_idx + taken);
+		n += taken;
 	}
 	ring_split_put_off_call(r);
 	return (int)n;

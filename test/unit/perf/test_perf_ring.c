@@ -35,6 +35,7 @@ struct fixture {
 	unsigned int n_held;
 	/* The driver. */
 	uint32_t expected[256]; /* bytes, by slot */
+	uint8_t n_pieces[256];	/* by slot */
 	uint16_t next_slot;	/* IN_ORDER: slots go round */
 	unsigned int n_out;
 };
@@ -54,13 +55,13 @@ slot_data(const struct fixture *f, uint16_t slot)
 	return f->data + (size_t)slot * PIECES * PIECE_BYTES;
 }
 
-/* One readable piece and two writable ones, or fewer. */
+/* Of several pieces the first is readable. */
 static void
-prepare_slot(struct fixture *f, uint16_t slot)
+prepare_slot(struct fixture *f, uint16_t slot, unsigned int n)
 {
 	struct ring_piece pieces[PIECES];
-	const unsigned int n = 1 + slot % PIECES;
 
+	f->n_pieces[slot] = (uint8_t)n;
 	for (unsigned int i = 0; i < n; i++)
 		pieces[i] = (struct ring_piece){
 			.hva = slot_data(f, slot) + i * PIECE_BYTES,
@@ -123,7 +124,7 @@ begin(struct fixture *f, uint64_t features, uint16_t size, bool poll)
 	f->data = memory_alloc(&f->mem, (uint64_t)f->ring->n_slots * PIECES * PIECE_BYTES, 64);
 	assert_non_null(f->data);
 	for (uint16_t i = 0; i < f->ring->n_slots; i++)
-		prepare_slot(f, i);
+		prepare_slot(f, i, 1 + i % PIECES);
 	make_device(f);
 }
 
@@ -138,6 +139,14 @@ end(struct fixture *f)
 }
 
 /* ---- the two sides ---- */
+
+/* Of the chains that are added: as they were prepared, prepared anew, or all with PIECES. */
+enum lengths {
+	AS_THEY_ARE,
+	ANEW,
+	ALIKE,
+	N_LENGTHS
+};
 
 /* A slot that is free: any, or with IN_ORDER the next. */
 static uint16_t
@@ -155,17 +164,22 @@ free_slot(struct fixture *f)
 }
 
 static void
-driver_adds(struct fixture *f)
+driver_adds(struct fixture *f, enum lengths lengths)
 {
 	unsigned int n = rnd(f, BURST + 1);
 
 	for (; n > 0 && f->n_out < f->ring->n_slots; n--, f->n_out++) {
 		const uint16_t slot = free_slot(f);
 
+		if (lengths == ANEW)
+			prepare_slot(f, slot, 1 + rnd(f, PIECES));
+		else if (lengths == ALIKE && f->n_pieces[slot] != PIECES)
+			prepare_slot(f, slot, PIECES);
 		if (rnd(f, 4) == 0)
-			ring_resize(f->ring, slot, slot % PIECES, 1 + rnd(f, PIECE_BYTES));
+			ring_resize(f->ring, slot, rnd(f, f->n_pieces[slot]),
+					1 + rnd(f, PIECE_BYTES));
 		f->expected[slot] = UINT32_MAX;
-		ring_add(f->ring, slot, f->packed);
+		ring_add_one(f->ring, slot, f->packed);
 	}
 	ring_publish(f->ring, f->packed);
 	ring_kick(f->ring, f->packed);
@@ -177,9 +191,10 @@ chain_slot(const struct fixture *f, const struct vhub_chain *chain)
 {
 	const uint64_t at = (uint64_t)((uint8_t *)chain->iov[0].iov_base - f->data);
 	const uint16_t slot = (uint16_t)(at / (PIECES * PIECE_BYTES));
-	const unsigned int n = 1 + slot % PIECES;
+	unsigned int n;
 
 	assert_true(slot < f->ring->n_slots);
+	n = f->n_pieces[slot];
 	assert_true(ring_slot_in_flight(f->ring, slot));
 	assert_int_equal(chain->n_out + chain->n_in, n);
 	assert_int_equal(chain->n_out, n > 1);
@@ -257,7 +272,7 @@ device_sleeps(struct fixture *f)
 		return;
 	slot = free_slot(f);
 	f->expected[slot] = UINT32_MAX;
-	ring_add(f->ring, slot, f->packed);
+	ring_add_one(f->ring, slot, f->packed);
 	f->n_out++;
 	ring_publish(f->ring, f->packed);
 	ring_kick(f->ring, f->packed);
@@ -276,7 +291,7 @@ run_random(uint64_t features, uint16_t size)
 
 	begin(&f, features, size, false);
 	for (unsigned int round = 0; round < ROUNDS; round++) {
-		driver_adds(&f);
+		driver_adds(&f, round * N_LENGTHS / ROUNDS);
 		device_pops(&f);
 		device_pushes(&f);
 		done += f.n_out;
@@ -350,7 +365,7 @@ a_device_that_sleeps_is_kicked_and_an_awake_one_is_not(void **state)
 		vhub_virtq_disarm(f.vq);
 		kicks_seen(f.ring);
 		for (unsigned int round = 0; round < 200; round++) {
-			driver_adds(&f);
+			driver_adds(&f, AS_THEY_ARE);
 			device_pops(&f);
 			device_pushes(&f);
 			driver_reaps(&f);
@@ -370,7 +385,7 @@ a_ring_that_is_polled_has_no_fds(void **state)
 	begin(&f, 0, 64, true);
 	assert_int_equal(f.ring->kick_fd, -1);
 	assert_int_equal(f.ring->call_fd, -1);
-	driver_adds(&f);
+	driver_adds(&f, AS_THEY_ARE);
 	assert_int_equal(f.ring->kicks, 0);
 	end(&f);
 }
@@ -387,7 +402,7 @@ after_a_reset_a_ring_is_as_new(void **state)
 		begin(&f, kind_features(kind), 64, false);
 		for (unsigned int life = 0; life < 3; life++) {
 			for (unsigned int round = 0; round < 50; round++) {
-				driver_adds(&f);
+				driver_adds(&f, AS_THEY_ARE);
 				device_pops(&f);
 				device_pushes(&f);
 				driver_reaps(&f);
@@ -411,7 +426,7 @@ static void
 add_slots(struct fixture *f, unsigned int n)
 {
 	for (uint16_t i = 0; i < n; i++)
-		ring_add(f->ring, i, f->packed);
+		ring_add_one(f->ring, i, f->packed);
 	ring_publish(f->ring, f->packed);
 }
 
