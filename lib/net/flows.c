@@ -7,8 +7,10 @@
  *
  * A flow is addresses, protocol and ports of both ends, whichever is which; without IP the two stations. The table is
  * of one size, and its words are read and written by themselves: an lcore sees a flow's pair of before or of
- * now. A flow has one of the places in a cache line. One that is heard of no more gives up its place; where all are
- * of flows that go on, others stay unknown, for a flow that came and went would lose its order.
+ * now. A flow has one of the places in a cache line. One that is heard of no more gives up its place. Where there is
+ * none, one that was heard of but once does: a stranger who makes the guest answer to addresses that nobody has fills
+ * no table. And one that was silent for a second or two does too. Where all are of flows that go on, others stay
+ * unknown, for a flow that came and went would lose its order.
  */
 #include <errno.h>
 
@@ -72,10 +74,11 @@ net_flow_hash(const uint8_t *head, uint32_t bytes)
 
 /* ---- the table ---- */
 
-/* Of a word: the flow's hash, when it was heard of, a bit that is always there, its pair. */
+/* Of a word: the flow's hash, whether it was heard of again, when last, a bit that is always there, its pair. */
+#define WORD_AGAIN 0x80000000u
 #define WORD_KNOWN 0x80u
 #define WORD_PAIR 0x7fu
-#define WORD_TICKS 0xffffffu
+#define WORD_TICKS 0x7fffffu
 _Static_assert(VHUB_NET_MAX_PAIRS <= WORD_PAIR + 1, "a pair's number fits");
 
 static inline uint64_t
@@ -84,12 +87,17 @@ make_word(uint32_t hash, uint16_t pair, uint32_t now)
 	return (uint64_t)hash << 32 | (uint64_t)(now & WORD_TICKS) << 8 | WORD_KNOWN | pair;
 }
 
-/* The guest's lcore may be a tick ahead: each has the time of its turn. */
+/* In ticks, and one more: the guest's lcore may be a tick ahead, for each has the time of its turn. */
+static inline uint32_t
+age_of(uint64_t word, uint32_t now)
+{
+	return (now + 1 - (uint32_t)(word >> 8)) & WORD_TICKS;
+}
+
 static inline bool
 is_fresh(uint64_t word, uint32_t now)
 {
-	return (word & WORD_KNOWN) != 0 &&
-			((now + 1 - (uint32_t)(word >> 8)) & WORD_TICKS) <= NET_FLOW_AGE_TICKS + 1;
+	return (word & WORD_KNOWN) != 0 && age_of(word, now) <= NET_FLOW_AGE_TICKS + 1;
 }
 
 static inline uint64_t *
@@ -98,27 +106,54 @@ places_of(struct net_flows *flows, uint32_t hash)
 	return flows->words[hash % NET_FLOW_LINES];
 }
 
+/* How soon a flow is to give up its place; 0: not at all. Before all others those that are none any more. */
+static uint32_t
+rank_of(uint64_t word, uint32_t now)
+{
+	const uint32_t age = age_of(word, now);
+
+	if (!is_fresh(word, now))
+		return UINT32_MAX;
+	if ((word & WORD_AGAIN) == 0)
+		return WORD_TICKS + 1 + age;
+	return age > NET_FLOW_SILENT_TICKS ? age : 0;
+}
+
+/* A place for a flow that has none; NULL: all others go on. */
+static uint64_t *
+find_place(uint64_t *places, uint32_t now)
+{
+	uint32_t rank, best = 0;
+	uint64_t *place = NULL;
+
+	for (unsigned int i = 0; i < NET_FLOW_WAYS; i++) {
+		rank = rank_of(__atomic_load_n(&places[i], __ATOMIC_RELAXED), now);
+		if (rank > best) {
+			best = rank;
+			place = &places[i];
+		}
+	}
+	return place;
+}
+
 void
 net_flows_note(struct net_flows *flows, uint32_t hash, uint16_t pair, uint32_t now)
 {
-	uint64_t *places = places_of(flows, hash), *free_place = NULL, word;
-	unsigned int i;
+	uint64_t *places = places_of(flows, hash), *place = NULL, word;
+	uint64_t new_word = make_word(hash, pair, now);
 
-	for (i = 0; i < NET_FLOW_WAYS; i++) {
+	for (unsigned int i = 0; i < NET_FLOW_WAYS && place == NULL; i++) {
 		word = __atomic_load_n(&places[i], __ATOMIC_RELAXED);
-		if (!is_fresh(word, now))
-			free_place = free_place != NULL ? free_place : &places[i];
-		else if (word >> 32 == hash)
-			break;
+		if (word >> 32 == hash && is_fresh(word, now))
+			place = &places[i];
 	}
-	if (i < NET_FLOW_WAYS)
-		free_place = &places[i];
-	if (free_place == NULL)
-		return;
-	word = make_word(hash, pair, now);
+	if (place != NULL)
+		new_word |= WORD_AGAIN;
+	else
+		place = find_place(places, now);
 	/* The line is others' to read, as long as it says the same. */
-	if (__atomic_load_n(free_place, __ATOMIC_RELAXED) != word)
-		__atomic_store_n(free_place, word, __ATOMIC_RELAXED);
+	if (place != NULL && __atomic_load_n(place, __ATOMIC_RELAXED) != new_word)
+		__atomic_store_n(place, new_word, __ATOMIC_RELAXED);
 }
 
 int

@@ -22,6 +22,8 @@ struct vhub_net_view;
 /* Ticks are between this and half of it a second; a flow that was not heard of for so many is forgotten. */
 #define NET_FLOW_TICKS_PER_S 8u
 #define NET_FLOW_AGE_TICKS 240u
+/* And one that was silent for so many gives up its place where there is no other. */
+#define NET_FLOW_SILENT_TICKS 16u
 
 struct net_flows {
 	uint8_t tick_shift; /* immutable: TSC cycles to ticks */

@@ -151,26 +151,58 @@ who_is_silent_is_forgotten(void **state)
 	}
 }
 
+/* Of the line that all tests fill. */
+static uint32_t
+in_line(uint32_t number)
+{
+	return 5 + number * NET_FLOW_LINES;
+}
+
 /* Those that go on keep their places, and one more finds one as soon as one of them is silent. */
 static void
 a_full_line_keeps_what_goes_on(void **state)
 {
-	const uint32_t more = 5 + NET_FLOW_WAYS * NET_FLOW_LINES;
+	const uint32_t more = in_line(NET_FLOW_WAYS), late = 101 + NET_FLOW_SILENT_TICKS;
 	uint32_t i;
 
 	(void)state;
-	for (i = 0; i < NET_FLOW_WAYS; i++)
-		net_flows_note(flows, 5 + i * NET_FLOW_LINES, (uint16_t)i, 100);
+	for (i = 0; i < 2 * NET_FLOW_WAYS; i++)
+		net_flows_note(flows, in_line(i % NET_FLOW_WAYS), (uint16_t)(i % NET_FLOW_WAYS),
+				100);
 	net_flows_note(flows, more, 60, 100);
 	assert_int_equal(net_flows_find(flows, more, 100), -1);
 	for (i = 0; i < NET_FLOW_WAYS; i++)
-		assert_int_equal(net_flows_find(flows, 5 + i * NET_FLOW_LINES, 100), (int)i);
+		assert_int_equal(net_flows_find(flows, in_line(i), 100), (int)i);
 	for (i = 1; i < NET_FLOW_WAYS; i++)
-		net_flows_note(flows, 5 + i * NET_FLOW_LINES, (uint16_t)i, 101);
-	net_flows_note(flows, more, 60, 101 + NET_FLOW_AGE_TICKS);
-	assert_int_equal(net_flows_find(flows, more, 101 + NET_FLOW_AGE_TICKS), 60);
+		net_flows_note(flows, in_line(i), (uint16_t)i, 102);
+	net_flows_note(flows, more, 60, late - 2);
+	assert_int_equal(net_flows_find(flows, more, late), -1);
+	net_flows_note(flows, more, 60, late);
+	assert_int_equal(net_flows_find(flows, more, late), 60);
+	assert_int_equal(net_flows_find(flows, in_line(0), late), -1);
 	for (i = 1; i < NET_FLOW_WAYS; i++)
-		assert_int_equal(net_flows_find(flows, 5 + i * NET_FLOW_LINES, 101), (int)i);
+		assert_int_equal(net_flows_find(flows, in_line(i), late), (int)i);
+}
+
+/* A guest answers to many that are never heard of again: flows that go on are known, and so is a new one. */
+static void
+strangers_take_no_place_for_long(void **state)
+{
+	const uint32_t old = in_line(1000), new = in_line(1001);
+	uint32_t now, i, stranger = 0;
+
+	(void)state;
+	for (i = 0; i < 3 * NET_FLOW_WAYS; i++)
+		net_flows_note(flows, in_line(stranger++), 1, 100);
+	for (now = 100; now < 104; now++) {
+		net_flows_note(flows, old, 2, now);
+		net_flows_note(flows, old, 2, now);
+		for (i = 0; i < 3 * NET_FLOW_WAYS; i++)
+			net_flows_note(flows, in_line(stranger++), 1, now);
+		assert_int_equal(net_flows_find(flows, old, now), 2);
+	}
+	net_flows_note(flows, new, 3, now);
+	assert_int_equal(net_flows_find(flows, new, now), 3);
 }
 
 static void *
@@ -215,6 +247,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(the_last_pair_counts, begin, end),
 		cmocka_unit_test_setup_teardown(who_is_silent_is_forgotten, begin, end),
 		cmocka_unit_test_setup_teardown(a_full_line_keeps_what_goes_on, begin, end),
+		cmocka_unit_test_setup_teardown(strangers_take_no_place_for_long, begin, end),
 		cmocka_unit_test_setup_teardown(writers_at_once_leave_nothing_odd, begin, end),
 	};
 
