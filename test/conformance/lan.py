@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from control import Control
-from vhostuser import NetPort, packets
+from vhostuser import PATIENCE, NetPort, packets
 from vhubd import Vhubd, worker_arguments
 
 QUIET = 0.05
@@ -92,13 +92,13 @@ class Lan:
     def figures(self, name):
         return self.control.call("device_stats", name="%s-%s" % (self.name, name))[0]["figures"]
 
-    def wait_figure(self, name, figure, value, seconds=5.0):
+    def wait_figure(self, name, figure, value, seconds=PATIENCE):
         deadline = time.monotonic() + seconds
         while self.figures(name)[figure] != value:
             assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures(name)[figure])
             time.sleep(0.002)
 
-    def wait_all_seen(self, name, sent, seconds=5.0):
+    def wait_all_seen(self, name, sent, seconds=PATIENCE):
         """The bridge has dealt with what this port has sent; its figures."""
         self.wait_figure(name, "from_guest_packets", sent, seconds)
         deadline = time.monotonic() + seconds
@@ -121,7 +121,7 @@ class Lan:
         itself."""
         before = self.stations()
         session.wait_sent([session.send(frame(address, address, vlan=vlan))])
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while text_of(address) not in {each for each, _ in self.stations()}:
             assert time.monotonic() < deadline, before
         return address

@@ -9,7 +9,7 @@ Made by the fixtures `scene` and `net_scene` in conftest.py. After each test
 and the test itself says with reason() which line of the log it expects.
 """
 
-from vhostuser import BlkDisk, Closed, NetPort, Wire, packets, pattern
+from vhostuser import PATIENCE, BlkDisk, Closed, NetPort, Wire, packets, pattern
 
 
 class Scene:
@@ -30,7 +30,7 @@ class Scene:
         self.since = len(stage.log)
         self.count = neighbour.count
 
-    def wire(self, timeout=5.0):
+    def wire(self, timeout=PATIENCE):
         """A connection to the victim's slot on which nothing was said."""
         wire = Wire.connect(self.path, timeout)
         self.sessions.append(wire)
@@ -61,12 +61,12 @@ class Scene:
     def ended(self, session, expression):
         """The session is closed by the daemon, and the log tells why."""
         wire = session if isinstance(session, Wire) else session.wire
-        assert wire.wait_closed(5), "the session goes on"
+        assert wire.wait_closed(), "the session goes on"
         return self.reason(expression)
 
     def broken(self, disk, expression, queue=0):
         """The ring is broken, which its err fd tells, and the session is not; the log tells why."""
-        assert disk.queues[queue].err.wait(5), "the ring's err fd was not signalled"
+        assert disk.queues[queue].err.wait(), "the ring's err fd was not signalled"
         disk.fence()
         return self.reason(expression)
 

@@ -15,8 +15,9 @@ import threading
 import time
 from pathlib import Path
 
-from vhostuser import BlkDisk, NetPort
-from vhubd import Vhubd, sanitized, worker_arguments
+from hold import Hold
+from vhostuser import PATIENCE, BlkDisk, NetPort
+from vhubd import Vhubd, build_dir, sanitized, worker_arguments
 
 HERE = Path(__file__).resolve().parent
 MB = 1 << 20
@@ -36,6 +37,7 @@ DISKS = {
     "null": "driver=null,size=64M,queues=2",
     "file": "driver=uring,path={folder}/file.img,queues=4",
     "late": "driver=null,size=64M,latency_us=300000,queues=2",
+    "held": "driver=unruly,over=null,size=64M,queues=2,hold={folder}/hold",
 }
 
 #: What serves a port's rings, and the end of the names of its ports here.
@@ -113,6 +115,10 @@ class Stage:
     def path(self, disk):
         return str(self.folder / (disk + ".sock"))
 
+    def hold(self):
+        """Keeps the disk "held" from answering."""
+        return Hold(self.folder / "hold")
+
     def next_victim(self, prefix="victim"):
         """The victims in turn; not those that a test before could not leave usable."""
         count = VICTIMS[prefix] if not isinstance(self.peer, Qsd) else 1
@@ -140,7 +146,8 @@ class Stage:
                 image.truncate(64 * MB)
             self.peer = Vhubd(*self.arguments(DISKS), nets=self.arguments(PORTS),
                               eal=worker_arguments(1) + ["--vdev", DMA.split(",")[0]] if DMA else None,
-                              folder=self.folder, name="stage%d" % self.number)
+                              folder=self.folder, name="stage%d" % self.number,
+                              loads=[build_dir() / "test/tools/unruly.so"])
         self.peer.start()
         # What is made at first use is there before anybody counts.
         for disk in used_first:
@@ -176,7 +183,7 @@ class Stage:
     def figures(self):
         return Figures(self.pid)
 
-    def wait_settled(self, before, timeout=5.0):
+    def wait_settled(self, before, timeout=PATIENCE):
         """Waits until nothing has grown since `before`; the growth that stays, as text."""
         deadline = time.monotonic() + timeout
         while True:
@@ -185,7 +192,7 @@ class Stage:
                 return growth
             time.sleep(0.02)
 
-    def wait_unmapped(self, before, timeout=5.0):
+    def wait_unmapped(self, before, timeout=PATIENCE):
         """Waits until no more of our files are mapped than in `before`; those that still are."""
         deadline = time.monotonic() + timeout
         while True:
@@ -196,7 +203,7 @@ class Stage:
                 return foreign
             time.sleep(0.02)
 
-    def wait_log(self, expression, since, timeout=3.0):
+    def wait_log(self, expression, since, timeout=PATIENCE):
         """The first line of the log after offset `since` that matches; None if there is none in
         time. The name of the request does not count: it says where something is wrong, not what."""
         deadline = time.monotonic() + timeout
@@ -240,7 +247,7 @@ class Qsd:
                         % (name, name, path)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while not all(os.path.exists(path) for path in self.sockets.values()):
             if time.monotonic() > deadline:
                 raise RuntimeError("qemu-storage-daemon: %s" % self.log)
@@ -272,9 +279,9 @@ class Neighbour:
     """An innocent front end on a disk or port ("blk", "net") of its own, in a process of its own:
     neighbour.py, with one session from first to last."""
 
-    #: Longer than any scheduler keeps a process from a CPU, shorter than any time-out that would
-    #: hide a stall.
-    GAP_LIMIT = 5.0
+    #: Longer than any machine that does much else keeps a process from a CPU, shorter than any time-out
+    #: that would hide a stall.
+    GAP_LIMIT = 20.0
 
     def __init__(self, kind, path):
         self.count = 0
@@ -298,7 +305,7 @@ class Neighbour:
 
     def check(self, since):
         """It has gone on since its count was `since`, without a failure and without a long gap."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while self.count < since + 5 and not self.failed and time.monotonic() < deadline:
             time.sleep(0.005)
         if self.failed:

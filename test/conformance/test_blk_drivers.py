@@ -8,13 +8,13 @@ one disk as it is and three with `unruly` (test/tools) around it, which delays, 
 import os
 import subprocess
 import tempfile
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from control import Control
+from hold import Hold, wait_in_flight
 from stage import Figures
 from test_suspend import opened_disk
 from vhostuser import F, GuestMemory, Model, Region, pattern
@@ -26,7 +26,7 @@ SIZE = 4 * MB
 CAPACITY = SIZE // 512
 TOP = 1 << 64
 FAIL_EVERY = 7
-KINDS = {"": "", "shuffled": "shuffle=on", "late": "delay_us=200000", "failing": "fail_every=%d" % FAIL_EVERY}
+KINDS = {"": "", "shuffled": "shuffle=on", "held": "hold={hold}", "failing": "fail_every=%d" % FAIL_EVERY}
 RANGES = {"discard": (blk.T_DISCARD, F.BLK_DISCARD), "write_zeroes": (blk.T_WRITE_ZEROES, F.BLK_WRITE_ZEROES),
           "secure_erase": (blk.T_SECURE_ERASE, F.BLK_SECURE_ERASE)}
 ROOT = os.geteuid() == 0
@@ -104,6 +104,7 @@ class Disks:
     def __init__(self, folder, memory):
         self.folder = folder
         self.images = {}
+        self.hold = Hold(folder / "hold")       # keeps those that are "held" from answering
         places = Places(folder, memory)
         try:
             self.daemon = self.start(places)
@@ -117,6 +118,7 @@ class Disks:
             for kind, how in KINDS.items():
                 text = places.keys(keys)
                 self.images[driver, kind] = text.partition("path=")[2].partition(",")[0]
+                how = how.format(hold=self.hold.path)
                 specs.append(self.spec(driver + kind, "driver=unruly,over=%s,%s" % (text, how) if how
                                        else "driver=" + text))
         if ROOT:
@@ -132,13 +134,7 @@ class Disks:
         return self.folder / (name + ".sock")
 
     def wait_in_flight(self, name, count):
-        """Until the disk has taken so many requests, which it holds."""
-        deadline = time.monotonic() + 5
-        while self.in_flight(name) != count:
-            assert time.monotonic() < deadline, self.in_flight(name)
-
-    def in_flight(self, name):
-        return sum(queue["in_flight"] for queue in self.control.call("device_stats", name=name)[0]["queues"])
+        wait_in_flight(self.control, name, count)
 
     def close(self):
         try:
@@ -332,13 +328,15 @@ def test_a_guest_that_wants_them_in_order_gets_them_so(disk_of, packed):
 
 @both_kinds
 def test_a_stop_waits_for_what_is_in_flight_and_tells_where_the_ring_stands(disks, disk_of, driver, packed):
-    disk = disk_of("late", packed=packed, size=64)
+    disk = disk_of("held", packed=packed, size=64)
     ring = disk.queues[0].ring
     requests = [disk.prepare(blk.T_OUT, 8 * i, out=pattern(50 + i, 4096)) for i in range(12)]
-    disk.submit(requests)
-    disks.wait_in_flight(driver + "late", 12)
-    assert not ring.used()
-    base = disk.get_vring_base(0)
+    with disks.hold as hold:
+        disk.submit(requests)
+        disks.wait_in_flight(driver + "held", 12)
+        assert not ring.used()
+        with hold.let_go_meanwhile():
+            base = disk.get_vring_base(0)
     # No waiting: they are back before the answer.
     assert len(ring.used()) == 12
     assert {request.status for request in requests} == {blk.S_OK}
@@ -378,12 +376,13 @@ def test_a_ring_that_is_suspended_again_and_again_does_each_request_once(disks, 
 
 
 def test_a_session_that_ends_with_requests_in_flight_leaves_the_disk_as_it_was(disks, disk_of, driver):
-    disk = disk_of("late", queues=2)
-    disk.submit([disk.prepare(blk.T_OUT, 8 * i, out=pattern(70 + i, 4096)) for i in range(8)])
-    disk.submit([disk.prepare(blk.T_IN, 8 * i, in_bytes=4096) for i in range(8)], queue=1)
-    disks.wait_in_flight(driver + "late", 16)
-    disk.close()
-    disk = disk_of("late", packed=True)
+    disk = disk_of("held", queues=2)
+    with disks.hold:
+        disk.submit([disk.prepare(blk.T_OUT, 8 * i, out=pattern(70 + i, 4096)) for i in range(8)])
+        disk.submit([disk.prepare(blk.T_IN, 8 * i, in_bytes=4096) for i in range(8)], queue=1)
+        disks.wait_in_flight(driver + "held", 16)
+        disk.close()
+    disk = disk_of("held", packed=True)
     requests = [disk.prepare(blk.T_IN, 8 * i, in_bytes=4096) for i in range(8)]
     disk.wait(disk.submit(requests))
     assert {request.status for request in requests} == {blk.S_OK}
@@ -398,7 +397,7 @@ def test_a_session_that_ends_with_requests_in_flight_leaves_the_disk_as_it_was(d
 def test_new_memory_waits_for_what_is_in_flight(disks, disk_of, driver):
     """Writes from a region that is then replaced by another at the same address: what they store is
     what the first one held."""
-    disk = disk_of("late", regions=(0, 0, 0))
+    disk = disk_of("held", regions=(0, 0, 0))
     old = disk.mem.regions[2]
     requests = []
     for i in range(8):
@@ -406,10 +405,12 @@ def test_new_memory_waits_for_what_is_in_flight(disks, disk_of, driver):
         request.data = [(old.end - 4096 * (i + 1), 4096)]
         disk.mem.write(request.data[0][0], pattern(90 + i, 4096))
         requests.append(request)
-    disk.submit(requests)
-    disks.wait_in_flight(driver + "late", 8)
-    disk.mem.regions[2] = Region(old.gpa, old.size, old.uva, 0x8000)
-    disk.set_mem_table(disk.mem)
+    with disks.hold as hold:
+        disk.submit(requests)
+        disks.wait_in_flight(driver + "held", 8)
+        disk.mem.regions[2] = Region(old.gpa, old.size, old.uva, 0x8000)
+        with hold.let_go_meanwhile():
+            disk.set_mem_table(disk.mem)
     # Nothing is in flight when a table has been changed.
     disk.queues[0].ring.used()
     assert {request.status for request in requests} == {blk.S_OK}

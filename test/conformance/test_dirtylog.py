@@ -4,6 +4,8 @@ specification)."""
 
 import pytest
 
+from hold import wait_taken
+from test_inflight import start, tracked
 from vhostuser import F, Region, pages_of
 from vhostuser import blk
 from vhostuser import protocol as p
@@ -181,11 +183,14 @@ def test_logging_is_switched_on_and_off_on_running_rings(plain, log_of, packed):
 
 
 def test_what_is_in_flight_when_logging_begins_is_marked(stage, opened, log_of):
-    disk = opened(stage.path("late"), size=64)
+    disk = tracked(opened, stage.path("held"), False)
+    start(disk)
     log = log_of(disk)
-    requests = disk.submit([lone(disk, blk.T_IN, i, 512) for i in range(4)])
-    start_logging(disk, log)
-    log.clear()
+    with stage.hold():
+        requests = disk.submit([lone(disk, blk.T_IN, i, 512) for i in range(4)])
+        wait_taken(disk, 4)
+        start_logging(disk, log)
+        log.clear()
     disk.wait(requests)
     for request in requests:
         assert pages_of(request.status_gpa, 1) <= log.pages()

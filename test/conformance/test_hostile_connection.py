@@ -62,7 +62,7 @@ def test_two_thousand_connections_at_once_are_refused_but_one(scene):
             time.sleep(0.001)
     assert len(held) > 100
     first.fence()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(scene.stage.figures().fds) > len(before.fds) + 64 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(scene.stage.figures().fds) <= len(before.fds) + 64
@@ -76,7 +76,7 @@ def test_a_second_front_end_is_accepted_and_closed_while_the_first_goes_on(scene
     scene.goes_on(first)
     for _ in range(20):
         second = Wire.connect(scene.path)
-        assert second.wait_closed(3)
+        assert second.wait_closed()
         second.close()
         scene.goes_on(first)
     scene.reason(r"busy|second|already|another")
@@ -119,7 +119,7 @@ def test_shutting_down_one_direction_ends_the_session(scene):
     wire.send(Req.GET_FEATURES)
     wire.recv_reply(Req.GET_FEATURES)
     wire.sock.shutdown(socket.SHUT_WR)
-    assert wire.wait_closed(3)
+    assert wire.wait_closed()
 
 
 def test_hanging_up_while_the_answer_is_being_made(scene):

@@ -370,7 +370,7 @@ def test_a_call_fd_that_blocks_ends_its_session_and_nothing_else(net_scene, pack
     net_scene.neighbour.check(count)
     os.set_blocking(queue.call.fd, False)
     # The slot takes nobody for a second: those who come are closed.
-    with NetPort.open(net_scene.path, patience=5.0) as again:
+    with NetPort.open(net_scene.path) as again:
         net_scene.goes_on(again)
 
 

@@ -250,7 +250,7 @@ def test_cutting_again_and_again(scene, packed):
         request = aimed(disk, blk.T_OUT, region.gpa, 65536)
         region.truncate(0)
         disk.submit([request])
-        assert disk.wire.wait_closed(5)
+        assert disk.wire.wait_closed()
         disk.close()
     scene.reason(REASON)
 
@@ -270,7 +270,7 @@ def test_data_of_a_file_disk_is_cut_off(stage, opened, packed, kind):
         assert {request.status for request in before} <= {blk.S_OK, blk.S_IOERR}
         assert disk.read(0, 4096, queue=1) is not None
     except (Closed, IoError):
-        assert disk.wire.wait_closed(5)
+        assert disk.wire.wait_closed()
     disk.close()
     again = opened(stage.path("file"), packed=packed)
     again.write(0, bytes(4096))

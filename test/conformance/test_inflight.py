@@ -7,10 +7,12 @@ import time
 
 import pytest
 
+from hold import Hold, wait_taken
 from vhostuser import BlkDisk, Inflight, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.packed import DESC_AVAIL, DESC_USED
+from vhubd import build_dir
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 SIZE = 64
@@ -54,10 +56,10 @@ def adopt(disk, requests):
         request.disk = disk
 
 
-def wait_all(disk, requests, queue=0, timeout=10):
+def wait_all(disk, requests, queue=0):
     """Every request comes back; the rings raise an error for one that comes back twice."""
     adopt(disk, requests)
-    disk.wait(requests, queue, timeout)
+    disk.wait(requests, queue)
     assert disk.reap(queue, timeout=0.1) == []
     assert {request.status for request in requests} == {blk.S_OK}
 
@@ -77,14 +79,15 @@ def test_the_region_fits_the_queues_and_starts_clean(plain, packed):
 
 @both_kinds
 def test_requests_under_way_are_marked_with_rising_counters(stage, opened, packed):
-    disk = tracked(opened, stage.path("late"), packed)
+    disk = tracked(opened, stage.path("held"), packed)
     start(disk)
     for round_ in range(2):
-        requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(6)])
-        time.sleep(0.1)
-        header = disk.region.read_header(0)
+        with stage.hold():
+            requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(6)])
+            wait_taken(disk, 6)
+            header = disk.region.read_header(0)
+            entries = [disk.region.read_desc(0, i) for i in disk.region.inflight(0)]
         assert header[:3] == (0, 1, SIZE)
-        entries = [disk.region.read_desc(0, i) for i in disk.region.inflight(0)]
         assert len(entries) == 6
         counters = [entry.counter for entry in entries]
         assert len(set(counters)) == 6
@@ -94,10 +97,7 @@ def test_requests_under_way_are_marked_with_rising_counters(stage, opened, packe
             headers = [request.header[0][0] for request in requests]
             assert [entry.addr for entry in entries] == headers
         disk.wait(requests)
-        deadline = time.monotonic() + 1
-        while disk.region.inflight(0) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert disk.region.inflight(0) == []
+        wait_taken(disk, 0)
         header = disk.region.read_header(0)
         if packed:
             _, _, _, free_head, old_free_head, used, old_used, wrap, old_wrap = header
@@ -122,13 +122,15 @@ def test_an_idle_ring_leaves_a_region_that_resumes_to_nothing(stage, opened, pac
 
 @both_kinds
 def test_a_disconnect_loses_and_doubles_nothing(stage, opened, packed):
-    disk = tracked(opened, stage.path("late"), packed)
+    disk = tracked(opened, stage.path("held"), packed)
     start(disk)
-    requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(10)])
-    time.sleep(0.05)
-    disk.wire.close()
+    with stage.hold():
+        requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(10)])
+        wait_taken(disk, 10)
+        disk.wire.close()
+        time.sleep(0.02)                # it has been noticed, perhaps
     disk.reap(timeout=0)
-    again = resume(opened, stage.path("late"), disk)
+    again = resume(opened, stage.path("held"), disk)
     wait_all(again, requests)
     again.read(0, 512)
 
@@ -155,7 +157,9 @@ SHAPES = {
 @pytest.mark.parametrize("shape", list(SHAPES.values()), ids=list(SHAPES))
 def test_after_kill_9_every_request_completes_exactly_once(vhubd, folder, opened, shape):
     path = folder / "d.sock"
-    daemon = vhubd("d,socket=%s,driver=null,size=64M,queues=2,latency_us=400000" % path)
+    hold = Hold(folder / "hold")
+    daemon = vhubd("d,socket=%s,driver=unruly,over=null,size=64M,queues=2,hold=%s" % (path, hold.path),
+                   loads=[build_dir() / "test/tools/unruly.so"])
     shape = dict(shape)
     disk = tracked(opened, path, shape.pop("packed", False), queues=2, **shape)
     start(disk, queues=2)
@@ -166,17 +170,20 @@ def test_after_kill_9_every_request_completes_exactly_once(vhubd, folder, opened
     requests = {queue: disk.submit([disk.prepare(blk.T_OUT, i, out=pattern(i, 512))
                                     for i in range(4)], queue)
                 for queue in (0, 1)}
-    time.sleep(0.2)
-    more = {queue: disk.submit([disk.prepare(blk.T_IN, i, in_bytes=1024) for i in range(5)], queue)
-            for queue in (0, 1)}
-    # Now the first batch comes back while the second is under way: kill it there.
+    # The first batch has come back, of the other queue it may not have been told, and the second is under way.
     disk.wait(requests[0], 0)
-    crash(daemon)
+    wait_taken(disk, 0, 1)
+    with hold:
+        more = {queue: disk.submit([disk.prepare(blk.T_IN, i, in_bytes=1024) for i in range(5)], queue)
+                for queue in (0, 1)}
+        for queue in (0, 1):
+            wait_taken(disk, 5, queue)
+        crash(daemon)
     for queue in (0, 1):
         disk.reap(queue, timeout=0)
     assert not any(request.done for request in more[0] + more[1])
     disk.wire.close()
-    restarted(daemon, "latency_us=400000", "latency_us=1000")
+    daemon.start()
     again = resume(opened, path, disk)
     for queue in (0, 1):
         wait_all(again, requests[queue] + more[queue], queue)
@@ -280,7 +287,7 @@ def run_crafted(disk, base):
 def order_of_completion(disk, count):
     done = []
     while len(done) < count:
-        got = disk.reap(timeout=2)
+        got = disk.reap()
         assert got, "%d of %d came back" % (len(done), count)
         done += got
     assert disk.reap(timeout=0.1) == []

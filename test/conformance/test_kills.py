@@ -143,7 +143,7 @@ def test_the_first_request_of_a_ring_survives(vhubd, folder, opened, packed, que
     start(disk, queues)
     requests = [disk.submit([disk.prepare(blk.T_OUT, 8 * queue, out=pattern(queue, BLOCK))], queue)[0]
                 for queue in range(queues)]
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(len(disk.region.inflight(queue)) != 1 for queue in range(queues)):
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -178,7 +178,7 @@ def test_a_station_moves(lan):
 def test_a_station_ages(lan):
     a, b, c = (lan.port(name, ageing=1) for name in "abc")
     lan.learn(b, mac(2))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while lan.stations():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -200,7 +200,7 @@ def test_a_guest_that_leaves_is_forgotten_and_its_address_known_at_once(lan):
     lan.wait_figure("c", "bridge_dropped_foreign", 1)
     assert a.quiet(seconds=QUIET)
     lan.sessions.pop("b").close()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while (text_of(mac(2)), 1) in lan.stations():
         assert time.monotonic() < deadline
     c.send(frame(mac(1), mac(2)))
@@ -397,7 +397,7 @@ def test_a_burst_of_tiny_segments_is_cut_up_to_a_bound(lan):
     b = lan.port("b", session=room, mac=text_of(packets.THERE))
     made = packets.segment(4, packets.TCP, bytes(250), gso_size=1)
     a.wait_sent(a.submit([a.prepare(made.frame, made.header) for _ in range(32)]))
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while lan.figures("b")["dropped_offload"] + lan.figures("a")["dropped_offload"] == 0:
         assert time.monotonic() < deadline, (lan.figures("a"), lan.figures("b"))
     plain = frame(packets.THERE, mac(2))
@@ -445,7 +445,7 @@ def test_a_guest_that_takes_nothing_does_not_slow_the_others(lan):
     lan.wait_figure("a", "from_guest_packets", 1800)
     lan.wait_figure("b", "to_guest_packets", 200)
     assert not any(value for name, value in lan.figures("b").items() if "dropped" in name)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while sum(lan.figures("f")[name] for name in
               ("dropped_ring_full", "dropped_crossing_full", "dropped_crossing_closed")) != 1600:
         assert time.monotonic() < deadline, lan.figures("f")
@@ -486,7 +486,7 @@ def test_a_disabled_ring_takes_nothing_and_costs_nothing(lan):
     a.wait_sent([a.send(frame(mac(2), mac(1)))])
     lan.wait_figure("a", "bridge_dropped_nobody", 1)
     b.set_vring_enable(0)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         a.send(frame(mac(2), mac(1)))
         try:
@@ -573,7 +573,7 @@ def test_a_guest_gets_packets_by_the_pairs_that_it_uses(lan, sleeps):
         for frame_ in frames:
             other.send(frame_)
         found = {}
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while sum(found.values()) < len(frames):
             for pair in range(4):
                 while not session.quiet(pair, 0):
@@ -653,7 +653,7 @@ def test_receive_side_scaling(lan, driver):
         found = []
         for each in frames:
             other.wait_sent([other.send(each)])
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 30
             while not any(came := [not session.quiet(pair, 0) for pair in range(4)]):
                 assert time.monotonic() < deadline
             found.append(came.index(True))

@@ -39,7 +39,7 @@ def back(session, seed, pair=0):
     """Sends a packet and looks for it, by memory alone, until it is back."""
     frame = packets.plain(seed, 100)
     session.send(frame, pair)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while not session.received.setdefault(pair, []):
         session.received[pair].extend(session.receiving(pair).ring.used())
         assert time.monotonic() < deadline
@@ -88,7 +88,7 @@ def test_none_is_lost_when_nothing_more_comes(control, packed):
             queue.call.count()
             queue.ring.arm()
         session.submit([session.prepare(packets.plain(seed, 100))])
-        assert session.receiving().call.wait(5) and session.sending().call.wait(5)
+        assert session.receiving().call.wait() and session.sending().call.wait()
         assert session.receive().frame == packets.swapped(packets.plain(seed, 100))
         session.reap()
         time.sleep(0.0001 * (seed % 10))
@@ -104,7 +104,7 @@ def test_a_ring_that_stops_tells_what_it_has_kept(control):
     queue.ring.arm()
     session.send(packets.plain(99, 100))
     session.get_vring_base(0)
-    assert queue.call.wait(5)
+    assert queue.call.wait()
 
 
 def test_rings_by_themselves(control):
@@ -160,7 +160,7 @@ def test_a_call_fd_that_blocks_when_its_ring_stops_ends_the_session(control, por
     queue = session.sending()
     queue.ring.arm()
     session.submit([session.prepare(packets.plain(1, 100))])
-    assert queue.call.wait(5)           # the first one of a ring's life is never kept
+    assert queue.call.wait()           # the first one of a ring's life is never kept
     session.reap()
     queue.ring.arm()
     os.eventfd_write(queue.call.fd, EVENTFD_FULL)
@@ -173,4 +173,4 @@ def test_a_call_fd_that_blocks_when_its_ring_stops_ends_the_session(control, por
             time.sleep(0.01)
     os.set_blocking(queue.call.fd, False)
     # The slot takes nobody for a second.
-    port("netwhole", patience=5.0)
+    port("netwhole")

@@ -129,7 +129,7 @@ def test_drivers_of_before_version_1(port_path, opened, mergeable):
     session.mem.scatter(sent.parts, bytes(size) + frame + bytes(12 - size))
     sent.parts = [(sent.parts[0][0], size + len(frame))]
     session.submit([sent])
-    (used, length), = session.receiving().wait_used(5)
+    (used, length), = session.receiving().wait_used()
     data = session.mem.gather(used.parts)[:length]
     assert used is buffer and data[:10] == bytes(10) and data[size:] == packets.swapped(frame)
 

@@ -120,8 +120,8 @@ def test_tcp_to_be_segmented_comes_back_whole(port, packed, version, size):
     assert same(packet.header) == made.header
 
 
-def segments(session, count, timeout=5.0):
-    return [session.receive(timeout=timeout) for _ in range(count)]
+def segments(session, count):
+    return [session.receive() for _ in range(count)]
 
 
 def check_segments(made, found, payload, size, flags, seq):

@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from hold import wait_taken
+from test_inflight import start, tracked
 from vhostuser import EventFd, GuestMemory, Model, Queue, pattern
 from vhostuser import blk
 
@@ -226,12 +228,13 @@ def test_what_was_submitted_while_stopped_is_taken_after_the_restart(plain, pack
 
 @both_kinds
 def test_stopping_waits_for_what_is_in_flight(stage, opened, packed):
-    disk = opened(stage.path("late"), packed=packed, size=64)
-    requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(8)])
-    time.sleep(0.05)
-    begin = time.monotonic()
-    base = disk.get_vring_base(0)
-    assert time.monotonic() - begin > 0.05
+    disk = tracked(opened, stage.path("held"), packed)
+    start(disk)
+    with stage.hold() as hold:
+        requests = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(8)])
+        wait_taken(disk, 8)
+        with hold.let_go_meanwhile():
+            base = disk.get_vring_base(0)
     # All that was taken is complete, so both sides agree about where the ring stands.
     disk.reap(timeout=0)
     assert all(request.done for request in requests)
@@ -287,13 +290,15 @@ def test_four_queues_work_side_by_side(plain):
 
 
 def test_requests_of_several_queues_are_in_flight_together(stage, opened):
-    disk = opened(stage.path("late"), queues=2)
-    requests = [disk.submit([disk.prepare(blk.T_IN, in_bytes=512)], queue=queue)[0]
-                for queue in (0, 1)]
-    begin = time.monotonic()
+    disk = tracked(opened, stage.path("held"), False, queues=2)
+    start(disk, 2)
+    with stage.hold():
+        requests = [disk.submit([disk.prepare(blk.T_IN, in_bytes=512)], queue=queue)[0]
+                    for queue in (0, 1)]
+        for queue in (0, 1):
+            wait_taken(disk, 1, queue)
     for queue in (0, 1):
         disk.wait([requests[queue]], queue=queue)
-    assert time.monotonic() - begin < 0.55
 
 
 # notification
@@ -307,7 +312,7 @@ def test_every_completion_is_announced_to_a_sleeping_driver(plain, format_):
         request, = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512)])
         while not request.done:
             if not queue.ring.arm():
-                assert queue.call.wait(5), "no call for request %d" % i
+                assert queue.call.wait(), "no call for request %d" % i
             disk.reap(timeout=0)
         disk.release(request)
 
@@ -321,7 +326,7 @@ def test_no_call_comes_when_the_driver_wants_none(plain, packed):
     call.count()
     for i in range(20):
         request, = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512)])
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not request.done and time.monotonic() < deadline:
             for done, _ in ring.used():
                 done.done = True
@@ -346,7 +351,7 @@ def test_with_event_idx_a_call_comes_only_when_the_event_is_passed(stage, opened
         ring.avail[2 + ring.size] = (ring.next_used + 4) & 0xffff
     for i in range(5):
         request, = disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512)])
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not request.done and time.monotonic() < deadline:
             for done, _ in ring.used():
                 done.done = True
@@ -385,7 +390,7 @@ def test_a_new_call_fd_reaches_a_running_ring(plain, packed):
     old.count()
     queue.ring.arm()
     request, = disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
-    assert queue.call.wait(5)
+    assert queue.call.wait()
     disk.wait([request])
     time.sleep(0.02)
     assert old.count() == 0
@@ -459,7 +464,7 @@ def test_a_broken_ring_signals_its_err_fd_and_the_other_rings_go_on(plain, packe
     assert broken.err.count() == 0
     broken.ring.add([(0xdead_0000_0000, 16, False), (0xdead_0000_1000, 1, True)])
     broken.notify()
-    assert broken.err.wait(5)
+    assert broken.err.wait()
     for i in range(20):
         disk.read(i, 512, queue=0)
     assert disk.queues[0].err.count() == 0
@@ -472,7 +477,7 @@ def test_a_broken_ring_works_again_after_stop_and_start(plain, packed):
     queue = disk.queues[0]
     queue.ring.add([(0xdead_0000_0000, 16, False), (0xdead_0000_1000, 1, True)])
     queue.notify()
-    assert queue.err.wait(5)
+    assert queue.err.wait()
     disk.get_vring_base(0)
     queue.ring = disk.new_ring(64)
     disk.start_queue(queue)
@@ -487,7 +492,7 @@ def test_the_err_fd_may_change_on_a_running_ring(plain):
     disk.set_vring_err(0, queue.err)
     queue.ring.add([(0xdead_0000_0000, 16, False)])
     queue.notify()
-    assert queue.err.wait(5)
+    assert queue.err.wait()
     assert old.count() == 0
     old.close()
 

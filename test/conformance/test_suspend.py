@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from control import Control
+from hold import SILENCE, Hold, wait_in_flight, wait_taken
 from test_inflight import SHAPES, SIZE, resume, start, tracked
 from vhostuser import BlkDisk, F, NetPort, PF, Req, pattern
 from vhostuser import blk
@@ -19,13 +21,12 @@ BOTH = (PF.MQ, PF.REPLY_ACK, PF.CONFIG, PF.STATUS, PF.INFLIGHT_SHMFD, PF.GET_VRI
         PF.GET_VRING_BASE_SKIP_DRAIN)
 FIRST = BOTH[:-1]                       # of a front end that knows the older of the two features
 
-#: What is held back is held far longer than any answer may take; but for what a test waits for.
+#: What is held back is held far longer than any answer may take; but for what a test lets go.
 DISKS = {
     "null": "driver=null,size=64M,latency_us=60000000,queues=4,lcores=2",
     "malloc": "driver=unruly,over=malloc,size=64M,delay_us=60000000,queues=4,lcores=2",
     "image": "driver=unruly,over=uring,path={folder}/image,delay_us=60000000,queues=4,lcores=2",
-    "soon": "driver=unruly,over=malloc,size=64M,delay_us=300000",
-    "bare": "driver=null,size=64M,latency_us=300000",
+    "held": "driver=unruly,over=malloc,size=64M,hold={folder}/hold",
 }
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 all_shapes = pytest.mark.parametrize("shape", list(SHAPES.values()), ids=list(SHAPES))
@@ -42,7 +43,8 @@ class Ends:
         self.source = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), keys.format(folder=folder))
                               for name, keys in DISKS.items()),
                             nets=["port,socket=%s,driver=echo" % self.path("port")],
-                            folder=folder, eal=worker_arguments(2), loads=loads).start()
+                            folder=folder, eal=worker_arguments(2), loads=loads,
+                            args=["--control", str(folder / "control.sock")]).start()
         (folder / "to").mkdir()
         self.destination = Vhubd("image,socket=%s,driver=uring,path=%s/image,queues=4"
                                  % (self.path("to"), folder),
@@ -51,6 +53,15 @@ class Ends:
 
     def path(self, name):
         return self.folder / (name + ".sock")
+
+    def hold(self):
+        """Keeps the disk "held" from answering."""
+        return Hold(self.folder / "hold")
+
+    def wait_in_flight(self, name, count):
+        """Where there is no inflight region to tell."""
+        with Control(self.folder / "control.sock") as control:
+            wait_in_flight(control, name, count)
 
     def close(self):
         try:
@@ -87,12 +98,6 @@ def opened_disk(opened, path, shape, queues=1, protocol=BOTH, size=SIZE, **keywo
 def writes(disk, count, seed=0, queue=0, first=0):
     requests = [disk.prepare(blk.T_OUT, 8 * (first + i), out=pattern(seed + i, 4096)) for i in range(count)]
     return disk.submit(requests, queue)
-
-
-def wait_taken(disk, count, queue=0):
-    deadline = time.monotonic() + 5
-    while len(disk.region.inflight(queue)) != count:
-        assert time.monotonic() < deadline, disk.region.inflight(queue)
 
 
 def used_index(disk, queue=0):
@@ -161,10 +166,12 @@ def test_the_older_feature_alone_suspends_with_get_vring_base(ends, opened, pack
 
 @both_kinds
 def test_with_both_features_get_vring_base_drains(ends, opened, packed):
-    disk = opened_disk(opened, ends.path("soon"), {"packed": packed})
-    requests = writes(disk, 5)
-    wait_taken(disk, 5)
-    base = disk.get_vring_base(0)
+    disk = opened_disk(opened, ends.path("held"), {"packed": packed})
+    with ends.hold() as hold:
+        requests = writes(disk, 5)
+        wait_taken(disk, 5)
+        with hold.let_go_meanwhile():
+            base = disk.get_vring_base(0)
     assert len(disk.queues[0].ring.used()) == 5
     assert {request.status for request in requests} == {blk.S_OK}
     assert disk.region.inflight(0) == []
@@ -172,12 +179,15 @@ def test_with_both_features_get_vring_base_drains(ends, opened, packed):
 
 
 def test_without_a_region_there_is_nowhere_to_leave_requests_so_they_are_done(ends, opened):
-    disk = opened(ends.path("soon"), protocol=BOTH)
+    disk = opened(ends.path("held"), protocol=BOTH)
+    with ends.hold() as hold:
+        requests = writes(disk, 5)
+        ends.wait_in_flight("held", 5)
+        with hold.let_go_meanwhile():
+            base = disk.suspend(0)
+    assert base == len(disk.reap(timeout=0)) == 5
+    assert {request.status for request in requests} == {blk.S_OK}
     requests = writes(disk, 5)
-    time.sleep(0.1)                     # nobody tells when they have been taken
-    base = disk.suspend(0)
-    assert len(disk.reap(timeout=0)) == base
-    assert [request.status for request in requests] == base * [blk.S_OK] + (5 - base) * [blk.PENDING]
     disk.start_queue(disk.queues[0], base=base)
     disk.wait(requests)
     assert {request.status for request in requests} == {blk.S_OK}
@@ -212,18 +222,18 @@ def test_queues_of_two_lcores_are_suspended_each_for_itself(ends, opened, packed
 def test_what_was_left_is_done_once_by_another_back_end_and_by_nobody_later(ends, opened, shape):
     """The source's driver is about to do the same writes: had it kept them, they would overwrite what
     the guest has written since."""
-    disk = opened_disk(opened, ends.path("soon"), shape)
-    requests = writes(disk, 7, seed=100)
-    wait_taken(disk, 7)
-    base = disk.suspend(0)
-    check_left(disk, base, requests)
-    disk.start_queue(disk.queues[0], base=base)
-    # The same back end is another life, too. Of the first life nothing may come any more.
-    begun = time.monotonic()
-    for request in requests:
-        disk.mem.scatter(request.data, pattern(200, 4096))
+    disk = opened_disk(opened, ends.path("held"), shape)
+    with ends.hold():
+        requests = writes(disk, 7, seed=100)
+        wait_taken(disk, 7)
+        base = disk.suspend(0)
+        check_left(disk, base, requests)
+        disk.start_queue(disk.queues[0], base=base)
+        # The same back end is another life, too. Of the first life nothing may come any more.
+        for request in requests:
+            disk.mem.scatter(request.data, pattern(200, 4096))
+        assert disk.reap(timeout=SILENCE) == []
     done_once(disk, requests)
-    assert time.monotonic() - begun >= 0.25
     reads = disk.submit([disk.prepare(blk.T_IN, 8 * i, in_bytes=4096) for i in range(7)])
     done_once(disk, reads)
     assert {read.payload() for read in reads} == {pattern(200, 4096)}
@@ -269,7 +279,7 @@ def test_what_was_left_outlives_status_0(ends, opened, packed):
 @both_kinds
 @pytest.mark.parametrize("reset", ["status", "device"])
 def test_nothing_outlives_a_reset_where_nothing_was_left(ends, opened, packed, reset):
-    disk = opened_disk(opened, ends.path("soon"), {"packed": packed}, protocol=(*BOTH, PF.RESET_DEVICE))
+    disk = opened_disk(opened, ends.path("held"), {"packed": packed}, protocol=(*BOTH, PF.RESET_DEVICE))
     disk.wait(writes(disk, 3))
     disk.suspend(0)
     if reset == "status":
@@ -297,7 +307,7 @@ def test_what_the_driver_had_no_room_for_is_left_as_well(ends, opened, packed):
     """It holds 256 of them, a burst waits for room, the others were not taken."""
     disk = opened_disk(opened, ends.path("malloc"), {"packed": packed, "indirect": True}, size=512)
     requests = writes(disk, 400)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(disk.region.inflight(0)) <= 256:
         assert time.monotonic() < deadline
     base = disk.suspend(0)

@@ -9,6 +9,7 @@ import struct
 import time
 
 from .frontend import Frontend
+from .wire import PATIENCE
 
 SECTOR = 512
 T_IN = 0
@@ -111,7 +112,7 @@ class BlkDisk(Frontend):
             q.notify()
         return requests
 
-    def reap(self, queue=0, timeout=5.0):
+    def reap(self, queue=0, timeout=PATIENCE):
         """The requests used next, marked done."""
         done = []
         for request, length in self.queues[queue].wait_used(timeout):
@@ -122,7 +123,7 @@ class BlkDisk(Frontend):
             done.append(request)
         return done
 
-    def wait(self, requests, queue=0, timeout=5.0):
+    def wait(self, requests, queue=0, timeout=PATIENCE):
         """Waits for these requests; IoError if one does not come back in time."""
         deadline = time.monotonic() + timeout
         while not all(request.done for request in requests):
@@ -138,7 +139,7 @@ class BlkDisk(Frontend):
             self.mem.free(*block)
         request.blocks = []
 
-    def run(self, kind, sector=0, out=b"", in_bytes=0, queue=0, timeout=5.0, indirect=None,
+    def run(self, kind, sector=0, out=b"", in_bytes=0, queue=0, timeout=PATIENCE, indirect=None,
             **shape):
         """One request from start to end; (status, data, length)."""
         request = self.prepare(kind, sector, out, in_bytes, **shape)

@@ -7,7 +7,7 @@ Handed over with SET_BACKEND_REQ_FD through frontend.py.
 import socket
 
 from . import protocol as p
-from .wire import Wire
+from .wire import PATIENCE, Wire
 
 
 class BackendChannel:
@@ -25,7 +25,7 @@ class BackendChannel:
         """The back end has its copy: forget ours, so that its close is seen here."""
         self.remote.close()
 
-    def recv(self, timeout=5.0):
+    def recv(self, timeout=PATIENCE):
         """A request of the back end, acknowledged if it wants that."""
         message = self.wire.recv(timeout)
         if message.flags & p.FLAG_NEED_REPLY:

@@ -9,6 +9,7 @@ import time
 
 from .frontend import Queue
 from .protocol import NF
+from .wire import PATIENCE
 
 OK, ERR = 0, 1
 RX, MAC, VLAN, ANNOUNCE, MQ, OFFLOADS, COAL = range(7)
@@ -49,18 +50,18 @@ class Control:
                             self.session.indirect if indirect is None else indirect)
         self.queue.notify()
 
-    def answer(self, timeout=5.0):
+    def answer(self, timeout=PATIENCE):
         """The answer to the oldest command, which has no result."""
         value, length = self.whole_answer(timeout)
         assert length == 1 and value[1:] == b"\xee" * (len(value) - 1)
         return value[0]
 
-    def whole_answer(self, timeout=5.0):
+    def whole_answer(self, timeout=PATIENCE):
         """All bytes of its place, and what the used ring said."""
         deadline = time.monotonic() + timeout
         while not self.asked:
             self.asked.extend(self.queue.wait_used(max(0.0, deadline - time.monotonic())))
-            if time.monotonic() > deadline:
+            if not self.asked and time.monotonic() > deadline:
                 raise NoAnswer("no answer came")
         (room, blocks), length = self.asked.pop(0)
         value = self.session.mem.gather(room)

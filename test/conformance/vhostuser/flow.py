@@ -39,7 +39,7 @@ class Flow(Meanwhile):
 
     def more(self, count=32):
         """Waits until it has gone on."""
-        until, deadline = self.count + count, time.monotonic() + 10
+        until, deadline = self.count + count, time.monotonic() + 30
         while self.count < until and self.error is None and time.monotonic() < deadline:
             time.sleep(0.0002)
         assert self.error is None and self.count >= until, repr(self.error)

@@ -17,7 +17,7 @@ from .memory import GuestMemory
 from .packed import PackedRing
 from .protocol import F, PF, Req
 from .split import SplitRing
-from .wire import Wire
+from .wire import PATIENCE, Wire
 
 
 class Refused(Exception):
@@ -41,7 +41,7 @@ class EventFd:
     def signal(self, count=1):
         os.eventfd_write(self.fd, count)
 
-    def wait(self, timeout=5.0):
+    def wait(self, timeout=PATIENCE):
         """True once it was signalled; takes the count."""
         poller = select.poll()
         poller.register(self.fd, select.POLLIN)
@@ -80,7 +80,7 @@ class Queue:
         if self.ring.publish() and self.kick is not None:
             self.kick.signal()
 
-    def wait_used(self, timeout=5.0):
+    def wait_used(self, timeout=PATIENCE):
         """What was used, waiting for the call if there is nothing; an empty list after the
         timeout."""
         deadline = time.monotonic() + timeout
@@ -109,7 +109,7 @@ class Frontend:
     #: name: (offset, struct code) in the configuration space; a driver's
     CONFIG = {}
 
-    def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
+    def __init__(self, path=None, wire=None, timeout=PATIENCE, patience=PATIENCE):
         self.wire = wire if wire is not None else Wire.connect_served(path, timeout, patience)
         self.offered = None
         self.features = 0
@@ -124,7 +124,7 @@ class Frontend:
              in_order=False,
              indirect=False, mem=None, wire=None, protocol=None, drop=(), kick=True, call=True,
              log=False, start=0,
-             wrap=1, enable=True, inflight=False, regions=None, patience=5.0):
+             wrap=1, enable=True, inflight=False, regions=None, patience=PATIENCE):
         """Connects, negotiates and starts `queues` rings: what a guest's driver has done when it
         begins to work."""
         session = cls(path, wire, patience=patience)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from .frontend import Frontend
 from .protocol import NF
+from .wire import PATIENCE
 
 NEEDS_CSUM = 1
 DATA_VALID = 2
@@ -74,7 +75,7 @@ class NetPort(Frontend):
 
     CONFIG = CONFIG
 
-    def __init__(self, path=None, wire=None, timeout=5.0, patience=5.0):
+    def __init__(self, path=None, wire=None, timeout=PATIENCE, patience=PATIENCE):
         super().__init__(path, wire, timeout, patience)
         self.received = {}              # by pair: buffers that the device has used, not looked at
 
@@ -161,7 +162,7 @@ class NetPort(Frontend):
             done.append(buffer)
         return done
 
-    def wait_sent(self, buffers, pair=0, timeout=5.0):
+    def wait_sent(self, buffers, pair=0, timeout=PATIENCE):
         """Waits until the device has used these packets."""
         deadline = time.monotonic() + timeout
         while not all(buffer.done for buffer in buffers):
@@ -190,7 +191,7 @@ class NetPort(Frontend):
         buffer.done, buffer.length = True, length
         return buffer
 
-    def receive(self, pair=0, timeout=5.0, again=True):
+    def receive(self, pair=0, timeout=PATIENCE, again=True):
         """The next packet; its buffers are given to the device once more, unless `again` is
         False."""
         deadline = time.monotonic() + timeout
@@ -224,11 +225,11 @@ class NetPort(Frontend):
         except NoPacket:
             return True
 
-    def exchange(self, frame, pair=0, timeout=5.0, **shape):
+    def exchange(self, frame, pair=0, timeout=PATIENCE, **shape):
         """Sends a frame and receives one: the packet."""
         self.send(frame, pair, **shape)
         return self.receive(pair, timeout)
 
-    def echo(self, frame, pair=0, timeout=5.0, **shape):
+    def echo(self, frame, pair=0, timeout=PATIENCE, **shape):
         """As exchange(), the frame alone."""
         return self.exchange(frame, pair, timeout, **shape).frame

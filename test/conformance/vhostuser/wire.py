@@ -15,6 +15,10 @@ from . import protocol as p
 
 MAX_FDS = 253                           # SCM_MAX_FD of Linux
 
+#: Seconds after which something is lost. What comes ends each wait at once, and a machine that does much else
+#: has kept a thread from its CPU for five.
+PATIENCE = 30.0
+
 
 class Closed(Exception):
     """The back end closed the connection."""
@@ -60,12 +64,12 @@ class Message:
 class Wire:
     """A connected stream socket that speaks vhost-user."""
 
-    def __init__(self, sock, timeout=5.0):
+    def __init__(self, sock, timeout=PATIENCE):
         self.sock = sock
         self.timeout = timeout
 
     @classmethod
-    def connect(cls, path, timeout=5.0):
+    def connect(cls, path, timeout=PATIENCE):
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(timeout)
         deadline = time.monotonic() + timeout
@@ -83,7 +87,7 @@ class Wire:
                 raise
 
     @classmethod
-    def connect_served(cls, path, timeout=5.0, patience=5.0):
+    def connect_served(cls, path, timeout=PATIENCE, patience=PATIENCE):
         """A connection that is served: a back end which is still busy with the front end before
         closes it, and then this tries again, for `patience` seconds (0: once)."""
         deadline = time.monotonic() + patience

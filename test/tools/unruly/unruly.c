@@ -8,6 +8,7 @@
  *   delay_us=N    an I/O reaches the driver so long after it was submitted
  *   shuffle=on    and up to SHUFFLE_US more, each its own: they complete in any order
  *   fail_every=N  each N-th I/O of a queue is never done, and ends with EIO
+ *   hold=PATH     no I/O reaches the driver while there is a file PATH
  *
  * What waits is not done yet: its data are moved when the delay is over.
  */
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <rte_common.h>
 #include <rte_cycles.h>
@@ -36,6 +38,7 @@ struct unruly_disk {
 	uint64_t delay_us;
 	uint64_t fail_every; /* 0: none fails */
 	bool shuffle;
+	char *hold; /* NULL: none */
 };
 
 /* LCORE. */
@@ -98,6 +101,7 @@ unruly_destroy(struct vhub_blk_disk *disk)
 	struct unruly_disk *d = disk_of(disk);
 
 	d->inner->ops->destroy(d->inner);
+	free(d->hold);
 	free(d);
 }
 
@@ -192,10 +196,19 @@ unruly_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint
 	return accepted;
 }
 
+/* Of what is to fail only what was cancelled goes out while the rest is held. */
+static bool
+is_due(const struct vhub_blk_io *io, uint64_t now, bool held)
+{
+	return io->driver[IO_DUE] <= now && (!held || io->driver[IO_FAILS] == ECANCELED);
+}
+
 /* Gives the driver what is due and has room there; what fails goes out at once. */
 static uint16_t
 pass_on(struct unruly_queue *q, struct vhub_blk_io **failed, uint16_t max)
 {
+	const bool held = q->n_waiting != 0 && q->disk->hold != NULL &&
+			access(q->disk->hold, F_OK) == 0;
 	const uint64_t now = rte_rdtsc();
 	uint16_t n_left = 0, n_failed = 0;
 
@@ -203,10 +216,10 @@ pass_on(struct unruly_queue *q, struct vhub_blk_io **failed, uint16_t max)
 		struct vhub_blk_io *io = q->waiting[i];
 		bool gone = false;
 
-		if (io->driver[IO_DUE] <= now && io->driver[IO_FAILS] == 0) {
+		if (is_due(io, now, held) && io->driver[IO_FAILS] == 0) {
 			gone = q->disk->inner->ops->submit(q->inner, &io, 1) == 1;
 			q->n_inner += gone;
-		} else if (io->driver[IO_DUE] <= now && n_failed < max) {
+		} else if (is_due(io, now, held) && n_failed < max) {
 			io->result = -(int32_t)io->driver[IO_FAILS];
 			failed[n_failed++] = io;
 			gone = true;
@@ -262,11 +275,11 @@ unruly_arm(struct vhub_blk_queue *queue)
 }
 
 /* Ours, and those of every driver that was there before us. */
-static const char *unruly_keys[MAX_KEYS + 1] = { "over", "shuffle", "delay_us", "fail_every" };
+static const char *unruly_keys[MAX_KEYS + 1] = { "over", "shuffle", "delay_us", "fail_every", "hold" };
 
 static const struct vhub_blk_driver_ops unruly_ops = {
 	.name = "unruly",
-	.help = "over=NAME and its arguments, shuffle=on|off, delay_us=N, fail_every=N",
+	.help = "over=NAME and its arguments, shuffle=on|off, delay_us=N, fail_every=N, hold=PATH",
 	.keys = unruly_keys,
 	.parse = unruly_parse,
 	.open = unruly_open,
@@ -288,6 +301,7 @@ static int
 parse_own(const struct rte_kvargs *args, struct unruly_disk *d, const char **over, char *error,
 		size_t error_len)
 {
+	const char *hold = NULL;
 	int ret = vhub_arg_text(args, "over", over, error, error_len);
 
 	if (ret == 0)
@@ -297,6 +311,12 @@ parse_own(const struct rte_kvargs *args, struct unruly_disk *d, const char **ove
 	if (ret == 0)
 		ret = vhub_arg_uint(args, "fail_every", 1, UINT32_MAX, &d->fail_every, error,
 				error_len);
+	if (ret == 0)
+		ret = vhub_arg_text(args, "hold", &hold, error, error_len);
+	if (ret == 0 && hold != NULL) {
+		d->hold = strdup(hold);
+		ret = d->hold == NULL ? -ENOMEM : 0;
+	}
 	return ret;
 }
 
@@ -329,6 +349,7 @@ unruly_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 	return 0;
 
 err_free:
+	free(d->hold);
 	free(d);
 	return ret;
 }
