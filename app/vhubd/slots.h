@@ -157,8 +157,8 @@ slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *ar
 
 /**
  * Stops every server: sockets go at once, rings are drained. `done` runs when all are at rest, or
- * once `timeout_us` has passed: `n_stuck` is the number of those that are not at rest, and each has
- * been named in the log. Nothing is added or removed any more.
+ * once `timeout_us` has passed, in which this thread got its turn: `n_stuck` is the number of those
+ * that are not at rest, and each has been named in the log. Nothing is added or removed any more.
  */
 void
 slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, unsigned int n_stuck),
