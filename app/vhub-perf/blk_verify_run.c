@@ -16,6 +16,8 @@
 
 #define LOOK_MS 5
 #define PROGRESS_MS 1000u
+/* What one look may count for: a machine on which nobody runs for a second takes no second from a run. */
+#define LOOK_MAX_MS 100u
 #define MAX_TRIES 10u
 
 /* ---- lcores ---- */
@@ -183,8 +185,9 @@ items(const struct report *r)
 }
 
 /*
- * While the lcores are in the phase, for `ns` or until all have left; with nothing done for as long
- * as the back end may take to answer, it ends too. Returns 0, or -errno when the run cannot go on.
+ * While the lcores are in the phase, for `ns` in which we ran or until all have left; with nothing done
+ * for as long as the back end may take to answer, it ends too. Returns 0, or -errno when the run cannot
+ * go on.
  */
 static int
 stay(struct verify_run *run, uint32_t phase, uint64_t ns)
@@ -193,12 +196,11 @@ stay(struct verify_run *run, uint32_t phase, uint64_t ns)
 	const uint64_t patience = run_options.patience_ms * ms;
 	const uint64_t limit = ns != UINT64_MAX ? ns / 1000000 * ms : UINT64_MAX;
 	const uint64_t every = run->blk->options->suspend_ns / 1000 * ms / 1000;
-	uint64_t now, shown = begin, moved = begin, suspended = begin, seen = 0;
+	uint64_t now = begin, gone = 0, shown = begin, moved = begin, suspended = begin, seen = 0;
 	int ret = 0;
 
 	set_phase(run, phase);
-	while (ret == 0 && ended(run) < run->run.report->n_lcores &&
-			(now = rte_rdtsc()) - begin < limit) {
+	while (ret == 0 && ended(run) < run->run.report->n_lcores && gone < limit) {
 		/* What was written is read back all the same. */
 		if (phase == VERIFY_LOAD && workers_asked_to_end())
 			break;
@@ -223,6 +225,8 @@ stay(struct verify_run *run, uint32_t phase, uint64_t ns)
 			shown = now;
 		}
 		poll(NULL, 0, LOOK_MS);
+		gone += RTE_MIN(rte_rdtsc() - now, LOOK_MAX_MS * ms);
+		now = rte_rdtsc();
 	}
 	return ret;
 }

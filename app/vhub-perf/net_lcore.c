@@ -11,7 +11,7 @@
 #include "net_send.h"
 
 /* At the end, when nothing comes for so long, nothing will. */
-#define QUIET_MS 500u
+#define QUIET_MS 2000u
 
 /* ---- phases ---- */
 

@@ -16,8 +16,10 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define LOOK_MS 10u
 #define PROGRESS_MS 1000u
+/* What one look may count for: a machine on which nobody runs for a second takes no second from a run. */
+#define LOOK_MAX_MS 100u
 /* For what is under way at the end: a back end on a busy machine may stand still for a while. */
-#define DRAIN_MS 1000u
+#define DRAIN_MS 3000u
 
 struct launch {
 	struct run *run;
@@ -79,6 +81,26 @@ now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
+/* How much of the time that is left has gone since *last. */
+static uint64_t
+gone_ns(uint64_t *last, uint64_t left)
+{
+	const uint64_t now = now_ns(), gone = RTE_MIN(now - *last, NS_PER_MS * LOOK_MAX_MS);
+
+	*last = now;
+	return RTE_MIN(gone, left);
+}
+
+static bool
+all_measure(const struct report *r)
+{
+	for (unsigned int i = 0; i < r->n_lcores; i++) {
+		if (__atomic_load_n(&r->lcores[i].begin_cycles, __ATOMIC_RELAXED) == 0)
+			return false;
+	}
+	return true;
+}
+
 static bool
 all_have_items(const struct report *r)
 {
@@ -93,19 +115,19 @@ all_have_items(const struct report *r)
 static bool
 stay(struct run *run, enum run_phase phase, uint64_t ns)
 {
-	const uint64_t end = now_ns() + ns;
-	uint64_t now, shown = now_ns();
+	uint64_t left = ns, last = now_ns(), shown = last;
 
 	/* Pairs with run_phase(). */
 	__atomic_store_n(&run->phase, phase, __ATOMIC_RELAXED);
-	while ((now = now_ns()) < end) {
+	while (left > 0) {
 		if (broken(run))
 			return false;
-		if (now - shown >= NS_PER_MS * PROGRESS_MS) {
+		if (last - shown >= NS_PER_MS * PROGRESS_MS) {
 			report_progress(run->report);
-			shown = now;
+			shown = last;
 		}
-		poll(NULL, 0, (int)RTE_MIN((end - now) / NS_PER_MS + 1, LOOK_MS));
+		poll(NULL, 0, (int)RTE_MIN(left / NS_PER_MS + 1, LOOK_MS));
+		left -= gone_ns(&last, left);
 	}
 	return true;
 }
@@ -114,25 +136,41 @@ stay(struct run *run, enum run_phase phase, uint64_t ns)
 static bool
 warm_up(struct run *run)
 {
-	const uint64_t end = now_ns() + NS_PER_MS * run_options.patience_ms;
+	uint32_t left_ms = run_options.patience_ms;
 
 	if (!stay(run, RUN_RAMP, run_options.ramp_ns))
 		return false;
-	while (run->wait_for_items && !all_have_items(run->report) && now_ns() < end) {
+	while (run->wait_for_items && !all_have_items(run->report) && left_ms-- > 0) {
 		if (!stay(run, RUN_RAMP, NS_PER_MS))
 			return false;
 	}
 	return true;
 }
 
+/* An lcore, or the back end, that stood still for all of the time has more of it: nothing is no result. */
+static void
+measure(struct run *run)
+{
+	uint32_t left_ms = run_options.patience_ms;
+
+	if (!stay(run, RUN_MEASURE, run_options.runtime_ns))
+		return;
+	while (!(all_measure(run->report) && all_have_items(run->report)) && left_ms-- > 0) {
+		if (!stay(run, RUN_MEASURE, NS_PER_MS))
+			return;
+	}
+}
+
 static void
 drain(struct run *run, unsigned int launched)
 {
-	const uint64_t end = now_ns() + NS_PER_MS * DRAIN_MS;
+	uint64_t left = NS_PER_MS * DRAIN_MS, last = now_ns();
 
 	__atomic_store_n(&run->phase, RUN_DRAIN, __ATOMIC_RELAXED);
-	while (ended(run) < launched && now_ns() < end)
+	while (ended(run) < launched && left > 0) {
 		poll(NULL, 0, 1);
+		left -= gone_ns(&last, left);
+	}
 	__atomic_store_n(&run->phase, RUN_END, __ATOMIC_RELAXED);
 }
 
@@ -155,7 +193,7 @@ run_drive(struct run *run)
 	run->report->start = time(NULL);
 	if (launched == n && warm_up(run)) {
 		run->report->start = time(NULL);
-		stay(run, RUN_MEASURE, run_options.runtime_ns);
+		measure(run);
 	}
 	drain(run, launched);
 	for (unsigned int i = 0; i < launched; i++)

@@ -98,7 +98,10 @@ struct run {
 	/* Runs on each lcore, with its place; returns 0, or -errno having filled `fault`. */
 	int (*lcore)(struct run *run, unsigned int lcore);
 	void *arg; /* of the generator */
-	/* The ramp lasts until every queue has items, too, for as long as run_options.patience_ms. */
+	/*
+	 * The ramp lasts until every queue has items, too, for as long as run_options.patience_ms; the
+	 * measured time always does.
+	 */
 	bool wait_for_items;
 
 	/* Main thread writes, LCOREs read. */

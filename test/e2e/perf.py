@@ -38,6 +38,8 @@ class Perf:
     def __init__(self, command, *args, runtime="0.3", ramp="0.02"):
         words = [build_dir() / "app/vhub-perf", command, "--json", "-", "--runtime", runtime,
                  "--ramp-time", ramp, *args]
+        if command in ("blk", "net") and "--patience" not in args:
+            words += ["--patience", "30000"]    # a machine that does much else may take a while
         self.process = subprocess.Popen(dies_with_us([str(word) for word in words]), stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -45,7 +47,7 @@ class Perf:
         """As Ctrl-C does."""
         self.process.send_signal(signal.SIGINT)
 
-    def finish(self, timeout=60):
+    def finish(self, timeout=120):
         """Waits for its end; a Run."""
         try:
             printed, said = self.process.communicate(timeout=timeout)
@@ -70,12 +72,12 @@ def cheapest(kind, path):
     with subprocess.Popen(dies_with_us(list(map(str, words))), stdout=subprocess.PIPE, text=True) as peer:
         try:
             yield served
-            served.append(int(peer.communicate(timeout=20)[0].split()[0]))
+            served.append(int(peer.communicate(timeout=60)[0].split()[0]))
         finally:
             peer.kill()
 
 
-def wait_for_work(daemon, timeout=30):
+def wait_for_work(daemon, timeout=60):
     """Until the vhubd, which sleeps while there are no requests, has worked for a while."""
     before, deadline = daemon.cpu_seconds(), time.monotonic() + timeout
     while daemon.cpu_seconds() < before + 0.05:

@@ -130,7 +130,7 @@ def test_the_report_has_every_parameter_of_the_guide(disks):
 
 def test_table_for_people(disks):
     done = subprocess.run([build_dir() / "app/vhub-perf", "blk", f"--socket={disks['null']}", "--runtime=300ms"],
-                          capture_output=True, text=True, timeout=60, check=False)
+                          capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     for word in ("randread", "4k, depth 32, split", "IOPS", "p99.9", "errors       none"):
         assert word in done.stdout
@@ -237,7 +237,7 @@ def test_qemu_storage_daemon(folder):
         run = vhub_perf("blk", "--socket", path, "--packed")
         assert run.status == 2 and "does not offer RING_PACKED" in run.said, run
         # It sleeps until it is kicked, so nothing comes back, and that is told.
-        run = vhub_perf("blk", "--socket", path, "--poll")
+        run = vhub_perf("blk", "--socket", path, "--poll", "--patience", "500")
         assert run.status == 1 and "32 requests did not come back" in run.error, run
     finally:
         peer.kill()
