@@ -32,7 +32,7 @@ for each in (HERE, HERE.parent / "guest", HERE.parent / "conformance"):
 from testpmd import EchoTestpmd, NetCheck  # noqa: E402
 from vhubd import Vhubd, sanitized  # noqa: E402
 
-TEST_SECONDS = 240
+TEST_SECONDS = 400
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ class Monitor:
 
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 self.sock.connect(str(path))
@@ -29,7 +29,7 @@ class Monitor:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-        self.sock.settimeout(30)
+        self.sock.settimeout(60)
         self.file = self.sock.makefile("rw")
         assert "QMP" in json.loads(self.file.readline())
         self.call("qmp_capabilities")
@@ -60,7 +60,7 @@ class Monitor:
                 self.call("migrate-set-parameters", **{"downtime-limit": 2000})
             time.sleep(0.05)
 
-    def arrived(self, timeout=20):
+    def arrived(self, timeout=60):
         """The guest is here, whole, and waits for `cont`."""
         deadline = time.monotonic() + timeout
         while self.call("query-status")["status"] != "paused":

@@ -51,7 +51,7 @@ class Netns:
         """`ip` inside the namespace; returns what it prints."""
         return run_ip("-n", self.name, *words)
 
-    def configure(self, device, address=None, timeout=10):
+    def configure(self, device, address=None, timeout=60):
         """Waits for the interface, gives it an address and takes it up."""
         deadline = time.monotonic() + timeout
         while True:
@@ -162,7 +162,7 @@ class Server:
             self._lines.put(json.loads(line))
         self._lines.put(None)
 
-    def received(self, timeout=20):
+    def received(self, timeout=60):
         try:
             line = self._lines.get(timeout=timeout)
         except queue.Empty:

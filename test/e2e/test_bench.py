@@ -17,7 +17,7 @@ CASES = ["blk-malloc-size-4k", "net-echo-split-64", "scale-idle-4", "scale-one-b
 def test_vhub_bench_measures_and_reports(folder):
     done = subprocess.run([ROOT / "usertools/vhub-bench", "--only", *CASES, "--runs", "1", "--seconds", "0.3",
                            "--no-huge", "--out", folder / "out"], capture_output=True, text=True,
-                          check=False, timeout=120,
+                          check=False, timeout=230,
                           env=dict(os.environ, VHUB_BUILD=str(build_dir()), TMPDIR=str(folder)))
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((folder / "out/results.json").read_text())

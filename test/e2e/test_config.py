@@ -17,7 +17,7 @@ def read(folder, text):
     path = folder / "vhubd.ini"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     done = subprocess.run([build_dir() / "app/vhubd", "--config", path], capture_output=True, text=True,
-                          timeout=20, check=False)
+                          timeout=60, check=False)
     return done.returncode, done.stderr
 
 
@@ -63,7 +63,7 @@ def test_what_is_wrong_is_said_with_file_line_section_and_key(folder, text, line
 
 def test_a_file_that_is_not_there(folder):
     done = subprocess.run([build_dir() / "app/vhubd", "--config", folder / "none.ini"], capture_output=True,
-                          text=True, timeout=20, check=False)
+                          text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert f"--config {folder}/none.ini: No such file" in done.stderr
 

@@ -17,7 +17,7 @@ def works(disk, seed=1):
     assert disk.read(0, 4096) == pattern(seed, 4096)
 
 
-def accept(listener, timeout=5):
+def accept(listener, timeout=60):
     listener.settimeout(timeout)
     sock, _ = listener.accept()
     return Wire(sock)
@@ -50,7 +50,7 @@ def test_fd_with_a_connected_descriptor_notices_the_end(vhubd, blk):
     works(disk)
     before = len(daemon.fds())
     disk.close()
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 30
     while len(daemon.fds()) >= before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(daemon.fds()) < before
@@ -81,7 +81,7 @@ def test_fd_with_anything_else_is_refused(vhubd, blk, folder, make):
     before = set(folder.iterdir())
     daemon = vhubd(blk("first"), blk("strange", fd=fd), pass_fds=[fd], wait=False)
     os.close(fd)
-    assert daemon.process.wait(10) not in (0, None)
+    assert daemon.process.wait(60) not in (0, None)
     assert "fd=%d" % fd in daemon.log
     assert set(folder.iterdir()) - before == {daemon.log_path}
 
@@ -114,7 +114,7 @@ def test_connect_waits_for_a_front_end_that_is_not_there_yet(vhubd, blk, folder)
         works(disk)
     begin = daemon.cpu_seconds()
     listener = listening(path)
-    with BlkDisk.open(wire=accept(listener, 6)) as disk:
+    with BlkDisk.open(wire=accept(listener)) as disk:
         works(disk)
     listener.close()
     path.unlink()
@@ -128,7 +128,7 @@ def test_a_second_front_end_is_accepted_and_closed_and_the_first_goes_on(vhubd, 
         for seed in range(10):
             second = Wire.connect(path)
             works(first, seed)
-            assert second.wait_closed(3)
+            assert second.wait_closed()
             second.close()
         works(first)
     with BlkDisk.open(path) as next_one:
@@ -176,7 +176,7 @@ def test_a_stale_socket_file_is_replaced(vhubd, blk):
 def test_a_socket_on_which_somebody_answers_is_not_taken(vhubd, blk, folder):
     first = vhubd(blk())
     second = vhubd(blk(), wait=False)
-    assert second.process.wait(10) not in (0, None)
+    assert second.process.wait(60) not in (0, None)
     assert str(first.sockets[0]) in second.log
     with BlkDisk.open(str(first.sockets[0])) as disk:
         works(disk)
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_socket_is_left_alone(vhubd, blk, folder):
     precious = folder / "precious"
     precious.write_text("data")
     daemon = vhubd(blk(socket=precious), wait=False)
-    assert daemon.process.wait(10) not in (0, None)
+    assert daemon.process.wait(60) not in (0, None)
     assert str(precious) in daemon.log
     assert precious.read_text() == "data"
 
@@ -229,7 +229,7 @@ def test_a_thousand_sessions_leave_no_descriptor_mapping_or_memory_behind(vhubd,
     before = figures(daemon)
     for i in range(1000):
         cycle.run(i % 2)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while figures(daemon)[:2] != before[:2] and time.monotonic() < deadline:
         time.sleep(0.05)
     after = figures(daemon)

@@ -48,7 +48,7 @@ def test_the_socket_is_its_owners_and_goes_with_vhubd(vhubd, path):
 def test_a_socket_that_somebody_listens_on_is_left_alone(vhubd, path):
     vhubd(args=["--control", str(path)])
     second = vhubd(args=["--control", str(path)], wait=False)
-    assert second.process.wait(20) == 1
+    assert second.process.wait(60) == 1
     assert f"--control {path}" in second.log
     with Control(path) as control:
         assert control.names() == []
@@ -90,7 +90,7 @@ def test_a_device_is_removed_under_its_front_end(vhubd, blk, folder, path):
     with Control(path) as control, BlkDisk.open(str(daemon.sockets[0])) as disk:
         disk.write(0, pattern(1, 4096))
         assert control.call("device_remove", name="gone") is True
-        assert disk.wire.wait_closed(5)
+        assert disk.wire.wait_closed()
         works(daemon.sockets[1])
         assert control.names() == ["stays"]
     daemon.blks.pop(0)
@@ -142,7 +142,7 @@ def busy_figures(daemon):
 
 
 def settle(daemon, before, slack_maps, rss_before, slack_rss_kb):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         fds, maps = busy_figures(daemon)
         rss = daemon.rss_kb()
@@ -176,7 +176,7 @@ def test_many_disks_come_and_go_under_traffic_on_another(vhubd, blk, folder, pat
                 assert control.receive()["result"] is True
             rounds.append((begin, time.monotonic()))
             for disk in held:
-                assert disk.wire.wait_closed(5)
+                assert disk.wire.wait_closed()
                 disk.close()
             assert control.names() == ["busy"]
             if number == 0:     # what a process keeps once it has had it
@@ -275,20 +275,23 @@ def test_a_message_of_two_megabytes(vhubd, path):
     assert daemon.rss_kb() < before + 8192
 
 
-def test_a_client_that_never_reads_is_closed(vhubd, blk, path, slow):
+def test_a_client_that_never_reads_is_closed(vhubd, blk, path):
     daemon = vhubd(blk(), args=["--control", str(path)])
     fds = len(daemon.fds())
     with Control(path) as control:
+        # Until it is closed, which is no matter of how fast anybody is.
+        call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "rpc_methods"}).encode() * 100
         control.sock.settimeout(0.2)
-        call = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "rpc_methods"})
-        with pytest.raises(OSError):
-            for _ in range(100000):
-                control.send(call)
-        begin = time.monotonic()
+        at, deadline = 0, time.monotonic() + 60
         while len(daemon.fds()) > fds:
+            assert time.monotonic() < deadline
             hello(path)
-            assert time.monotonic() - begin < 10 * slow
-            time.sleep(0.1)
+            try:
+                at = (at + control.sock.send(call[at:])) % len(call)
+            except TimeoutError:
+                pass
+            except OSError:
+                time.sleep(0.1)
     assert "left" in daemon.log and "unread" in daemon.log
 
 
@@ -325,7 +328,7 @@ def test_a_storm_of_connections(vhubd, blk, path):
         assert n > 10
         works(daemon.sockets[0])
         control.call("version")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while len(daemon.fds()) > fds and time.monotonic() < deadline:
         time.sleep(0.02)
     assert len(daemon.fds()) <= fds

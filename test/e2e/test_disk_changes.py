@@ -108,7 +108,7 @@ def seconds_of(disk, count, size=512):
     """How long `count` reads take, all of them in the ring at once."""
     requests = [disk.prepare(0, 0, in_bytes=size) for _ in range(count)]
     begin = time.monotonic()
-    disk.wait(disk.submit(requests), timeout=30)
+    disk.wait(disk.submit(requests), timeout=60)
     for request in requests:
         disk.release(request)
     return time.monotonic() - begin
@@ -148,7 +148,7 @@ def test_limits_change_while_requests_wait(vhubd, blk, folder, path):
         assert sum(request.done for request in requests) < 12
         now = control.call("device_set_qos", name="disk", bytes_per_s=0, iops=1000000)
         assert now == {"iops": 1000000, "iops_burst": 0, "bytes_per_s": 0, "bytes_burst": 4096}
-        disk.wait(requests, timeout=5)
+        disk.wait(requests, timeout=60)
         assert all(request.status == 0 for request in requests)
 
 
@@ -194,6 +194,6 @@ def test_a_disk_in_memory_comes_back_from_its_file(vhubd, blk, folder):
     # Who has the file keeps others from it.
     daemon = vhubd(spec)
     other = vhubd(blk("other", driver="malloc", file=folder / "disk.img"), wait=False)
-    other.process.wait(20)
+    other.process.wait(60)
     assert other.process.returncode == 1 and "in use" in other.log
     daemon.stop()

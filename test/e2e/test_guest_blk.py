@@ -25,7 +25,7 @@ def disk_spec(blk, folder, driver, queues, **keys):
 
 
 def boot(disks, do, slow=1, **keywords):
-    results = run(disks, do, timeout=60 * slow, **keywords)
+    results = run(disks, do, timeout=150 * slow, **keywords)
     assert not complaints(results), complaints(results)
     return results
 
@@ -152,8 +152,8 @@ def test_vhubd_restarts_while_the_guest_is_idle(vhubd, blk, folder, slow, crash,
     spec = disk_spec(blk, folder, "uring", 1)
     daemon = vhubd(spec)
     with Guest([Disk(daemon.sockets[0], packed=packed)], "mkfs-write,wait,verify,raw",
-               timeout=90 * slow) as guest:
-        guest.expect("wait", "begin", 60 * slow)
+               timeout=150 * slow) as guest:
+        guest.expect("wait", "begin", 150 * slow)
         if crash:
             daemon.kill()
         else:

@@ -44,7 +44,7 @@ class Scene:
         self.mib = mib
         self.sum = sha256_of_stream(mib)
         self.guest = Guest([], "net-up,console", nets=[Net(backend.socket, GUEST, **net)],
-                           memory_mb=MEMORY_MB, cpus=cpus, timeout=150 * slow)
+                           memory_mb=MEMORY_MB, cpus=cpus, timeout=250 * slow)
         self.server = None
         self.wants_boot = False
 
@@ -65,18 +65,18 @@ class Scene:
         if self.guest.process is None:
             self.wants_boot = True
         else:
-            self.guest.expect("console", "begin", 60 * self.slow)
+            self.guest.expect("console", "begin", 150 * self.slow)
         return self
 
     def step(self, *words):
-        return self.guest.step(*words, timeout=90 * self.slow)
+        return self.guest.step(*words, timeout=150 * self.slow)
 
     def ping(self, count=10, size=56):
         said = self.step("ping", HOST, count, size)
         assert (said["ping.sent"], said["ping.lost"]) == (str(count), "0")
 
     def arrived(self, mib):
-        assert self.server.received(60 * self.slow) == {
+        assert self.server.received(150 * self.slow) == {
             "bytes": mib * ((1 << 20) + 16), "sha256": sha256_of_stream(mib)}
 
     def send(self, mib=None):
@@ -164,7 +164,7 @@ def test_killed_and_restarted_under_traffic(backend, slow, server):
         time.sleep(1)
         killed.kill()
         scene.backend = killed.start()
-        scene.step("ping-until", HOST, 20 * slow)
+        scene.step("ping-until", HOST, 60 * slow)
         scene.ping()
         scene.send()
         scene.receive()
@@ -196,7 +196,7 @@ def test_behind_a_viommu(backend, slow):
     over it, and TCP mends that."""
     with Scene(backend(iommu="on").start(), slow, mib=1, iommu=True).booted() as scene:
         assert "ACCESS_PLATFORM" in features(scene.guest.results, "eth0")
-        scene.step("ping-until", HOST, 20)
+        scene.step("ping-until", HOST, 60)
         scene.send(4)
         scene.receive()
         check_counters(scene)

@@ -89,6 +89,6 @@ def test_vhubd_is_killed_under_a_guest_that_writes(vhubd, blk, folder, packed):
             daemon.kill()
             seen = len(daemon.log)
             daemon.start()
-            daemon.wait_log("front end connected", timeout=20, since=seen)
+            daemon.wait_log("front end connected", timeout=60, since=seen)
         results = guest.wait()
     churned(results, QUEUES)

@@ -99,5 +99,5 @@ def test_a_back_end_goes_while_copies_are_under_way(start, check, folder):
     ({"dma": "x" * 64}, "no DMA device has so long a name")])
 def test_what_cannot_be_is_refused(start, keys, why):
     daemon = start(wait=False, one=keys)
-    assert daemon.process.wait(20) != 0
+    assert daemon.process.wait(60) != 0
     assert why in daemon.log

@@ -100,7 +100,7 @@ class Control:
 
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(20)
+        self.socket.settimeout(30)
         self.socket.connect(str(path))
         self.lines = self.socket.makefile("r", encoding="utf-8")
         self.number = 0

@@ -73,7 +73,7 @@ class Scene:
                 assert dropped <= {"dropped_disabled", "dropped_no_ring"}, (name, each["figures"])
 
 
-def wait_until(condition, timeout=20):
+def wait_until(condition, timeout=60):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline
@@ -144,7 +144,7 @@ def start_circling(front):
 
 
 def wait_received(front, packets):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while min(port["RX-packets"] for port in front.port_stats().values()) < packets:
         assert time.monotonic() < deadline, front.port_stats()
         time.sleep(0.05)

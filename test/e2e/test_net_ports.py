@@ -68,7 +68,7 @@ def testpmd(folder):
 
 
 def ip(words):
-    subprocess.run(["ip", *words.split()], check=True, timeout=10)
+    subprocess.run(["ip", *words.split()], check=True, timeout=60)
 
 
 def wire(interface):
@@ -76,7 +76,7 @@ def wire(interface):
     ip(f"link set {interface} up")
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERTYPE))
     sock.bind((interface, ETHERTYPE))
-    sock.settimeout(5)
+    sock.settimeout(30)
     return sock
 
 
@@ -106,8 +106,8 @@ def test_files_arrive_byte_for_byte(vhubd, net, testpmd, folder, kind):
     front = testpmd(folder / "port0.sock", f"net_pcap1,rx_pcap={folder}/from.pcap,"
                                            f"tx_pcap={folder}/came.pcap", mode="io", kind=kind)
     front.cmd("start")
-    deadline = time.monotonic() + 10
-    while front.port_stats()[1]["TX-packets"] < 100 or front.port_stats()[0]["TX-packets"] < 100:
+    deadline = time.monotonic() + 30
+    while front.port_stats()[1]["TX-packets"] < 1000 or front.port_stats()[0]["TX-packets"] < 100:
         assert time.monotonic() < deadline, front.port_stats()
     front.cmd("stop")
     front.stop()
@@ -179,7 +179,7 @@ def test_the_host_reaches_guests_through_an_uplink(vhubd, net, testpmd, folder, 
     for number, mac in enumerate(macs.values(), 2):
         ip(f"neighbour replace 10.9.0.{number} lladdr {mac} dev host0 nud permanent")
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as sock:
-        sock.settimeout(5)
+        sock.settimeout(30)
         for number in range(50):
             ping(sock, f"10.9.0.{2 + number % 2}", number)
     for each in guests:
@@ -193,7 +193,7 @@ def test_the_source_counts_its_packets(vhubd, net, testpmd, folder):
     vhubd(nets=[net(driver="null", rate=2000, size=200, mac=GUEST.hex(":"))])
     front = testpmd(folder / "port0.sock", f"net_pcap1,tx_pcap={folder}/came.pcap", mode="io")
     front.cmd("start")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while front.port_stats()[1]["TX-packets"] < 1500:
         assert time.monotonic() < deadline, front.port_stats()
         time.sleep(0.05)
@@ -211,7 +211,7 @@ def test_the_sink_takes_all(vhubd, net, testpmd, folder):
     vhubd(nets=[net(driver="null")])
     front = testpmd(folder / "port0.sock", mode="txonly")
     front.cmd("start")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while front.port_stats()[0]["TX-packets"] < 20000:
         assert time.monotonic() < deadline, front.port_stats()
         time.sleep(0.05)
@@ -222,7 +222,7 @@ def test_the_sink_takes_all(vhubd, net, testpmd, folder):
 
 def refused(vhubd, *nets):
     daemon = vhubd(nets=nets, wait=False)
-    assert daemon.process.wait(20) != 0
+    assert daemon.process.wait(60) != 0
     return daemon.log
 
 

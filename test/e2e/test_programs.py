@@ -68,7 +68,7 @@ def image(folder):
 
 def call(name, *options):
     """Runs a program that ends by itself."""
-    return subprocess.run([build_dir() / "app" / name, *options], capture_output=True, text=True, timeout=30,
+    return subprocess.run([build_dir() / "app" / name, *options], capture_output=True, text=True, timeout=60,
                           check=False)
 
 
@@ -243,7 +243,7 @@ def test_a_linux_guest_uses_it(program, image, folder, slow):
     results = []
     for do in ("mkfs-write", "verify"):
         daemon = program(f"--socket-path={folder}/b.sock", f"--blk-file={file}", "--queues=2")
-        results.append(run([Disk(folder / "b.sock", queues=2)], do, timeout=60 * slow))
+        results.append(run([Disk(folder / "b.sock", queues=2)], do, timeout=150 * slow))
         assert not complaints(results[-1])
         assert daemon.ended(slow) == 0
     written, read = sums(results[0], "written"), sums(results[1], "read")
@@ -260,8 +260,8 @@ def test_a_guest_lives_through_a_new_program(program, image, folder, slow):
         listener.listen(4)
         words = [f"--fd={listener.fileno()}", f"--blk-file={image(mib=256)}"]
         daemon = program(*words, pass_fds=[listener.fileno()])
-        with Guest([Disk(path)], "mkfs-write,wait,verify", timeout=90 * slow) as guest:
-            guest.expect("wait", "begin", 60 * slow)
+        with Guest([Disk(path)], "mkfs-write,wait,verify", timeout=150 * slow) as guest:
+            guest.expect("wait", "begin", 150 * slow)
             daemon.kill()
             daemon = program(*words, pass_fds=[listener.fileno()])
             guest.send()

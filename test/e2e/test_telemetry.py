@@ -40,7 +40,7 @@ def run_dir(prefix):
 def ask(prefix, *commands):
     """What dpdk-telemetry.py prints for the commands, as Python has it."""
     done = subprocess.run(["dpdk-telemetry.py", "-f", prefix], input="\n".join(commands) + "\n",
-                          capture_output=True, text=True, timeout=20, check=True)
+                          capture_output=True, text=True, timeout=60, check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     found = [line for line in lines if any(key.startswith("/vhub") for key in line)]
     assert len(found) == len(commands), done.stdout
@@ -77,7 +77,7 @@ class Telemetry:
 
     def __init__(self, prefix):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(10)
+        self.sock.settimeout(30)
         self.sock.connect(str(run_dir(prefix) / "dpdk_telemetry.v2"))
         self.sock.recv(1024)
 
@@ -91,29 +91,29 @@ def test_devices_that_come_and_go_while_somebody_looks(vhubd, blk, folder, prefi
     over = threading.Event()
     trouble = []
 
-    def look():
+    def look(number):
         client = Telemetry(prefix)
-        n = 0
         while not over.is_set():
             for command in ("/vhub/devices", "/vhub/device,d", "/vhub/queues,d", "/vhub/sessions"):
                 answer = json.loads(client.ask(command))
-                n += 1
+                answers[number] += 1
                 if "busy" in str(answer):
                     trouble.append(answer)
-        if n < 20:
-            trouble.append("only %d answers" % n)
 
-    threads = [threading.Thread(target=look) for _ in range(3)]
+    answers = [0] * 3
+    threads = [threading.Thread(target=look, args=(number,)) for number in range(len(answers))]
     for thread in threads:
         thread.start()
     with Control(folder / "c.sock") as control:
-        for _ in range(30):
+        deadline, rounds = time.monotonic() + 30, 0
+        while rounds < 30 or min(answers) < 20 and time.monotonic() < deadline:
             control.call("device_add", kind="blk", name="d", args=f"socket={folder}/d.sock,driver=null")
             control.call("device_remove", name="d")
+            rounds += 1
     over.set()
     for thread in threads:
         thread.join()
-    assert not trouble
+    assert not trouble and min(answers) >= 20, (trouble, answers)
 
 
 def test_questions_up_to_the_end_of_the_process(vhubd, blk, prefix):
@@ -143,7 +143,7 @@ def test_without_eal_arguments_it_is_asked_for(folder, blk, options, there):
     with open(log, "wb") as out:
         process = subprocess.Popen([build_dir() / "app/vhubd", "--blk", blk("a"), *options], stderr=out)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 30
         while "ready" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)
@@ -156,6 +156,6 @@ def test_without_eal_arguments_it_is_asked_for(folder, blk, options, there):
         assert "TELEMETRY" not in log.read_text()
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     for line in ours:
         assert not Path(line.split()[-1]).exists()

@@ -41,7 +41,7 @@ test_a_request_takes_its_time(void **state)
 	begin = rte_rdtsc();
 	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 0, data, sizeof(data), 0), 0);
 	us = (rte_rdtsc() - begin) * 1000000 / rte_get_tsc_hz();
-	assert_in_range(us, 19000, 5000000);
+	assert_in_range(us, 19000, 60000000);
 	driver_close(&d);
 }
 
@@ -61,7 +61,7 @@ test_a_disk_parsed_before_eal_takes_its_time_too(void **state)
 	begin = rte_rdtsc();
 	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 0, data, sizeof(data), 0), 0);
 	us = (rte_rdtsc() - begin) * 1000000 / rte_get_tsc_hz();
-	assert_in_range(us, 19000, 5000000);
+	assert_in_range(us, 19000, 60000000);
 	driver_close(&d);
 }
 
