@@ -90,12 +90,17 @@ class Lan:
             self.sessions.pop(name).close()
 
     def figures(self, name):
+        """With what guests have seen of it until now."""
+        self.control.settle()
+        return self.figures_now(name)
+
+    def figures_now(self, name):
         return self.control.call("device_stats", name="%s-%s" % (self.name, name))[0]["figures"]
 
     def wait_figure(self, name, figure, value, seconds=PATIENCE):
         deadline = time.monotonic() + seconds
-        while self.figures(name)[figure] != value:
-            assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures(name)[figure])
+        while self.figures_now(name)[figure] != value:
+            assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures_now(name)[figure])
             time.sleep(0.002)
 
     def wait_all_seen(self, name, sent, seconds=PATIENCE):
@@ -103,7 +108,7 @@ class Lan:
         self.wait_figure(name, "from_guest_packets", sent, seconds)
         deadline = time.monotonic() + seconds
         while True:
-            figures = self.figures(name)
+            figures = self.figures_now(name)
             dealt_with = (figures["bridge_flooded_packets"] + figures["bridge_forwarded_packets"]
                           + sum(value for each, value in figures.items() if each.startswith("bridge_dropped_")))
             if dealt_with == sent:

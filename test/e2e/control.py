@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 
 from vhubd import ROOT
 
@@ -56,6 +57,13 @@ class Control:
         if "error" in answer:
             raise Refused(answer["error"])
         return answer["result"]
+
+    def settle(self):
+        """Until each lcore has come round, or sleeps: what a guest has seen may be counted behind that."""
+        before = {each["lcore"]: each["turns"] for each in self.call("lcore_list")}
+        deadline = time.monotonic() + 30
+        while not all(each["asleep"] or each["turns"] > before[each["lcore"]] + 1 for each in self.call("lcore_list")):
+            assert time.monotonic() < deadline, "an lcore stands still"
 
     def names(self):
         return [each["name"] for each in self.call("device_list")]

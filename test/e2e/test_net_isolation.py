@@ -3,13 +3,12 @@
 come and go. And what librte_vhost by itself makes of half a message, which is why vhub reads the
 sockets itself."""
 
-import json
 import os
-import socket
 import time
 
 import pytest
 
+from control import Control
 from testpmd import EchoTestpmd
 from vhostuser import Closed, Req, Wire
 from vhostuser import protocol as p
@@ -95,29 +94,6 @@ PORTS = 64
 ROUNDS = 20
 
 
-class Control:
-    """The control socket: JSON-RPC 2.0, a line each way."""
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(30)
-        self.socket.connect(str(path))
-        self.lines = self.socket.makefile("r", encoding="utf-8")
-        self.number = 0
-
-    def call(self, method, **params):
-        self.number += 1
-        request = {"jsonrpc": "2.0", "id": self.number, "method": method, "params": params}
-        self.socket.sendall((json.dumps(request) + "\n").encode())
-        answer = json.loads(self.lines.readline())
-        assert answer["id"] == self.number and "error" not in answer, (request, answer)
-        return answer["result"]
-
-    def close(self):
-        self.lines.close()
-        self.socket.close()
-
-
 def figures(daemon):
     return {"fds": len(daemon.fds()), "mappings": daemon.maps(), "RSS in kB": daemon.rss_kb()}
 
@@ -144,7 +120,7 @@ def test_ports_come_and_go_under_traffic(vhubd, check, net, folder):
         last.kill()
         assert not [name for name in names if (folder / f"{name}.sock").exists()]
         seen.append(figures(daemon))
-    control.close()
+    control.sock.close()
     front.stop()
     # What the first rounds allocate stays for the next ones; after that nothing grows.
     early, late = seen[ROUNDS // 4], seen[-1]
