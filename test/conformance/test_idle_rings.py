@@ -6,10 +6,9 @@ import time
 
 import pytest
 
-from control import Control
+from module_daemon import ModuleDaemon, started, watched
 from vhostuser import NF, EventFd, GuestMemory, NetPort, ctrl, packets, pattern
 from vhostuser.meanwhile import Meanwhile
-from vhubd import Vhubd, worker_arguments
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 MB = 1 << 20
@@ -28,25 +27,11 @@ PORTS = {
 }
 
 
-class Crowd:
-    """A daemon that does not sleep before long, so that nobody is woken by a kick."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.daemon = Vhubd(*self.arguments(DISKS), nets=self.arguments(PORTS), folder=folder,
-                            eal=worker_arguments(2),
-                            args=["--idle-us", "50000", "--control", str(folder / "control.sock")])
-        self.daemon.start()
-        self.control = Control(folder / "control.sock")
-
-    def path(self, name):
-        return self.folder / (name + ".sock")
-
-    def arguments(self, devices):
-        return ["%s,socket=%s,%s" % (name, self.path(name), keys) for name, keys in devices.items()]
+class Crowd(ModuleDaemon):
+    """It does not sleep before long, so that nobody is woken by a kick."""
 
     def figure(self, device, name):
-        return self.control.call("device_stats", name=device)[0]["figures"][name]
+        return self.stats(device)["figures"][name]
 
     def wait_figure(self, device, name, value):
         deadline = time.monotonic() + 30
@@ -68,17 +53,12 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def running_crowd(tmp_path_factory):
-    crowd = Crowd(tmp_path_factory.mktemp("i"))
-    yield crowd
-    crowd.control.sock.close()
-    crowd.daemon.stop()
+    yield from started(Crowd(tmp_path_factory.mktemp("i"), DISKS, PORTS, args=["--idle-us", "50000"]))
 
 
 @pytest.fixture
-def crowd(running_crowd):
-    yield running_crowd
-    assert running_crowd.daemon.running()
-    running_crowd.daemon.check_log()
+def crowd(running_crowd, request):
+    yield from watched(running_crowd, request)
 
 
 class Busy(Meanwhile):
@@ -199,10 +179,10 @@ def test_the_session_reaches_an_idle_ring(crowd, opened, packed):
     works()
     for lcore in (2, 1):
         for queue in (0, 1):
-            assert crowd.control.call("queue_move", device="two", queue=queue, lcore=lcore) is True
+            crowd.move("two", queue, lcore)
             crowd.wait_parked()
         works()
-    crowd.control.call("queue_move", device="two", queue=1, lcore=2)
+    crowd.move("two", 1, 2)
     crowd.control.call("device_resize", name="two", size=8 * MB)
     crowd.wait_parked()
     disk.write(8192, pattern(3, 4096))
@@ -214,7 +194,7 @@ def test_the_session_reaches_an_idle_ring(crowd, opened, packed):
 @both_kinds
 def test_one_queue_works_while_the_others_of_its_disk_are_idle(crowd, opened, packed):
     """Whoever is polled reaps for all of them, whichever that is."""
-    assert crowd.control.call("queue_move", device="two", queue=1, lcore=1) is True
+    crowd.move("two", 1, 1)
     disk = opened(crowd.path("two"), packed=packed, queues=2)
     for round_ in range(6):
         crowd.wait_parked()
@@ -225,7 +205,7 @@ def test_one_queue_works_while_the_others_of_its_disk_are_idle(crowd, opened, pa
         disk.wait(other, 1 - queue)
         for request in requests + other:
             disk.release(request)
-    assert crowd.control.call("queue_move", device="two", queue=1, lcore=2) is True
+    crowd.move("two", 1, 2)
 
 
 @both_kinds
@@ -265,7 +245,7 @@ def test_packets_reach_an_idle_guest_from_the_same_lcore_and_from_another(crowd,
     left, right = (opened(crowd.path(name), NetPort, packed=packed, pairs=2) for name in ("left", "right"))
     for lcore in (1, 2):
         for queue in (0, 1):
-            assert crowd.control.call("queue_move", device="right", queue=queue, lcore=lcore) is True
+            crowd.move("right", queue, lcore)
         for round_ in range(4):
             for sender, receiver in ((left, right), (right, left)):
                 crowd.wait_parked()

@@ -9,14 +9,14 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from hold import Hold, wait_taken
+from hold import wait_taken
+from module_daemon import ModuleDaemon, started, watched
 from test_inflight import resume, start, tracked, wait_all
 from vhostuser import F, GuestMemory, Model, NetPort, packets, pages_of, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging
 from vhostuser.meanwhile import Meanwhile
-from vhubd import Vhubd, build_dir, worker_arguments
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 MB = 1 << 20
@@ -32,32 +32,8 @@ DISKS = {
 }
 
 
-class Pair:
-    """A daemon with two workers, and its control socket."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        for name in ("image", "pinned"):
-            with open(folder / name, "wb") as image:
-                image.truncate(64 * MB)
-        self.daemon = Vhubd(*("%s,socket=%s,%s" % (name, self.path(name), keys.format(folder=folder))
-                              for name, keys in DISKS.items()),
-                            nets=["port,socket=%s,driver=echo,queues=2" % self.path("port")],
-                            folder=folder, eal=worker_arguments(2),
-                            loads=[build_dir() / "test/tools/unruly.so"],
-                            args=["--control", str(folder / "control.sock")])
-        self.daemon.start()
-        self.control = Control(folder / "control.sock")
-
-    def path(self, disk):
-        return self.folder / (disk + ".sock")
-
-    def hold(self):
-        """Keeps the disk "held" from answering."""
-        return Hold(self.folder / "hold")
-
-    def stats(self, disk):
-        return self.control.call("device_stats", name=disk)[0]
+class Pair(ModuleDaemon):
+    """What lcores and queues of disks are asked for."""
 
     def owners(self, disk):
         return [queue["lcore"] for queue in self.stats(disk)["queues"]]
@@ -65,29 +41,19 @@ class Pair:
     def completions(self, disk):
         return {each["lcore"]: each["completions"] for each in self.stats(disk)["lcores"]}
 
-    def move(self, disk, queue, lcore):
-        assert self.control.call("queue_move", device=disk, queue=queue, lcore=lcore) is True
-
     def lcore(self, number):
         return self.control.call("lcore_list")[number - 1]
 
 
 @pytest.fixture(scope="module")
 def running_pair(tmp_path_factory):
-    pair = Pair(tmp_path_factory.mktemp("p"))
-    yield pair
-    pair.control.sock.close()
-    pair.daemon.stop()
+    yield from started(Pair(tmp_path_factory.mktemp("p"), DISKS, {"port": "driver=echo,queues=2"},
+                            {"image": 64 * MB, "pinned": 64 * MB}))
 
 
 @pytest.fixture
 def pair(running_pair, request):
-    since = len(running_pair.daemon.log)
-    yield running_pair
-    if getattr(request.node, "report_call", None) is None or request.node.report_call.failed:
-        print("--- what the daemon said ---\n%s" % running_pair.daemon.log[since:][-8000:])
-    assert running_pair.daemon.running()
-    running_pair.daemon.check_log()
+    yield from watched(running_pair, request)
     for disk in ("two", "image", "held"):       # as they were
         for queue in range(QUEUES):
             running_pair.move(disk, queue, 1 + queue % 2)

@@ -11,42 +11,24 @@ from pathlib import Path
 
 import pytest
 
-from control import Control
+from module_daemon import ModuleDaemon, started, watched
 from vhostuser import Closed, F, GuestMemory, Model, Region
 from vhostuser import blk
-from vhubd import Vhubd, worker_arguments
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 MB = 1 << 20
 QUEUES = 4
-DISKS = {
+DISKS = {name: "driver=uring,path={folder}/%s,queues=4,lcores=2,%s" % (name, keys) for name, keys in {
     "pinned": "direct=auto,pin=on",
     "cached": "direct=off,pin=on",
     "cut": "direct=auto,pin=on",
     "sqpoll": "sqpoll=on,sqpoll_idle_ms=1",
     "both": "direct=off,sqpoll=on,sqpoll_idle_ms=1,sqpoll_cpu=0,pin=on",
-}
+}.items()}
 
 
-class Modes:
-    def __init__(self, folder):
-        self.folder = folder
-        specs = []
-        for name, keys in DISKS.items():
-            with open(folder / name, "wb") as image:
-                image.truncate(16 * MB)
-            specs.append("%s,socket=%s,driver=uring,path=%s,queues=4,lcores=2,%s"
-                         % (name, self.path(name), folder / name, keys))
-        self.daemon = Vhubd(*specs, folder=folder, eal=worker_arguments(2),
-                            args=["--control", str(folder / "control.sock")])
-        self.daemon.start()
-        self.control = Control(folder / "control.sock")
-
-    def path(self, name):
-        return self.folder / (name + ".sock")
-
-    def move(self, name, queue, lcore):
-        assert self.control.call("queue_move", device=name, queue=queue, lcore=lcore) is True
+class Modes(ModuleDaemon):
+    """What registered memory is asked for."""
 
     def times_pinned(self, name):
         """That the daemon has told so of a disk, which it does ten times at once."""
@@ -65,20 +47,12 @@ class Modes:
 
 @pytest.fixture(scope="module")
 def running_modes(tmp_path_factory):
-    modes = Modes(tmp_path_factory.mktemp("u"))
-    yield modes
-    modes.control.sock.close()
-    modes.daemon.stop()
+    yield from started(Modes(tmp_path_factory.mktemp("u"), DISKS, images=dict.fromkeys(DISKS, 16 * MB)))
 
 
 @pytest.fixture
 def modes(running_modes, request):
-    since = len(running_modes.daemon.log)
-    yield running_modes
-    if getattr(request.node, "report_call", None) is None or request.node.report_call.failed:
-        print("--- what the daemon said ---\n%s" % running_modes.daemon.log[since:][-8000:])
-    assert running_modes.daemon.running()
-    running_modes.daemon.check_log()
+    yield from watched(running_modes, request)
 
 
 def models_of(disk, align):
