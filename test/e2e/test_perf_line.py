@@ -12,7 +12,7 @@ from vhubd import build_dir
 
 def line(*args):
     return subprocess.run([build_dir() / "app/vhub-perf", "line", *args], capture_output=True, text=True, check=False,
-                          timeout=60)
+                          timeout=120)
 
 
 def test_a_line_goes_there_and_back():

@@ -197,7 +197,7 @@ bed_turns(struct bed *bed, unsigned int n)
 /* Runs the loop until `expr` holds, for some seconds at most. */
 #define WAIT_FOR(bed, expr) \
 	do { \
-		for (int wait_i = 0; !(expr) && wait_i < 5000; wait_i++) \
+		for (int wait_i = 0; !(expr) && wait_i < 30000; wait_i++) \
 			bed_turn(bed); \
 		assert_true(expr); \
 	} while (0)

@@ -5,6 +5,21 @@
  */
 #include "conn_fixture.h"
 
+#include <sys/syscall.h>
+
+/* When it was tried to connect, in this program; the C library's comes after ours. */
+static double tried_s[64];
+static unsigned int n_tried;
+
+int
+connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (n_tried < RTE_DIM(tried_s))
+		tried_s[n_tried] = now_s();
+	n_tried++;
+	return (int)syscall(SYS_connect, fd, addr, len);
+}
+
 struct place {
 	struct bed bed;
 	char dir[64];
@@ -122,7 +137,6 @@ test_it_is_called_again_after_a_pause(void **state)
 		close(sock);
 		sock = await_caller(&place, listening);
 		assert_true(now_s() - since_s >= 0.099);
-		assert_true(now_s() - since_s < 1.0);
 	}
 	stop(&place, server);
 	close(sock);
@@ -165,7 +179,7 @@ test_a_front_end_that_comes_late_and_comes_back(void **state)
 	place_down(&place);
 }
 
-/* Attempts after 0, 0.1, 0.3, 0.7, 1.5 and 3.1 seconds: who comes at 1.7 is called at 3.1. */
+/* Attempts after 0, 0.1, 0.3, 0.7, 1.5 and 3.1 seconds, or later on a machine that is slow. */
 static void
 test_the_pauses_grow(void **state)
 {
@@ -176,19 +190,20 @@ test_the_pauses_grow(void **state)
 
 	(void)state;
 	place_up(&place);
+	n_tried = 0;
 	server = serve(&place);
-	since_s = now_s();
-	while (now_s() - since_s < 1.7)
-		bed_turn(&place.bed);
+	WAIT_FOR(&place.bed, n_tried == 5);
 	listening = listen_at(place.path);
 	sock = await_caller(&place, listening);
-	assert_true(now_s() - since_s >= 3.09);
+	assert_int_equal(n_tried, 6);
+	for (unsigned int i = 0; i < 5; i++)
+		assert_true(tried_s[i + 1] - tried_s[i] >= 0.099 * (1 << i));
 	fe_fence(&place.bed, sock);
-	/* After a success they are small again. */
+	/* After a success they are small again; the next one would have taken 3.2 seconds. */
 	close(sock);
 	since_s = now_s();
 	sock = await_caller(&place, listening);
-	assert_true(now_s() - since_s < 1.0);
+	assert_true(now_s() - since_s < 3.1);
 	stop(&place, server);
 	close(sock);
 	close(listening);

@@ -783,11 +783,12 @@ test_a_front_end_that_never_reads_is_given_up(void **state)
 
 	(void)state;
 	one_up(&one);
+	since_s = now_s();
 	fill_replies(&one);
-	for (since_s = now_s(); one.bed.n_completed == 0 && now_s() - since_s < 10;)
+	while (one.bed.n_completed == 0 && now_s() - since_s < 60)
 		bed_turn(&one.bed);
 	assert_int_equal(one.bed.n_completed, 1);
-	assert_true(now_s() - since_s >= 4.5); /* it has waited since some turns before */
+	assert_true(now_s() - since_s >= 4.99);
 	assert_int_equal(log_count(&one.log, "was not read for 5000 ms"), 1);
 	hang_up(&one);
 	one_down(&one, -ETIMEDOUT);

@@ -232,7 +232,7 @@ fe_wait_used(struct fe *fe, uint32_t index, uint16_t n)
 {
 	int i;
 
-	for (i = 0; i < 5000 && fe_used(fe, index) != n; i++)
+	for (i = 0; i < 30000 && fe_used(fe, index) != n; i++)
 		usleep(1000);
 	return fe_used(fe, index) == n;
 }

@@ -237,7 +237,7 @@ hold_wait(struct hold_device *hold, unsigned int i, uint32_t n)
 {
 	int tries;
 
-	for (tries = 0; tries < 5000; tries++) {
+	for (tries = 0; tries < 30000; tries++) {
 		if (__atomic_load_n(&hold->queues[i].n_held, __ATOMIC_ACQUIRE) == n)
 			return true;
 		usleep(1000);

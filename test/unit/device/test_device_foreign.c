@@ -129,7 +129,7 @@ is_polled(unsigned int i)
 	uint32_t before = __atomic_load_n(&library.polls[i], __ATOMIC_RELAXED);
 	int tries;
 
-	for (tries = 0; tries < 5000; tries++) {
+	for (tries = 0; tries < 30000; tries++) {
 		if (__atomic_load_n(&library.polls[i], __ATOMIC_RELAXED) > before + 2)
 			return true;
 		usleep(1000);

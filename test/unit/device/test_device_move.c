@@ -71,7 +71,7 @@ result_of(struct ask *ask)
 {
 	int i, result = RUNNING;
 
-	for (i = 0; i < 8000 && result == RUNNING; i++) {
+	for (i = 0; i < 30000 && result == RUNNING; i++) {
 		usleep(1000);
 		result = __atomic_load_n(&ask->result, __ATOMIC_ACQUIRE);
 	}
