@@ -78,6 +78,7 @@ struct vhub_lcore {
 	uint64_t write_seq __rte_cache_aligned;
 	uint32_t resume_all;	     /* shared atomic: ANY sets it, LCORE clears it */
 	unsigned int suspect_writes; /* LCORE: notifications still to be measured */
+	unsigned int long_writes;    /* LCORE: of those that were measured */
 	pthread_t thread;	     /* written by LCORE before the first odd write_seq */
 	uint64_t seen_seq;	     /* CTL: what the watchdog saw last */
 

@@ -39,6 +39,11 @@
  * An eventfd is written in a microsecond; after one write that took so long, so many are measured.
  */
 #define WATCHDOG_SUSPECT_WRITES 64
+/*
+ * Of which so many may not be long. One is, now and then, where a hypervisor takes the CPU away: the thread's clock
+ * goes on meanwhile.
+ */
+#define WATCHDOG_LONG_WRITES 8
 
 static struct {
 	/* Shared atomic. On a line of its own: every lcore reads it before each write. */
@@ -211,8 +216,8 @@ thread_cpu_ns(void)
 /*
  * An eventfd on which a front end has hung hundreds of thousands of waiters takes long to write,
  * and then it is written: the watchdog would never see it. A write that took long makes the next
- * ones be measured in CPU time, so that an lcore that lost its CPU meanwhile blames nobody, and one
- * that was long indeed counts as stuck.
+ * ones be measured in CPU time, so that an lcore that lost its CPU meanwhile blames nobody, and when
+ * several were long indeed the last one counts as stuck.
  */
 static __rte_noinline int
 notify_write_measured(struct vhub_lcore *lcore, int fd)
@@ -221,7 +226,13 @@ notify_write_measured(struct vhub_lcore *lcore, int fd)
 	const int ret = notify_write(fd);
 
 	lcore->suspect_writes--;
-	return thread_cpu_ns() - begin > WATCHDOG_LONG_WRITE_NS ? -EINTR : ret;
+	if (likely(thread_cpu_ns() - begin <= WATCHDOG_LONG_WRITE_NS))
+		return ret;
+	lcore->suspect_writes = WATCHDOG_SUSPECT_WRITES;
+	if (++lcore->long_writes < WATCHDOG_LONG_WRITES)
+		return ret;
+	lcore->long_writes = 0;
+	return -EINTR;
 }
 
 static int
@@ -234,8 +245,10 @@ notify_write_watched(struct vhub_lcore *lcore, int fd)
 		return notify_write_measured(lcore, fd);
 	begin = rte_rdtsc();
 	ret = notify_write(fd);
-	if (unlikely(rte_rdtsc() - begin > lcore->long_write_cycles))
+	if (unlikely(rte_rdtsc() - begin > lcore->long_write_cycles)) {
 		lcore->suspect_writes = WATCHDOG_SUSPECT_WRITES;
+		lcore->long_writes = 0;
+	}
 	return ret;
 }
 

@@ -8,6 +8,24 @@
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+
+/* In this program the C library's comes after ours: writes to `slow_fd` take that much of their CPU. */
+static int slow_fd = -1;
+static uint32_t n_slow_writes; /* of the next ones */
+
+ssize_t
+write(int fd, const void *data, size_t size)
+{
+	const uint64_t begin_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+
+	if (fd == __atomic_load_n(&slow_fd, __ATOMIC_RELAXED) && test_load(&n_slow_writes) > 0) {
+		test_store(&n_slow_writes, test_load(&n_slow_writes) - 1);
+		while (test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - begin_ns < 3000000)
+			continue;
+	}
+	return syscall(SYS_write, fd, data, size);
+}
 
 struct notify {
 	struct vhub_msg msg;
@@ -130,6 +148,36 @@ results_of_other_writes(void **unused)
 	close(fine);
 }
 
+/* How many of 20 notifications, the first so many of which take 3 ms of CPU time each, tell of a stuck one. */
+static unsigned int
+stuck_of_slow(unsigned int n_slow)
+{
+	const int fd = eventfd(0, EFD_NONBLOCK);
+	unsigned int n_stuck = 0;
+
+	assert_true(fd >= 0);
+	test_store(&n_slow_writes, n_slow);
+	__atomic_store_n(&slow_fd, fd, __ATOMIC_RELAXED);
+	for (unsigned int i = 0; i < 20; i++) {
+		const int result = notify_from(0, fd).result;
+
+		assert_true(result == 0 || result == -EINTR);
+		n_stuck += result == -EINTR;
+	}
+	__atomic_store_n(&slow_fd, -1, __ATOMIC_RELAXED);
+	close(fd);
+	return n_stuck;
+}
+
+/* As a hypervisor makes them be: few, and nobody's fault. And as a front end makes them be: one after the other. */
+static void
+slow_writes_are_nobodys_fault_until_there_are_many(void **unused)
+{
+	(void)unused;
+	assert_int_equal(stuck_of_slow(4), 0);
+	assert_true(stuck_of_slow(20) > 0);
+}
+
 static void
 read_mask(void *arg)
 {
@@ -198,34 +246,38 @@ bare_wake_ns(void)
 	const struct timespec tick = { .tv_nsec = 10000000 };
 	uint64_t cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
 
-	for (unsigned int i = 0; i < 50; i++)
+	for (unsigned int i = 0; i < 5; i++)
 		nanosleep(&tick, NULL);
-	return (test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns) / 50;
+	return (test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns) / 5;
 }
 
 static void
 ctl_ticks_cheaply_while_an_lcore_writes(void **unused)
 {
 	struct notifier p = { .poller.ops = &notifier_ops, .fd = eventfd(0, EFD_NONBLOCK) };
-	uint64_t cpu_ns, bare_ns;
-	long n;
+	uint64_t cpu_ns, least_ns = UINT64_MAX, bare_ns = UINT64_MAX;
+	long n, sum = 0;
 
 	(void)unused;
 	test_on_lcore(0, test_add_poller, &p.poller);
-	bare_ns = bare_wake_ns();
 	test_run_loop(20000);
-	n = switches();
-	cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
-	test_run_loop(1000000);
-	cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
-	n = switches() - n;
+	/* The least of several turns: what others do on the machine makes both dearer, at any time. */
+	for (unsigned int i = 0; i < 10; i++) {
+		bare_ns = RTE_MIN(bare_ns, bare_wake_ns());
+		n = switches();
+		cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+		test_run_loop(100000);
+		cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
+		n = switches() - n;
+		least_ns = RTE_MIN(least_ns, cpu_ns / (unsigned long)RTE_MAX(n, 1));
+		sum += n;
+	}
 	test_on_lcore(0, test_remove_poller, &p.poller);
-	print_message("%ld ticks in a second, %lu ns each, %lu ns of them for a bare wake\n", n,
-			(unsigned long)(cpu_ns / (unsigned long)RTE_MAX(n, 1)),
-			(unsigned long)bare_ns);
-	assert_in_range(n, 1, 500);
-	/* A hundred times 10 us are 0.1 % of a CPU; the bare wake doubles on a busy machine. */
-	assert_true(cpu_ns / (unsigned long)n < bare_ns * 2 + 10000);
+	print_message("%ld ticks in a second, %lu ns each, %lu ns of them for a bare wake\n", sum,
+			(unsigned long)least_ns, (unsigned long)bare_ns);
+	assert_in_range(sum, 1, 500);
+	/* A hundred times 10 us are 0.1 % of a CPU. */
+	assert_true(least_ns < bare_ns * 2 + 10000);
 	close(p.fd);
 }
 
@@ -240,6 +292,8 @@ main(void)
 		cmocka_unit_test(stop_frees_an_lcore_that_is_stuck),
 		cmocka_unit_test_setup_teardown(results_of_other_writes, test_start_adaptive,
 				test_stop_lcores),
+		cmocka_unit_test_setup_teardown(slow_writes_are_nobodys_fault_until_there_are_many,
+				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(lcores_take_no_other_signal, test_start_adaptive,
 				test_stop_lcores),
 		cmocka_unit_test_setup_teardown(ctl_sleeps_while_nobody_writes, test_start_poll,
