@@ -275,7 +275,8 @@ unruly_arm(struct vhub_blk_queue *queue)
 }
 
 /* Ours, and those of every driver that was there before us. */
-static const char *unruly_keys[MAX_KEYS + 1] = { "over", "shuffle", "delay_us", "fail_every", "hold" };
+static const char *unruly_keys[MAX_KEYS + 1] = { "over", "shuffle", "delay_us", "fail_every",
+	"hold" };
 
 static const struct vhub_blk_driver_ops unruly_ops = {
 	.name = "unruly",
