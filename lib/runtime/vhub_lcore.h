@@ -208,8 +208,8 @@ vhub_lcore_kernel_work(int n);
  * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares
  * the file's flags and counter): the watchdog interrupts it then, after 10 to 20 ms. Thread: LCORE
  * (on another thread it is a plain write). Returns 0, -EINTR when the watchdog interrupted it, or when
- * it was long, milliseconds of CPU time, as several before it, -EAGAIN when the counter or pipe is full (the receiver has a notification pending: not an error),
- * or another errno of write(2).
+ * it took milliseconds of CPU time as several before it have, -EAGAIN when the counter or pipe is full
+ * (the receiver has a notification pending: not an error), or another errno of write(2).
  */
 VHUB_API int
 vhub_lcore_notify_fd(int fd);
