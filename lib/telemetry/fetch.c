@@ -149,9 +149,10 @@ wait_for(struct fetch *fetch)
 	struct timespec until;
 	bool done;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
 	pthread_mutex_lock(&fetch->lock);
 	while (!fetch->done && n-- > 0) {
+		/* From now on each time: a machine on which nobody ran has used up one interval and not all. */
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		add_ns(&until, FLUSH_INTERVAL_NS);
 		while (!fetch->done &&
 				pthread_cond_timedwait(&fetch->answered, &fetch->lock, &until) !=
