@@ -5,6 +5,7 @@ sockets itself."""
 
 import os
 import time
+from functools import partial
 
 import pytest
 
@@ -60,9 +61,10 @@ class held:
 @pytest.mark.parametrize("disturb", [stall, garbage])
 def test_a_neighbour_does_not_slow_a_port(echo, check, net, folder, disturb):
     daemon = echo(net("victim"), net("innocent", queues=2))
+    echo(net("elsewhere"))
     front = check(folder / "innocent.sock", queues=2)
     front.wait_running()
-    hold(front, lambda seconds: disturb(folder / "victim.sock", seconds))
+    hold(front, *(partial(disturb, folder / f"{name}.sock") for name in ("victim", "elsewhere")))
     front.stop()
     assert daemon.running()
     check(folder / "victim.sock", packets=1000).finish()
