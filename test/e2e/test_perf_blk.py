@@ -237,7 +237,7 @@ def test_qemu_storage_daemon(folder):
         run = vhub_perf("blk", "--socket", path, "--packed")
         assert run.status == 2 and "does not offer RING_PACKED" in run.said, run
         # It sleeps until it is kicked, so nothing comes back, and that is told.
-        run = vhub_perf("blk", "--socket", path, "--poll", "--patience", "500")
+        run = vhub_perf("blk", "--socket", path, "--poll", "--patience", "2000")
         assert run.status == 1 and "32 requests did not come back" in run.error, run
     finally:
         peer.kill()
