@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from control import Control
-from hold import Hold, wait_in_flight
+from hold import Hold, wait_in_flight, wait_taken
 from stage import Figures
 from test_suspend import opened_disk
 from vhostuser import F, GuestMemory, Model, Region, pattern
@@ -369,7 +369,7 @@ def test_a_ring_that_is_suspended_again_and_again_does_each_request_once(disks, 
     disk.wait(requests)
     disk.wait(disk.submit([disk.prepare(blk.T_FLUSH)]))
     assert {request.status for request in requests} == {blk.S_OK}
-    assert disk.region.inflight(0) == []
+    wait_taken(disk, 0, 0)
     if keeps_data(driver):
         for i in range(len(requests)):
             assert disk.read(32 * i, 16384) == pattern(5000 * packed + i, 16384)

@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from hold import wait_taken
 from test_inflight import resume, start, tracked
 from vhostuser import GuestMemory, pattern
 from vhostuser import blk
@@ -79,7 +80,7 @@ class Writer:
             self.reap(0.2)
         assert not self.under_way, "%d requests never came back" % len(self.under_way)
         assert self.disk.reap(self.queue, timeout=0.02) == []
-        assert self.disk.region.inflight(self.queue) == []
+        wait_taken(self.disk, 0, self.queue)
 
     def check(self):
         for place, seed in self.holds.items():
