@@ -74,6 +74,7 @@ turn(struct net_queue *q, uint64_t now, const bool draining, const bool packed)
 		sent = net_send(q, now, packed);
 	else if (draining)
 		sent = net_take_back(q, true, packed);
+	ring_kick_both(q->rx, q->tx, packed);
 	return sent < 0 ? sent : received + sent > 0;
 }
 

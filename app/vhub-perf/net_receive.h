@@ -23,6 +23,30 @@ struct net_latencies {
 	uint64_t n;
 };
 
+/* What a turn has received. */
+struct net_taken {
+	uint64_t items;
+	uint64_t bytes;
+	struct net_latencies latencies;
+};
+
+/* Where the frame of a used buffer lies, if one begins in it. */
+static __rte_always_inline const uint8_t *
+net_rx_frame(const struct net_queue *q, const struct ring_used *used)
+{
+	return q->rx_buffers.first + (size_t)used->slot * q->rx_buffers.stride_bytes;
+}
+
+/* How many buffers a packet is in, as the header before its frame says. */
+static __rte_always_inline uint16_t
+net_buffers(const uint8_t *frame)
+{
+	uint16_t buffers;
+
+	memcpy(&buffers, frame - NET_HEADER_BYTES + NET_NUM_BUFFERS_AT, sizeof(buffers));
+	return buffers;
+}
+
 static __rte_always_inline void
 net_add_latency(struct net_queue *q, struct net_latencies *l, uint64_t cycles)
 {
@@ -33,6 +57,13 @@ net_add_latency(struct net_queue *q, struct net_latencies *l, uint64_t cycles)
 		l->n = 0;
 	}
 	l->n++;
+}
+
+/* A stamp that lies in the future is of another lcore a moment ago. */
+static __rte_always_inline uint64_t
+net_since(uint64_t now, uint64_t then)
+{
+	return now > then ? now - then : 0;
 }
 
 static inline void
@@ -103,10 +134,8 @@ static __rte_always_inline void
 net_begin_packet(struct net_queue *q, const uint8_t *frame, uint32_t bytes)
 {
 	struct net_packet *p = &q->packet;
-	uint16_t buffers = 1;
+	const uint16_t buffers = q->o->mergeable ? net_buffers(frame) : 1;
 
-	if (q->o->mergeable)
-		memcpy(&buffers, frame - NET_HEADER_BYTES + NET_NUM_BUFFERS_AT, sizeof(buffers));
 	p->wrong = bytes < NET_HEADER_BYTES + NET_MIN_FRAME || buffers == 0;
 	p->bytes = bytes > NET_HEADER_BYTES ? bytes - NET_HEADER_BYTES : 0;
 	p->buffers_left = buffers > 0 ? (uint16_t)(buffers - 1) : 0;
@@ -147,8 +176,7 @@ net_continue_packet(struct net_queue *q, const uint8_t *frame, uint32_t bytes)
 static __rte_always_inline bool
 net_take_buffer(struct net_queue *q, const struct ring_used *used)
 {
-	const uint8_t *frame = q->rx_buffers.first +
-			(size_t)used->slot * q->rx_buffers.stride_bytes;
+	const uint8_t *frame = net_rx_frame(q, used);
 
 	if (unlikely(q->packet.buffers_left != 0)) {
 		net_continue_packet(q, frame, used->bytes);
@@ -166,8 +194,7 @@ static __rte_always_inline void
 net_prefetch(const struct net_queue *q, const struct ring_used *used, unsigned int n)
 {
 	for (unsigned int i = 0; i < n; i++) {
-		const uint8_t *frame = q->rx_buffers.first +
-				(size_t)used[i].slot * q->rx_buffers.stride_bytes;
+		const uint8_t *frame = net_rx_frame(q, &used[i]);
 
 		rte_prefetch0(frame);
 		if (q->o->mergeable)
@@ -175,11 +202,62 @@ net_prefetch(const struct net_queue *q, const struct ring_used *used, unsigned i
 	}
 }
 
-/* A stamp that lies in the future is of another lcore a moment ago. */
+/* How many of the next ones may be plain: none where a flow has gaps, or every byte is looked at. */
 static __rte_always_inline uint64_t
-net_since(uint64_t now, uint64_t then)
+net_plain_ones(const struct net_queue *q)
 {
-	return now > then ? now - then : 0;
+	const struct net_flow *f = q->expects;
+
+	if (q->o->touch || q->o->mode == NET_RX || q->packet.buffers_left != 0 ||
+			f->n_missing != 0 || f->next < f->base)
+		return 0;
+	return f->sent - f->next;
+}
+
+/*
+ * Packets as nearly all are: in one buffer, whole, the next of their flow. Returns how many of
+ * `used`, from the first on, are that; they have been counted. All others are net_take_any()'s.
+ */
+static __rte_always_inline unsigned int
+net_take_plain(struct net_queue *q, const struct ring_used *used, unsigned int n,
+		struct net_taken *t, uint64_t now)
+{
+	struct net_flow *f = q->expects;
+	const uint64_t mark = q->expected_mark, first = f->next;
+	const bool mergeable = q->o->mergeable, counting = q->counting;
+	unsigned int i;
+
+	n = (unsigned int)RTE_MIN((uint64_t)n, net_plain_ones(q));
+	for (i = 0; i < n; i++) {
+		const uint8_t *frame = net_rx_frame(q, &used[i]);
+		const uint32_t bytes = used[i].bytes - NET_HEADER_BYTES;
+		const struct net_stamp stamp = net_frame_read(frame);
+
+		if (unlikely(used[i].bytes < NET_HEADER_BYTES + NET_MIN_FRAME ||
+				    bytes != net_frame_bytes(frame) || stamp.flow != mark ||
+				    stamp.number != first + i ||
+				    (mergeable && net_buffers(frame) != 1)))
+			break;
+		t->bytes += bytes;
+		if (counting)
+			net_add_latency(q, &t->latencies, net_since(now, stamp.time_cycles));
+	}
+	t->items += i;
+	f->next += i;
+	f->arrived += i;
+	return i;
+}
+
+/* Any buffer. */
+static __rte_always_inline void
+net_take_any(struct net_queue *q, const struct ring_used *used, struct net_taken *t, uint64_t now)
+{
+	if (!net_take_buffer(q, used))
+		return;
+	t->items++;
+	t->bytes += q->packet.bytes;
+	if (q->o->mode != NET_RX && net_judge(q, &q->packet) && q->counting)
+		net_add_latency(q, &t->latencies, net_since(now, q->packet.stamp.time_cycles));
 }
 
 /* Returns how many buffers came, or -EPROTO with a reason in q->rx->fault. */
@@ -187,40 +265,37 @@ static __rte_always_inline int
 net_receive(struct net_queue *q, const bool packed)
 {
 	struct ring_used used[NET_MAX_BURST];
-	struct net_latencies l = { 0 };
-	uint64_t items = 0, bytes = 0, now;
+	struct net_taken t = { 0 };
 	struct ring_cursor c;
-	const int n = ring_reap(q->rx, used, q->o->burst, packed);
+	uint64_t now;
+	const int ret = ring_reap(q->rx, used, q->o->burst, packed);
+	const unsigned int n = (unsigned int)ret;
 
-	if (n <= 0)
-		return n;
-	net_prefetch(q, used, (unsigned int)n);
+	if (ret <= 0)
+		return ret;
+	net_prefetch(q, used, n);
 	now = rte_rdtsc();
-	for (int i = 0; i < n; i++) {
-		if (!net_take_buffer(q, &used[i]))
-			continue;
-		items++;
-		bytes += q->packet.bytes;
-		if (q->o->mode != NET_RX && net_judge(q, &q->packet) && q->counting)
-			net_add_latency(q, &l, net_since(now, q->packet.stamp.time_cycles));
+	for (unsigned int i = 0; i < n;) {
+		i += net_take_plain(q, &used[i], n - i, &t, now);
+		if (i < n)
+			net_take_any(q, &used[i++], &t, now);
 	}
 	c = ring_begin(q->rx);
-	for (int i = 0; i < n; i++)
+	for (unsigned int i = 0; i < n; i++)
 		ring_add(q->rx, &c, (uint16_t)used[i].slot, packed);
 	ring_end(q->rx, &c);
-	q->unposted += (unsigned int)n;
+	q->unposted += n;
 	if (q->unposted >= q->refill) {
 		ring_publish(q->rx, packed);
-		ring_kick(q->rx, packed);
 		q->unposted = 0;
 	}
 	if (q->counting) {
-		vhub_count(&q->report->figures.items, items);
-		vhub_count(&q->report->figures.bytes, bytes);
-		if (l.n != 0)
-			hist_add_n(&q->report->figures.latency, l.cycles, l.n);
+		vhub_count(&q->report->figures.items, t.items);
+		vhub_count(&q->report->figures.bytes, t.bytes);
+		if (t.latencies.n != 0)
+			hist_add_n(&q->report->figures.latency, t.latencies.cycles, t.latencies.n);
 	}
-	return n;
+	return ret;
 }
 
 #endif /* PERF_NET_RECEIVE_H */

@@ -24,6 +24,18 @@ net_free_slots(const struct net_queue *q)
 	return (uint16_t)(q->free_tail - q->free_head);
 }
 
+/* They count when their buffers are back, where nothing else comes back. */
+static inline void
+net_count_sent(struct net_queue *q, const struct ring_used *used, unsigned int n)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < n; i++)
+		bytes += q->slot_bytes[used[i].slot];
+	vhub_count(&q->report->figures.items, n);
+	vhub_count(&q->report->figures.bytes, bytes);
+}
+
 /*
  * Takes up to a burst of sent buffers back: when there are fewer than a burst; `all`: when one is
  * missing. Returns 0 or -EPROTO.
@@ -32,19 +44,17 @@ static __rte_always_inline int
 net_take_back(struct net_queue *q, bool all, const bool packed)
 {
 	struct ring_used used[NET_MAX_BURST];
-	uint64_t bytes = 0;
 	int n;
 
 	if (net_free_slots(q) == q->tx->n_slots || (!all && net_free_slots(q) >= q->o->burst))
 		return 0;
 	n = ring_reap(q->tx, used, q->o->burst, packed);
-	for (int i = 0; i < n; i++) {
-		q->free_slots[q->free_tail++ & q->free_mask] = (uint16_t)used[i].slot;
-		bytes += q->slot_bytes[used[i].slot];
-	}
-	if (n > 0 && q->o->mode == NET_TX && q->counting) {
-		vhub_count(&q->report->figures.items, (uint64_t)n);
-		vhub_count(&q->report->figures.bytes, bytes);
+	for (int i = 0; i < n; i++)
+		q->free_slots[(uint16_t)(q->free_tail + i) & q->free_mask] = (uint16_t)used[i].slot;
+	if (n > 0) {
+		q->free_tail = (uint16_t)(q->free_tail + n);
+		if (q->o->mode == NET_TX && q->counting)
+			net_count_sent(q, used, (unsigned int)n);
 	}
 	return n < 0 ? n : 0;
 }
@@ -86,17 +96,34 @@ net_credit(const struct net_queue *q)
 	return under_way < q->o->window ? q->o->window - under_way : 0;
 }
 
-static __rte_always_inline void
-net_send_one(struct net_queue *q, struct ring_cursor *c, uint64_t time_cycles, const bool packed)
+/* Up to `n` packets, at a rate those of them that are due. Returns how many. */
+static __rte_always_inline int
+net_send_packets(struct net_queue *q, int n, uint64_t now, const bool packed)
 {
-	const uint16_t slot = q->free_slots[q->free_head++ & q->free_mask];
-	uint8_t *frame = q->tx_buffers.first + (size_t)slot * q->tx_buffers.stride_bytes;
+	const uint64_t first = q->own.sent;
+	const uint16_t head = q->free_head;
+	struct ring_cursor c = ring_begin(q->tx);
+	int sent;
 
-	net_frame_stamp(frame, q->own.sent, time_cycles);
-	if (unlikely(q->o->touch))
-		net_frame_fill(frame, q->slot_bytes[slot], q->own.sent);
-	q->own.sent++;
-	ring_add(q->tx, c, slot, packed);
+	for (sent = 0; sent < n; sent++) {
+		const uint16_t slot = q->free_slots[(uint16_t)(head + sent) & q->free_mask];
+		uint8_t *frame = q->tx_buffers.first + (size_t)slot * q->tx_buffers.stride_bytes;
+		uint64_t time = now;
+
+		if (q->paced) {
+			if (!pace_is_due(&q->pace, now))
+				break;
+			time = pace_take(&q->pace);
+		}
+		net_frame_stamp(frame, first + (unsigned int)sent, time);
+		if (unlikely(q->o->touch))
+			net_frame_fill(frame, q->slot_bytes[slot], first + (unsigned int)sent);
+		ring_add(q->tx, &c, slot, packed);
+	}
+	ring_end(q->tx, &c);
+	q->own.sent = first + (unsigned int)sent;
+	q->free_head = (uint16_t)(head + sent);
+	return sent;
 }
 
 /* Returns how many were sent, or -EPROTO with a reason in q->tx->fault. */
@@ -104,8 +131,7 @@ static __rte_always_inline int
 net_send(struct net_queue *q, uint64_t now, const bool packed)
 {
 	uint64_t n = RTE_MIN(net_credit(q), (uint64_t)q->o->burst);
-	struct ring_cursor c;
-	int ret, sent = 0;
+	int ret, sent;
 
 	if (unlikely(n == 0))
 		return net_look_for_stall(q, now, packed);
@@ -114,20 +140,11 @@ net_send(struct net_queue *q, uint64_t now, const bool packed)
 	if (ret != 0 || (q->paced && !pace_is_due(&q->pace, now)))
 		return ret;
 	n = RTE_MIN(n, (uint64_t)net_free_slots(q));
-	c = ring_begin(q->tx);
-	if (q->paced) {
-		for (; (uint64_t)sent < n && pace_is_due(&q->pace, now); sent++)
-			net_send_one(q, &c, pace_take(&q->pace), packed);
-	} else if (n > 0) {
-		now = rte_rdtsc();
-		for (; (uint64_t)sent < n; sent++)
-			net_send_one(q, &c, now, packed);
-	}
-	ring_end(q->tx, &c);
-	if (sent > 0) {
-		ring_publish(q->tx, packed);
-		ring_kick(q->tx, packed);
-	}
+	if (n == 0)
+		return 0;
+	/* What is due was so when the turn began; else the packets are sent now. */
+	sent = net_send_packets(q, (int)n, q->paced ? now : rte_rdtsc(), packed);
+	ring_publish(q->tx, packed);
 	return sent;
 }
 

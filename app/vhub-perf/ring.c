@@ -205,6 +205,7 @@ ring_reset(struct ring *r)
 	r->order_tail = 0;
 	r->unpublished = 0;
 	r->unkicked = 0;
+	r->published_idx = 0;
 	r->kick_idx = 0;
 	for (uint16_t i = 0; i < r->n_slots; i++)
 		r->slots[i].in_flight = 0;

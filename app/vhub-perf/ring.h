@@ -106,18 +106,19 @@ struct ring {
 	uint16_t used_idx;
 	uint8_t avail_wrap; /* packed */
 	uint8_t used_wrap;
-	uint16_t batch_left;  /* IN_ORDER: used, told by one entry, and not reaped yet */
-	uint32_t batch_bytes; /* IN_ORDER: the length in that entry, which is the last one's */
-	uint16_t order_head;  /* IN_ORDER: number of the next to be added */
-	uint16_t order_tail;  /* of the next to come back */
-	uint16_t call_event;  /* split, EVENT_IDX: the used_event that stands in the ring */
-	uint16_t first_idx;   /* packed: of the first unpublished descriptor */
-	uint32_t unpublished; /* packed: descriptors added since the last publish */
-	uint32_t unkicked;    /* packed: descriptors published since the last look at kicks */
-	uint16_t kick_idx;    /* split: avail_idx at the last look at kicks */
-	uint64_t first_word;  /* packed: of that one all but its address, held back */
-	uint64_t kicks;	      /* kick fd written */
-	char fault[256];      /* why reap gave -EPROTO */
+	uint16_t batch_left;	/* IN_ORDER: used, told by one entry, and not reaped yet */
+	uint32_t batch_bytes;	/* IN_ORDER: the length in that entry, which is the last one's */
+	uint16_t order_head;	/* IN_ORDER: number of the next to be added */
+	uint16_t order_tail;	/* of the next to come back */
+	uint16_t call_event;	/* split, EVENT_IDX: the used_event that stands in the ring */
+	uint16_t first_idx;	/* packed: of the first unpublished descriptor */
+	uint32_t unpublished;	/* packed: descriptors added since the last publish */
+	uint32_t unkicked;	/* packed: descriptors published since the last look at kicks */
+	uint16_t published_idx; /* split: avail_idx at the last publish */
+	uint16_t kick_idx;	/* split: published_idx at the last look at kicks */
+	uint64_t first_word;	/* packed: of that one all but its address, held back */
+	uint64_t kicks;		/* kick fd written */
+	char fault[256];	/* why reap gave -EPROTO */
 } __rte_cache_aligned;
 
 /* Slots of a ring: how many requests can be in flight. Thread: ANY. */
@@ -175,7 +176,7 @@ ring_slot_in_flight(const struct ring *r, uint16_t slot)
 
 /* ---- used by ring_fast.h ---- */
 
-/* Writes the kick fd if the back end wants that; r->kick_fd is there. */
+/* Writes the kick fd if the back end wants that; r->kick_fd is there, and a barrier was. */
 void
 ring_split_kick(struct ring *r);
 void
@@ -222,8 +223,8 @@ int
 ring_open_batch(struct ring *r, uint16_t slot, uint32_t id, uint32_t bytes);
 
 /*
- * IN_ORDER: up to `max` of the batch, at least one. Returns how many, and in `*n_descs` the descriptors that
- * they have.
+ * IN_ORDER: up to `max` of the batch, at least one. Returns how many, and in `*n_descs` the
+ * descriptors that they have.
  */
 unsigned int
 ring_take_batch(struct ring *r, struct ring_used *used, unsigned int max, uint32_t *n_descs);

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 
+#include <rte_atomic.h>
 #include <rte_branch_prediction.h>
 
 #include "ring.h"
@@ -26,9 +27,9 @@
 /* ---- add ---- */
 
 /*
- * Where adding has come to. From ring_begin() to ring_end() the ring itself does not know, and slots
- * may be prepared, but nothing reaped or published: for the compiler every store into guest memory could
- * be one into the ring's own fields, and it would load them anew for each descriptor.
+ * Where adding has come to. From ring_begin() to ring_end() the ring itself does not know, and
+ * slots may be prepared, but nothing reaped or published: for the compiler every store into guest
+ * memory could be one into the ring's own fields, and it would load them anew for each descriptor.
  */
 struct ring_cursor {
 	uint64_t avail; /* packed: AVAIL and USED of this lap, as in a descriptor's word */
@@ -155,19 +156,52 @@ ring_publish(struct ring *r, const bool packed)
 		struct split_avail *avail = r->avail;
 
 		__atomic_store_n(&avail->idx, r->avail_idx, __ATOMIC_RELEASE);
+		r->published_idx = r->avail_idx;
 	}
 }
 
-/* Kicks for what was published since the last call, if there is a kick fd and if it is wanted. */
-static __rte_always_inline void
-ring_kick(struct ring *r, const bool packed)
+/* Whether something was published since the last look at kicks, and there is a kick fd. */
+static __rte_always_inline bool
+ring_is_unkicked(const struct ring *r, const bool packed)
 {
-	if (r->kick_fd < 0)
-		return;
+	return r->kick_fd >= 0 && (packed ? r->unkicked != 0 : r->kick_idx != r->published_idx);
+}
+
+static __rte_always_inline void
+ring_look_and_kick(struct ring *r, const bool packed)
+{
 	if (packed)
 		ring_packed_kick(r);
 	else
 		ring_split_kick(r);
+}
+
+/*
+ * Kicks for what was published since the last call, if there is a kick fd and if it is wanted. The
+ * barrier pairs with the back end's between asking for kicks and its last look at the ring.
+ */
+static __rte_always_inline void
+ring_kick(struct ring *r, const bool packed)
+{
+	if (!ring_is_unkicked(r, packed))
+		return;
+	rte_smp_mb();
+	ring_look_and_kick(r, packed);
+}
+
+/* The same of two rings with one barrier, which waits until all that was stored can be seen. */
+static __rte_always_inline void
+ring_kick_both(struct ring *a, struct ring *b, const bool packed)
+{
+	const bool first = ring_is_unkicked(a, packed), second = ring_is_unkicked(b, packed);
+
+	if (!first && !second)
+		return;
+	rte_smp_mb();
+	if (first)
+		ring_look_and_kick(a, packed);
+	if (second)
+		ring_look_and_kick(b, packed);
 }
 
 /* ---- reap ---- */

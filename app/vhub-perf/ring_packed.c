@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <rte_atomic.h>
-
 #include "ring_fast.h"
 
 int
@@ -48,8 +46,8 @@ ring_packed_prepare(struct ring *r, uint16_t slot, const struct ring_piece *piec
 }
 
 /*
- * 2.8.10: off_wrap names a descriptor and its lap; a kick is wanted when it is among the last
- * `unkicked`, which end before the ring's place.
+ * 2.8.10: off_wrap names a descriptor and its lap; a kick is wanted when it is among the
+ * `unkicked`, which end before the `unpublished`, and these before the ring's place.
  */
 static bool
 wants_kick(const struct ring *r)
@@ -66,16 +64,12 @@ wants_kick(const struct ring *r)
 	back = r->avail_idx - offset;
 	if ((event >> 15 & 1) != r->avail_wrap)
 		back += r->size;
-	return back - 1 < r->unkicked;
+	return back - r->unpublished - 1 < r->unkicked;
 }
 
 void
 ring_packed_kick(struct ring *r)
 {
-	if (r->unkicked == 0)
-		return;
-	/* Pairs with the back end's barrier between asking for kicks and its last look at the ring. */
-	rte_smp_mb();
 	if (wants_kick(r))
 		ring_write_kick(r);
 	r->unkicked = 0;

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <rte_atomic.h>
-
 #include "ring_fast.h"
 
 int
@@ -73,19 +71,16 @@ wants_kick(const struct ring *r)
 				0;
 	event = __atomic_load_n((const uint16_t *)(const void *)&used->ring[r->size],
 			__ATOMIC_RELAXED);
-	return (uint16_t)(r->avail_idx - event - 1) < (uint16_t)(r->avail_idx - r->kick_idx);
+	return (uint16_t)(r->published_idx - event - 1) <
+			(uint16_t)(r->published_idx - r->kick_idx);
 }
 
 void
 ring_split_kick(struct ring *r)
 {
-	if (r->kick_idx == r->avail_idx)
-		return;
-	/* Pairs with the back end's barrier between asking for kicks and its last look at our index. */
-	rte_smp_mb();
 	if (wants_kick(r))
 		ring_write_kick(r);
-	r->kick_idx = r->avail_idx;
+	r->kick_idx = r->published_idx;
 }
 
 int
