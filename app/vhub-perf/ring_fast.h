@@ -220,6 +220,16 @@ ring_take(struct ring *r, uint16_t slot, uint32_t bytes, struct ring_used *used)
 	return true;
 }
 
+/* IN_ORDER: the same of a used entry that stands for the next request alone. False: it does not. */
+static __rte_always_inline bool
+ring_take_single(struct ring *r, uint16_t slot, uint32_t bytes, struct ring_used *used)
+{
+	if (slot != r->order[r->order_tail & r->order_mask] || !ring_take(r, slot, bytes, used))
+		return false;
+	r->order_tail++;
+	return true;
+}
+
 /*
  * EVENT_IDX: the index at whose passing we want a call is kept half a lap of its 16 bits away, so
  * that none comes.

@@ -81,8 +81,8 @@ ring_packed_reap_any(struct ring *r, struct ring_used *out, unsigned int max)
 	return ring_packed_reap(r, out, max, 0);
 }
 
-int
-ring_packed_reap_in_order(struct ring *r, struct ring_used *out, unsigned int max)
+static __rte_always_inline int
+reap_in_order(struct ring *r, struct ring_used *out, unsigned int max, const uint32_t each)
 {
 	struct ring_place p = ring_packed_place(r);
 	unsigned int n = 0;
@@ -94,12 +94,25 @@ ring_packed_reap_in_order(struct ring *r, struct ring_used *out, unsigned int ma
 		if (r->batch_left == 0) {
 			if (!ring_packed_next(r, &p, &id, &bytes))
 				break;
+			if (likely(ring_take_single(r, id, bytes, &out[n]))) {
+				n++;
+				ring_packed_advance(r, &p, each != 0 ? each : r->slots[id].n_descs);
+				continue;
+			}
+			ring_packed_set_place(r, &p);
 			if (unlikely(ring_open_batch(r, id, id, bytes) != 0))
 				return -EPROTO;
 		}
 		n += ring_take_batch(r, &out[n], max - n, &n_descs);
 		ring_packed_advance(r, &p, n_descs);
-		ring_packed_set_place(r, &p);
 	}
+	ring_packed_set_place(r, &p);
 	return (int)n;
+}
+
+int
+ring_packed_reap_in_order(struct ring *r, struct ring_used *out, unsigned int max)
+{
+	return likely(r->n_short == 0) ? reap_in_order(r, out, max, r->stride) :
+					 reap_in_order(r, out, max, 0);
 }

@@ -102,8 +102,14 @@ ring_split_reap_in_order(struct ring *r, struct ring_used *out, unsigned int max
 			const uint32_t id = __atomic_load_n(&e->id, __ATOMIC_RELAXED);
 			const uint32_t bytes = __atomic_load_n(&e->len, __ATOMIC_RELAXED);
 			const uint16_t left = (uint16_t)(there - r->used_idx);
+			const uint16_t slot = ring_split_slot(r, id);
 
-			if (unlikely(ring_open_batch(r, ring_split_slot(r, id), id, bytes) != 0))
+			if (likely(ring_take_single(r, slot, bytes, &out[n]))) {
+				n++;
+				r->used_idx++;
+				continue;
+			}
+			if (unlikely(ring_open_batch(r, slot, id, bytes) != 0))
 				return -EPROTO;
 			if (unlikely(r->batch_left > left))
 				return ring_fault(r, RING_FAULT_ORDER, id, r->batch_left);
