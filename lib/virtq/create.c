@@ -6,6 +6,8 @@
  */
 #include <errno.h>
 
+#include <rte_cpuflags.h>
+
 #include "vhub_alloc.h"
 #include "virtq_pvt.h"
 
@@ -134,6 +136,29 @@ place_arrays(struct vhub_virtq *vq, const struct virtq_plan *plan)
 		vq->free[vq->n_free++] = (void *)(vq->requests + (i - 1) * vq->request_bytes);
 }
 
+/* Set by the build where the compiler knows the instructions. */
+#ifdef VHUB_HAS_AVX512
+static bool
+has_avx512(void)
+{
+	return rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512F) > 0 &&
+			rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512DQ) > 0;
+}
+
+static const struct virtq_ops split_avx512_ops = {
+	.pop = split_pop_avx512,
+	.unpop = split_unpop,
+	.push = split_push_plain,
+};
+
+static const struct virtq_ops split_inflight_avx512_ops = {
+	.pop = split_pop_avx512,
+	.replay = split_replay,
+	.push = split_push_inflight,
+	.note = split_note,
+};
+#endif
+
 static const struct virtq_ops split_ops = {
 	.pop = split_pop,
 	.unpop = split_unpop,
@@ -172,6 +197,10 @@ choose_variant(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 		vq->ops = config->inflight != NULL ? &packed_inflight_ops : &packed_ops;
 	else
 		vq->ops = config->inflight != NULL ? &split_inflight_ops : &split_ops;
+#ifdef VHUB_HAS_AVX512
+	if (!vq->packed && has_avx512())
+		vq->ops = config->inflight != NULL ? &split_inflight_avx512_ops : &split_avx512_ops;
+#endif
 }
 
 static void

@@ -228,6 +228,32 @@ guest_read_split(const void *src)
 	return d;
 }
 
+/* The same, but flags and next are one word: they are looked at together. */
+struct split_words {
+	uint64_t addr;
+	uint32_t len;
+	uint32_t links;
+};
+
+static __rte_always_inline struct split_words
+guest_read_split_words(const void *src)
+{
+	const uint8_t *from = src; /* no pointer to a structure: those are aligned */
+	struct split_words d;
+
+	memcpy(&d.addr, from + offsetof(struct split_desc, addr), sizeof(d.addr));
+	memcpy(&d.len, from + offsetof(struct split_desc, len), sizeof(d.len));
+	memcpy(&d.links, from + offsetof(struct split_desc, flags), sizeof(d.links));
+	__asm__("" : "+r"(d.addr), "+r"(d.len), "+r"(d.links));
+	return d;
+}
+
+static __rte_always_inline uint32_t
+split_links(uint32_t flags, uint32_t next)
+{
+	return flags | next << 16;
+}
+
 /* The same of one of a packed ring or of a table. */
 static __rte_always_inline struct packed_desc
 guest_read_packed(const void *src)

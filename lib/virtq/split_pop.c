@@ -4,7 +4,10 @@
  * virtq.c; the way back is split_push.c. With an inflight region, split_note() tells it of the chains
  * that stay ("When receiving available buffers").
  */
-#include "chain.h"
+#include "split_pop.h"
+
+/* Which way a piece goes, or where it is. */
+#define DIRECTION_FLAGS (DESC_F_WRITE | DESC_F_INDIRECT)
 
 /* The chain goes on in an indirect table, and ends there (2.7.5.3). */
 static enum vhub_virtq_reason
@@ -121,47 +124,47 @@ split_walk_quick(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain
 	}
 }
 
-/* A chain of three in a table of `size` entries, which begins with `i`. False: something else. */
+/*
+ * A chain of three that lie side by side: nearly every one, and every one in an indirect table of three.
+ * The first lies at `row` and is entry `i` of its table, which has room for two more. False: something
+ * else.
+ */
 static __rte_always_inline bool
-split_walk_three(const struct chain_quick *q, struct vhub_chain *chain,
-		const struct split_desc *table, uint32_t size, uint32_t i)
+split_walk_row(const struct chain_quick *q, struct vhub_chain *chain, const struct split_desc *row,
+		uint32_t i)
 {
-	const uint16_t counts = DESC_F_NEXT | DESC_F_WRITE | DESC_F_INDIRECT;
+	const uint32_t first = split_links(DESC_F_NEXT, i + 1),
+		       second = split_links(DESC_F_NEXT, i + 2);
 	uint64_t bytes = 0, out_bytes;
-	struct split_desc d;
+	struct split_words d;
 	bool write;
 
-	d = guest_read_split(&table[i]);
-	if ((d.flags & counts) != DESC_F_NEXT || unlikely(d.next >= size) ||
+	d = guest_read_split_words(&row[0]);
+	if ((d.links & split_links(DIRECTION_FLAGS | DESC_F_NEXT, UINT16_MAX)) != first ||
 			!chain_three_piece(q, chain, 0, d.addr, d.len, &bytes))
 		return false;
 	out_bytes = bytes;
-	d = guest_read_split(&table[d.next]);
-	write = (d.flags & DESC_F_WRITE) != 0;
-	if ((d.flags & counts & ~DESC_F_WRITE) != DESC_F_NEXT || unlikely(d.next >= size) ||
+	d = guest_read_split_words(&row[1]);
+	if ((d.links & split_links(DESC_F_NEXT | DESC_F_INDIRECT, UINT16_MAX)) != second ||
 			!chain_three_piece(q, chain, 1, d.addr, d.len, &bytes))
 		return false;
+	write = (d.links & DESC_F_WRITE) != 0;
 	if (!write)
 		out_bytes = bytes;
-	d = guest_read_split(&table[d.next]);
-	if ((d.flags & counts) != DESC_F_WRITE ||
-			!chain_three_piece(q, chain, 2, d.addr, d.len, &bytes))
-		return false;
-	return chain_three_end(chain, write, bytes, out_bytes);
+	d = guest_read_split_words(&row[2]);
+	return (d.links & (DIRECTION_FLAGS | DESC_F_NEXT)) == DESC_F_WRITE &&
+			chain_three_piece(q, chain, 2, d.addr, d.len, &bytes) &&
+			chain_three_end(chain, write, bytes, out_bytes);
 }
 
 /* The same in the indirect table that `by` tells of. */
 static __rte_always_inline bool
-split_table_three(const struct vhub_virtq *vq, const struct chain_quick *q,
-		struct vhub_chain *chain, const struct split_desc *by)
+split_table_row(const struct vhub_virtq *vq, const struct chain_quick *q, struct vhub_chain *chain,
+		const struct split_desc *by)
 {
-	const struct split_desc d = guest_read_split(by);
-	const uint64_t at = d.addr - q->gpa;
+	const void *table = split_table_of_three(vq, q, by);
 
-	return (d.flags & (DESC_F_INDIRECT | DESC_F_NEXT)) == DESC_F_INDIRECT && vq->indirect &&
-			d.len == 3 * sizeof(*by) && at < q->size_bytes &&
-			q->size_bytes - at >= d.len &&
-			split_walk_three(q, chain, (const void *)(q->hva + at), 3, 0);
+	return table != NULL && split_walk_row(q, chain, table, 0);
 }
 
 /* All other chains. */
@@ -176,64 +179,86 @@ split_fetch_other(struct vhub_virtq *vq, struct vhub_chain *chain, uint16_t head
 	return split_fetch_any(vq, chain, head);
 }
 
+/* What every chain of a burst needs of its ring. */
+struct split_burst {
+	const struct split_desc *desc;
+	uint8_t *busy;
+	struct vhub_chain *const
+			*last; /* on the stack: the n-th chain's request is so many before it */
+	uint32_t size;
+	uint16_t order; /* of the first one */
+};
+
+static __rte_always_inline void
+split_burst_init(const struct vhub_virtq *vq, struct split_burst *b)
+{
+	b->desc = vq->desc;
+	b->busy = vq->busy;
+	b->last = &vq->free[vq->n_free] - 1;
+	b->size = vq->size;
+	b->order = vq->next_order;
+}
+
 /* Puts the chain of `head`, the n-th of a burst, together. */
 static __rte_always_inline enum vhub_virtq_reason
-split_fetch(struct vhub_virtq *vq, struct chain_quick *q, uint16_t n, uint16_t head,
-		struct vhub_chain **out)
+split_fetch(struct vhub_virtq *vq, const struct split_burst *b, struct chain_quick *q, uint32_t n,
+		uint32_t head, struct vhub_chain **out)
 {
-	struct vhub_chain *chain = virtq_chain_next(vq, n);
+	struct vhub_chain *chain = *(b->last - n);
 
-	if (unlikely(head >= vq->size))
+	if (unlikely(head >= b->size))
 		return VHUB_VIRTQ_BAD_HEAD;
-	if (unlikely(vq->busy[head] != 0))
+	if (unlikely(b->busy[head] != 0))
 		return VHUB_VIRTQ_HEAD_IN_FLIGHT;
-	if (!split_walk_three(q, chain, vq->desc, vq->size, head) &&
-			!split_table_three(vq, q, chain, &vq->desc[head])) {
-		const enum vhub_virtq_reason why = split_fetch_other(vq, chain, head);
+	if (unlikely(head + 2 >= b->size || !split_walk_row(q, chain, &b->desc[head], head)) &&
+			!split_table_row(vq, q, chain, &b->desc[head])) {
+		const enum vhub_virtq_reason why = split_fetch_other(vq, chain, (uint16_t)head);
 
 		if (unlikely(why != VHUB_VIRTQ_OK))
 			return why;
 		chain_quick_init(vq, q);
 	}
-	vq->busy[head] = 1;
-	chain->id = head;
-	chain->order = (uint16_t)(vq->next_order + n);
-	if (unlikely(chain->n_slots != 1))
-		chain->n_slots = 1;
+	b->busy[head] = 1;
+	split_place(chain, head | (b->order + n) << 16);
 	*out = chain;
 	return VHUB_VIRTQ_OK;
+}
+
+enum vhub_virtq_reason
+split_fetch_at(struct vhub_virtq *vq, uint32_t n, uint16_t head)
+{
+	struct vhub_chain *chain;
+	struct split_burst b;
+	struct chain_quick q;
+
+	split_burst_init(vq, &b);
+	chain_quick_init(vq, &q);
+	return split_fetch(vq, &b, &q, n, head, &chain);
 }
 
 uint16_t
 split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
-	const uint16_t mask = (uint16_t)(vq->size - 1);
-	/* Acquire: pairs with the driver's release of idx, behind its entries and descriptors. */
-	const uint16_t avail_idx = __atomic_load_n(&vq->avail->idx, __ATOMIC_ACQUIRE);
-	const uint16_t waiting = (uint16_t)(avail_idx - vq->last_avail);
-	const uint16_t want = RTE_MIN(waiting, max);
+	const uint16_t *ring = vq->avail->ring;
+	const uint32_t mask = vq->size - 1, from = vq->last_avail;
 	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
+	struct split_burst b;
 	struct chain_quick q;
-	uint16_t n;
+	uint32_t n, want;
 
-	if (unlikely(waiting > vq->size - vq->outstanding)) {
-		virtq_break(vq, VHUB_VIRTQ_AVAIL_RUNAWAY);
+	if (unlikely(!split_waiting(vq, max, &want)))
 		return 0;
-	}
+	split_burst_init(vq, &b);
 	chain_quick_init(vq, &q);
 	for (n = 0; n < want; n++) {
-		const uint16_t *slot = &vq->avail->ring[(uint16_t)(vq->last_avail + n) & mask];
-		const uint16_t head = __atomic_load_n(slot, __ATOMIC_RELAXED);
+		const uint32_t head = __atomic_load_n(&ring[(from + n) & mask], __ATOMIC_RELAXED);
 
-		why = split_fetch(vq, &q, n, head, &chains[n]);
+		why = split_fetch(vq, &b, &q, n, head, &chains[n]);
 		if (unlikely(why != VHUB_VIRTQ_OK))
 			break;
 	}
-	virtq_offers_taken(vq, n);
-	vq->last_avail = (uint16_t)(vq->last_avail + n);
-	if (unlikely(why != VHUB_VIRTQ_OK))
-		chain_refused(vq, why);
-	return n;
+	split_taken(vq, n, why);
+	return (uint16_t)n;
 }
 
 void
@@ -255,12 +280,14 @@ uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
 	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
+	struct split_burst b;
 	struct chain_quick q;
 	uint16_t n;
 
+	split_burst_init(vq, &b);
 	chain_quick_init(vq, &q);
 	for (n = 0; n < max && vq->replay_at != vq->n_replay; n++) {
-		why = split_fetch(vq, &q, n, vq->replay[vq->replay_at], &chains[n]);
+		why = split_fetch(vq, &b, &q, n, vq->replay[vq->replay_at], &chains[n]);
 		if (why != VHUB_VIRTQ_OK)
 			break;
 		vq->replay_at++;

@@ -53,19 +53,18 @@ split_mark_used(const struct vhub_virtq *vq, uint16_t from, uint16_t n)
 static __rte_always_inline void
 split_fill_used(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	const uint16_t mask = (uint16_t)(vq->size - 1);
-	const uint16_t from = vq->used_idx;
+	const uint32_t mask = vq->size - 1, from = vq->used_idx;
 	uint8_t *busy = vq->busy;
 	struct split_used *used = vq->used;
 
-	for (uint16_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < n; i++) {
 		const struct vhub_chain *chain = chains[i];
-		struct split_used_elem *elem = &used->ring[(uint16_t)(from + i) & mask];
-		const uint64_t word = chain->id | (uint64_t)chain->used_bytes << 32;
+		const uint64_t id = chain->id;
+		const uint64_t word = id | (uint64_t)chain->used_bytes << 32;
 
 		/* One store; the ring is aligned to 4. */
-		memcpy(elem, &word, sizeof(word));
-		busy[chain->id] = 0;
+		memcpy(&used->ring[(from + i) & mask], &word, sizeof(word));
+		busy[id] = 0;
 	}
 }
 

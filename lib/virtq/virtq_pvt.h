@@ -313,6 +313,8 @@ packed_pos_add(struct packed_pos *pos, uint32_t n_slots, uint32_t size)
 uint16_t
 split_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 uint16_t
+split_pop_avx512(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+uint16_t
 split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 void
 split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The variants of split_pop() are the same function: one ring, written at random and often wrong, is
+ * taken by each of them, and what they find is compared. On a processor without AVX-512 there is one
+ * variant, and nothing to compare.
+ */
+#include <string.h>
+
+#include <rte_cpuflags.h>
+
+#include "guest.h"
+#include "virtq_pvt.h"
+
+#define SIZE 64u
+#define ROUNDS 5000u
+#define CHAINS 8u
+
+#ifdef VHUB_HAS_AVX512
+struct ring_memory {
+	struct split_desc *desc;
+	struct split_avail *avail;
+	struct split_used *used;
+	struct split_desc *table; /* for indirect ones, three each */
+	uint64_t table_gpa;
+};
+
+static struct guest guest;
+
+static void
+lay_out(struct ring_memory *m)
+{
+	m->desc = guest_hva(&guest, guest_alloc(&guest, SIZE * sizeof(*m->desc), 64));
+	m->avail = guest_hva(&guest, guest_alloc(&guest, 4 + 2 * SIZE, 64));
+	m->used = guest_hva(&guest, guest_alloc(&guest, 4 + 8 * SIZE, 64));
+	m->table_gpa = guest_alloc(&guest, CHAINS * 3 * sizeof(*m->table), 64);
+	m->table = guest_hva(&guest, m->table_gpa);
+}
+
+/* Most are in the middle of memory, some at the ends of a region. */
+static uint64_t
+random_gpa(struct rnd *r)
+{
+	static const uint64_t ends[] = { LOW_GPA, MID_GPA, MID_GPA + LOW_BYTES, RING_GPA,
+		GUEST_TOP_GPA, 0, UINT64_MAX };
+
+	if (rnd_below(r, 32) != 0)
+		return LOW_GPA + rnd_below(r, LOW_BYTES / 2);
+	return ends[rnd_below(r, RTE_DIM(ends))] + rnd_below(r, 3) - 1 - rnd_below(r, 2) * 512;
+}
+
+static uint32_t
+random_len(struct rnd *r)
+{
+	static const uint32_t odd[] = { 0, 1, 16, 512, 0x3fffffff, 0x40000000, 0x80000000,
+		UINT32_MAX };
+
+	return rnd_below(r, 32) != 0 ? 1 + rnd_below(r, 4096) : odd[rnd_below(r, RTE_DIM(odd))];
+}
+
+/* A row of three at entry `first` of a table of `size`; now and then something of it is not as usual. */
+static void
+write_row(struct rnd *r, struct split_desc *table, uint32_t first, uint32_t size)
+{
+	const uint16_t second_flags = rnd_below(r, 2) != 0 ? DESC_F_WRITE : 0;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		table[(first + i) % size] = (struct split_desc){
+			.addr = random_gpa(r),
+			.len = random_len(r),
+			.flags = (uint16_t)((i < 2 ? DESC_F_NEXT : DESC_F_WRITE) |
+					(i == 1 ? second_flags : 0)),
+			.next = (uint16_t)((first + i + 1) % size),
+		};
+	}
+	if (rnd_below(r, 16) == 0)
+		table[(first + rnd_below(r, 3)) % size].flags ^= (uint16_t)(1u << rnd_below(r, 16));
+	if (rnd_below(r, 16) == 0)
+		table[(first + rnd_below(r, 3)) % size].next = (uint16_t)rnd_below(r, SIZE + 2);
+}
+
+static void
+write_ring(struct rnd *r, struct ring_memory *m)
+{
+	memset(m->desc, 0, SIZE * sizeof(*m->desc));
+	for (uint32_t i = 0; i < CHAINS; i++) {
+		const uint32_t head = rnd_below(r, 16) != 0 ? i * 6 + rnd_below(r, 2) :
+							      SIZE - 3 + rnd_below(r, 4);
+
+		m->avail->ring[i] = (uint16_t)head;
+		if (head >= SIZE)
+			continue;
+		write_row(r, m->desc, head, SIZE);
+		if (rnd_below(r, 4) != 0)
+			continue;
+		write_row(r, m->table + 3 * i, 0, 3);
+		m->desc[head].addr = m->table_gpa + 3 * i * sizeof(*m->table);
+		m->desc[head].len = 3 * sizeof(*m->table);
+		m->desc[head].flags = DESC_F_INDIRECT;
+	}
+	m->avail->idx = CHAINS;
+}
+
+static struct vhub_virtq *
+make_ring(const struct ring_memory *m, uint64_t features)
+{
+	const struct vhub_virtq_config config = {
+		.size = SIZE,
+		.features = features,
+		.desc = m->desc,
+		.avail = m->avail,
+		.used = m->used,
+		.mem = guest.table,
+		.call_fd = -1,
+		.chain_bytes = sizeof(struct vhub_chain),
+		.numa_node = -1,
+	};
+	struct vhub_virtq *vq;
+
+	assert_int_equal(vhub_virtq_create(&config, &vq), 0);
+	/* As after a burst: there is a region of the last hit. */
+	vq->mem_cache.last = vhub_mem_find(vq->mem, LOW_GPA);
+	return vq;
+}
+
+static void
+assert_same_chain(const struct vhub_chain *a, const struct vhub_chain *b)
+{
+	assert_int_equal(a->n_out, b->n_out);
+	assert_int_equal(a->n_in, b->n_in);
+	assert_int_equal(a->out_bytes, b->out_bytes);
+	assert_int_equal(a->in_bytes, b->in_bytes);
+	assert_int_equal(a->used_bytes, b->used_bytes);
+	assert_int_equal(a->id, b->id);
+	assert_int_equal(a->order, b->order);
+	assert_int_equal(b->n_slots, 1);
+	assert_int_equal(a->iov == a->inline_iov, b->iov == b->inline_iov);
+	assert_memory_equal(a->iov, b->iov, (size_t)(a->n_out + a->n_in) * sizeof(*a->iov));
+}
+
+/* Returns how many chains there were. */
+static uint16_t
+compare(const struct ring_memory *m, uint64_t features, uint16_t max)
+{
+	struct vhub_virtq *a = make_ring(m, features), *b = make_ring(m, features);
+	struct vhub_chain *by_a[CHAINS], *by_b[CHAINS];
+	uint16_t n;
+
+	n = split_pop(a, by_a, max);
+	assert_int_equal(split_pop_avx512(b, by_b, max), n);
+	assert_int_equal(vhub_virtq_broken(a), vhub_virtq_broken(b));
+	assert_int_equal(a->n_free, b->n_free);
+	assert_int_equal(a->outstanding, b->outstanding);
+	assert_int_equal(a->last_avail, b->last_avail);
+	assert_memory_equal(a->busy, b->busy, SIZE);
+	for (uint16_t i = 0; i < n; i++)
+		assert_same_chain(by_a[i], by_b[i]);
+	vhub_virtq_destroy(a);
+	vhub_virtq_destroy(b);
+	return n;
+}
+
+static void
+test_split_pop_is_one_function(void **state)
+{
+	uint64_t total = 0;
+	struct ring_memory m;
+	struct rnd r;
+
+	(void)state;
+	if (rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512F) <= 0 ||
+			rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512DQ) <= 0)
+		skip();
+	rnd_init(&r, "variants", 11);
+	guest_init(&guest);
+	lay_out(&m);
+	for (unsigned int i = 0; i < ROUNDS; i++) {
+		write_ring(&r, &m);
+		total += compare(&m, F_VERSION_1 | (rnd_below(&r, 4) != 0 ? F_INDIRECT : 0),
+				(uint16_t)(1 + rnd_below(&r, CHAINS)));
+	}
+	/* Not all rings broke at once. */
+	assert_true(total > ROUNDS);
+	guest_fini(&guest);
+}
+#else
+static void
+test_split_pop_is_one_function(void **state)
+{
+	(void)state;
+	skip();
+}
+#endif
+
+int
+main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_split_pop_is_one_function),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
