@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Decoding of what nearly every request is: a read or write with nothing wrong with it, whose header,
- * data and status have pieces of their own. Called by submit.c for each chain of a burst; whatever it
+ * data and status are a piece each. Called by submit.c for each chain of a burst; whatever it
  * does not take, decode.c takes, from the start.
  *
  * What such a request costs is stores more than anything: the processor does one of them a cycle. So
@@ -25,21 +25,33 @@ static_assert(offsetof(struct vhub_blk_io, op) == offsetof(struct vhub_blk_io, n
 						offsetof(struct vhub_blk_io, n_iov) + 4,
 		"written as one word");
 
+static_assert(offsetof(struct vhub_chain, n_in) == offsetof(struct vhub_chain, n_out) + 2,
+		"read as one word");
+
+/* n_out and n_in of a request whose data are one piece. */
+#define BLK_PIECES(n_out, n_in) ((uint32_t)(n_out) | (uint32_t)(n_in) << 16)
+#define BLK_PIECES_READ BLK_PIECES(1, 2)
+#define BLK_PIECES_WRITE BLK_PIECES(2, 1)
+
 /* What every request of a burst is held against. */
 struct blk_common {
-	const struct blk_limits *limits;
 	uint64_t capacity_sectors;
-	uint8_t write_flags; /* VHUB_BLK_IO_* of writes */
+	uint64_t align_mask;   /* of bytes */
+	uint32_t pieces_write; /* BLK_PIECES_WRITE; of a read-only disk what no request has */
+	/* n_iov, op and flags of a read and of a write, as they lie in struct vhub_blk_io */
+	uint32_t word[2];
 };
 
 static inline void
 blk_common_init(struct blk_common *common, const struct blk_limits *limits, uint8_t write_flags)
 {
-	common->limits = limits;
 	/* Pairs with the store in vhub_blk_resized(). */
 	common->capacity_sectors = __atomic_load_n(&limits->capacity_bytes, __ATOMIC_ACQUIRE) /
 			VHUB_BLK_SECTOR_BYTES;
-	common->write_flags = write_flags;
+	common->align_mask = limits->align_mask;
+	common->pieces_write = limits->read_only ? 0 : BLK_PIECES_WRITE;
+	common->word[VHUB_BLK_READ] = 1 | VHUB_BLK_READ << 16;
+	common->word[VHUB_BLK_WRITE] = 1 | VHUB_BLK_WRITE << 16 | (uint32_t)write_flags << 24;
 }
 
 /* True: req->io is for the driver, as with BLK_SUBMIT. False: nothing has been decided. */
@@ -47,53 +59,41 @@ static __rte_always_inline bool
 blk_decode_common(const struct blk_common *common, struct blk_req *req)
 {
 	const struct vhub_chain *chain = &req->chain;
-	const uint32_t n_out = chain->n_out, n_in = chain->n_in;
 	const struct iovec *iov = chain->iov;
-	const struct iovec *status = &iov[n_out + n_in - 1];
 	const struct virtio_blk_outhdr *guest;
-	uint64_t sector, word;
-	uint32_t type, n_iov, len_bytes, flags;
-	enum vhub_blk_op op;
+	uint64_t sector, end, bytes, word;
+	uint32_t pieces, type;
+	bool write;
 
-	if (unlikely(n_out == 0 || n_in == 0 || iov[0].iov_len != sizeof(*guest) ||
-			    status->iov_len != 1))
+	memcpy(&pieces, (const uint8_t *)chain + offsetof(struct vhub_chain, n_out),
+			sizeof(pieces));
+	write = pieces == common->pieces_write;
+	if (unlikely((pieces != BLK_PIECES_READ && !write) || iov[0].iov_len != sizeof(*guest) ||
+			    iov[2].iov_len != 1))
 		return false;
 	guest = iov[0].iov_base;
 	memcpy(&type, &guest->type, sizeof(type));
 	memcpy(&sector, &guest->sector, sizeof(sector));
 	/* The guest may be writing it: what was copied is not loaded again. */
 	__asm__("" : "+r"(type), "+r"(sector));
-	type = rte_le_to_cpu_32(type);
 	sector = rte_le_to_cpu_64(sector);
-	if (likely(type == VIRTIO_BLK_T_IN)) {
-		op = VHUB_BLK_READ;
-		req->io.iov = &iov[n_out];
-		n_iov = n_in - 1;
-		len_bytes = chain->in_bytes - 1;
-		flags = 0;
-	} else if (likely(type == VIRTIO_BLK_T_OUT && !common->limits->read_only)) {
-		op = VHUB_BLK_WRITE;
-		req->io.iov = &iov[1];
-		n_iov = n_out - 1;
-		len_bytes = chain->out_bytes - (uint32_t)sizeof(*guest);
-		flags = common->write_flags;
-	} else {
+	bytes = iov[1].iov_len;
+	if (unlikely(rte_le_to_cpu_32(type) != (write ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN)))
 		return false;
-	}
+	end = sector + bytes / VHUB_BLK_SECTOR_BYTES;
 	/* An end that is not behind the beginning: there are no data, or the sector is near 2^64. */
-	if (unlikely(sector + len_bytes / VHUB_BLK_SECTOR_BYTES <= sector ||
-			    sector + len_bytes / VHUB_BLK_SECTOR_BYTES > common->capacity_sectors ||
-			    len_bytes > VHUB_BLK_DATA_MAX_BYTES))
+	if (unlikely(end <= sector) || unlikely(end > common->capacity_sectors) ||
+			unlikely(bytes > VHUB_BLK_DATA_MAX_BYTES))
 		return false;
 	sector *= VHUB_BLK_SECTOR_BYTES;
-	if (unlikely(((sector | len_bytes) & common->limits->align_mask) != 0))
+	if (unlikely(((sector | bytes) & common->align_mask) != 0))
 		return false;
-	word = n_iov | (uint64_t)op << 16 | (uint64_t)flags << 24 | (uint64_t)len_bytes << 32;
-	word = rte_cpu_to_le_64(word);
+	word = rte_cpu_to_le_64(common->word[write] | bytes << 32);
 	memcpy(&req->io.n_iov, &word, sizeof(word));
 	req->io.offset_bytes = sector;
-	req->op = (uint8_t)op;
-	req->status_hva = status->iov_base;
+	req->io.iov = &iov[1];
+	req->op = write;
+	req->status_hva = iov[2].iov_base;
 	return true;
 }
 

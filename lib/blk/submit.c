@@ -46,16 +46,15 @@ join_line(struct blk_ring *ring)
 	lcore->line_tail = &ring->next_in_line;
 }
 
-/* What is not common: it begins to wait, or it is answered. */
-static void
+/* What is not common. Returns whether it is for the driver; else it is answered, or waits elsewhere. */
+static __rte_noinline bool
 decode_other(struct blk_ring *ring, struct blk_req *req, uint8_t write_flags)
 {
 	switch (blk_decode(&ring->dev->limits, req)) {
 	case BLK_SUBMIT:
 		if (req->op == VHUB_BLK_WRITE)
 			req->io.flags = write_flags;
-		ring->wait[ring->n_wait++] = &req->io;
-		break;
+		return true;
 	case BLK_RANGES:
 		blk_ranges_wait(req);
 		break;
@@ -67,26 +66,28 @@ decode_other(struct blk_ring *ring, struct blk_req *req, uint8_t write_flags)
 		blk_answer(req, VIRTIO_BLK_S_IOERR);
 		break;
 	}
+	return false;
 }
 
 /* Decodes a burst: what is for the driver begins to wait, the rest is answered. */
 static void
 decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n)
 {
+	const uint8_t write_flags = blk_write_flags(ring);
+	struct vhub_blk_io **wait = ring->wait;
 	struct blk_common common;
 
-	blk_common_init(&common, &ring->dev->limits, blk_write_flags(ring));
+	blk_common_init(&common, &ring->dev->limits, write_flags);
 	ring->wait_first = 0;
 	for (uint16_t i = 0; i < n; i++) {
 		struct blk_req *req = vhub_container_of(chains[i], struct blk_req, chain);
 
 		if (unlikely(req->ring != ring))
 			req->ring = ring;
-		if (likely(blk_decode_common(&common, req)))
-			ring->wait[ring->n_wait++] = &req->io;
-		else
-			decode_other(ring, req, common.write_flags);
+		if (likely(blk_decode_common(&common, req)) || decode_other(ring, req, write_flags))
+			*wait++ = &req->io;
 	}
+	ring->n_wait = (uint16_t)(wait - ring->wait);
 }
 
 /* A disk with limits: what is over them stays in the ring. */

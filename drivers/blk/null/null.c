@@ -128,14 +128,12 @@ static uint16_t
 null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 {
 	struct null_queue *q = vhub_container_of(queue, struct null_queue, queue);
+	const uint64_t now = q->latency_cycles != 0 ? rte_rdtsc() : 0;
 	struct vhub_blk_io *io = q->head;
-	uint64_t now = 0;
-	uint16_t n = 0;
+	unsigned int n = 0;
 
 	if (io == NULL)
 		return 0;
-	if (q->latency_cycles != 0)
-		now = rte_rdtsc();
 	for (; io != NULL && n < max; io = io->next) {
 		if (now != 0 && io->driver[IO_DUE] > now)
 			break;
@@ -144,7 +142,7 @@ null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	q->head = io;
 	if (io == NULL)
 		q->tail = &q->head;
-	return n;
+	return (uint16_t)n;
 }
 
 /* There is nothing to abort: they are due. */
