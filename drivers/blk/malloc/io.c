@@ -21,6 +21,9 @@
 #define TURN_BYTES (1u << 20)
 /* Of the next I/O, fetched while one is copied. */
 #define AHEAD_BYTES 512u
+/* Behind an I/O that is no longer than this, so many are. */
+#define SMALL_BYTES 1024u
+#define SMALL_AHEAD 12u
 
 int
 malloc_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
@@ -130,14 +133,38 @@ fetch_source(const struct malloc_queue *q, const struct vhub_blk_io *io)
 		rte_prefetch0(from + at);
 }
 
+/*
+ * A small copy is over before what the next one reads is there, so several of those are fetched ahead.
+ * Fetches all of them but one; returns that one.
+ */
+static const struct vhub_blk_io *
+fetch_first(const struct malloc_queue *q)
+{
+	const struct vhub_blk_io *io = q->next->next;
+	unsigned int n = q->next->len_bytes <= SMALL_BYTES ? SMALL_AHEAD : 1;
+
+	while (io != NULL && --n > 0) {
+		fetch_source(q, io);
+		io = io->next;
+	}
+	return io;
+}
+
 static void
 run(struct malloc_queue *q, uint32_t budget)
 {
+	const struct vhub_blk_io *ahead;
+
+	if (q->next == NULL)
+		return;
+	ahead = fetch_first(q);
 	while (q->next != NULL && budget > 0) {
 		struct vhub_blk_io *io = q->next;
 
-		if (io->next != NULL)
-			fetch_source(q, io->next);
+		if (ahead != NULL) {
+			fetch_source(q, ahead);
+			ahead = ahead->next;
+		}
 		if (likely(io->op <= VHUB_BLK_WRITE && q->done_bytes == 0 &&
 				    io->len_bytes <= budget)) {
 			copy_all(q);
