@@ -146,8 +146,10 @@ decode_rw(const struct blk_limits *limits, struct blk_req *req, uint64_t sector,
 			    data->len_bytes > capacity - offset ||
 			    ((offset | data->len_bytes) & limits->align_mask) != 0))
 		return answer(req, VIRTIO_BLK_S_IOERR);
-	if (unlikely(data->len_bytes == 0))
+	if (unlikely(data->len_bytes == 0)) {
+		io->len_bytes = 0; /* is counted */
 		return answer(req, VIRTIO_BLK_S_OK);
+	}
 	io->iov = data->iov;
 	io->n_iov = data->n_iov;
 	io->op = (uint8_t)op;

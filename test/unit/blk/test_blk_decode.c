@@ -344,6 +344,24 @@ test_blocks_of_the_driver_are_not_cut(void **state)
 			VIRTIO_BLK_S_IOERR);
 }
 
+/* What is answered is counted: with what its request has, not with what was there before. */
+static void
+test_no_data_are_no_bytes(void **state)
+{
+	const uint32_t types[] = { VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT };
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(types); i++) {
+		struct shape *s = shape_new(types[i], 8, CUTS(16), CUTS(1));
+
+		s->req.io.len_bytes = 4096;
+		assert_int_equal(blk_decode(&disk, &s->req), BLK_ANSWERED);
+		assert_int_equal(s->req.status, VIRTIO_BLK_S_OK);
+		assert_int_equal(s->req.io.len_bytes, 0);
+		shape_free(s);
+	}
+}
+
 static void
 test_flush(void **state)
 {
@@ -480,6 +498,7 @@ main(void)
 		cmocka_unit_test(test_nothing_to_transfer_is_no_io),
 		cmocka_unit_test(test_a_read_only_disk_refuses_writes),
 		cmocka_unit_test(test_blocks_of_the_driver_are_not_cut),
+		cmocka_unit_test(test_no_data_are_no_bytes),
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_get_id),
 		cmocka_unit_test(test_types_that_are_not_served),
