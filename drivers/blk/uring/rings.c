@@ -130,11 +130,18 @@ read_polled(struct uring_disk *d, struct io_uring *ring)
 	if (posix_memalign(&buf, 4096, 4096) != 0)
 		return -ENOMEM;
 	io_uring_prep_read(io_uring_get_sqe(ring), d->fd, buf, d->info.block_bytes, offset);
-	ret = io_uring_submit_and_wait(ring, 1);
-	if (ret >= 0)
+	ret = io_uring_submit(ring);
+	if (ret != 1) {
+		free(buf);
+		return ret < 0 ? ret : -EIO;
+	}
+	do {
 		ret = io_uring_wait_cqe(ring, &cqe);
-	if (ret == 0)
-		ret = cqe->res < 0 ? cqe->res : 0;
+	} while (ret == -EINTR || ret == -EAGAIN);
+	/* Who cannot wait for the answer does not know whether the device still writes: the block is left to it. */
+	if (ret != 0)
+		return ret;
+	ret = RTE_MIN(cqe->res, 0);
 	free(buf);
 	return ret;
 }
