@@ -282,36 +282,19 @@ copy_for(struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
 	return NULL;
 }
 
-/* By the pair that it would come by if it was not flooded. NULL: as it is, and else this copy. */
-static void
-flood_to_one_of_several(struct bridge_burst *b, uint16_t i, const struct bridge_port *to,
-		struct rte_mbuf *copy)
-{
-	struct vhub_net_inbox *inbox = inbox_of_several(b, i, to);
-
-	if (inbox == NULL) {
-		vhub_count(&b->queue->counters.drops[BRIDGE_DROP_NOBODY], 1);
-		rte_pktmbuf_free(copy);
-		return;
-	}
-	vhub_count(&b->queue->counters.copies, 1);
-	if (copy != NULL)
-		vhub_net_inbox_send(inbox, &copy, 1);
-	else
-		vhub_net_inbox_send_views(inbox, b->from, b->views, UINT64_C(1) << i);
-}
-
-/* Those of `mask` that the receiver may have, as they are or copies; they are marked in *reached. */
+/*
+ * Those of `mask` that the receiver may have, as they are or copies, by the pairs that they would come by if they
+ * were not flooded; they are marked in *reached.
+ */
 static void
 flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, uint64_t *reached)
 {
-	struct vhub_net_inbox *inbox = open_inbox(to, 0);
-	struct rte_mbuf *out[VHUB_NET_BURST], *copy;
-	uint64_t as_they_are = 0;
+	struct vhub_net_inbox *first = open_inbox(to, 0), *inboxes[VHUB_NET_BURST];
+	struct rte_mbuf *copies[VHUB_NET_BURST];
+	uint64_t as_they_are = 0, copied = 0;
 	enum bridge_drop why;
-	uint16_t n = 0;
 
-	if (inbox == NULL)
+	if (first == NULL)
 		return;
 	for (; mask != 0; mask &= mask - 1) {
 		const uint16_t i = (uint16_t)__builtin_ctzll(mask);
@@ -319,23 +302,20 @@ flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, ui
 		if (!admits(to, b, i, &why))
 			continue;
 		*reached |= UINT64_C(1) << i;
-		copy = NULL;
-		if (!bridge_bit(b->is_view, i) || !has_right_tag(b, i, to)) {
-			copy = copy_for(b, i, to);
-			if (copy == NULL)
-				continue;
-		}
-		if (unlikely(to->n_queues != 1))
-			flood_to_one_of_several(b, i, to, copy);
-		else if (copy != NULL)
-			out[n++] = copy;
-		else
+		inboxes[i] = likely(to->n_queues == 1) ? first : inbox_of_several(b, i, to);
+		if (unlikely(inboxes[i] == NULL)) {
+			vhub_count(&b->queue->counters.drops[BRIDGE_DROP_NOBODY], 1);
+		} else if (bridge_bit(b->is_view, i) && has_right_tag(b, i, to)) {
 			as_they_are |= UINT64_C(1) << i;
+		} else {
+			copies[i] = copy_for(b, i, to);
+			copied |= (uint64_t)(copies[i] != NULL) << i;
+		}
 	}
-	vhub_count(&b->queue->counters.copies, (uint64_t)__builtin_popcountll(as_they_are) + n);
-	if (as_they_are != 0)
-		vhub_net_inbox_send_views(inbox, b->from, b->views, as_they_are);
-	vhub_net_inbox_send(inbox, out, n);
+	vhub_count(&b->queue->counters.copies,
+			(uint64_t)__builtin_popcountll(as_they_are | copied));
+	vhub_net_inbox_send_views_each(inboxes, b->from, b->views, as_they_are);
+	vhub_net_inbox_send_each(inboxes, copies, copied);
 }
 
 static void
