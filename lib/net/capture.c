@@ -144,13 +144,14 @@ int
 vhub_net_capture_start(struct vhub_device *device, const struct vhub_net_capture *set, char *error,
 		size_t error_len)
 {
-	struct net_dev *dev = net_dev_find(device);
+	struct net_dev *dev = net_dev_find_or_say(device, error, error_len);
 	struct net_capture *capture;
 	int ret = 0;
 
-	if (dev == NULL || dev->services.capture != NULL) {
-		snprintf(error, error_len, "%s is %s", device->name,
-				dev == NULL ? "no port" : "being captured already");
+	if (dev == NULL)
+		return -EINVAL;
+	if (dev->services.capture != NULL) {
+		snprintf(error, error_len, "%s is being captured already", device->name);
 		return -EINVAL;
 	}
 	capture = create(set);
@@ -199,12 +200,13 @@ int
 vhub_net_capture_stop(struct vhub_device *device, struct vhub_net_captured *out, char *error,
 		size_t error_len)
 {
-	struct net_dev *dev = net_dev_find(device);
+	struct net_dev *dev = net_dev_find_or_say(device, error, error_len);
 	int ret;
 
-	if (dev == NULL || dev->services.capture == NULL) {
-		snprintf(error, error_len, "%s is %s", device->name,
-				dev == NULL ? "no port" : "not being captured");
+	if (dev == NULL)
+		return -EINVAL;
+	if (dev->services.capture == NULL) {
+		snprintf(error, error_len, "%s is not being captured", device->name);
 		return -EINVAL;
 	}
 	ret = net_capture_stop(dev, out);

@@ -173,13 +173,11 @@ int
 vhub_net_set_qos(struct vhub_device *device, const struct vhub_net_qos *qos, char *error,
 		size_t error_len)
 {
-	struct net_dev *dev = net_dev_find(device);
+	struct net_dev *dev = net_dev_find_or_say(device, error, error_len);
 	int ret;
 
-	if (dev == NULL) {
-		snprintf(error, error_len, "%s is no port", device->name);
+	if (dev == NULL)
 		return -EINVAL;
-	}
 	ret = net_limit_check(qos, error, error_len);
 	if (ret == 0)
 		net_limit_set(&dev->services, qos);

@@ -230,13 +230,11 @@ int
 vhub_net_set_mirror(struct vhub_device *device, const struct vhub_net_mirror *set, char *error,
 		size_t error_len)
 {
-	struct net_dev *dev = net_dev_find(device);
+	struct net_dev *dev = net_dev_find_or_say(device, error, error_len);
 	int ret;
 
-	if (dev == NULL) {
-		snprintf(error, error_len, "%s is no port", device->name);
+	if (dev == NULL)
 		return -EINVAL;
-	}
 	ret = net_mirror_check(device->name, set, error, error_len);
 	if (ret != 0)
 		return ret;

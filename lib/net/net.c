@@ -444,6 +444,16 @@ net_dev_find(const struct vhub_device *device)
 									   NULL;
 }
 
+struct net_dev *
+net_dev_find_or_say(const struct vhub_device *device, char *error, size_t error_len)
+{
+	struct net_dev *dev = net_dev_find(device);
+
+	if (dev == NULL)
+		snprintf(error, error_len, "%s is no port", device->name);
+	return dev;
+}
+
 int
 vhub_net_set_link(struct vhub_device *device, bool up)
 {

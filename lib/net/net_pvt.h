@@ -376,9 +376,11 @@ net_params_parse_services(const struct rte_kvargs *args, struct net_params *para
 
 /* ---- net.c ---- */
 
-/* NULL: this is no network port. */
+/* NULL: this is no network port. The other one puts a sentence into `error` then. */
 struct net_dev *
 net_dev_find(const struct vhub_device *device);
+struct net_dev *
+net_dev_find_or_say(const struct vhub_device *device, char *error, size_t error_len);
 
 /*
  * A device with `n` pairs, and all else zero but what these say. NULL without memory. Given back by
