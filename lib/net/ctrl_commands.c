@@ -311,12 +311,27 @@ set_coalescing_of_all(struct net_dev *dev, uint16_t first_ring, struct reader *r
 	return true;
 }
 
-/* A ring of packets, and what is reserved behind its number. */
+/*
+ * Whether it is a ring of packets that the driver has enabled; others are refused (5.1.6.5.10.2). Without
+ * VIRTIO_NET_F_MQ ring 2 is the control queue.
+ */
+static bool
+is_enabled(const struct net_dev *dev, uint16_t ring)
+{
+	const struct net_pair *pair = &dev->pairs[ring / 2];
+
+	if (ring >= RTE_MIN(dev->params.n_pairs * 2u, dev->ctrl.ring_index))
+		return false;
+	/* Set by the pair's lcore; ours only looks whether there is one. */
+	return __atomic_load_n((ring & 1) != 0 ? &pair->from_ring : &pair->to_ring,
+			       __ATOMIC_RELAXED) != NULL;
+}
+
 static bool
 take_ring(const struct net_dev *dev, struct reader *r, uint16_t *ring)
 {
 	return has_coalescing(dev, NET_F_VQ_NOTF_COAL) && take_le16(r, ring) &&
-			*ring < dev->params.n_pairs * 2u;
+			is_enabled(dev, *ring);
 }
 
 static bool

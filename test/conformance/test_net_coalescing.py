@@ -153,6 +153,19 @@ def test_commands_that_make_no_sense(control):
     assert guest.ask(ctrl.COAL, ctrl.COAL_SET, struct.pack("<HH", 0, 0) + pair) == ERR
 
 
+def test_rings_that_are_not_enabled_have_none(control, port):
+    """Without MQ ring 2 is the control queue, and a ring that was stopped is none until it starts again."""
+    data = struct.pack("<II", 1, 1)
+    session, guest = control(pairs=1)
+    assert guest.ask(ctrl.COAL, ctrl.COAL_SET, struct.pack("<HH", 1, 0) + data) == OK
+    for ring in (2, 3):
+        assert guest.ask(ctrl.COAL, ctrl.COAL_SET, struct.pack("<HH", ring, 0) + data) == ERR
+        assert guest.ask(ctrl.COAL, ctrl.COAL_GET, struct.pack("<HH", ring, 0)) == ERR
+    session.get_vring_base(1)
+    assert guest.ask(ctrl.COAL, ctrl.COAL_SET, struct.pack("<HH", 1, 0) + data) == ERR
+    assert guest.ask(ctrl.COAL, ctrl.COAL_SET, struct.pack("<HH", 0, 0) + data) == OK
+
+
 def test_a_call_fd_that_blocks_when_its_ring_stops_ends_the_session(control, port):
     """What is kept back is told at the stop at the latest. Who makes an lcore wait for it does so once."""
     session, guest = control()
