@@ -39,16 +39,45 @@ cut(struct rte_mbuf *m, uint32_t bytes)
 	m->pkt_len = bytes;
 }
 
+/* Mbufs that wait for the files of all captures. Shared atomic. */
+static uint32_t waiting_mbufs;
+
+/* A capture gets no more than it leaves to others. Lcores that come at once may go a frame each beyond it. */
+static bool
+is_within(const struct net_capture *capture, uint32_t more)
+{
+	const uint32_t own = __atomic_load_n(&capture->waiting_mbufs, __ATOMIC_RELAXED);
+	const uint32_t all = __atomic_load_n(&waiting_mbufs, __ATOMIC_RELAXED);
+
+	return own + all + more <= CAPTURES_MBUFS;
+}
+
+static void
+add_waiting(struct net_capture *capture, uint32_t n)
+{
+	__atomic_add_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED);
+	__atomic_add_fetch(&waiting_mbufs, n, __ATOMIC_RELAXED);
+}
+
+void
+capture_written(struct net_capture *capture, uint32_t n)
+{
+	__atomic_sub_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&waiting_mbufs, n, __ATOMIC_RELAXED);
+}
+
 /* Returns whether it waits for the file now. */
 static bool
 put(struct net_capture *capture, struct rte_mbuf *m)
 {
 	const uint32_t n = m->nb_segs;
 
-	if (__atomic_add_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED) <= CAPTURE_MBUFS &&
-			rte_ring_mp_enqueue(capture->ring, m) == 0)
+	if (!is_within(capture, n))
+		return false;
+	add_waiting(capture, n);
+	if (rte_ring_mp_enqueue(capture->ring, m) == 0)
 		return true;
-	__atomic_sub_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED);
+	capture_written(capture, n);
 	return false;
 }
 
@@ -64,9 +93,7 @@ is_wanted(const struct net_capture *capture, const struct rte_mbuf *m)
 static bool
 has_room(const struct net_capture *capture)
 {
-	return !__atomic_load_n(&capture->ended, __ATOMIC_RELAXED) &&
-			__atomic_load_n(&capture->waiting_mbufs, __ATOMIC_RELAXED) <
-			CAPTURE_MBUFS &&
+	return !__atomic_load_n(&capture->ended, __ATOMIC_RELAXED) && is_within(capture, 1) &&
 			!rte_ring_full(capture->ring);
 }
 

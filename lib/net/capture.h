@@ -19,9 +19,10 @@
 
 #include "vhub_net.h"
 
-/* Frames, and mbufs, that wait for the file. */
+/* Frames that wait for the file. */
 #define CAPTURE_FRAMES 1024u
-#define CAPTURE_MBUFS 2048u
+/* And mbufs for the files of all captures, of those that ports share (pool.c). */
+#define CAPTURES_MBUFS 768u
 
 /* What a copy in the ring carries in its headroom. */
 struct capture_mark {
@@ -55,6 +56,10 @@ struct net_capture {
 	size_t fill;
 	uint8_t buffer[65536];
 };
+
+/* Of its frames that waited `n` mbufs are about to be freed. */
+void
+capture_written(struct net_capture *capture, uint32_t n);
 
 /* ---- capture_file.c ---- */
 

@@ -193,7 +193,7 @@ write_burst(struct net_capture *c)
 	for (i = 0; i < n; i++) {
 		if (!c->ended)
 			put_packet(c, pkts[i]);
-		__atomic_sub_fetch(&c->waiting_mbufs, pkts[i]->nb_segs, __ATOMIC_RELAXED);
+		capture_written(c, pkts[i]->nb_segs);
 		rte_pktmbuf_free(pkts[i]);
 	}
 	return n;

@@ -10,17 +10,18 @@
 #include <rte_lcore.h>
 #include <rte_mempool.h>
 
+#include "capture.h"
 #include "net_pvt.h"
 
 /*
  * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB). What waits
  * longer is bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c), in
- * copies by DMA engines an eighth (rte_vhost/dma.c); what a driver keeps beyond its call otherwise is in
- * a pool of its own. In EAL's heap, which is small: 19 MB.
+ * copies by DMA engines and for the files of captures a little each (rte_vhost/dma.c, capture.c); what a
+ * driver keeps beyond its call otherwise is in a pool of its own. In EAL's heap, which is small: 19 MB.
  */
 #define POOL_MBUFS 8191
 #define POOL_CACHE 256
-_Static_assert(VHUB_NET_MAX_WAITING + RVHOST_DMA_MBUFS < POOL_MBUFS,
+_Static_assert(VHUB_NET_MAX_WAITING + RVHOST_DMA_MBUFS + CAPTURES_MBUFS < POOL_MBUFS - 500,
 		"some are for those under way");
 
 struct rte_mempool *

@@ -41,7 +41,7 @@
 #define RVHOST_DMA_MAX 512
 
 /** And mbufs of all rings together, of those that ports share (net/pool.c). */
-#define RVHOST_DMA_MBUFS 1024u
+#define RVHOST_DMA_MBUFS 768u
 
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32
