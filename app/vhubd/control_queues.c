@@ -67,7 +67,12 @@ begin(struct vhub_control_call *call, struct vhub_device *device, unsigned int q
 	if (ret == 0)
 		return;
 	free(move);
-	vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "%s", strerror(-ret));
+	if (ret == -ENOTCONN)
+		vhub_control_refuse(call, CONTROL_NOT_MOVED,
+				"queue=%u stays where it was: %s has no front end whose rings could move, its queues stay on the lcores it was made with",
+				queue, device->name);
+	else
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "%s", strerror(-ret));
 }
 
 static void

@@ -113,6 +113,11 @@ struct net_pair {
 	uint16_t n_held;
 	uint16_t turns_left; /* until they are dropped */
 	struct rte_mbuf *held[VHUB_NET_BURST];
+	/* Of an uplink's wire: what its driver has dropped (vhub_net_drop()), of one burst given to it. */
+	struct {
+		uint64_t packets;
+		uint64_t bytes;
+	} driver_dropped;
 	struct net_counters counters __rte_cache_aligned;
 	/* By direction. The control queue's lcore writes them, and CTL when no ring runs. */
 	struct {

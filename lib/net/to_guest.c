@@ -166,7 +166,12 @@ void
 vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rte_mbuf **pkts,
 		uint16_t n)
 {
-	net_drop(vhub_container_of(queue, struct net_pair, queue), reason, pkts, n);
+	struct net_pair *pair = vhub_container_of(queue, struct net_pair, queue);
+
+	for (uint16_t i = 0; i < n; i++)
+		pair->driver_dropped.bytes += pkts[i]->pkt_len;
+	pair->driver_dropped.packets += n;
+	net_drop(pair, reason, pkts, n);
 }
 
 /* Returns how many of those that waited are the guest's now. */

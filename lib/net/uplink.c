@@ -23,6 +23,7 @@
 #include "net_pvt.h"
 #include "vhub_alloc.h"
 #include "vhub_log.h"
+#include "vhub_work.h"
 
 VHUB_LOGTYPE(net)
 
@@ -52,7 +53,11 @@ struct net_uplink {
 	pthread_cond_t changed;
 	unsigned int n_pending; /* queues whose lcore has not come to it */
 	int result;
-	bool abandoned; /* nobody waits any more: none is started */
+	bool abandoned; /* nobody waits any more: none is started, the last one has all be given back */
+
+	/* To give it back then. */
+	struct vhub_msg late_msg;
+	struct vhub_work late_work;
 
 	struct uplink_queue queues[];
 };
@@ -64,19 +69,23 @@ static void
 send_to_wire(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct vhub_net_queue *wire = &pair->wire->queue;
-	uint64_t bytes = 0;
+	uint64_t packets, bytes = 0;
 	uint16_t taken, i;
 
 	/* As many bytes as were given: afterwards the packets are not ours to look at. */
 	for (i = 0; i < n; i++)
 		bytes += pkts[i]->pkt_len;
+	pair->wire->driver_dropped.packets = pair->wire->driver_dropped.bytes = 0;
 	taken = wire->port->ops->from_guest(wire, pkts, n);
 	if (unlikely(taken < n)) {
 		for (i = taken; i < n; i++)
 			bytes -= pkts[i]->pkt_len;
 		net_drop(pair, VHUB_NET_DROP_PORT_FULL, &pkts[taken], n - taken);
 	}
-	vhub_count(&pair->counters.to_guest.packets, taken);
+	/* What the driver has taken and dropped is counted by it. */
+	packets = taken - pair->wire->driver_dropped.packets;
+	bytes -= pair->wire->driver_dropped.bytes;
+	vhub_count(&pair->counters.to_guest.packets, packets);
 	vhub_count(&pair->counters.to_guest.bytes, bytes);
 }
 
@@ -178,6 +187,9 @@ poll_from_wire(struct net_pair *pair)
 
 /* ---- an lcore's poller ---- */
 
+static void
+uplink_destroy(struct vhub_device *device);
+
 static inline struct uplink_queue *
 queue_of(struct vhub_poller *poller)
 {
@@ -226,14 +238,40 @@ static const struct vhub_poller_ops poller_ops = {
 /* ---- starting and stopping on lcores ---- */
 
 static void
+give_back(struct vhub_work *work)
+{
+	struct net_uplink *uplink = vhub_container_of(work, struct net_uplink, late_work);
+
+	VHUB_LOG(NOTICE, "%s: no lcore is stuck any more: the uplink is given back",
+			uplink->dev->dev.name);
+	uplink_destroy(&uplink->dev->dev);
+}
+
+/* CTL */
+static void
+on_late(struct vhub_msg *msg)
+{
+	struct net_uplink *uplink = vhub_container_of(msg, struct net_uplink, late_msg);
+
+	uplink->late_work = (struct vhub_work){ .run = give_back };
+	vhub_work_submit(&uplink->late_work);
+}
+
+static void
 has_changed(struct net_uplink *uplink, int result)
 {
+	bool late;
+
 	pthread_mutex_lock(&uplink->lock);
 	if (result != 0)
 		uplink->result = result;
-	uplink->n_pending--;
+	late = --uplink->n_pending == 0 && uplink->abandoned;
 	pthread_cond_signal(&uplink->changed);
 	pthread_mutex_unlock(&uplink->lock);
+	if (late) {
+		uplink->late_msg.fn = on_late;
+		vhub_loop_post(uplink->dev->dev.executor.loop, &uplink->late_msg);
+	}
 }
 
 static int
@@ -301,7 +339,9 @@ change(struct net_uplink *uplink, void (*fn)(struct vhub_msg *msg))
 	struct timespec until;
 	int ret;
 
+	/* No message is under way. */
 	uplink->result = 0;
+	uplink->abandoned = false;
 	uplink->n_pending = n;
 	for (uint16_t i = 0; i < n; i++) {
 		uplink->queues[i].msg.fn = fn;
@@ -346,7 +386,8 @@ uplink_destroy(struct vhub_device *device)
 	struct net_dev *dev = net_dev_of(device);
 
 	if (change(dev->uplink, on_stop) != 0) {
-		VHUB_LOG(ERR, "%s: an lcore is stuck: the uplink stays in memory", dev->dev.name);
+		VHUB_LOG(ERR, "%s: an lcore is stuck: the uplink stays until it is not",
+				dev->dev.name);
 		return;
 	}
 	if (net_dev_end_services(dev))
@@ -378,6 +419,7 @@ uplink_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit
 {
 	const struct net_dev *dev = net_dev_of(device);
 	const struct vhub_net_port *ports[] = { dev->port, dev->uplink->wire };
+	struct vhub_net_info info = { .link_up = false };
 
 	if (queue >= dev->params.n_pairs)
 		return;
@@ -388,6 +430,10 @@ uplink_stats(const struct vhub_device *device, uint16_t queue, vhub_stat_fn emit
 	for (unsigned int i = 0; queue == 0 && i < RTE_DIM(ports); i++) {
 		if (ports[i]->ops->stats != NULL)
 			ports[i]->ops->stats(ports[i], emit, arg);
+	}
+	if (queue == 0) {
+		dev->uplink->wire->ops->info(dev->uplink->wire, &info);
+		emit(arg, "wire_link_up", info.link_up);
 	}
 }
 
@@ -482,7 +528,7 @@ net_uplink_create(const struct net_params *params, struct vhub_net_port *port,
 		return 0;
 	}
 	snprintf(error, error_len, "%s", ret == -ETIMEDOUT ? "an lcore is stuck" : strerror(-ret));
-	/* Of one that is abandoned messages are under way. */
+	/* Of one that is abandoned messages are under way; the last one gives it back. */
 	if (ret != -ETIMEDOUT)
 		uplink_destroy(&dev->dev);
 	return ret;

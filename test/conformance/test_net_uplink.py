@@ -326,9 +326,10 @@ def test_what_is_refused_and_what_is_shown(lan, wire):
             lan.uplink("other", **keys)
     with pytest.raises(Refused, match="in use already"):
         lan.uplink("other", port="net_tap0")
-    with pytest.raises(Refused):
+    with pytest.raises(Refused, match="has no front end whose rings could move"):
         lan.control.call("queue_move", device=lan.name + "-up", queue=0,
                          lcore=lan.control.call("lcore_list")[0]["lcore"])
+    assert lan.figures("up")["wire_link_up"] == 1
     shown = vhubctl(lan.folder / "control.sock", "bridges").stdout
     assert lan.name + "-up" in shown and "wire" in shown
     saved = lan.control.call("config_save")["text"]
