@@ -47,6 +47,10 @@ vhub_work_start(struct vhub_loop *loop);
 VHUB_API int
 vhub_work_stop(void);
 
+/** The loop that results go to, for timers of who has work to do later; NULL before the start. Thread: CTL. */
+VHUB_API struct vhub_loop *
+vhub_work_loop(void);
+
 /** Waits until no piece of work is queued or runs. Thread: CTL. Blocks. */
 VHUB_API void
 vhub_work_wait(void);

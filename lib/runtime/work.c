@@ -281,6 +281,12 @@ vhub_work_stop(void)
 	return 0;
 }
 
+struct vhub_loop *
+vhub_work_loop(void)
+{
+	return work_state.started ? work_state.loop : NULL;
+}
+
 void
 vhub_work_wait(void)
 {

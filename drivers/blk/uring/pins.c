@@ -41,8 +41,14 @@ VHUB_LOGTYPE(blk)
 #define MAX_SLICES 1024u
 #define MIN_SLICE_SHIFT 26u
 #define MAX_SLICE_SHIFT 30u
-/* Looks, a millisecond apart, for lcores that still share what is to go. */
-#define MAX_LOOKS 1000u
+/* Looks, a millisecond apart, for lcores that still share what is to go before others are registered. */
+#define MAX_LOOKS 200u
+/*
+ * What RLIMIT_MEMLOCK does not allow is tried again, after this and each time twice as long: the table
+ * of before is let go of when its last I/O has ended, and its pages by the kernel when it gets to it.
+ */
+#define TRY_AGAIN_US 100000u
+#define MAX_TRIES 8u
 
 /* Linux 6.12, of which liburing 2.3 does not know: IORING_REGISTER_CLONE_BUFFERS. */
 #define REGISTER_CLONE_BUFFERS 30
@@ -58,11 +64,13 @@ struct clone_buffers {
 /* Of one table. */
 struct uring_pins {
 	struct vhub_work work;
+	struct vhub_timer timer; /* for the next try */
 	/* CTL. */
 	struct uring_disk *disk;      /* NULL: nobody wants it any more */
 	struct vhub_mem_table *mem;   /* a reference, until all is registered */
 	struct uring_pins *next_line; /* that waits for its next piece of work */
 	bool making;		      /* and not made yet */
+	unsigned int n_tries;	      /* that RLIMIT_MEMLOCK has ended */
 	/* CTL, and WORK while a piece is under way; immutable once published. */
 	struct uring_pins *former; /* to be let go of first, so that not both are pinned */
 	int result;
@@ -185,6 +193,8 @@ choose_ranges(struct uring_pins *pins)
 			(uint64_t)sysconf(_SC_PAGESIZE);
 	uint32_t n_slices = 0;
 
+	pins->n_ranges = 0;
+	pins->bytes = pins->left_bytes = 0;
 	pins->slice_shift = choose_slice_shift(pins->mem);
 	for (uint32_t i = 0; i < pins->mem->n_regions; i++) {
 		const struct vhub_mem_region *r = &pins->mem->regions[i];
@@ -215,8 +225,11 @@ prepare(struct uring_pins *pins)
 	ret = io_uring_queue_init(1, &pins->ring, 0);
 	if (ret != 0)
 		return ret;
-	pins->has_ring = true;
-	return io_uring_register_buffers_sparse(&pins->ring, n_slices);
+	ret = io_uring_register_buffers_sparse(&pins->ring, n_slices);
+	if (ret != 0)
+		io_uring_queue_exit(&pins->ring);
+	pins->has_ring = ret == 0;
+	return ret;
 }
 
 static int
@@ -249,24 +262,38 @@ step_work(struct vhub_work *work)
 
 /* ---- WORK: letting go ---- */
 
+/*
+ * Whoever is the last closes the io_uring that they were registered with, after the last that shared them
+ * has let go of its own. So no lcore's is the last one that has them, which would unpin them, 10 ms for a
+ * GiB, in the lcore's call: after a close the kernel does that by itself.
+ */
 static void
 put(struct uring_pins *pins)
 {
 	/* Release, acquire: everybody's last look comes before it is freed. */
-	if (__atomic_fetch_sub(&pins->refs, 1, __ATOMIC_ACQ_REL) == 1)
-		free(pins);
+	if (__atomic_fetch_sub(&pins->refs, 1, __ATOMIC_ACQ_REL) != 1)
+		return;
+	if (pins->has_ring)
+		io_uring_queue_exit(&pins->ring);
+	free(pins);
 }
 
-/*
- * Lcores that share the buffers let go of them first, if they do so soon: the last one unpins, which
- * takes 10 ms for a GiB. The kernel does that for us, after the close.
- */
 static void
 let_go(struct uring_pins *pins)
 {
+	/* An lcore may just have found it. */
+	if (vhub_quiesce_wait() == 0)
+		put(pins);
+	else
+		VHUB_LOG(ERR, "an lcore is stuck: guest memory stays pinned");
+}
+
+/* Others are to be registered in place of these: best if lcores that share them have let go by then. */
+static void
+let_go_and_wait(struct uring_pins *pins)
+{
 	const struct timespec pause = { .tv_nsec = 1000000 };
 
-	/* An lcore may just have found it. */
 	if (vhub_quiesce_wait() != 0) {
 		VHUB_LOG(ERR, "an lcore is stuck: guest memory stays pinned");
 		return;
@@ -274,8 +301,6 @@ let_go(struct uring_pins *pins)
 	for (unsigned int i = 0;
 			__atomic_load_n(&pins->refs, __ATOMIC_RELAXED) != 1 && i < MAX_LOOKS; i++)
 		nanosleep(&pause, NULL);
-	if (pins->has_ring)
-		io_uring_queue_exit(&pins->ring);
 	put(pins);
 }
 
@@ -288,7 +313,7 @@ let_go_work(struct vhub_work *work)
 static void
 let_former_go_work(struct vhub_work *work)
 {
-	let_go(vhub_container_of(work, struct uring_pins, work)->former);
+	let_go_and_wait(vhub_container_of(work, struct uring_pins, work)->former);
 }
 
 /* ---- CTL ---- */
@@ -362,6 +387,7 @@ made(struct uring_pins *pins)
 static struct {
 	struct uring_pins *first;
 	bool busy;
+	struct vhub_loop *loop; /* of timers that are armed */
 } line;
 
 static void
@@ -406,14 +432,39 @@ leave_line(struct uring_pins *pins)
 }
 
 static void
+try_again(struct vhub_timer *timer)
+{
+	join_line(vhub_container_of(timer, struct uring_pins, timer));
+	begin_step();
+}
+
+/* Goes on with the slice that was refused. Returns false when there is no point in it. */
+static bool
+begin_to_wait(struct uring_pins *pins)
+{
+	line.loop = vhub_work_loop();
+	if (pins->result != -ENOMEM || line.loop == NULL || pins->n_tries == MAX_TRIES)
+		return false;
+	if (pins->n_tries == 0 && vhub_log_allowed(&pins->disk->pin_limit))
+		VHUB_LOG(NOTICE,
+				"%s: RLIMIT_MEMLOCK does not allow to pin guest memory yet, trying again",
+				pins->disk->path);
+	pins->timer.fn = try_again;
+	vhub_timer_arm(line.loop, &pins->timer, (uint64_t)TRY_AGAIN_US << pins->n_tries);
+	pins->n_tries++;
+	return true;
+}
+
+static void
 stepped(struct vhub_work *work)
 {
 	struct uring_pins *pins = vhub_container_of(work, struct uring_pins, work);
+	const bool goes_on = pins->result == 0 && pins->next_range < pins->n_ranges;
 
 	line.busy = false;
-	if (pins->disk != NULL && pins->result == 0 && pins->next_range < pins->n_ranges)
+	if (pins->disk != NULL && goes_on)
 		join_line(pins);
-	else
+	else if (pins->disk == NULL || !begin_to_wait(pins))
 		made(pins);
 	begin_step();
 }
@@ -444,8 +495,12 @@ retract(struct uring_disk *d)
 		publish(d, NULL);
 		return pins;
 	}
-	if (leave_line(pins))
+	if (pins->timer.armed) {
+		vhub_timer_cancel(line.loop, &pins->timer);
 		made(pins);
+	} else if (leave_line(pins)) {
+		made(pins);
+	}
 	return NULL;
 }
 

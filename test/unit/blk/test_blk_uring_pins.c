@@ -21,7 +21,9 @@
 #include <rte_common.h>
 
 #include "../eal_fixture.h"
+#include "vhub_loop.h"
 #include "vhub_mem.h"
+#include "vhub_work.h"
 
 #define MB (1u << 20)
 #define SLICE_BYTES (64u * MB) /* of a small guest; a buffer that lies in two goes without */
@@ -279,19 +281,108 @@ refused(void)
 	return goes_by_registration(&d, &g, 0, 1) ? 2 : 0;
 }
 
+/* What is limited is the user's: in a process of another one. */
 static void
-test_what_is_refused_goes_on_without(void **state)
+run_as_another(int (*fn)(void))
 {
 	int status;
 	pid_t pid = fork();
 
-	(void)state;
 	assert_true(pid >= 0);
 	if (pid == 0)
-		_exit(refused());
+		_exit(fn());
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_true(WIFEXITED(status));
 	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void
+test_what_is_refused_goes_on_without(void **state)
+{
+	(void)state;
+	run_as_another(refused);
+}
+
+static unsigned long
+pinned_kb(void)
+{
+	unsigned long kb = 1;
+	char line[128];
+	FILE *file = fopen("/proc/self/status", "re");
+
+	assert_non_null(file);
+	while (fgets(line, sizeof(line), file) != NULL)
+		sscanf(line, "VmPin: %lu kB", &kb);
+	fclose(file);
+	return kb;
+}
+
+static struct vhub_loop *loop;
+
+static void
+stop_loop(struct vhub_timer *timer)
+{
+	(void)timer;
+	vhub_loop_stop(loop, 0);
+}
+
+/* Blocking work and timers go on, and the queue has a turn, until so much is pinned. Returns whether it is. */
+static bool
+wait_pinned(struct driver_disk *d, unsigned long kb)
+{
+	struct vhub_timer timer = { .fn = stop_loop };
+	struct vhub_blk_io *none[1];
+
+	for (unsigned int i = 0; i < 1000 && pinned_kb() != kb; i++) {
+		d->ops->reap(d->queue, none, 1);
+		vhub_timer_arm(loop, &timer, 10000);
+		if (vhub_loop_run(loop) != 0)
+			return false;
+	}
+	return pinned_kb() == kb;
+}
+
+/* One guest fits, and the queue keeps the table of before until its next turn. */
+static int
+changed_twice(void)
+{
+	struct rlimit limit = { 8 * MB, 8 * MB };
+	struct guest guests[3];
+	struct driver_disk d;
+	bool pinned;
+
+	for (unsigned int i = 0; i < 3; i++)
+		guest_create(&guests[i], (5 + i) * MB, true);
+	open_disk(&d, ",pin=on");
+	d.ops->memory(d.disk, NULL);
+	d.ops->queue_put(d.queue);
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (getuid() == 0 && setuid(65534) != 0) ||
+			vhub_loop_create(&loop) != 0 || vhub_work_start(loop) != 0)
+		return 1;
+	assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
+	d.ops->memory(d.disk, guests[0].table);
+	if (!wait_pinned(&d, 5 * 1024))
+		return 2;
+	d.ops->memory(d.disk, guests[1].table);
+	d.ops->memory(d.disk, guests[2].table);
+	/* Without a turn of the queue there is no room for it. */
+	vhub_work_wait();
+	if (!wait_pinned(&d, 7 * 1024))
+		return 3;
+	d.ops->reap(d.queue, (struct vhub_blk_io *[1]){ NULL }, 1);
+	guest_replace(&guests[2]);
+	pinned = goes_by_registration(&d, &guests[2], 0, 1);
+	d.ops->queue_put(d.queue);
+	d.ops->memory(d.disk, NULL);
+	vhub_work_wait();
+	return pinned ? 0 : 4;
+}
+
+static void
+test_a_table_that_changes_twice_is_pinned_in_the_end(void **state)
+{
+	(void)state;
+	run_as_another(changed_twice);
 }
 
 /* The pages are given back when the guest goes, also while the disk stays. */
@@ -315,16 +406,8 @@ test_nothing_stays_pinned(void **state)
 	}
 	/* The kernel takes its time for what a closed io_uring had. */
 	for (unsigned int i = 0;; i++) {
-		unsigned long kb = 1;
-		char line[128];
-		FILE *file = fopen("/proc/self/status", "re");
-
-		assert_non_null(file);
-		while (fgets(line, sizeof(line), file) != NULL)
-			sscanf(line, "VmPin: %lu kB", &kb);
-		fclose(file);
 		/* 64 MiB of the suite's, which driver_open() has given the disk, have gone too. */
-		if (kb == 0)
+		if (pinned_kb() == 0)
 			break;
 		assert_in_range(i, 0, 1000);
 		usleep(10000);
@@ -342,6 +425,7 @@ main(void)
 		cmocka_unit_test(test_a_table_may_change_with_ios_in_flight),
 		cmocka_unit_test(test_memory_that_is_not_there_is_not_taken),
 		cmocka_unit_test(test_what_is_refused_goes_on_without),
+		cmocka_unit_test(test_a_table_that_changes_twice_is_pinned_in_the_end),
 		cmocka_unit_test(test_nothing_stays_pinned),
 	};
 	uint8_t sevens[8192];
