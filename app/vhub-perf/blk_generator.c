@@ -281,17 +281,20 @@ blk_generate(struct run *run, unsigned int lcore)
 	const struct blk_run *blk = run->arg;
 	struct blk_queue *const *queues = blk->queues[lcore];
 	const unsigned int n_queues = blk->n_queues[lcore];
-	struct run_meter meter = { .lcore = &run->report->lcores[lcore] };
 	enum run_phase phase = RUN_RAMP, last = RUN_RAMP;
-	uint64_t now = rte_rdtsc();
+	struct run_meter meter;
+	uint64_t now;
 	int ret = 0;
 
+	run_meter_init(&meter, &run->report->lcores[lcore],
+			blk->options->touch ? blk->options->bs_bytes : 0);
+	now = rte_rdtsc();
 	run_meter_enter(&meter, phase, now);
 	for (unsigned int i = 0; i < n_queues; i++)
 		blk_start_pace(queues[i], now);
 	while (ret >= 0 && (phase = run_phase(run)) != RUN_END &&
 			(phase != RUN_DRAIN || !all_back(queues, n_queues))) {
-		bool busy = false;
+		int n = 0;
 
 		if (phase != last) {
 			run_meter_enter(&meter, phase, now);
@@ -301,11 +304,11 @@ blk_generate(struct run *run, unsigned int lcore)
 		}
 		for (unsigned int i = 0; i < n_queues && ret >= 0; i++) {
 			ret = turn(queues[i], now, phase);
-			busy |= ret != 0;
+			n += ret;
 			if (ret != 0 || i + 1 == n_queues)
 				now = rte_rdtsc();
 		}
-		run_meter_turn(&meter, now, busy);
+		run_meter_turn(&meter, now, (unsigned int)RTE_MAX(n, 0));
 	}
 	run_meter_enter(&meter, RUN_END, now);
 	return ret < 0 ? blk_say_fault(run, queues, n_queues) : 0;

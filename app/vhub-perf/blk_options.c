@@ -60,6 +60,10 @@ check(const struct blk_options *o)
 				blk_rw_name(o->rw));
 		return -EINVAL;
 	}
+	if (o->verify && run_options.phases_fd != RUN_NO_FD) {
+		perf_error("blk", "--phases: a run with --verify has others");
+		return -EINVAL;
+	}
 	if (o->suspend_ns != 0 && (!o->verify || !o->inflight)) {
 		perf_error("blk",
 				"--suspend: what is in flight has to be kept, and looked at when it comes back: it takes --verify --inflight");

@@ -239,7 +239,7 @@ verify_turn(struct blk_queue *q, uint32_t phase)
 		ring_publish(q->ring, q->ring->packed);
 		ring_kick(q->ring, q->ring->packed);
 	}
-	return n > 0 || sent > 0;
+	return n + (int)sent;
 }
 
 static bool
@@ -273,19 +273,23 @@ verify_loop(struct verify_run *run, unsigned int lcore)
 {
 	struct blk_queue *const *queues = run->blk->queues[lcore];
 	const unsigned int n = run->blk->n_queues[lcore];
-	struct run_meter meter = { .lcore = &run->run.report->lcores[lcore] };
 	uint32_t phase, last = VERIFY_LOAD;
-	uint64_t now = rte_rdtsc();
+	struct run_meter meter;
+	uint64_t now;
 	int ret = 0;
 
+	run_meter_init(&meter, &run->run.report->lcores[lcore], run->blk->options->bs_bytes);
+	now = rte_rdtsc();
 	for (unsigned int i = 0; i < n; i++)
 		blk_start_pace(queues[i], now);
 	run_meter_enter(&meter, RUN_MEASURE, now);
 	while (ret >= 0 && (phase = __atomic_load_n(&run->phase, __ATOMIC_ACQUIRE)) != VERIFY_END) {
-		bool busy = false;
+		int done = 0;
 
-		if (phase == VERIFY_PAUSE)
+		if (phase == VERIFY_PAUSE) {
 			phase = wait_out(run);
+			run_meter_enter(&meter, RUN_MEASURE, rte_rdtsc());
+		}
 		for (unsigned int i = 0; phase == VERIFY_READ_BACK && last != phase && i < n; i++)
 			queues[i]->verify->cursor = 0;
 		last = phase;
@@ -293,10 +297,10 @@ verify_loop(struct verify_run *run, unsigned int lcore)
 			break;
 		for (unsigned int i = 0; i < n && ret >= 0; i++) {
 			ret = verify_turn(queues[i], phase);
-			busy |= ret > 0;
+			done += ret;
 		}
 		now = rte_rdtsc();
-		run_meter_turn(&meter, now, busy);
+		run_meter_turn(&meter, now, (unsigned int)RTE_MAX(done, 0));
 	}
 	run_meter_enter(&meter, RUN_END, now);
 	return ret < 0 ? blk_say_fault(&run->run, queues, n) : 0;

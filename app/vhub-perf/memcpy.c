@@ -117,11 +117,13 @@ lcore_loop(struct run *run, unsigned int lcore)
 {
 	const struct copies *c = run->arg;
 	struct report_queue *queue = &run->report->queues[lcore];
-	struct run_meter meter = { .lcore = &run->report->lcores[lcore] };
 	uint8_t *buffers = c->buffers + (uint64_t)lcore * c->n_buffers * c->block_bytes;
 	enum run_phase phase, last = RUN_RAMP;
-	uint64_t random = lcore + 1, at = 0, now = rte_rdtsc();
+	uint64_t random = lcore + 1, at = 0, now;
+	struct run_meter meter;
 
+	run_meter_init(&meter, &run->report->lcores[lcore], c->block_bytes);
+	now = rte_rdtsc();
 	while ((phase = run_phase(run)) < RUN_DRAIN) {
 		if (phase != last) {
 			run_meter_enter(&meter, phase, now);
@@ -133,7 +135,7 @@ lcore_loop(struct run *run, unsigned int lcore)
 		vhub_count(&queue->figures.items, COPIES_BURST);
 		vhub_count(&queue->figures.bytes, COPIES_BURST * c->block_bytes);
 		now = rte_rdtsc();
-		run_meter_turn(&meter, now, true);
+		run_meter_turn(&meter, now, COPIES_BURST);
 	}
 	run_meter_enter(&meter, RUN_END, now);
 	return 0;
@@ -156,7 +158,7 @@ check_options(void)
 				format_size(options.block_bytes, block, sizeof(block)));
 		return -EINVAL;
 	}
-	return 0;
+	return run_phases_check(option_set.command);
 }
 
 static void

@@ -60,7 +60,7 @@ give_up(struct run *run, const struct net_queue *q)
 			q->rx->fault[0] != '\0' ? q->rx->fault : q->tx->fault);
 }
 
-/* Returns whether there was something to do, or -EPROTO. */
+/* Returns how many buffers came and packets went, or -EPROTO. */
 static __rte_always_inline int
 turn(struct net_queue *q, uint64_t now, const bool draining, const bool packed)
 {
@@ -75,23 +75,23 @@ turn(struct net_queue *q, uint64_t now, const bool draining, const bool packed)
 	else if (draining)
 		sent = net_take_back(q, true, packed);
 	ring_kick_both(q->rx, q->tx, packed);
-	return sent < 0 ? sent : received + sent > 0;
+	return sent < 0 ? sent : received + sent;
 }
 
 static __rte_always_inline int
 all_turns(struct run *run, const struct net_lcore *l, uint64_t now, const bool draining,
 		const bool packed)
 {
-	int busy = 0;
+	int n = 0;
 
 	for (unsigned int i = 0; i < l->n_queues; i++) {
 		const int ret = turn(l->queues[i], now, draining, packed);
 
 		if (unlikely(ret < 0))
 			return give_up(run, l->queues[i]);
-		busy |= ret;
+		n += ret;
 	}
-	return busy;
+	return n;
 }
 
 static bool
@@ -127,15 +127,27 @@ sum_up(const struct net_lcore *l)
 	}
 }
 
+/* All queues have the same options. */
+static uint64_t
+touched_bytes(const struct net_lcore *l)
+{
+	const struct net_options *o = l->queues[0]->o;
+
+	return o->touch ? o->sizes.max : 0;
+}
+
 static __rte_always_inline int
 generate(struct run *run, unsigned int lcore, const bool packed)
 {
 	const uint64_t quiet_cycles = rte_get_tsc_hz() / 1000 * QUIET_MS;
 	const struct net_lcore *l = &((const struct net_lcore *)run->arg)[lcore];
-	struct run_meter meter = { .lcore = &run->report->lcores[lcore] };
 	enum run_phase phase, last = RUN_END;
-	uint64_t now = rte_rdtsc(), busy_at = now;
-	int busy = 0;
+	struct run_meter meter;
+	uint64_t now, busy_at;
+	int n = 0;
+
+	run_meter_init(&meter, &run->report->lcores[lcore], touched_bytes(l));
+	now = busy_at = rte_rdtsc();
 
 	while ((phase = run_phase(run)) != RUN_END) {
 		if (unlikely(phase != last)) {
@@ -144,20 +156,20 @@ generate(struct run *run, unsigned int lcore, const bool packed)
 			busy_at = now;
 			last = phase;
 		}
-		busy = all_turns(run, l, now, phase == RUN_DRAIN, packed);
-		if (unlikely(busy < 0))
+		n = all_turns(run, l, now, phase == RUN_DRAIN, packed);
+		if (unlikely(n < 0))
 			break;
 		now = rte_rdtsc();
-		run_meter_turn(&meter, now, busy > 0);
+		run_meter_turn(&meter, now, (unsigned int)n);
 		if (unlikely(phase == RUN_DRAIN)) {
-			busy_at = busy > 0 ? now : busy_at;
+			busy_at = n > 0 ? now : busy_at;
 			if (all_quiet(l) || now - busy_at > quiet_cycles)
 				break;
 		}
 	}
 	run_meter_enter(&meter, RUN_END, now);
 	sum_up(l);
-	return busy < 0 ? busy : 0;
+	return n < 0 ? n : 0;
 }
 
 int

@@ -151,6 +151,16 @@ add_queue(const struct report *r, const struct report_queue *queue, struct repor
 	}
 }
 
+static void
+add_pauses(const struct report_lcore *l, struct report_sum *sum)
+{
+	const uint64_t longest = __atomic_load_n(&l->longest_pause_cycles, __ATOMIC_RELAXED);
+
+	add(&sum->pauses, &l->pauses, 1);
+	add(&sum->pause_cycles, &l->pause_cycles, 1);
+	sum->longest_pause_cycles = RTE_MAX(sum->longest_pause_cycles, longest);
+}
+
 void
 report_sum(const struct report *r, unsigned int lcore, struct report_sum *sum)
 {
@@ -162,14 +172,17 @@ report_sum(const struct report *r, unsigned int lcore, struct report_sum *sum)
 			continue;
 		busy += __atomic_load_n(&r->lcores[i].busy_cycles, __ATOMIC_RELAXED);
 		all += measured_cycles(&r->lcores[i]);
+		add_pauses(&r->lcores[i], sum);
 		sum->seconds = RTE_MAX(sum->seconds, report_seconds(r, i));
 	}
 	for (unsigned int q = 0; q < r->n_queues; q++) {
 		if (lcore == REPORT_ALL || lcore == r->queues[q].lcore)
 			add_queue(r, &r->queues[q], sum);
 	}
-	if (all > 0)
+	if (all > 0) {
 		sum->busy = (double)busy / (double)all;
+		sum->paused = (double)sum->pause_cycles / (double)all;
+	}
 	if (sum->figures.items > 0)
 		sum->cycles_per_item = (double)busy / (double)sum->figures.items;
 }

@@ -58,6 +58,9 @@ struct report_lcore {
 	uint64_t begin_cycles; /* of the measured time; 0: not yet */
 	uint64_t end_cycles;   /* 0: not yet */
 	uint64_t busy_cycles;  /* in turns that had something to do */
+	uint64_t pauses;       /* turns in which somebody else had the CPU; see run_meter.c */
+	uint64_t pause_cycles;
+	uint64_t longest_pause_cycles;
 } __rte_cache_aligned;
 
 struct report {
@@ -128,6 +131,8 @@ struct report_sum {
 	double busy;		   /* share of its lcores' time */
 	double per_s, bytes_per_s; /* each lcore's over its own time */
 	double cycles_per_item;
+	uint64_t pauses, pause_cycles, longest_pause_cycles; /* of its lcores */
+	double paused;					     /* share of its lcores' time */
 };
 
 #define REPORT_ALL UINT32_MAX

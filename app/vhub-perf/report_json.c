@@ -82,6 +82,14 @@ cycles_json(const struct report_sum *sum)
 }
 
 static json_t *
+pauses_json(const struct report_sum *sum)
+{
+	return json_pack("{s:I, s:I, s:I}", "count", (json_int_t)sum->pauses, "total_ns",
+			(json_int_t)report_ns((double)sum->pause_cycles), "longest_ns",
+			(json_int_t)report_ns((double)sum->longest_pause_cycles));
+}
+
+static json_t *
 lcores_json(const struct report *r, struct report_sum *sum)
 {
 	json_t *array = json_array();
@@ -89,10 +97,10 @@ lcores_json(const struct report *r, struct report_sum *sum)
 	for (unsigned int i = 0; i < r->n_lcores; i++) {
 		report_sum(r, i, sum);
 		json_array_append_new(array,
-				json_pack("{s:i, s:f, s:I, s:o}", "cpu", (int)r->lcores[i].cpu,
+				json_pack("{s:i, s:f, s:I, s:o, s:o}", "cpu", (int)r->lcores[i].cpu,
 						"busy", sum->busy, "items",
 						(json_int_t)sum->figures.items, "cycles_per_item",
-						cycles_json(sum)));
+						cycles_json(sum), "pauses", pauses_json(sum)));
 	}
 	return array;
 }
@@ -118,6 +126,7 @@ report_json(const struct report *r, struct report_sum *sum)
 	add_figures(object, r, &sum->figures, sum->per_s, sum->bytes_per_s);
 	json_object_set_new(object, "cycles_per_item", cycles_json(sum));
 	json_object_set_new(object, "busy", json_real(sum->busy));
+	json_object_set_new(object, "pauses", pauses_json(sum));
 	json_object_set_new(object, "tsc_hz", json_integer((json_int_t)rte_get_tsc_hz()));
 	json_object_set_new(object, "lcores", lcores_json(r, sum));
 	json_object_set_new(object, "queues", queues_json(r));

@@ -165,6 +165,19 @@ print_queues(const struct report *r)
 	}
 }
 
+static void
+print_pauses(const struct report_sum *sum)
+{
+	char total[32], longest[32];
+
+	if (sum->pauses == 0)
+		return;
+	printf("  pauses       %" PRIu64 ", %s in all (%.1f %%), longest %s\n", sum->pauses,
+			time_text((double)sum->pause_cycles, total, sizeof(total)),
+			sum->paused * 100,
+			time_text((double)sum->longest_pause_cycles, longest, sizeof(longest)));
+}
+
 void
 report_print(const struct report *r)
 {
@@ -182,6 +195,7 @@ report_print(const struct report *r)
 	print_latency(&sum->figures.latency);
 	printf("  front end    busy %.1f %%, %.0f cycles a %s\n", sum->busy * 100,
 			sum->cycles_per_item, r->kind->item);
+	print_pauses(sum);
 	print_numbers("  counts       ", r->kind->counts, sum->figures.counts, true);
 	if (print_numbers("  errors       ", r->kind->errors, sum->figures.errors, false) == 0)
 		printf("  errors       none\n");

@@ -8,16 +8,22 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "perf.h"
 #include "run.h"
 #include "worker.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-#define LOOK_MS 10u
-#define PROGRESS_MS 1000u
-/* What one look may count for: a machine on which nobody runs for a second takes no second from a run. */
-#define LOOK_MAX_MS 100u
+/* The longest sleep: a line of progress is due, and a signal may have come right before the sleep. */
+#define LOOK_MS 1000u
+/*
+ * How much longer than was asked for a sleep may count: a machine on which nobody runs for a second
+ * takes no second from a run.
+ */
+#define LATE_MAX_MS 100u
 /* For what is under way at the end: a back end on a busy machine may stand still for a while. */
 #define DRAIN_MS 3000u
 
@@ -45,8 +51,9 @@ on_lcore(void *arg)
 	const struct launch *l = arg;
 	const int ret = l->run->lcore(l->run, l->lcore);
 
-	/* Pairs with all_ended(): what the lcore wrote, its reason among it, is there. */
+	/* Pairs with ended(): what the lcore wrote, its reason among it, is there. */
 	__atomic_add_fetch(&l->run->n_ended, 1, __ATOMIC_RELEASE);
+	eventfd_write(l->run->ended_fd, 1);
 	return ret;
 }
 
@@ -81,11 +88,11 @@ now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* How much of the time that is left has gone since *last. */
+/* How much of the time that is left has gone since *last, in a sleep of `ms`. */
 static uint64_t
-gone_ns(uint64_t *last, uint64_t left)
+gone_ns(uint64_t *last, unsigned int ms, uint64_t left)
 {
-	const uint64_t now = now_ns(), gone = RTE_MIN(now - *last, NS_PER_MS * LOOK_MAX_MS);
+	const uint64_t now = now_ns(), gone = RTE_MIN(now - *last, NS_PER_MS * (ms + LATE_MAX_MS));
 
 	*last = now;
 	return RTE_MIN(gone, left);
@@ -111,23 +118,53 @@ all_have_items(const struct report *r)
 	return true;
 }
 
+static void
+enter(struct run *run, enum run_phase phase)
+{
+	static const char *const names[] = {
+		[RUN_RAMP] = "ramp",
+		[RUN_MEASURE] = "measure",
+		[RUN_DRAIN] = "drain",
+	};
+
+	if (run_options.phases_fd != RUN_NO_FD)
+		dprintf((int)run_options.phases_fd, "%s\n", names[phase]);
+	/* Pairs with run_phase(). */
+	__atomic_store_n(&run->phase, phase, __ATOMIC_RELAXED);
+}
+
+/*
+ * Sleeps for `ns`, but not when broken() has something to see, nor longer than LOOK_MS. Returns for
+ * how many ms at most.
+ */
+static unsigned int
+sleep_for(const struct run *run, uint64_t ns)
+{
+	struct pollfd fds[2 * RUN_MAX_SOCKETS + 1];
+	const unsigned int ms = (unsigned int)RTE_MIN(ns / NS_PER_MS + 1, LOOK_MS);
+	unsigned int n = 0;
+
+	fds[n++] = (struct pollfd){ .fd = run->ended_fd, .events = POLLIN };
+	for (unsigned int i = 0; i < run->n_frontends; i++)
+		fds[n++] = (struct pollfd){ .fd = run->frontends[i]->fd, .events = POLLRDHUP };
+	poll(fds, n, (int)ms);
+	return ms;
+}
+
 /* Waits while the lcores are in the phase; false: the run has to end. */
 static bool
-stay(struct run *run, enum run_phase phase, uint64_t ns)
+stay(struct run *run, uint64_t ns)
 {
 	uint64_t left = ns, last = now_ns(), shown = last;
 
-	/* Pairs with run_phase(). */
-	__atomic_store_n(&run->phase, phase, __ATOMIC_RELAXED);
 	while (left > 0) {
 		if (broken(run))
 			return false;
-		if (last - shown >= NS_PER_MS * PROGRESS_MS) {
+		if (last - shown >= NS_PER_MS * LOOK_MS) {
 			report_progress(run->report);
 			shown = last;
 		}
-		poll(NULL, 0, (int)RTE_MIN(left / NS_PER_MS + 1, LOOK_MS));
-		left -= gone_ns(&last, left);
+		left -= gone_ns(&last, sleep_for(run, left), left);
 	}
 	return true;
 }
@@ -138,10 +175,10 @@ warm_up(struct run *run)
 {
 	uint32_t left_ms = run_options.patience_ms;
 
-	if (!stay(run, RUN_RAMP, run_options.ramp_ns))
+	if (!stay(run, run_options.ramp_ns))
 		return false;
 	while (run->wait_for_items && !all_have_items(run->report) && left_ms-- > 0) {
-		if (!stay(run, RUN_RAMP, NS_PER_MS))
+		if (!stay(run, NS_PER_MS))
 			return false;
 	}
 	return true;
@@ -153,10 +190,11 @@ measure(struct run *run)
 {
 	uint32_t left_ms = run_options.patience_ms;
 
-	if (!stay(run, RUN_MEASURE, run_options.runtime_ns))
+	enter(run, RUN_MEASURE);
+	if (!stay(run, run_options.runtime_ns))
 		return;
 	while (!(all_measure(run->report) && all_have_items(run->report)) && left_ms-- > 0) {
-		if (!stay(run, RUN_MEASURE, NS_PER_MS))
+		if (!stay(run, NS_PER_MS))
 			return;
 	}
 }
@@ -166,10 +204,10 @@ drain(struct run *run, unsigned int launched)
 {
 	uint64_t left = NS_PER_MS * DRAIN_MS, last = now_ns();
 
-	__atomic_store_n(&run->phase, RUN_DRAIN, __ATOMIC_RELAXED);
+	enter(run, RUN_DRAIN);
 	while (ended(run) < launched && left > 0) {
 		poll(NULL, 0, 1);
-		left -= gone_ns(&last, left);
+		left -= gone_ns(&last, 1, left);
 	}
 	__atomic_store_n(&run->phase, RUN_END, __ATOMIC_RELAXED);
 }
@@ -181,7 +219,9 @@ run_drive(struct run *run)
 	struct launch launches[RTE_MAX_LCORE];
 	unsigned int launched;
 
-	run->phase = RUN_RAMP;
+	/* Without one, what has ended is seen when the sleep is over. */
+	run->ended_fd = eventfd(0, EFD_CLOEXEC);
+	enter(run, RUN_RAMP);
 	for (launched = 0; launched < n; launched++) {
 		launches[launched] = (struct launch){ run, launched };
 		run->report->lcores[launched].cpu = workers_cpu(launched);
@@ -198,6 +238,7 @@ run_drive(struct run *run)
 	drain(run, launched);
 	for (unsigned int i = 0; i < launched; i++)
 		workers_join(i);
+	close(run->ended_fd);
 	report_progress_end();
 	if (run->fault[0] != '\0')
 		report_fail(run->report, "%s", run->fault);

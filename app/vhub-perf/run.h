@@ -2,7 +2,7 @@
 /*
  * What a run of any generator has in common: options of the session, its rings and its time; the
  * phases that the main thread leads all lcores through; the share of time in which an lcore was busy.
- * Implemented in run.c (phases) and run_opts.c; used by the generators.
+ * Implemented in run.c (phases), run_meter.c (pauses) and run_opts.c; used by the generators.
  *
  * A generator's lcore loop:
  *
@@ -13,9 +13,9 @@
  *			if (phase == RUN_MEASURE)
  *				report_forget() each queue
  *		}
- *		did = ... what is due at `now`
+ *		n = ... what is due at `now`
  *		now = rte_rdtsc();
- *		run_meter_turn(&meter, now, did);
+ *		run_meter_turn(&meter, now, n);
  *	}
  *	run_meter_enter(&meter, RUN_END, now);
  */
@@ -25,6 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <rte_branch_prediction.h>
 #include <rte_common.h>
 #include <rte_cycles.h>
 
@@ -33,6 +34,7 @@
 #include "report.h"
 
 #define RUN_MAX_SOCKETS 1024u
+#define RUN_NO_FD UINT32_MAX
 
 /* ---- options ---- */
 
@@ -54,7 +56,8 @@ struct run_options {
 	const char *cpus; /* NULL: chosen by workers_start() */
 	uint64_t runtime_ns;
 	uint64_t ramp_ns;
-	uint64_t rate; /* items a second, 0: as many as possible */
+	uint64_t rate;	    /* items a second, 0: as many as possible */
+	uint32_t phases_fd; /* gets a line as each phase begins; RUN_NO_FD: none does */
 	const char *json;
 };
 
@@ -64,11 +67,15 @@ extern struct run_options run_options;
 /* For the groups of a subcommand; they set run_options. */
 extern const struct opt run_session_opts[4];
 extern const struct opt run_ring_opts[7];
-extern const struct opt run_time_opts[5];
+extern const struct opt run_time_opts[6];
 
 /* Complains if there is no socket. Returns 0 or -EINVAL. Thread: main. */
 int
 run_options_check(const char *command);
+
+/* The same if --phases names nothing that is open. */
+int
+run_phases_check(const char *command);
 
 /* Feature bits of the rings that the options ask for; all of them required. */
 uint64_t
@@ -94,7 +101,7 @@ enum run_phase {
 struct run {
 	struct report *report;
 	struct frontend *const *frontends; /* watched: a back end that hangs up ends the run */
-	unsigned int n_frontends;
+	unsigned int n_frontends;	   /* up to 2 * RUN_MAX_SOCKETS */
 	/* Runs on each lcore, with its place; returns 0, or -errno having filled `fault`. */
 	int (*lcore)(struct run *run, unsigned int lcore);
 	void *arg; /* of the generator */
@@ -110,12 +117,14 @@ struct run {
 	unsigned int n_ended;
 	char fault[256];
 	bool faulty;
+	int ended_fd; /* written by each of them then, for main, which sleeps */
 } __rte_cache_aligned;
 
 /*
  * Leads the workers through the phases, shows progress, and returns when all have ended: time was
  * up, the user wanted it, an lcore failed or a back end hung up (then run->report has the reason).
- * Thread: main; workers_start() has been called.
+ * Sleeps while there is nothing to do: a main thread that looked now and then would take a CPU from
+ * one of the two sides each time. Thread: main; workers_start() has been called.
  */
 void
 run_drive(struct run *run);
@@ -145,13 +154,19 @@ run_phase(const struct run *run)
 int
 run_fault(struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* ---- how busy an lcore is ---- */
+/* ---- how busy an lcore is, and for how long it was away ---- */
 
 struct run_meter {
 	struct report_lcore *lcore;
-	uint64_t turn_cycles; /* when the last turn began */
+	uint64_t turn_cycles;  /* when the last turn began */
+	uint64_t pause_cycles; /* a turn that took no longer than that is none */
+	uint64_t item_cycles;  /* an allowance for each item of a turn */
 	bool measuring;
 };
+
+/* `item_bytes`: what the lcore itself reads or writes of an item's data. */
+void
+run_meter_init(struct run_meter *m, struct report_lcore *lcore, uint64_t item_bytes);
 
 /* The measured time begins, or ends, at `now`. Thread: the LCORE, as all of these. */
 static inline void
@@ -169,12 +184,20 @@ run_meter_enter(struct run_meter *m, enum run_phase phase, uint64_t now)
 	m->turn_cycles = now;
 }
 
-/* The turn that began at m->turn_cycles ends, and the next one begins, at `now`. */
+/* A turn of `n` items took longer than one without any may: whether it was a pause, and what of it. */
+void
+run_meter_long_turn(struct run_meter *m, uint64_t cycles, unsigned int n);
+
+/* The turn that began at m->turn_cycles ends, and the next one begins, at `now`; it had `n` items. */
 static __rte_always_inline void
-run_meter_turn(struct run_meter *m, uint64_t now, bool busy)
+run_meter_turn(struct run_meter *m, uint64_t now, unsigned int n)
 {
-	if (busy && m->measuring)
-		vhub_count(&m->lcore->busy_cycles, now - m->turn_cycles);
+	const uint64_t cycles = now - m->turn_cycles;
+
+	if (n > 0 && m->measuring)
+		vhub_count(&m->lcore->busy_cycles, cycles);
+	if (unlikely(cycles > m->pause_cycles))
+		run_meter_long_turn(m, cycles, n);
 	m->turn_cycles = now;
 }
 

@@ -4,7 +4,9 @@
  * generators; next: frontend.c.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +20,7 @@ struct run_options run_options = {
 	.hugepages = true,
 	.runtime_ns = UINT64_C(5000000000),
 	.ramp_ns = UINT64_C(200000000),
+	.phases_fd = RUN_NO_FD,
 };
 
 static int
@@ -126,14 +129,29 @@ const struct opt run_time_opts[] = {
 			.kind = OPT_TEXT,
 			.to = &run_options.json,
 			.help = "write the report there, - for standard output and no table" },
+	{ .name = "phases",
+			.arg = "FD",
+			.kind = OPT_UINT,
+			.to = &run_options.phases_fd,
+			.max = INT_MAX,
+			.help = "write a line to this descriptor as each phase begins: ramp, measure, drain" },
 };
 
 int
 run_options_check(const char *command)
 {
 	if (run_options.n_sockets > 0)
-		return 0;
+		return run_phases_check(command);
 	perf_error(command, "--socket PATH is missing: the socket of a vhost-user back end");
+	return -EINVAL;
+}
+
+int
+run_phases_check(const char *command)
+{
+	if (run_options.phases_fd == RUN_NO_FD || fcntl((int)run_options.phases_fd, F_GETFD) >= 0)
+		return 0;
+	perf_error(command, "--phases %u: no such descriptor is open", run_options.phases_fd);
 	return -EINVAL;
 }
 

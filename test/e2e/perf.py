@@ -35,13 +35,14 @@ class Run:
 class Perf:
     """A vhub-perf that runs; `args` are the options of the command."""
 
-    def __init__(self, command, *args, runtime="0.3", ramp="0.02"):
+    def __init__(self, command, *args, runtime="0.3", ramp="0.02", pass_fds=()):
         words = [build_dir() / "app/vhub-perf", command, "--json", "-", "--runtime", runtime,
                  "--ramp-time", ramp, *args]
         if command in ("blk", "net") and "--patience" not in args:
             words += ["--patience", "30000"]    # a machine that does much else may take a while
         self.process = subprocess.Popen(dies_with_us([str(word) for word in words]), stdin=subprocess.DEVNULL,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        pass_fds=pass_fds)
 
     def interrupt(self):
         """As Ctrl-C does."""

@@ -47,7 +47,7 @@ SOURCE_RATE = 20000             # packets a second and queue pair
 SOURCE_BURST = 64               # VHUB_NET_BURST
 LATENCIES = {"p50", "p90", "p99", "p99.9", "max", "mean", "count"}
 KEYS = {"schema", "version", "command", "ok", "start", "seconds", "items", "mpps", "bytes_per_s", "lat_ns",
-        "cycles_per_item", "busy", "tsc_hz", "errors", "counts", "lcores", "queues", "parameters"}
+        "cycles_per_item", "busy", "pauses", "tsc_hz", "errors", "counts", "lcores", "queues", "parameters"}
 PARAMETERS = {"sockets", "runtime_s", "ramp_s", "rate", "queues", "ring", "ring_size", "in_order", "event_idx",
               "indirect", "poll", "features", "protocol_features", "hugepages",
               "peers", "mode", "size", "mergeable", "offloads", "rx_buffer", "burst", "window", "touch", "idle"}
@@ -235,11 +235,26 @@ def test_the_report_has_every_key_of_the_guide(ports):
     for queue in report["queues"]:
         assert set(queue) == {"device", "queue", "items", "mpps", "bytes_per_s", "lat_ns", "errors", "counts"}
     for lcore in report["lcores"]:
-        assert set(lcore) == {"cpu", "busy", "items", "cycles_per_item"}
+        assert set(lcore) == {"cpu", "busy", "items", "cycles_per_item", "pauses"}
+    pauses = report["pauses"]
+    assert pauses == report["lcores"][0]["pauses"] and set(pauses) == {"count", "total_ns", "longest_ns"}
+    assert (pauses["count"] > 0) == (pauses["longest_ns"] >= 20000)
+    assert pauses["longest_ns"] <= pauses["total_ns"] <= report["seconds"] * 1e9
     parameters = report["parameters"]
     assert parameters["ring"] == "split" and parameters["in_order"] and parameters["mergeable"]
     assert int(parameters["features"], 16) >> 35 & 1 == 1
     assert (parameters["window"], parameters["ring_size"], parameters["size"]) == (128, 256, "64")
+
+
+def test_phases_are_told_to_who_waits_for_them(ports):
+    """So that nobody needs to look now and then, which takes a CPU from what is measured."""
+    reading, writing = os.pipe()
+    front = Perf("net", "--socket", ports("echo"), "--phases", writing, pass_fds=[writing])
+    os.close(writing)
+    with open(reading, encoding="ascii") as phases:
+        told = phases.read().split()
+    good(front.finish())
+    assert told == ["ramp", "measure", "drain"]
 
 
 def test_people_get_a_table_and_programs_a_file(ports, place):
@@ -312,6 +327,7 @@ def test_a_back_end_that_dies_is_told(place):
     (["--mergeable", "off", "--rx-buffer", "256", "--size", "imix"], "--rx-buffer 256: a frame of 1518 bytes"),
     (["--rx-buffer", "130"], "--rx-buffer 130: allowed are multiples of 4"),
     (["--ring-size", "8", "--rx-buffer", "128", "--size", "1518"], "--ring-size 8: a frame takes 12 buffers"),
+    (["--phases", "1000"], "--phases 1000: no such descriptor is open"),
     (["--mode", "rx", "--rate", "5"], "--rate: with --mode rx the back end sets the rate"),
 ])
 def test_wrong_options_are_told(options, said):

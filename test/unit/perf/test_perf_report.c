@@ -63,6 +63,9 @@ setup(void **state)
 		r->lcores[i].begin_cycles = 1000;
 		r->lcores[i].end_cycles = 1000 + 2 * (i + 1) * hz;
 		r->lcores[i].busy_cycles = hz;
+		r->lcores[i].pauses = 3 - i;
+		r->lcores[i].pause_cycles = (3 - i) * hz / 10;
+		r->lcores[i].longest_pause_cycles = (1 + i) * hz / 100;
 	}
 	return 0;
 }
@@ -91,6 +94,9 @@ test_sums_are_over_each_lcores_own_time(void **state)
 	assert_true(about(sum.per_s, 3000 / 2.0 + 3000 / 4.0));
 	assert_true(about(sum.bytes_per_s, 64 * (3000 / 2.0 + 3000 / 4.0)));
 	assert_true(about(sum.busy, 2 / 6.0));
+	assert_int_equal(sum.pauses, 5);
+	assert_true(about(sum.paused, 0.5 / 6));
+	assert_int_equal(sum.longest_pause_cycles, 2 * rte_get_tsc_hz() / 100);
 	assert_true(about(sum.cycles_per_item, 2.0 * (double)rte_get_tsc_hz() / 6000));
 	report_sum(r, 1, &sum);
 	assert_int_equal(sum.figures.items, 3000);
@@ -146,6 +152,18 @@ assert_latency(json_t *lat, double us)
 	assert_int_equal(json_object_size(lat), RTE_DIM(keys) + 2);
 }
 
+/* To a microsecond: the TSC has no whole number of cycles in a nanosecond. */
+static void
+assert_pauses(json_t *pauses, int64_t count, int64_t total_ms, int64_t longest_ms)
+{
+	assert_int_equal(json_integer_value(json_object_get(pauses, "count")), count);
+	assert_int_equal((json_integer_value(json_object_get(pauses, "total_ns")) + 500) / 1000,
+			total_ms * 1000);
+	assert_int_equal((json_integer_value(json_object_get(pauses, "longest_ns")) + 500) / 1000,
+			longest_ms * 1000);
+	assert_int_equal(json_object_size(pauses), 3);
+}
+
 static void
 test_the_json_file_stands_alone(void **state)
 {
@@ -183,6 +201,8 @@ test_the_json_file_stands_alone(void **state)
 	lcore = json_array_get(json_object_get(object, "lcores"), 1);
 	assert_int_equal(json_integer_value(json_object_get(lcore, "cpu")), 5);
 	assert_true(about(json_real_value(json_object_get(lcore, "busy")), 0.25));
+	assert_pauses(json_object_get(lcore, "pauses"), 2, 200, 20);
+	assert_pauses(json_object_get(object, "pauses"), 5, 500, 20);
 	json_decref(object);
 }
 
