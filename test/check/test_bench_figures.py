@@ -141,6 +141,18 @@ def test_runs_with_cpus_apart_are_left_out(tmp_path):
     assert "(3 of 6 runs left out: the CPUs were further apart)" in report.table_rows(case)
 
 
+def test_runs_in_which_a_cpu_was_away_for_longer_are_left_out(tmp_path):
+    """Than in others of the same side: for a side whose own work takes the CPU that is as it is."""
+    calm, away = {"lost": 0.01, "paused": 0.04}, {"lost": 0.2, "paused": 0.04}
+    case = measured(tmp_path, [side("a", [run(10, **calm), run(2, **away), run(12, **calm)]),
+                               side("b", [run(5, lost=0.4, paused=0.3), run(7, lost=0.42, paused=0.5), run(1, lost=0.9)],
+                                    True)])
+    assert [[each["left_out"] for each in one["runs"]] for one in case["sides"]] == \
+        [[None, "away", None], [None, "away", "away"]]
+    assert case["ratios"] == {"a": {"b": 11 / 5}}
+    assert "(3 of 6 runs left out: a CPU was away for longer)" in report.table_rows(case)
+
+
 @pytest.mark.parametrize("ways", [[480, 480, 480, 100, 480, 480, 480], [100, 100, None, 100, 100, 100, 100]],
                          ids=["never-for-one", "not-known"])
 def test_no_run_is_left_out_where_a_side_would_have_none(tmp_path, ways):

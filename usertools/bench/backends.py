@@ -154,9 +154,13 @@ class VhubBackend:
 # --- programs that log to a file
 
 class Service(Program):
-    """A program that writes its log itself; started when its sockets, if it has some, are there."""
+    """A program that writes its log itself; started when its sockets, if it has some, are there.
+
+    pass_fds  descriptors that it gets
+    """
 
     listens = False
+    pass_fds = ()
 
     def __init__(self, name, folder, words, sockets, env=None):
         super().__init__(name, folder)
@@ -172,7 +176,8 @@ class Service(Program):
 
     def start(self):
         with open(self.log_path, "ab") as log:
-            self._spawn(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env)
+            self._spawn(self.words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
+                        pass_fds=self.pass_fds)
         self.wait_for(lambda: all(path.is_socket() for path in self.sockets), "does not listen")
         return self
 

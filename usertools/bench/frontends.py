@@ -8,7 +8,10 @@ what they return.
 
 import json
 import os
+import select
 import time
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from testpmd import Testpmd, front_end
@@ -18,7 +21,10 @@ from vhostuser import BlkDisk, GuestMemory
 from .backends import RING, TESTPMD_MB, Missing, Service, need, shell_text
 
 WARM_SECONDS = 0.4          # until queues are full, caches warm and clocks up
-SAMPLE_SECONDS = 0.05
+RAMP_SECONDS = 0.2          # vhub-perf's
+LOOK_SECONDS = 0.03         # in which a thread shows that it polls
+# The kernel takes the CPU from threads that come before all others when they have had it for 0.95 of a second.
+FIRST_SECONDS = 0.7
 PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 LONGEST = 60                # beyond the seconds that are measured
 
@@ -30,25 +36,34 @@ def share(before, after):
     return min(1.0, max(0.0, (after[0] - before[0]) / (after[1] - before[1])))
 
 
-def waited(pid):
-    """(nanoseconds that the thread with the most CPU time has waited for its CPU, nanoseconds now)."""
-    most = (0, 0)
+def ran(pid):
+    """({thread: (nanoseconds that it has had a CPU, that it has waited for one)}, nanoseconds now)."""
+    found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        try:
-            ran, waits = map(int, (task / "schedstat").read_text(encoding="ascii").split()[:2])
-        except (OSError, ValueError):
-            continue
-        most = max(most, (ran, waits))
-    return most[1], time.monotonic_ns()
+        with suppress(OSError, ValueError):
+            found[int(task.name)] = tuple(map(int, (task / "schedstat").read_text(encoding="ascii").split()[:2]))
+    return found, time.monotonic_ns()
+
+
+def busiest(before, after):
+    """The thread that has had a CPU for the longest time between two looks; who polls has all of it, whatever
+    a program's other threads did when it started. None: there is none."""
+    grown = {thread: after[0][thread][0] - before[0][thread][0] for thread in after[0].keys() & before[0].keys()}
+    return max(grown, key=grown.get, default=None)
 
 
 def waits(*sides):
-    return [waited(side.pid) for side in sides]
+    return [ran(side.pid) for side in sides]
 
 
 def lost(before, after):
-    """The worse of the two sides' shares of time in which another program had their CPU."""
-    return max(share(*pair) or 0.0 for pair in zip(before, after))
+    """The worst of the sides' shares of time in which another program had the CPU of its busiest thread."""
+    shares = [0.0]
+    for begin, end in zip(before, after):
+        thread = busiest(begin, end)
+        if thread is not None:
+            shares.append(share((begin[0][thread][1], begin[1]), (end[0][thread][1], end[1])) or 0.0)
+    return max(shares)
 
 
 # --- dpdk-testpmd with virtio-user ports
@@ -101,7 +116,11 @@ def testpmd(setting, folder, back, *, kind, size, forward):
 # --- vhub-perf
 
 class Perf(Service):
-    """vhub-perf; options as on its command line without the dashes, True for a switch."""
+    """vhub-perf; options as on its command line without the dashes, True for a switch.
+
+    watch()   its run, while this process sleeps: with two CPUs, of which each side has one, who looks now
+              and then takes one of them away each time.
+    """
 
     def __init__(self, setting, folder, command, sockets=(), **options):
         program = build_dir() / "app/vhub-perf"
@@ -111,64 +130,97 @@ class Perf(Service):
         options = {"cpus": setting.front, "runtime": setting.seconds, **options}
         if not setting.huge:
             options["hugepages"] = "off"
-        self.seconds = setting.seconds
+        self.longest = LONGEST + 2 * setting.seconds
         words = [program, command, *(word for socket in sockets for word in ("--socket", socket))]
         for name, value in options.items():
             words.append("--" + name.replace("_", "-"))
             if value is not True:
                 words.append(value)
-        super().__init__("vhub-perf", folder, [*words, "--json", self.json_path], sockets=())
+        self.shown = shell_text(words)
+        phases, told = os.pipe()
+        self.phases = open(phases, "rb", buffering=0)
+        self.pass_fds = (told,)
+        super().__init__("vhub-perf", folder, [*words, "--json", self.json_path, "--phases", told], sockets=())
 
     def command_line(self):
         """Without where the report goes."""
-        return shell_text(self.words[:-2])
+        return self.shown
 
-    def finish(self, between=lambda: None):
-        """Waits for its end, calling between() now and then; its JSON."""
-        deadline = time.monotonic() + LONGEST + 2 * self.seconds
-        while self.running():
-            if time.monotonic() > deadline:
-                raise self._error("did not end")
-            between()
-            time.sleep(SAMPLE_SECONDS)
+    def start(self):
+        try:
+            return super().start()
+        finally:
+            os.close(self.pass_fds[0])
+
+    def kill(self):
+        super().kill()
+        self.phases.close()
+
+    def sleep_until(self, phase, deadline):
+        """Until it tells of that phase, the next one."""
+        told = b""
+        while not told.endswith(b"\n"):
+            ready, _, _ = select.select([self.phases], [], [], max(0.0, deadline - time.monotonic()))
+            byte = self.phases.read(1) if ready else b""
+            if not byte:
+                raise self._error(f"did not come to {phase}")
+            told += byte
+        return told.decode("ascii").strip() == phase
+
+    def watch(self, *looks, hold=nullcontext):
+        """(its JSON, [(what the look told in the ramp, what it told at the end) of each look]); within `hold`
+        from the one to the other. The last of the looks is the nearest to the measured time on both sides."""
+        deadline = time.monotonic() + self.longest
+        self.sleep_until("ramp", deadline)
+        time.sleep(RAMP_SECONDS / 2)
+        with hold():
+            before = [look() for look in looks]
+            while not self.sleep_until("drain", deadline):
+                pass
+            after = [look() for look in reversed(looks)]
+        self.process.wait(max(1.0, deadline - time.monotonic()))
         if self.process.returncode != 0:
             raise self._error(f"ended with status {self.process.returncode}")
-        return json.loads(self.json_path.read_text(encoding="utf-8"))
+        return json.loads(self.json_path.read_text(encoding="utf-8")), list(zip(before, reversed(after)))
 
 
-def perf(setting, folder, back, *, command, busy=None, **options):
-    """What comes back a second, with latencies; only from the first `busy` devices, if that is given."""
-    samples = []
+def paused(told):
+    """The share of time in which somebody else had the front end's CPUs, as it has seen itself."""
+    pauses = told.get("pauses")
+    return pauses["total_ns"] / 1e9 / told["seconds"] / len(told["lcores"]) if pauses and told["seconds"] else None
+
+
+def perf(setting, folder, back, *, command, busy=None, hold=None, **options):
+    """What comes back a second, with latencies; only from the first `busy` devices, if that is given.
+    hold(front, back) is a context for the measured time."""
     with Perf(setting, folder, command, back.sockets[:busy] if back else (), **options) as front:
         both = (front, back) if back else (front,)
-        told = front.finish(lambda: samples.append((time.monotonic(), back.busy() if back else None, waits(*both))))
+        told, (busy_of_back, waits_of_both) = front.watch(lambda: back.busy() if back else None, lambda: waits(*both),
+                                                          hold=partial(hold, *both) if hold else nullcontext)
         rate = told["iops"] if "iops" in told else told["mpps"] * 1e6
         if rate == 0:
             raise front._error("saw nothing come back while it measured")
-        first, last = measured_part(samples, setting.seconds)
         return {"value": rate, "bytes_per_s": told["bytes_per_s"], "lat_ns": latencies(told.get("lat_ns")),
-                "front_busy": told.get("busy"), "back_busy": share(first[1], last[1]),
-                "lost": lost(first[2], last[2]), "commands": [front.command_line()]}
+                "front_busy": told.get("busy"), "back_busy": share(*busy_of_back), "paused": paused(told),
+                "lost": lost(*waits_of_both), "commands": [front.command_line()]}
 
 
 def perf_cycles(setting, folder, back, **options):
     """Cycles that the back end's workers are busy for a request, and each worker's part. What a worker has
     had of its CPU is the kernel's figure, so workers that take turns on one CPU are measured like those that
     have one each; the share of it in which there was something to do is the worker's own."""
-    samples = []
     with Perf(setting, folder, options.pop("command"), back.sockets, **options) as front:
-        told = front.finish(lambda: samples.append((time.monotonic(), back.work(), waited(front.pid))))
-        first, last = measured_part(samples, setting.seconds)
-        workers = [work_between(*pair) for pair in zip(first[1], last[1])]
+        told, (times, works, waits_of_front) = front.watch(time.monotonic, back.work, lambda: waits(front))
+        workers = [work_between(*pair) for pair in zip(*works)]
         if not all(each["requests"] for each in workers):
             raise front._error(f"a worker has completed nothing while it was measured: {workers}")
         hz = back.lcores()[0]["cycles_per_second"]
         had = sum(each["cpu_ns"] for each in workers)
         busy = sum(each["busy_ns"] for each in workers)
-        passed = (last[0] - first[0]) * 1e9 * len(back.cpus)
+        passed = (times[1] - times[0]) * 1e9 * len(back.cpus)
         return {"value": busy * hz / 1e9 / sum(each["requests"] for each in workers), "workers": workers,
-                "front_busy": told.get("busy"), "back_busy": busy / had,
-                "lost": max(share(first[2], last[2]) or 0.0, 1 - min(1, had / passed)),
+                "front_busy": told.get("busy"), "back_busy": busy / had, "paused": paused(told),
+                "lost": max(lost(*waits_of_front), 1 - min(1, had / passed)),
                 "commands": [front.command_line()]}
 
 
@@ -178,19 +230,30 @@ def work_between(before, after):
             "busy_ns": grown["cpu_ns"] * grown["busy"] / max(1, grown["every"])}
 
 
+@contextmanager
+def first_in_line(*sides):
+    """Meanwhile nothing of this machine takes the CPUs from the threads that poll, whichever side they are on;
+    but the front end's main thread, which ends the run, and this one, which ends that. Where it is not allowed,
+    nothing changes: `lost` tells."""
+    before = waits(*sides)
+    time.sleep(LOOK_SECONDS)
+    ranks = {sides[0].pid: 2, 0: 3} | {busiest(*pair): 1 for pair in zip(before, waits(*sides))}
+    try:
+        with suppress(OSError):
+            for thread, rank in ranks.items():
+                os.sched_setscheduler(thread, os.SCHED_FIFO, os.sched_param(rank))
+        yield
+    finally:
+        for thread in ranks:
+            with suppress(OSError):
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+
 def perf_latency(setting, folder, back, **options):
     """The 99th percentile of latency, at a rate that is given."""
-    told = perf(setting, folder, back, **options)
+    told = perf(setting, folder, back, hold=first_in_line, runtime=min(setting.seconds, FIRST_SECONDS), **options)
     told["value"] = told["lat_ns"]["p99"]
     return told
-
-
-def measured_part(samples, seconds):
-    """The first and the last sample that lie in vhub-perf's measured time, which ends shortly before its
-    process does."""
-    end = samples[-1][0] - SAMPLE_SECONDS / 2
-    inside = [each for each in samples if end - seconds <= each[0] <= end]
-    return (inside[0], inside[-1]) if len(inside) > 1 else (samples[0], samples[-1])
 
 
 def latencies(told):

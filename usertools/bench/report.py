@@ -12,7 +12,8 @@ from . import plots, stats
 
 NAME_WIDTH = 30
 IDLE_GROUP = "scale-idle"
-COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5, "line": 7}
+LEFT_OUT = {"apart": "the CPUs were further apart", "away": "a CPU was away for longer"}
+COLUMNS = {"median": 15, "least": 15, "most": 15, "front": 6, "back": 6, "limit": 9, "lost": 5, "paused": 6, "line": 7}
 
 
 # --- figures as text
@@ -48,15 +49,19 @@ def cells(case, side):
         return None
     return [*(figure(done[key], unit) for key in ("median", "least", "most")), percent(done["front_busy"]),
             percent(done["back_busy"]), side["limit"] if side["limit"] != "unknown" else "?", percent(done["lost"]),
+            percent(done.get("paused")),
             figure(done["line_ns"], "ns") if done.get("line_ns") else "?",
             ratio_text(case["ratios"].get(side["name"], {}))]
 
 
 def left_out_text(case):
     """Behind the name of a case."""
-    count = sum((side["summary"] or {}).get("left_out", 0) for side in case["sides"])
-    every = sum(len(side["runs"]) for side in case["sides"])
-    return f" ({count} of {every} runs left out: the CPUs were further apart)" if count else ""
+    every = [run.get("left_out") for side in case["sides"] if side["summary"] for run in side["runs"]]
+    left_out = [reason for reason in every if reason]
+    if not left_out:
+        return ""
+    told = [text for reason, text in LEFT_OUT.items() if reason in left_out]
+    return f" ({len(left_out)} of {len(every)} runs left out: {', '.join(told)})"
 
 
 # --- the table on the terminal
@@ -115,7 +120,8 @@ pre {{ background: #f3f3f3; padding: 0.6em; overflow-x: auto; white-space: pre-w
 READING = """<p>Medians of {runs} runs for each side, which took turns; least and most beside them.
 <i>front</i> and <i>back</i> are the shares of time in which the front end's and the back end's thread had something to
 do: a side at 95 % or more is the limit. <i>lost</i> is the largest share of a run in which another program had the CPU
-of one of the two: figures with more than a few percent are worth little. <i>line</i> is the time that a cache line
+of one of the two: figures with more than a few percent are worth little. <i>paused</i> is the share in which anybody,
+the host included, had the front end's. <i>line</i> is the time that a cache line
 takes from one side's CPU to the other's and back: figures compare where it is the same.
 Ratios are of medians, of ours to the peer's.</p>"""
 

@@ -14,6 +14,9 @@ BUSY = 0.95
 #: CPUs are near each other while a cache line takes no more than this times the shortest way.
 NEAR = 1.5
 
+#: A run in which a CPU was away for that much more of the time than in another one is no equal of it.
+AWAY = 0.05
+
 
 def failed(runs):
     return not runs or any("error" in run for run in runs)
@@ -24,17 +27,27 @@ def is_near(line_ns, least_ns):
 
 
 def leave_out(sides):
-    """Marks the runs of a case, [{runs}], during which the CPUs were further apart than during others,
-    if each side has one that stays. Where a side has none, or the way is not known, all stay."""
+    """Marks the runs of a case, [{runs}], that compare with none of the others: during which the CPUs were further
+    apart than during others, if each side has one that stays ("apart"); during which a CPU was away for AWAY more of
+    the time than in another run of that side ("away"). Where something is not known, all stay."""
+    runs = [run for side in sides for run in side["runs"] if "error" not in run]
+    for run in runs:
+        run["left_out"] = None
     lines = [[run.get("line_ns") for run in side["runs"]] for side in sides if not failed(side["runs"])]
-    if not lines or any(None in each for each in lines):
-        return
-    least = min(map(min, lines))
-    if not all(is_near(min(each), least) for each in lines):
-        return
+    if lines and not any(None in each for each in lines):
+        least = min(map(min, lines))
+        if all(is_near(min(each), least) for each in lines):
+            for run in runs:
+                run["left_out"] = None if is_near(run["line_ns"], least) else "apart"
     for side in sides:
-        for run in side["runs"]:
-            run["left_out"] = "error" not in run and not is_near(run["line_ns"], least)
+        left = [run for run in side["runs"] if "error" not in run and not run["left_out"]]
+        for run in left:
+            run["left_out"] = "away" if away(run) > min(map(away, left)) + AWAY else None
+
+
+def away(run):
+    """The larger of the shares of a run's time in which one of the two sides had no CPU, as far as that is known."""
+    return max(run.get("lost") or 0.0, run.get("paused") or 0.0)
 
 
 def middle(runs, key):
@@ -48,12 +61,12 @@ def summary(runs):
     is left of such a side would flatter it."""
     if failed(runs):
         return None
-    left_out = sum(run.get("left_out", False) for run in runs)
+    left_out = sum(bool(run.get("left_out")) for run in runs)
     runs = [run for run in runs if not run.get("left_out")]
     values = [run["value"] for run in runs]
     out = {"median": statistics.median(values), "least": min(values), "most": max(values), "runs": len(values),
            "left_out": left_out}
-    for key in ("bytes_per_s", "front_busy", "back_busy", "line_ns"):
+    for key in ("bytes_per_s", "front_busy", "back_busy", "paused", "line_ns"):
         out[key] = middle(runs, key)
     out["lost"] = max((run["lost"] for run in runs if run.get("lost") is not None), default=None)
     percentiles = [run["lat_ns"] for run in runs if run.get("lat_ns")]
