@@ -10,7 +10,10 @@
 #ifndef NET_DIRECT_H
 #define NET_DIRECT_H
 
+#include <assert.h>
 #include <string.h>
+
+#include <rte_ip.h>
 
 #include "net_pvt.h"
 
@@ -29,6 +32,96 @@ struct net_header {
 
 /* Bytes of a frame that are copied of every packet; all of the head for those to be cut. */
 #define NET_HEAD_BYTES 64u
+
+/* ---- headers in words ---- */
+
+static_assert(offsetof(struct vhub_net_offload, csum) == offsetof(struct virtio_net_hdr, flags) &&
+				offsetof(struct vhub_net_offload, gso) ==
+						offsetof(struct virtio_net_hdr, gso_type) &&
+				offsetof(struct vhub_net_offload, header_bytes) ==
+						offsetof(struct virtio_net_hdr, hdr_len) &&
+				offsetof(struct vhub_net_offload, gso_bytes) ==
+						offsetof(struct virtio_net_hdr, gso_size) &&
+				offsetof(struct vhub_net_offload, csum_start) ==
+						offsetof(struct virtio_net_hdr, csum_start) &&
+				offsetof(struct vhub_net_offload, csum_offset) ==
+						offsetof(struct virtio_net_hdr, csum_offset) &&
+				VIRTIO_NET_HDR_F_NEEDS_CSUM == 1,
+		"an offload is a header");
+
+/*
+ * The first ten bytes of a header, or an offload: as two words, for what is written in parts cannot be read
+ * at once.
+ */
+struct net_words {
+	uint64_t front; /* flags, gso_type, hdr_len, gso_size, csum_start, from the low byte on */
+	uint16_t csum_offset;
+};
+#define NET_FRONT_GSO_SHIFT 8
+#define NET_FRONT_HEADER_BYTES_SHIFT 16
+#define NET_FRONT_GSO_BYTES_SHIFT 32
+#define NET_FRONT_CSUM_START_SHIFT 48
+#define NET_FRONT_CSUM UINT64_C(0x1) /* NEEDS_CSUM; of an offload, csum */
+#define NET_FRONT_GSO (UINT64_C(0xff) << NET_FRONT_GSO_SHIFT)
+#define NET_FRONT_CSUM_START (UINT64_C(0xffff) << NET_FRONT_CSUM_START_SHIFT)
+/* Of an offload, what is no guest's business. */
+#define NET_FRONT_OURS (UINT64_C(0xf8) << NET_FRONT_GSO_SHIFT)
+
+static __rte_always_inline struct net_words
+net_words_load(const void *src)
+{
+	struct net_words words;
+
+	memcpy(&words.front, src, sizeof(words.front));
+	memcpy(&words.csum_offset, (const uint8_t *)src + sizeof(words.front),
+			sizeof(words.csum_offset));
+	return words;
+}
+
+static __rte_always_inline void
+net_words_store(struct net_words words, void *dst)
+{
+	memcpy(dst, &words.front, sizeof(words.front));
+	memcpy((uint8_t *)dst + sizeof(words.front), &words.csum_offset, sizeof(words.csum_offset));
+}
+
+/* The sum cannot begin before the end of the shortest IP header. */
+#define NET_MIN_CSUM_START (RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr))
+
+/* What of a header's front counts where a guest may ask for `asks`: who may for nothing has asked for nothing. */
+static inline uint64_t
+net_front_mask(uint32_t asks)
+{
+	return asks == 0 ? 0 : ~UINT64_C(0xff) | NET_FRONT_CSUM;
+}
+
+/* The part of what a guest says that is about the checksum, masked. False: it makes no sense. */
+static __rte_always_inline bool
+net_read_sum(struct net_words said, uint32_t frame_bytes, struct vhub_net_offload *out)
+{
+	const bool csum = (said.front & NET_FRONT_CSUM) != 0;
+	const uint32_t start = (uint32_t)(said.front >> NET_FRONT_CSUM_START_SHIFT);
+
+	if (!csum)
+		said = (struct net_words){ 0 };
+	said.front &= NET_FRONT_CSUM | NET_FRONT_CSUM_START;
+	net_words_store(said, out);
+	return !csum ||
+			(start >= NET_MIN_CSUM_START &&
+					start + said.csum_offset + sizeof(uint16_t) <= frame_bytes);
+}
+
+/* The other way: what a guest is told, of a packet in one buffer. */
+static __rte_always_inline void
+net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *hdr)
+{
+	struct net_words words = net_words_load(offload);
+	const uint32_t back = words.csum_offset | UINT32_C(1) << 16;
+
+	words.front &= ~NET_FRONT_OURS;
+	memcpy(hdr, &words.front, sizeof(words.front));
+	memcpy((uint8_t *)hdr + sizeof(words.front), &back, sizeof(back));
+}
 
 /* ---- direct_gather.c ---- */
 
@@ -85,9 +178,6 @@ net_headers_parse(const uint8_t *head, uint32_t head_bytes, struct net_headers *
 int
 net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head,
 		uint32_t head_bytes, uint32_t frame_bytes, struct vhub_net_offload *out);
-/* The other way: what a guest is told, of a packet in one buffer. */
-void
-net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *hdr);
 /* VHUB_NET_TAKES_* that a receiver has to have. */
 uint32_t
 net_offload_needs(const struct vhub_net_offload *offload);

@@ -22,6 +22,7 @@ direct_begin(struct net_pair *pair, uint64_t features)
 	if ((features & (UINT64_C(1) << VIRTIO_NET_F_HASH_REPORT)) != 0)
 		pair->header_bytes = NET_HASH_HEADER_BYTES;
 	pair->guest_asks = net_guest_asks(features);
+	pair->front_mask = net_front_mask(pair->guest_asks);
 }
 
 /* ---- a chain to a view ---- */
@@ -63,62 +64,51 @@ take(struct pieces *p, void *dst, size_t n)
  * Two loads of what a guest may be writing; opaque, so that what was checked is not loaded again. The
  * fields behind these 10 bytes are the device's to fill.
  */
-static __rte_always_inline void
-load_header(struct virtio_net_hdr *hdr, const uint8_t *src)
+static __rte_always_inline struct net_words
+load_header(const uint8_t *src)
 {
-	uint64_t word;
-	uint16_t rest;
+	struct net_words said = net_words_load(src);
 
-	memcpy(&word, src, sizeof(word));
-	memcpy(&rest, src + sizeof(word), sizeof(rest));
-	__asm__("" : "+r"(word), "+r"(rest));
-	memcpy(hdr, &word, sizeof(word));
-	memcpy((uint8_t *)hdr + sizeof(word), &rest, sizeof(rest));
+	__asm__("" : "+r"(said.front), "+r"(said.csum_offset));
+	return said;
 }
 
 /* Header and head from the first piece, or from several. Leaves what comes behind. */
-static __rte_always_inline void
-read_head(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
-		struct virtio_net_hdr *hdr)
+static __rte_always_inline struct net_words
+read_head(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view)
 {
 	size_t header = pair->header_bytes, head = view->head_bytes;
 	uint8_t whole[NET_HASH_HEADER_BYTES];
+	struct net_words said;
 
 	if (likely(p->iov->iov_len >= header + head)) {
 		const uint8_t *src = p->iov->iov_base;
 
-		load_header(hdr, src);
+		said = load_header(src);
 		net_copy_small(view->head, src + header, head);
 		skip(p, header + head);
-		return;
+		return said;
 	}
 	take(p, whole, header);
-	memcpy(hdr, whole, sizeof(*hdr));
 	take(p, view->head, head);
+	return load_header(whole);
 }
 
-/* A packet for which somebody has to do something: to cut it into segments, all its headers are looked at. */
-static int
+/* A packet that is to be cut into segments: all its headers are looked at. */
+static __rte_noinline int
 read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
-		const struct virtio_net_hdr *hdr)
+		struct net_words said)
 {
-	if (hdr->gso_type != VIRTIO_NET_HDR_GSO_NONE) {
-		uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
+	const uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
+	struct virtio_net_hdr hdr;
 
-		take(p, view->head + view->head_bytes, more);
-		view->head_bytes = (uint16_t)(view->head_bytes + more);
-	}
+	take(p, view->head + view->head_bytes, more);
+	view->head_bytes = (uint16_t)(view->head_bytes + more);
+	net_words_store(said, &hdr);
 	/* The copy is what is checked: the compiler may not go back to where it came from. */
 	rte_compiler_barrier();
-	return net_header_read(hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
+	return net_header_read(&hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
 			&view->offload);
-}
-
-static uint32_t
-most_bytes(const struct net_pair *pair, const struct vhub_net_view *view)
-{
-	return view->offload.gso != VHUB_NET_GSO_NONE ? VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD :
-							pair->dev->max_frame_bytes;
 }
 
 /* `bytes` in pieces. Returns false when there is no packet in them, or none that goes on; counted. */
@@ -126,7 +116,9 @@ static __rte_always_inline bool
 read_view(struct net_pair *pair, struct pieces p, uint32_t bytes, struct vhub_net_view *view)
 {
 	uint64_t *drops = pair->counters.drops;
-	struct virtio_net_hdr hdr;
+	uint32_t most_bytes = pair->dev->max_frame_bytes;
+	struct net_words said;
+	bool is_sane;
 
 	if (unlikely(bytes < pair->header_bytes + (uint32_t)RTE_ETHER_HDR_LEN)) {
 		vhub_count(&drops[VHUB_NET_DROP_RUNT], 1);
@@ -134,13 +126,19 @@ read_view(struct net_pair *pair, struct pieces p, uint32_t bytes, struct vhub_ne
 	}
 	view->bytes = bytes - pair->header_bytes;
 	view->head_bytes = (uint16_t)RTE_MIN(view->bytes, NET_HEAD_BYTES);
-	read_head(pair, &p, view, &hdr);
-	view->offload = (struct vhub_net_offload){ 0 };
-	if (unlikely((hdr.flags | hdr.gso_type) != 0) && read_offload(pair, &p, view, &hdr) != 0) {
+	said = read_head(pair, &p, view);
+	said.front &= pair->front_mask;
+	if (likely((said.front & NET_FRONT_GSO) == 0)) {
+		is_sane = net_read_sum(said, view->bytes, &view->offload);
+	} else {
+		is_sane = read_offload(pair, &p, view, said) == 0;
+		most_bytes = VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD;
+	}
+	if (unlikely(!is_sane)) {
 		vhub_count(&drops[VHUB_NET_DROP_OFFLOAD], 1);
 		return false;
 	}
-	if (unlikely(view->bytes > most_bytes(pair, view))) {
+	if (unlikely(view->bytes > most_bytes)) {
 		vhub_count(&drops[VHUB_NET_DROP_OVERSIZE], 1);
 		return false;
 	}
@@ -156,16 +154,19 @@ struct found {
 	struct vhub_net_view views[VHUB_NET_BURST];
 	uint64_t bytes;
 	uint16_t n;
-	bool offloads;
 };
 
 static void
-give_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n, bool offloads)
+give_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint16_t n)
 {
 	const uint64_t all = vhub_net_all_views(n);
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	const uint64_t made = vhub_net_views_to_mbufs(&pair->queue, views, all, pkts);
+	bool offloads = false;
+	uint16_t i;
 
+	for (i = 0; i < n; i++)
+		offloads |= views[i].offload.csum;
 	if (unlikely(made != all))
 		n = vhub_net_gather(pkts, made);
 	if (unlikely(offloads))
@@ -182,7 +183,6 @@ find(struct net_pair *pair, struct pieces p, uint32_t bytes, struct found *found
 	if (unlikely(!read_view(pair, p, bytes, view)))
 		return;
 	found->bytes += view->bytes;
-	found->offloads |= view->offload.csum;
 	found->n++;
 }
 
@@ -203,7 +203,7 @@ give(struct net_pair *pair, struct found *found, uint16_t n)
 	if (likely(driver->from_guest_views != NULL))
 		driver->from_guest_views(&pair->queue, found->views, found->n);
 	else
-		give_mbufs(pair, found->views, found->n, found->offloads);
+		give_mbufs(pair, found->views, found->n);
 }
 
 static __rte_always_inline void
@@ -211,7 +211,6 @@ begin_finding(struct found *found)
 {
 	found->bytes = 0;
 	found->n = 0;
-	found->offloads = false;
 }
 
 /* Sources alone: what is to be written is better left with the guest until then. */

@@ -19,6 +19,7 @@ struct source {
 	uint32_t n_iov;
 	const struct iovec *iov; /* the rest */
 	uint32_t bytes;		 /* of all */
+	const struct vhub_net_offload *offload;
 };
 
 /* A ring's room during a burst: chains[next .. n) are free, those before are filled. */
@@ -29,8 +30,7 @@ struct room {
 	uint32_t n;
 	uint32_t next;
 	struct vhub_chain *chains[MAX_MERGED];
-	bool hashes; /* a header tells of the packet's hash */
-	bool full;   /* for the packet that was tried last, which may wait */
+	bool full; /* for the packet that was tried last, which may wait */
 };
 
 /* ---- room ---- */
@@ -162,6 +162,15 @@ copy_frame(uint8_t *dst, const struct source *src)
 
 /* ---- one packet ---- */
 
+/* The header of a packet in one chain; num_buffers also where there is only ever one (5.1.6.4.1). */
+static void
+fill_header(const struct net_pair *pair, const struct source *src, struct net_header *hdr)
+{
+	net_header_write(src->offload, &hdr->mrg);
+	if (pair->header_bytes == NET_HASH_HEADER_BYTES)
+		net_rss_report(pair, src->head, src->head_bytes, hdr);
+}
+
 static void
 drop_one(struct room *room, enum vhub_net_drop why)
 {
@@ -180,10 +189,9 @@ is_no_buffer(struct room *room, const struct vhub_chain *chain)
 
 /* Into as many chains as it takes. */
 static bool
-put_merged(struct room *room, const struct source *src, const struct net_header *of_one)
+put_merged(struct room *room, const struct source *src, struct net_header *hdr)
 {
 	const uint32_t need = room->header_bytes + src->bytes;
-	struct net_header hdr = *of_one;
 	uint32_t count = 0, i;
 	uint64_t there = 0;
 
@@ -199,8 +207,8 @@ put_merged(struct room *room, const struct source *src, const struct net_header 
 		there += room->chains[room->next + count]->in_bytes;
 		count++;
 	}
-	hdr.mrg.num_buffers = (uint16_t)count;
-	scatter(&room->chains[room->next], &hdr, room->header_bytes, src);
+	hdr->mrg.num_buffers = (uint16_t)count;
+	scatter(&room->chains[room->next], hdr, room->header_bytes, src);
 	for (i = 0; i < count; i++) {
 		struct vhub_chain *chain = room->chains[room->next + i];
 
@@ -214,58 +222,36 @@ put_merged(struct room *room, const struct source *src, const struct net_header 
 
 /* Returns whether the guest has got it; else it is counted, or the ring is full. */
 static __rte_always_inline bool
-put(struct room *room, const struct source *src, const struct net_header *hdr)
+put(struct room *room, const struct source *src)
 {
 	const uint32_t need = room->header_bytes + src->bytes;
 	struct vhub_chain *chain;
+	struct net_header hdr;
 	const struct iovec *piece;
 
 	if (unlikely(room->next == room->n) && !more_room(room, VHUB_VIRTQ_BURST)) {
 		room->full = true;
 		return false;
 	}
+	fill_header(room->pair, src, &hdr);
 	chain = room->chains[room->next];
 	if (unlikely(chain->in_bytes < need)) {
 		if (room->pair->mergeable)
-			return put_merged(room, src, hdr);
+			return put_merged(room, src, &hdr);
 		is_no_buffer(room, chain);
 		drop_one(room, VHUB_NET_DROP_NO_ROOM);
 		return false;
 	}
 	piece = chain->iov + chain->n_out;
 	if (likely(piece->iov_len >= need)) {
-		copy_header(piece->iov_base, hdr, room->header_bytes);
+		copy_header(piece->iov_base, &hdr, room->header_bytes);
 		copy_frame((uint8_t *)piece->iov_base + room->header_bytes, src);
 	} else {
-		scatter(&chain, hdr, room->header_bytes, src);
+		scatter(&chain, &hdr, room->header_bytes, src);
 	}
 	chain->used_bytes = need;
 	room->next++;
 	return true;
-}
-
-/* Most packets have this one. Whole in memory: what is written in parts cannot be read at once. */
-static const struct net_header plain_header = { .mrg.num_buffers = 1 };
-
-/* What is not in most packets' headers. */
-static const struct net_header *
-fill_header(const struct net_pair *pair, const struct source *src,
-		const struct vhub_net_offload *offload, struct net_header *hdr)
-{
-	net_header_write(offload, &hdr->mrg);
-	if (pair->header_bytes == NET_HASH_HEADER_BYTES)
-		net_rss_report(pair, src->head, src->head_bytes, hdr);
-	return hdr;
-}
-
-/* The header of a packet in one chain; num_buffers also where there is only ever one (5.1.6.4.1). */
-static __rte_always_inline const struct net_header *
-header_of(const struct net_pair *pair, bool hashes, const struct source *src,
-		const struct vhub_net_offload *offload, struct net_header *hdr)
-{
-	if (likely(!(offload->csum | hashes)))
-		return &plain_header;
-	return fill_header(pair, src, offload, hdr);
 }
 
 /* ---- bursts ---- */
@@ -276,7 +262,6 @@ open_room(struct room *room, struct net_pair *pair, uint16_t n)
 	room->pair = pair;
 	room->vq = pair->to_ring->vq;
 	room->header_bytes = pair->header_bytes;
-	room->hashes = pair->header_bytes == NET_HASH_HEADER_BYTES;
 	room->next = 0;
 	room->full = false;
 	room->n = vhub_virtq_pop(room->vq, room->chains, RTE_MIN(n, VHUB_VIRTQ_BURST));
@@ -296,6 +281,7 @@ struct filled {
 	uint16_t n; /* shown */
 	uint16_t n_filled;
 	uint16_t n_headers; /* that were not there already */
+	uint32_t header_bytes;
 };
 
 /*
@@ -320,22 +306,34 @@ has_header(const uint8_t *dst, const struct net_header *hdr)
 	return ((was ^ is) | (was_rest ^ is_rest)) == 0;
 }
 
+static __rte_always_inline void
+put_header(const struct net_pair *pair, struct filled *f, uint8_t *dst, const struct source *src)
+{
+	struct net_header hdr;
+
+	if (unlikely(f->header_bytes != NET_HEADER_BYTES)) {
+		fill_header(pair, src, &hdr);
+		copy_header(dst, &hdr, f->header_bytes);
+		return;
+	}
+	net_header_write(src->offload, &hdr.mrg);
+	if (f->n_headers < MOST_OTHER_HEADERS && has_header(dst, &hdr))
+		return;
+	memcpy(dst, &hdr, NET_HEADER_BYTES);
+	f->n_headers++;
+}
+
 /* Into the next buffer. False: there is none, or the packet needs more than this one. */
 static __rte_always_inline bool
-fill_next(struct filled *f, uint32_t header_bytes, const struct source *src,
-		const struct net_header *hdr)
+fill_next(const struct net_pair *pair, struct filled *f, const struct source *src)
 {
 	struct vhub_buffer *buffer = &f->buffers[f->n_filled];
-	const uint32_t need = header_bytes + src->bytes;
+	const uint32_t need = f->header_bytes + src->bytes;
 
 	if (unlikely(f->n_filled == f->n || buffer->bytes < need))
 		return false;
-	if (header_bytes != NET_HEADER_BYTES || f->n_headers >= MOST_OTHER_HEADERS ||
-			!has_header(buffer->base, hdr)) {
-		copy_header(buffer->base, hdr, header_bytes);
-		f->n_headers++;
-	}
-	copy_frame((uint8_t *)buffer->base + header_bytes, src);
+	put_header(pair, f, buffer->base, src);
+	copy_frame((uint8_t *)buffer->base + f->header_bytes, src);
 	buffer->used_bytes = need;
 	f->bytes += src->bytes;
 	f->n_filled++;
@@ -346,6 +344,7 @@ static __rte_always_inline void
 begin_filling(struct net_pair *pair, struct filled *f, uint16_t n)
 {
 	f->n = vhub_virtq_peek(pair->to_ring->vq, f->buffers, RTE_MIN(n, VHUB_NET_BURST), true);
+	f->header_bytes = pair->header_bytes;
 	f->n_filled = 0;
 	f->n_headers = 0;
 	f->bytes = 0;
@@ -358,26 +357,45 @@ end_filling(struct net_pair *pair, struct filled *f)
 	count_given(pair, f->n_filled, f->bytes);
 }
 
+static __rte_always_inline struct source
+source_of(const struct vhub_net_view *view)
+{
+	return (struct source){ view->head, view->head_bytes, view->n_iov, view->iov, view->bytes,
+		&view->offload };
+}
+
+/* Whether somebody has to do something for the packet first. A front that has nothing of `looks` needs no look. */
+static __rte_always_inline bool
+is_to_complete(const struct net_pair *pair, const struct vhub_net_view *view, uint64_t looks)
+{
+	return unlikely((net_words_load(&view->offload).front & looks) != 0) &&
+			(net_offload_needs(&view->offload) & ~pair->guest_takes) != 0;
+}
+
+/* Most guests take a checksum if they take anything. */
+static __rte_always_inline uint64_t
+looks_of(const struct net_pair *pair)
+{
+	return (pair->guest_takes & VHUB_NET_TAKES_CSUM) != 0 ? NET_FRONT_GSO :
+								NET_FRONT_GSO | NET_FRONT_CSUM;
+}
+
 /*
  * Views whose offloads the guest takes, as long as each goes into one buffer of one piece. Returns those
  * that are left. The guest is not told yet.
  */
-static __rte_always_inline uint64_t
+static uint64_t
 give_views_whole(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	const uint32_t header_bytes = pair->header_bytes;
-	const bool hashes = header_bytes == NET_HASH_HEADER_BYTES;
-	struct net_header hdr;
+	const uint64_t looks = looks_of(pair);
 	struct filled f;
 
 	begin_filling(pair, &f, (uint16_t)__builtin_popcountll(which));
 	for (; which != 0; which &= which - 1) {
 		const struct vhub_net_view *view = &views[__builtin_ctzll(which)];
-		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
-			view->bytes };
+		const struct source src = source_of(view);
 
-		if (unlikely(!fill_next(&f, header_bytes, &src,
-				    header_of(pair, hashes, &src, &view->offload, &hdr))))
+		if (is_to_complete(pair, view, looks) || unlikely(!fill_next(pair, &f, &src)))
 			break;
 	}
 	end_filling(pair, &f);
@@ -385,29 +403,21 @@ give_views_whole(struct net_pair *pair, const struct vhub_net_view *views, uint6
 }
 
 /*
- * Views whose offloads the guest takes, until there is no room for one. Returns those that are left,
- * it and all behind it.
+ * The same by way of chains, until there is no room for one. Returns those that are left, it and all
+ * behind it.
  */
 static uint64_t
-give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
+give_views_in_room(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	struct net_header hdr;
 	uint64_t bytes = 0, packets = 0;
 	struct room room;
 
-	which = give_views_whole(pair, views, which);
-	if (likely(which == 0)) {
-		notify(pair);
-		return 0;
-	}
 	open_room(&room, pair, (uint16_t)__builtin_popcountll(which));
 	for (; which != 0; which &= which - 1) {
 		const struct vhub_net_view *view = &views[__builtin_ctzll(which)];
-		const struct source src = { view->head, view->head_bytes, view->n_iov, view->iov,
-			view->bytes };
+		const struct source src = source_of(view);
 
-		if (likely(put(&room, &src,
-				    header_of(pair, room.hashes, &src, &view->offload, &hdr)))) {
+		if (likely(put(&room, &src))) {
 			bytes += view->bytes;
 			packets++;
 		} else if (room.full) {
@@ -443,18 +453,16 @@ give_as_mbufs(struct net_pair *pair, const struct vhub_net_view *views, uint64_t
 }
 
 /* Those whose offloads the guest does not take. */
-static __rte_always_inline uint64_t
+static uint64_t
 to_complete(const struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	const bool takes_sums = (pair->guest_takes & VHUB_NET_TAKES_CSUM) != 0;
+	const uint64_t looks = looks_of(pair);
 	uint64_t found = 0;
 
 	for (; which != 0; which &= which - 1) {
 		const unsigned int i = (unsigned int)__builtin_ctzll(which);
 
-		if (unlikely(views[i].offload.csum) &&
-				!(takes_sums && views[i].offload.gso == VHUB_NET_GSO_NONE) &&
-				(net_offload_needs(&views[i].offload) & ~pair->guest_takes) != 0)
+		if (is_to_complete(pair, &views[i], looks))
 			found |= UINT64_C(1) << i;
 	}
 	return found;
@@ -462,9 +470,9 @@ to_complete(const struct net_pair *pair, const struct vhub_net_view *views, uint
 
 /* In order: runs of those that go as they are, and in between those that are completed first. */
 static __rte_noinline void
-give_mixed(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which,
-		uint64_t to_be_completed)
+give_rest(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
+	const uint64_t to_be_completed = to_complete(pair, views, which);
 	uint64_t run;
 
 	while (which != 0 && pair->n_held == 0) {
@@ -474,7 +482,10 @@ give_mixed(struct net_pair *pair, const struct vhub_net_view *views, uint64_t wh
 		run = next == 0 ? which : which & ((next & -next) - 1);
 		if (run != 0) {
 			which &= ~run;
-			run = give_views(pair, views, run);
+			run = give_views_whole(pair, views, run);
+			if (run != 0)
+				run = give_views_in_room(pair, views, run);
+			notify(pair);
 			if (run == 0)
 				continue;
 		} else {
@@ -490,8 +501,6 @@ give_mixed(struct net_pair *pair, const struct vhub_net_view *views, uint64_t wh
 void
 direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	uint64_t completed;
-
 	if (unlikely(net_is_served(pair->dev, NET_TO_GUEST))) {
 		which = net_serve_views(pair, NET_TO_GUEST, views, which);
 		if (which == 0)
@@ -502,14 +511,10 @@ direct_give_views(struct net_pair *pair, const struct vhub_net_view *views, uint
 		give_as_mbufs(pair, views, which);
 		return;
 	}
-	completed = to_complete(pair, views, which);
-	if (unlikely(completed != 0)) {
-		give_mixed(pair, views, which, completed);
-		return;
-	}
-	which = give_views(pair, views, which);
+	which = give_views_whole(pair, views, which);
+	notify(pair);
 	if (unlikely(which != 0))
-		give_as_mbufs(pair, views, which);
+		give_rest(pair, views, which);
 }
 
 void
@@ -547,13 +552,13 @@ segments(const struct rte_mbuf *m, struct iovec *iov, int max)
 static bool
 put_mbuf(struct room *room, struct rte_mbuf *m)
 {
-	struct net_header hdr;
 	struct vhub_net_offload offload;
 	struct iovec iov[VHUB_CHAIN_MAX_IOV];
 	struct source src = { .head = rte_pktmbuf_mtod(m, void *),
 		.head_bytes = m->data_len,
 		.iov = iov,
-		.bytes = m->pkt_len };
+		.bytes = m->pkt_len,
+		.offload = &offload };
 	int n = segments(m, iov, VHUB_CHAIN_MAX_IOV);
 
 	if (unlikely(n < 0)) {
@@ -562,16 +567,13 @@ put_mbuf(struct room *room, struct rte_mbuf *m)
 	}
 	src.n_iov = (uint32_t)n;
 	net_offload_of_mbuf(m, &offload);
-	return put(room, &src, header_of(room->pair, room->hashes, &src, &offload, &hdr));
+	return put(room, &src);
 }
 
 /* As give_views_whole(): returns how many, from the front. */
 static __rte_always_inline uint16_t
 give_mbufs_whole(struct net_pair *pair, struct rte_mbuf *const *pkts, uint16_t n)
 {
-	const uint32_t header_bytes = pair->header_bytes;
-	const bool hashes = header_bytes == NET_HASH_HEADER_BYTES;
-	struct net_header hdr;
 	struct vhub_net_offload offload;
 	struct filled f;
 	uint16_t i;
@@ -580,11 +582,11 @@ give_mbufs_whole(struct net_pair *pair, struct rte_mbuf *const *pkts, uint16_t n
 	for (i = 0; i < n && pkts[i]->nb_segs == 1; i++) {
 		const struct source src = { .head = rte_pktmbuf_mtod(pkts[i], void *),
 			.head_bytes = pkts[i]->data_len,
-			.bytes = pkts[i]->data_len };
+			.bytes = pkts[i]->data_len,
+			.offload = &offload };
 
 		net_offload_of_mbuf(pkts[i], &offload);
-		if (unlikely(!fill_next(&f, header_bytes, &src,
-				    header_of(pair, hashes, &src, &offload, &hdr))))
+		if (unlikely(!fill_next(pair, &f, &src)))
 			break;
 	}
 	end_filling(pair, &f);

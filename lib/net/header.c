@@ -14,8 +14,6 @@
 
 #include "direct.h"
 
-/* The sum cannot begin before the end of the shortest IP header. */
-#define MIN_CSUM_START (RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr))
 #define MAX_VLAN_TAGS 2
 
 /* ---- headers ---- */
@@ -177,47 +175,25 @@ int
 net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head,
 		uint32_t head_bytes, uint32_t frame_bytes, struct vhub_net_offload *out)
 {
-	*out = (struct vhub_net_offload){ 0 };
-	/* Who may ask for nothing has asked for nothing. */
-	if (asks == 0)
-		return 0;
-	if ((hdr->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) != 0) {
-		if (hdr->csum_start < MIN_CSUM_START ||
-				(uint32_t)hdr->csum_start + hdr->csum_offset + sizeof(uint16_t) >
-						frame_bytes)
-			return -EINVAL;
-		out->csum = true;
-		out->csum_start = hdr->csum_start;
-		out->csum_offset = hdr->csum_offset;
-	}
-	if (hdr->gso_type == VIRTIO_NET_HDR_GSO_NONE)
+	struct net_words said = net_words_load(hdr);
+
+	said.front &= net_front_mask(asks);
+	if (!net_read_sum(said, frame_bytes, out))
+		return -EINVAL;
+	if ((said.front & NET_FRONT_GSO) == 0)
 		return 0;
 	return read_gso(hdr, asks, head, head_bytes, frame_bytes, out);
 }
 
 /* ---- to the guest ---- */
 
-/* In words, for that is how it is copied: what is written in parts cannot be read at once. */
-void
-net_header_write(const struct vhub_net_offload *offload, struct virtio_net_hdr_mrg_rxbuf *hdr)
-{
-	static const uint8_t types[] = {
-		[VHUB_NET_GSO_NONE] = VIRTIO_NET_HDR_GSO_NONE,
-		[VHUB_NET_GSO_TCP4] = VIRTIO_NET_HDR_GSO_TCPV4,
-		[VHUB_NET_GSO_TCP6] = VIRTIO_NET_HDR_GSO_TCPV6,
-		[VHUB_NET_GSO_UDP] = VIRTIO_NET_HDR_GSO_UDP,
-		[VHUB_NET_GSO_USO4] = NET_HDR_GSO_UDP_L4,
-		[VHUB_NET_GSO_USO6] = NET_HDR_GSO_UDP_L4,
-	};
-
-	const uint64_t front = (offload->csum ? VIRTIO_NET_HDR_F_NEEDS_CSUM : 0u) |
-			(uint64_t)types[offload->gso] << 8 | (uint64_t)offload->header_bytes << 16 |
-			(uint64_t)offload->gso_bytes << 32 | (uint64_t)offload->csum_start << 48;
-	const uint32_t back = offload->csum_offset | 1u << 16;
-
-	memcpy(hdr, &front, sizeof(front));
-	memcpy((uint8_t *)hdr + sizeof(front), &back, sizeof(back));
-}
+static_assert(VHUB_NET_GSO_NONE == VIRTIO_NET_HDR_GSO_NONE &&
+				VHUB_NET_GSO_TCP4 == VIRTIO_NET_HDR_GSO_TCPV4 &&
+				VHUB_NET_GSO_TCP6 == VIRTIO_NET_HDR_GSO_TCPV6 &&
+				VHUB_NET_GSO_UDP == VIRTIO_NET_HDR_GSO_UDP &&
+				VHUB_NET_GSO_USO4 == NET_HDR_GSO_UDP_L4 &&
+				(VHUB_NET_GSO_USO6 & 7) == NET_HDR_GSO_UDP_L4,
+		"what a guest is told");
 
 uint32_t
 net_offload_needs(const struct vhub_net_offload *offload)
@@ -240,30 +216,41 @@ net_offload_needs(const struct vhub_net_offload *offload)
 
 /* ---- mbufs ---- */
 
+static enum vhub_net_gso
+gso_of_mbuf(const struct rte_mbuf *m, bool udp)
+{
+	const bool ipv6 = (m->ol_flags & RTE_MBUF_F_TX_IPV6) != 0;
+
+	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0)
+		return VHUB_NET_GSO_UDP;
+	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) == 0)
+		return VHUB_NET_GSO_NONE;
+	if (udp)
+		return ipv6 ? VHUB_NET_GSO_USO6 : VHUB_NET_GSO_USO4;
+	return ipv6 ? VHUB_NET_GSO_TCP6 : VHUB_NET_GSO_TCP4;
+}
+
 void
 net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out)
 {
-	bool udp = (m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0 ||
+	const bool udp = (m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0 ||
 			(m->ol_flags & RTE_MBUF_F_TX_L4_MASK) == RTE_MBUF_F_TX_UDP_CKSUM;
+	const uint64_t start = (uint64_t)m->l2_len + m->l3_len;
+	struct net_words words = { 0 };
+	enum vhub_net_gso gso;
 
-	*out = (struct vhub_net_offload){ 0 };
-	if ((m->ol_flags & NET_OFFLOADS) == 0)
-		return;
-	out->csum = true;
-	out->csum_start = (uint16_t)(m->l2_len + m->l3_len);
-	out->csum_offset = udp ? offsetof(struct rte_udp_hdr, dgram_cksum) :
-				 offsetof(struct rte_tcp_hdr, cksum);
-	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) != 0)
-		out->gso = VHUB_NET_GSO_UDP;
-	else if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) == 0)
-		return;
-	else if ((m->ol_flags & RTE_MBUF_F_TX_IPV6) != 0)
-		out->gso = udp ? VHUB_NET_GSO_USO6 : VHUB_NET_GSO_TCP6;
-	else
-		out->gso = udp ? VHUB_NET_GSO_USO4 : VHUB_NET_GSO_TCP4;
-	out->gso_bytes = m->tso_segsz;
-	out->header_bytes = (uint16_t)(out->csum_start +
-			(udp ? sizeof(struct rte_udp_hdr) : (size_t)m->l4_len));
+	if ((m->ol_flags & NET_OFFLOADS) != 0) {
+		gso = gso_of_mbuf(m, udp);
+		words.front = NET_FRONT_CSUM | (uint64_t)gso << NET_FRONT_GSO_SHIFT |
+				start << NET_FRONT_CSUM_START_SHIFT;
+		words.csum_offset = udp ? offsetof(struct rte_udp_hdr, dgram_cksum) :
+					  offsetof(struct rte_tcp_hdr, cksum);
+		if (gso != VHUB_NET_GSO_NONE)
+			words.front |= (uint64_t)m->tso_segsz << NET_FRONT_GSO_BYTES_SHIFT |
+					(start + (udp ? sizeof(struct rte_udp_hdr) : m->l4_len))
+							<< NET_FRONT_HEADER_BYTES_SHIFT;
+	}
+	net_words_store(words, out);
 }
 
 bool

@@ -48,24 +48,16 @@ vhub_net_limit_name(enum vhub_net_limit limit)
 
 /* ---- packets ---- */
 
+/*
+ * Pays for those of `which` that are due, in order: one unit each, or their bytes; of all it is `units`.
+ * Returns which.
+ */
 static uint64_t
-units_of(const struct net_frames *frames, bool bytes, uint64_t which)
-{
-	uint64_t units = 0;
-
-	if (!bytes)
-		return net_count_frames(which);
-	for (; which != 0; which &= which - 1)
-		units += net_frame_bytes(frames, (unsigned int)__builtin_ctzll(which));
-	return units;
-}
-
-/* Pays for those of `which` that are due, in order: one unit each, or their bytes. Returns which. */
-static uint64_t
-pay(struct vhub_meter *m, const struct net_frames *frames, bool bytes, uint64_t which, uint64_t now)
+pay(struct vhub_meter *m, const struct net_frames *frames, bool bytes, uint64_t which,
+		uint64_t units, uint64_t now)
 {
 	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED);
-	const uint64_t cost_of_all = vhub_meter_cost(m, units_of(frames, bytes, which));
+	const uint64_t cost_of_all = vhub_meter_cost(m, units);
 	uint64_t due, left, pass;
 
 	do {
@@ -91,9 +83,19 @@ pay(struct vhub_meter *m, const struct net_frames *frames, bool bytes, uint64_t 
 	return pass;
 }
 
+static uint32_t
+bytes_of(const struct net_frames *frames, uint64_t which)
+{
+	uint32_t bytes = 0;
+
+	for (; which != 0; which &= which - 1)
+		bytes += net_frame_bytes(frames, (unsigned int)__builtin_ctzll(which));
+	return bytes;
+}
+
 uint64_t
 net_limit_pass(struct net_pair *pair, enum net_direction direction, uint32_t on,
-		const struct net_frames *frames, uint64_t which)
+		const struct net_frames *frames, uint64_t which, uint32_t all_bytes)
 {
 	static const enum vhub_net_drop reasons[] = { VHUB_NET_DROP_RATE_FROM,
 		VHUB_NET_DROP_RATE_TO };
@@ -103,10 +105,12 @@ net_limit_pass(struct net_pair *pair, enum net_direction direction, uint32_t on,
 	uint64_t pass = which, paid;
 
 	if ((on & NET_SERVES_LIMIT_PACKETS) != 0)
-		pass = pay(packets, frames, false, pass, now);
+		pass = pay(packets, frames, false, pass, net_count_frames(pass), now);
 	if ((on & NET_SERVES_LIMIT_BYTES) != 0) {
 		paid = pass;
-		pass = pay(&services->limits[direction].bytes, frames, true, pass, now);
+		if (unlikely(paid != which))
+			all_bytes = bytes_of(frames, paid);
+		pass = pay(&services->limits[direction].bytes, frames, true, pass, all_bytes, now);
 		if ((on & NET_SERVES_LIMIT_PACKETS) != 0 && pass != paid)
 			vhub_meter_give_back(packets, net_count_frames(paid & ~pass));
 	}

@@ -88,6 +88,7 @@ struct net_pair {
 	struct net_pair *wire;
 	uint32_t guest_takes; /* VHUB_NET_TAKES_*, as its driver has negotiated */
 	uint32_t guest_asks;  /* the same of what it may ask for; direct */
+	uint64_t front_mask;  /* of a header from the guest, what counts; direct */
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
 	bool coalesces;	      /* its guest may have notifications kept back; direct */

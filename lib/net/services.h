@@ -86,6 +86,13 @@ net_count_frames(uint64_t which)
 	return (unsigned int)__builtin_popcountll(which);
 }
 
+/* How long those of a burst are that are named by a word, one after the other. Zeroes fill the last four. */
+struct net_lengths {
+	int32_t bytes[VHUB_NET_BURST] __rte_aligned(16);
+	unsigned int n;
+	uint32_t all_bytes;
+};
+
 static __rte_always_inline uint32_t
 net_frame_bytes(const struct net_frames *frames, unsigned int i)
 {
@@ -120,17 +127,17 @@ net_limit_check(const struct vhub_net_qos *qos, char *error, size_t error_len);
 /* CTL. Of what was checked. */
 void
 net_limit_set(struct net_services *services, const struct vhub_net_qos *qos);
-/* LCORE: returns those that are within the limits. */
+/* LCORE: returns those that are within the limits. Together they have `all_bytes`. */
 uint64_t
 net_limit_pass(struct net_pair *pair, enum net_direction direction, uint32_t on,
-		const struct net_frames *frames, uint64_t which);
+		const struct net_frames *frames, uint64_t which, uint32_t all_bytes);
 
 /* ---- sizes.c ---- */
 
 /* LCORE. */
 void
 net_sizes_count(struct net_pair *pair, enum net_direction direction,
-		const struct net_frames *frames, uint64_t which);
+		const struct net_lengths *lengths);
 /* As a device's stats. */
 void
 net_sizes_emit(const struct net_pair *pair, vhub_stat_fn emit, void *arg);

@@ -132,24 +132,28 @@ struct vhub_net_port;
 /** Bytes of a frame that a view has a private copy of, at most. */
 #define VHUB_NET_HEAD_BYTES 128u
 
-/** Segmentation that is still to be done. */
+/** Segmentation that is still to be done. The low three bits are a virtio_net_hdr's gso_type. */
 enum vhub_net_gso {
-	VHUB_NET_GSO_NONE,
-	VHUB_NET_GSO_TCP4,
-	VHUB_NET_GSO_TCP6,
-	VHUB_NET_GSO_UDP,  /**< to fragments of IP */
-	VHUB_NET_GSO_USO4, /**< to datagrams */
-	VHUB_NET_GSO_USO6,
+	VHUB_NET_GSO_NONE = 0,
+	VHUB_NET_GSO_TCP4 = 1,
+	VHUB_NET_GSO_UDP = 3, /**< to fragments of IP */
+	VHUB_NET_GSO_TCP6 = 4,
+	VHUB_NET_GSO_USO4 = 5, /**< to datagrams */
+	VHUB_NET_GSO_USO6 = 5 | 8,
 };
 
-/** What is still to be done for a packet, checked against its length and its headers. */
+/**
+ * What is still to be done for a packet, checked against its length and its headers. What is not to be
+ * done is 0. Fields are where a virtio_net_hdr has them (VIRTIO 1.2, 5.1.6): what a guest says, and what
+ * another is told, is moved in two words.
+ */
 struct vhub_net_offload {
 	bool csum;	       /**< the Internet checksum from csum_start to the end */
 	uint8_t gso;	       /**< enum vhub_net_gso; only with csum */
+	uint16_t header_bytes; /**< with gso: all headers, up to the end of TCP's or UDP's */
+	uint16_t gso_bytes;    /**< with gso: of payload, in a segment */
 	uint16_t csum_start;   /**< with gso: where the TCP or UDP header is */
 	uint16_t csum_offset;  /**< from there, to the field; it holds the pseudo header's sum */
-	uint16_t gso_bytes;    /**< with gso: of payload, in a segment */
-	uint16_t header_bytes; /**< with gso: all headers, up to the end of TCP's or UDP's */
 };
 
 /** A packet of a guest's, where it lies. */
@@ -159,7 +163,7 @@ struct vhub_net_view {
 	uint16_t head_bytes;
 	uint16_t n_iov;
 	const struct iovec *iov; /**< the others, behind them: in the sender's memory */
-	struct vhub_net_offload offload;
+	struct vhub_net_offload offload __rte_aligned(8);
 	uint8_t head[VHUB_NET_HEAD_BYTES] __rte_aligned(16);
 };
 

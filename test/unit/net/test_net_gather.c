@@ -47,7 +47,7 @@ end(struct fixture *f)
 }
 
 static void
-send(struct fixture *f, unsigned int n)
+send_packets(struct fixture *f, unsigned int n)
 {
 	const struct piece piece = { .gpa = LOW_GPA, .len = 80 };
 
@@ -122,17 +122,17 @@ run_bursts(uint64_t features)
 
 	begin(&f, features, 1024);
 	pretend(&f, 300);
-	send(&f, VHUB_NET_BURST - 1);
+	send_packets(&f, VHUB_NET_BURST - 1);
 	expect_wait(&f);
-	send(&f, 1);
+	send_packets(&f, 1);
 	assert_false(direct_is_gathering(&f.pair));
 	take(&f, VHUB_NET_BURST);
 
 	/* At four times the rate two bursts, and two turns. */
 	pretend(&f, 1100);
-	send(&f, 2 * VHUB_NET_BURST - 1);
+	send_packets(&f, 2 * VHUB_NET_BURST - 1);
 	expect_wait(&f);
-	send(&f, 1);
+	send_packets(&f, 1);
 	assert_false(direct_is_gathering(&f.pair));
 	take(&f, VHUB_NET_BURST);
 	expect_no_wait(&f);
@@ -162,9 +162,9 @@ test_no_more_than_a_quarter_of_a_ring(void **state)
 	(void)state;
 	begin(&f, 0, 64);
 	pretend(&f, 1100);
-	send(&f, 15);
+	send_packets(&f, 15);
 	expect_wait(&f);
-	send(&f, 1);
+	send_packets(&f, 1);
 	assert_false(direct_is_gathering(&f.pair));
 	take(&f, 16);
 	expect_wait(&f);

@@ -171,6 +171,12 @@ test_limits_out_of_bounds_are_refused(void **state)
 /* ---- frame sizes ---- */
 
 static void
+count_sizes(void)
+{
+	net_services_set(&dev->services, NET_TO_GUEST, NET_SERVES_SIZES, NET_SERVES_SIZES);
+}
+
+static void
 test_each_size_is_in_its_class(void **state)
 {
 	static const struct {
@@ -179,24 +185,56 @@ test_each_size_is_in_its_class(void **state)
 		{ 256, 511 }, { 512, 1023 }, { 1024, 1518 },
 		{ 1519, VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD } };
 	const uint64_t *sizes = dev->pairs[0].counters.sizes[NET_TO_GUEST];
-	const struct net_frames frames = { .views = views };
 	uint32_t bytes;
 	unsigned int i;
 
 	(void)state;
+	count_sizes();
 	for (i = 0; i < NET_SIZE_CLASSES; i++) {
 		for (bytes = classes[i].first; bytes <= classes[i].last; bytes++) {
 			views[5].bytes = bytes;
-			net_sizes_count(&dev->pairs[0], NET_TO_GUEST, &frames, UINT64_C(1) << 5);
+			net_serve_views(&dev->pairs[0], NET_TO_GUEST, views, UINT64_C(1) << 5);
 		}
 		assert_int_equal(sizes[i], classes[i].last - classes[i].first + 1);
 	}
 	/* A whole burst of one class. */
 	for (i = 0; i < VHUB_NET_BURST; i++)
 		views[i].bytes = 64;
-	net_sizes_count(&dev->pairs[0], NET_TO_GUEST, &frames, UINT64_MAX);
+	net_serve_views(&dev->pairs[0], NET_TO_GUEST, views, UINT64_MAX);
 	assert_int_equal(sizes[1], 1 + VHUB_NET_BURST);
 	assert_int_equal(sizes[2], 63);
+}
+
+/* Of five lengths those that pass are counted, as views in a row, views here and there, and mbufs. */
+static void
+test_those_that_pass_are_counted(void **state)
+{
+	static const uint32_t lengths[5] = { 60, 1518, 30000, 200, 1519 };
+	const uint64_t *sizes = dev->pairs[0].counters.sizes[NET_TO_GUEST];
+	struct net_pair *pair = &dev->pairs[0];
+	struct rte_mbuf *pkts[5];
+	unsigned int i;
+
+	(void)state;
+	count_sizes();
+	/* Twice for all, and then for the short ones and one of 1518. */
+	limit(VHUB_NET_LIMIT_TO_BYTES, VHUB_NET_MIN_BYTES);
+	limit(VHUB_NET_LIMIT_TO_BYTES_BURST, 68500);
+	assert_int_equal(rte_pktmbuf_alloc_bulk(dev->pool, pkts, RTE_DIM(pkts)), 0);
+	for (i = 0; i < RTE_DIM(pkts); i++) {
+		views[i].bytes = views[10 + 2 * i].bytes = lengths[i];
+		pkts[i]->pkt_len = lengths[i];
+	}
+	assert_int_equal(net_serve_views(pair, NET_TO_GUEST, views, 0x1f), 0x1f);
+	assert_int_equal(net_serve_views(pair, NET_TO_GUEST, views, UINT64_C(0x155) << 10),
+			UINT64_C(0x155) << 10);
+	assert_int_equal(net_serve_mbufs(pair, NET_TO_GUEST, pkts, RTE_DIM(pkts)), 3);
+	assert_int_equal(sizes[0], 3);
+	assert_int_equal(sizes[3], 3);
+	assert_int_equal(sizes[6], 3);
+	assert_int_equal(sizes[7], 4);
+	assert_int_equal(sizes[1] + sizes[2] + sizes[4] + sizes[5], 0);
+	rte_pktmbuf_free_bulk(pkts, 3);
 }
 
 /* ---- forms of a burst ---- */
@@ -243,6 +281,7 @@ main(void)
 				begin, end),
 		cmocka_unit_test_setup_teardown(test_limits_out_of_bounds_are_refused, begin, end),
 		cmocka_unit_test_setup_teardown(test_each_size_is_in_its_class, begin, end),
+		cmocka_unit_test_setup_teardown(test_those_that_pass_are_counted, begin, end),
 		cmocka_unit_test_setup_teardown(test_those_that_pass_stay_in_order, begin, end),
 	};
 
