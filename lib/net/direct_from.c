@@ -236,33 +236,61 @@ go_nowhere(struct net_pair *pair, uint16_t n)
 	return true;
 }
 
-/* The next packets that are in one piece each, header and frame. */
-static uint16_t
-take_whole(struct net_pair *pair)
+static __rte_always_inline void
+prefetch_buffers(const struct vhub_buffer *buffers, uint16_t n)
 {
-	struct vhub_virtq *vq = pair->from_ring->vq;
-	struct vhub_buffer buffers[VHUB_NET_BURST];
-	struct iovec pieces[VHUB_NET_BURST];
-	struct found found;
-	uint16_t n, i;
-
-	n = vhub_virtq_peek(vq, buffers, VHUB_NET_BURST, false);
-	if (n == 0)
-		return 0;
-	for (i = 0; i < n; i++)
+	for (uint16_t i = 0; i < n; i++)
 		prefetch(buffers[i].base);
-	if (unlikely(go_nowhere(pair, n)))
-		goto use;
-	begin_finding(&found);
-	for (i = 0; i < n; i++) {
+}
+
+static __rte_always_inline void
+find_whole(struct net_pair *pair, const struct vhub_buffer *buffers, uint16_t n,
+		struct iovec *pieces, struct found *found)
+{
+	begin_finding(found);
+	for (uint16_t i = 0; i < n; i++) {
 		const struct pieces p = { &pieces[i], 1 };
 
 		pieces[i].iov_base = buffers[i].base;
 		pieces[i].iov_len = buffers[i].bytes;
-		find(pair, p, buffers[i].bytes, &found);
+		find(pair, p, buffers[i].bytes, found);
 	}
-	give(pair, &found, n);
+}
+
+/*
+ * The next packets that are in one piece each, header and frame: a burst, and if it was waited for a
+ * second one, which comes nearer while the first goes on.
+ */
+static uint16_t
+take_whole(struct net_pair *pair)
+{
+	struct vhub_virtq *vq = pair->from_ring->vq;
+	struct vhub_buffer buffers[2 * VHUB_NET_BURST];
+	struct iovec pieces[VHUB_NET_BURST];
+	const uint16_t max = pair->gather.bursts_due == 0 ? VHUB_NET_BURST : RTE_DIM(buffers);
+	struct found found;
+	uint16_t n, first;
+
+	n = vhub_virtq_peek(vq, buffers, max, false);
+	if (n == 0)
+		return 0;
+	first = RTE_MIN(n, VHUB_NET_BURST);
+	prefetch_buffers(buffers, first);
+	if (unlikely(go_nowhere(pair, n)))
+		goto use;
+	find_whole(pair, buffers, first, pieces, &found);
+	/* Packets that are to be cut into segments take their time: a burst of them is enough for a turn. */
+	if (unlikely(found.bytes > (uint64_t)first * pair->dev->max_frame_bytes))
+		n = first;
+	prefetch_buffers(&buffers[first], (uint16_t)(n - first));
+	give(pair, &found, first);
+	if (n > first) {
+		find_whole(pair, &buffers[first], (uint16_t)(n - first), pieces, &found);
+		give(pair, &found, (uint16_t)(n - first));
+	}
 use:
+	if (n > first)
+		pair->gather.bursts_due = 0;
 	vhub_virtq_use(vq, buffers, n);
 	return n;
 }

@@ -21,7 +21,7 @@ struct net_gather_level {
 /*
  * Frames of 64 bytes, against taking what is there: 64 at once bring 3 to 8 %; in a packed ring, which
  * brings more of them in that time, 128 bring another 8 to 16 %, and more than that nothing. Bursts
- * are no longer for it: a turn takes one, the next turn the other.
+ * are no longer for it: a turn takes two, one after the other, or the next turn the other.
  */
 static const struct net_gather_level levels[] = {
 	{ .per_us = 16, .packets = 2 * VHUB_NET_BURST, .longest_us = 8 },

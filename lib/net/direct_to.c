@@ -354,6 +354,9 @@ static __rte_always_inline void
 end_filling(struct net_pair *pair, struct filled *f)
 {
 	vhub_virtq_use(pair->to_ring->vq, f->buffers, f->n_filled);
+	/* As many are about to come where there are many at once. */
+	if (f->n_filled == VHUB_NET_BURST)
+		vhub_virtq_prefetch(pair->to_ring->vq, VHUB_NET_BURST);
 	count_given(pair, f->n_filled, f->bytes);
 }
 

@@ -6,6 +6,8 @@
  * requests in flight), and for all other chains, virtq.c's pop and push serve. Called by devices; whether
  * the guest is told is notify.c's.
  */
+#include <rte_prefetch.h>
+
 #include "chain.h"
 
 /* Flags that tell a buffer of one piece, and in which direction. */
@@ -153,6 +155,24 @@ packed_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n)
 	vq->last_avail = (uint16_t)avail;
 	/* Release: pairs with the driver's acquire of the flags, before its look at the burst. */
 	store_used(first, &buffers[0], first_wrap, __ATOMIC_RELEASE);
+}
+
+/* A split ring's are found by way of its available ring only. `n` of them touch one line more at most. */
+void
+vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n)
+{
+	const uint32_t a_line = RTE_CACHE_LINE_SIZE / sizeof(struct packed_desc);
+	const uint32_t n_lines = RTE_MIN((uint32_t)n, vq->size) / a_line + 1;
+	uint32_t at = vq->last_avail;
+
+	if (!vq->packed)
+		return;
+	for (uint32_t i = 0; i < n_lines; i++) {
+		rte_prefetch0(&vq->ring[at]);
+		at += a_line;
+		if (unlikely(at >= vq->size))
+			at = 0;
+	}
 }
 
 void

@@ -270,6 +270,13 @@ VHUB_API void
 vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n);
 
 /**
+ * Has the descriptors of the next `n` chains brought near, where it is known where they lie: in a packed
+ * ring. For rings that the driver keeps filled: what it is about to write would be taken away from it.
+ */
+VHUB_API void
+vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n);
+
+/**
  * How long the guest of a ring wants to be left alone (VIRTIO 1.2, 5.1.6.5.9). Shared atomics, the
  * owner's, who may change them at any time. Both 0: it is told at once.
  */
