@@ -257,6 +257,9 @@ find_whole(struct net_pair *pair, const struct vhub_buffer *buffers, uint16_t n,
 	}
 }
 
+/* What a burst may have at most for another one to follow in the same turn. */
+#define MAX_SMALL_BYTES (VHUB_NET_BURST * 2048u)
+
 /*
  * The next packets that are in one piece each, header and frame: a burst, and if it was waited for a
  * second one, which comes nearer while the first goes on.
@@ -279,8 +282,7 @@ take_whole(struct net_pair *pair)
 	if (unlikely(go_nowhere(pair, n)))
 		goto use;
 	find_whole(pair, buffers, first, pieces, &found);
-	/* Packets that are to be cut into segments take their time: a burst of them is enough for a turn. */
-	if (unlikely(found.bytes > (uint64_t)first * pair->dev->max_frame_bytes))
+	if (unlikely(found.bytes > MAX_SMALL_BYTES))
 		n = first;
 	prefetch_buffers(&buffers[first], (uint16_t)(n - first));
 	give(pair, &found, first);
