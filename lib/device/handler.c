@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <rte_common.h>
@@ -220,6 +221,7 @@ handler_open(struct vhub_req_handler *base, struct vhub_session *session)
 	if (now_ns() < h->punished_until_ns)
 		return -EAGAIN;
 	h->session = session;
+	memset(h->notify_accounts, 0, sizeof(h->notify_accounts));
 	h->closing = false;
 	h->mem_owner.broken = memory_broken;
 	h->mem_owner.faulted = 0;

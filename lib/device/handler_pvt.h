@@ -37,6 +37,8 @@ struct vhub_device_handler {
 	struct vhub_mem_map *inflight_map;
 	uint8_t *inflight;
 	struct vring_run *vrings[VHUB_MAX_VRINGS]; /**< started ones */
+	/** of this front end's rings, started or not: an lcore's while the ring runs */
+	struct vhub_notify_account notify_accounts[VHUB_MAX_VRINGS];
 
 	struct lifecycle lifecycle;
 	struct lifecycle_event attach_event;

@@ -363,6 +363,7 @@ ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq 
 	vring->pub.index = (uint16_t)index;
 	vring->pub.enabled = rec->enabled;
 	vring->pub.call_fd = rec->call_fd;
+	vring->pub.notify_account = &h->notify_accounts[index];
 	vring->home = h->lifecycle.home;
 	vring->loop = h->lifecycle.loop;
 	vring->broken = ring_broken;
@@ -498,6 +499,7 @@ ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned in
 	config->log_used = (rec->addr.flags & VHUB_USER_VRING_F_LOG) != 0;
 	config->used_log_gpa = rec->addr.log_gpa;
 	config->call_fd = rec->call_fd;
+	config->notify_account = &h->notify_accounts[index];
 	config->chain_bytes = h->dev->chain_bytes;
 	config->numa_node = h->mem->numa_node;
 	return check_places(h, req, index, config);

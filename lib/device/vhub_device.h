@@ -67,6 +67,8 @@ struct vhub_vring {
 	bool enabled;
 	/** of a foreign ring: where its guest is notified, -1 nowhere; vhub_vring_notify() */
 	int call_fd;
+	/** the device handler's: what notifications of this ring have cost */
+	struct vhub_notify_account *notify_account;
 	/** a notification fd of the front end's blocked this lcore: its session is to end */
 	bool stuck;
 };

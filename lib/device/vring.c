@@ -46,7 +46,8 @@ tell_broken(struct vring_run *vring)
 	vring->broken_told = true;
 	vring->pub.taking = false;
 	vring->stuck = is_stuck(vring);
-	if (vring->err_fd >= 0 && vhub_lcore_notify_fd(vring->err_fd) == -EINTR)
+	if (vring->err_fd >= 0 &&
+			vhub_lcore_notify_fd(vring->err_fd, vring->pub.notify_account) == -EINTR)
 		vring->stuck = true;
 	vhub_loop_post(vring->loop, &vring->broken_msg);
 }
@@ -371,7 +372,8 @@ vring_has_left(const struct vring_run *vring)
 void
 vhub_vring_notify(struct vhub_vring *vring)
 {
-	if (vring->call_fd >= 0 && vhub_lcore_notify_fd(vring->call_fd) == -EINTR)
+	if (vring->call_fd >= 0 &&
+			vhub_lcore_notify_fd(vring->call_fd, vring->notify_account) == -EINTR)
 		vring->stuck = true;
 }
 

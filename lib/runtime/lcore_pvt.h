@@ -76,11 +76,9 @@ struct vhub_lcore {
 
 	/* Shared atomic with the watchdog: odd while inside a write to a front end's fd. */
 	uint64_t write_seq __rte_cache_aligned;
-	uint32_t resume_all;	     /* shared atomic: ANY sets it, LCORE clears it */
-	unsigned int suspect_writes; /* LCORE: notifications still to be measured */
-	unsigned int long_writes;    /* LCORE: of those that were measured */
-	pthread_t thread;	     /* written by LCORE before the first odd write_seq */
-	uint64_t seen_seq;	     /* CTL: what the watchdog saw last */
+	uint32_t resume_all; /* shared atomic: ANY sets it, LCORE clears it */
+	pthread_t thread;    /* written by LCORE before the first odd write_seq */
+	uint64_t seen_seq;   /* CTL: what the watchdog saw last */
 
 	/* LCORE only: parked pollers that wait for a word. */
 	struct vhub_lcore_word words[PARK_MAX_WORDS] __rte_cache_aligned;

@@ -205,14 +205,27 @@ VHUB_API void
 vhub_lcore_kernel_work(int n);
 
 /**
+ * What a ring's notifications have cost lately. Zeroed when a front end comes; it outlasts the ring, so that
+ * to stop and start it forgets nothing. The ring's lcore's, which hands it over with the ring.
+ */
+struct vhub_notify_account {
+	uint64_t suspect_until_tsc; /**< writes are measured until then; 0: they are not */
+	uint64_t long_ns;     /**< CPU time of those that were long, of this stretch of time */
+	uint32_t n_long;      /**< and how many */
+	uint16_t n_near;      /**< long ones near each other */
+	uint16_t near_writes; /**< more writes, and the next long one is not near any more */
+};
+
+/**
  * Writes 1 to an eventfd that a front end gave us. A front end can make this write block (it shares
  * the file's flags and counter): the watchdog interrupts it then, after 10 to 20 ms. Thread: LCORE
- * (on another thread it is a plain write). Returns 0, -EINTR when the watchdog interrupted it, or when
- * it took milliseconds of CPU time as several before it have, -EAGAIN when the counter or pipe is full
+ * (on another thread it is a plain write). `account`: of the ring that is told of; NULL: nobody asks how long
+ * it takes. Returns 0, -EINTR when the watchdog interrupted it, or when it took milliseconds of CPU time as
+ * several before it on this account have, -EAGAIN when the counter or pipe is full
  * (the receiver has a notification pending: not an error), or another errno of write(2).
  */
 VHUB_API int
-vhub_lcore_notify_fd(int fd);
+vhub_lcore_notify_fd(int fd, struct vhub_notify_account *account);
 
 /**
  * Ends the sleep of `lcore`, or its next one at once. For who has left something where a poller of

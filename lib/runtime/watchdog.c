@@ -36,14 +36,19 @@
  */
 #define WATCHDOG_QUIET_TICKS 10
 /*
- * An eventfd is written in a microsecond; after one write that took so long, so many are measured.
+ * An eventfd is written in a microsecond. After a ring's write that took long all its writes are measured for
+ * so many seconds, and again as long if one of them was long.
  */
-#define WATCHDOG_SUSPECT_WRITES 64
+#define WATCHDOG_SUSPECT_SECONDS 10
 /*
- * Of which so many may not be long. One is, now and then, where a hypervisor takes the CPU away: the thread's clock
+ * So many of a ring that are long, with fewer than WATCHDOG_NEAR_WRITES of it between each and the next, are the
+ * front end's doing; a single one is not: now and then a hypervisor takes the CPU away, and the thread's clock
  * goes on meanwhile.
  */
 #define WATCHDOG_LONG_WRITES 8
+#define WATCHDOG_NEAR_WRITES 64
+/* Nor are as many as far apart as one likes, if they take so much of WATCHDOG_SUSPECT_SECONDS. */
+#define WATCHDOG_LONG_SUM_NS 500000000ull
 
 static struct {
 	/* Shared atomic. On a line of its own: every lcore reads it before each write. */
@@ -213,47 +218,78 @@ thread_cpu_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
+/* Whether the ring's writes are (still) to be measured. */
+static __rte_noinline bool
+is_suspect(struct vhub_notify_account *account, uint64_t now)
+{
+	if (now < account->suspect_until_tsc)
+		return true;
+	if (account->n_long == 0) {
+		*account = (struct vhub_notify_account){ 0 };
+		return false;
+	}
+	account->n_long = 0;
+	account->long_ns = 0;
+	account->suspect_until_tsc = now + WATCHDOG_SUSPECT_SECONDS * rte_get_tsc_hz();
+	return true;
+}
+
+/* One more that took `ns`. Returns whether that is enough. */
+static bool
+is_front_ends_doing(struct vhub_notify_account *account, uint64_t ns)
+{
+	account->near_writes = WATCHDOG_NEAR_WRITES;
+	account->n_near++;
+	account->n_long++;
+	account->long_ns += ns;
+	return account->n_near >= WATCHDOG_LONG_WRITES ||
+			(account->n_long >= WATCHDOG_LONG_WRITES &&
+					account->long_ns >= WATCHDOG_LONG_SUM_NS);
+}
+
 /*
  * An eventfd on which a front end has hung hundreds of thousands of waiters takes long to write,
- * and then it is written: the watchdog would never see it. A write that took long makes the next
- * ones be measured in CPU time, so that an lcore that lost its CPU meanwhile blames nobody, and when
+ * and then it is written: the watchdog would never see it. A write that took long makes the ring's
+ * next ones be measured in CPU time, so that an lcore that lost its CPU meanwhile blames nobody, and when
  * several were long indeed the last one counts as stuck.
  */
 static __rte_noinline int
-notify_write_measured(struct vhub_lcore *lcore, int fd)
+notify_write_measured(struct vhub_notify_account *account, int fd)
 {
 	const uint64_t begin = thread_cpu_ns();
 	const int ret = notify_write(fd);
+	const uint64_t ns = thread_cpu_ns() - begin;
 
-	lcore->suspect_writes--;
-	if (likely(thread_cpu_ns() - begin <= WATCHDOG_LONG_WRITE_NS))
+	if (likely(ns <= WATCHDOG_LONG_WRITE_NS)) {
+		if (account->near_writes != 0 && --account->near_writes == 0)
+			account->n_near = 0;
 		return ret;
-	lcore->suspect_writes = WATCHDOG_SUSPECT_WRITES;
-	if (++lcore->long_writes < WATCHDOG_LONG_WRITES)
+	}
+	if (!is_front_ends_doing(account, ns))
 		return ret;
-	lcore->long_writes = 0;
+	*account = (struct vhub_notify_account){ 0 };
 	return -EINTR;
 }
 
 static int
-notify_write_watched(struct vhub_lcore *lcore, int fd)
+notify_write_watched(const struct vhub_lcore *lcore, struct vhub_notify_account *account, int fd)
 {
 	uint64_t begin;
 	int ret;
 
-	if (unlikely(lcore->suspect_writes != 0))
-		return notify_write_measured(lcore, fd);
+	if (account == NULL)
+		return notify_write(fd);
 	begin = rte_rdtsc();
+	if (unlikely(account->suspect_until_tsc != 0) && is_suspect(account, begin))
+		return notify_write_measured(account, fd);
 	ret = notify_write(fd);
-	if (unlikely(rte_rdtsc() - begin > lcore->long_write_cycles)) {
-		lcore->suspect_writes = WATCHDOG_SUSPECT_WRITES;
-		lcore->long_writes = 0;
-	}
+	if (unlikely(rte_rdtsc() - begin > lcore->long_write_cycles))
+		account->suspect_until_tsc = begin + WATCHDOG_SUSPECT_SECONDS * rte_get_tsc_hz();
 	return ret;
 }
 
 int
-vhub_lcore_notify_fd(int fd)
+vhub_lcore_notify_fd(int fd, struct vhub_notify_account *account)
 {
 	struct vhub_lcore *lcore = vhub_lcore_self();
 	uint64_t seq;
@@ -268,7 +304,7 @@ vhub_lcore_notify_fd(int fd)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (unlikely(__atomic_load_n(&watchdog.parked, __ATOMIC_RELAXED) != 0))
 		watchdog_unpark();
-	ret = notify_write_watched(lcore, fd);
+	ret = notify_write_watched(lcore, account, fd);
 	__atomic_store_n(&lcore->write_seq, seq + 2, __ATOMIC_RELEASE);
 	return ret;
 }

@@ -234,6 +234,7 @@ place_ring(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 	vq->log_used = config->log_used;
 	vq->used_log_gpa = config->used_log_gpa;
 	vq->call_fd = config->call_fd;
+	vq->notify_account = config->notify_account;
 	vq->notify_forced = true;
 	vq->pop_special = POP_STARTING;
 	dirty_set_bases(vq);

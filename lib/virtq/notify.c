@@ -62,7 +62,7 @@ virtq_call(struct vhub_virtq *vq)
 		vq->call_missed = true;
 		return;
 	}
-	ret = vhub_lcore_notify_fd(vq->call_fd);
+	ret = vhub_lcore_notify_fd(vq->call_fd, vq->notify_account);
 	if (ret == 0 || ret == -EAGAIN) {
 		virtq_count(&vq->stats.calls, 1);
 		return;

@@ -121,6 +121,8 @@ struct vhub_virtq_config {
 	void *inflight;
 	uint64_t inflight_bytes; /**< size of that part */
 	int call_fd;		 /**< stays the caller's; -1: none, the guest polls */
+	/** of what goes to call_fd; outlives the ring, stays the caller's. NULL: none is kept */
+	struct vhub_notify_account *notify_account;
 	/** size of the device's request, >= sizeof(struct vhub_chain), which it starts with */
 	uint32_t chain_bytes;
 	int numa_node; /**< for the ring's own memory; -1 any */

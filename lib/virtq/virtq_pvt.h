@@ -90,6 +90,7 @@ struct vhub_virtq {
 	bool call_missed;   /* the guest wanted a call while there was no fd */
 	bool keeps;	    /* a notification is kept back, since kept_tsc */
 	int call_fd;
+	struct vhub_notify_account *notify_account;	/* NULL: none is kept */
 	const struct vhub_virtq_coalescing *coalescing; /* NULL: none is ever kept back */
 	uint64_t kept_tsc;
 	uint32_t unnotified; /* used entries (packed: slots) since the last decision; saturates */

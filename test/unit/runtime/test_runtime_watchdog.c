@@ -30,6 +30,7 @@ write(int fd, const void *data, size_t size)
 struct notify {
 	struct vhub_msg msg;
 	int fd;
+	struct vhub_notify_account *account;
 	int result;
 	uint64_t took_ns;
 	uint32_t done;
@@ -41,16 +42,16 @@ on_notify(struct vhub_msg *msg)
 	struct notify *n = vhub_container_of(msg, struct notify, msg);
 	const uint64_t begin_ns = test_now_ns();
 
-	n->result = vhub_lcore_notify_fd(n->fd);
+	n->result = vhub_lcore_notify_fd(n->fd, n->account);
 	n->took_ns = test_now_ns() - begin_ns;
 	test_store(&n->done, 1);
 }
 
 /* Notifies `fd` from lcore `i` while the loop runs. A write that nobody interrupts ends the test program. */
 static struct notify
-notify_from(unsigned int i, int fd)
+notify_for(unsigned int i, int fd, struct vhub_notify_account *account)
 {
-	struct notify n = { .msg.fn = on_notify, .fd = fd };
+	struct notify n = { .msg.fn = on_notify, .fd = fd, .account = account };
 
 	vhub_lcore_post(vhub_lcore_at(i), &n.msg);
 	for (unsigned int tries = 0; test_load(&n.done) == 0; tries++) {
@@ -59,6 +60,12 @@ notify_from(unsigned int i, int fd)
 		test_run_loop(5000);
 	}
 	return n;
+}
+
+static struct notify
+notify_from(unsigned int i, int fd)
+{
+	return notify_for(i, fd, NULL);
 }
 
 /* What a hostile front end hands over: the next write blocks for ever. */
@@ -136,7 +143,7 @@ results_of_other_writes(void **unused)
 	assert_int_equal(eventfd_read(fine, &value), 0);
 	assert_int_equal(value, 2);
 	assert_int_equal(notify_from(0, -1).result, -EBADF);
-	assert_int_equal(vhub_lcore_notify_fd(fine),
+	assert_int_equal(vhub_lcore_notify_fd(fine, NULL),
 			0); /* here is no lcore: written all the same */
 	assert_int_equal(eventfd_read(fine, &value), 0);
 	/* A pipe nobody reads: an error, and no SIGPIPE, now or when the lcores end. */
@@ -153,13 +160,14 @@ static unsigned int
 stuck_of_slow(unsigned int n_slow)
 {
 	const int fd = eventfd(0, EFD_NONBLOCK);
+	struct vhub_notify_account account = { 0 };
 	unsigned int n_stuck = 0;
 
 	assert_true(fd >= 0);
 	test_store(&n_slow_writes, n_slow);
 	__atomic_store_n(&slow_fd, fd, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < 20; i++) {
-		const int result = notify_from(0, fd).result;
+		const int result = notify_for(0, fd, &account).result;
 
 		assert_true(result == 0 || result == -EINTR);
 		n_stuck += result == -EINTR;
@@ -176,6 +184,81 @@ slow_writes_are_nobodys_fault_until_there_are_many(void **unused)
 	(void)unused;
 	assert_int_equal(stuck_of_slow(4), 0);
 	assert_true(stuck_of_slow(20) > 0);
+}
+
+/* A ring of a guest's: its eventfd and what was noted of it. */
+struct ring {
+	int fd;
+	struct vhub_notify_account account;
+};
+
+/* Notifies `n` times from lcore 0, taking 3 ms of CPU time each if `slow`. Returns how many told of a stuck one. */
+static unsigned int
+notify_ring(struct ring *ring, unsigned int n, bool slow)
+{
+	unsigned int n_stuck = 0;
+
+	test_store(&n_slow_writes, slow ? n : 0);
+	__atomic_store_n(&slow_fd, ring->fd, __ATOMIC_RELAXED);
+	while (n-- > 0)
+		n_stuck += notify_for(0, ring->fd, &ring->account).result == -EINTR;
+	__atomic_store_n(&slow_fd, -1, __ATOMIC_RELAXED);
+	return n_stuck;
+}
+
+static void
+notify_often(void *arg)
+{
+	struct ring *ring = arg;
+
+	for (unsigned int i = 0; i < 100; i++)
+		vhub_lcore_notify_fd(ring->fd, &ring->account);
+}
+
+/* Nobody is told of what another one's fd has cost, and nobody's is forgotten since others cost nothing. */
+static void
+each_ring_has_its_own_account(void **unused)
+{
+	struct ring hostile = { .fd = eventfd(0, EFD_NONBLOCK) },
+		    other = { .fd = eventfd(0, EFD_NONBLOCK) };
+	unsigned int n_stuck = 0;
+
+	(void)unused;
+	assert_true(hostile.fd >= 0 && other.fd >= 0);
+	/* The first one is not measured. */
+	assert_int_equal(notify_ring(&hostile, 8, true), 0);
+	assert_int_equal(notify_ring(&other, 2, true), 0);
+	assert_int_equal(notify_ring(&hostile, 1, true), 1);
+	for (unsigned int i = 0; i < 9; i++) {
+		test_on_lcore(0, notify_often, &other);
+		n_stuck += notify_ring(&hostile, 1, true);
+	}
+	assert_int_equal(n_stuck, 1);
+	close(hostile.fd);
+	close(other.fd);
+}
+
+/* Long ones with many short ones between them count by what they take. */
+static void
+long_writes_far_apart_are_summed(void **unused)
+{
+	struct ring ring = { .fd = eventfd(0, EFD_NONBLOCK) };
+	unsigned int n_stuck = 0;
+
+	(void)unused;
+	assert_true(ring.fd >= 0);
+	assert_int_equal(notify_ring(&ring, 1, true), 0);
+	ring.account.suspect_until_tsc = UINT64_MAX; /* however slow this machine is */
+	for (unsigned int i = 0; i < 12; i++) {
+		test_on_lcore(0, notify_often, &ring);
+		n_stuck += notify_ring(&ring, 1, true);
+	}
+	assert_int_equal(n_stuck, 0);
+	/* As if they had taken all of it but this one. */
+	ring.account.long_ns = 499000000;
+	n_stuck = notify_ring(&ring, 1, true);
+	assert_int_equal(n_stuck, 1);
+	close(ring.fd);
 }
 
 static void
@@ -204,13 +287,16 @@ lcores_take_no_other_signal(void **unused)
 
 struct notifier {
 	struct vhub_poller poller;
+	struct vhub_notify_account account;
 	int fd;
 };
 
 static unsigned int
 poll_notifier(struct vhub_poller *poller)
 {
-	return vhub_lcore_notify_fd(vhub_container_of(poller, struct notifier, poller)->fd) == 0;
+	struct notifier *p = vhub_container_of(poller, struct notifier, poller);
+
+	return vhub_lcore_notify_fd(p->fd, &p->account) == 0;
 }
 
 static const struct vhub_poller_ops notifier_ops = { .poll = poll_notifier };
@@ -293,6 +379,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(results_of_other_writes, test_start_adaptive,
 				test_stop_lcores),
 		cmocka_unit_test_setup_teardown(slow_writes_are_nobodys_fault_until_there_are_many,
+				test_start_adaptive, test_stop_lcores),
+		cmocka_unit_test_setup_teardown(each_ring_has_its_own_account, test_start_adaptive,
+				test_stop_lcores),
+		cmocka_unit_test_setup_teardown(long_writes_far_apart_are_summed,
 				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(lcores_take_no_other_signal, test_start_adaptive,
 				test_stop_lcores),
