@@ -4,6 +4,7 @@
  * the subcommand is looked up. Next: opts.c, which reads a subcommand's options, and the generator
  * itself (blk_run.c, net_run.c).
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -52,6 +53,8 @@ unknown_command(const char *name)
 int
 main(int argc, char **argv)
 {
+	/* Who has read --phases or the report may be gone: writing fails, and the run goes on. */
+	signal(SIGPIPE, SIG_IGN);
 	if (argc < 2) {
 		perf_error(NULL, "a command must follow; --help lists them");
 		return PERF_USAGE;
