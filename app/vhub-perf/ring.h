@@ -193,7 +193,7 @@ int
 ring_packed_reap_in_order(struct ring *r, struct ring_used *used, unsigned int max);
 
 enum ring_fault_kind {
-	RING_FAULT_RUNAWAY, /* used index further ahead than requests are in flight */
+	RING_FAULT_RUNAWAY, /* used index further ahead than what was published */
 	RING_FAULT_ID,	    /* used id that is no request's */
 	RING_FAULT_IDLE,    /* used id of a request that is not in flight */
 	RING_FAULT_BYTES,   /* more bytes written than there is room for */

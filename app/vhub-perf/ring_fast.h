@@ -263,7 +263,7 @@ ring_split_reap(struct ring *r, struct ring_used *out, unsigned int max)
 
 	if (n == 0)
 		return 0;
-	if (unlikely(n > (uint16_t)(r->avail_idx - at)))
+	if (unlikely(n > (uint16_t)(r->published_idx - at)))
 		return ring_fault(r, RING_FAULT_RUNAWAY, there, n);
 	n = RTE_MIN(n, max);
 	for (unsigned int i = 0; i < n; i++, at++) {

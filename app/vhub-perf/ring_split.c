@@ -92,7 +92,7 @@ ring_split_reap_in_order(struct ring *r, struct ring_used *out, unsigned int max
 	const unsigned int all = (uint16_t)(there - r->used_idx);
 	unsigned int n = 0;
 
-	if (unlikely(all > (uint16_t)(r->avail_idx - r->used_idx)))
+	if (unlikely(all > (uint16_t)(r->published_idx - r->used_idx)))
 		return ring_fault(r, RING_FAULT_RUNAWAY, there, all);
 	while (n < max && r->used_idx != there) {
 		const struct split_used_elem *e = &used->ring[r->used_idx & r->mask];

@@ -167,6 +167,7 @@ static void
 driver_adds(struct fixture *f, enum lengths lengths)
 {
 	unsigned int n = rnd(f, BURST + 1);
+	struct ring_cursor c = ring_begin(f->ring);
 
 	for (; n > 0 && f->n_out < f->ring->n_slots; n--, f->n_out++) {
 		const uint16_t slot = free_slot(f);
@@ -179,9 +180,12 @@ driver_adds(struct fixture *f, enum lengths lengths)
 			ring_resize(f->ring, slot, rnd(f, f->n_pieces[slot]),
 					1 + rnd(f, PIECE_BYTES));
 		f->expected[slot] = UINT32_MAX;
-		ring_add_one(f->ring, slot, f->packed);
+		ring_add(f->ring, &c, slot, f->packed);
 	}
-	ring_publish(f->ring, f->packed);
+	ring_end(f->ring, &c);
+	/* Some wait until more are there: who has nothing to pop yet has them later. */
+	if (rnd(f, 4) != 0)
+		ring_publish(f->ring, f->packed);
 	ring_kick(f->ring, f->packed);
 }
 
@@ -299,6 +303,7 @@ run_random(uint64_t features, uint16_t size)
 		done -= f.n_out;
 	}
 	/* Everything comes back. */
+	ring_publish(f.ring, f.packed);
 	while (f.n_out > 0) {
 		device_pops(&f);
 		device_pushes(&f);
@@ -373,6 +378,80 @@ a_device_that_sleeps_is_kicked_and_an_awake_one_is_not(void **state)
 				assert_int_equal(kicks_seen(f.ring), 0);
 		}
 		end(&f);
+	}
+}
+
+/* One that the device does not see yet. */
+static void
+add_unpublished(struct fixture *f)
+{
+	const uint16_t slot = free_slot(f);
+
+	f->expected[slot] = UINT32_MAX;
+	ring_add_one(f->ring, slot, f->packed);
+	f->n_out++;
+}
+
+static void
+take_all(struct fixture *f)
+{
+	while (f->n_out > 0) {
+		device_pops(f);
+		device_pushes(f);
+		driver_reaps(f);
+	}
+}
+
+/* Each ring is looked at for what was published in it, and not for what was only added. */
+static void
+kick_two(struct fixture *a, struct fixture *b)
+{
+	for (unsigned int round = 0; round < 400; round++) {
+		const bool in_a = rnd(a, 2) != 0, in_b = rnd(a, 2) != 0;
+		const uint64_t kicks_a = a->ring->kicks, kicks_b = b->ring->kicks;
+
+		assert_int_equal(vhub_virtq_arm(a->vq), 0);
+		assert_int_equal(vhub_virtq_arm(b->vq), 0);
+		add_unpublished(a);
+		add_unpublished(b);
+		ring_kick_both(a->ring, b->ring, a->packed);
+		assert_int_equal(a->ring->kicks, kicks_a);
+		assert_int_equal(b->ring->kicks, kicks_b);
+		if (in_a)
+			ring_publish(a->ring, a->packed);
+		if (in_b)
+			ring_publish(b->ring, b->packed);
+		ring_kick_both(a->ring, b->ring, a->packed);
+		assert_int_equal(a->ring->kicks, kicks_a + in_a);
+		assert_int_equal(b->ring->kicks, kicks_b + in_b);
+		ring_publish(a->ring, a->packed);
+		ring_publish(b->ring, b->packed);
+		ring_kick_both(b->ring, a->ring, a->packed);
+		assert_int_equal(a->ring->kicks, kicks_a + 1);
+		assert_int_equal(b->ring->kicks, kicks_b + 1);
+		ring_kick_both(a->ring, b->ring, a->packed);
+		assert_int_equal(a->ring->kicks + b->ring->kicks, kicks_a + kicks_b + 2);
+		vhub_virtq_disarm(a->vq);
+		vhub_virtq_disarm(b->vq);
+		take_all(a);
+		take_all(b);
+	}
+}
+
+static void
+two_rings_are_kicked_each_for_its_own(void **state)
+{
+	(void)state;
+	for (unsigned int kind = 0; kind < N_KINDS; kind++) {
+		struct fixture a, b;
+
+		if (impossible(kind_features(kind)))
+			continue;
+		begin(&a, kind_features(kind), 64, false);
+		begin(&b, kind_features(kind), 128, false);
+		kick_two(&a, &b);
+		end(&a);
+		end(&b);
 	}
 }
 
@@ -511,6 +590,13 @@ what_a_split_ring_must_not_say_is_told(void **state)
 		write_split_used(&f, 0, 0, 0, 3);
 		is_told(&f, "used index 3 is 3 ahead");
 
+		/* What is not published yet cannot have come back. */
+		begin(&f, features, 64, true);
+		add_slots(&f, 2);
+		ring_add_one(f.ring, 2, false);
+		write_split_used(&f, 0, 0, 0, 3);
+		is_told(&f, "used index 3 is 3 ahead");
+
 		begin(&f, features, 64, true);
 		add_slots(&f, 2);
 		write_split_used(&f, 0, 64, 0, 1);
@@ -598,6 +684,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(everything_comes_back_once_and_as_it_was_used),
 		cmocka_unit_test(a_device_that_sleeps_is_kicked_and_an_awake_one_is_not),
+		cmocka_unit_test(two_rings_are_kicked_each_for_its_own),
 		cmocka_unit_test(a_ring_that_is_polled_has_no_fds),
 		cmocka_unit_test(after_a_reset_a_ring_is_as_new),
 		cmocka_unit_test(one_used_entry_ends_all_before_it_in_order),
