@@ -297,9 +297,10 @@ blk_generate(struct run *run, unsigned int lcore)
 		int n = 0;
 
 		if (phase != last) {
-			run_meter_enter(&meter, phase, now);
 			for (unsigned int i = 0; phase == RUN_MEASURE && i < n_queues; i++)
 				report_forget(queues[i]->report);
+			now = rte_rdtsc();
+			run_meter_enter(&meter, phase, now);
 			last = phase;
 		}
 		for (unsigned int i = 0; i < n_queues && ret >= 0; i++) {

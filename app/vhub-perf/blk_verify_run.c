@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Leads a verified run (blk_verify.h): load, reading back, a new session each time that the back
- * end has gone, and rings that are suspended and go on. Called by blk_run.c; on the lcores: blk_verify.c.
+ * end has gone, and rings that are suspended and go on. Called by blk_run.c; on the lcores:
+ * blk_verify.c.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,11 +17,8 @@
 
 #define LOOK_MS 5
 #define PROGRESS_MS 1000u
-/*
- * What one look may count for, and how long nothing may come back before time does not count: a machine, or a
- * back end, that stands still for a second takes no second from a run, which is to find something.
- */
-#define LOOK_MAX_MS 100u
+/* Time counts for so many intervals of --rate in which nothing comes back. */
+#define STILL_INTERVALS 4u
 #define MAX_TRIES 10u
 
 /* ---- lcores ---- */
@@ -188,14 +186,28 @@ items(const struct report *r)
 }
 
 /*
- * While the lcores are in the phase, for `ns` in which we ran or until all have left; with nothing done
- * for as long as the back end may take to answer, it ends too. Returns 0, or -errno when the run cannot
- * go on.
+ * For how many cycles nothing may come back before time does not count, and at most what one look counts
+ * for: a machine, or a back end, that stands still for a second takes no second from a run, which is to
+ * find something.
+ */
+static uint64_t
+still_cycles(void)
+{
+	const uint64_t hz = rte_get_tsc_hz(), least = hz / 1000 * RUN_STILL_MS;
+
+	return run_options.rate == 0 ? least :
+				       RTE_MAX(least, hz * STILL_INTERVALS / run_options.rate);
+}
+
+/*
+ * While the lcores are in the phase, for `ns` in which we ran or until all have left; with nothing
+ * done for as long as the back end may take to answer, it ends too. Returns 0, or -errno when the run
+ * cannot go on.
  */
 static int
 stay(struct verify_run *run, uint32_t phase, uint64_t ns)
 {
-	const uint64_t ms = rte_get_tsc_hz() / 1000, begin = rte_rdtsc();
+	const uint64_t ms = rte_get_tsc_hz() / 1000, begin = rte_rdtsc(), still = still_cycles();
 	const uint64_t patience = run_options.patience_ms * ms;
 	const uint64_t limit = ns != UINT64_MAX ? ns / 1000000 * ms : UINT64_MAX;
 	const uint64_t every = run->blk->options->suspend_ns / 1000 * ms / 1000;
@@ -228,8 +240,8 @@ stay(struct verify_run *run, uint32_t phase, uint64_t ns)
 			shown = now;
 		}
 		poll(NULL, 0, LOOK_MS);
-		if (now <= moved + LOOK_MAX_MS * ms)
-			gone += RTE_MIN(rte_rdtsc() - now, LOOK_MAX_MS * ms);
+		if (now <= moved + still)
+			gone += RTE_MIN(rte_rdtsc() - now, RUN_STILL_MS * ms);
 		now = rte_rdtsc();
 	}
 	return ret;

@@ -126,8 +126,9 @@ lcore_loop(struct run *run, unsigned int lcore)
 	now = rte_rdtsc();
 	while ((phase = run_phase(run)) < RUN_DRAIN) {
 		if (phase != last) {
-			run_meter_enter(&meter, phase, now);
 			report_forget(queue);
+			now = rte_rdtsc();
+			run_meter_enter(&meter, phase, now);
 			last = phase;
 		}
 		copies_burst(c, buffers, &random, at);

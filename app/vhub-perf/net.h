@@ -72,7 +72,8 @@ enum net_count {
 	NET_SENT,
 	NET_RECEIVED,
 	NET_GAPS,
-	NET_KICKS
+	NET_KICKS,
+	NET_UNTAKEN
 };
 
 /* Buffers in guest memory for the slots of a ring, each with its frame at the start of a line. */

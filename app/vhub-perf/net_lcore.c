@@ -10,10 +10,24 @@
 #include "net_receive.h"
 #include "net_send.h"
 
-/* At the end, when nothing comes for so long, nothing will. */
+/* At the end, when nothing comes for so long, nothing will; a turn counts for no more than TURN_MS. */
 #define QUIET_MS 2000u
+#define TURN_MS 1u
 
 /* ---- phases ---- */
+
+/* Before the measured time begins. */
+static void
+forget_ramp(const struct net_lcore *l)
+{
+	for (unsigned int i = 0; i < l->n_queues; i++) {
+		struct net_queue *q = l->queues[i];
+
+		report_forget(q->report);
+		net_flow_begin(&q->own);
+		q->kicks_before = q->rx->kicks + q->tx->kicks;
+	}
+}
 
 static void
 enter(const struct net_lcore *l, enum run_phase phase, uint64_t now)
@@ -34,21 +48,26 @@ enter(const struct net_lcore *l, enum run_phase phase, uint64_t now)
 		}
 		if (q->paced && q->sends)
 			pace_start(&q->pace, now, rte_get_tsc_hz(), rate, q->sender, q->n_senders);
-		if (q->measuring) {
-			report_forget(q->report);
-			net_flow_begin(&q->own);
-			q->kicks_before = q->rx->kicks + q->tx->kicks;
-		}
 	}
 }
 
-/* Whether nothing of the queue is under way: sent and not taken back, or on its way to us. */
-static bool
-is_quiet(const struct net_queue *q)
+/* Sent, and not given back. */
+static uint16_t
+untaken(const struct net_queue *q)
 {
-	const bool back = net_free_slots(q) == q->tx->n_slots;
+	return (uint16_t)(q->tx->n_slots - net_free_slots(q));
+}
 
-	return back && (!q->receives || q->o->mode == NET_RX || net_flow_lost(q->expects) == 0);
+/*
+ * Whether nothing of the queue is under way any more: all that was sent has been taken, and what has not
+ * come back was lost, which is so after a `long_while`.
+ */
+static bool
+is_quiet(const struct net_queue *q, bool long_while)
+{
+	return untaken(q) == 0 &&
+			(long_while || !q->receives || q->o->mode == NET_RX ||
+					net_flow_lost(q->expects) == 0);
 }
 
 /* ---- the loop ---- */
@@ -95,10 +114,10 @@ all_turns(struct run *run, const struct net_lcore *l, uint64_t now, const bool d
 }
 
 static bool
-all_quiet(const struct net_lcore *l)
+all_quiet(const struct net_lcore *l, bool long_while)
 {
 	for (unsigned int i = 0; i < l->n_queues; i++) {
-		if (!is_quiet(l->queues[i]))
+		if (!is_quiet(l->queues[i], long_while))
 			return false;
 	}
 	return true;
@@ -113,6 +132,7 @@ sum_up(const struct net_lcore *l)
 		struct report_figures *f = &q->report->figures;
 
 		vhub_count(&f->counts[NET_KICKS], q->rx->kicks + q->tx->kicks - q->kicks_before);
+		vhub_count(&f->counts[NET_UNTAKEN], untaken(q));
 		if (q->o->mode != NET_RX)
 			vhub_count(&f->counts[NET_SENT], q->own.sent - q->own.base);
 		if (!q->receives)
@@ -139,31 +159,34 @@ touched_bytes(const struct net_lcore *l)
 static __rte_always_inline int
 generate(struct run *run, unsigned int lcore, const bool packed)
 {
-	const uint64_t quiet_cycles = rte_get_tsc_hz() / 1000 * QUIET_MS;
+	const uint64_t ms = rte_get_tsc_hz() / 1000;
 	const struct net_lcore *l = &((const struct net_lcore *)run->arg)[lcore];
 	enum run_phase phase, last = RUN_END;
 	struct run_meter meter;
-	uint64_t now, busy_at;
+	uint64_t now, begin, quiet = 0;
 	int n = 0;
 
 	run_meter_init(&meter, &run->report->lcores[lcore], touched_bytes(l));
-	now = busy_at = rte_rdtsc();
+	now = rte_rdtsc();
 
 	while ((phase = run_phase(run)) != RUN_END) {
 		if (unlikely(phase != last)) {
+			if (phase == RUN_MEASURE)
+				forget_ramp(l);
+			now = rte_rdtsc();
 			run_meter_enter(&meter, phase, now);
 			enter(l, phase, now);
-			busy_at = now;
 			last = phase;
 		}
 		n = all_turns(run, l, now, phase == RUN_DRAIN, packed);
 		if (unlikely(n < 0))
 			break;
+		begin = now;
 		now = rte_rdtsc();
 		run_meter_turn(&meter, now, (unsigned int)n);
 		if (unlikely(phase == RUN_DRAIN)) {
-			busy_at = n > 0 ? now : busy_at;
-			if (all_quiet(l) || now - busy_at > quiet_cycles)
+			quiet = n > 0 ? 0 : quiet + RTE_MIN(now - begin, TURN_MS * ms);
+			if (all_quiet(l, quiet > QUIET_MS * ms))
 				break;
 		}
 	}

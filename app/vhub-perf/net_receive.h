@@ -202,7 +202,9 @@ net_prefetch(const struct net_queue *q, const struct ring_used *used, unsigned i
 	}
 }
 
-/* How many of the next ones may be plain: none where a flow has gaps, or every byte is looked at. */
+/*
+ * How many of the next ones may be plain: none where a flow has gaps, or every byte is looked at.
+ */
 static __rte_always_inline uint64_t
 net_plain_ones(const struct net_queue *q)
 {

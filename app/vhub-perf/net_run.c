@@ -28,6 +28,7 @@ static const struct report_kind kind = {
 		[NET_RECEIVED] = "received",
 		[NET_GAPS] = "gaps",
 		[NET_KICKS] = "kicks",
+		[NET_UNTAKEN] = "untaken",
 	},
 };
 

@@ -105,11 +105,14 @@ report_ns(double cycles)
 	return cycles * 1e9 / (double)rte_get_tsc_hz();
 }
 
-/* The loads here and below pair with the stores of the lcores: whole values, no order. */
+/*
+ * The loads here and below pair with the stores of the lcores: whole values, no order; but that of the
+ * begin, before which the ramp's figures were forgotten.
+ */
 static uint64_t
 measured_cycles(const struct report_lcore *lcore)
 {
-	const uint64_t begin = __atomic_load_n(&lcore->begin_cycles, __ATOMIC_RELAXED);
+	const uint64_t begin = __atomic_load_n(&lcore->begin_cycles, __ATOMIC_ACQUIRE);
 	const uint64_t end = __atomic_load_n(&lcore->end_cycles, __ATOMIC_RELAXED);
 
 	if (begin == 0)

@@ -57,10 +57,12 @@ struct report_lcore {
 	/* LCORE */
 	uint64_t begin_cycles; /* of the measured time; 0: not yet */
 	uint64_t end_cycles;   /* 0: not yet */
+	uint64_t turn_cycles;  /* when the last turn ended */
 	uint64_t busy_cycles;  /* in turns that had something to do */
 	uint64_t pauses;       /* turns in which somebody else had the CPU; see run_meter.c */
 	uint64_t pause_cycles;
 	uint64_t longest_pause_cycles;
+	uint64_t still_cycles; /* of pauses, what does not count as measured: see RUN_STILL_MS */
 } __rte_cache_aligned;
 
 struct report {

@@ -17,15 +17,13 @@
 #include "worker.h"
 
 #define NS_PER_MS UINT64_C(1000000)
-/* The longest sleep: a line of progress is due, and a signal may have come right before the sleep. */
-#define LOOK_MS 1000u
 /*
- * How much longer than was asked for a sleep may count: a machine on which nobody runs for a second
- * takes no second from a run.
+ * The longest sleep: a line of progress is due, and a signal may have come right before the sleep.
  */
-#define LATE_MAX_MS 100u
+#define LOOK_MS 1000u
 /* For what is under way at the end: a back end on a busy machine may stand still for a while. */
 #define DRAIN_MS 3000u
+#define DRAIN_LOOK_MS 10u
 
 struct launch {
 	struct run *run;
@@ -88,24 +86,36 @@ now_ns(void)
 	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
-/* How much of the time that is left has gone since *last, in a sleep of `ms`. */
+/*
+ * How much of the measured time an lcore has not had yet, as its own turns tell: one that stood still,
+ * with the machine or alone, has had nothing of it meanwhile, whoever slept how long.
+ */
 static uint64_t
-gone_ns(uint64_t *last, unsigned int ms, uint64_t left)
+missing_ns(const struct report_lcore *l)
 {
-	const uint64_t now = now_ns(), gone = RTE_MIN(now - *last, NS_PER_MS * (ms + LATE_MAX_MS));
+	/* Pairs with run_meter_enter(): no figure of the ramp is left. */
+	const uint64_t begin = __atomic_load_n(&l->begin_cycles, __ATOMIC_ACQUIRE);
+	/* Pairs with run_meter_turn(): what does not count of the turns until then is there. */
+	const uint64_t turn = __atomic_load_n(&l->turn_cycles, __ATOMIC_ACQUIRE);
+	const uint64_t still = __atomic_load_n(&l->still_cycles, __ATOMIC_RELAXED);
+	double had_ns;
 
-	*last = now;
-	return RTE_MIN(gone, left);
+	/* A turn may have ended in between. */
+	if (begin == 0 || turn - begin < still)
+		return run_options.runtime_ns;
+	had_ns = report_ns((double)(turn - begin - still));
+	return had_ns < (double)run_options.runtime_ns ? run_options.runtime_ns - (uint64_t)had_ns :
+							 0;
 }
 
-static bool
-all_measure(const struct report *r)
+static uint64_t
+most_missing_ns(const struct report *r)
 {
-	for (unsigned int i = 0; i < r->n_lcores; i++) {
-		if (__atomic_load_n(&r->lcores[i].begin_cycles, __ATOMIC_RELAXED) == 0)
-			return false;
-	}
-	return true;
+	uint64_t most = 0;
+
+	for (unsigned int i = 0; i < r->n_lcores; i++)
+		most = RTE_MAX(most, missing_ns(&r->lcores[i]));
+	return most;
 }
 
 static bool
@@ -133,11 +143,8 @@ enter(struct run *run, enum run_phase phase)
 	__atomic_store_n(&run->phase, phase, __ATOMIC_RELAXED);
 }
 
-/*
- * Sleeps for `ns`, but not when broken() has something to see, nor longer than LOOK_MS. Returns for
- * how many ms at most.
- */
-static unsigned int
+/* Sleeps for `ns`, but not when broken() has something to see, nor longer than LOOK_MS. */
+static void
 sleep_for(const struct run *run, uint64_t ns)
 {
 	struct pollfd fds[2 * RUN_MAX_SOCKETS + 1];
@@ -148,14 +155,13 @@ sleep_for(const struct run *run, uint64_t ns)
 	for (unsigned int i = 0; i < run->n_frontends; i++)
 		fds[n++] = (struct pollfd){ .fd = run->frontends[i]->fd, .events = POLLRDHUP };
 	poll(fds, n, (int)ms);
-	return ms;
 }
 
 /* Waits while the lcores are in the phase; false: the run has to end. */
 static bool
 stay(struct run *run, uint64_t ns)
 {
-	uint64_t left = ns, last = now_ns(), shown = last;
+	uint64_t left = ns, last = now_ns(), shown = last, now;
 
 	while (left > 0) {
 		if (broken(run))
@@ -164,7 +170,10 @@ stay(struct run *run, uint64_t ns)
 			report_progress(run->report);
 			shown = last;
 		}
-		left -= gone_ns(&last, sleep_for(run, left), left);
+		sleep_for(run, left);
+		now = now_ns();
+		left -= RTE_MIN(now - last, left);
+		last = now;
 	}
 	return true;
 }
@@ -184,30 +193,41 @@ warm_up(struct run *run)
 	return true;
 }
 
-/* An lcore, or the back end, that stood still for all of the time has more of it: nothing is no result. */
+/*
+ * Until each lcore has had all of its time. A back end that stood still for all of it has more: nothing
+ * is no result.
+ */
 static void
 measure(struct run *run)
 {
 	uint32_t left_ms = run_options.patience_ms;
 
 	enter(run, RUN_MEASURE);
-	if (!stay(run, run_options.runtime_ns))
-		return;
-	while (!(all_measure(run->report) && all_have_items(run->report)) && left_ms-- > 0) {
-		if (!stay(run, NS_PER_MS))
+	for (;;) {
+		uint64_t ns = most_missing_ns(run->report);
+
+		if (ns == 0) {
+			if (all_have_items(run->report) || left_ms-- == 0)
+				return;
+			ns = NS_PER_MS;
+		}
+		if (!stay(run, ns))
 			return;
 	}
 }
 
+/* A look counts for little, as does a turn that the lcores count by: nobody may have run meanwhile. */
 static void
 drain(struct run *run, unsigned int launched)
 {
-	uint64_t left = NS_PER_MS * DRAIN_MS, last = now_ns();
+	uint64_t left = NS_PER_MS * DRAIN_MS, last = now_ns(), now;
 
 	enter(run, RUN_DRAIN);
 	while (ended(run) < launched && left > 0) {
 		poll(NULL, 0, 1);
-		left -= gone_ns(&last, 1, left);
+		now = now_ns();
+		left -= RTE_MIN(RTE_MIN(now - last, NS_PER_MS * DRAIN_LOOK_MS), left);
+		last = now;
 	}
 	__atomic_store_n(&run->phase, RUN_END, __ATOMIC_RELAXED);
 }

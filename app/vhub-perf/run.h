@@ -9,9 +9,11 @@
  *	now = rte_rdtsc();
  *	while (!drained && (phase = run_phase(run)) != RUN_END) {
  *		if (phase != last) {
- *			run_meter_enter(&meter, phase, now);
- *			if (phase == RUN_MEASURE)
+ *			if (phase == RUN_MEASURE) {
  *				report_forget() each queue
+ *				now = rte_rdtsc();
+ *			}
+ *			run_meter_enter(&meter, phase, now);
  *		}
  *		n = ... what is due at `now`
  *		now = rte_rdtsc();
@@ -35,6 +37,8 @@
 
 #define RUN_MAX_SOCKETS 1024u
 #define RUN_NO_FD UINT32_MAX
+/* One turn or look counts for no more, where a machine on which nobody runs is to take no time. */
+#define RUN_STILL_MS 100u
 
 /* ---- options ---- */
 
@@ -160,6 +164,7 @@ struct run_meter {
 	struct report_lcore *lcore;
 	uint64_t turn_cycles;  /* when the last turn began */
 	uint64_t pause_cycles; /* a turn that took no longer than that is none */
+	uint64_t still_cycles; /* RUN_STILL_MS */
 	uint64_t item_cycles;  /* an allowance for each item of a turn */
 	bool measuring;
 };
@@ -168,15 +173,20 @@ struct run_meter {
 void
 run_meter_init(struct run_meter *m, struct report_lcore *lcore, uint64_t item_bytes);
 
-/* The measured time begins, or ends, at `now`. Thread: the LCORE, as all of these. */
+/*
+ * The measured time begins, or ends, at `now`; what was counted before it is forgotten already. Thread:
+ * the LCORE, as all of these.
+ */
 static inline void
 run_meter_enter(struct run_meter *m, enum run_phase phase, uint64_t now)
 {
-	/* Pairs with the loads of report.c: whole values, no order. */
+	/* Pairs with the loads of run.c and report.c: whole values, no order. */
+	__atomic_store_n(&m->lcore->turn_cycles, now, __ATOMIC_RELAXED);
 	if (phase == RUN_MEASURE && !m->measuring) {
 		m->measuring = true;
 		__atomic_store_n(&m->lcore->busy_cycles, 0, __ATOMIC_RELAXED);
-		__atomic_store_n(&m->lcore->begin_cycles, now, __ATOMIC_RELAXED);
+		/* Pairs with their acquiring loads: who sees it sees nothing of the ramp any more. */
+		__atomic_store_n(&m->lcore->begin_cycles, now, __ATOMIC_RELEASE);
 	} else if (phase != RUN_MEASURE && m->measuring) {
 		m->measuring = false;
 		__atomic_store_n(&m->lcore->end_cycles, now, __ATOMIC_RELAXED);
@@ -198,6 +208,8 @@ run_meter_turn(struct run_meter *m, uint64_t now, unsigned int n)
 		vhub_count(&m->lcore->busy_cycles, cycles);
 	if (unlikely(cycles > m->pause_cycles))
 		run_meter_long_turn(m, cycles, n);
+	/* Pairs with run.c's acquiring load: how much of the turn does not count is told before it. */
+	__atomic_store_n(&m->lcore->turn_cycles, now, __ATOMIC_RELEASE);
 	m->turn_cycles = now;
 }
 

@@ -26,6 +26,7 @@ run_meter_init(struct run_meter *m, struct report_lcore *lcore, uint64_t item_by
 		.lcore = lcore,
 		.turn_cycles = rte_rdtsc(),
 		.pause_cycles = in_cycles(PAUSE_NS),
+		.still_cycles = rte_get_tsc_hz() / 1000 * RUN_STILL_MS,
 		.item_cycles = in_cycles(ITEM_NS + item_bytes * BYTE_NS),
 	};
 }
@@ -39,6 +40,8 @@ run_meter_long_turn(struct run_meter *m, uint64_t cycles, unsigned int n)
 		return;
 	vhub_count(&l->pauses, 1);
 	vhub_count(&l->pause_cycles, cycles);
+	if (cycles > m->still_cycles)
+		vhub_count(&l->still_cycles, cycles - m->still_cycles);
 	/* Pairs with the load of report.c: a whole value, no order. */
 	if (cycles > l->longest_pause_cycles)
 		__atomic_store_n(&l->longest_pause_cycles, cycles, __ATOMIC_RELAXED);

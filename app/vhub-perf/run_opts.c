@@ -105,7 +105,8 @@ const struct opt run_time_opts[] = {
 			.kind = OPT_TIME,
 			.to = &run_options.runtime_ns,
 			.min = 1000000,
-			.help = "measured time (5); longer where the machine stands still" },
+			.help = "measured time (5); longer where an lcore stands still for over 100 ms, with\n"
+				"blk --verify where nothing comes back" },
 	{ .name = "ramp-time",
 			.arg = "TIME",
 			.kind = OPT_TIME,

@@ -5,8 +5,10 @@ purpose (test/tools/faulty_net/faulty_net.c) shows that nothing which is lost, d
 import json
 import os
 import shutil
+import signal
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -230,7 +232,7 @@ def test_the_report_has_every_key_of_the_guide(ports):
     assert set(report) == KEYS and report["schema"] == 1 and report["command"] == "net"
     assert set(report["lat_ns"]) == LATENCIES
     assert set(report["errors"]) == {"lost", "duplicate", "reordered", "corrupt", "misdirected"}
-    assert set(report["counts"]) == {"sent", "received", "gaps", "kicks"}
+    assert set(report["counts"]) == {"sent", "received", "gaps", "kicks", "untaken"}
     assert set(report["parameters"]) == PARAMETERS
     for queue in report["queues"]:
         assert set(queue) == {"device", "queue", "items", "mpps", "bytes_per_s", "lat_ns", "errors", "counts"}
@@ -255,6 +257,75 @@ def test_phases_are_told_to_who_waits_for_them(ports):
         told = phases.read().split()
     good(front.finish())
     assert told == ["ramp", "measure", "drain"]
+
+
+def test_nobody_has_to_wait_for_phases(ports):
+    reading, writing = os.pipe()
+    os.close(reading)
+    front = Perf("net", "--socket", ports("echo"), "--phases", writing, pass_fds=[writing])
+    os.close(writing)
+    good(front.finish())
+
+
+@contextmanager
+def stopped(process):
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def perf_phases(path, *options, **keywords):
+    """A front end, and the lines that it writes as its phases begin."""
+    reading, writing = os.pipe()
+    front = Perf("net", "--socket", path, "--phases", writing, *options, pass_fds=[writing], **keywords)
+    os.close(writing)
+    with open(reading, encoding="ascii") as phases:
+        yield front, (line.strip() for line in phases)
+
+
+def wait_for(phases, wanted):
+    assert wanted in phases
+
+
+@pytest.mark.plain_only
+def test_time_in_which_it_stood_still_is_not_measured(ports):
+    """A second within a sleep of the main thread."""
+    with perf_phases(ports("echo"), runtime="0.5") as (front, phases):
+        wait_for(phases, "measure")
+        with stopped(front.process):
+            time.sleep(1)
+        report = good(front.finish())
+    assert report["seconds"] >= 0.5 + report["pauses"]["longest_ns"] / 1e9 - 0.1
+
+
+@pytest.mark.plain_only
+def test_nothing_is_lost_while_both_sides_stand_still(vhubd, net, folder):
+    """At the end of a run the front end wakes before the back end, which still has a window of packets."""
+    daemon = vhubd(nets=[net("p")])
+    with perf_phases(folder / "p.sock", runtime="0.1") as (front, phases):
+        wait_for(phases, "measure")
+        time.sleep(0.05)
+        with stopped(daemon.process):
+            wait_for(phases, "drain")
+            with stopped(front.process):
+                time.sleep(2.1)
+            time.sleep(0.05)
+        report = good(front.finish())
+    assert report["counts"]["untaken"] == 0
+
+
+def test_packets_that_the_back_end_never_took_are_told_from_dropped_ones(vhubd, net, folder):
+    daemon = vhubd(nets=[net("p")])
+    with perf_phases(folder / "p.sock", runtime="60") as (front, phases):
+        wait_for(phases, "measure")
+        daemon.process.send_signal(signal.SIGSTOP)
+        time.sleep(0.05)
+        daemon.kill()
+        done = front.finish()
+    assert done.status == 1 and done.report["counts"]["untaken"] > 0, done
 
 
 def test_people_get_a_table_and_programs_a_file(ports, place):

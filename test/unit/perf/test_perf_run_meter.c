@@ -85,6 +85,23 @@ test_only_the_measured_time_counts(void **state)
 	assert_int_equal(lcore.pause_cycles, 100 * us);
 }
 
+/* With what the meter tells of turns and of what does not count in them, run.c ends the measured time. */
+static void
+test_a_turn_counts_for_no_more_than_a_while(void **state)
+{
+	const uint64_t begin = now, while_us = RUN_STILL_MS * 1000;
+
+	(void)state;
+	assert_int_equal(lcore.begin_cycles, begin);
+	assert_int_equal(lcore.turn_cycles, begin);
+	turn(while_us - 1, 0);
+	assert_int_equal(lcore.still_cycles, 0);
+	turn(while_us + 1000, 0);
+	assert_in_range(lcore.still_cycles, 1000 * us, 1001 * us + rte_get_tsc_hz() / 1000);
+	assert_int_equal(lcore.turn_cycles, now);
+	assert_int_equal(lcore.turn_cycles - begin, (2 * while_us + 999) * us);
+}
+
 int
 main(void)
 {
@@ -93,6 +110,7 @@ main(void)
 		cmocka_unit_test_setup(test_a_turn_has_an_allowance_for_each_item_and_its_bytes,
 				setup),
 		cmocka_unit_test_setup(test_only_the_measured_time_counts, setup),
+		cmocka_unit_test_setup(test_a_turn_counts_for_no_more_than_a_while, setup),
 	};
 
 	if (test_eal_init() != 0)
