@@ -279,9 +279,9 @@ class Neighbour:
     """An innocent front end on a disk or port ("blk", "net") of its own, in a process of its own:
     neighbour.py, with one session from first to last."""
 
-    #: Longer than any machine that does much else keeps a process from a CPU, shorter than any time-out
-    #: that would hide a stall.
-    GAP_LIMIT = 20.0
+    #: Seconds as neighbour.py counts them, of which a machine that does much else takes none; less than the 5 s
+    #: that the daemon itself waits for a front end.
+    GAP_LIMIT = 4.0
 
     def __init__(self, kind, path):
         self.count = 0

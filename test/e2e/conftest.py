@@ -32,14 +32,20 @@ for each in (HERE, HERE.parent / "guest", HERE.parent / "conformance"):
 from testpmd import EchoTestpmd, NetCheck  # noqa: E402
 from vhubd import Vhubd, sanitized  # noqa: E402
 
-TEST_SECONDS = 400
+TEST_SECONDS = 240
+GUEST_SECONDS = 400           # of those that boot guests
+
+
+def boots_guests(item):
+    return item.path.name.startswith("test_guest_")
 
 
 @pytest.fixture(autouse=True)
 def bounded(request):
-    """No test may hang: after TEST_SECONDS, or the seconds of @pytest.mark.seconds(N), it fails."""
+    """No test may hang: after TEST_SECONDS, GUEST_SECONDS, or the seconds of @pytest.mark.seconds(N), it fails."""
     mark = request.node.get_closest_marker("seconds")
-    seconds = mark.args[0] if mark else TEST_SECONDS
+    default = GUEST_SECONDS if boots_guests(request.node) else TEST_SECONDS
+    seconds = mark.args[0] if mark else default
 
     def too_long(*_):
         raise TimeoutError(f"the test took more than {seconds} s")
@@ -66,7 +72,7 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Tests that boot guests first: they are the longest, and where tests run side by side the last ones
     should be short."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_guest_"))
+    items.sort(key=lambda item: not boots_guests(item))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -16,7 +16,8 @@ from vhostuser import blk as requests
 from vhubd import build_dir, seconds_until
 
 
-#: Far less than whatever a daemon waits for, front ends that do not answer among it. What is stuck for a second by
+#: Less than whatever a daemon waits for, front ends that do not answer among it (5 s), as seconds_until() counts, of
+#: which a machine that does much else takes none. What is stuck for a second by
 #: its own clock gives it another status than 0.
 SOON = 4
 
@@ -29,15 +30,15 @@ def end(daemon, sig=signal.SIGTERM):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_ends_an_idle_daemon_within_a_second(vhubd, blk, slow, sig):
+def test_a_signal_ends_an_idle_daemon_within_a_second(vhubd, blk, sig):
     daemon = vhubd(blk("a"), blk("b"))
     seconds, status = end(daemon, sig)
     assert status == 0
-    assert seconds < SOON * slow
+    assert seconds < SOON
     assert not any(path.exists() for path in daemon.sockets)
 
 
-def test_a_signal_ends_a_daemon_with_idle_front_ends(vhubd, blk, slow):
+def test_a_signal_ends_a_daemon_with_idle_front_ends(vhubd, blk):
     daemon = vhubd(blk("a"), blk("b"))
     disks = [BlkDisk.open(str(path)) for path in daemon.sockets]
     silent = Wire.connect(str(daemon.sockets[0]))
@@ -45,7 +46,7 @@ def test_a_signal_ends_a_daemon_with_idle_front_ends(vhubd, blk, slow):
         disk.read(0, 512)
     seconds, status = end(daemon)
     assert status == 0
-    assert seconds < SOON * slow
+    assert seconds < SOON
     assert not any(path.exists() for path in daemon.sockets)
     for disk in disks:
         assert disk.wire.wait_closed()
@@ -54,7 +55,7 @@ def test_a_signal_ends_a_daemon_with_idle_front_ends(vhubd, blk, slow):
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
-def test_a_signal_under_load_drains_the_queues(vhubd, blk, folder, slow, packed):
+def test_a_signal_under_load_drains_the_queues(vhubd, blk, folder, packed):
     hold = Hold(folder / "hold")
     daemon = vhubd(blk("busy", queues=4), blk("slow", driver="unruly", over="null", size="64M", hold=hold.path),
                    loads=[build_dir() / "test/tools/unruly.so"])
@@ -70,7 +71,7 @@ def test_a_signal_under_load_drains_the_queues(vhubd, blk, folder, slow, packed)
         with hold.let_go_meanwhile():
             seconds, status = end(daemon)
     assert status == 0
-    assert seconds < SOON * slow
+    assert seconds < SOON
     # Taken and finished, or not taken at all: whatever the status byte says, the used ring says
     # too.
     late.reap(timeout=0)
@@ -83,18 +84,18 @@ def test_a_signal_under_load_drains_the_queues(vhubd, blk, folder, slow, packed)
     late.close()
 
 
-def test_a_signal_during_the_negotiation_ends_the_daemon(vhubd, blk, slow):
+def test_a_signal_during_the_negotiation_ends_the_daemon(vhubd, blk):
     daemon = vhubd(blk())
     wire = Wire.connect(str(daemon.sockets[0]))
     wire.send_raw(b"\5\0\0\0\1\0\0\0\10\1\0\0half")
     time.sleep(0.05)
     seconds, status = end(daemon)
     assert status == 0
-    assert seconds < SOON * slow
+    assert seconds < SOON
     wire.close()
 
 
-def test_two_signals_are_as_good_as_one(vhubd, blk, slow):
+def test_two_signals_are_as_good_as_one(vhubd, blk):
     daemon = vhubd(blk("slow", driver="null", size="64M", latency_us=400000))
     disk = BlkDisk.open(str(daemon.sockets[0]))
     disk.submit([disk.prepare(requests.T_IN, 0, in_bytes=512)])
@@ -103,12 +104,12 @@ def test_two_signals_are_as_good_as_one(vhubd, blk, slow):
     time.sleep(0.05)
     seconds, status = end(daemon, signal.SIGINT)
     assert status == 0
-    assert seconds < SOON * slow
+    assert seconds < SOON
     disk.close()
 
 
 def test_stuck_storage_is_named_after_a_second_and_the_inflight_region_holds_the_rest(
-        vhubd, blk, slow):
+        vhubd, blk):
     daemon = vhubd(blk("good"), blk("stuckdisk", driver="null", size="64M", latency_us=3600000000))
     good = BlkDisk.open(str(daemon.sockets[0]))
     stuck = BlkDisk.open(str(daemon.sockets[1]), queues=0)
@@ -124,7 +125,7 @@ def test_stuck_storage_is_named_after_a_second_and_the_inflight_region_holds_the
     seen, begin = len(daemon.log), time.monotonic()
     seconds, status = end(daemon)
     assert status not in (0, -signal.SIGABRT, -signal.SIGSEGV) and status > 0
-    assert time.monotonic() - begin > 0.5 and seconds < SOON * slow
+    assert time.monotonic() - begin > 0.5 and seconds < SOON
     told = [line for line in daemon.log[seen:].splitlines() if "stuckdisk" in line]
     assert told, daemon.log[seen:]
     assert not any("good" in line and "rest" in line for line in daemon.log[seen:].splitlines())
@@ -156,12 +157,12 @@ def test_nobody_is_stuck_on_a_machine_that_stands_still(vhubd, blk, folder):
     disk.close()
 
 
-def test_storage_that_was_slow_but_is_idle_is_not_stuck(vhubd, blk, slow):
+def test_storage_that_was_slow_but_is_idle_is_not_stuck(vhubd, blk):
     daemon = vhubd(blk("slow", driver="null", size="64M", latency_us=200000))
     disk = BlkDisk.open(str(daemon.sockets[0]))
     disk.read(0, 512)
     seconds, status = end(daemon)
-    assert status == 0 and seconds < SOON * slow
+    assert status == 0 and seconds < SOON
     disk.close()
 
 

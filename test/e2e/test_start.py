@@ -14,7 +14,8 @@ LARGE_KIB = 6 << 20
 @pytest.mark.alone
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_ends_a_daemon_that_still_makes_its_disk(vhubd, blk, sig):
-    """Six gigabytes take seconds to find; the disk before it is served already, and goes in order."""
+    """Six gigabytes take seconds to find; the disk before it is served already, and goes in order. In
+    ordinary memory: what is resident does not tell of hugepages."""
     daemon = vhubd(blk("small"), blk("large", size=f"{LARGE_KIB}k"), wait=False)
     deadline = time.monotonic() + 30
     while daemon.rss_kb() < 400 * 1024:

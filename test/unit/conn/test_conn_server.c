@@ -197,8 +197,8 @@ test_a_second_front_end_waits_for_a_second_and_no_longer(void **state)
 	since_s = now_s();
 	WAIT_FOR(&slot.bed, fe_is_closed(second));
 	assert_true(now_s() - since_s >= 0.99);
-	assert_true(now_s() - since_s <
-			4.5); /* it is no other wait, they have 5 s; a machine may be slow */
+	/* It is no other wait, they have 5 s; a machine may be slow. */
+	assert_true(now_s() - since_s < 4.5);
 	close(second);
 	assert_int_equal(stats_of(&slot).refused, 1);
 	slot.bed.fake.hold_close = false;
