@@ -237,7 +237,10 @@ def first_in_line(*sides):
     nothing changes: `lost` tells."""
     before = waits(*sides)
     time.sleep(LOOK_SECONDS)
-    ranks = {sides[0].pid: 2, 0: 3} | {busiest(*pair): 1 for pair in zip(before, waits(*sides))}
+    # They first: where these are not allowed it, the others do not get it either.
+    ranks = dict.fromkeys({busiest(*pair) for pair in zip(before, waits(*sides))} - {None}, 1)
+    for thread, rank in ((sides[0].pid, 2), (0, 3)):
+        ranks.setdefault(thread, rank)
     try:
         with suppress(OSError):
             for thread, rank in ranks.items():
@@ -251,7 +254,8 @@ def first_in_line(*sides):
 
 def perf_latency(setting, folder, back, **options):
     """The 99th percentile of latency, at a rate that is given."""
-    told = perf(setting, folder, back, hold=first_in_line, runtime=min(setting.seconds, FIRST_SECONDS), **options)
+    told = perf(setting, folder, back, hold=first_in_line if setting.fifo else None,
+                runtime=min(setting.seconds, FIRST_SECONDS), **options)
     told["value"] = told["lat_ns"]["p99"]
     return told
 

@@ -57,7 +57,8 @@ def cells(case, side):
 def left_out_text(case):
     """Behind the name of a case."""
     every = [run.get("left_out") for side in case["sides"] if side["summary"] for run in side["runs"]]
-    left_out = [reason for reason in every if reason]
+    # Results of before there was another reason say True.
+    left_out = ["apart" if reason is True else reason for reason in every if reason]
     if not left_out:
         return ""
     told = [text for reason, text in LEFT_OUT.items() if reason in left_out]

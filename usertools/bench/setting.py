@@ -162,7 +162,7 @@ class Setting:
     line          how far these two CPUs are from each other
     """
 
-    def __init__(self, *, cpus=None, huge=True, seconds=1.0, patience=0.0):
+    def __init__(self, *, cpus=None, huge=True, seconds=1.0, patience=0.0, fifo=True):
         allowed = os.sched_getaffinity(0)
         self.cpus = list(cpus) if cpus else choose_cpus(allowed)
         if len(self.cpus) < 2 or not set(self.cpus) <= allowed:
@@ -170,6 +170,7 @@ class Setting:
                             f"may use {','.join(map(str, sorted(allowed)))}")
         self.front, self.back = self.cpus[0], self.cpus[1:]
         self.seconds = seconds
+        self.fifo = fifo
         self.line = Line(self.cpus[:2], patience)
         self.hugepages = Hugepages()
         self.wanted_huge = huge

@@ -29,7 +29,8 @@ def is_near(line_ns, least_ns):
 def leave_out(sides):
     """Marks the runs of a case, [{runs}], that compare with none of the others: during which the CPUs were further
     apart than during others, if each side has one that stays ("apart"); during which a CPU was away for AWAY more of
-    the time than in another run of that side ("away"). Where something is not known, all stay."""
+    the time than in another run of that side ("away"). Where not every way is known, none is "apart"; a share that
+    is not known counts as none."""
     runs = [run for side in sides for run in side["runs"] if "error" not in run]
     for run in runs:
         run["left_out"] = None
