@@ -2,8 +2,8 @@
 /*
  * From a chain to an I/O: finds header, data and status wherever the guest's driver has cut them
  * (VIRTIO 1.2, 2.7.4: only the order of the bytes counts), and checks what is asked for against the
- * disk (5.2.6). Called by submit.c, which also comes next, where decode_common.h is not enough. The header is copied once and only the
- * copy is looked at.
+ * disk (5.2.6). Called by submit.c, which also comes next, where decode_common.h is not enough. The header
+ * is copied once and only the copy is looked at.
  */
 #include <string.h>
 

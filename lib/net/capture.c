@@ -89,11 +89,16 @@ is_wanted(const struct net_capture *capture, const struct rte_mbuf *m)
 					m->pkt_len, m->data_len);
 }
 
-/* As far as can be told without taking it. */
+/* Whether there is for a frame of so many bytes, as far as can be told without copying it. */
 static bool
-has_room(const struct net_capture *capture)
+has_room(const struct net_capture *capture, uint32_t bytes)
 {
-	return !__atomic_load_n(&capture->ended, __ATOMIC_RELAXED) && is_within(capture, 1) &&
+	/* An mbuf of the pool has so many behind its headroom. */
+	const uint32_t n = (RTE_MIN(bytes, capture->snaplen_bytes) + RTE_MBUF_DEFAULT_DATAROOM -
+					   1) /
+			RTE_MBUF_DEFAULT_DATAROOM;
+
+	return !__atomic_load_n(&capture->ended, __ATOMIC_RELAXED) && is_within(capture, n) &&
 			!rte_ring_full(capture->ring);
 }
 
@@ -130,13 +135,15 @@ net_capture_frames(struct net_pair *pair, enum net_direction direction,
 	struct rte_mbuf *copy;
 
 	/* One after the other: what finds no room is not even copied. */
-	for (; which != 0 && has_room(capture); which &= which - 1) {
-		if (net_copy_frames(pair, frames, which & -which, &copy) != 0)
+	for (; which != 0; which &= which - 1) {
+		const unsigned int i = (unsigned int)__builtin_ctzll(which);
+
+		if (has_room(capture, net_frame_bytes(frames, i)) &&
+				net_copy_frames(pair, frames, which & -which, &copy) != 0)
 			capture_one(pair, capture, copy, &mark);
 		else
 			vhub_count(&pair->counters.capture_dropped, 1);
 	}
-	vhub_count(&pair->counters.capture_dropped, net_count_frames(which));
 }
 
 /* ---- beginning and ending ---- */

@@ -322,9 +322,8 @@ is_enabled(const struct net_dev *dev, uint16_t ring)
 
 	if (ring >= RTE_MIN(dev->params.n_pairs * 2u, dev->ctrl.ring_index))
 		return false;
-	/* Set by the pair's lcore; ours only looks whether there is one. */
-	return __atomic_load_n((ring & 1) != 0 ? &pair->from_ring : &pair->to_ring,
-			       __ATOMIC_RELAXED) != NULL;
+	/* Not what the pair's lcore has: it may be about to start the ring, or to hand it to another one. */
+	return __atomic_load_n(&pair->recorded[ring & 1], __ATOMIC_RELAXED);
 }
 
 static bool

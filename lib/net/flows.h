@@ -19,7 +19,7 @@ struct vhub_net_view;
 /* 4096 flows, 32 KB. */
 #define NET_FLOW_LINES 512u
 #define NET_FLOW_WAYS 8u
-/* Ticks are between this and half of it a second; a flow that was not heard of for so many is forgotten. */
+/* There are between this and twice as many ticks in a second; a flow that was not heard of for so many is forgotten. */
 #define NET_FLOW_TICKS_PER_S 8u
 #define NET_FLOW_AGE_TICKS 240u
 /* And one that was silent for so many gives up its place where there is no other. */

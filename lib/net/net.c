@@ -42,6 +42,12 @@ net_destroy(struct vhub_device *device)
 
 /* ---- rings ---- */
 
+static void
+record(struct net_pair *pair, uint16_t index, bool started)
+{
+	__atomic_store_n(&pair->recorded[index & 1], started, __ATOMIC_RELAXED);
+}
+
 static int
 net_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
@@ -55,6 +61,7 @@ net_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 	if (vring->index >= dev->params.n_pairs * 2)
 		return -ENXIO;
 	vring->priv = &dev->pairs[vring->index / 2];
+	record(vring->priv, vring->index, true);
 	return 0;
 }
 
@@ -149,6 +156,9 @@ static void
 net_queue_release(struct vhub_device *device, struct vhub_vring *vring)
 {
 	(void)device;
+	/* The control queue has none. */
+	if (vring->priv != NULL)
+		record(vring->priv, vring->index, false);
 	vring->priv = NULL;
 }
 

@@ -80,6 +80,11 @@ struct net_counters {
 struct net_pair {
 	struct vhub_net_queue queue; /* first: the driver's view */
 	struct net_dev *dev;
+	/*
+	 * Which of its rings the front end has started, wherever their lcores are with it: to the guest and from it.
+	 * CTL's, shared atomics.
+	 */
+	bool recorded[2];
 
 	/* LCORE. */
 	struct vhub_vring *to_ring; /* started ones; NULL */

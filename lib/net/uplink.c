@@ -384,10 +384,12 @@ static void
 uplink_destroy(struct vhub_device *device)
 {
 	struct net_dev *dev = net_dev_of(device);
+	char name[sizeof(dev->dev.name)];
 
+	/* An abandoned uplink is freed by the lcore that comes last, at any time. */
+	strlcpy(name, dev->dev.name, sizeof(name));
 	if (change(dev->uplink, on_stop) != 0) {
-		VHUB_LOG(ERR, "%s: an lcore is stuck: the uplink stays until it is not",
-				dev->dev.name);
+		VHUB_LOG(ERR, "%s: an lcore is stuck: the uplink stays until it is not", name);
 		return;
 	}
 	if (net_dev_end_services(dev))

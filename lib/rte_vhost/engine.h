@@ -24,7 +24,10 @@ struct rvhost_dma;
 int
 rvhost_dma_get(const char *name, struct rvhost_dma **out, char *error, size_t error_len);
 
-/** No copy of the caller's is under way. NULL is fine. */
+/**
+ * No copy of the caller's is under way. The last one stops the engine, and gives it back to EAL as it was.
+ * NULL is fine. Thread: CTL or WORK. May block: the engine's driver may.
+ */
 void
 rvhost_dma_put(struct rvhost_dma *dma);
 

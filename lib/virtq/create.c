@@ -6,8 +6,6 @@
  */
 #include <errno.h>
 
-#include <rte_cpuflags.h>
-
 #include "vhub_alloc.h"
 #include "virtq_pvt.h"
 
@@ -141,8 +139,8 @@ place_arrays(struct vhub_virtq *vq, const struct virtq_plan *plan)
 static bool
 has_avx512(void)
 {
-	return rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512F) > 0 &&
-			rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512DQ) > 0;
+	/* Unlike DPDK's flags this also asks whether the operating system saves the registers. */
+	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
 }
 
 static const struct virtq_ops split_avx512_ops = {

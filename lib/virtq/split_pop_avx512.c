@@ -6,6 +6,7 @@
  * from the start.
  */
 #include <immintrin.h>
+#include <stddef.h>
 
 #include "chain.h"
 #include "split_pop.h"
@@ -17,6 +18,15 @@
 #define LINKS(flags, next) ((long long)((uint64_t)(flags) << 32 | (uint64_t)(uint16_t)(next) << 48))
 
 static_assert(VHUB_CHAIN_INLINE_IOV >= 4, "four pieces are written");
+/* And 16 bytes that begin with n_out. */
+static_assert(offsetof(struct vhub_chain, n_in) == offsetof(struct vhub_chain, n_out) + 2 &&
+				offsetof(struct vhub_chain, out_bytes) ==
+						offsetof(struct vhub_chain, n_out) + 4 &&
+				offsetof(struct vhub_chain, in_bytes) ==
+						offsetof(struct vhub_chain, n_out) + 8 &&
+				offsetof(struct vhub_chain, used_bytes) ==
+						offsetof(struct vhub_chain, n_out) + 12,
+		"they are written at once");
 
 /* What all chains of a burst are held against. */
 struct vector_burst {

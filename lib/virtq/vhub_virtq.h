@@ -260,13 +260,14 @@ struct vhub_buffer {
  * one writable) descriptor that is contiguous for us. They stay available until vhub_virtq_use(), and
  * are shown again if nothing takes them. 0 when the next one is something else, or the ring has to keep
  * something of each of its chains: vhub_virtq_pop() takes those, and finds what is wrong with them.
+ * Thread: LCORE, the ring's.
  */
 VHUB_API uint16_t
 vhub_virtq_peek(struct vhub_virtq *vq, struct vhub_buffer *buffers, uint16_t max, bool writable);
 
 /**
  * Takes the first `n` of those shown last and gives them back at once, as vhub_virtq_push() would.
- * Nothing else was called of this ring meanwhile.
+ * Nothing else was called of this ring meanwhile. Thread: LCORE, the ring's.
  */
 VHUB_API void
 vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n);
@@ -274,6 +275,7 @@ vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_
 /**
  * Has the descriptors of the next `n` chains brought near, where it is known where they lie: in a packed
  * ring. For rings that the driver keeps filled: what it is about to write would be taken away from it.
+ * Changes nothing, whatever `n` is. Thread: LCORE, the ring's.
  */
 VHUB_API void
 vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n);

@@ -6,8 +6,6 @@
  */
 #include <string.h>
 
-#include <rte_cpuflags.h>
-
 #include "guest.h"
 #include "virtq_pvt.h"
 
@@ -167,8 +165,7 @@ test_split_pop_is_one_function(void **state)
 	struct rnd r;
 
 	(void)state;
-	if (rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512F) <= 0 ||
-			rte_cpu_get_flag_enabled(RTE_CPUFLAG_AVX512DQ) <= 0)
+	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq"))
 		skip();
 	rnd_init(&r, "variants", 11);
 	guest_init(&guest);
