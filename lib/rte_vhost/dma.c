@@ -112,16 +112,26 @@ rvhost_dma_begin(struct rvhost_path *path, uint16_t index, uint16_t ring_size)
 void
 rvhost_dma_end(struct rvhost_path *path, uint16_t index)
 {
-	const uint64_t deadline = rte_rdtsc() + DRAIN_SECONDS * rte_get_tsc_hz();
 	struct rvhost_ring_dma *ring = &path->ring_dma[index];
+	const uint64_t hz = rte_get_tsc_hz();
 	struct rte_mbuf *pkts[RVHOST_CALL_MAX];
+	uint64_t waited_cycles = 0, looked_tsc, now;
+	uint16_t n;
 
 	if (!ring->on)
 		return;
-	/* Lcores have drained it, unless the engine stood still then. */
-	while (ring->under_way != 0 && rte_rdtsc() < deadline)
-		rte_pktmbuf_free_bulk(pkts,
-				rvhost_dma_completed(path, index, pkts, RVHOST_CALL_MAX));
+	/*
+	 * Lcores have drained it, unless the engine stood still then. The time is counted as the engine's patience is,
+	 * 10 ms a look at most: so this gives up later than that, however seldom we run.
+	 */
+	looked_tsc = rte_rdtsc();
+	while (ring->under_way != 0 && waited_cycles < DRAIN_SECONDS * hz) {
+		n = rvhost_dma_completed(path, index, pkts, RVHOST_CALL_MAX);
+		rte_pktmbuf_free_bulk(pkts, n);
+		now = rte_rdtsc();
+		waited_cycles = n != 0 ? 0 : waited_cycles + RTE_MIN(now - looked_tsc, hz / 100);
+		looked_tsc = now;
+	}
 	if (ring->under_way != 0)
 		VHUB_LOG(ERR, "%s: ring %u: DMA device %s has not ended %u copies within %u s",
 				path->dev->name, index, rvhost_dma_name(path->dma), ring->under_way,

@@ -61,6 +61,7 @@ struct rvhost_dma {
 	bool stopped; /* lcores make all copies */
 	uint64_t looked_tsc;
 	uint64_t waited_cycles; /* since a copy has ended */
+	struct vhub_log_limit stop_limit;
 
 	/* Shared atomic. */
 	uint64_t n_failed;
@@ -108,15 +109,18 @@ take_over(struct rvhost_dma *dma)
 
 	dma->waited_cycles = 0;
 	if (ret != 0) {
-		VHUB_LOG(ERR, "DMA device %s does not copy, and cannot be stopped: %s", dma->name,
-				strerror(-ret));
+		if (vhub_log_allowed(&dma->stop_limit))
+			VHUB_LOG(ERR, "DMA device %s does not copy, and cannot be stopped: %s",
+					dma->name, strerror(-ret));
 		return;
 	}
 	VHUB_LOG(ERR, "DMA device %s does not copy (%u copies are under way): stopped, workers copy in its place",
 			dma->name, n_under_way(dma));
 	dma->stopped = true;
 	/* The library asks the figures whether anything is under way when it gives up the channel. */
-	rte_dma_stats_reset(dma->id, RVHOST_ENGINE_CHANNEL);
+	if (rte_dma_stats_reset(dma->id, RVHOST_ENGINE_CHANNEL) != 0)
+		VHUB_LOG(ERR, "DMA device %s keeps its figures: librte_vhost may keep its channel",
+				dma->name);
 	make_until(dma, dma->next_index);
 }
 
