@@ -260,7 +260,7 @@ step_work(struct vhub_work *work)
 	pins->result = pins->has_ring ? register_slice(pins) : prepare(pins);
 }
 
-/* ---- WORK: letting go ---- */
+/* ---- letting go: WORK, and LCORE by pins_leave() ---- */
 
 /*
  * Whoever is the last closes the io_uring that they were registered with, after the last that shared them

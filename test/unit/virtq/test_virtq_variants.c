@@ -12,6 +12,7 @@
 #define SIZE 64u
 #define ROUNDS 5000u
 #define CHAINS 8u
+#define TABLES_BYTES (CHAINS * 3 * sizeof(struct split_desc))
 
 #ifdef VHUB_HAS_AVX512
 struct ring_memory {
@@ -20,6 +21,7 @@ struct ring_memory {
 	struct split_used *used;
 	struct split_desc *table; /* for indirect ones, three each */
 	uint64_t table_gpa;
+	uint64_t tables_gpa; /* where there is room for them */
 };
 
 static struct guest guest;
@@ -30,7 +32,17 @@ lay_out(struct ring_memory *m)
 	m->desc = guest_hva(&guest, guest_alloc(&guest, SIZE * sizeof(*m->desc), 64));
 	m->avail = guest_hva(&guest, guest_alloc(&guest, 4 + 2 * SIZE, 64));
 	m->used = guest_hva(&guest, guest_alloc(&guest, 4 + 8 * SIZE, 64));
-	m->table_gpa = guest_alloc(&guest, CHAINS * 3 * sizeof(*m->table), 64);
+	m->tables_gpa = guest_alloc(&guest, TABLES_BYTES + sizeof(*m->table), 64);
+}
+
+/* At a line's begin, where rows lie as they like, or up to the last byte of a region. */
+static void
+place_tables(struct rnd *r, struct ring_memory *m)
+{
+	const uint64_t places[] = { m->tables_gpa, m->tables_gpa + sizeof(*m->table),
+		GUEST_TOP_GPA - TABLES_BYTES };
+
+	m->table_gpa = places[rnd_below(r, RTE_DIM(places))];
 	m->table = guest_hva(&guest, m->table_gpa);
 }
 
@@ -171,6 +183,7 @@ test_split_pop_is_one_function(void **state)
 	guest_init(&guest);
 	lay_out(&m);
 	for (unsigned int i = 0; i < ROUNDS; i++) {
+		place_tables(&r, &m);
 		write_ring(&r, &m);
 		total += compare(&m, F_VERSION_1 | (rnd_below(&r, 4) != 0 ? F_INDIRECT : 0),
 				(uint16_t)(1 + rnd_below(&r, CHAINS)));
