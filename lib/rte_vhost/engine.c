@@ -339,11 +339,13 @@ free_engine(struct rvhost_dma *dma)
 static int
 add_engine(const char *name, struct rvhost_dma **out, char *error, size_t error_len)
 {
-	struct rvhost_dma *dma = calloc(1, sizeof(*dma));
+	/* dmadev's part of it is aligned to more than calloc() gives. */
+	struct rvhost_dma *dma = aligned_alloc(_Alignof(struct rvhost_dma), sizeof(*dma));
 	int ret;
 
 	if (dma == NULL)
 		return -ENOMEM;
+	memset(dma, 0, sizeof(*dma));
 	strlcpy(dma->name, name, sizeof(dma->name));
 	ret = rte_dma_get_dev_id_by_name(name);
 	dma->id = (int16_t)ret;
