@@ -49,7 +49,7 @@ blk_common_init(struct blk_common *common, const struct blk_limits *limits, uint
 	common->capacity_sectors = __atomic_load_n(&limits->capacity_bytes, __ATOMIC_ACQUIRE) /
 			VHUB_BLK_SECTOR_BYTES;
 	common->align_mask = limits->align_mask;
-	common->pieces_write = limits->read_only ? 0 : BLK_PIECES_WRITE;
+	common->pieces_write = limits->read_only ? UINT32_MAX : BLK_PIECES_WRITE;
 	common->word[VHUB_BLK_READ] = 1 | VHUB_BLK_READ << 16;
 	common->word[VHUB_BLK_WRITE] = 1 | VHUB_BLK_WRITE << 16 | (uint32_t)write_flags << 24;
 }
