@@ -278,28 +278,18 @@ put(struct uring_pins *pins)
 	free(pins);
 }
 
+/* After up to `looks` for lcores that share them. */
 static void
-let_go(struct uring_pins *pins)
-{
-	/* An lcore may just have found it. */
-	if (vhub_quiesce_wait() == 0)
-		put(pins);
-	else
-		VHUB_LOG(ERR, "an lcore is stuck: guest memory stays pinned");
-}
-
-/* Others are to be registered in place of these: best if lcores that share them have let go by then. */
-static void
-let_go_and_wait(struct uring_pins *pins)
+let_go(struct uring_pins *pins, unsigned int looks)
 {
 	const struct timespec pause = { .tv_nsec = 1000000 };
 
+	/* An lcore may just have found it. */
 	if (vhub_quiesce_wait() != 0) {
 		VHUB_LOG(ERR, "an lcore is stuck: guest memory stays pinned");
 		return;
 	}
-	for (unsigned int i = 0;
-			__atomic_load_n(&pins->refs, __ATOMIC_RELAXED) != 1 && i < MAX_LOOKS; i++)
+	for (; looks != 0 && __atomic_load_n(&pins->refs, __ATOMIC_RELAXED) != 1; looks--)
 		nanosleep(&pause, NULL);
 	put(pins);
 }
@@ -307,13 +297,14 @@ let_go_and_wait(struct uring_pins *pins)
 static void
 let_go_work(struct vhub_work *work)
 {
-	let_go(vhub_container_of(work, struct uring_pins, work));
+	let_go(vhub_container_of(work, struct uring_pins, work), 0);
 }
 
+/* Others are to be registered in place of these: best if lcores that share them have let go by then. */
 static void
 let_former_go_work(struct vhub_work *work)
 {
-	let_go_and_wait(vhub_container_of(work, struct uring_pins, work)->former);
+	let_go(vhub_container_of(work, struct uring_pins, work)->former, MAX_LOOKS);
 }
 
 /* ---- CTL ---- */
