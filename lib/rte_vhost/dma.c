@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 
-#include <rte_cycles.h>
 #include <rte_vhost_async.h>
 
 #include "engine.h"
@@ -113,24 +112,25 @@ void
 rvhost_dma_end(struct rvhost_path *path, uint16_t index)
 {
 	struct rvhost_ring_dma *ring = &path->ring_dma[index];
-	const uint64_t hz = rte_get_tsc_hz();
 	struct rte_mbuf *pkts[RVHOST_CALL_MAX];
-	uint64_t waited_cycles = 0, looked_tsc, now;
+	struct rvhost_patience patience;
+	bool over = false;
 	uint16_t n;
 
 	if (!ring->on)
 		return;
 	/*
-	 * Lcores have drained it, unless the engine stood still then. The time is counted as the engine's patience is,
-	 * 10 ms a look at most: so this gives up later than that, however seldom we run.
+	 * Lcores have drained it, unless the engine stood still then. The time is counted as the engine's is:
+	 * so this gives up later than that, however seldom we run.
 	 */
-	looked_tsc = rte_rdtsc();
-	while (ring->under_way != 0 && waited_cycles < DRAIN_SECONDS * hz) {
+	rvhost_patience_begin(&patience);
+	while (ring->under_way != 0 && !over) {
 		n = rvhost_dma_completed(path, index, pkts, RVHOST_CALL_MAX);
 		rte_pktmbuf_free_bulk(pkts, n);
-		now = rte_rdtsc();
-		waited_cycles = n != 0 ? 0 : waited_cycles + RTE_MIN(now - looked_tsc, hz / 100);
-		looked_tsc = now;
+		if (n != 0)
+			rvhost_patience_begin(&patience);
+		else
+			over = rvhost_patience_is_over(&patience, DRAIN_SECONDS);
 	}
 	if (ring->under_way != 0)
 		VHUB_LOG(ERR, "%s: ring %u: DMA device %s has not ended %u copies within %u s",

@@ -22,7 +22,6 @@
 
 #include <rte_branch_prediction.h>
 #include <rte_common.h>
-#include <rte_cycles.h>
 #include <rte_dev.h>
 #include <rte_dmadev.h>
 #include <rte_eal.h>
@@ -58,9 +57,8 @@ struct rvhost_dma {
 	uint16_t told;	/* of the first copy whose end the library has not been told */
 	uint16_t ended; /* of the first one that is under way */
 	uint16_t next_index;
-	bool stopped; /* lcores make all copies */
-	uint64_t looked_tsc;
-	uint64_t waited_cycles; /* since a copy has ended */
+	bool stopped;			 /* lcores make all copies */
+	struct rvhost_patience patience; /* since a copy has ended */
 	struct vhub_log_limit stop_limit;
 
 	/* Shared atomic. */
@@ -107,7 +105,7 @@ take_over(struct rvhost_dma *dma)
 {
 	const int ret = rte_dma_stop(dma->id);
 
-	dma->waited_cycles = 0;
+	rvhost_patience_begin(&dma->patience);
 	if (ret != 0) {
 		if (vhub_log_allowed(&dma->stop_limit))
 			VHUB_LOG(ERR, "DMA device %s does not copy, and cannot be stopped: %s",
@@ -122,18 +120,6 @@ take_over(struct rvhost_dma *dma)
 		VHUB_LOG(ERR, "DMA device %s keeps its figures: librte_vhost may keep its channel",
 				dma->name);
 	make_until(dma, dma->next_index);
-}
-
-/* The time that somebody has waited: we may have been stopped ourselves, and the engine's thread with us. */
-static void
-be_patient(struct rvhost_dma *dma)
-{
-	const uint64_t now = rte_rdtsc(), hz = rte_get_tsc_hz();
-
-	dma->waited_cycles += RTE_MIN(now - dma->looked_tsc, hz / 100);
-	dma->looked_tsc = now;
-	if (unlikely(dma->waited_cycles > RVHOST_ENGINE_PATIENCE_SECONDS * hz))
-		take_over(dma);
 }
 
 /* ---- in place of the driver's functions: dmadev calls them, under the library's lock of the channel ---- */
@@ -155,8 +141,7 @@ engine_copy(void *private, uint16_t channel, rte_iova_t src, rte_iova_t dst, uin
 			if (!dma->stopped)
 				return ret;
 		} else if (n_under_way(dma) == 0) {
-			dma->looked_tsc = rte_rdtsc();
-			dma->waited_cycles = 0;
+			rvhost_patience_begin(&dma->patience);
 			/* Not every driver begins at 0 when it is started again. */
 			if (dma->told == dma->next_index)
 				dma->told = dma->ended = dma->next_index = (uint16_t)ret;
@@ -216,12 +201,10 @@ look(struct rvhost_dma *dma, uint16_t channel)
 	}
 	if (unlikely(failed) && n_under_way(dma) != 0)
 		step_over(dma, channel);
-	if (dma->ended == before) {
-		be_patient(dma);
-	} else {
-		dma->looked_tsc = rte_rdtsc();
-		dma->waited_cycles = 0;
-	}
+	if (dma->ended != before)
+		rvhost_patience_begin(&dma->patience);
+	else if (unlikely(rvhost_patience_is_over(&dma->patience, RVHOST_ENGINE_PATIENCE_SECONDS)))
+		take_over(dma);
 }
 
 static uint16_t

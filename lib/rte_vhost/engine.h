@@ -5,14 +5,45 @@
 #ifndef RVHOST_ENGINE_H
 #define RVHOST_ENGINE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <rte_common.h>
+#include <rte_cycles.h>
 
 /** The only one that we set up. Any number of rings share it: the library has a lock for it. */
 #define RVHOST_ENGINE_CHANNEL 0
 
 /** For so long an engine may have copies under way and end none, while somebody waits for them. */
 #define RVHOST_ENGINE_PATIENCE_SECONDS 2
+
+/**
+ * How long somebody has waited, 10 ms a look at most: we may have been stopped ourselves, and the engine's
+ * thread with us. Thread: whoever looks.
+ */
+struct rvhost_patience {
+	uint64_t looked_tsc;
+	uint64_t waited_cycles;
+};
+
+static inline void
+rvhost_patience_begin(struct rvhost_patience *p)
+{
+	p->looked_tsc = rte_rdtsc();
+	p->waited_cycles = 0;
+}
+
+/** A look without success. Returns whether it was longer than that. */
+static inline bool
+rvhost_patience_is_over(struct rvhost_patience *p, unsigned int seconds)
+{
+	const uint64_t now = rte_rdtsc(), hz = rte_get_tsc_hz();
+
+	p->waited_cycles += RTE_MIN(now - p->looked_tsc, hz / 100);
+	p->looked_tsc = now;
+	return p->waited_cycles > seconds * hz;
+}
 
 /** A DMA engine; all paths that name it share it. */
 struct rvhost_dma;
