@@ -210,31 +210,14 @@ guest_read16(void *dst, const void *src)
 	memcpy(dst, words, sizeof(words));
 }
 
-/*
- * The same of a split descriptor, from any address. Field by field: a driver stores them so, and a
- * wider load of what was stored just now would wait for that.
- */
-static __rte_always_inline struct split_desc
-guest_read_split(const void *src)
-{
-	const uint8_t *from = src; /* no pointer to a structure: those are aligned */
-	struct split_desc d;
-
-	memcpy(&d.addr, from + offsetof(struct split_desc, addr), sizeof(d.addr));
-	memcpy(&d.len, from + offsetof(struct split_desc, len), sizeof(d.len));
-	memcpy(&d.flags, from + offsetof(struct split_desc, flags), sizeof(d.flags));
-	memcpy(&d.next, from + offsetof(struct split_desc, next), sizeof(d.next));
-	__asm__("" : "+r"(d.addr), "+r"(d.len), "+r"(d.flags), "+r"(d.next));
-	return d;
-}
-
-/* The same, but flags and next are one word: they are looked at together. */
+/* A split descriptor whose flags and next are one word: they are looked at together. */
 struct split_words {
 	uint64_t addr;
 	uint32_t len;
 	uint32_t links;
 };
 
+/* The same of one, from any address. */
 static __rte_always_inline struct split_words
 guest_read_split_words(const void *src)
 {
@@ -252,6 +235,19 @@ static __rte_always_inline uint32_t
 split_links(uint32_t flags, uint32_t next)
 {
 	return flags | next << 16;
+}
+
+static __rte_always_inline struct split_desc
+guest_read_split(const void *src)
+{
+	const struct split_words d = guest_read_split_words(src);
+
+	return (struct split_desc){
+		.addr = d.addr,
+		.len = d.len,
+		.flags = (uint16_t)d.links,
+		.next = (uint16_t)(d.links >> 16),
+	};
 }
 
 /* The same of one of a packed ring or of a table. */

@@ -183,8 +183,8 @@ split_fetch_other(struct vhub_virtq *vq, struct vhub_chain *chain, uint16_t head
 struct split_burst {
 	const struct split_desc *desc;
 	uint8_t *busy;
-	struct vhub_chain *const
-			*last; /* on the stack: the n-th chain's request is so many before it */
+	/* On the stack of free ones: the n-th chain's request is so many before it. */
+	struct vhub_chain *const *last;
 	uint32_t size;
 	uint16_t order; /* of the first one */
 };
