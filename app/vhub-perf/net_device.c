@@ -136,10 +136,7 @@ prepare_rx(struct net_queue *q)
 		};
 
 		ring_prepare(q->rx, slot, &piece, 1);
-		if (q->rx->packed)
-			ring_add_one(q->rx, slot, true);
-		else
-			ring_add_one(q->rx, slot, false);
+		ring_add_one(q->rx, slot, q->rx->packed);
 	}
 	ring_publish(q->rx, q->rx->packed);
 }
