@@ -251,13 +251,22 @@ register_slice(struct uring_pins *pins)
 	return 0;
 }
 
-/* A piece of work: some tens of milliseconds. */
+/*
+ * A piece of work: some tens of milliseconds. What RLIMIT_MEMLOCK ends is begun anew: of two guests that
+ * had half of it each, both would wait for the other's.
+ */
 static void
 step_work(struct vhub_work *work)
 {
 	struct uring_pins *pins = vhub_container_of(work, struct uring_pins, work);
 
 	pins->result = pins->has_ring ? register_slice(pins) : prepare(pins);
+	if (pins->result != -ENOMEM || !pins->has_ring)
+		return;
+	io_uring_queue_exit(&pins->ring);
+	pins->has_ring = false;
+	pins->next_range = 0;
+	pins->next_at_bytes = 0;
 }
 
 /* ---- letting go: WORK, and LCORE by pins_leave() ---- */
@@ -397,14 +406,18 @@ begin_step(void)
 	vhub_work_submit(&pins->work);
 }
 
+/*
+ * Who tries again is first, from its first slice to its last: two that went on in turns would both be
+ * refused again.
+ */
 static void
 join_line(struct uring_pins *pins)
 {
-	struct uring_pins **link;
+	struct uring_pins **link = &line.first;
 
-	for (link = &line.first; *link != NULL; link = &(*link)->next_line)
-		;
-	pins->next_line = NULL;
+	while (pins->n_tries == 0 && *link != NULL)
+		link = &(*link)->next_line;
+	pins->next_line = *link;
 	*link = pins;
 }
 
@@ -429,7 +442,7 @@ try_again(struct vhub_timer *timer)
 	begin_step();
 }
 
-/* Goes on with the slice that was refused. Returns false when there is no point in it. */
+/* To begin anew. Returns false when there is no point in it. */
 static bool
 begin_to_wait(struct uring_pins *pins)
 {

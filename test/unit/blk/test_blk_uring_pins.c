@@ -57,6 +57,31 @@ guest_create(struct guest *g, size_t bytes, bool allocated)
 	assert_true(g->own != MAP_FAILED);
 }
 
+/* Memory in two regions, which nobody looks into. */
+static struct vhub_mem_table *
+table_of_two(size_t first_bytes, size_t second_bytes)
+{
+	const struct vhub_user_mem_region regions[] = {
+		{ .guest_addr_gpa = 0x100000,
+				.user_addr_uva = 0x100000,
+				.size_bytes = first_bytes },
+		{ .guest_addr_gpa = 0x10000000,
+				.user_addr_uva = 0x10000000,
+				.size_bytes = second_bytes },
+	};
+	struct vhub_mem_table *table;
+	int fds[2];
+
+	for (unsigned int i = 0; i < 2; i++) {
+		fds[i] = memfd_create("guest", MFD_CLOEXEC);
+		assert_int_equal(fallocate(fds[i], 0, 0, (off_t)regions[i].size_bytes), 0);
+	}
+	assert_int_equal(vhub_mem_table_build(NULL, regions, fds, 2, NULL, &table), 0);
+	for (unsigned int i = 0; i < 2; i++)
+		close(fds[i]);
+	return table;
+}
+
 /* What a guard does when the file was cut: zero pages where the guest's were. */
 static void
 guest_replace(struct guest *g)
@@ -326,20 +351,31 @@ stop_loop(struct vhub_timer *timer)
 	vhub_loop_stop(loop, 0);
 }
 
-/* Blocking work and timers go on, and the queue has a turn, until so much is pinned. Returns whether it is. */
-static bool
-wait_pinned(struct driver_disk *d, unsigned long kb)
+/* Blocking work and timers go on, and the queue has a turn. */
+static void
+go_on(struct driver_disk *d)
 {
 	struct vhub_timer timer = { .fn = stop_loop };
 	struct vhub_blk_io *none[1];
 
-	for (unsigned int i = 0; i < 1000 && pinned_kb() != kb; i++) {
-		d->ops->reap(d->queue, none, 1);
-		vhub_timer_arm(loop, &timer, 10000);
-		if (vhub_loop_run(loop) != 0)
-			return false;
+	d->ops->reap(d->queue, none, 1);
+	vhub_timer_arm(loop, &timer, 10000);
+	assert_int_equal(vhub_loop_run(loop), 0);
+}
+
+/* Until so much is pinned, or so much, and who wanted it knows. Returns whether it is. */
+static bool
+wait_pinned(struct driver_disk *d, unsigned long kb, unsigned long or_kb)
+{
+	unsigned long now = pinned_kb();
+
+	for (unsigned int i = 0; i < 1000 && now != kb && now != or_kb; i++) {
+		go_on(d);
+		now = pinned_kb();
 	}
-	return pinned_kb() == kb;
+	vhub_work_wait();
+	go_on(d);
+	return now == kb || now == or_kb;
 }
 
 /* One guest fits, and the queue keeps the table of before until its next turn. */
@@ -361,13 +397,13 @@ changed_twice(void)
 		return 1;
 	assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
 	d.ops->memory(d.disk, guests[0].table);
-	if (!wait_pinned(&d, 5 * 1024))
+	if (!wait_pinned(&d, 5 * 1024, 5 * 1024))
 		return 2;
 	d.ops->memory(d.disk, guests[1].table);
 	d.ops->memory(d.disk, guests[2].table);
 	/* Without a turn of the queue there is no room for it. */
 	vhub_work_wait();
-	if (!wait_pinned(&d, 7 * 1024))
+	if (!wait_pinned(&d, 7 * 1024, 7 * 1024))
 		return 3;
 	d.ops->reap(d.queue, (struct vhub_blk_io *[1]){ NULL }, 1);
 	guest_replace(&guests[2]);
@@ -376,6 +412,47 @@ changed_twice(void)
 	d.ops->memory(d.disk, NULL);
 	vhub_work_wait();
 	return pinned ? 0 : 4;
+}
+
+/*
+ * Two disks whose guests fit one at a time, in two pieces each: one of them has to get all of its own. No
+ * other pieces are together as much.
+ */
+static int
+half_each(void)
+{
+	struct rlimit limit = { 8 * MB, 8 * MB };
+	struct driver_disk disks[2];
+	struct vhub_mem_table *tables[2];
+
+	for (unsigned int i = 0; i < 2; i++) {
+		tables[i] = i == 0 ? table_of_two(3 * MB, 4 * MB) : table_of_two(5 * MB, MB);
+		open_disk(&disks[i], ",pin=on");
+		disks[i].ops->memory(disks[i].disk, NULL);
+		disks[i].ops->queue_put(disks[i].queue);
+	}
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || (getuid() == 0 && setuid(65534) != 0) ||
+			vhub_loop_create(&loop) != 0 || vhub_work_start(loop) != 0)
+		return 1;
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(disks[i].ops->queue_get(disks[i].disk, &disks[i].queue), 0);
+		disks[i].ops->memory(disks[i].disk, tables[i]);
+	}
+	if (!wait_pinned(&disks[0], 7 * 1024, 6 * 1024))
+		return 2;
+	for (unsigned int i = 0; i < 2; i++) {
+		disks[i].ops->queue_put(disks[i].queue);
+		disks[i].ops->memory(disks[i].disk, NULL);
+	}
+	vhub_work_wait();
+	return 0;
+}
+
+static void
+test_of_two_disks_that_do_not_fit_one_is_pinned(void **state)
+{
+	(void)state;
+	run_as_another(half_each);
 }
 
 static void
@@ -426,6 +503,7 @@ main(void)
 		cmocka_unit_test(test_memory_that_is_not_there_is_not_taken),
 		cmocka_unit_test(test_what_is_refused_goes_on_without),
 		cmocka_unit_test(test_a_table_that_changes_twice_is_pinned_in_the_end),
+		cmocka_unit_test(test_of_two_disks_that_do_not_fit_one_is_pinned),
 		cmocka_unit_test(test_nothing_stays_pinned),
 	};
 	uint8_t sevens[8192];
