@@ -69,8 +69,8 @@ void
 blk_verify_destroy(struct blk_queue *q);
 
 /*
- * Takes what has come back. Thread: the queue's LCORE, or main while it is paused. Returns how many,
- * or -EPROTO with ring->fault.
+ * Takes what has come back. Thread: the queue's LCORE, or main while it is paused. Returns how
+ * many, or -EPROTO with ring->fault.
  */
 int
 blk_verify_reap(struct blk_queue *q);

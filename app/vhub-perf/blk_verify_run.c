@@ -26,7 +26,7 @@
 static void
 set_phase(struct verify_run *run, uint32_t phase)
 {
-	/* Pairs with the lcores' loads: what main did to the rings is seen by who uses them next. */
+	/* Pairs with the lcores' loads: who uses the rings next sees what main did to them. */
 	__atomic_store_n(&run->phase, phase, __ATOMIC_RELEASE);
 }
 
@@ -186,9 +186,9 @@ items(const struct report *r)
 }
 
 /*
- * For how many cycles nothing may come back before time does not count, and at most what one look counts
- * for: a machine, or a back end, that stands still for a second takes no second from a run, which is to
- * find something.
+ * For how many cycles nothing may come back before time does not count, and at most what one look
+ * counts for: a machine, or a back end, that stands still for a second takes no second from a run,
+ * which is to find something.
  */
 static uint64_t
 still_cycles(void)
@@ -201,8 +201,8 @@ still_cycles(void)
 
 /*
  * While the lcores are in the phase, for `ns` in which we ran or until all have left; with nothing
- * done for as long as the back end may take to answer, it ends too. Returns 0, or -errno when the run
- * cannot go on.
+ * done for as long as the back end may take to answer, it ends too. Returns 0, or -errno when the
+ * run cannot go on.
  */
 static int
 stay(struct verify_run *run, uint32_t phase, uint64_t ns)

@@ -95,16 +95,16 @@ int
 frontend_stop(struct frontend *fe);
 
 /*
- * Stops the rings with what they have in flight, which is in the inflight region then. Reap and look
- * (frontend_left()), then frontend_restart(). Returns 0 or -errno.
+ * Stops the rings with what they have in flight, which is in the inflight region then. Reap and
+ * look (frontend_left()), then frontend_restart(). Returns 0 or -errno.
  */
 int
 frontend_suspend(struct frontend *fe);
 
 /*
- * Looks into the inflight region, rings being stopped and reaped: *left requests of `ring` are noted
- * there, each once, and no other is. Returns 0, -EPROTO (that is not so; told), or why the region
- * cannot be mapped.
+ * Looks into the inflight region, rings being stopped and reaped: *left requests of `ring` are
+ * noted there, each once, and no other is. Returns 0, -EPROTO (that is not so; told), or why the
+ * region cannot be mapped.
  */
 int
 frontend_left(struct frontend *fe, const struct ring *ring, uint32_t *left);

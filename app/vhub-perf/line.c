@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * vhub-perf line: how long a cache line takes from one CPU to another and back. All that two sides of
- * a ring tell each other goes that way, so figures compare only where this one is the same: virtual CPUs
- * are moved about by their host. Called by main.c; next: worker.c.
+ * vhub-perf line: how long a cache line takes from one CPU to another and back. All that two sides
+ * of a ring tell each other goes that way, so figures compare only where this one is the same:
+ * virtual CPUs are moved about by their host. Called by main.c; next: worker.c.
  */
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * vhub-perf memcpy: no back end at all. Each lcore copies blocks of a disk in memory to the buffers
- * of a queue, the way a back end with a disk in memory has to: what is left of the difference to that
- * back end is the way there and back. Called by main.c; next: run.c.
+ * of a queue, the way a back end with a disk in memory has to: what is left of the difference to
+ * that back end is the way there and back. Called by main.c; next: run.c.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -60,7 +60,7 @@ map(struct perf_memory *mem, uint64_t bytes, unsigned int flags)
 	return 0;
 }
 
-/* More than the machine has would be promised, and cost some process its life when it is written. */
+/* More than the machine has would be promised, and cost a process its life when it is written. */
 static bool
 is_too_much(uint64_t bytes)
 {

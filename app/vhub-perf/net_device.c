@@ -186,7 +186,7 @@ make_queue(struct net_device *d, const struct net_options *o, unsigned int i,
 	q->rx = d->rings[index];
 	q->tx = d->rings[index + 1];
 	q->o = o;
-	/* Three quarters of the ring are always there: more than half, which the window may fill. */
+	/* Three quarters of the ring are always there: more than half, as the window may fill. */
 	q->refill = RTE_MAX(1u, RTE_MIN(o->burst, q->rx->n_slots / 4u));
 	q->path = d->path;
 	q->queue = i;

@@ -39,7 +39,7 @@ net_flow_begin(struct net_flow *f)
 	f->arrived = 0;
 }
 
-/* Numbers up to the one before `number` have not come; their places in the window are taken anew. */
+/* Numbers before `number` have not come; their places in the window are taken anew. */
 static void
 leave_gap(struct net_flow *f, uint64_t number)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The loop of an lcore of `vhub-perf net`: it goes round its queues; on each it receives, then
- * sends. Launched through run.c; on the way net_receive.h and net_send.h; next, when all have ended,
- * net_run.c, for the report.
+ * sends. Launched through run.c; on the way net_receive.h and net_send.h; next, when all have
+ * ended, net_run.c, for the report.
  */
 #include <rte_cycles.h>
 
@@ -10,7 +10,7 @@
 #include "net_receive.h"
 #include "net_send.h"
 
-/* At the end, when nothing comes for so long, nothing will; a turn counts for no more than TURN_MS. */
+/* At the end, when nothing comes for so long, nothing will; a turn counts for TURN_MS at most. */
 #define QUIET_MS 2000u
 #define TURN_MS 1u
 
@@ -59,8 +59,8 @@ untaken(const struct net_queue *q)
 }
 
 /*
- * Whether nothing of the queue is under way any more: all that was sent has been taken, and what has not
- * come back was lost, which is so after a `long_while`.
+ * Whether nothing of the queue is under way any more: all that was sent has been taken, and what
+ * has not come back was lost, which is so after a `long_while`.
  */
 static bool
 is_quiet(const struct net_queue *q, bool long_while)

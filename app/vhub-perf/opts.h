@@ -5,9 +5,11 @@
  * subcommands, before anything else.
  *
  *	static const struct opt load_opts[] = {
- *		{ .name = "rate", .arg = "N", .kind = OPT_RATE, .to = &config.rate, .max = 1000000000,
- *				.help = "items a second, all queues together (0: as fast as it goes)" },
- *		{ .name = "packed", .kind = OPT_SWITCH, .to = &config.packed, .help = "packed rings" },
+ *		{ .name = "rate", .arg = "N", .kind = OPT_RATE, .to = &config.rate,
+ *				.max = 1000000000,
+ *				.help = "items a second, of all queues (0: as fast as it goes)" },
+ *		{ .name = "packed", .kind = OPT_SWITCH, .to = &config.packed,
+ *				.help = "packed rings" },
  *	};
  *
  * Written as --name value or --name=value; a dash in a name may be an underscore, as fio has it.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * When items of a run with --rate are due: at fixed intervals from the start, whatever the back end
- * does. A latency counts from the time an item was due, not from when it could be sent at last, so a
- * stall is felt by everything that should have been sent meanwhile (no coordinated omission), and
+ * does. A latency counts from the time an item was due, not from when it could be sent at last, so
+ * a stall is felt by everything that should have been sent meanwhile (no coordinated omission), and
  * nothing that was due is left out. Used by the generators. Implemented in pace.c.
  *
  * Thread: the LCORE that owns it.
@@ -16,7 +16,7 @@
 #include <rte_common.h>
 
 struct pace {
-	/* When the next item is due, and how long until the one after it: cycles and 2^-32 of one. */
+	/* When the next item is due, and from it to the one after: cycles and 2^-32 of one. */
 	uint64_t due_cycles;
 	uint32_t due_fraction;
 	uint32_t interval_fraction;
@@ -25,7 +25,8 @@ struct pace {
 
 /*
  * `per_s` items a second from `start_cycles` on, per_s > 0. Several that share a rate are told
- * apart by `index` of `n`: each gets its part of the rate, the first items spread over one interval.
+ * apart by `index` of `n`: each gets its part of the rate, the first items spread over one
+ * interval.
  */
 void
 pace_start(struct pace *p, uint64_t start_cycles, uint64_t hz, uint64_t per_s, unsigned int index,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What --verify writes into each sector: a stamp that says which sector and which generation of it
- * this is, filler that follows from them, and a checksum over all of it. So a sector tells by itself
- * whether it is whole, and what it is. Implemented in pattern.c; used by blk_verify.c.
+ * this is, filler that follows from them, and a checksum over all of it. So a sector tells by
+ * itself whether it is whole, and what it is. Implemented in pattern.c; used by blk_verify.c.
  */
 #ifndef PERF_PATTERN_H
 #define PERF_PATTERN_H

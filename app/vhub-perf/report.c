@@ -106,8 +106,8 @@ report_ns(double cycles)
 }
 
 /*
- * The loads here and below pair with the stores of the lcores: whole values, no order; but that of the
- * begin, before which the ramp's figures were forgotten.
+ * The loads here and below pair with the stores of the lcores: whole values, no order; but that of
+ * the begin, before which the ramp's figures were forgotten.
  */
 static uint64_t
 measured_cycles(const struct report_lcore *lcore)

@@ -5,8 +5,8 @@
  * keys). Made and filled by the generators through run.h, which tells the phases; implemented in
  * report.c (life, sums), report_text.c and report_json.c.
  *
- * Fields marked LCORE have one writer, the lcore of the queue, with vhub_count() or a relaxed store;
- * the main thread reads them at any time.
+ * Fields marked LCORE have one writer, the lcore of the queue, with vhub_count() or a relaxed
+ * store; the main thread reads them at any time.
  */
 #ifndef PERF_REPORT_H
 #define PERF_REPORT_H

@@ -318,8 +318,8 @@ ring_packed_next(const struct ring *r, const struct ring_place *p, uint16_t *id,
 {
 	const struct packed_desc *ring = r->desc;
 	/*
-	 * Pairs with the back end's releasing store of the flags, which it writes last. They are part
-	 * of the word, so what is loaded with them is not older.
+	 * Pairs with the back end's releasing store of the flags, which it writes last. They are
+	 * part of the word, so what is loaded with them is not older.
 	 */
 	const uint64_t word = __atomic_load_n(PACKED_WORD(&ring[p->at]), __ATOMIC_ACQUIRE);
 

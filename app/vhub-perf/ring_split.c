@@ -59,7 +59,7 @@ ring_split_prepare(struct ring *r, uint16_t slot, const struct ring_piece *piece
 	};
 }
 
-/* 2.7.7: with EVENT_IDX, whether the back end's index lies among those added since the last look. */
+/* 2.7.7: with EVENT_IDX, whether the back end's index is among those added since the last look. */
 static bool
 wants_kick(const struct ring *r)
 {

@@ -87,8 +87,8 @@ now_ns(void)
 }
 
 /*
- * How much of the measured time an lcore has not had yet, as its own turns tell: one that stood still,
- * with the machine or alone, has had nothing of it meanwhile, whoever slept how long.
+ * How much of the measured time an lcore has not had yet, as its own turns tell: one that stood
+ * still, with the machine or alone, has had nothing of it meanwhile, whoever slept how long.
  */
 static uint64_t
 missing_ns(const struct report_lcore *l)
@@ -194,8 +194,8 @@ warm_up(struct run *run)
 }
 
 /*
- * Until each lcore has had all of its time. A back end that stood still for all of it has more: nothing
- * is no result.
+ * Until each lcore has had all of its time. A back end that stood still for all of it has more:
+ * nothing is no result.
  */
 static void
 measure(struct run *run)
@@ -216,7 +216,7 @@ measure(struct run *run)
 	}
 }
 
-/* A look counts for little, as does a turn that the lcores count by: nobody may have run meanwhile. */
+/* A look counts for little, as does a turn that lcores count by: nobody may have run meanwhile. */
 static void
 drain(struct run *run, unsigned int launched)
 {

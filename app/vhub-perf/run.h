@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What a run of any generator has in common: options of the session, its rings and its time; the
- * phases that the main thread leads all lcores through; the share of time in which an lcore was busy.
- * Implemented in run.c (phases), run_meter.c (pauses) and run_opts.c; used by the generators.
+ * phases that the main thread leads all lcores through; the share of time in which an lcore was
+ * busy. Implemented in run.c (phases), run_meter.c (pauses) and run_opts.c; used by the generators.
  *
  * A generator's lcore loop:
  *
@@ -110,8 +110,8 @@ struct run {
 	int (*lcore)(struct run *run, unsigned int lcore);
 	void *arg; /* of the generator */
 	/*
-	 * The ramp lasts until every queue has items, too, for as long as run_options.patience_ms; the
-	 * measured time always does.
+	 * The ramp lasts until every queue has items, too, for as long as run_options.patience_ms;
+	 * the measured time always does.
 	 */
 	bool wait_for_items;
 
@@ -134,15 +134,15 @@ void
 run_drive(struct run *run);
 
 /*
- * Stops the rings of run->frontends, unless the run has ended early: then a back end may not answer.
- * What it does wrong is in run->report. Thread: main, when the lcores have ended.
+ * Stops the rings of run->frontends, unless the run has ended early: then a back end may not
+ * answer. What it does wrong is in run->report. Thread: main, when the lcores have ended.
  */
 void
 run_stop(const struct run *run);
 
 /*
- * The table, or with --json - none, the JSON, and on standard error why the run ended early. Returns
- * an exit status. Thread: main, last of all.
+ * The table, or with --json - none, the JSON, and on standard error why the run ended early.
+ * Returns an exit status. Thread: main, last of all.
  */
 int
 run_tell(const struct report *r);
@@ -174,8 +174,8 @@ void
 run_meter_init(struct run_meter *m, struct report_lcore *lcore, uint64_t item_bytes);
 
 /*
- * The measured time begins, or ends, at `now`; what was counted before it is forgotten already. Thread:
- * the LCORE, as all of these.
+ * The measured time begins, or ends, at `now`; what was counted before it is forgotten already.
+ * Thread: the LCORE, as all of these.
  */
 static inline void
 run_meter_enter(struct run_meter *m, enum run_phase phase, uint64_t now)
@@ -185,7 +185,7 @@ run_meter_enter(struct run_meter *m, enum run_phase phase, uint64_t now)
 	if (phase == RUN_MEASURE && !m->measuring) {
 		m->measuring = true;
 		__atomic_store_n(&m->lcore->busy_cycles, 0, __ATOMIC_RELAXED);
-		/* Pairs with their acquiring loads: who sees it sees nothing of the ramp any more. */
+		/* Pairs with their acquiring loads: who sees it sees no more of the ramp. */
 		__atomic_store_n(&m->lcore->begin_cycles, now, __ATOMIC_RELEASE);
 	} else if (phase != RUN_MEASURE && m->measuring) {
 		m->measuring = false;
@@ -194,11 +194,11 @@ run_meter_enter(struct run_meter *m, enum run_phase phase, uint64_t now)
 	m->turn_cycles = now;
 }
 
-/* A turn of `n` items took longer than one without any may: whether it was a pause, and what of it. */
+/* A turn of `n` items took longer than one without may: whether it was a pause, and what of it. */
 void
 run_meter_long_turn(struct run_meter *m, uint64_t cycles, unsigned int n);
 
-/* The turn that began at m->turn_cycles ends, and the next one begins, at `now`; it had `n` items. */
+/* The turn that began at m->turn_cycles ends, the next one begins, at `now`; it had `n` items. */
 static __rte_always_inline void
 run_meter_turn(struct run_meter *m, uint64_t now, unsigned int n)
 {
@@ -208,7 +208,7 @@ run_meter_turn(struct run_meter *m, uint64_t now, unsigned int n)
 		vhub_count(&m->lcore->busy_cycles, cycles);
 	if (unlikely(cycles > m->pause_cycles))
 		run_meter_long_turn(m, cycles, n);
-	/* Pairs with run.c's acquiring load: how much of the turn does not count is told before it. */
+	/* Pairs with run.c's acquiring load: what of the turn does not count is told before it. */
 	__atomic_store_n(&m->lcore->turn_cycles, now, __ATOMIC_RELEASE);
 	m->turn_cycles = now;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Pauses of an lcore (run.h): turns of its loop that took longer than what was done in them can have
- * taken, for somebody else had the CPU: another task, an interrupt, or the host. Called by the lcores'
- * loops; next: report.c.
+ * Pauses of an lcore (run.h): turns of its loop that took longer than what was done in them can
+ * have taken, for somebody else had the CPU: another task, an interrupt, or the host. Called by the
+ * lcores' loops; next: report.c.
  */
 #include <rte_cycles.h>
 

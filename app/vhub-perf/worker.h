@@ -14,10 +14,10 @@
  * Starts EAL with one worker on each CPU of `cpus` ("1,2" or "2-4"; NULL: the last one of the
  * affinity mask, or the first where there are not more than two, so that a vhubd with the same mask
  * and one device has its worker elsewhere).
- * EAL's memory is small and ordinary. SIGINT and SIGTERM ask for an end from now on, also of waiting
- * for a back end; a second one ends at once. Thread: main, once. Returns how many there are, or -errno,
- * having told why: -EINVAL (no CPU list, or a CPU that this process may not use), or what
- * rte_eal_init() gives.
+ * EAL's memory is small and ordinary. SIGINT and SIGTERM ask for an end from now on, also of
+ * waiting for a back end; a second one ends at once. Thread: main, once. Returns how many there
+ * are, or -errno, having told why: -EINVAL (no CPU list, or a CPU that this process may not use),
+ * or what rte_eal_init() gives.
  */
 int
 workers_start(const char *cpus);
