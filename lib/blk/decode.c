@@ -2,7 +2,7 @@
 /*
  * From a chain to an I/O: finds header, data and status wherever the guest's driver has cut them
  * (VIRTIO 1.2, 2.7.4: only the order of the bytes counts), and checks what is asked for against the
- * disk (5.2.6). Called by submit.c, which also comes next, where decode_common.h is not enough. The header
+ * disk (5.2.6). Called by submit.c, which also comes next, for what decode_common.h does not take. The header
  * is copied once and only the copy is looked at.
  */
 #include <string.h>
@@ -11,7 +11,7 @@
 #include <rte_branch_prediction.h>
 #include <rte_byteorder.h>
 
-#include "decode_common.h"
+#include "blk_pvt.h"
 
 /* The data part of a request, in chain->iov. */
 struct data_part {
@@ -269,13 +269,9 @@ enum blk_verdict
 blk_decode(const struct blk_limits *limits, struct blk_req *req)
 {
 	struct virtio_blk_outhdr header;
-	struct blk_common common;
 	struct data_part data;
 	uint16_t first;
 
-	blk_common_init(&common, limits, 0);
-	if (likely(blk_decode_common(&common, req)))
-		return BLK_SUBMIT;
 	req->op = VHUB_BLK_OPS;
 	if (take_whole(req, &header)) {
 		first = 1;

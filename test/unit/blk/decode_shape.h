@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "blk_pvt.h"
+#include "decode_common.h"
 
 #define SHAPE_MAX_PIECES 320
 
@@ -69,6 +69,34 @@ shape_new(uint32_t type, uint64_t sector, const uint32_t *out, const uint32_t *i
 		s->req.chain.in_bytes += *in;
 	}
 	return s;
+}
+
+/* As submit.c decodes it. What is common is decoded both ways, which find the same. */
+static inline enum blk_verdict
+shape_decode(const struct blk_limits *limits, struct blk_req *req)
+{
+	struct blk_common common;
+	struct vhub_blk_io io;
+	uint8_t *status_hva;
+	uint8_t op;
+
+	blk_common_init(&common, limits, 0);
+	if (!blk_decode_common(&common, req))
+		return blk_decode(limits, req);
+	io = req->io;
+	op = req->op;
+	status_hva = req->status_hva;
+	memset(&req->io, 0xcc, sizeof(req->io));
+	assert_int_equal(blk_decode(limits, req), BLK_SUBMIT);
+	assert_ptr_equal(req->io.iov, io.iov);
+	assert_int_equal(req->io.n_iov, io.n_iov);
+	assert_int_equal(req->io.op, io.op);
+	assert_int_equal(req->io.flags, io.flags);
+	assert_int_equal(req->io.len_bytes, io.len_bytes);
+	assert_int_equal(req->io.offset_bytes, io.offset_bytes);
+	assert_int_equal(req->op, op);
+	assert_ptr_equal(req->status_hva, status_hva);
+	return BLK_SUBMIT;
 }
 
 /* The last writable byte, where the guest looks for its status. */

@@ -28,7 +28,7 @@ static const struct blk_limits huge = { .capacity_bytes = UINT64_MAX & ~UINT64_C
 static void
 expect_answer(const struct blk_limits *limits, struct shape *s, uint8_t status)
 {
-	assert_int_equal(blk_decode(limits, &s->req), BLK_ANSWERED);
+	assert_int_equal(shape_decode(limits, &s->req), BLK_ANSWERED);
 	assert_int_equal(s->req.status, status);
 	blk_put_status(&s->req, s->req.status);
 	assert_int_equal(shape_status(s), status);
@@ -84,7 +84,7 @@ expect_read(const uint32_t *out, const uint32_t *in, uint32_t len)
 {
 	struct shape *s = shape_new(VIRTIO_BLK_T_IN, 3, out, in);
 
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_SUBMIT);
 	expect_io(s, VHUB_BLK_READ, 3 * 512, len, 0, true);
 	expect_restored(s);
 }
@@ -94,7 +94,7 @@ expect_write(const uint32_t *out, const uint32_t *in, uint32_t len)
 {
 	struct shape *s = shape_new(VIRTIO_BLK_T_OUT, 3, out, in);
 
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_SUBMIT);
 	expect_io(s, VHUB_BLK_WRITE, 3 * 512, len, sizeof(struct virtio_blk_outhdr), false);
 	expect_restored(s);
 }
@@ -183,7 +183,7 @@ test_the_end_of_the_disk(void **state)
 	struct shape *s = shape_new(VIRTIO_BLK_T_IN, SECTORS - 1, CUTS(16), CUTS(512, 1));
 
 	(void)state;
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_SUBMIT);
 	expect_io(s, VHUB_BLK_READ, DISK_BYTES - 512, 512, 0, true);
 	expect_restored(s);
 
@@ -219,7 +219,7 @@ test_sectors_near_the_end_of_numbers(void **state)
 	/* The last sector of the largest disk is a good one. */
 	struct shape *s = shape_new(VIRTIO_BLK_T_IN, UINT64_MAX / 512 - 1, CUTS(16), CUTS(512, 1));
 
-	assert_int_equal(blk_decode(&huge, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&huge, &s->req), BLK_SUBMIT);
 	assert_int_equal(s->req.io.offset_bytes, huge.capacity_bytes - 512);
 	shape_free(s);
 }
@@ -260,7 +260,7 @@ test_lengths_near_the_end_of_numbers(void **state)
 	req.chain.n_in = 2;
 	req.chain.out_bytes = 16;
 	req.chain.in_bytes = UINT32_MAX;
-	assert_int_equal(blk_decode(&huge, &req), BLK_ANSWERED);
+	assert_int_equal(shape_decode(&huge, &req), BLK_ANSWERED);
 	assert_int_equal(req.status, VIRTIO_BLK_S_IOERR);
 
 	/* A whole number of sectors, which the largest disk has. */
@@ -268,7 +268,7 @@ test_lengths_near_the_end_of_numbers(void **state)
 	iov[1] = (struct iovec){ (void *)4096, UINT32_MAX - 511 };
 	iov[2] = (struct iovec){ &status, 1 };
 	req.chain.in_bytes = UINT32_MAX - 510;
-	assert_int_equal(blk_decode(&huge, &req), BLK_ANSWERED);
+	assert_int_equal(shape_decode(&huge, &req), BLK_ANSWERED);
 	assert_int_equal(req.status, VIRTIO_BLK_S_IOERR);
 }
 
@@ -288,7 +288,7 @@ decode_read_of(uint32_t len, struct blk_req *req)
 						 .n_in = 2,
 						 .out_bytes = sizeof(header),
 						 .in_bytes = len + 1 } };
-	return blk_decode(&huge, req);
+	return shape_decode(&huge, req);
 }
 
 /* As much as SEG_MAX segments of SIZE_MAX hold, which is what a guest is told; and no more. */
@@ -326,7 +326,7 @@ test_a_read_only_disk_refuses_writes(void **state)
 	(void)state;
 	expect_answer(&read_only, shape_new(VIRTIO_BLK_T_OUT, 0, CUTS(16, 512), CUTS(1)),
 			VIRTIO_BLK_S_IOERR);
-	assert_int_equal(blk_decode(&read_only, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&read_only, &s->req), BLK_SUBMIT);
 	shape_free(s);
 }
 
@@ -336,7 +336,7 @@ test_blocks_of_the_driver_are_not_cut(void **state)
 	struct shape *s = shape_new(VIRTIO_BLK_T_IN, 8, CUTS(16), CUTS(4096, 1));
 
 	(void)state;
-	assert_int_equal(blk_decode(&big_blocks, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&big_blocks, &s->req), BLK_SUBMIT);
 	shape_free(s);
 	expect_answer(&big_blocks, shape_new(VIRTIO_BLK_T_IN, 1, CUTS(16), CUTS(4096, 1)),
 			VIRTIO_BLK_S_IOERR);
@@ -355,7 +355,7 @@ test_no_data_are_no_bytes(void **state)
 		struct shape *s = shape_new(types[i], 8, CUTS(16), CUTS(1));
 
 		s->req.io.len_bytes = 4096;
-		assert_int_equal(blk_decode(&disk, &s->req), BLK_ANSWERED);
+		assert_int_equal(shape_decode(&disk, &s->req), BLK_ANSWERED);
 		assert_int_equal(s->req.status, VIRTIO_BLK_S_OK);
 		assert_int_equal(s->req.io.len_bytes, 0);
 		shape_free(s);
@@ -368,14 +368,14 @@ test_flush(void **state)
 	struct shape *s = shape_new(VIRTIO_BLK_T_FLUSH, UINT64_MAX, CUTS(16), CUTS(1));
 
 	(void)state;
-	assert_int_equal(blk_decode(&read_only, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&read_only, &s->req), BLK_SUBMIT);
 	assert_int_equal(s->req.io.op, VHUB_BLK_FLUSH);
 	assert_int_equal(s->req.io.len_bytes, 0);
 	assert_int_equal(s->req.io.n_iov, 0);
 	expect_restored(s);
 	/* Data make no difference: the field is reserved. */
 	s = shape_new(VIRTIO_BLK_T_FLUSH, 0, CUTS(16, 512), CUTS(3, 1));
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_SUBMIT);
 	assert_int_equal(s->req.io.len_bytes, 0);
 	expect_restored(s);
 }
@@ -387,7 +387,7 @@ expect_id(const struct blk_limits *limits, const uint32_t *in, const char *id)
 	uint8_t got[64] = { 0 };
 	size_t n = 0;
 
-	assert_int_equal(blk_decode(limits, &s->req), BLK_ANSWERED);
+	assert_int_equal(shape_decode(limits, &s->req), BLK_ANSWERED);
 	assert_int_equal(s->req.status, VIRTIO_BLK_S_OK);
 	blk_put_status(&s->req, VIRTIO_BLK_S_OK);
 	for (unsigned int i = 1; i <= s->req.chain.n_in; i++) {
@@ -453,7 +453,7 @@ test_no_place_for_a_status(void **state)
 	for (unsigned int i = 0; i < RTE_DIM(types); i++) {
 		struct shape *s = shape_new(types[i], 0, CUTS(16, 512), NO_CUTS);
 
-		assert_int_equal(blk_decode(&disk, &s->req), BLK_NO_STATUS);
+		assert_int_equal(shape_decode(&disk, &s->req), BLK_NO_STATUS);
 		assert_null(s->req.status_hva);
 		shape_free(s);
 	}
@@ -466,17 +466,17 @@ test_a_request_forgets_the_one_before(void **state)
 	struct shape *s = shape_new(VIRTIO_BLK_T_OUT, 5, CUTS(16, 512), CUTS(1));
 
 	(void)state;
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_SUBMIT);
 	s->req.io.flags = VHUB_BLK_IO_FUA;
 	blk_put_status(&s->req, VIRTIO_BLK_S_OK);
 	s->req.chain.n_in = 0;
 	s->iov[0] = s->orig[0];
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_NO_STATUS);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_NO_STATUS);
 	assert_null(s->req.status_hva);
 	s->req.chain.n_in = 1;
 	s->iov[0] = s->orig[0];
 	s->iov[1] = s->orig[1];
-	assert_int_equal(blk_decode(&disk, &s->req), BLK_SUBMIT);
+	assert_int_equal(shape_decode(&disk, &s->req), BLK_SUBMIT);
 	assert_int_equal(s->req.io.flags, 0);
 	assert_int_equal(s->req.op, VHUB_BLK_WRITE);
 	shape_free(s);
