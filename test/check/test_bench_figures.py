@@ -4,6 +4,7 @@ made up here. That it still measures is held by test/e2e/test_bench.py."""
 
 import copy
 import json
+import math
 import os
 import subprocess
 import sys
@@ -59,9 +60,10 @@ def group(**more):
                           **more})
 
 
-def measured(tmp_path, sides, x=32, runs=3, ways=(), **more):
+def measured(tmp_path, sides, x=32, runs=3, ways=(), goals=None, **more):
     made = group(**more)
     made.add(str(x), x, sides)
+    made.cases[0].goals = goals or {}
     return runner.measure(made.cases[0], Nowhere(tmp_path, ways), runs)
 
 
@@ -113,6 +115,20 @@ def test_figures_have_three_digits(value, text):
 @pytest.mark.parametrize("value, text", [(40.1, "40.1 ns"), (4068, "4068 ns"), (24603, "24.6 µs"), (2.1e8, "210 ms")])
 def test_times_have_the_unit_that_suits_them(value, text):
     assert report.figure(value, "ns") == text
+
+
+@pytest.mark.parametrize("ratio, goal, unit, met", [
+    (1.5, 1.4, "IOPS", True), (1.3, 1.4, "IOPS", False), (0.9, 1, "ns", True),
+    (1.1, 1.05, "cycles", False)])
+def test_a_goal_is_the_least_or_the_most_where_less_is_better(ratio, goal, unit, met):
+    assert stats.is_met(ratio, goal, unit) == met
+    assert report.goal_text(ratio, goal, unit).endswith(": missed)") != met
+
+
+def test_the_span_of_a_ratio_is_what_any_two_of_the_runs_allow():
+    ours = stats.summary(three(2, 4, 3))
+    assert stats.span(ours, stats.summary(three(1, 2, 1))) == (1.0, 4.0)
+    assert stats.span(ours, stats.summary(three(0, 2, 1))) == (1.0, math.inf)
 
 
 # --- turns
@@ -243,6 +259,22 @@ def test_the_guide_names_every_group():
     assert not missing, missing
 
 
+def test_each_goal_is_for_a_case_and_its_sides(monkeypatch):
+    """And none is hidden by another one: without it the goals are others."""
+    def goals():
+        return {case.name: case.goals for each in cases.groups() for case in each.cases}
+    every = goals()
+    assert every["net-echo-split-64"] == {"vhub": {"net_vhost": 1.4},
+                                          "vhub librte_vhost": {"net_vhost": 0.97}}
+    assert every["blk-loop-read-qd32"] == {"vhub": {"qemu-storage-daemon io_uring": 1.5,
+                                                    "qemu-storage-daemon native": 1.5}}
+    assert every["scale-idle-1"] == {}
+    for goal in cases.GOALS:
+        monkeypatch.setattr(cases, "GOALS", [each for each in cases.GOALS if each != goal])
+        assert goals() != every, goal
+        monkeypatch.undo()
+
+
 # --- where it measures
 
 def test_cpus_are_cores_of_one_package():
@@ -277,7 +309,8 @@ def results(tmp_path):
         every.append(measured(tmp_path, [
             side("vhub", three(1e6 * x, 1.1e6 * x, 0.9e6 * x, lat_ns=lat)),
             side("peer <one>", three(4e5 * x, 5e5 * x, 4.5e5 * x, lat_ns=lat), True),
-            side("broken", [ProgramError("broken & <gone>")], True)], x=x))
+            side("broken", [ProgramError("broken & <gone>")], True)], x=x,
+            goals={"vhub": {"peer <one>": 2 if x < 128 else 2.5, "broken": 1}}))
     every += [measured(tmp_path, [side("vhub", three(20.0 + x, 21.0 + x, 22.0 + x))], x=x, name="scale-idle", unit="ns")
               for x in (1, 64)]
     every.append(measured(tmp_path, [side("vhub", three(7, 8, 9))], name="single"))
@@ -286,14 +319,16 @@ def results(tmp_path):
 
 
 def check_output(folder):
-    names = {"made-up", "made-up-latency", "scale-idle", "single"}
+    names = {"made-up", "made-up-latency", "scale-idle", "single", "ratios"}
     assert {path.name for path in (folder / "plots").iterdir()} == {f"{name}.{suffix}" for name in names
                                                                     for suffix in ("svg", "png")}
     for name in names:
         assert (folder / "plots" / f"{name}.png").read_bytes().startswith(PNG)
         assert ElementTree.parse(folder / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
+        assert " \n" not in (folder / "plots" / f"{name}.svg").read_text()
     page = (folder / "report.html").read_text()
     assert page.count("<svg") == len(names)
+    assert page.count("(≥ 2)") == 2 and page.count("(≥ 2.5: missed)") == 1
     assert "broken &amp; &lt;gone&gt;" in page and "made &lt;up&gt;" in page and "2.22 x peer &lt;one&gt;" in page
     assert "src=" not in page and "href=\"http" not in page
 
@@ -326,6 +361,45 @@ def test_a_plot_shows_medians_ends_and_units(tmp_path):
         colours = {each.lines[0].get_color() for each in axes.containers}
         assert len(colours) == len(axes.containers) == 2
         plots.plt.close(figure)
+
+
+def test_the_plot_of_ratios_has_rows_points_bars_and_goals(tmp_path):
+    made = results(tmp_path)
+    (found, chosen), *rest = plots.by_group(made)
+    rows = plots.ratio_rows(found, chosen)
+    assert [row[0] for row in rows] == [f"{x}: vhub / peer <one>" for x in (1, 32, 128)]
+    assert [row[1] for row in rows] == [pytest.approx(1 / 0.45)] * 3
+    assert [row[2] for row in rows] == [pytest.approx((0.9 / 0.5, 1.1 / 0.4))] * 3
+    assert [row[3:] for row in rows] == [(2, False), (2, False), (2.5, True)]
+    assert not any(plots.ratio_rows(*each) for each in rest)
+    least, most = plots.ratio_limits(rows)
+    assert least < 1 and most > 2.75
+    assert plots.ratio_limits([("", 2.0, (0.0, math.inf), None, False)]) == (0.5, 4.0)
+    del made["cases"][0]["goals"]
+    assert plots.ratio_rows(found, chosen)[0][3:] == (None, False)
+    made["cases"] = made["cases"][3:]
+    assert plots.plot_ratios(made, tmp_path) is None
+
+
+def test_reports_of_several_folders_are_drawn_together(tmp_path):
+    made = results(tmp_path)
+    later = {**copy.deepcopy(made), "when": "later", "cases": copy.deepcopy(made["cases"][2:])}
+    later["cases"][0]["x"] = 256
+    del later["cases"][0]["goals"]
+    for name, each in (("a", made), ("b", later)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(each))
+    command = [ROOT / "usertools/vhub-bench", "--redraw", tmp_path / "a", tmp_path / "b"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2 and "--out" in done.stderr
+    done = subprocess.run([*command, "--out", tmp_path / "both"], capture_output=True, text=True,
+                          check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    both = json.loads((tmp_path / "both/results.json").read_text())
+    assert [case["x"] for case in both["cases"]] == [1, 32, 256, 1, 64, 32]
+    assert both["when"] == "now; later" and both["machine"] == made["machine"]
+    assert all("goals" in case for case in both["cases"])
+    assert (tmp_path / "both/plots/ratios.png").exists() and not (tmp_path / "a/plots").exists()
 
 
 # --- the command line

@@ -28,12 +28,13 @@ def test_vhub_bench_measures_and_reports(folder):
             assert side["commands"], (case["name"], side["name"])
     disk, echo, *_ = results["cases"]
     assert set(disk["ratios"]) == {"vhub split", "vhub packed"} and "memcpy" in disk["ratios"]["vhub split"]
-    assert set(echo["ratios"]) == {"vhub", "vhub librte_vhost"}
+    assert set(echo["ratios"]) == set(echo["goals"]) == {"vhub", "vhub librte_vhost"}
     for side in [*disk["sides"], *echo["sides"]]:
         assert 0 <= side["summary"]["back_busy"] <= 1, side
         assert side["name"] == "memcpy" or 0 < side["summary"]["front_busy"] <= 1, side
     assert all(side["summary"]["lat_ns"]["p99"]["median"] > 0 for side in disk["sides"] if side["name"] != "memcpy")
     assert results["machine"]["kernel"] and results["machine"]["vhubd"].startswith("vhubd ")
     assert (folder / "out/report.html").stat().st_size > 10000
+    assert (folder / "out/plots/ratios.svg").stat().st_size > 10000
     # Nothing is left of what it has started.
     assert [path.name for path in folder.iterdir()] == ["out"]

@@ -7,13 +7,49 @@ runner.py, the next file on the way, lets sides take turns.
 """
 
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
+from itertools import product
 
 from . import frontends
 from .backends import (DISK_MIB, Cheapest, OpenVswitch, StorageDaemon, VhostTestpmd, VhubBackend, file_node,
                        null_node)
 
 QUICK, FULL = "quick", "full"
+
+# Case, side of ours, peer, and the ratio wanted: at least that, or at most where less is better.
+# Where a peer has two ways the goal is for both, and so for the better one.
+GOALS = [
+    ("blk-null-qd1", "vhub *", "qemu-storage-daemon", 3.4),
+    ("blk-null-qd32", "vhub *", "qemu-storage-daemon", 9),
+    ("blk-null-qd128", "vhub *", "qemu-storage-daemon", 16),
+    ("blk-inflight-*", "vhub with", "vhub without", 0.95),
+    ("blk-malloc-read-qd32", "vhub *", "memcpy", 0.75),
+    ("blk-malloc-read-qd32", "vhub *", "* null-co", 1.6),
+    ("blk-malloc-read-512-qd32", "vhub *", "* null-co", 4),
+    ("blk-malloc-read-512-qd128", "vhub *", "* null-co", 4.6),
+    ("blk-malloc-read-64k-qd32", "vhub *", "memcpy", 0.95),
+    ("blk-tmpfs-read-qd32", "vhub", "*", 1.1),
+    ("blk-loop-read-qd32", "vhub", "*", 1.5),
+    ("net-echo-*", "vhub librte_vhost", "net_vhost", 0.97),
+    ("net-echo-split-64", "vhub", "net_vhost", 1.4),
+    ("net-echo-split-256", "vhub", "net_vhost", 1.4),
+    ("net-echo-split-1518", "vhub", "net_vhost", 1.5),
+    ("net-echo-packed-vectorised-64", "vhub", "net_vhost", 1.45),
+    ("net-echo-packed-vectorised-256", "vhub", "net_vhost", 1.7),
+    ("net-echo-packed-vectorised-1518", "vhub", "net_vhost", 1.5),
+    ("net-echo-split-any-order-64", "vhub", "net_vhost", 1.2),
+    ("net-echo-packed-64", "vhub", "net_vhost", 1.35),
+    ("net-perf-latency-*", "vhub", "net_vhost", 1),
+    ("net-pair-split-64", "vhub patch", "net_vhost", 1.1),
+    ("net-pair-split-1518", "vhub patch", "net_vhost", 1.5),
+    ("net-pair-packed-vectorised-64", "vhub patch", "net_vhost", 1.9),
+    ("net-pair-packed-vectorised-1518", "vhub patch", "net_vhost", 1.5),
+    ("net-bridge-split-64", "vhub bridge", "Open vSwitch", 2),
+    ("net-bridge-split-1518", "vhub bridge", "Open vSwitch", 1.5),
+    ("net-features-*", "every feature", "bare", 0.9),
+    ("scale-lcores-*", "vhub, 2 lcores", "vhub, 1 lcore", 1.05),
+]
 
 
 @dataclass
@@ -30,6 +66,7 @@ class Case:
     sides: list
     suites: tuple = (FULL,)
     group: "Group" = field(default=None, repr=False)
+    goals: dict = field(default_factory=dict)   # {one of ours: {a peer: the ratio wanted}}
 
 
 @dataclass
@@ -47,8 +84,20 @@ class Group:
     cases: list = field(default_factory=list)
 
     def add(self, suffix, x, sides, *suites):
-        case = Case(f"{self.name}-{suffix}", x, sides, (FULL, *suites), self)
+        name = f"{self.name}-{suffix}"
+        case = Case(name, x, sides, (FULL, *suites), self, goals_of(name, sides))
         self.cases.append(case)
+
+
+def goals_of(case, sides):
+    """Of a case by its name, as stats.ratios() has ratios; only what a goal is for."""
+    out = {}
+    for ours, peer in product((side.name for side in sides if not side.peer),
+                              (side.name for side in sides if side.peer)):
+        for *names, ratio in GOALS:
+            if all(map(fnmatchcase, (case, ours, peer), names)):
+                out.setdefault(ours, {})[peer] = ratio
+    return out
 
 
 def with_back_end(make, front, **shape):

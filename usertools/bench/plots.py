@@ -3,7 +3,7 @@
 
 Called by report.py. Colours are Okabe and Ito's, which people with any kind of colour blindness tell
 apart, and each line has a marker of its own as well; peers are dashed. A group with a single point on its
-x axis is drawn as bars.
+x axis is drawn as bars. One plot more has all the ratios.
 """
 
 import re
@@ -14,6 +14,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib import ticker  # noqa: E402
 
+from . import stats  # noqa: E402
+
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^vPX"
 STYLE = {"font.size": 11, "axes.titlesize": 12, "axes.grid": True, "grid.alpha": 0.35, "legend.frameon": False,
@@ -23,6 +25,10 @@ TITLE_LETTERS = 72
 LEGEND_COLUMNS = 3
 PERCENTILES = (("p50", "50"), ("p90", "90"), ("p99", "99"), ("p99.9", "99.9"), ("max", "max"))
 PANELS = 3
+RATIOS = "ratios"               # the file's name
+ROW = 0.235                     # inches
+GOAL = {"color": "black", "linestyle": "none", "marker": "|", "markersize": 11,
+        "markeredgewidth": 1.8}
 
 
 def names_of(cases):
@@ -78,13 +84,13 @@ def plain_ticks(axis, values):
     axis.set_minor_locator(ticker.NullLocator())
 
 
-def log_ticks(axes):
+def log_ticks(axis):
     """1, 2, 5 and so on, where powers of ten alone would be too few."""
-    least, most = axes.get_ylim()
+    least, most = axis.get_view_interval()
     if most / least < 2000:
-        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_formatter(ticker.NullFormatter())
-    axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_formatter(ticker.NullFormatter())
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def draw_lines(axes, group, cases):
@@ -102,7 +108,7 @@ def draw_lines(axes, group, cases):
     plain_ticks(axes.xaxis, {case["x"] for case in cases})
     if group["y_log"]:
         axes.set_yscale("log")
-        log_ticks(axes)
+        log_ticks(axes.yaxis)
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlabel(group["x_label"])
@@ -162,6 +168,10 @@ def save(figure, folder, name):
     for suffix, more in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 120})):
         figure.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", **more)
     plt.close(figure)
+    # It may be kept among the guides, where no line ends with a blank.
+    svg = folder / f"{name}.svg"
+    lines = svg.read_text(encoding="utf-8").split("\n")
+    svg.write_text("\n".join(map(str.rstrip, lines)), encoding="utf-8")
     return name
 
 
@@ -205,8 +215,90 @@ def plot_latency(group, cases, folder):
     return save(figure, folder, f"{group['name']}-latency")
 
 
+def goals_of(case, name):
+    """{peer: ratio wanted} of a side of ours; results of before there were goals have none."""
+    return case.get("goals", {}).get(name, {})
+
+
+def ratio_rows(group, cases):
+    """Of a group as in the table: [(label, ratio, (least, most), goal or None, is it missed)]."""
+    out = []
+    for case in cases:
+        suffix = case["name"].removeprefix(group["name"] + "-")
+        done = {side["name"]: side["summary"] for side in case["sides"]}
+        for ours, ratios in case["ratios"].items():
+            for peer, ratio in ratios.items():
+                goal = goals_of(case, ours).get(peer)
+                missed = goal is not None and not stats.is_met(ratio, goal, group["unit"])
+                out.append((f"{suffix}: {ours} / {peer}", ratio,
+                            stats.span(done[ours], done[peer]), goal, missed))
+    return out
+
+
+def draw_ratio(axes, place, ratio, span, goal, missed):
+    """A row. A bar that would squeeze the others ends at the edge."""
+    left, right = axes.get_xlim()
+    colour = COLOURS[1] if missed else COLOURS[0]
+    axes.hlines(place, *(min(max(end, left), right) for end in span), color=colour, linewidth=1.8)
+    axes.plot(ratio, place, "o", color=colour, markersize=6.5,
+              markerfacecolor="white" if missed else colour)
+    axes.text(1.01, place, f"{ratio:.2f}", va="center", fontsize=9,
+              transform=axes.get_yaxis_transform())
+    if goal is not None:
+        axes.plot(goal, place, **GOAL)
+
+
+def ratio_limits(rows):
+    """Of the x axis: everything, but bars only as far as they leave the points room."""
+    inner = [1.0, *(value for _, ratio, _, goal, _ in rows for value in (ratio, goal) if value)]
+    ends = [*inner, *(end for _, _, span, *_ in rows for end in span)]
+    return max(min(ends) / 1.1, min(inner) / 2), min(max(ends) * 1.1, max(inner) * 2)
+
+
+def ratio_legend(figure, axes):
+    """A point, one that misses its goal, a goal."""
+    axes.plot([], [], "o", color=COLOURS[0], label="ratio")
+    axes.plot([], [], "o", color=COLOURS[1], markerfacecolor="white", label="goal missed")
+    axes.plot([], [], label="goal", **GOAL)
+    legend_below(figure, axes)
+
+
+def plot_ratios(results, folder):
+    """All of them, a row each below the name of its group; None where there are none."""
+    groups = [(group, ratio_rows(group, cases)) for group, cases in by_group(results)]
+    groups = [(group, rows) for group, rows in groups if rows]
+    if not groups:
+        return None
+    count = sum(1 + len(rows) for _, rows in groups)
+    figure, axes = plt.subplots(figsize=(WIDTH, 1.2 + ROW * count))
+    axes.set_xscale("log")
+    axes.set_xlim(ratio_limits([row for _, rows in groups for row in rows]))
+    axes.set_ylim(count - 0.5, -0.5)
+    axes.axvline(1, color="black", linewidth=1, zorder=0.8)
+    labels = []
+    for group, rows in groups:
+        less = " (less is better)" if group["unit"] in stats.LESS_IS_BETTER else ""
+        axes.axhspan(len(labels) - 0.5, len(labels) + 0.5, color="0.92", zorder=0.9)
+        axes.text(0.01, len(labels), group["name"] + less, va="center", fontsize=9,
+                  fontweight="bold", transform=axes.get_yaxis_transform())
+        labels.append("")
+        for label, *row in rows:
+            draw_ratio(axes, len(labels), *row)
+            labels.append(label)
+    axes.set_yticks(range(count), labels, fontsize=9)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
+    log_ticks(axes.xaxis)
+    figure.suptitle(wrapped("Ratios of medians, ours to the peer's; bars from the least to the "
+                            "most that the runs allow"), fontsize=12, x=0.02, ha="left")
+    if any(row[3] for _, rows in groups for row in rows):
+        ratio_legend(figure, axes)
+    figure.tight_layout()
+    return save(figure, folder, RATIOS)
+
+
 def plot_all(results, folder):
-    """{group: [names of files without suffix]}; older plots in the folder go."""
+    """{group, and RATIOS: [names of files without suffix]}; older plots in the folder go."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.iterdir():
         if re.fullmatch(r"[\w-]+\.(svg|png)", old.name):
@@ -216,6 +308,7 @@ def plot_all(results, folder):
         for group, cases in by_group(results):
             made = [plot_group(group, cases, folder), plot_latency(group, cases, folder)]
             out[group["name"]] = [name for name in made if name]
+        out[RATIOS] = [name for name in [plot_ratios(results, folder)] if name]
     return out
 
 

@@ -7,6 +7,7 @@ Called by vhub-bench with what runner.py has collected; plots.py draws.
 
 import html
 import json
+from itertools import chain
 
 from . import plots, stats
 
@@ -31,8 +32,19 @@ def percent(value):
     return "?" if value is None else f"{value * 100:.0f} %"
 
 
-def ratio_text(ratios):
-    return ", ".join(f"{ratio:.2f} x {peer}" for peer, ratio in ratios.items())
+def goal_text(ratio, goal, unit):
+    """Behind a ratio that has one."""
+    if goal is None:
+        return ""
+    sign = "≤" if unit in stats.LESS_IS_BETTER else "≥"
+    return f" ({sign} {goal:g}{'' if stats.is_met(ratio, goal, unit) else ': missed'})"
+
+
+def ratio_text(case, name):
+    """Of a side of ours to each of its peers."""
+    goals, unit = plots.goals_of(case, name), case["group"]["unit"]
+    return ", ".join(f"{ratio:.2f} x {peer}{goal_text(ratio, goals.get(peer), unit)}"
+                     for peer, ratio in case["ratios"].get(name, {}).items())
 
 
 def why_not(side):
@@ -51,7 +63,7 @@ def cells(case, side):
             percent(done["back_busy"]), side["limit"] if side["limit"] != "unknown" else "?", percent(done["lost"]),
             percent(done.get("paused")),
             figure(done["line_ns"], "ns") if done.get("line_ns") else "?",
-            ratio_text(case["ratios"].get(side["name"], {}))]
+            ratio_text(case, side["name"])]
 
 
 def left_out_text(case):
@@ -72,7 +84,7 @@ def aligned(values):
 
 
 def table_head():
-    return f"{'case, side':{NAME_WIDTH}} {aligned(COLUMNS)}  ratio of medians"
+    return f"{'case, side':{NAME_WIDTH}} {aligned(COLUMNS)}  ratio of medians (goal)"
 
 
 def table_rows(case):
@@ -124,7 +136,7 @@ do: a side at 95 % or more is the limit. <i>lost</i> is the largest share of a r
 of one of the two: figures with more than a few percent are worth little. <i>paused</i> is the share in which anybody,
 the host included, had the front end's. <i>line</i> is the time that a cache line
 takes from one side's CPU to the other's and back: figures compare where it is the same.
-Ratios are of medians, of ours to the peer's.</p>"""
+Ratios are of medians, of ours to the peer's; behind some is the ratio that is wanted.</p>"""
 
 
 def escape(text):
@@ -138,7 +150,7 @@ def html_table(rows, head=(), kind=""):
 
 
 def group_table(cases):
-    head = ("", *COLUMNS, "ratio")
+    head = ("", *COLUMNS, "ratio (goal)")
     out = ["<table><tr>" + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
     for case in cases:
         out.append(f'<tr class="case"><td colspan="{len(head)}">{escape(case["name"] + left_out_text(case))}</td></tr>')
@@ -179,6 +191,7 @@ def inline_svg(path):
 
 def write_html(results, folder, made):
     parts = [READING.format(runs=results["arguments"]["runs"])]
+    parts += [inline_svg(folder / "plots" / f"{name}.svg") for name in made[plots.RATIOS]]
     for group, cases in plots.by_group(results):
         parts.append(f"<h2>{escape(group['title'])}</h2>")
         if group["about"]:
@@ -191,6 +204,19 @@ def write_html(results, folder, made):
     parts.append("<h2>The machine</h2>" + html_table(results["machine"].items(), kind="text"))
     (folder / "report.html").write_text(PAGE.format(when=escape(results["when"]), body="\n".join(parts),
                                                     command=escape(results["command"])), encoding="utf-8")
+
+
+def merged(every):
+    """Several results as one: a case that several have is the last one's; of all else, what differs
+    stands side by side."""
+    first = every[0]
+    if isinstance(first, dict):
+        return {key: merged([each[key] for each in every if key in each]) for key in chain(*every)}
+    if isinstance(first, list):
+        return list({case["name"]: case for cases in every for case in cases}.values())
+    if all(each == first for each in every):
+        return first
+    return "; ".join(dict.fromkeys(map(str, every)))
 
 
 def write(results, folder):

@@ -54,7 +54,8 @@ def measure(case, setting, runs, tell=lambda text: None, note=lambda text: None)
         done = out["summary"]
         out["limit"] = stats.limit(done["front_busy"], done["back_busy"]) if done else None
     group = case.group
-    return {"name": case.name, "x": case.x, "sides": sides, "ratios": stats.ratios(sides),
+    return {"name": case.name, "x": case.x, "sides": sides,
+            "ratios": stats.ratios(sides), "goals": case.goals,
             "group": {key: getattr(group, key)
                       for key in ("name", "title", "about", "x_label", "unit", "quantity", "x_log", "y_log")}}
 

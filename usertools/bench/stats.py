@@ -5,11 +5,14 @@ Used by runner.py and report.py; works on plain numbers and on the dictionaries 
 nothing. A run is a dictionary with `value`, or with `error` and no value.
 """
 
+import math
 import statistics
 
 #: A side whose lcore found something to do in this share of its time had no time left.
 BUSY = 0.95
 
+#: Units in which less is better, so that a goal is the most that a ratio may be, not the least.
+LESS_IS_BETTER = ("ns", "cycles")
 
 #: CPUs are near each other while a cache line takes no more than this times the shortest way.
 NEAR = 1.5
@@ -93,6 +96,16 @@ def ratios(sides):
                              for peer in sides
                              if peer["peer"] and peer.get("summary") and peer["summary"]["median"] > 0}
     return out
+
+
+def span(ours, peer):
+    """The least and the most ratio that the runs of two summaries allow, whichever one compares."""
+    return (ours["least"] / peer["most"],
+            ours["most"] / peer["least"] if peer["least"] else math.inf)
+
+
+def is_met(ratio, goal, unit):
+    return ratio <= goal if unit in LESS_IS_BETTER else ratio >= goal
 
 
 def limit(front, back):
