@@ -138,23 +138,36 @@ def test_stuck_storage_is_named_after_a_second_and_the_inflight_region_holds_the
         disk.close()
 
 
-def test_nobody_is_stuck_on_a_machine_that_stands_still(vhubd, blk, folder):
-    """The second that storage has at the end is one in which the daemon runs."""
-    hold = Hold(folder / "hold")
-    daemon = vhubd(blk(driver="unruly", over="null", size="64M", hold=hold.path),
-                   loads=[build_dir() / "test/tools/unruly.so"])
+def status_of_one_that_stood_still(daemon, hold):
+    """How a daemon ends that stands still for a second while it waits for its storage, which answers meanwhile. None
+    when we stood still before, while it ran, and it has little left of its time."""
     disk = tracked(BlkDisk.open, str(daemon.sockets[0]), False)
     start(disk)
     with hold:
         disk.submit([disk.prepare(requests.T_IN, i, in_bytes=512) for i in range(8)])
         wait_taken(disk, 8)
+        begin = time.monotonic()
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait_log("stopping")
         daemon.process.send_signal(signal.SIGSTOP)
+        in_time = time.monotonic() - begin < 0.5
         time.sleep(1)
     daemon.process.send_signal(signal.SIGCONT)
-    assert daemon.process.wait(60) == 0
+    status = daemon.process.wait(60)
     disk.close()
+    return status if in_time else None
+
+
+def test_nobody_is_stuck_on_a_machine_that_stands_still(vhubd, blk, folder):
+    """The second that storage has at the end is one in which the daemon runs."""
+    hold, status = Hold(folder / "hold"), None
+    for _ in range(5):
+        daemon = vhubd(blk(driver="unruly", over="null", size="64M", hold=hold.path),
+                       loads=[build_dir() / "test/tools/unruly.so"])
+        status = status_of_one_that_stood_still(daemon, hold)
+        if status is not None:
+            break
+    assert status == 0
 
 
 def test_storage_that_was_slow_but_is_idle_is_not_stuck(vhubd, blk):
