@@ -10,6 +10,7 @@ NEED_SPDX = {".c", ".h", ".py", ".sh"}
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)|!\[[^\]]*\]\(([^)\s]+)[^)]*\)|"
                   r"<(?:img|a)\s[^>]*?(?:src|href)=\"([^\"]+)\"")
 NAMED_TEST = re.compile(r"``(\w+(?:\.\w+)?)?::(\w+)``")
+PICTURE = re.compile(r"^\s*\.\. (?:image|figure):: (\S+)$", re.MULTILINE)
 MARKDOWN_TITLE = re.compile(r"^#+\s+(.*?)\s*#*$", re.MULTILINE)
 
 
@@ -80,6 +81,15 @@ def test_links():
             elif anchor and where.suffix == ".md" and anchor not in anchors(where):
                 bad.append(f"{path}: {target}: no such title")
     assert not bad, "links to nothing:\n" + "\n".join(bad)
+
+
+def test_pictures_of_the_guides():
+    """They are where the guide looks for them, and git knows them."""
+    seen = [(path, path.parent / name) for path in files(".rst")
+            for name in PICTURE.findall((ROOT / path).read_text())]
+    known = set(files())
+    bad = [f"{path}: {picture}" for path, picture in seen if picture not in known]
+    assert seen and not bad, "no such picture:\n" + "\n".join(bad)
 
 
 def test_tests_that_the_guides_name():
