@@ -289,8 +289,9 @@ def plot_ratios(results, folder):
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     log_ticks(axes.xaxis)
-    figure.suptitle(wrapped("Ratios of medians, ours to the peer's; bars from the least to the "
-                            "most that the runs allow"), fontsize=12, x=0.02, ha="left")
+    axes.tick_params(axis="x", labeltop=True)
+    figure.text(0.02, 1, wrapped("Ratios of medians, ours to the peer's; bars from the least to the "
+                                 "most that the runs allow"), fontsize=12)
     if any(row[3] for _, rows in groups for row in rows):
         ratio_legend(figure, axes)
     figure.tight_layout()
