@@ -120,8 +120,8 @@ rvhost_dma_end(struct rvhost_path *path, uint16_t index)
 	if (!ring->on)
 		return;
 	/*
-	 * Lcores have drained it, unless the engine stood still then. The time is counted as the engine's is:
-	 * so this gives up later than that, however seldom we run.
+	 * Lcores have drained it. If they have not, the time is counted as the engine's is: so this gives up
+	 * later than that, however seldom we run.
 	 */
 	rvhost_patience_begin(&patience);
 	while (ring->under_way != 0 && !over) {
@@ -132,10 +132,15 @@ rvhost_dma_end(struct rvhost_path *path, uint16_t index)
 		else
 			over = rvhost_patience_is_over(&patience, DRAIN_SECONDS);
 	}
-	if (ring->under_way != 0)
+	if (ring->under_way != 0) {
 		VHUB_LOG(ERR, "%s: ring %u: DMA device %s has not ended %u copies within %u s",
 				path->dev->name, index, rvhost_dma_name(path->dma), ring->under_way,
 				DRAIN_SECONDS);
+		path->abandoned = true;
+		/* Nobody gives their mbufs back, so those stay in the account of all. */
+		ring->mbufs = 0;
+		ring->under_way = 0;
+	}
 	if (rte_vhost_async_channel_unregister(path->vid, index) != 0)
 		VHUB_LOG(ERR, "%s: ring %u: librte_vhost keeps its DMA channel", path->dev->name,
 				index);

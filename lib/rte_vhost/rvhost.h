@@ -86,6 +86,7 @@ struct rvhost_path {
 	bool packed;
 	bool mergeable;
 	bool copies_by_dma; /**< in this session */
+	bool abandoned;	    /**< copies that its engine has not ended: it may make them yet */
 	bool running[VHUB_MAX_VRINGS];
 	uint16_t call_max[VHUB_MAX_VRINGS]; /**< packets for one call; read by lcores */
 	struct rvhost_ring_dma ring_dma[VHUB_MAX_VRINGS];

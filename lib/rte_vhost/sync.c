@@ -297,15 +297,34 @@ any_started(const struct rvhost_path *path, const struct session_record *rec)
 	return false;
 }
 
-/* The library has nothing of ours any more. */
+/*
+ * An engine may write to guest memory yet, as may we in its place (engine.c), and the library notes what has
+ * ended in the rings: so its device stays until the process ends, with its memory and the guards.
+ */
+static void
+leave_device(struct rvhost_path *path)
+{
+	VHUB_LOG(ERR, "%s: the front end's memory stays mapped, as DMA device %s may write to it",
+			path->dev->name, rvhost_dma_name(path->dma));
+	path->abandoned = false;
+	path->n_guards = 0;
+	path->fd = -1;
+	path->vid = -1;
+}
+
+/* The library has nothing of ours any more, unless an engine has. */
 static void
 end(struct rvhost_path *path)
 {
 	if (path->fd < 0)
 		return;
 	rvhost_stats_keep(path);
-	drop_guards(path);
-	rvhost_close(path);
+	if (path->abandoned) {
+		leave_device(path);
+	} else {
+		drop_guards(path);
+		rvhost_close(path);
+	}
 	memset(path->running, 0, sizeof(path->running));
 }
 

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The memory of a front end that has gone while a DMA engine had copies under way, which neither ends them nor
+ * can be stopped: it stays mapped, and is written to when the engine can be stopped at last. The device is DPDK's
+ * skeleton; what it does with copies is replaced, and rte_dma_stop() is ours.
+ */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <rte_dev.h>
+#include <rte_dmadev.h>
+#include <rte_mbuf.h>
+
+#include "../eal_fixture.h"
+#include "rvhost.h"
+
+#define DEVICE "dma_skeleton0"
+#define N_RINGS 2u
+#define RING_SIZE 8u
+#define MEMORY_BYTES (2u << 20)
+#define UVA UINT64_C(0x700000000000)
+#define RING_AT(i) (0x1000u + 0x3000u * (i)) /* its three parts, a page each */
+#define BUFFER_AT 0x10000u
+#define BUFFER_BYTES 2048u
+#define FRAME_BYTES 200u
+
+static struct {
+	uint64_t dst[16];
+	uint16_t asked, ended;
+	bool works;
+	bool stops;
+} device;
+
+/* In place of dmadev's: one reference to the engine stays, so that only an engine that stands still is stopped. */
+int
+rte_dma_stop(int16_t dev_id)
+{
+	(void)dev_id;
+	return device.stops ? 0 : -EIO;
+}
+
+static int
+device_copy(void *private, uint16_t channel, rte_iova_t src, rte_iova_t dst, uint32_t bytes,
+		uint64_t flags)
+{
+	(void)private;
+	(void)channel;
+	(void)flags;
+	assert_true(device.asked < RTE_DIM(device.dst));
+	device.dst[device.asked] = dst;
+	if (device.works)
+		memcpy((void *)(uintptr_t)dst, (const void *)(uintptr_t)src, bytes);
+	return device.asked++;
+}
+
+static int
+device_submit(void *private, uint16_t channel)
+{
+	(void)private;
+	(void)channel;
+	return 0;
+}
+
+static uint16_t
+device_completed(void *private, uint16_t channel, const uint16_t max, uint16_t *last, bool *failed)
+{
+	uint16_t n = device.works ? RTE_MIN((uint16_t)(device.asked - device.ended), max) : 0;
+
+	(void)private;
+	(void)channel;
+	*failed = false;
+	device.ended += n;
+	*last = (uint16_t)(device.ended - 1);
+	return n;
+}
+
+static uint16_t
+device_burst_capacity(const void *private, uint16_t channel)
+{
+	(void)private;
+	(void)channel;
+	return (uint16_t)(RTE_DIM(device.dst) - device.asked);
+}
+
+/* ---- a front end ---- */
+
+static struct vhub_device port = { .name = "port" };
+static struct vhub_mem_owner owner;
+static struct session_record rec;
+static struct rvhost_path *path;
+static struct rte_mempool *pool;
+static uint8_t *memory; /* the guest's view */
+static int16_t id;
+
+/* Each ring offers one buffer. */
+static void
+describe_ring(unsigned int i)
+{
+	const struct {
+		uint64_t gpa;
+		uint32_t len;
+		uint16_t flags, next;
+	} buffer = { BUFFER_AT + i * BUFFER_BYTES, BUFFER_BYTES, 2, 0 };
+	const uint16_t avail[3] = { 0, 1, 0 };
+	struct vring_record *ring = &rec.vrings[i];
+
+	memcpy(memory + RING_AT(i), &buffer, sizeof(buffer));
+	memcpy(memory + RING_AT(i) + 0x1000, avail, sizeof(avail));
+	memset(memory + RING_AT(i) + 0x2000, 0, 0x1000);
+	ring->addr = (struct vhub_user_vring_addr){
+		.index = i,
+		.desc_uva = UVA + RING_AT(i),
+		.avail_uva = UVA + RING_AT(i) + 0x1000,
+		.used_uva = UVA + RING_AT(i) + 0x2000,
+	};
+	ring->size = RING_SIZE;
+	ring->has_addr = true;
+	ring->started = true;
+}
+
+static int
+begin_session(void **state)
+{
+	uint32_t bases[VHUB_MAX_VRINGS];
+	struct rvhost_dma *dma;
+	char error[256];
+
+	(void)state;
+	memset(&device, 0, sizeof(device));
+	session_record_init(&rec);
+	rec.features = UINT64_C(1) << 32;
+	rec.n_regions = 1;
+	rec.regions[0].desc = (struct vhub_user_mem_region){ .size_bytes = MEMORY_BYTES,
+		.user_addr_uva = UVA };
+	rec.regions[0].fd = memfd_create("guest", MFD_CLOEXEC);
+	assert_int_equal(ftruncate(rec.regions[0].fd, MEMORY_BYTES), 0);
+	memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, rec.regions[0].fd, 0);
+	assert_true(memory != MAP_FAILED);
+	for (unsigned int i = 0; i < N_RINGS; i++)
+		describe_ring(i);
+	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
+	assert_int_equal(rvhost_create(&port, N_RINGS, false, true, dma, &path), 0);
+	assert_int_equal(rvhost_sync(path, &rec, true, &owner, bases), 0);
+	return 0;
+}
+
+static int
+end_session(void **state)
+{
+	(void)state;
+	rvhost_destroy(path);
+	munmap(memory, MEMORY_BYTES);
+	session_record_clear(&rec);
+	return 0;
+}
+
+static void
+send_to_guest(void)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+
+	assert_non_null(m);
+	memset(rte_pktmbuf_append(m, FRAME_BYTES), 0x5a, FRAME_BYTES);
+	assert_int_equal(rvhost_dma_to_guest(path, 0, &m, 1), 1);
+	assert_true(device.asked > 0);
+}
+
+static void
+stop_rings(void)
+{
+	uint32_t bases[VHUB_MAX_VRINGS];
+
+	for (unsigned int i = 0; i < N_RINGS; i++)
+		rec.vrings[i].started = false;
+	assert_int_equal(rvhost_sync(path, &rec, false, &owner, bases), 0);
+	assert_int_equal(path->fd, -1);
+}
+
+/* Where the engine writes to. */
+static bool
+is_mapped(void)
+{
+	const uintptr_t page = device.dst[0] & ~(uintptr_t)0xfff;
+
+	return msync((void *)page, 0x1000, MS_ASYNC) == 0;
+}
+
+static bool
+has_arrived(void)
+{
+	const uint8_t *frame = memory + BUFFER_AT;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < BUFFER_BYTES; i++)
+		n += frame[i] == 0x5a;
+	return n == FRAME_BYTES;
+}
+
+static void
+test_memory_is_unmapped_when_copies_have_ended(void **state)
+{
+	(void)state;
+	device.works = true;
+	send_to_guest();
+	assert_true(is_mapped());
+	stop_rings();
+	assert_false(is_mapped());
+	assert_true(has_arrived());
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+}
+
+static void
+test_memory_stays_while_a_copy_may_come(void **state)
+{
+	uint16_t last;
+	bool failed;
+
+	(void)state;
+	send_to_guest();
+	stop_rings();
+	assert_int_equal(path->n_guards, 0);
+	assert_true(is_mapped());
+	assert_false(has_arrived());
+	/* The next turn of some other port's. */
+	device.stops = true;
+	while (rte_dma_completed(id, RVHOST_ENGINE_CHANNEL, 32, &last, &failed) == 0)
+		;
+	assert_true(has_arrived());
+}
+
+static int
+begin(void **state)
+{
+	struct rvhost_dma *dma;
+	char error[256];
+	int ret;
+
+	(void)state;
+	if (test_eal_init() != 0 || rte_eal_hotplug_add("vdev", DEVICE, "") != 0)
+		return -1;
+	ret = rte_dma_get_dev_id_by_name(DEVICE);
+	if (ret < 0)
+		return -1;
+	id = (int16_t)ret;
+	rte_dma_fp_objs[id].copy = device_copy;
+	rte_dma_fp_objs[id].submit = device_submit;
+	rte_dma_fp_objs[id].completed = device_completed;
+	rte_dma_fp_objs[id].burst_capacity = device_burst_capacity;
+	pool = rte_pktmbuf_pool_create("pool", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	return pool != NULL && rvhost_dma_get(DEVICE, &dma, error, sizeof(error)) == 0 ? 0 : -1;
+}
+
+int
+main(void)
+{
+#define SESSION_TEST(name) cmocka_unit_test_setup_teardown(name, begin_session, end_session)
+	const struct CMUnitTest tests[] = {
+		SESSION_TEST(test_memory_is_unmapped_when_copies_have_ended),
+		SESSION_TEST(test_memory_stays_while_a_copy_may_come),
+	};
+
+	return cmocka_run_group_tests(tests, begin, NULL);
+}
