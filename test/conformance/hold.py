@@ -9,7 +9,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-from vhostuser import PATIENCE
+from vhostuser import PATIENCE, wait_until
 
 #: As long as an answer that is not given is waited for.
 SILENCE = 0.05
@@ -56,7 +56,4 @@ def wait_in_flight(control, name, count):
 
 def wait_taken(disk, count, queue=0):
     """Until the back end has so many requests of the queue, as the inflight region tells."""
-    deadline = time.monotonic() + PATIENCE
-    while len(disk.region.inflight(queue)) != count:
-        assert time.monotonic() < deadline, disk.region.inflight(queue)
-        time.sleep(0.001)
+    wait_until(lambda: len(disk.region.inflight(queue)) == count, lambda: disk.region.inflight(queue))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from control import Control
-from vhostuser import PATIENCE, NetPort, packets
+from vhostuser import PATIENCE, NetPort, packets, wait_until
 from vhubd import Vhubd, worker_arguments
 
 QUIET = 0.05
@@ -98,10 +98,8 @@ class Lan:
         return self.control.call("device_stats", name="%s-%s" % (self.name, name))[0]["figures"]
 
     def wait_figure(self, name, figure, value, seconds=PATIENCE):
-        deadline = time.monotonic() + seconds
-        while self.figures_now(name)[figure] != value:
-            assert time.monotonic() < deadline, "%s is %d" % (figure, self.figures_now(name)[figure])
-            time.sleep(0.002)
+        wait_until(lambda: self.figures_now(name)[figure] == value,
+                   lambda: "%s is %d" % (figure, self.figures_now(name)[figure]), seconds=seconds)
 
     def wait_all_seen(self, name, sent, seconds=PATIENCE):
         """The bridge has dealt with what this port has sent; its figures."""
@@ -126,9 +124,7 @@ class Lan:
         itself."""
         before = self.stations()
         session.wait_sent([session.send(frame(address, address, vlan=vlan))])
-        deadline = time.monotonic() + 30
-        while text_of(address) not in {each for each, _ in self.stations()}:
-            assert time.monotonic() < deadline, before
+        wait_until(lambda: text_of(address) in {each for each, _ in self.stations()}, lambda: before)
         return address
 
     def close(self):

@@ -247,7 +247,7 @@ class Qsd:
                         % (name, name, path)]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not all(os.path.exists(path) for path in self.sockets.values()):
             if time.monotonic() > deadline:
                 raise RuntimeError("qemu-storage-daemon: %s" % self.log)
@@ -305,7 +305,7 @@ class Neighbour:
 
     def check(self, since):
         """It has gone on since its count was `since`, without a failure and without a long gap."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while self.count < since + 5 and not self.failed and time.monotonic() < deadline:
             time.sleep(0.005)
         if self.failed:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vhostuser import BlkDisk, Closed, Req, Wire, pattern
+from vhostuser import BlkDisk, Closed, Req, Wire, pattern, wait_until
 from vhostuser import blk
 from vhostuser import protocol as p
 
@@ -62,10 +62,7 @@ def test_two_thousand_connections_at_once_are_refused_but_one(scene):
             time.sleep(0.001)
     assert len(held) > 100
     first.fence()
-    deadline = time.monotonic() + 30
-    while len(scene.stage.figures().fds) > len(before.fds) + 64 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert len(scene.stage.figures().fds) <= len(before.fds) + 64
+    wait_until(lambda: len(scene.stage.figures().fds) <= len(before.fds) + 64)
     first.fence()
     for sock in held:
         sock.close()

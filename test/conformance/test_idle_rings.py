@@ -7,7 +7,7 @@ import time
 import pytest
 
 from module_daemon import ModuleDaemon, started, watched
-from vhostuser import NF, EventFd, GuestMemory, NetPort, ctrl, packets, pattern
+from vhostuser import PATIENCE, NF, EventFd, GuestMemory, NetPort, ctrl, packets, pattern, wait_until
 from vhostuser.meanwhile import Meanwhile
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -34,14 +34,11 @@ class Crowd(ModuleDaemon):
         return self.stats(device)["figures"][name]
 
     def wait_figure(self, device, name, value):
-        deadline = time.monotonic() + 30
-        while self.figure(device, name) != value:
-            assert time.monotonic() < deadline, (name, self.figure(device, name))
-            time.sleep(0.001)
+        wait_until(lambda: self.figure(device, name) == value, lambda: (name, self.figure(device, name)))
 
     def wait_parked(self, but=0):
         """Until all rings that are started are left alone, but for so many."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while True:
             lcores = self.control.call("lcore_list")
             polled = sum(each["pollers"] - each["parked"] for each in lcores)
@@ -296,7 +293,7 @@ def test_a_link_that_changes_reaches_idle_pairs(crowd, opened, packed):
         crowd.wait_parked()
         crowd.control.call("port_set_link", name="right", state=state)
         # Its lcore may not have looked yet.
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         passes = None
         while passes != (state == "up"):
             assert time.monotonic() < deadline, state

@@ -14,7 +14,7 @@ import pytest
 
 from hold import wait_taken
 from test_inflight import resume, start, tracked
-from vhostuser import GuestMemory, pattern
+from vhostuser import PATIENCE, GuestMemory, pattern, wait_until
 from vhostuser import blk
 from vhubd import worker_arguments
 
@@ -75,7 +75,7 @@ class Writer:
 
     def finish(self):
         """All that was in flight comes back; then nothing more does."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         while self.under_way and time.monotonic() < deadline:
             self.reap(0.2)
         assert not self.under_way, "%d requests never came back" % len(self.under_way)
@@ -144,10 +144,7 @@ def test_the_first_request_of_a_ring_survives(vhubd, folder, opened, packed, que
     start(disk, queues)
     requests = [disk.submit([disk.prepare(blk.T_OUT, 8 * queue, out=pattern(queue, BLOCK))], queue)[0]
                 for queue in range(queues)]
-    deadline = time.monotonic() + 30
-    while any(len(disk.region.inflight(queue)) != 1 for queue in range(queues)):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_until(lambda: all(len(disk.region.inflight(queue)) == 1 for queue in range(queues)))
     assert [disk.region.inflight(queue) for queue in range(queues)] == [[0]] * queues
     daemon.kill()
     disk.wire.close()

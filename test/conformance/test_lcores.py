@@ -12,7 +12,7 @@ from control import Control, Refused, vhubctl
 from hold import wait_taken
 from module_daemon import ModuleDaemon, started, watched
 from test_inflight import resume, start, tracked, wait_all
-from vhostuser import F, GuestMemory, Model, NetPort, packets, pages_of, pattern
+from vhostuser import PATIENCE, F, GuestMemory, Model, NetPort, packets, pages_of, pattern, wait_until
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging
@@ -277,7 +277,7 @@ def test_a_copy_renewed_by_the_log_is_guest_memory(pair, opened, log_of, packed,
         reap()
     submit()
     reap(*range(QUEUES))
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     for requests in submit():           # each queue has begun; nothing is written to look for that
         while all(request.status == blk.PENDING for request in requests):
             assert time.monotonic() < deadline
@@ -374,7 +374,7 @@ def test_queues_are_handed_over_under_verified_load(pair, opened, packed, name):
     models = [Model(disk, queue, at=queue * Model.SECTORS) for queue in range(QUEUES)]
     before = pair.completions(name)
     with Mover(pair, name) as mover:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + PATIENCE
         for round_ in range(1000):
             for queue, model in enumerate(models):
                 model.step(queue)
@@ -432,10 +432,7 @@ def test_lcores_that_own_nothing_sleep(pair, opened):
     pollers = [pair.lcore(number)["pollers"] for number in (1, 2)]
     for queue in range(QUEUES):
         pair.move("two", queue, 1)
-    deadline = time.monotonic() + 30
-    while not pair.lcore(2)["asleep"]:
-        assert time.monotonic() < deadline, pair.lcore(2)
-        time.sleep(0.002)
+    wait_until(lambda: pair.lcore(2)["asleep"], lambda: pair.lcore(2))
     assert [pair.lcore(number)["pollers"] for number in (1, 2)] == [pollers[0] + 2, pollers[1] - 2]
     before = [pair.lcore(number) for number in (1, 2)]
     model = Model(disk, 1)

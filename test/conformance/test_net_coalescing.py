@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from vhostuser import Closed, NF, ctrl, packets
+from vhostuser import PATIENCE, Closed, NF, ctrl, packets
 from vhostuser.ctrl import Control, ERR, OK
 from vhostuser.frontend import EVENTFD_FULL, make_blocking
 
@@ -39,7 +39,7 @@ def back(session, seed, pair=0):
     """Sends a packet and looks for it, by memory alone, until it is back."""
     frame = packets.plain(seed, 100)
     session.send(frame, pair)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not session.received.setdefault(pair, []):
         session.received[pair].extend(session.receiving(pair).ring.used())
         assert time.monotonic() < deadline

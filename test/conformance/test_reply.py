@@ -11,7 +11,7 @@ import pytest
 
 from vhostuser import (BackendChannel, BlkDisk, DirtyLog, EventFd, F, Frontend, GuestMemory, PF,
                        Region, Req, Wire)
-from vhostuser import protocol as p
+from vhostuser import PATIENCE, protocol as p
 from vhostuser.split import SplitRing
 
 U64_0 = p.U64.pack(0)
@@ -285,7 +285,7 @@ def test_a_front_end_that_does_not_read_its_replies_only_stops_itself(stage, ope
     opened.later(silent)
     silent.sock.setblocking(False)
     message = p.HEADER.pack(Req.GET_FEATURES, p.VERSION, 0) * 100
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     try:
         while time.monotonic() < deadline:
             silent.sock.send(message)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from module_daemon import ModuleDaemon, started, watched
-from vhostuser import Closed, F, GuestMemory, Model, Region
+from vhostuser import PATIENCE, Closed, F, GuestMemory, Model, Region, wait_until
 from vhostuser import blk
 
 both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
@@ -39,10 +39,7 @@ class Modes(ModuleDaemon):
         return int(re.search(r"VmPin:\s+(\d+) kB", status).group(1))
 
     def wait_pinned(self, wanted, why):
-        deadline = time.monotonic() + 30
-        while not wanted(self.pinned_kb()):
-            assert time.monotonic() < deadline, (why, self.pinned_kb())
-            time.sleep(0.001)
+        wait_until(lambda: wanted(self.pinned_kb()), lambda: (why, self.pinned_kb()))
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +127,8 @@ def test_pinned_memory_that_is_cut_costs_the_session_alone(modes, opened, packed
     model = Model(neighbour, 3, align=4096)
     told = modes.times_pinned("cut")
     disk = opened(modes.path("cut"), packed=packed, regions=(0, 0, 0), mem=GuestMemory().allocate())
-    deadline = time.monotonic() + 30
-    while modes.times_pinned("cut") == told:            # from then on all goes by the registration
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    # From then on all goes by the registration.
+    wait_until(lambda: modes.times_pinned("cut") != told)
     region = disk.mem.regions[2]                        # headers and statuses lie in another one
     requests = [disk.prepare(blk.T_IN, 8 * i, in_bytes=4096) for i in range(32)]
     for i, request in enumerate(requests):
@@ -145,7 +140,7 @@ def test_pinned_memory_that_is_cut_costs_the_session_alone(modes, opened, packed
     assert {request.status for request in requests} == {blk.S_OK}
     model.step()
     disk.submit([late])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     with pytest.raises((Closed, OSError)):
         while time.monotonic() < deadline:
             disk.config("capacity")

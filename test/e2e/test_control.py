@@ -12,7 +12,7 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import BlkDisk, NetPort, pattern
+from vhostuser import PATIENCE, BlkDisk, NetPort, pattern, wait_until
 from vhostuser.flow import flow
 from vhostuser.load import Load
 from vhubd import ROOT
@@ -142,7 +142,7 @@ def busy_figures(daemon):
 
 
 def settle(daemon, before, slack_maps, rss_before, slack_rss_kb):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         fds, maps = busy_figures(daemon)
         rss = daemon.rss_kb()
@@ -331,10 +331,7 @@ def test_a_storm_of_connections(vhubd, blk, path):
         assert n > 10
         works(daemon.sockets[0])
         control.call("version")
-    deadline = time.monotonic() + 30
-    while len(daemon.fds()) > fds and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert len(daemon.fds()) <= fds
+    wait_until(lambda: len(daemon.fds()) <= fds)
 
 
 # --- vhubctl

@@ -11,7 +11,7 @@ import pytest
 
 from hold import Hold, wait_taken
 from test_inflight import start, tracked
-from vhostuser import BlkDisk, Inflight, Queue, Wire, pattern
+from vhostuser import PATIENCE, BlkDisk, Inflight, Queue, Wire, pattern, wait_until
 from vhostuser import blk as requests
 from vhubd import build_dir, seconds_until
 
@@ -118,10 +118,7 @@ def test_stuck_storage_is_named_after_a_second_and_the_inflight_region_holds_the
     stuck.start_queue(Queue(0, stuck.new_ring(64)))
     made = stuck.submit([stuck.prepare(requests.T_OUT, i, out=bytes(512)) for i in range(5)])
     good.read(0, 512)
-    deadline = time.monotonic() + 30
-    while len(region.inflight(0)) != 5:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    wait_until(lambda: len(region.inflight(0)) == 5)
     seen, begin = len(daemon.log), time.monotonic()
     seconds, status = end(daemon)
     assert status not in (0, -signal.SIGABRT, -signal.SIGSEGV) and status > 0
@@ -320,7 +317,7 @@ def test_environment_and_standard_descriptors_do_not_matter(folder):
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={},
                                    close_fds=True)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not path.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
         disk = None

@@ -11,6 +11,7 @@ from control import Control
 from netns import SINK, sha256_of_stream
 from run_guest import Guest, Net, complaints, features
 from testpmd import Testpmd, front_end
+from vhostuser import wait_until
 
 #: vhub-net-check's own station, and the one that it sends to (check_peer).
 CHECKER, PARTNER = "52:54:00:00:0a:01", "02:76:68:75:62:ee"
@@ -59,10 +60,7 @@ class Flood(Testpmd):
 
     def end(self):
         """Not before each port has sent much; how much."""
-        deadline = time.monotonic() + 30
-        while min(self.sent().values()) < MUCH:
-            assert time.monotonic() < deadline, self.sent()
-            time.sleep(0.05)
+        wait_until(lambda: min(self.sent().values()) >= MUCH, self.sent)
         self.cmd("stop")
         return self.sent()
 
@@ -92,10 +90,8 @@ def dropped(figures):
 def check_floods(control, sent, begin):
     """What each port has sent since `begin` either went on, no more of it than its limit lets pass, or was dropped
     for it."""
-    deadline = time.monotonic() + 30
-    while any(figures_of(control)[name]["from_guest_packets"] != sent[name] for name in FLOODS):
-        assert time.monotonic() < deadline, (sent, figures_of(control))
-        time.sleep(0.02)
+    wait_until(lambda: all(figures_of(control)[name]["from_guest_packets"] == sent[name] for name in FLOODS),
+               lambda: (sent, figures_of(control)))
     figures, seconds = figures_of(control), time.monotonic() - begin
     for name, why in (("unknown", "bridge_dropped_flood_limit"), ("all", "bridge_dropped_broadcast_limit"),
                       ("rate", "dropped_rate_limited_from_guest")):

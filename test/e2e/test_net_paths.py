@@ -12,6 +12,7 @@ import pytest
 
 from control import Control
 from testpmd import Testpmd, front_ends
+from vhostuser import wait_until
 
 #: What the plan calls it: our name of it (KINDS in testpmd.py), and the size of its rings. Those come last that
 #: vhub-net-check does not stop and start: DPDK 22.11 itself then hands out frames that nobody has sent, or buffers that
@@ -71,13 +72,6 @@ class Scene:
             for name, each in zip(PATHS, control.call("device_stats")):
                 dropped = {figure for figure, value in each["figures"].items() if "dropped" in figure and value != 0}
                 assert dropped <= {"dropped_disabled", "dropped_no_ring"}, (name, each["figures"])
-
-
-def wait_until(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 @DATAPATHS
@@ -144,7 +138,5 @@ def start_circling(front):
 
 
 def wait_received(front, packets):
-    deadline = time.monotonic() + 30
-    while min(port["RX-packets"] for port in front.port_stats().values()) < packets:
-        assert time.monotonic() < deadline, front.port_stats()
-        time.sleep(0.05)
+    wait_until(lambda: min(port["RX-packets"] for port in front.port_stats().values()) >= packets,
+               front.port_stats)

@@ -17,6 +17,7 @@ import pytest
 from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
+from vhostuser import wait_until
 
 PCAP_HEADER = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
 # For local experiments (IEEE 802): the kernel sends none of its own accord.
@@ -106,9 +107,8 @@ def test_files_arrive_byte_for_byte(vhubd, net, testpmd, folder, kind):
     front = testpmd(folder / "port0.sock", f"net_pcap1,rx_pcap={folder}/from.pcap,"
                                            f"tx_pcap={folder}/came.pcap", mode="io", kind=kind)
     front.cmd("start")
-    deadline = time.monotonic() + 30
-    while front.port_stats()[1]["TX-packets"] < 1000 or front.port_stats()[0]["TX-packets"] < 100:
-        assert time.monotonic() < deadline, front.port_stats()
+    wait_until(lambda: front.port_stats()[1]["TX-packets"] >= 1000 and front.port_stats()[0]["TX-packets"] >= 100,
+               front.port_stats)
     front.cmd("stop")
     front.stop()
     daemon.stop()
@@ -193,10 +193,7 @@ def test_the_source_counts_its_packets(vhubd, net, testpmd, folder):
     vhubd(nets=[net(driver="null", rate=2000, size=200, mac=GUEST.hex(":"))])
     front = testpmd(folder / "port0.sock", f"net_pcap1,tx_pcap={folder}/came.pcap", mode="io")
     front.cmd("start")
-    deadline = time.monotonic() + 30
-    while front.port_stats()[1]["TX-packets"] < 1500:
-        assert time.monotonic() < deadline, front.port_stats()
-        time.sleep(0.05)
+    wait_until(lambda: front.port_stats()[1]["TX-packets"] >= 1500, front.port_stats)
     front.stop()
     frames = read_pcap(folder / "came.pcap")
     assert {len(each) for each in frames} == {200}
@@ -211,10 +208,7 @@ def test_the_sink_takes_all(vhubd, net, testpmd, folder):
     vhubd(nets=[net(driver="null")])
     front = testpmd(folder / "port0.sock", mode="txonly")
     front.cmd("start")
-    deadline = time.monotonic() + 30
-    while front.port_stats()[0]["TX-packets"] < 20000:
-        assert time.monotonic() < deadline, front.port_stats()
-        time.sleep(0.05)
+    wait_until(lambda: front.port_stats()[0]["TX-packets"] >= 20000, front.port_stats)
     front.stop()
 
 

@@ -3,9 +3,10 @@
 
 import os
 import signal
-import time
 
 import pytest
+
+from vhostuser import wait_until
 
 LARGE_KIB = 6 << 20
 
@@ -17,10 +18,7 @@ def test_a_signal_ends_a_daemon_that_still_makes_its_disk(vhubd, blk, sig):
     """Six gigabytes take seconds to find; the disk before it is served already, and goes in order. In
     ordinary memory: what is resident does not tell of hugepages."""
     daemon = vhubd(blk("small"), blk("large", size=f"{LARGE_KIB}k"), wait=False)
-    deadline = time.monotonic() + 30
-    while daemon.rss_kb() < 400 * 1024:
-        assert time.monotonic() < deadline, "no sign of the large disk"
-        time.sleep(0.01)
+    wait_until(lambda: daemon.rss_kb() >= 400 * 1024, lambda: "no sign of the large disk")
     assert daemon.sockets[0].is_socket()
     assert "ready" not in daemon.log
     daemon.process.send_signal(sig)

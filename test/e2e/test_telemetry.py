@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from control import Control
-from vhostuser import BlkDisk, pattern
+from vhostuser import PATIENCE, BlkDisk, pattern
 from vhubd import build_dir, usable_cpus
 
 pytestmark = pytest.mark.plain_only
@@ -105,7 +105,7 @@ def test_devices_that_come_and_go_while_somebody_looks(vhubd, blk, folder, prefi
     for thread in threads:
         thread.start()
     with Control(folder / "c.sock") as control:
-        deadline, rounds = time.monotonic() + 30, 0
+        deadline, rounds = time.monotonic() + PATIENCE, 0
         while rounds < 30 or min(answers) < 20 and time.monotonic() < deadline:
             control.call("device_add", kind="blk", name="d", args=f"socket={folder}/d.sock,driver=null")
             control.call("device_remove", name="d")
@@ -143,7 +143,7 @@ def test_without_eal_arguments_it_is_asked_for(folder, blk, options, there):
     with open(log, "wb") as out:
         process = subprocess.Popen([build_dir() / "app/vhubd", "--blk", blk("a"), *options], stderr=out)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while "ready" not in log.read_text():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.02)

@@ -31,4 +31,4 @@ from .net import NetHeader, NetPort
 from .packed import PackedRing
 from .protocol import F, NF, PF, Req, Status
 from .split import SplitRing
-from .wire import PATIENCE, Closed, Message, ProtocolError, Wire
+from .wire import PATIENCE, Closed, Message, ProtocolError, Wire, wait_until

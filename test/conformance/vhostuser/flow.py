@@ -8,6 +8,7 @@ import time
 
 from . import packets
 from .meanwhile import Meanwhile
+from .wire import PATIENCE
 
 
 def flow(session, count, seed=0, pair=0, most=16):
@@ -39,7 +40,7 @@ class Flow(Meanwhile):
 
     def more(self, count=32):
         """Waits until it has gone on."""
-        until, deadline = self.count + count, time.monotonic() + 30
+        until, deadline = self.count + count, time.monotonic() + PATIENCE
         while self.count < until and self.error is None and time.monotonic() < deadline:
             time.sleep(0.0002)
         assert self.error is None and self.count >= until, repr(self.error)

@@ -20,6 +20,15 @@ MAX_FDS = 253                           # SCM_MAX_FD of Linux
 PATIENCE = 30.0
 
 
+def wait_until(holds, told=lambda: None, seconds=PATIENCE):
+    """Until holds() gives something, which is returned; if it never does, told() says what there is."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.002)
+    return found
+
+
 class Closed(Exception):
     """The back end closed the connection."""
 
