@@ -19,7 +19,8 @@ for each in (ROOT / "usertools", ROOT / "test/e2e", ROOT / "test/conformance"):
 
 from bench import cases, line, plots, report, runner, setting, stats  # noqa: E402
 from bench.backends import Missing, OpenVswitch, StorageDaemon, VhostTestpmd  # noqa: E402
-from testpmd import ProgramError, eal_arguments  # noqa: E402
+from testpmd import eal_arguments  # noqa: E402
+from vhubd import ProgramError  # noqa: E402
 
 LATENCY = {"p50": 1000, "p90": 2000, "p99": 5000, "p99.9": 9000, "max": 20000}
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -6,7 +6,8 @@ has all of virtio-user's rings, restarts of its ports and dpdk-testpmd."""
 import pytest
 
 from conftest import stand_in
-from testpmd import EchoTestpmd, ProgramError
+from testpmd import EchoTestpmd
+from vhubd import ProgramError
 
 #: Those that differ most.
 RINGS = ["split", "split-one-buffer", "split-any-order", "packed", "packed-vectorised"]

@@ -39,7 +39,7 @@ for each in (HERE, HERE.parent / "conformance"):
         sys.path.insert(0, str(each))
 
 from vhostuser.rates import Meter  # noqa: E402
-from vhubd import build_dir, dies_with_us, spec_sockets, usable_cpus  # noqa: E402
+from vhubd import Program, ProgramError, build_dir, spec_sockets, usable_cpus  # noqa: E402
 
 PROMPT = "testpmd> "
 STOP_SECONDS = 60
@@ -61,10 +61,6 @@ KINDS = {
     "packed-one-buffer-in-order": "packed_vq=1,mrg_rxbuf=0,in_order=1",
     "packed-vectorised": "packed_vq=1,mrg_rxbuf=0,in_order=1,vectorized=1",
 }
-
-
-class ProgramError(AssertionError):
-    """A program did not do what was asked; the text holds the end of what it said."""
 
 
 def front_end(path, kind="split", *, queues=1, queue_size=256, server=False, port=0):
@@ -89,58 +85,27 @@ def eal_arguments(cpu, lcores, memory_mb, huge=False):
             f"--file-prefix=vhub{os.getpid()}-{next(NUMBERS)}", f"--lcores={places}"]
 
 
-class Program:
-    """A process whose output is read by a thread and kept in a log file."""
+class Talker(Program):
+    """A program whose output is read by a thread."""
 
-    def __init__(self, name, folder):
-        self.log_path = Path(folder or tempfile.gettempdir()) / f"{name}.log"
-        self.process = None
-        self.thread = None
-
-    def __enter__(self):
-        return self.start()
-
-    def __exit__(self, *_):
-        self.kill()
+    thread = None
 
     def _spawn(self, command, **streams):
-        self.process = subprocess.Popen(dies_with_us(command), **streams)
+        super()._spawn(command, **streams)
         self.thread = threading.Thread(target=self._collect, daemon=True)
         self.thread.start()
 
-    @property
-    def pid(self):
-        return self.process.pid
-
-    @property
-    def log(self):
-        try:
-            return self.log_path.read_text(errors="replace")
-        except OSError:
-            return ""
-
-    def running(self):
-        return self.process is not None and self.process.poll() is None
-
     def kill(self):
-        """SIGKILL; its sockets stay, as after a crash."""
+        super().kill()
         if self.process is None:
             return
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
         self.thread.join(5)
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
 
-    def _error(self, what):
-        return ProgramError("%s %s\ncommand: %s\n--- last lines of what it said ---\n%s" % (
-            self.log_path.stem, what, " ".join(self.process.args),
-            "\n".join(self.log.splitlines()[-40:])))
 
-
-class Testpmd(Program):
+class Testpmd(Talker):
     """dpdk-testpmd at its prompt.
 
     eal      EAL arguments: the ports
@@ -283,7 +248,7 @@ class EchoTestpmd(Testpmd):
         """Nothing: no sanitizer is in it."""
 
 
-class NetCheck(Program, Meter):
+class NetCheck(Talker, Meter):
     """vhub-net-check on one socket, or several.
 
     path          of the socket, or a list as front_ends() takes it
@@ -297,7 +262,7 @@ class NetCheck(Program, Meter):
     def __init__(self, path, kind="split", *, folder=None, queues=1, sizes="mix", seconds=None,
                  packets=None, server=False, queue_size=256, reconnect=False, options=(),
                  memory_mb=256, name="check"):
-        Program.__init__(self, name, folder)
+        Talker.__init__(self, name, folder)
         Meter.__init__(self)
         ports = path if isinstance(path, list) else [(path, kind, queue_size)]
         self.eal = front_ends(ports, queues=queues, server=server)

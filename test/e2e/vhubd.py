@@ -16,6 +16,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -40,46 +41,34 @@ def sanitized():
     return any(each["name"] == "b_sanitize" and each["value"] != "none" for each in options)
 
 
-class VhubdError(AssertionError):
-    """vhubd did not do what a test takes for granted; the text holds the end of its log."""
+class ProgramError(AssertionError):
+    """A program did not do what was asked; the text holds the end of what it said."""
 
 
-class Vhubd:
-    """One daemon. Nothing runs until start().
+class VhubdError(ProgramError):
+    """vhubd did not do what a test takes for granted."""
 
-    blks      the arguments of --blk, one string a disk: "disk0,socket=/x/d.sock,driver=malloc,size=64M"
-    nets      the arguments of --net, one string a net: "net0,socket=/x/n.sock,driver=echo"
-    prefix    words before the program's name, of a command that runs it and keeps the process id
-    args      further arguments of vhubd
-    eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
-              asks for it
-    memory_mb what EAL may use with --no-huge; disks of the driver malloc have memory of their own
-    folder    where the log goes
-    loads     shared objects with further drivers
-    """
 
-    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
-                 pass_fds=(), name="vhubd", nets=(), prefix=(), loads=()):
-        self.blks = list(blks)
-        self.nets = list(nets)
-        self.prefix = list(prefix)
-        self.loads = list(loads)
-        self.args = list(args)
-        self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
-        self.log_level = log_level
-        self.env = dict(os.environ, **(env or {}))
-        self.pass_fds = tuple(pass_fds)
-        self.log_path = Path(folder) / f"{name}.log"
+class Program:
+    """A process and its log file. Nothing runs until start(), which is a subclass's."""
+
+    ERROR = ProgramError
+
+    def __init__(self, name, folder):
+        self.log_path = Path(folder or tempfile.gettempdir()) / f"{name}.log"
         self.process = None
         self._log = ""
         self._log_bytes = 0             # of the file, that are in _log
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._checked = 0               # what is before it in _log holds no complaint of a sanitizer
 
-    @property
-    def sockets(self):
-        """The socket files that this daemon binds; those of connect= belong to the front end."""
-        return spec_sockets(self.blks + self.nets)
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.kill()
+
+    def _spawn(self, command, **streams):
+        self.process = subprocess.Popen(dies_with_us(command), **streams)
 
     @property
     def pid(self):
@@ -98,6 +87,56 @@ class Vhubd:
         self._log_bytes += len(new)
         self._log += self._decoder.decode(new)
         return self._log
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def kill(self):
+        """SIGKILL; its socket files stay, as after a crash."""
+        if self.running():
+            self.process.kill()
+        if self.process is not None:
+            self.process.wait()
+
+    def _error(self, what):
+        return self.ERROR("%s %s\ncommand: %s\n--- last lines of what it said ---\n%s" % (
+            self.log_path.stem, what, " ".join(self.process.args), "\n".join(self.log.splitlines()[-LOG_LINES:])))
+
+
+class Vhubd(Program):
+    """One daemon. Nothing runs until start().
+
+    blks      the arguments of --blk, one string a disk: "disk0,socket=/x/d.sock,driver=malloc,size=64M"
+    nets      the arguments of --net, one string a net: "net0,socket=/x/n.sock,driver=echo"
+    prefix    words before the program's name, of a command that runs it and keeps the process id
+    args      further arguments of vhubd
+    eal       EAL arguments, before the `--`; None: none, or those of --no-huge when the environment
+              asks for it
+    memory_mb what EAL may use with --no-huge; disks of the driver malloc have memory of their own
+    folder    where the log goes
+    loads     shared objects with further drivers
+    """
+
+    ERROR = VhubdError
+
+    def __init__(self, *blks, folder, args=(), eal=None, memory_mb=128, log_level=None, env=None,
+                 pass_fds=(), name="vhubd", nets=(), prefix=(), loads=()):
+        super().__init__(name, folder)
+        self.blks = list(blks)
+        self.nets = list(nets)
+        self.prefix = list(prefix)
+        self.loads = list(loads)
+        self.args = list(args)
+        self.eal = no_huge_arguments(memory_mb) if eal is None and no_huge() else eal
+        self.log_level = log_level
+        self.env = dict(os.environ, **(env or {}))
+        self.pass_fds = tuple(pass_fds)
+        self._checked = 0               # what is before it in _log holds no complaint of a sanitizer
+
+    @property
+    def sockets(self):
+        """The socket files that this daemon binds; those of connect= belong to the front end."""
+        return spec_sockets(self.blks + self.nets)
 
     def command(self):
         program = build_dir() / "app/vhubd"
@@ -121,8 +160,8 @@ class Vhubd:
     def spawn(self):
         """Starts the program without waiting for anything."""
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(dies_with_us(self.command()), stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=self.env, pass_fds=self.pass_fds)
+            self._spawn(self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.env,
+                        pass_fds=self.pass_fds)
         return self
 
     def start(self, timeout=60):
@@ -159,16 +198,6 @@ class Vhubd:
         if left:
             raise self._error(f"left its sockets behind: {' '.join(left)}")
 
-    def kill(self):
-        """SIGKILL; the socket files stay, as after a crash."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-        if self.process is not None:
-            self.process.wait()
-
-    def running(self):
-        return self.process is not None and self.process.poll() is None
-
     def check_log(self):
         """Fails when a sanitizer has complained."""
         log = self.log
@@ -187,11 +216,6 @@ class Vhubd:
             if time.monotonic() > deadline or not self.running():
                 raise self._error(f"no {pattern!r} in its log within {timeout} s")
             time.sleep(0.02)
-
-    def _error(self, what):
-        tail = "\n".join("  " + line for line in self.log.splitlines()[-LOG_LINES:])
-        return VhubdError(f"vhubd: {what}\ncommand: {' '.join(self.command())}\n"
-                          f"--- last lines of its log ---\n{tail}")
 
     # --- figures from /proc
 

@@ -22,8 +22,8 @@ import time
 from pathlib import Path
 
 from control import Control
-from testpmd import Program, ProgramError, Testpmd
-from vhubd import Vhubd, build_dir, cpu_seconds
+from testpmd import Testpmd
+from vhubd import Program, ProgramError, Vhubd, build_dir, cpu_seconds
 
 BURST = 64
 RING = 1024
@@ -170,9 +170,6 @@ class Service(Program):
 
     def command_line(self):
         return shell_text(self.words)
-
-    def _collect(self):
-        """Nothing: the log is written by the program itself."""
 
     def start(self):
         with open(self.log_path, "ab") as log:
