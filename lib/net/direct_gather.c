@@ -2,7 +2,7 @@
 /*
  * Taking packets in large bursts under load. A guest that fills a ring while we empty it shares every
  * line of it with us, and taking early slows both down. So under load a turn leaves the ring alone
- * until a whole burst waits, or several, for some microseconds at most. Called by direct_from.c, next on
+ * until two bursts wait, for some microseconds at most. Called by direct_from.c, next on
  * the way.
  *
  * Load is a rate, not what a turn finds: whoever takes early finds little. Below it nothing waits.
@@ -11,22 +11,15 @@
 
 #include "direct.h"
 
-/* How long a ring is left alone. The higher the rate, the more comes in that time. */
-struct net_gather_level {
-	uint16_t per_us;     /* packets that come, or a little less once it is so */
-	uint16_t packets;    /* that are waited for */
-	uint16_t longest_us; /* a packet is delayed by no more than this */
-};
-
 /*
- * Frames of 64 bytes, against taking what is there: 64 at once bring 3 to 8 %; in a packed ring, which
- * brings more of them in that time, 128 bring another 8 to 16 %, and more than that nothing. Bursts
- * are no longer for it: a turn takes two, one after the other, or the next turn the other.
+ * Load: so many packets come in a microsecond. Then so many are waited for, and no longer than this.
+ * Against taking what is there, 64 frames of 64 bytes at once bring 3 to 20 %, 128 another 1 to 16 %,
+ * and more than that nothing. Bursts are no longer for it: a turn takes two, one after the other, or
+ * the next turn the other.
  */
-static const struct net_gather_level levels[] = {
-	{ .per_us = 16, .packets = 2 * VHUB_NET_BURST, .longest_us = 8 },
-	{ .per_us = 4, .packets = VHUB_NET_BURST, .longest_us = 4 },
-};
+#define LOAD_PER_US 4u
+#define LOAD_PACKETS (2 * VHUB_NET_BURST)
+#define LOAD_LONGEST_US 24u
 
 /* The rate is looked at so often. */
 #define WINDOW_US 64
@@ -58,35 +51,23 @@ direct_is_gathering(struct net_pair *pair)
 	now = rte_rdtsc();
 	if (!pair->gather.waiting) {
 		pair->gather.waiting = true;
-		pair->gather.until_tsc = now +
-				pair->gather.level->longest_us * pair->gather.cycles_per_us;
+		pair->gather.until_tsc = now + LOAD_LONGEST_US * pair->gather.cycles_per_us;
 	}
 	return (int64_t)(now - pair->gather.until_tsc) < 0;
 }
 
-/* Of a rate that has been as high already a little less is enough. NULL: nothing is waited for. */
-static const struct net_gather_level *
-level_of(const struct net_gather_level *before, uint64_t packets)
-{
-	const struct net_gather_level *level = levels;
-
-	for (; level != levels + RTE_DIM(levels); level++) {
-		const bool was = before != NULL && before <= level;
-		const uint64_t enough = (uint64_t)level->per_us * WINDOW_US;
-
-		if (packets >= (was ? enough * 3 / 4 : enough))
-			return level;
-	}
-	return NULL;
-}
-
-/* A ring that is short has no whole burst, and its guest needs the rest of it meanwhile. */
+/*
+ * What is waited for where `packets` came in a window. Of a rate that has been as high already a little
+ * less is enough. A ring that is short has no whole burst, and its guest needs the rest of it meanwhile.
+ */
 static uint16_t
-want_of(const struct net_pair *pair, const struct net_gather_level *level)
+want_of(const struct net_pair *pair, uint64_t packets)
 {
-	if (level == NULL)
+	const uint64_t load = LOAD_PER_US * WINDOW_US;
+
+	if (packets < (pair->gather.want != 0 ? load * 3 / 4 : load))
 		return 0;
-	return RTE_MIN(level->packets, vhub_virtq_size(pair->from_ring->vq) / 4);
+	return RTE_MIN(LOAD_PACKETS, vhub_virtq_size(pair->from_ring->vq) / 4);
 }
 
 void
@@ -101,8 +82,7 @@ direct_has_taken(struct net_pair *pair, uint16_t n)
 	/* A window that was long because nothing came is none of load. */
 	if (window > 2 * WINDOW_US * pair->gather.cycles_per_us)
 		pair->gather.packets = 0;
-	pair->gather.level = level_of(pair->gather.level, pair->gather.packets);
-	pair->gather.want = want_of(pair, pair->gather.level);
+	pair->gather.want = want_of(pair, pair->gather.packets);
 	pair->gather.since_tsc = now;
 	pair->gather.packets = 0;
 }

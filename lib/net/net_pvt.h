@@ -61,8 +61,6 @@
 /* What of an mbuf's flags is still to be done by somebody. */
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
-struct net_gather_level;
-
 /* Counters of a queue pair. Written by its lcore, read by anybody: shared atomics. */
 struct net_counters {
 	struct {
@@ -101,10 +99,9 @@ struct net_pair {
 	uint32_t n_pieces;    /* that packets were cut into in this turn */
 	uint64_t pieces_turn; /* which is that */
 	struct {
-		const struct net_gather_level *level; /* NULL: nothing is waited for */
-		uint16_t want;			      /* entries that are waited for; 0: none */
-		uint16_t bursts_due;		      /* of those that were, still to be taken */
-		bool waiting;			      /* until then */
+		uint16_t want;	     /* entries that are waited for; 0: none */
+		uint16_t bursts_due; /* of those that were, still to be taken */
+		bool waiting;	     /* until then */
 		uint64_t until_tsc;
 		/* Packets since then. */
 		uint64_t since_tsc;
