@@ -2,8 +2,7 @@
 /*
  * Taking packets in large bursts under load. A guest that fills a ring while we empty it shares every
  * line of it with us, and taking early slows both down. So under load a turn leaves the ring alone
- * until two bursts wait, for some microseconds at most. Called by direct_from.c, next on
- * the way.
+ * until two bursts wait, for some microseconds at most. Called by direct_from.c, next on the way.
  *
  * Load is a rate, not what a turn finds: whoever takes early finds little. Below it nothing waits.
  */
@@ -18,7 +17,7 @@
  * the next turn the other.
  */
 #define LOAD_PER_US 4u
-#define LOAD_PACKETS (2 * VHUB_NET_BURST)
+#define LOAD_PACKETS (2u * VHUB_NET_BURST)
 #define LOAD_LONGEST_US 24u
 
 /* The rate is looked at so often. */
@@ -67,7 +66,7 @@ want_of(const struct net_pair *pair, uint64_t packets)
 
 	if (packets < (pair->gather.want != 0 ? load * 3 / 4 : load))
 		return 0;
-	return RTE_MIN(LOAD_PACKETS, vhub_virtq_size(pair->from_ring->vq) / 4);
+	return (uint16_t)RTE_MIN(LOAD_PACKETS, vhub_virtq_size(pair->from_ring->vq) / 4u);
 }
 
 void
