@@ -77,7 +77,7 @@ def test_ext4_survives_a_reboot(vhubd, blk, folder, slow, driver, packed, queues
 
 @pytest.mark.parametrize("driver, packed", [
     pytest.param("malloc", False, id="malloc-split", marks=PLAIN),
-    pytest.param("malloc", True, id="malloc-packed"),
+    pytest.param("malloc", True, id="malloc-packed", marks=PLAIN),
     pytest.param("uring", False, id="uring-split"),
     pytest.param("uring", True, id="uring-packed", marks=PLAIN),
 ])
@@ -88,6 +88,7 @@ def test_raw_requests_of_all_sizes(vhubd, blk, folder, slow, driver, packed):
     assert [results[f"raw.{size}"] for size in (512, 4096, 65536, 1048576)] == ["same"] * 4
 
 
+@PLAIN
 def test_read_only_disk(vhubd, blk, folder, slow):
     """ro=on: the guest reads what was written before, and cannot write."""
     path = image(folder)
@@ -125,9 +126,10 @@ def test_two_disks_of_one_vhubd(vhubd, blk, folder, slow):
     check_files(sums(first, "written"), sums(second, "read"))
 
 
+@PLAIN
 @pytest.mark.parametrize("packed", [
     pytest.param(False, id="split"),
-    pytest.param(True, id="packed", marks=PLAIN),
+    pytest.param(True, id="packed"),
 ])
 def test_qemu_listens_and_vhubd_connects(vhubd, blk, folder, slow, packed):
     """connect=: the dialer waits for the front end, and dials again when the next one is there."""
@@ -144,7 +146,7 @@ def test_qemu_listens_and_vhubd_connects(vhubd, blk, folder, slow, packed):
 @pytest.mark.parametrize("crash, packed", [
     pytest.param(True, False, id="killed-split", marks=PLAIN),
     pytest.param(True, True, id="killed-packed"),
-    pytest.param(False, False, id="stopped-split"),
+    pytest.param(False, False, id="stopped-split", marks=PLAIN),
     pytest.param(False, True, id="stopped-packed", marks=PLAIN),
 ])
 def test_vhubd_restarts_while_the_guest_is_idle(vhubd, blk, folder, slow, crash, packed):

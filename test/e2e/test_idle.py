@@ -32,6 +32,7 @@ def share(pid, seconds):
     return (cpu_ns(pid) - start) / 1e9 / (time.monotonic() - begin)
 
 
+@pytest.mark.plain_only
 def test_an_idle_connected_front_end_costs_less_than_one_percent_of_a_cpu(vhubd, blk):
     daemon = vhubd(blk(queues=4))
     with BlkDisk.open(str(daemon.sockets[0]), queues=4) as disk:
@@ -44,12 +45,14 @@ def test_an_idle_connected_front_end_costs_less_than_one_percent_of_a_cpu(vhubd,
         disk.read(0, 4096)
 
 
+@pytest.mark.plain_only
 def test_without_a_front_end_vhubd_sleeps(vhubd, blk):
     daemon = vhubd(blk("a"), blk("b"))
     time.sleep(0.5)
     assert share(daemon.pid, 1.5) < 0.01
 
 
+@pytest.mark.plain_only
 def test_after_the_last_front_end_vhubd_sleeps_again(vhubd, blk):
     daemon = vhubd(blk())
     for packed in (False, True):
@@ -109,6 +112,7 @@ def test_no_wake_is_lost_at_the_moment_of_falling_asleep(vhubd, blk):
                 wakes(disk, WAKES // 2, lambda: chance.uniform(0, 0.0003))
 
 
+@pytest.mark.plain_only
 def test_poll_never_sleeps(vhubd, blk):
     daemon = vhubd(blk(), args=["--idle", "poll"])
     with BlkDisk.open(str(daemon.sockets[0])) as disk:
