@@ -20,6 +20,16 @@
 #define LOAD_PACKETS (2u * VHUB_NET_BURST)
 #define LOAD_LONGEST_US 24u
 
+/*
+ * A guest that has fewer packets than that, and sends no other before it has these back, would be made
+ * slow. If two waits in a row are over before there was enough, as many as were there are enough from
+ * then on, or nothing is waited for at all if that was less than LEAST_PACKETS. Every so many windows
+ * more is tried again.
+ */
+#define LEAST_PACKETS 32u
+#define TRY_WINDOWS 64u
+#define TRY_PACKETS 32u
+
 /* The rate is looked at so often. */
 #define WINDOW_US 64
 
@@ -29,6 +39,7 @@ direct_gather_begin(struct net_pair *pair)
 	memset(&pair->gather, 0, sizeof(pair->gather));
 	pair->gather.cycles_per_us = rte_get_tsc_hz() / 1000000;
 	pair->gather.since_tsc = rte_rdtsc();
+	pair->gather.enough = LOAD_PACKETS;
 }
 
 bool
@@ -45,6 +56,7 @@ direct_is_gathering(struct net_pair *pair)
 	}
 	if (vhub_virtq_has_waiting(pair->from_ring->vq, want)) {
 		pair->gather.bursts_due = (want - 1u) / VHUB_NET_BURST;
+		pair->gather.missed = 0;
 		return false;
 	}
 	now = rte_rdtsc();
@@ -52,21 +64,47 @@ direct_is_gathering(struct net_pair *pair)
 		pair->gather.waiting = true;
 		pair->gather.until_tsc = now + LOAD_LONGEST_US * pair->gather.cycles_per_us;
 	}
-	return (int64_t)(now - pair->gather.until_tsc) < 0;
+	if ((int64_t)(now - pair->gather.until_tsc) < 0)
+		return true;
+	/* All that is there. */
+	pair->gather.over = true;
+	pair->gather.bursts_due = (want - 1u) / VHUB_NET_BURST;
+	return false;
+}
+
+/* A wait was over before there was enough: these were there. */
+static void
+has_missed(struct net_pair *pair, uint16_t n)
+{
+	const uint16_t most = RTE_MAX(n, pair->gather.missed);
+
+	pair->gather.over = false;
+	pair->gather.bursts_due = 0;
+	if (pair->gather.missed != 0) {
+		pair->gather.enough = most;
+		pair->gather.windows = 0;
+		pair->gather.want = most < LEAST_PACKETS ? 0 : RTE_MIN(most, pair->gather.want);
+	}
+	pair->gather.missed = RTE_MAX(n, 1u);
 }
 
 /*
- * What is waited for where `packets` came in a window. Of a rate that has been as high already a little
- * less is enough. A ring that is short has no whole burst, and its guest needs the rest of it meanwhile.
+ * What is waited for after a window. Of a rate that has been as high already a little less is enough. A
+ * ring that is short has no whole burst, and its guest needs the rest of it meanwhile.
  */
 static uint16_t
-want_of(const struct net_pair *pair, uint64_t packets)
+want_of(struct net_pair *pair, uint64_t window_tsc)
 {
-	const uint64_t load = LOAD_PER_US * WINDOW_US;
+	const uint64_t load = LOAD_PER_US * (pair->gather.want != 0 ? 3 : 4);
 
-	if (packets < (pair->gather.want != 0 ? load * 3 / 4 : load))
+	if (++pair->gather.windows >= TRY_WINDOWS) {
+		pair->gather.enough = RTE_MIN(pair->gather.enough + TRY_PACKETS, LOAD_PACKETS);
+		pair->gather.windows = 0;
+	}
+	if (4 * pair->gather.packets * pair->gather.cycles_per_us < load * window_tsc ||
+			pair->gather.enough < LEAST_PACKETS)
 		return 0;
-	return (uint16_t)RTE_MIN(LOAD_PACKETS, vhub_virtq_size(pair->from_ring->vq) / 4u);
+	return (uint16_t)RTE_MIN(pair->gather.enough, vhub_virtq_size(pair->from_ring->vq) / 4u);
 }
 
 void
@@ -74,6 +112,8 @@ direct_has_taken(struct net_pair *pair, uint16_t n)
 {
 	const uint64_t now = rte_rdtsc(), window = now - pair->gather.since_tsc;
 
+	if (unlikely(pair->gather.over))
+		has_missed(pair, n);
 	pair->gather.waiting = false;
 	pair->gather.packets += n;
 	if (likely(window < WINDOW_US * pair->gather.cycles_per_us))
@@ -81,7 +121,7 @@ direct_has_taken(struct net_pair *pair, uint16_t n)
 	/* A window that was long because nothing came is none of load. */
 	if (window > 2 * WINDOW_US * pair->gather.cycles_per_us)
 		pair->gather.packets = 0;
-	pair->gather.want = want_of(pair, pair->gather.packets);
+	pair->gather.want = want_of(pair, window);
 	pair->gather.since_tsc = now;
 	pair->gather.packets = 0;
 }

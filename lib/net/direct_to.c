@@ -328,9 +328,11 @@ put_header(const struct net_pair *pair, struct filled *f, uint8_t *dst, const st
 /*
  * Behind a large packet comes another one, as large: the lines of its buffer are fetched to be written
  * while this one is copied, for a copy finds most of its time gone in waiting for them. But for the
- * first lines, which the guest has looked at, and better keeps until then.
+ * first lines, which the guest has looked at, and better keeps until then; and for what is so far
+ * behind them that the processor sees by itself where the copy goes.
  */
 #define LARGE_BYTES 384u
+#define MOST_AHEAD_BYTES 2048u
 #define LOOKED_AT_BYTES (2u * RTE_CACHE_LINE_SIZE)
 
 static __rte_always_inline void
@@ -342,7 +344,7 @@ prefetch_behind(const struct filled *f, uint32_t bytes)
 	if (likely(bytes < LARGE_BYTES) || f->n_filled + 1 >= f->n)
 		return;
 	to = next->base;
-	bytes = RTE_MIN(bytes, next->bytes);
+	bytes = RTE_MIN(RTE_MIN(bytes, next->bytes), MOST_AHEAD_BYTES);
 	for (uint32_t at = LOOKED_AT_BYTES; at < bytes; at += RTE_CACHE_LINE_SIZE)
 		rte_prefetch0_write(to + at);
 }

@@ -100,8 +100,12 @@ struct net_pair {
 	uint64_t pieces_turn; /* which is that */
 	struct {
 		uint16_t want;	     /* entries that are waited for; 0: none */
+		uint16_t enough;     /* what that is at most */
 		uint16_t bursts_due; /* of those that were, still to be taken */
-		bool waiting;	     /* until then */
+		uint16_t missed; /* what was there when the last wait was over too early; 0: it was not */
+		uint16_t windows; /* since `enough` has changed */
+		bool over;	  /* this wait is */
+		bool waiting;	  /* until then */
 		uint64_t until_tsc;
 		/* Packets since then. */
 		uint64_t since_tsc;

@@ -132,9 +132,6 @@ run_bursts(uint64_t features)
 	take(&f, VHUB_NET_BURST);
 	expect_wait(&f);
 
-	/* Long enough. */
-	f.pair.gather.until_tsc = rte_rdtsc();
-	assert_false(direct_is_gathering(&f.pair));
 	end(&f);
 }
 
@@ -164,6 +161,61 @@ test_no_more_than_a_quarter_of_a_ring(void **state)
 	end(&f);
 }
 
+/* Long enough: what is there is taken, at once. */
+static void
+miss(struct fixture *f, uint16_t n)
+{
+	send_packets(f, n);
+	expect_wait(f);
+	f->pair.gather.until_tsc = rte_rdtsc();
+	assert_false(direct_is_gathering(&f->pair));
+	take(f, n);
+}
+
+/* A guest that has no more packets than that is not made to wait for them again and again. */
+static void
+test_a_guest_that_sends_no_more_is_not_waited_for(void **state)
+{
+	struct fixture f;
+	unsigned int i;
+
+	(void)state;
+	begin(&f, 0, 1024);
+	pretend(&f, 300);
+	/* Once is chance. */
+	miss(&f, 20);
+	send_packets(&f, 2 * VHUB_NET_BURST);
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, VHUB_NET_BURST);
+	expect_no_wait(&f);
+	take(&f, VHUB_NET_BURST);
+
+	miss(&f, 40);
+	miss(&f, 50);
+	/* 50 are enough from now on. */
+	send_packets(&f, 49);
+	expect_wait(&f);
+	send_packets(&f, 1);
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, 50);
+
+	miss(&f, 10);
+	miss(&f, 10);
+	expect_no_wait(&f);
+	/* After a while it is tried again, first with a few. */
+	for (i = 0; i < 63; i++) {
+		pretend(&f, 300);
+		expect_no_wait(&f);
+	}
+	pretend(&f, 300);
+	send_packets(&f, 41);
+	expect_wait(&f);
+	send_packets(&f, 1);
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, 42);
+	end(&f);
+}
+
 int
 main(void)
 {
@@ -171,6 +223,7 @@ main(void)
 		cmocka_unit_test(test_nothing_waits_at_low_rates),
 		cmocka_unit_test(test_bursts_are_waited_for),
 		cmocka_unit_test(test_no_more_than_a_quarter_of_a_ring),
+		cmocka_unit_test(test_a_guest_that_sends_no_more_is_not_waited_for),
 	};
 
 	if (test_eal_init() != 0)
