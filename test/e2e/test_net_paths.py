@@ -57,7 +57,7 @@ class Scene:
     def add_ports(self):
         with Control(self.control_path) as control:
             for number, keys in enumerate(self.keys):
-                wait_until(self.sockets[number].exists)
+                wait_until(self.sockets[number].exists, seconds=60)
                 control.call("device_add", kind="net", name=f"p{number}", args=keys)
 
     def restart(self, end):

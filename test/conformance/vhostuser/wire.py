@@ -10,6 +10,7 @@ import math
 import select
 import socket
 import time
+import traceback
 
 from . import protocol as p
 
@@ -20,13 +21,19 @@ MAX_FDS = 253                           # SCM_MAX_FD of Linux
 PATIENCE = 30.0
 
 
-def wait_until(holds, told=lambda: None, seconds=PATIENCE):
-    """Until holds() gives something, which is returned; if it never does, told() says what there is."""
+def wait_until(holds, told=None, seconds=PATIENCE):
+    """Until holds() gives something, which is returned; if it never does, told() says what there is, or the line
+    that waits is named. The last look is behind the end: until then this may not have run."""
     deadline = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < deadline, told()
+    while True:
+        late = time.monotonic() >= deadline
+        if found := holds():
+            return found
+        if late:
+            caller = traceback.extract_stack(limit=2)[0]
+            raise AssertionError(told() if told else "%s:%d, within %g s: %s"
+                                 % (os.path.basename(caller.filename), caller.lineno, seconds, caller.line))
         time.sleep(0.002)
-    return found
 
 
 class Closed(Exception):
