@@ -465,12 +465,14 @@ run_common(struct fuzz *f, const struct blk_limits *disk, const struct expected 
 	struct blk_common common;
 
 	blk_common_init(&common, disk, 0);
+	f->req.status_hva = NULL;
 	if (!blk_decode_common(&common, &f->req))
 		return;
 	MUST(e->verdict == BLK_SUBMIT && f->req.op == e->op);
 	MUST(f->req.status_hva == f->orig[f->n - 1].iov_base);
 	check_io(f, e);
 	memset(&f->req.io, IN_FILL, sizeof(f->req.io));
+	f->req.status_hva = NULL;
 }
 
 static void

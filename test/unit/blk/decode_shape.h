@@ -81,12 +81,15 @@ shape_decode(const struct blk_limits *limits, struct blk_req *req)
 	uint8_t op;
 
 	blk_common_init(&common, limits, 0);
+	req->status_hva = NULL;
 	if (!blk_decode_common(&common, req))
 		return blk_decode(limits, req);
 	io = req->io;
 	op = req->op;
 	status_hva = req->status_hva;
 	memset(&req->io, 0xcc, sizeof(req->io));
+	req->op = 0xcc;
+	req->status_hva = NULL;
 	assert_int_equal(blk_decode(limits, req), BLK_SUBMIT);
 	assert_ptr_equal(req->io.iov, io.iov);
 	assert_int_equal(req->io.n_iov, io.n_iov);
