@@ -206,8 +206,8 @@ compare_rings_of(struct rnd *r, uint32_t size)
 		total += compare(&m, F_VERSION_1 | (rnd_below(r, 4) != 0 ? F_INDIRECT : 0),
 				(uint16_t)(1 + rnd_below(r, CHAINS)));
 	}
-	/* Not all rings broke at once. */
-	assert_true(total > ROUNDS(size) / 2);
+	/* Not all rings broke at once; small ones, in which chains are in each other's way, do more often. */
+	assert_true(total > (size >= CHAINS * ROW ? ROUNDS(size) : ROUNDS(size) / 2));
 	guest_fini(&guest);
 }
 
