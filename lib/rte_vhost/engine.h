@@ -56,8 +56,10 @@ int
 rvhost_dma_get(const char *name, struct rvhost_dma **out, char *error, size_t error_len);
 
 /**
- * No copy of the caller's is under way. The last one stops the engine, and gives it back to EAL as it was.
- * NULL is fine. Thread: CTL or WORK. May block: the engine's driver may.
+ * No copy of the caller's is under way, but for those that it has given up (abandoned, in rvhost.h): nobody asks
+ * for them any more, and where the engine may write to stays. The last one stops the engine, if its driver can,
+ * and gives it back to EAL as it was; while it cannot be stopped, rvhost_dma_get() fails for it. NULL is fine.
+ * Thread: CTL or WORK. May block: the engine's driver may.
  */
 void
 rvhost_dma_put(struct rvhost_dma *dma);

@@ -312,12 +312,16 @@ leave_device(struct rvhost_path *path)
 	path->vid = -1;
 }
 
-/* The library has nothing of ours any more, unless an engine has. */
+/* The library has nothing of ours any more, unless an engine has. Rings may run yet, if a step has failed. */
 static void
 end(struct rvhost_path *path)
 {
+	unsigned int i;
+
 	if (path->fd < 0)
 		return;
+	for (i = 0; i < path->n_vrings; i++)
+		rvhost_dma_end(path, (uint16_t)i);
 	rvhost_stats_keep(path);
 	if (path->abandoned) {
 		leave_device(path);

@@ -217,6 +217,35 @@ test_memory_is_unmapped_when_copies_have_ended(void **state)
 	assert_int_equal(rte_mempool_in_use_count(pool), 0);
 }
 
+/* One of two rings cannot be started: neither runs any more, and what the other copied has ended. */
+static void
+test_a_session_that_fails_ends_all_copies(void **state)
+{
+	uint32_t bases[VHUB_MAX_VRINGS];
+
+	(void)state;
+	device.works = true;
+	rec.vrings[1].started = false;
+	assert_int_equal(rvhost_sync(path, &rec, false, &owner, bases), 0);
+	send_to_guest();
+	rec.vrings[1].started = true;
+	rec.vrings[1].size = RING_SIZE - 1;
+	assert_int_not_equal(rvhost_sync(path, &rec, false, &owner, bases), 0);
+	assert_int_equal(path->fd, -1);
+	assert_false(is_mapped());
+	assert_true(has_arrived());
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	/* In a session with a dirty log lcores copy. */
+	rec.vrings[1].size = RING_SIZE;
+	rec.features |= UINT64_C(1) << VHUB_F_LOG_ALL;
+	assert_int_equal(rvhost_sync(path, &rec, true, &owner, bases), 0);
+	for (unsigned int i = 0; i < N_RINGS; i++) {
+		assert_true(path->running[i]);
+		assert_false(path->ring_dma[i].on);
+	}
+	stop_rings();
+}
+
 static void
 test_memory_stays_while_a_copy_may_come(void **state)
 {
@@ -264,6 +293,7 @@ main(void)
 #define SESSION_TEST(name) cmocka_unit_test_setup_teardown(name, begin_session, end_session)
 	const struct CMUnitTest tests[] = {
 		SESSION_TEST(test_memory_is_unmapped_when_copies_have_ended),
+		SESSION_TEST(test_a_session_that_fails_ends_all_copies),
 		SESSION_TEST(test_memory_stays_while_a_copy_may_come),
 	};
 
