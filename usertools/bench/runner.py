@@ -89,12 +89,9 @@ class Progress:
 def measure_all(chosen, setting, runs, stream, show):
     """All cases; show(case as a dictionary) is called as each is done."""
     progress = Progress(stream, runs * sum(len(case.sides) for case in chosen))
-    done = []
     for number, case in enumerate(chosen):
         result = measure(case, setting, runs, progress, progress.note)
         # Turns that were left out after a failure.
         progress.turn = runs * sum(len(each.sides) for each in chosen[:number + 1])
         progress.clear()
-        done.append(result)
         show(result)
-    return done
