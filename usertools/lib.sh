@@ -18,8 +18,8 @@ VHUB_HUGEPAGES=    # number of hugepages to go back to at the end, when it was c
 VHUB_BUILD_PACKAGES=(gcc libc6-dev dpkg-dev meson ninja-build pkg-config libdpdk-dev libnuma-dev
 	libbsd-dev libpcap-dev liburing-dev libjansson-dev libcmocka-dev)
 # shellcheck disable=SC2034
-VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs ethtool kmod
-	util-linux python3)
+VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fsprogs ethtool iperf3
+	kmod util-linux python3)
 # dpdk-testpmd, the front end of network ports.
 # shellcheck disable=SC2034
 VHUB_NET_PACKAGES=(dpdk-dev)

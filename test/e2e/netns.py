@@ -81,6 +81,18 @@ class Netns:
     def run(self, *command):
         return subprocess.run([*self.prefix, *command], check=True, capture_output=True, text=True).stdout
 
+    @contextlib.contextmanager
+    def iperf(self):
+        """Meanwhile an iperf3 serves at all addresses."""
+        with subprocess.Popen(dies_with_us([*self.prefix, "iperf3", "-4", "-s", "--forceflush"]),
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                if not any("listening" in line for line in process.stdout):
+                    raise NetnsError("iperf3 -s has ended without a word of listening")
+                yield
+            finally:
+                process.kill()
+
     def server(self, address, mib):
         return Server(self, address, mib)
 

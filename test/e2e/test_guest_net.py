@@ -87,6 +87,13 @@ class Scene:
     def receive(self):
         assert self.step("receive", HOST, SOURCE)["receive.sha256"] == self.sum
 
+    def iperf(self):
+        """TCP by iperf3, both ways, one after the other."""
+        with self.backend.netns.iperf():
+            for way in ([], ["-R"]):
+                said = self.step("iperf", HOST, 1, *way)
+                assert int(said["iperf.received_kbits"]) > 0, said
+
     def end(self):
         self.guest.send()
         results = self.guest.wait()
@@ -120,6 +127,7 @@ def test_ping_and_tcp_with_every_offload(backend, slow, packed):
         scene.ping()
         scene.send()
         scene.receive()
+        scene.iperf()
 
         tso = "on" if scene.backend.tso else "off"
         for names, words in (

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Makes the initramfs that the test guest boots.
 
-Busybox, mke2fs, ethtool, blkdiscard and fstrim with their libraries, the kernel modules for virtio disks and nets, and the
+Busybox, mke2fs, ethtool, iperf3, blkdiscard and fstrim with their libraries, the kernel modules for virtio disks and nets, and the
 files `init` and `init-net` beside this one. Needs no root: the archive is written here, entry by entry, with every file owned by
 root. The result is kept under a name made from everything that went into it, so the next call only
 reads and hashes.
@@ -30,6 +30,7 @@ PACKAGES = {
     "busybox": "busybox-static",
     "mke2fs": "e2fsprogs",
     "ethtool": "ethtool",
+    "iperf3": "iperf3",
     "blkdiscard": "util-linux",
     "fstrim": "util-linux",
 }
@@ -139,7 +140,7 @@ def contents(release):
     add("init", (HERE / "init").read_bytes())
     add("init-net", (HERE / "init-net").read_bytes(), 0o644)
     add("bin/busybox", busybox.read_bytes())
-    for program in map(find_program, ("mke2fs", "ethtool", "blkdiscard", "fstrim")):
+    for program in map(find_program, ("mke2fs", "ethtool", "iperf3", "blkdiscard", "fstrim")):
         add(f"sbin/{program.name}", program.read_bytes())
         for path in shared_libraries(program):
             add(str(path).lstrip("/"), path.read_bytes())
