@@ -46,8 +46,8 @@ usage() {
 Usage: usertools/run-tests.sh [--quick] [--only STAGE[,STAGE...]] [--list] [--help]
 
 Installs the packages that the tests need (Debian 12; root, or sudo for this step only), builds, runs all
-tests and ends with the line "N passed, N failed". Exit status: 0 when none failed. Takes about 20
-minutes on two cores.
+tests and ends with the line "N passed, N failed". Exit status: 0 when none failed. Takes 20
+to 25 minutes on two cores.
 
   --quick        build with gcc, checks, unit tests, and end-to-end tests in ordinary memory
   --only STAGES  only these stages; they use what earlier runs have built
