@@ -109,8 +109,9 @@ def test_kills_under_write_load(vhubd, folder, opened, packed, queues, lcores):
     start(disk, queues, RING)
     writers = [Writer(disk, queue, queue) for queue in range(queues)]
     chance = random.Random(queues)
-    caught = 0
-    for number in range(KILLS):
+    caught = number = 0
+    # Whether one catches a request is chance: then a few more.
+    while number < KILLS or (caught == 0 and number < KILLS + 20):
         # The first kill comes among the first requests of the rings, at their first descriptors.
         load(writers, 0.003 if number == 0 else chance.uniform(0.01, 0.15))
         daemon.kill()
@@ -126,8 +127,9 @@ def test_kills_under_write_load(vhubd, folder, opened, packed, queues, lcores):
             writer.finish()
         for writer in writers:
             writer.check()
+        number += 1
     print("%d kills, %d requests acknowledged, %d were in flight"
-          % (KILLS, sum(writer.acknowledged for writer in writers), caught))
+          % (number, sum(writer.acknowledged for writer in writers), caught))
     assert caught > 0, "no kill caught a request in flight"
 
 
