@@ -47,6 +47,8 @@ GOALS = [
     ("net-pair-packed-vectorised-1518", "vhub patch", "net_vhost", 1.5),
     ("net-bridge-split-64", "vhub bridge", "Open vSwitch", 2),
     ("net-bridge-split-1518", "vhub bridge", "Open vSwitch", 1.5),
+    ("net-bridge-packed-vectorised-64", "vhub bridge", "Open vSwitch", 2),
+    ("net-bridge-packed-vectorised-1518", "vhub bridge", "Open vSwitch", 1.5),
     ("net-features-*", "every feature", "bare", 0.9),
     ("scale-lcores-*", "vhub, 2 lcores", "vhub, 1 lcore", 1.05),
 ]
