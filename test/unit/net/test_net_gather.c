@@ -95,6 +95,16 @@ expect_no_wait(struct fixture *f)
 	assert_false(f->pair.gather.waiting);
 }
 
+/* So many are waited for, and no more: those that are sent. */
+static void
+expect_enough(struct fixture *f, unsigned int n)
+{
+	send_packets(f, n - 1);
+	expect_wait(f);
+	send_packets(f, 1);
+	assert_false(direct_is_gathering(&f->pair));
+}
+
 static void
 test_nothing_waits_at_low_rates(void **state)
 {
@@ -123,10 +133,7 @@ run_bursts(uint64_t features)
 	begin(&f, features, 1024);
 	pretend(&f, 300);
 	/* Two bursts, and two turns. */
-	send_packets(&f, 2 * VHUB_NET_BURST - 1);
-	expect_wait(&f);
-	send_packets(&f, 1);
-	assert_false(direct_is_gathering(&f.pair));
+	expect_enough(&f, 2 * VHUB_NET_BURST);
 	take(&f, VHUB_NET_BURST);
 	expect_no_wait(&f);
 	take(&f, VHUB_NET_BURST);
@@ -152,10 +159,7 @@ test_no_more_than_a_quarter_of_a_ring(void **state)
 	(void)state;
 	begin(&f, 0, 64);
 	pretend(&f, 1100);
-	send_packets(&f, 15);
-	expect_wait(&f);
-	send_packets(&f, 1);
-	assert_false(direct_is_gathering(&f.pair));
+	expect_enough(&f, 16);
 	take(&f, 16);
 	expect_wait(&f);
 	end(&f);
@@ -193,10 +197,7 @@ test_a_guest_that_sends_no_more_is_not_waited_for(void **state)
 	miss(&f, 40);
 	miss(&f, 50);
 	/* 50 are enough from now on. */
-	send_packets(&f, 49);
-	expect_wait(&f);
-	send_packets(&f, 1);
-	assert_false(direct_is_gathering(&f.pair));
+	expect_enough(&f, 50);
 	take(&f, 50);
 
 	miss(&f, 10);
@@ -208,10 +209,7 @@ test_a_guest_that_sends_no_more_is_not_waited_for(void **state)
 		expect_no_wait(&f);
 	}
 	pretend(&f, 300);
-	send_packets(&f, 41);
-	expect_wait(&f);
-	send_packets(&f, 1);
-	assert_false(direct_is_gathering(&f.pair));
+	expect_enough(&f, 42);
 	take(&f, 42);
 	end(&f);
 }
