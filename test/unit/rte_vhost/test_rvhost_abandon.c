@@ -15,14 +15,12 @@
 
 #include <cmocka.h>
 
-#include <rte_dev.h>
 #include <rte_dmadev.h>
 #include <rte_mbuf.h>
 
-#include "../eal_fixture.h"
 #include "rvhost.h"
+#include "skeleton.h"
 
-#define DEVICE "dma_skeleton0"
 #define N_RINGS 2u
 #define RING_SIZE 8u
 #define MEMORY_BYTES (2u << 20)
@@ -69,14 +67,6 @@ device_copy(void *private, uint16_t channel, rte_iova_t src, rte_iova_t dst, uin
 	if (device.works)
 		memcpy((void *)(uintptr_t)dst, (const void *)(uintptr_t)src, bytes);
 	return device.asked++;
-}
-
-static int
-device_submit(void *private, uint16_t channel)
-{
-	(void)private;
-	(void)channel;
-	return 0;
 }
 
 static uint16_t
@@ -280,17 +270,11 @@ begin(void **state)
 {
 	struct rvhost_dma *dma;
 	char error[256];
-	int ret;
 
 	(void)state;
-	if (test_eal_init() != 0 || rte_eal_hotplug_add("vdev", DEVICE, "") != 0)
+	if (skeleton_begin(&id) != 0)
 		return -1;
-	ret = rte_dma_get_dev_id_by_name(DEVICE);
-	if (ret < 0)
-		return -1;
-	id = (int16_t)ret;
 	rte_dma_fp_objs[id].copy = device_copy;
-	rte_dma_fp_objs[id].submit = device_submit;
 	rte_dma_fp_objs[id].completed = device_completed;
 	rte_dma_fp_objs[id].burst_capacity = device_burst_capacity;
 	pool = rte_pktmbuf_pool_create("pool", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);

@@ -13,13 +13,11 @@
 #include <cmocka.h>
 
 #include <rte_common.h>
-#include <rte_dev.h>
 #include <rte_dmadev.h>
 
-#include "../eal_fixture.h"
 #include "engine.h"
+#include "skeleton.h"
 
-#define DEVICE "dma_skeleton0"
 #define N_COPIES 8u
 #define BYTES 100u
 #define RING 256u
@@ -56,14 +54,6 @@ device_copy(void *private, uint16_t channel, rte_iova_t src, rte_iova_t dst, uin
 	device.copies[device.asked % RING].dst = (void *)(uintptr_t)dst;
 	device.copies[device.asked % RING].bytes = bytes;
 	return device.asked++;
-}
-
-static int
-device_submit(void *private, uint16_t channel)
-{
-	(void)private;
-	(void)channel;
-	return 0;
 }
 
 /* It works. */
@@ -266,18 +256,11 @@ test_indexes_go_round(void **state)
 static int
 begin(void **state)
 {
-	int ret;
-
 	(void)state;
-	if (test_eal_init() != 0 || rte_eal_hotplug_add("vdev", DEVICE, "") != 0)
+	if (skeleton_begin(&id) != 0)
 		return -1;
-	ret = rte_dma_get_dev_id_by_name(DEVICE);
-	if (ret < 0)
-		return -1;
-	id = (int16_t)ret;
 	rte_dma_fp_objs[id].dev_private = &device;
 	rte_dma_fp_objs[id].copy = device_copy;
-	rte_dma_fp_objs[id].submit = device_submit;
 	rte_dma_fp_objs[id].completed = device_completed;
 	rte_dma_fp_objs[id].completed_status = device_completed_status;
 	rte_dma_fp_objs[id].burst_capacity = device_burst_capacity;
