@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import struct
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -104,15 +103,14 @@ class Lan:
     def wait_all_seen(self, name, sent, seconds=PATIENCE):
         """The bridge has dealt with what this port has sent; its figures."""
         self.wait_figure(name, "from_guest_packets", sent, seconds)
-        deadline = time.monotonic() + seconds
-        while True:
+
+        def dealt_with():
             figures = self.figures_now(name)
-            dealt_with = (figures["bridge_flooded_packets"] + figures["bridge_forwarded_packets"]
-                          + sum(value for each, value in figures.items() if each.startswith("bridge_dropped_")))
-            if dealt_with == sent:
-                return figures
-            assert time.monotonic() < deadline, figures
-            time.sleep(0.002)
+            count = (figures["bridge_flooded_packets"] + figures["bridge_forwarded_packets"]
+                     + sum(value for each, value in figures.items() if each.startswith("bridge_dropped_")))
+            return figures if count == sent else None
+
+        return wait_until(dealt_with, lambda: self.figures_now(name), seconds)
 
     def stations(self):
         """{(address, VLAN): name of the port}"""
