@@ -5,6 +5,7 @@ belong, half a message."""
 import os
 import struct
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -36,10 +37,8 @@ def test_an_unknown_request_is_refused(scene, request_):
 def test_an_unknown_request_without_need_reply_ends_the_session_or_is_ignored(scene):
     disk = scene.bare()
     disk.wire.send(77, b"12345678")
-    try:
+    with suppress(Closed):
         disk.fence()
-    except Closed:
-        pass
     scene.reason(r"unknown|not.*(known|supported)|no such")
 
 
@@ -159,7 +158,7 @@ def test_descriptors_with_every_byte_are_closed(scene):
     """One message in pieces, each piece with descriptors of its own."""
     wire = scene.wire()
     message = raw(Req.SET_MEM_TABLE, size=8 + 32, payload=bytes(40))
-    try:
+    with suppress(Closed):
         for i in range(len(message)):
             fds = files(8)
             try:
@@ -167,8 +166,6 @@ def test_descriptors_with_every_byte_are_closed(scene):
             finally:
                 close_all(fds)
             time.sleep(0.001)
-    except Closed:
-        pass
     scene.ended(wire, r"descriptors|fds?\b|region|memory")
 
 
@@ -198,11 +195,9 @@ def test_a_descriptor_beside_the_no_fd_flag_is_not_leaked(scene, request_):
 
 
 def expect_refusal_or_acceptance(disk, request, payload, fds):
-    try:
+    with suppress(Closed):
         disk.wire.send(request, payload, fds, need_reply=True)
         disk.wire.recv().close()
-    except Closed:
-        pass
 
 
 def test_noise_from_the_first_byte_on(scene):
@@ -210,11 +205,9 @@ def test_noise_from_the_first_byte_on(scene):
         wire = Wire.connect(scene.path)
         noise = struct.pack("=QQQ", *(0x9e3779b97f4a7c15 * (seed + i) & (1 << 64) - 1
                                       for i in range(3))) * 40
-        try:
+        with suppress(Closed):
             wire.send_raw(noise)
             wire.wait_closed(0.05)
-        except Closed:
-            pass
         wire.close()
 
 

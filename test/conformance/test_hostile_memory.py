@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import tempfile
+from contextlib import suppress
 
 import pytest
 
@@ -208,15 +209,13 @@ def expect_refusal_of_log(disk, payload, fds):
 
 def test_log_all_without_a_log_is_contained(scene):
     disk = scene.open()
-    try:
+    with suppress(Closed):
         disk.ack(Req.SET_FEATURES, p.U64.pack(disk.features | p.bits(F.LOG_ALL)))
         disk.wire.send(Req.SET_VRING_ADDR,
                        p.VRING_ADDR.pack(0, p.VRING_F_LOG, *disk.queues[0].ring.addresses(), 0))
         disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
         disk.reap(timeout=0.1)
         disk.fence()
-    except Closed:
-        pass
 
 
 def test_a_log_that_is_too_small_for_the_memory_is_not_overrun(scene):
@@ -226,15 +225,13 @@ def test_a_log_that_is_too_small_for_the_memory_is_not_overrun(scene):
     marker = pattern(1, PAGE)
     os.pwrite(fd, marker, PAGE)
     log = p.LOG.pack(8, 0)
-    try:
+    with suppress(Closed):
         reply = disk.ask(Req.SET_LOG_BASE, log, [fd])
         if not reply.payload or reply.u64 == 0:
             disk.ack(Req.SET_FEATURES, p.U64.pack(disk.features | p.bits(F.LOG_ALL)))
             disk.submit([disk.prepare(blk.T_IN, in_bytes=4096)])
             disk.reap(timeout=0.2)
             disk.fence()
-    except Closed:
-        pass
     assert os.pread(fd, PAGE, PAGE) == marker
     assert not any(os.pread(fd, PAGE - 8, 8))
     os.close(fd)
@@ -245,15 +242,13 @@ def test_a_log_address_of_a_ring_beyond_the_log_is_contained(scene, at):
     disk = scene.open()
     log = DirtyLog(disk.mem.max_gpa)
     disk.set_log(log)
-    try:
+    with suppress(Closed):
         disk.ack(Req.SET_FEATURES, p.U64.pack(disk.features | p.bits(F.LOG_ALL)))
         disk.ack(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, p.VRING_F_LOG,
                                                        *disk.queues[0].ring.addresses(), at))
         disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
         disk.reap(timeout=0.1)
         disk.fence()
-    except Closed:
-        pass
     log.close()
 
 
@@ -335,7 +330,7 @@ INFLIGHT_LIES = {
 def test_an_impossible_inflight_region_is_refused(scene, lie):
     disk = scene.bare()
     fd = memfd()
-    try:
+    with suppress(Closed):
         if disk.ack(Req.SET_INFLIGHT_FD, p.INFLIGHT.pack(*INFLIGHT_LIES[lie]), [fd]) == 0:
             # What is wrong may be seen only by the ring that comes to use it.
             disk.set_mem_table(GuestMemory())
@@ -344,8 +339,6 @@ def test_an_impossible_inflight_region_is_refused(scene, lie):
             disk.set_vring_addr(0, queue.ring)
             expect_refusal(disk, Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd])
             queue.close()
-    except Closed:
-        pass
     os.close(fd)
     scene.reason(r"inflight|region|file")
 

@@ -7,6 +7,7 @@ import select
 import socket
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -307,12 +308,10 @@ def test_the_daemons_own_socket_connected_to_itself(scene):
     held."""
     other = scene.wire()
     with BlkDisk.open(scene.stage.path("plain")) as disk:
-        try:
+        with suppress(Closed):
             disk.ack(Req.SET_VRING_CALL, p.U64.pack(0), [other.sock.fileno()])
             disk.submit([disk.prepare(blk.T_IN, 0, in_bytes=512)])
             time.sleep(0.05)
-        except Closed:
-            pass
 
 
 @pytest.mark.parametrize("request_", [Req.SET_VRING_KICK, Req.SET_VRING_CALL, Req.SET_VRING_ERR],

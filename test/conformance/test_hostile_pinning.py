@@ -4,6 +4,7 @@ hears the front end hang up, and the slot would be busy for ever."""
 
 import array
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -30,11 +31,9 @@ PLACES = [(Req.SET_BACKEND_REQ_FD, direct), (Req.SET_BACKEND_REQ_FD, in_a_queue)
 def test_a_slot_is_free_when_the_front_end_has_gone(scene, request_, hide):
     disk = scene.open()
     fds, keep = hide(disk.wire)
-    try:
+    with suppress(Closed):
         disk.wire.send(request_, b"", fds, need_reply=True)
         disk.wire.recv_reply(request_)
-    except Closed:
-        pass
     for each in keep:
         each.close()
     disk.close()

@@ -5,6 +5,7 @@ touches them first gets a SIGBUS; it must cost that one session and nothing else
 
 import os
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -120,8 +121,9 @@ def test_memory_is_gone_before_the_ring_starts(scene, packed):
     disk.set_vring_base(0, base)
     disk.set_vring_addr(0, queue.ring)
     disk.mem.regions[2].truncate(0)
-    disk.wire.send(Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd], need_reply=True)
-    disk.wire.send(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 1), need_reply=True)
+    with suppress(Closed):  # the first look ends the session
+        disk.wire.send(Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd], need_reply=True)
+        disk.wire.send(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 1), need_reply=True)
     queue.close()
     scene.ended(disk, REASON)
 
@@ -132,11 +134,9 @@ def test_memory_is_gone_when_the_ring_stops(scene, packed):
     disk.read(0, 512)
     time.sleep(0.1)
     disk.mem.regions[2].truncate(0)
-    disk.wire.send(Req.GET_VRING_BASE, p.VRING_STATE.pack(0, 0))
-    try:
+    with suppress(Closed):
+        disk.wire.send(Req.GET_VRING_BASE, p.VRING_STATE.pack(0, 0))
         disk.wire.recv().close()        # the base is known without looking at memory
-    except Exception as error:
-        assert type(error).__name__ == "Closed"
 
 
 def test_indirect_tables_are_cut_off(scene):

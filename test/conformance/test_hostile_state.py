@@ -3,6 +3,7 @@
 sense."""
 
 import os
+from contextlib import suppress
 
 import pytest
 
@@ -121,11 +122,9 @@ def test_reserved_bits_beside_a_ring_index_do_not_make_another_ring(scene, reque
     """Bits 0-7 are the index and bit 8 is the flag: 0x200 is nonsense or ring 0, never ring 512."""
     disk = scene.open(queues=1)
     event = EventFd()
-    try:
+    with suppress(Closed):
         disk.wire.send(request_, p.U64.pack(0x1_0000_0000), [event.fd], need_reply=True)
         disk.wire.recv_reply(request_)
-    except Closed:
-        pass
     event.close()
 
 
@@ -134,14 +133,12 @@ def test_a_split_ring_size_that_cannot_be_is_refused(scene, num):
     disk = scene.bare()
     disk.set_mem_table(GuestMemory())
     queue = Queue(0, disk.new_ring(64))
-    try:
+    with suppress(Closed):
         if disk.ack(Req.SET_VRING_NUM, p.VRING_STATE.pack(0, num)) == 0:
             # The format may be known later: then starting it is refused.
             disk.tell(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, 0, *queue.ring.addresses(), 0))
             assert num < 65536
             expect_refusal(disk, Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd])
-    except Closed:
-        pass
     queue.close()
     scene.reason(r"size|entries|power")
 
@@ -200,7 +197,7 @@ def test_a_base_beyond_the_ring_is_refused_or_contained(scene, packed, base):
     disk.set_mem_table(GuestMemory())
     queue = Queue(0, disk.new_ring(16))
     disk.queues[0] = queue
-    try:
+    with suppress(Closed):
         disk.set_vring_num(0, 16)
         if disk.ack(Req.SET_VRING_BASE, p.VRING_STATE.pack(0, base)) != 0:
             scene.reason(r"base")
@@ -214,8 +211,6 @@ def test_a_base_beyond_the_ring_is_refused_or_contained(scene, packed, base):
         disk.submit([disk.prepare(blk.T_IN, in_bytes=512)])
         queue.kick.signal()
         disk.fence()
-    except Closed:
-        pass
 
 
 def test_packed_indexes_that_contradict_each_other_are_contained(scene):
@@ -266,12 +261,10 @@ def test_a_ring_address_outside_of_memory_does_not_start_a_ring(scene, packed, p
     queue = Queue(0, disk.new_ring(1024))
     addresses = list(queue.ring.addresses())
     addresses[part] = ring_addresses(disk.mem)[what]
-    try:
+    with suppress(Closed):
         disk.set_vring_num(0, 1024)
         if disk.ack(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, 0, *addresses, 0)) == 0:
             expect_refusal(disk, Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd])
-    except Closed:
-        pass
     queue.close()
     scene.reason(r"address|ring|memory")
 
@@ -284,12 +277,10 @@ def test_a_misaligned_ring_is_refused(scene, packed, part):
     queue = Queue(0, disk.new_ring(64))
     addresses = list(queue.ring.addresses())
     addresses[part] += 1
-    try:
+    with suppress(Closed):
         disk.set_vring_num(0, 64)
         if disk.ack(Req.SET_VRING_ADDR, p.VRING_ADDR.pack(0, 0, *addresses, 0)) == 0:
             expect_refusal(disk, Req.SET_VRING_KICK, p.U64.pack(0), [queue.kick.fd])
-    except Closed:
-        pass
     queue.close()
     scene.reason(r"align|address|ring")
 
@@ -301,27 +292,23 @@ def test_taking_the_memory_of_a_running_ring_away_stops_it_alone(scene):
     scene.goes_on(disk)
     other = GuestMemory(((0x7_0000_0000, 1 << 20, 0x7f00_0000_0000, 0),))
     payload, fds = other.table()
-    try:
+    with suppress(Closed):
         disk.wire.send(Req.SET_MEM_TABLE, payload, fds, need_reply=True)
         disk.wire.recv_reply(Req.SET_MEM_TABLE)
         disk.queues[0].kick.signal()
         disk.fence()
-    except Closed:
-        pass
     other.close()
 
 
 def test_removing_the_slot_of_a_running_ring_stops_it_alone(scene):
     disk = scene.open(queues=1, regions=(1, 1, 1))
     scene.goes_on(disk)
-    try:
+    with suppress(Closed):
         disk.wire.send(Req.REM_MEM_REG, p.U64.pack(0) + disk.mem.regions[1].payload(),
                        need_reply=True)
         disk.wire.recv_reply(Req.REM_MEM_REG)
         disk.queues[0].kick.signal()
         disk.fence()
-    except Closed:
-        pass
 
 
 def test_stop_of_a_stopped_ring_is_legal_at_any_time(scene):
@@ -349,12 +336,10 @@ def test_enable_with_another_number_than_0_and_1_is_contained(scene, value):
 @pytest.mark.parametrize("status", [0x100, 0xffff_ffff_ffff_ff00, 0xffff_ffff_ffff_ffff, 0x80])
 def test_a_status_that_cannot_be_is_contained(scene, status):
     disk = scene.open()
-    try:
+    with suppress(Closed):
         disk.wire.send(Req.SET_STATUS, p.U64.pack(status), need_reply=True)
         disk.wire.recv_reply(Req.SET_STATUS)
         assert disk.get_status() < 256
-    except Closed:
-        pass
 
 
 def test_device_state_garbage_is_refused(scene):
@@ -373,14 +358,12 @@ def test_device_state_garbage_is_refused(scene):
 def expect_refusal_of_state(disk, payload, fd):
     """Not offered: an error. Offered: only a well-formed load is taken, whose check must fail on
     garbage."""
-    try:
+    with suppress(Closed):
         disk.wire.send(Req.SET_DEVICE_STATE_FD, payload, [fd], need_reply=True)
         reply = disk.wire.recv()
         reply.close()
         if reply.payload and reply.u64 & 0xff == 0:
             assert disk.ask_u64(Req.CHECK_DEVICE_STATE) != 0
-    except Closed:
-        pass
 
 
 def test_resets_under_load(scene):
