@@ -326,27 +326,43 @@ put_header(const struct net_pair *pair, struct filled *f, uint8_t *dst, const st
 }
 
 /*
- * Behind a large packet comes another one, as large: the lines of its buffer are fetched to be written
- * while this one is copied, for a copy finds most of its time gone in waiting for them. But for the
- * first lines, which the guest has looked at, and better keeps until then; and for what is so far
- * behind them that the processor sees by itself where the copy goes.
+ * A copy finds most of its time gone in waiting for the lines that it writes, which the guest has looked
+ * at. So those of a later buffer are fetched to be written while this one is filled, as many as this
+ * packet needs, for packets of a size come together. Later is so far ahead that some 20 lines are on
+ * their way. What is so far behind in a large packet the processor sees coming by itself.
  */
-#define LARGE_BYTES 384u
+#define FURTHEST_AHEAD 4u
 #define MOST_AHEAD_BYTES 2048u
-#define LOOKED_AT_BYTES (2u * RTE_CACHE_LINE_SIZE)
+
+static __rte_always_inline uint32_t
+how_far_ahead(uint32_t bytes)
+{
+	return bytes <= 320 ? FURTHEST_AHEAD : bytes <= 1024 ? 2 : 1;
+}
 
 static __rte_always_inline void
-prefetch_behind(const struct filled *f, uint32_t bytes)
+fetch_ahead(const struct filled *f, uint32_t bytes)
 {
-	const struct vhub_buffer *next = &f->buffers[f->n_filled + 1];
+	const uint32_t at = f->n_filled + how_far_ahead(bytes);
 	const uint8_t *to;
 
-	if (likely(bytes < LARGE_BYTES) || f->n_filled + 1 >= f->n)
+	if (at >= f->n)
 		return;
-	to = next->base;
-	bytes = RTE_MIN(RTE_MIN(bytes, next->bytes), MOST_AHEAD_BYTES);
-	for (uint32_t at = LOOKED_AT_BYTES; at < bytes; at += RTE_CACHE_LINE_SIZE)
-		rte_prefetch0_write(to + at);
+	to = f->buffers[at].base;
+	bytes = RTE_MIN(RTE_MIN(bytes, f->buffers[at].bytes), MOST_AHEAD_BYTES);
+	/* The header is most likely there already. */
+	for (uint32_t i = f->header_bytes; i < bytes; i += RTE_CACHE_LINE_SIZE)
+		rte_prefetch0_write(to + i);
+}
+
+/* Of the first ones nobody was ahead. */
+static __rte_always_inline void
+fetch_first(const struct filled *f)
+{
+	const uint32_t n = RTE_MIN(f->n, FURTHEST_AHEAD);
+
+	for (uint32_t i = 0; i < n; i++)
+		rte_prefetch0_write((const uint8_t *)f->buffers[i].base + f->header_bytes);
 }
 
 /* Into the next buffer. False: there is none, or the packet needs more than this one. */
@@ -358,7 +374,7 @@ fill_next(const struct net_pair *pair, struct filled *f, const struct source *sr
 
 	if (unlikely(f->n_filled == f->n || buffer->bytes < need))
 		return false;
-	prefetch_behind(f, need);
+	fetch_ahead(f, need);
 	put_header(pair, f, buffer->base, src);
 	copy_frame((uint8_t *)buffer->base + f->header_bytes, src);
 	buffer->used_bytes = need;
@@ -375,6 +391,7 @@ begin_filling(struct net_pair *pair, struct filled *f, uint16_t n)
 	f->n_filled = 0;
 	f->n_headers = 0;
 	f->bytes = 0;
+	fetch_first(f);
 }
 
 static __rte_always_inline void
