@@ -19,8 +19,9 @@
 
 /* Around 100 us at the speed of memory. */
 #define TURN_BYTES (1u << 20)
-/* Of the next I/O, fetched while one is copied. */
+/* Of the next I/O, fetched while one is copied: of what it reads, and of what it writes on the disk. */
 #define AHEAD_BYTES 512u
+#define AHEAD_DISK_BYTES 2048u
 /* Behind an I/O that is no longer than this, so many are. */
 #define SMALL_BYTES 1024u
 #define SMALL_AHEAD 12u
@@ -109,33 +110,44 @@ copy_all(const struct malloc_queue *q)
 	}
 }
 
-/*
- * Fetches the beginning of what an I/O reads, while the one before it is copied. The processor sees
- * by itself that a copy goes on, but not where the next one begins. Never of what is written: that
- * would take lines away from a guest that may still use them.
- */
-static void
-fetch_source(const struct malloc_queue *q, const struct vhub_blk_io *io)
+static __rte_always_inline void
+fetch_to_read(const uint8_t *from, size_t n)
 {
-	const uint8_t *from;
-	size_t n = AHEAD_BYTES;
-
-	if (io->op == VHUB_BLK_READ) {
-		from = q->data + io->offset_bytes;
-		n = RTE_MIN(n, (size_t)io->len_bytes);
-	} else if (io->op == VHUB_BLK_WRITE) {
-		from = io->iov[0].iov_base;
-		n = RTE_MIN(n, io->iov[0].iov_len);
-	} else {
-		return;
-	}
 	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
 		rte_prefetch0(from + at);
 }
 
+static __rte_always_inline void
+fetch_to_write(const uint8_t *to, size_t n)
+{
+	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
+		rte_prefetch0_write(to + at);
+}
+
 /*
- * A small copy is over before what the next one reads is there, so several of those are fetched ahead.
- * Fetches all of them but one; returns that one.
+ * Fetches the beginning of what an I/O reads and writes, while the one before it is copied. The processor
+ * sees by itself that a copy goes on, but not where the next one begins. A guest's buffer only where it is
+ * small: a long copy into one does not wait for what was in it.
+ */
+static void
+fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)
+{
+	const uint8_t *disk = q->data + io->offset_bytes;
+	const size_t len = io->len_bytes;
+
+	if (io->op == VHUB_BLK_READ) {
+		fetch_to_read(disk, RTE_MIN(len, AHEAD_BYTES));
+		if (len <= SMALL_BYTES)
+			fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
+	} else if (io->op == VHUB_BLK_WRITE) {
+		fetch_to_read(io->iov[0].iov_base, RTE_MIN(io->iov[0].iov_len, AHEAD_BYTES));
+		fetch_to_write(disk, RTE_MIN(len, AHEAD_DISK_BYTES));
+	}
+}
+
+/*
+ * A small copy is over before what the next one needs is there, so that of several is fetched ahead.
+ * Fetches for all of them but one; returns that one.
  */
 static const struct vhub_blk_io *
 fetch_first(const struct malloc_queue *q)
@@ -144,7 +156,7 @@ fetch_first(const struct malloc_queue *q)
 	unsigned int n = q->next->len_bytes <= SMALL_BYTES ? SMALL_AHEAD : 1;
 
 	while (io != NULL && --n > 0) {
-		fetch_source(q, io);
+		fetch(q, io);
 		io = io->next;
 	}
 	return io;
@@ -162,7 +174,7 @@ run(struct malloc_queue *q, uint32_t budget)
 		struct vhub_blk_io *io = q->next;
 
 		if (ahead != NULL) {
-			fetch_source(q, ahead);
+			fetch(q, ahead);
 			ahead = ahead->next;
 		}
 		if (likely(io->op <= VHUB_BLK_WRITE && q->done_bytes == 0 &&
