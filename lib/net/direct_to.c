@@ -88,9 +88,25 @@ close_room(struct room *room)
 
 /* ---- copies ---- */
 
+/*
+ * A copy finds most of its time gone in waiting for the lines that it writes, which the guest has looked
+ * at. So those of a buffer are fetched to be written while one before it is filled. What is so far behind
+ * its beginning the processor sees coming by itself.
+ */
+#define MOST_AHEAD_BYTES 2048u
+
+static __rte_always_inline void
+fetch_to_write(const uint8_t *to, size_t n)
+{
+	n = RTE_MIN(n, MOST_AHEAD_BYTES);
+	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
+		rte_prefetch0_write(to + at);
+}
+
 /* Where the next byte goes: into the writable pieces of chains, one after the other. */
 struct writer {
 	struct vhub_chain *const *chain; /* the next one */
+	struct vhub_chain *const *end;
 	const struct iovec *piece;
 	uint32_t n_pieces; /* left, with this one */
 	size_t at;	   /* in it */
@@ -109,6 +125,11 @@ write_on(struct writer *w, const void *src, size_t n)
 			w->n_pieces = (*w->chain)->n_in;
 			w->chain++;
 			w->at = 0;
+			if (w->chain != w->end) {
+				const struct iovec *next = (*w->chain)->iov + (*w->chain)->n_out;
+
+				fetch_to_write(next->iov_base, next->iov_len);
+			}
 		}
 		here = RTE_MIN(n, w->piece->iov_len - w->at);
 		memcpy((uint8_t *)w->piece->iov_base + w->at, from, here);
@@ -123,12 +144,12 @@ write_on(struct writer *w, const void *src, size_t n)
 	}
 }
 
-/* Into pieces of any sizes, which are enough. */
+/* Into `n` chains with pieces of any sizes, which are enough. */
 static void
-scatter(struct vhub_chain *const *chains, const struct net_header *hdr, uint32_t header_bytes,
-		const struct source *src)
+scatter(struct vhub_chain *const *chains, uint32_t n, const struct net_header *hdr,
+		uint32_t header_bytes, const struct source *src)
 {
-	struct writer w = { .chain = chains };
+	struct writer w = { .chain = chains, .end = chains + n };
 	uint32_t i;
 
 	write_on(&w, hdr, header_bytes);
@@ -210,7 +231,7 @@ put_merged(struct room *room, const struct source *src, struct net_header *hdr)
 		count++;
 	}
 	hdr->mrg.num_buffers = (uint16_t)count;
-	scatter(&room->chains[room->next], hdr, room->header_bytes, src);
+	scatter(&room->chains[room->next], count, hdr, room->header_bytes, src);
 	for (i = 0; i < count; i++) {
 		struct vhub_chain *chain = room->chains[room->next + i];
 
@@ -249,7 +270,7 @@ put(struct room *room, const struct source *src)
 		copy_header(piece->iov_base, &hdr, room->header_bytes);
 		copy_frame((uint8_t *)piece->iov_base + room->header_bytes, src);
 	} else {
-		scatter(&chain, &hdr, room->header_bytes, src);
+		scatter(&chain, 1, &hdr, room->header_bytes, src);
 	}
 	chain->used_bytes = need;
 	room->next++;
@@ -326,13 +347,11 @@ put_header(const struct net_pair *pair, struct filled *f, uint8_t *dst, const st
 }
 
 /*
- * A copy finds most of its time gone in waiting for the lines that it writes, which the guest has looked
- * at. So those of a later buffer are fetched to be written while this one is filled, as many as this
- * packet needs, for packets of a size come together. Later is so far ahead that some 20 lines are on
- * their way. What is so far behind in a large packet the processor sees coming by itself.
+ * The lines of a later buffer (fetch_to_write()), as many as this packet needs: packets of a size come
+ * together. Later is so far ahead that some 20 lines are on their way. The header is most likely there
+ * already.
  */
 #define FURTHEST_AHEAD 4u
-#define MOST_AHEAD_BYTES 2048u
 
 static __rte_always_inline uint32_t
 how_far_ahead(uint32_t bytes)
@@ -344,15 +363,10 @@ static __rte_always_inline void
 fetch_ahead(const struct filled *f, uint32_t bytes)
 {
 	const uint32_t at = f->n_filled + how_far_ahead(bytes);
-	const uint8_t *to;
+	const struct vhub_buffer *later = &f->buffers[at];
 
-	if (at >= f->n)
-		return;
-	to = f->buffers[at].base;
-	bytes = RTE_MIN(RTE_MIN(bytes, f->buffers[at].bytes), MOST_AHEAD_BYTES);
-	/* The header is most likely there already. */
-	for (uint32_t i = f->header_bytes; i < bytes; i += RTE_CACHE_LINE_SIZE)
-		rte_prefetch0_write(to + i);
+	if (at < f->n && later->bytes >= bytes)
+		fetch_to_write((uint8_t *)later->base + f->header_bytes, bytes - f->header_bytes);
 }
 
 /* Of the first ones nobody was ahead. */
