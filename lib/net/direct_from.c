@@ -236,10 +236,13 @@ go_nowhere(struct net_pair *pair, uint16_t n)
 	return true;
 }
 
+/* Of a burst, so many packets ahead of the one that is looked at. */
+#define AHEAD 16u
+
 static __rte_always_inline void
-prefetch_buffers(const struct vhub_buffer *buffers, uint16_t n)
+prefetch_first(const struct vhub_buffer *buffers, uint16_t n)
 {
-	for (uint16_t i = 0; i < n; i++)
+	for (uint16_t i = 0; i < RTE_MIN(n, AHEAD); i++)
 		prefetch(buffers[i].base);
 }
 
@@ -251,6 +254,8 @@ find_whole(struct net_pair *pair, const struct vhub_buffer *buffers, uint16_t n,
 	for (uint16_t i = 0; i < n; i++) {
 		const struct pieces p = { &pieces[i], 1 };
 
+		if (i + AHEAD < n)
+			prefetch(buffers[i + AHEAD].base);
 		pieces[i].iov_base = buffers[i].base;
 		pieces[i].iov_len = buffers[i].bytes;
 		find(pair, p, buffers[i].bytes, found);
@@ -278,13 +283,13 @@ take_whole(struct net_pair *pair)
 	if (n == 0)
 		return 0;
 	first = RTE_MIN(n, VHUB_NET_BURST);
-	prefetch_buffers(buffers, first);
+	prefetch_first(buffers, first);
 	if (unlikely(go_nowhere(pair, n)))
 		goto use;
 	find_whole(pair, buffers, first, pieces, &found);
 	if (unlikely(found.bytes > MAX_SMALL_BYTES))
 		n = first;
-	prefetch_buffers(&buffers[first], (uint16_t)(n - first));
+	prefetch_first(&buffers[first], (uint16_t)(n - first));
 	give(pair, &found, first);
 	if (n > first) {
 		find_whole(pair, &buffers[first], (uint16_t)(n - first), pieces, &found);
