@@ -10,9 +10,9 @@
  * 1.2, 5.2.6.2), and those are the driver's already.
  */
 #include <rte_branch_prediction.h>
-#include <rte_prefetch.h>
 
 #include "decode_common.h"
+#include "vhub_fetch.h"
 
 uint8_t
 blk_write_flags(const struct blk_ring *ring)
@@ -81,7 +81,7 @@ fetch_statuses(struct vhub_chain *const *chains, uint16_t n)
 		const struct vhub_chain *chain = chains[i];
 
 		if (likely(chain->n_in != 0))
-			rte_prefetch0_write(chain->iov[chain->n_out + chain->n_in - 1].iov_base);
+			vhub_fetch_to_write(chain->iov[chain->n_out + chain->n_in - 1].iov_base, 1);
 	}
 }
 

@@ -6,9 +6,8 @@
  */
 #include <linux/virtio_config.h>
 
-#include <rte_prefetch.h>
-
 #include "direct.h"
+#include "vhub_fetch.h"
 
 void
 direct_begin(struct net_pair *pair, uint64_t features)
@@ -213,12 +212,11 @@ begin_finding(struct found *found)
 	found->n = 0;
 }
 
-/* Sources alone: what is to be written is better left with the guest until then. */
+/* What is looked at of a packet: its header and the beginning of its frame. */
 static __rte_always_inline void
-prefetch(const uint8_t *data)
+fetch(const void *packet)
 {
-	rte_prefetch0(data);
-	rte_prefetch0(data + RTE_CACHE_LINE_SIZE);
+	vhub_fetch_to_read(packet, 2 * RTE_CACHE_LINE_SIZE);
 }
 
 /* Packets that go nowhere are counted. */
@@ -240,10 +238,10 @@ go_nowhere(struct net_pair *pair, uint16_t n)
 #define AHEAD 16u
 
 static __rte_always_inline void
-prefetch_first(const struct vhub_buffer *buffers, uint16_t n)
+fetch_first(const struct vhub_buffer *buffers, uint16_t n)
 {
 	for (uint16_t i = 0; i < RTE_MIN(n, AHEAD); i++)
-		prefetch(buffers[i].base);
+		fetch(buffers[i].base);
 }
 
 static __rte_always_inline void
@@ -255,7 +253,7 @@ find_whole(struct net_pair *pair, const struct vhub_buffer *buffers, uint16_t n,
 		const struct pieces p = { &pieces[i], 1 };
 
 		if (i + AHEAD < n)
-			prefetch(buffers[i + AHEAD].base);
+			fetch(buffers[i + AHEAD].base);
 		pieces[i].iov_base = buffers[i].base;
 		pieces[i].iov_len = buffers[i].bytes;
 		find(pair, p, buffers[i].bytes, found);
@@ -283,13 +281,13 @@ take_whole(struct net_pair *pair)
 	if (n == 0)
 		return 0;
 	first = RTE_MIN(n, VHUB_NET_BURST);
-	prefetch_first(buffers, first);
+	fetch_first(buffers, first);
 	if (unlikely(go_nowhere(pair, n)))
 		goto use;
 	find_whole(pair, buffers, first, pieces, &found);
 	if (unlikely(found.bytes > MAX_SMALL_BYTES))
 		n = first;
-	prefetch_first(&buffers[first], (uint16_t)(n - first));
+	fetch_first(&buffers[first], (uint16_t)(n - first));
 	give(pair, &found, first);
 	if (n > first) {
 		find_whole(pair, &buffers[first], (uint16_t)(n - first), pieces, &found);
@@ -314,7 +312,7 @@ take_chains(struct net_pair *pair)
 	if (n == 0)
 		return 0;
 	for (i = 0; i < n; i++)
-		prefetch(chains[i]->iov->iov_base);
+		fetch(chains[i]->iov->iov_base);
 	if (unlikely(go_nowhere(pair, n)))
 		goto push;
 	begin_finding(&found);

@@ -7,9 +7,8 @@
  * A packet needs one chain, or with mergeable buffers as many as it takes (VIRTIO 1.2, 5.1.6.3). What
  * does not fit is dropped and its room kept for the next one, so nothing is ever waited for.
  */
-#include <rte_prefetch.h>
-
 #include "direct.h"
+#include "vhub_fetch.h"
 
 /* Most chains of one packet: 64 KiB in buffers of 256 bytes. */
 #define MAX_MERGED 256u
@@ -96,11 +95,9 @@ close_room(struct room *room)
 #define MOST_AHEAD_BYTES 2048u
 
 static __rte_always_inline void
-fetch_to_write(const uint8_t *to, size_t n)
+fetch_beginning(const void *to, size_t n)
 {
-	n = RTE_MIN(n, MOST_AHEAD_BYTES);
-	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
-		rte_prefetch0_write(to + at);
+	vhub_fetch_to_write(to, RTE_MIN(n, MOST_AHEAD_BYTES));
 }
 
 /* Where the next byte goes: into the writable pieces of chains, one after the other. */
@@ -128,7 +125,7 @@ write_on(struct writer *w, const void *src, size_t n)
 			if (w->chain != w->end) {
 				const struct iovec *next = (*w->chain)->iov + (*w->chain)->n_out;
 
-				fetch_to_write(next->iov_base, next->iov_len);
+				fetch_beginning(next->iov_base, next->iov_len);
 			}
 		}
 		here = RTE_MIN(n, w->piece->iov_len - w->at);
@@ -347,7 +344,7 @@ put_header(const struct net_pair *pair, struct filled *f, uint8_t *dst, const st
 }
 
 /*
- * The lines of a later buffer (fetch_to_write()), as many as this packet needs: packets of a size come
+ * The lines of a later buffer (fetch_beginning()), as many as this packet needs: packets of a size come
  * together. Later is so far ahead that some 20 lines are on their way. The header is most likely there
  * already.
  */
@@ -363,10 +360,10 @@ static __rte_always_inline void
 fetch_ahead(const struct filled *f, uint32_t bytes)
 {
 	const uint32_t at = f->n_filled + how_far_ahead(bytes);
-	const struct vhub_buffer *later = &f->buffers[at];
 
-	if (at < f->n && later->bytes >= bytes)
-		fetch_to_write((uint8_t *)later->base + f->header_bytes, bytes - f->header_bytes);
+	if (at < f->n && f->buffers[at].bytes >= bytes)
+		fetch_beginning((const uint8_t *)f->buffers[at].base + f->header_bytes,
+				bytes - f->header_bytes);
 }
 
 /* Of the first ones nobody was ahead. */
@@ -376,7 +373,7 @@ fetch_first(const struct filled *f)
 	const uint32_t n = RTE_MIN(f->n, FURTHEST_AHEAD);
 
 	for (uint32_t i = 0; i < n; i++)
-		rte_prefetch0_write((const uint8_t *)f->buffers[i].base + f->header_bytes);
+		vhub_fetch_to_write((const uint8_t *)f->buffers[i].base + f->header_bytes, 1);
 }
 
 /* Into the next buffer. False: there is none, or the packet needs more than this one. */

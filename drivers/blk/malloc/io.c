@@ -12,9 +12,9 @@
 
 #include <rte_branch_prediction.h>
 #include <rte_common.h>
-#include <rte_prefetch.h>
 
 #include "malloc_pvt.h"
+#include "vhub_fetch.h"
 #include "vhub_lcore.h"
 
 /* Around 100 us at the speed of memory. */
@@ -110,20 +110,6 @@ copy_all(const struct malloc_queue *q)
 	}
 }
 
-static __rte_always_inline void
-fetch_to_read(const uint8_t *from, size_t n)
-{
-	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
-		rte_prefetch0(from + at);
-}
-
-static __rte_always_inline void
-fetch_to_write(const uint8_t *to, size_t n)
-{
-	for (size_t at = 0; at < n; at += RTE_CACHE_LINE_SIZE)
-		rte_prefetch0_write(to + at);
-}
-
 /*
  * Fetches the beginning of what an I/O reads and writes, while the one before it is copied. The processor
  * sees by itself that a copy goes on, but not where the next one begins. A guest's buffer only where it is
@@ -136,12 +122,12 @@ fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)
 	const size_t len = io->len_bytes;
 
 	if (io->op == VHUB_BLK_READ) {
-		fetch_to_read(disk, RTE_MIN(len, AHEAD_BYTES));
+		vhub_fetch_to_read(disk, RTE_MIN(len, AHEAD_BYTES));
 		if (len <= SMALL_BYTES)
-			fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
+			vhub_fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
 	} else if (io->op == VHUB_BLK_WRITE) {
-		fetch_to_read(io->iov[0].iov_base, RTE_MIN(io->iov[0].iov_len, AHEAD_BYTES));
-		fetch_to_write(disk, RTE_MIN(len, AHEAD_DISK_BYTES));
+		vhub_fetch_to_read(io->iov[0].iov_base, RTE_MIN(io->iov[0].iov_len, AHEAD_BYTES));
+		vhub_fetch_to_write(disk, RTE_MIN(len, AHEAD_DISK_BYTES));
 	}
 }
 

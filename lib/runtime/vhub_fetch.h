@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Cache lines that are fetched before they are needed. Only hints: nothing faults, whatever the address.
+ * Functions of this header: Thread: ANY. They do not block.
+ */
+#ifndef VHUB_FETCH_H
+#define VHUB_FETCH_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_common.h>
+#include <rte_prefetch.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** A line for each 64 bytes of the `n_bytes` from `from` on, which will be read. */
+static __rte_always_inline void
+vhub_fetch_to_read(const void *from, size_t n_bytes)
+{
+	for (size_t at = 0; at < n_bytes; at += RTE_CACHE_LINE_SIZE)
+		rte_prefetch0((const uint8_t *)from + at);
+}
+
+/** The same of what will be written: other processors lose their copies now, and not when it is. */
+static __rte_always_inline void
+vhub_fetch_to_write(const void *to, size_t n_bytes)
+{
+	for (size_t at = 0; at < n_bytes; at += RTE_CACHE_LINE_SIZE)
+		rte_prefetch0_write((const uint8_t *)to + at);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VHUB_FETCH_H */
