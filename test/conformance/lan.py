@@ -67,6 +67,7 @@ class Lan:
         whole = "%s-%s" % (self.name, name)
         session = NetPort.open(str(self.folder / (whole + ".sock")), **keywords)
         self.sessions[name] = session
+        self.control.settle()               # what another lcore sends it from now on, it gets
         return session
 
     def uplink(self, name, **keys):
