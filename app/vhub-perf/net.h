@@ -124,7 +124,8 @@ struct net_queue {
 
 struct net_device {
 	const char *path;
-	unsigned int number; /* its place among the sockets, peers after them */
+	unsigned int number;   /* its place among the sockets, peers after them */
+	unsigned int receiver; /* the number of who gets what it sends, or NET_NOBODY */
 	struct frontend *fe;
 	struct ring **rings; /* rx and tx of queue 0, of queue 1, ... */
 	struct net_queue *queues;

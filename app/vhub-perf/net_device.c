@@ -142,7 +142,7 @@ prepare_rx(struct net_queue *q)
 }
 
 static void
-prepare_tx(struct net_queue *q, uint32_t flow)
+prepare_tx(struct net_queue *q, uint32_t flow, uint32_t receiver)
 {
 	const struct net_sizes *sizes = &q->o->sizes;
 
@@ -155,7 +155,7 @@ prepare_tx(struct net_queue *q, uint32_t flow)
 		};
 
 		net_frame_prepare_header(frame - NET_HEADER_BYTES, q->o->offloads);
-		net_frame_prepare(frame, bytes, flow);
+		net_frame_prepare(frame, bytes, flow, receiver);
 		ring_prepare(q->tx, slot, &piece, 1);
 		q->slot_bytes[slot] = bytes;
 		q->free_slots[q->free_tail++] = slot;
@@ -202,7 +202,7 @@ make_queue(struct net_device *d, const struct net_options *o, unsigned int i,
 	if (ret != 0)
 		return ret;
 	prepare_rx(q);
-	prepare_tx(q, d->number << 16 | i);
+	prepare_tx(q, d->number << 16 | i, d->receiver);
 	return 0;
 }
 

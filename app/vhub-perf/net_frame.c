@@ -25,17 +25,22 @@ struct headers {
 	struct rte_udp_hdr udp;
 } __rte_packed __rte_aligned(2);
 
+/* Of a device, by its number; locally administered. */
+static struct rte_ether_addr
+address_of(uint32_t device)
+{
+	return (struct rte_ether_addr){ { 0x02, 0, 0, (uint8_t)(device >> 8), (uint8_t)device,
+			0x01 } };
+}
+
 static void
-write_headers(struct headers *h, uint16_t bytes, uint32_t flow)
+write_headers(struct headers *h, uint16_t bytes, uint32_t flow, uint32_t receiver)
 {
 	const uint16_t ip_bytes = (uint16_t)(bytes - sizeof(h->ether));
 
 	memset(h, 0, sizeof(*h));
-	h->ether.dst_addr.addr_bytes[0] = 0x02; /* locally administered */
-	h->ether.dst_addr.addr_bytes[5] = 0x02;
-	h->ether.src_addr.addr_bytes[0] = 0x02;
-	h->ether.src_addr.addr_bytes[4] = (uint8_t)(flow >> 16);
-	h->ether.src_addr.addr_bytes[5] = 0x01;
+	h->ether.dst_addr = address_of(receiver);
+	h->ether.src_addr = address_of(flow >> 16);
 	h->ether.ether_type = rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);
 	h->ip.version_ihl = RTE_IPV4_VHL_DEF;
 	h->ip.total_length = rte_cpu_to_be_16(ip_bytes);
@@ -65,12 +70,12 @@ net_frame_prepare_header(uint8_t *header, bool needs_csum)
 }
 
 void
-net_frame_prepare(uint8_t *frame, uint16_t bytes, uint32_t flow)
+net_frame_prepare(uint8_t *frame, uint16_t bytes, uint32_t flow, uint32_t receiver)
 {
 	const uint64_t mark = net_flow_mark(flow);
 	struct headers headers;
 
-	write_headers(&headers, bytes, flow);
+	write_headers(&headers, bytes, flow, receiver);
 	memset(frame, 0, bytes);
 	memcpy(frame, &headers, sizeof(headers));
 	memcpy(frame + NET_STAMP_AT, &mark, sizeof(mark));
@@ -100,7 +105,7 @@ net_frame_headers_right(const uint8_t *frame, uint16_t bytes)
 	struct headers headers;
 	struct net_stamp stamp = net_frame_read(frame);
 
-	write_headers(&headers, bytes, (uint32_t)(stamp.flow >> 32));
+	write_headers(&headers, bytes, (uint32_t)(stamp.flow >> 32), NET_NOBODY);
 	return memcmp((const uint8_t *)&headers + from, frame + from, sizeof(headers) - from) == 0;
 }
 

@@ -47,9 +47,15 @@ net_flow_mark(uint32_t flow)
 void
 net_frame_prepare_header(uint8_t *header, bool needs_csum);
 
-/* Headers, mark and, after it, zeroes: `bytes` of frame. */
+/* Nobody's number: what is sent to it comes back by the back end's doing. */
+#define NET_NOBODY 0xffffu
+
+/*
+ * Headers, mark and, after it, zeroes: `bytes` of frame, from the device that `flow` has in its upper half
+ * to the device `receiver`, for a switch in between.
+ */
 void
-net_frame_prepare(uint8_t *frame, uint16_t bytes, uint32_t flow);
+net_frame_prepare(uint8_t *frame, uint16_t bytes, uint32_t flow, uint32_t receiver);
 
 static __rte_always_inline void
 net_frame_stamp(uint8_t *frame, uint64_t number, uint64_t time_cycles)

@@ -45,6 +45,15 @@ struct net_run {
 
 /* ---- devices ---- */
 
+/* The other device of a pair. */
+static unsigned int
+partner(unsigned int d)
+{
+	const unsigned int n = run_options.n_sockets;
+
+	return d < n ? d + n : d - n;
+}
+
 static int
 open_devices(struct net_run *net)
 {
@@ -58,6 +67,7 @@ open_devices(struct net_run *net)
 		return -ENOMEM;
 	for (unsigned int i = 0; ret == 0 && i < n + net->o.n_peers; i++) {
 		net->n_devices++;
+		net->devices[i].receiver = net->o.mode == NET_PAIR ? partner(i) : NET_NOBODY;
 		ret = net_device_open(&net->devices[i], &net->o,
 				i < n ? run_options.sockets[i] : net->o.peers[i - n], i);
 		net->frontends[i] = net->devices[i].fe;
@@ -77,11 +87,7 @@ open_devices(struct net_run *net)
 static unsigned int
 sender_to(const struct net_run *net, unsigned int d)
 {
-	const unsigned int n = run_options.n_sockets;
-
-	if (net->o.mode != NET_PAIR)
-		return d;
-	return d < n ? d + n : d - n;
+	return net->o.mode == NET_PAIR ? partner(d) : d;
 }
 
 static bool

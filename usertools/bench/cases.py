@@ -49,6 +49,8 @@ GOALS = [
     ("net-bridge-split-1518", "vhub bridge", "Open vSwitch", 1.5),
     ("net-bridge-packed-vectorised-64", "vhub bridge", "Open vSwitch", 2),
     ("net-bridge-packed-vectorised-1518", "vhub bridge", "Open vSwitch", 1.5),
+    ("net-perf-bridge-*-64", "vhub bridge", "Open vSwitch", 2),
+    ("net-perf-bridge-*-1518", "vhub bridge", "Open vSwitch", 1.5),
     ("net-features-*", "every feature", "bare", 0.9),
     ("scale-lcores-*", "vhub, 2 lcores", "vhub, 1 lcore", 1.05),
 ]
@@ -261,6 +263,10 @@ ECHO = {                        # sides of ours: their keys
 }
 
 
+WIRE = ([("vhub patch", ["driver=patch,patch=w"] * 2)], [("net_vhost", partial(VhostTestpmd, ports=2))])
+SWITCH = ([("vhub bridge", ["driver=bridge,bridge=b"] * 2)], [("Open vSwitch", OpenVswitch)])
+
+
 def net_sides(ours, peers, front, **load):
     """[(name, keys of each port)] of ours, [(name, how a peer is made)]."""
     return [*(Side(name, with_back_end(vhub_net(keys), front, **load)) for name, keys in ours),
@@ -342,10 +348,8 @@ def ceilings():
 def net_pair():
     """Two ports, by a wire and by a switch. On the wire frames go round as they are (io); for the switch the
     front end addresses them (mac), so that it has something to look up."""
-    wire = ([("vhub patch", ["driver=patch,patch=w"] * 2)], [("net_vhost", partial(VhostTestpmd, ports=2))])
-    switch = ([("vhub bridge", ["driver=bridge,bridge=b"] * 2)], [("Open vSwitch", OpenVswitch)])
-    for name, title, (ours, peers), forward in (("pair", "wired to each other", wire, "io"),
-                                                ("bridge", "behind a switch", switch, "mac")):
+    for name, title, (ours, peers), forward in (("pair", "wired to each other", WIRE, "io"),
+                                                ("bridge", "behind a switch", SWITCH, "mac")):
         for kind, (text, _) in RINGS.items():
             group = Group(f"net-{name}-{kind}", f"Two ports {title} ({text}; dpdk-testpmd as front end of both)",
                           "frame size, bytes", "packets/s", about="Packets a second of both directions together.")
@@ -353,6 +357,18 @@ def net_pair():
                 group.add(f"{size}", size, net_sides(ours, peers, frontends.testpmd, kind=kind, size=size,
                                                      forward=forward),
                           *([QUICK] if (kind, size) == ("split", 64) else []))
+            yield group
+
+
+def net_perf_pair():
+    """The same with a front end that is not at its end before them, and tells what is lost."""
+    for name, title, (ours, peers) in (("pair", "wired to each other", WIRE), ("bridge", "behind a switch", SWITCH)):
+        for kind, (text, ring) in PERF_RINGS.items():
+            group = Group(f"net-perf-{name}-{kind}", f"Two ports {title} ({text}; vhub-perf as front end of both)",
+                          "frame size, bytes", "packets/s", about="Packets a second of both directions together.")
+            for size in SIZES:
+                group.add(f"{size}", size, net_sides(ours, peers, frontends.perf, command="net", mode="pair",
+                                                     size=size, ring_size=1024, **ring))
             yield group
 
 
@@ -420,7 +436,7 @@ def scale_lcores():
 def groups():
     """All of them, in the order of the report."""
     return [*blk_null(), *blk_inflight(), *blk_malloc(), *blk_files(), *net_echo(), *net_perf_echo(), *net_pair(),
-            *net_features(), *ceilings(), *scale_idle(), *scale_busy(), *scale_queues(), *scale_lcores()]
+            *net_perf_pair(), *net_features(), *ceilings(), *scale_idle(), *scale_busy(), *scale_queues(), *scale_lcores()]
 
 
 def cases(all_groups, suite=None, only=()):

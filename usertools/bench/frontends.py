@@ -195,7 +195,12 @@ def paused(told):
 def perf(setting, folder, back, *, command, busy=None, hold=None, **options):
     """What comes back a second, with latencies; only from the first `busy` devices, if that is given.
     hold(front, back) is a context for the measured time."""
-    with Perf(setting, folder, command, back.sockets[:busy] if back else (), **options) as front:
+    sockets = list(back.sockets[:busy]) if back else []
+    if options.get("mode") == "pair":
+        options["peer"] = sockets.pop()
+    if back and back.listens:                   # for us
+        options["listen"] = True
+    with Perf(setting, folder, command, sockets, **options) as front:
         both = (front, back) if back else (front,)
         told, (busy_of_back, waits_of_both) = front.watch(lambda: back.busy() if back else None, lambda: waits(*both),
                                                           hold=partial(hold, *both) if hold else nullcontext)

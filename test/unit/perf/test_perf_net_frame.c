@@ -27,7 +27,7 @@ static const uint16_t sizes[] = { 64, 65, 66, 67, 127, 128, 594, 1517, 1518 };
 static void
 make(uint8_t *frame, uint16_t bytes)
 {
-	net_frame_prepare(frame, bytes, FLOW);
+	net_frame_prepare(frame, bytes, FLOW, NET_NOBODY);
 	net_frame_stamp(frame, NUMBER, 42);
 	net_frame_fill(frame, bytes, NUMBER);
 }
@@ -69,6 +69,21 @@ test_headers_are_valid(void **state)
 		assert_int_equal(udp.dgram_cksum, 0);
 		assert_int_equal(rte_raw_cksum(&ip, sizeof(ip)), 0xffff);
 	}
+}
+
+/* A switch learns where a device is from what it sends, and finds it for what it gets. */
+static void
+test_frames_are_addressed_to_the_device_that_gets_them(void **state)
+{
+	uint8_t sent[64], answer[64];
+
+	(void)state;
+	net_frame_prepare(sent, sizeof(sent), 0x01020003, 7);
+	net_frame_prepare(answer, sizeof(answer), 0x00070003, 0x0102);
+	assert_memory_equal(sent, &answer[RTE_ETHER_ADDR_LEN], RTE_ETHER_ADDR_LEN);
+	assert_memory_equal(&sent[RTE_ETHER_ADDR_LEN], answer, RTE_ETHER_ADDR_LEN);
+	assert_memory_not_equal(sent, answer, RTE_ETHER_ADDR_LEN);
+	assert_int_equal(sent[0] & 3, 2);
 }
 
 static void
@@ -139,7 +154,7 @@ test_numbers_of_the_null_driver_are_found(void **state)
 	uint64_t value = 0;
 
 	(void)state;
-	net_frame_prepare(frame, sizeof(frame), 3);
+	net_frame_prepare(frame, sizeof(frame), 3, NET_NOBODY);
 	memcpy(frame + 42, &number, sizeof(number));
 	assert_true(net_frame_source_number(frame, sizeof(frame), 3, &value));
 	assert_int_equal(value, 77);
@@ -152,6 +167,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_headers_are_valid),
+		cmocka_unit_test(test_frames_are_addressed_to_the_device_that_gets_them),
 		cmocka_unit_test(test_a_header_asks_for_the_checksum_or_for_nothing),
 		cmocka_unit_test(test_any_byte_that_changes_is_noticed),
 		cmocka_unit_test(test_pieces_are_checked_as_the_whole),
