@@ -214,7 +214,7 @@ begin_finding(struct found *found)
 
 /* What is looked at of a packet: its header and the beginning of its frame. */
 static __rte_always_inline void
-fetch(const void *packet)
+fetch_packet(const void *packet)
 {
 	vhub_fetch_to_read(packet, 2 * RTE_CACHE_LINE_SIZE);
 }
@@ -238,10 +238,10 @@ go_nowhere(struct net_pair *pair, uint16_t n)
 #define AHEAD 16u
 
 static __rte_always_inline void
-fetch_first(const struct vhub_buffer *buffers, uint16_t n)
+fetch_first_packets(const struct vhub_buffer *buffers, uint16_t n)
 {
 	for (uint16_t i = 0; i < RTE_MIN(n, AHEAD); i++)
-		fetch(buffers[i].base);
+		fetch_packet(buffers[i].base);
 }
 
 static __rte_always_inline void
@@ -253,7 +253,7 @@ find_whole(struct net_pair *pair, const struct vhub_buffer *buffers, uint16_t n,
 		const struct pieces p = { &pieces[i], 1 };
 
 		if (i + AHEAD < n)
-			fetch(buffers[i + AHEAD].base);
+			fetch_packet(buffers[i + AHEAD].base);
 		pieces[i].iov_base = buffers[i].base;
 		pieces[i].iov_len = buffers[i].bytes;
 		find(pair, p, buffers[i].bytes, found);
@@ -265,7 +265,7 @@ find_whole(struct net_pair *pair, const struct vhub_buffer *buffers, uint16_t n,
 
 /*
  * The next packets that are in one piece each, header and frame: a burst, and if it was waited for a
- * second one, which comes nearer while the first goes on.
+ * second one, whose first ones come nearer while the other goes on.
  */
 static uint16_t
 take_whole(struct net_pair *pair)
@@ -281,13 +281,13 @@ take_whole(struct net_pair *pair)
 	if (n == 0)
 		return 0;
 	first = RTE_MIN(n, VHUB_NET_BURST);
-	fetch_first(buffers, first);
+	fetch_first_packets(buffers, first);
 	if (unlikely(go_nowhere(pair, n)))
 		goto use;
 	find_whole(pair, buffers, first, pieces, &found);
 	if (unlikely(found.bytes > MAX_SMALL_BYTES))
 		n = first;
-	fetch_first(&buffers[first], (uint16_t)(n - first));
+	fetch_first_packets(&buffers[first], (uint16_t)(n - first));
 	give(pair, &found, first);
 	if (n > first) {
 		find_whole(pair, &buffers[first], (uint16_t)(n - first), pieces, &found);
@@ -312,7 +312,7 @@ take_chains(struct net_pair *pair)
 	if (n == 0)
 		return 0;
 	for (i = 0; i < n; i++)
-		fetch(chains[i]->iov->iov_base);
+		fetch_packet(chains[i]->iov->iov_base);
 	if (unlikely(go_nowhere(pair, n)))
 		goto push;
 	begin_finding(&found);

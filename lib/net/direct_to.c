@@ -103,11 +103,26 @@ fetch_beginning(const void *to, size_t n)
 /* Where the next byte goes: into the writable pieces of chains, one after the other. */
 struct writer {
 	struct vhub_chain *const *chain; /* the next one */
-	struct vhub_chain *const *end;
+	size_t left;			 /* bytes to be written, by now */
 	const struct iovec *piece;
 	uint32_t n_pieces; /* left, with this one */
 	size_t at;	   /* in it */
 };
+
+static void
+next_chain(struct writer *w)
+{
+	const struct vhub_chain *chain = *w->chain++;
+	const struct iovec *behind;
+
+	w->piece = chain->iov + chain->n_out;
+	w->n_pieces = chain->n_in;
+	w->at = 0;
+	if (w->left <= chain->in_bytes)
+		return;
+	behind = (*w->chain)->iov + (*w->chain)->n_out;
+	fetch_beginning(behind->iov_base, RTE_MIN(behind->iov_len, w->left - chain->in_bytes));
+}
 
 static void
 write_on(struct writer *w, const void *src, size_t n)
@@ -117,21 +132,13 @@ write_on(struct writer *w, const void *src, size_t n)
 	while (n != 0) {
 		size_t here;
 
-		if (w->n_pieces == 0) {
-			w->piece = (*w->chain)->iov + (*w->chain)->n_out;
-			w->n_pieces = (*w->chain)->n_in;
-			w->chain++;
-			w->at = 0;
-			if (w->chain != w->end) {
-				const struct iovec *next = (*w->chain)->iov + (*w->chain)->n_out;
-
-				fetch_beginning(next->iov_base, next->iov_len);
-			}
-		}
+		if (w->n_pieces == 0)
+			next_chain(w);
 		here = RTE_MIN(n, w->piece->iov_len - w->at);
 		memcpy((uint8_t *)w->piece->iov_base + w->at, from, here);
 		from += here;
 		n -= here;
+		w->left -= here;
 		w->at += here;
 		if (w->at == w->piece->iov_len) {
 			w->piece++;
@@ -141,12 +148,12 @@ write_on(struct writer *w, const void *src, size_t n)
 	}
 }
 
-/* Into `n` chains with pieces of any sizes, which are enough. */
+/* Into pieces of any sizes, which are enough. */
 static void
-scatter(struct vhub_chain *const *chains, uint32_t n, const struct net_header *hdr,
-		uint32_t header_bytes, const struct source *src)
+scatter(struct vhub_chain *const *chains, const struct net_header *hdr, uint32_t header_bytes,
+		const struct source *src)
 {
-	struct writer w = { .chain = chains, .end = chains + n };
+	struct writer w = { .chain = chains, .left = header_bytes + src->bytes };
 	uint32_t i;
 
 	write_on(&w, hdr, header_bytes);
@@ -228,7 +235,7 @@ put_merged(struct room *room, const struct source *src, struct net_header *hdr)
 		count++;
 	}
 	hdr->mrg.num_buffers = (uint16_t)count;
-	scatter(&room->chains[room->next], count, hdr, room->header_bytes, src);
+	scatter(&room->chains[room->next], hdr, room->header_bytes, src);
 	for (i = 0; i < count; i++) {
 		struct vhub_chain *chain = room->chains[room->next + i];
 
@@ -267,7 +274,7 @@ put(struct room *room, const struct source *src)
 		copy_header(piece->iov_base, &hdr, room->header_bytes);
 		copy_frame((uint8_t *)piece->iov_base + room->header_bytes, src);
 	} else {
-		scatter(&chain, 1, &hdr, room->header_bytes, src);
+		scatter(&chain, &hdr, room->header_bytes, src);
 	}
 	chain->used_bytes = need;
 	room->next++;
@@ -345,8 +352,8 @@ put_header(const struct net_pair *pair, struct filled *f, uint8_t *dst, const st
 
 /*
  * The lines of a later buffer (fetch_beginning()), as many as this packet needs: packets of a size come
- * together. Later is so far ahead that some 20 lines are on their way. The header is most likely there
- * already.
+ * together. Later is so far ahead that some 20 or 30 lines are on their way. The header is most likely
+ * there already.
  */
 #define FURTHEST_AHEAD 4u
 
@@ -368,7 +375,7 @@ fetch_ahead(const struct filled *f, uint32_t bytes)
 
 /* Of the first ones nobody was ahead. */
 static __rte_always_inline void
-fetch_first(const struct filled *f)
+fetch_first_buffers(const struct filled *f)
 {
 	const uint32_t n = RTE_MIN(f->n, FURTHEST_AHEAD);
 
@@ -402,7 +409,7 @@ begin_filling(struct net_pair *pair, struct filled *f, uint16_t n)
 	f->n_filled = 0;
 	f->n_headers = 0;
 	f->bytes = 0;
-	fetch_first(f);
+	fetch_first_buffers(f);
 }
 
 static __rte_always_inline void

@@ -6,9 +6,8 @@
  * requests in flight), and for all other chains, virtq.c's pop and push serve. Called by devices; whether
  * the guest is told is notify.c's.
  */
-#include <rte_prefetch.h>
-
 #include "chain.h"
+#include "vhub_fetch.h"
 
 /* Flags that tell a buffer of one piece, and in which direction. */
 #define PIECE_FLAGS (DESC_F_NEXT | DESC_F_INDIRECT | DESC_F_WRITE)
@@ -168,7 +167,7 @@ vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n)
 	if (!vq->packed)
 		return;
 	for (uint32_t i = 0; i < n_lines; i++) {
-		rte_prefetch0(&vq->ring[at]);
+		vhub_fetch_to_read(&vq->ring[at], 1);
 		at += a_line;
 		if (unlikely(at >= vq->size))
 			at = 0;

@@ -22,7 +22,7 @@
 /* Of the next I/O, fetched while one is copied: of what it reads, and of what it writes on the disk. */
 #define AHEAD_BYTES 512u
 #define AHEAD_DISK_BYTES 2048u
-/* Behind an I/O that is no longer than this, so many are. */
+/* Behind an I/O that is no longer than this, it is so many that something is fetched of. */
 #define SMALL_BYTES 1024u
 #define SMALL_AHEAD 12u
 
@@ -112,8 +112,8 @@ copy_all(const struct malloc_queue *q)
 
 /*
  * Fetches the beginning of what an I/O reads and writes, while the one before it is copied. The processor
- * sees by itself that a copy goes on, but not where the next one begins. A guest's buffer only where it is
- * small: a long copy into one does not wait for what was in it.
+ * sees by itself that a copy goes on, but not where the next one begins. A guest's buffer that is written only
+ * where it is small: a long copy into one does not wait for what was in it.
  */
 static void
 fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)
