@@ -10,7 +10,7 @@ import pytest
 
 from vhubd import ROOT, build_dir
 
-CASES = ["blk-malloc-size-4k", "net-echo-split-64", "scale-idle-4", "scale-one-busy-4"]
+CASES = ["blk-malloc-size-4k", "net-echo-split-64", "net-perf-pair-split-64", "scale-idle-4", "scale-one-busy-4"]
 
 
 @pytest.mark.plain_only

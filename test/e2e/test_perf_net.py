@@ -67,7 +67,8 @@ def ports(place):
     """One vhubd for all tests: a port of each kind; the path of one's socket by its name."""
     specs = {"echo": "driver=echo,queues=2", "echo2": "driver=echo", "sink": "driver=null,queues=2",
              "source": f"driver=null,rate={SOURCE_RATE},queues=2",
-             "here": "driver=patch,patch=wire,queues=2", "there": "driver=patch,patch=wire,queues=2"}
+             "here": "driver=patch,patch=wire,queues=2", "there": "driver=patch,patch=wire,queues=2",
+             "left": "driver=bridge,bridge=b", "right": "driver=bridge,bridge=b"}
     specs.update({fault: f"driver=faulty,fault={fault},every={EVERY}" for fault in FAULTS})
     daemon = Vhubd(nets=[f"{name},socket={place}/{name}.sock,{keys}" for name, keys in specs.items()],
                    folder=place, memory_mb=256, loads=[build_dir() / "test/tools/faulty_net.so"])
@@ -160,6 +161,13 @@ def test_a_pair_exchanges_packets_through_testpmd(couple, ring):
 def test_a_pair_exchanges_packets_through_vhubd(ports, ring):
     """Two ports that are wired to each other."""
     exchanged([ports("here"), ports("there")], ring)
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("ring", ["small-buffers", "packed"])
+def test_a_pair_exchanges_packets_through_a_switch(ports, ring):
+    """Which learns from them where both are."""
+    exchanged([ports("left"), ports("right")], ring)
 
 
 @pytest.mark.parametrize("ring", ["queues", "packed"])
