@@ -9,7 +9,7 @@
  *	56  time: TSC at which it was sent, or due
  *	64  filler; with --touch it depends on the number
  *
- * Used by net_lcore.c and net_device.c; implemented in net_frame.c.
+ * Used by net_lcore.c, net_device.c and net_run.c; implemented in net_frame.c.
  */
 #ifndef PERF_NET_FRAME_H
 #define PERF_NET_FRAME_H

@@ -361,7 +361,7 @@ def net_pair():
 
 
 def net_perf_pair():
-    """The same with a front end that is not at its end before them, and tells what is lost."""
+    """The same with a front end that is not at its end before them. A run in which a packet is lost fails."""
     for name, title, (ours, peers) in (("pair", "wired to each other", WIRE), ("bridge", "behind a switch", SWITCH)):
         for kind, (text, ring) in PERF_RINGS.items():
             group = Group(f"net-perf-{name}-{kind}", f"Two ports {title} ({text}; vhub-perf as front end of both)",

@@ -194,11 +194,11 @@ def paused(told):
 
 def perf(setting, folder, back, *, command, busy=None, hold=None, **options):
     """What comes back a second, with latencies; only from the first `busy` devices, if that is given.
-    hold(front, back) is a context for the measured time."""
+    Of a pair the last socket is the peer's. hold(front, back) is a context for the measured time."""
     sockets = list(back.sockets[:busy]) if back else []
     if options.get("mode") == "pair":
         options["peer"] = sockets.pop()
-    if back and back.listens:                   # for us
+    if back and back.listens:                   # that is, it connects
         options["listen"] = True
     with Perf(setting, folder, command, sockets, **options) as front:
         both = (front, back) if back else (front,)
