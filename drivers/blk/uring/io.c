@@ -260,8 +260,8 @@ end_transfer(const struct uring_disk *d, struct uring_slot *slot, uint32_t moved
 	/* Nothing more to read: the file became shorter. Nothing written, and no reason told. */
 	if (moved == 0)
 		return -EIO;
-	/* O_DIRECT goes on at whole blocks only. */
-	if (d->direct)
+	/* O_DIRECT goes on at whole blocks only; in memory pieces, and so steps, end anywhere. */
+	if (d->direct && !d->in_memory)
 		n -= n % d->info.block_bytes;
 	if (slot->bounce != NULL && slot->io->op == VHUB_BLK_READ)
 		bounce_scatter(slot, n);

@@ -635,7 +635,7 @@ test_the_page_cache_is_asked_again_after_a_miss(void **state)
 	close(fd);
 }
 
-/* Pieces of all sizes around the size of a step, with and without O_DIRECT. */
+/* Pieces of all sizes around the size of a step, with and without O_DIRECT, on storage and in memory. */
 static void
 test_steps_end_anywhere(void **state)
 {
@@ -646,21 +646,34 @@ test_steps_end_anywhere(void **state)
 		{ (1 << 20) - 512, 512, 512, (2 << 20) - 512, 0 },
 		{ (1 << 20) + 512, (1 << 20) - 512, 1 << 20, 0 },
 		{ 700 * 1024, 700 * 1024, 700 * 1024, 700 * 1024, 272 * 1024, 0 },
+		/* A step that ends with a piece, in the middle of a block. */
+		{ 700000, 872864, 1572864, 0 },
 	};
-	static const char *const modes[] = { ",direct=on", ",direct=off", ",direct=on,inline=on" };
+	static const struct {
+		const char *path, *more;
+	} modes[] = {
+		{ image, ",direct=on" },
+		{ image, ",direct=off" },
+		{ image, ",direct=on,inline=on" },
+		{ memory_image, "" },
+		{ memory_image, ",inline=off" },
+		{ memory_image, ",direct=off,inline=off" },
+	};
 	const uint32_t len = 3 << 20;
 	uint8_t *data = malloc(len), *back = calloc(1, len);
 
 	(void)state;
 	assert_true(data != NULL && back != NULL);
+	make_image(memory_image, IMAGE_BYTES);
 	for (unsigned int i = 0; i < RTE_DIM(cuts) * RTE_DIM(modes); i++) {
 		const uint32_t *lengths = cuts[i / RTE_DIM(modes)];
+		const unsigned int mode = i % RTE_DIM(modes);
 		struct driver_disk d;
 		struct driver_io io;
 
 		for (uint32_t j = 0; j < len; j++)
 			data[j] = (uint8_t)driver_random(256);
-		driver_open(&d, "uring", args_of(image, modes[i % RTE_DIM(modes)]), false);
+		driver_open(&d, "uring", args_of(modes[mode].path, modes[mode].more), false);
 		driver_io_init(&io, VHUB_BLK_WRITE, 4096, lengths, 0);
 		io.io.flags = i % 3 == 0 ? VHUB_BLK_IO_FUA : 0;
 		driver_io_fill(&io, data);
