@@ -77,8 +77,10 @@ erase(struct uring_eraser *eraser, struct uring_slot *slot)
 	else
 		slot->erase_result = ioctl(eraser->disk_fd, request, range) == 0 ? 0 : -errno;
 	if (slot->erase_result == 0 && (io->flags & VHUB_BLK_IO_FUA) != 0 &&
-			fdatasync(eraser->disk_fd) != 0)
+			fdatasync(eraser->disk_fd) != 0) {
 		slot->erase_result = -errno;
+		lost_look(q->disk, LOST_BY_SYNC, slot->erase_result);
+	}
 	push(&q->erase_done, slot);
 	wake(q->erase_fd);
 	/* Pairs with eraser_leave(): the queue may go now. */

@@ -306,8 +306,12 @@ release_slot(struct uring_queue *q, struct uring_slot *slot, int result)
 uint16_t
 uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_blk_io **io)
 {
-	int result = cancel_result(slot, end_step(q, slot, res));
+	int result;
 
+	if (unlikely(res < 0))
+		lost_look(q->disk, lost_kind_of(slot), res);
+	result = lost_result(q->disk, slot->io, end_step(q, slot, res));
+	result = cancel_result(slot, result);
 	if (unlikely(result == -EINPROGRESS)) {
 		make_ready(q, slot);
 		return 0;
@@ -322,8 +326,11 @@ reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 	struct uring_slot *slot;
 	uint16_t n = 0;
 
-	while (n < max && (slot = eraser_reap(q)) != NULL)
-		ios[n++] = release_slot(q, slot, cancel_result(slot, slot->erase_result));
+	while (n < max && (slot = eraser_reap(q)) != NULL) {
+		int result = lost_result(q->disk, slot->io, slot->erase_result);
+
+		ios[n++] = release_slot(q, slot, cancel_result(slot, result));
+	}
 	return n;
 }
 

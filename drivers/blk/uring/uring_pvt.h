@@ -9,6 +9,7 @@
  *                                                        range.c (discard, zeroes)
  *                                                        erase.c (ioctls that block)
  *                                                        cancel.c (what is wanted back)
+ *                                                        lost.c (what was not written back)
  *                                                        pins.c (guest memory, registered)
  */
 #ifndef URING_PVT_H
@@ -118,6 +119,8 @@ struct uring_disk {
 	/* Shared atomic: written by CTL, in this order. */
 	struct uring_pins *pins;
 	uint32_t pins_seq; /* grows with each change */
+	/* Shared atomic: by whoever finds it first (lost.c). */
+	int lost; /* an errno: what the page cache held is perhaps not in the image; 0 */
 };
 
 /*
@@ -309,6 +312,37 @@ static inline int
 cancel_result(const struct uring_slot *slot, int result)
 {
 	return unlikely(slot->cancelled) && result != 0 ? -ECANCELED : result;
+}
+
+/* ---- lost.c ---- */
+
+/* What a step that has ended says, by an error, of what was written before it. */
+enum lost_kind {
+	LOST_NEVER,    /* nothing */
+	LOST_BY_SYNC,  /* that it is not in the image: fdatasync(2) */
+	LOST_BY_WRITE, /* the same, or that it has not been done itself: a write with RWF_DSYNC */
+};
+enum lost_kind
+lost_kind_of(const struct uring_slot *slot);
+/* Whether that is what `res` says, bytes or -errno. */
+bool
+lost_tells(const struct uring_disk *d, enum lost_kind kind, int res);
+/* Thread: LCORE, or the eraser's. Remembers it if so, and logs that once. */
+void
+lost_look(struct uring_disk *d, enum lost_kind kind, int res);
+/* What the result of an I/O is: nothing is durable any more once something was lost. */
+static inline int
+lost_result(const struct uring_disk *d, const struct vhub_blk_io *io, int result)
+{
+	const int lost = __atomic_load_n(&d->lost, __ATOMIC_RELAXED);
+
+	if (likely(lost == 0) || result != 0)
+		return result;
+	return io->op == VHUB_BLK_FLUSH ||
+					(io->op != VHUB_BLK_READ &&
+							(io->flags & VHUB_BLK_IO_FUA) != 0) ?
+			-lost :
+			0;
 }
 
 /* ---- inline.c ---- */

@@ -26,6 +26,7 @@
 #include <linux/seccomp.h>
 #include <rte_common.h>
 
+#include "../../../drivers/blk/uring/uring_pvt.h"
 #include "../eal_fixture.h"
 
 #define IMAGE_BYTES (4u << 20)
@@ -918,6 +919,139 @@ loop_attach(const char *path, int *loop_fd)
 	return *loop_fd >= 0 ? number : -1;
 }
 
+/* ---- what the page cache loses ---- */
+
+/* One FLUSH by another queue of the disk, as another lcore has one. */
+static int
+flush_by_another_queue(struct driver_disk *d)
+{
+	struct driver_disk other = *d;
+	int result;
+
+	assert_int_equal(d->ops->queue_get(d->disk, &other.queue), 0);
+	result = driver_rw(&other, VHUB_BLK_FLUSH, 0, NULL, 0, 0);
+	d->ops->queue_put(other.queue);
+	return result;
+}
+
+static void
+lose_by_page_cache(struct driver_disk *d, uint8_t *block)
+{
+	assert_int_equal(driver_rw(d, VHUB_BLK_WRITE, IMAGE_BYTES / 2, block, 4096, 0), 0);
+	/* The kernel tells the first one only. */
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(driver_rw(d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), -EIO);
+	assert_int_equal(flush_by_another_queue(d), -EIO);
+	assert_int_equal(driver_rw(d, VHUB_BLK_WRITE, 0, block, 4096, VHUB_BLK_IO_FUA), -EIO);
+	assert_int_equal(driver_range(d, VHUB_BLK_WRITE_ZEROES, 0, 4096, VHUB_BLK_IO_FUA), -EIO);
+	/* What need not be durable is not concerned. */
+	assert_int_equal(driver_range(d, VHUB_BLK_WRITE_ZEROES, 0, 4096, 0), 0);
+	assert_int_equal(driver_rw(d, VHUB_BLK_WRITE, 0, block, 4096, 0), 0);
+	assert_int_equal(driver_rw(d, VHUB_BLK_READ, 0, block, 4096, 0), 0);
+}
+
+static void
+expect_durable(struct driver_disk *d, uint8_t *block)
+{
+	assert_int_equal(driver_rw(d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(driver_rw(d, VHUB_BLK_WRITE, 0, block, 4096, VHUB_BLK_IO_FUA), 0);
+}
+
+/* A block device whose second half takes no writes: memory that may not grow again. */
+static void
+test_what_the_page_cache_lost_is_not_forgotten(void **state)
+{
+	int fd = memfd_create("disk", MFD_CLOEXEC | MFD_ALLOW_SEALING), loop_fd, number;
+	static uint8_t block[4096] __attribute__((aligned(4096)));
+	struct driver_disk d;
+	char path[64];
+
+	(void)state;
+	assert_int_equal(ftruncate(fd, IMAGE_BYTES), 0);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	number = loop_attach(path, &loop_fd);
+	if (number < 0)
+		skip();
+	assert_int_equal(ftruncate(fd, IMAGE_BYTES / 2), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_GROW), 0);
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
+	expect_durable(&d, block);
+	lose_by_page_cache(&d, block);
+	driver_close(&d);
+	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
+	expect_durable(&d, block);
+	/* Taken by a write: it is remembered as well. */
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, IMAGE_BYTES / 2, block, 4096,
+					 VHUB_BLK_IO_FUA),
+			-EIO);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), -EIO);
+	driver_close(&d);
+	/* Past the page cache the error is the write's. */
+	driver_open(&d, "uring", args_of(path, ",direct=on"), false);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, IMAGE_BYTES / 2, block, 4096, 0), -EIO);
+	expect_durable(&d, block);
+	driver_close(&d);
+	ioctl(loop_fd, LOOP_CLR_FD);
+	close(loop_fd);
+	close(fd);
+}
+
+static void
+test_errors_that_tell_of_lost_writes(void **state)
+{
+	const struct uring_disk file = { 0 }, device = { .block_device = true },
+				direct = { .direct = true, .block_device = true },
+				memory = { .in_memory = true };
+	static const int own[] = { EFAULT, EFBIG, EDQUOT, EPERM, ENOMEM },
+			 any[] = { EIO, ENODATA, ETIMEDOUT, EREMOTEIO },
+			 none[] = { 0, -4096, EAGAIN, EINTR, ECANCELED };
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(own); i++) {
+		assert_true(lost_tells(&file, LOST_BY_SYNC, -own[i]));
+		assert_false(lost_tells(&file, LOST_BY_WRITE, -own[i]));
+	}
+	for (unsigned int i = 0; i < RTE_DIM(any); i++) {
+		assert_true(lost_tells(&file, LOST_BY_SYNC, -any[i]));
+		assert_true(lost_tells(&device, LOST_BY_WRITE, -any[i]));
+		assert_false(lost_tells(&file, LOST_NEVER, -any[i]));
+		assert_false(lost_tells(&direct, LOST_BY_SYNC, -any[i]));
+		assert_false(lost_tells(&memory, LOST_BY_SYNC, -any[i]));
+	}
+	for (unsigned int i = 0; i < RTE_DIM(none); i++) {
+		assert_false(lost_tells(&device, LOST_BY_SYNC, -none[i]));
+		assert_false(lost_tells(&device, LOST_BY_WRITE, -none[i]));
+	}
+	assert_true(lost_tells(&file, LOST_BY_SYNC, -ENOSPC));
+	assert_false(lost_tells(&file, LOST_BY_WRITE, -ENOSPC));
+	assert_true(lost_tells(&device, LOST_BY_WRITE, -ENOSPC));
+}
+
+/* Without a block device: what is told of results, one after the other. */
+static void
+test_once_lost_nothing_is_durable_any_more(void **state)
+{
+	static const struct vhub_blk_io flush = { .op = VHUB_BLK_FLUSH },
+					fua = { .op = VHUB_BLK_WRITE, .flags = VHUB_BLK_IO_FUA },
+					write = { .op = VHUB_BLK_WRITE },
+					read = { .op = VHUB_BLK_READ };
+	struct uring_disk d = { .path = image };
+
+	(void)state;
+	lost_look(&d, LOST_BY_SYNC, -EAGAIN);
+	assert_int_equal(lost_result(&d, &flush, 0), 0);
+	lost_look(&d, LOST_BY_SYNC, -ENOSPC);
+	lost_look(&d, LOST_BY_SYNC, -EIO);
+	lost_look(&d, LOST_BY_SYNC, 0);
+	assert_int_equal(lost_result(&d, &flush, 0), -ENOSPC);
+	assert_int_equal(lost_result(&d, &fua, 0), -ENOSPC);
+	assert_int_equal(lost_result(&d, &fua, -EINPROGRESS), -EINPROGRESS);
+	assert_int_equal(lost_result(&d, &fua, -EFAULT), -EFAULT);
+	assert_int_equal(lost_result(&d, &write, 0), 0);
+	assert_int_equal(lost_result(&d, &read, 0), 0);
+}
+
 static int
 run_suite_on_loop(void)
 {
@@ -1010,6 +1144,9 @@ main(void)
 		cmocka_unit_test_setup(test_an_image_that_grew_is_taken_over, fresh_image),
 		cmocka_unit_test(test_space_is_given_back_when_asked_for),
 		cmocka_unit_test(test_a_range_that_cannot_be_is_an_error),
+		cmocka_unit_test(test_what_the_page_cache_lost_is_not_forgotten),
+		cmocka_unit_test(test_errors_that_tell_of_lost_writes),
+		cmocka_unit_test(test_once_lost_nothing_is_durable_any_more),
 		cmocka_unit_test_setup(test_a_machine_without_io_uring_is_told, fresh_image),
 		cmocka_unit_test_setup(test_an_ordinary_user_may_use_it, fresh_image),
 	};
