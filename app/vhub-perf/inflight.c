@@ -10,8 +10,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <rte_common.h>
+
 #include "frontend.h"
 #include "perf.h"
+
+#define INFLIGHT_PART_ALIGN_BYTES UINT64_C(64)
 
 int
 frontend_get_inflight(struct frontend *fe)
@@ -81,8 +85,11 @@ part_of(struct frontend *fe, const struct ring *ring)
 			return NULL;
 		fe->inflight_map = map;
 	}
+	/* Each is a number of whole lines; behind the last one a line of the back end's may follow. */
 	return fe->inflight_map + region->mmap_offset_bytes +
-			region->mmap_size_bytes / fe->config.n_rings * ring->index;
+			RTE_ALIGN_FLOOR(region->mmap_size_bytes / fe->config.n_rings,
+					INFLIGHT_PART_ALIGN_BYTES) *
+			ring->index;
 }
 
 /* The slot that entry `i` notes in flight; RING_NO_SLOT: none. */

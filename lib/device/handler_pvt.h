@@ -63,6 +63,8 @@ struct vhub_device_handler {
 	struct vhub_virtq_config new_config;
 	unsigned int new_index;
 	uint16_t new_inflight_size; /**< entries that the region is made for */
+	uint8_t kept;		    /**< the device's byte, to be noted or found in the region */
+	bool kept_found;
 	int new_fd;
 	int *new_fd_slot;
 
@@ -371,6 +373,18 @@ inflight_forget(struct vhub_work *work);
  */
 bool
 inflight_is_wanted(const struct vhub_device_handler *h);
+
+/**
+ * The device's byte (struct vhub_device_ops, keep) goes to the region, if there is one with room for
+ * it: `get` on CTL, then `put` on WORK. The third does both and ends `req`; returns 0 (there is
+ * nothing to do, and the request has not ended) or VHUB_REQ_PENDING.
+ */
+void
+inflight_kept_get(struct vhub_device_handler *h);
+void
+inflight_kept_put(const struct vhub_device_handler *h);
+int
+inflight_keep(struct vhub_device_handler *h, struct vhub_request *req);
 
 /** Drops the region. */
 void

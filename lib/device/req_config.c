@@ -50,8 +50,10 @@ req_get_config(struct vhub_req_handler *base, struct vhub_request *req)
 int
 req_set_config(struct vhub_req_handler *base, struct vhub_request *req)
 {
-	struct vhub_device *dev = handler_of(base)->dev;
+	struct vhub_device_handler *h = handler_of(base);
+	struct vhub_device *dev = h->dev;
 	const struct vhub_user_config *config = &req->payload.config;
+	int ret;
 
 	if (!is_sound(req) || config->flags > CONFIG_MIGRATION ||
 			config->offset > dev->config_bytes ||
@@ -59,6 +61,7 @@ req_set_config(struct vhub_req_handler *base, struct vhub_request *req)
 		return -EINVAL;
 	if (dev->ops->config_write == NULL)
 		return -EPERM;
-	return dev->ops->config_write(dev, config->offset, config->data, config->size,
+	ret = dev->ops->config_write(dev, config->offset, config->data, config->size,
 			config->flags == CONFIG_MIGRATION);
+	return ret == 0 ? inflight_keep(h, req) : ret;
 }

@@ -427,6 +427,8 @@ create_ring(struct vhub_work *work)
 				h->new_inflight_size, vhub_virtq_is_packed(config->features));
 	if (h->work_result == 0)
 		h->work_result = vhub_virtq_create(config, &h->new_vq);
+	if (h->work_result == 0)
+		inflight_kept_put(h);
 }
 
 /*
@@ -513,6 +515,7 @@ make_ring(struct vhub_device_handler *h)
 	if (h->dev->foreign != NULL)
 		return foreign_pause(h, paused_for_start);
 	h->new_inflight_size = h->rec.inflight.queue_size;
+	inflight_kept_get(h);
 	return handler_work(h, create_ring, ring_created);
 }
 

@@ -176,9 +176,20 @@ struct vhub_device_ops {
 	int (*set_running)(struct vhub_device *dev, bool running);
 	/**
 	 * Optional. CTL. Back to the state after build, but for the storage: STATUS 0,
-	 * RESET_DEVICE, or a new front end.
+	 * RESET_DEVICE, or a new front end. QEMU does all three to a guest that goes on and knows
+	 * nothing of it, so what that guest relies on and nobody tells again has to stay.
 	 */
 	void (*reset)(struct vhub_device *dev);
+	/**
+	 * Optional both. CTL. One byte that outlives this process: the stock handler notes what
+	 * `keep` returns behind the rings' parts of the inflight region ("Inflight I/O tracking"),
+	 * before a ring starts and before a SET_CONFIG is acknowledged, and gives it to `recall`
+	 * when a front end brings such a region. The front end can write that memory: the byte may
+	 * be any, and must do no harm. recall is not called without a region, or for one that
+	 * another back end has made.
+	 */
+	uint8_t (*keep)(const struct vhub_device *dev);
+	void (*recall)(struct vhub_device *dev, uint8_t byte);
 	/**
 	 * Optional both. CTL. State that a migration carries; snapshot returns the size or -ENOSPC
 	 * when `len` is too small.

@@ -286,7 +286,7 @@ def test_nothing_outlives_a_reset_where_nothing_was_left(ends, opened, packed, r
     else:
         disk.tell(Req.RESET_DEVICE)
     disk.alive()
-    assert not any(disk.region.map)
+    assert not any(disk.region.rings)
 
 
 @both_kinds

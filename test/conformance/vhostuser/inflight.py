@@ -64,6 +64,15 @@ class Inflight:
         stride = -(-(self.header.size + self.desc.size * self.queue_size) // ALIGNMENT) * ALIGNMENT
         return queue * stride
 
+    @property
+    def rings(self):
+        """The parts of the rings. A back end may have something of its own behind them."""
+        return self.map[:self._queue(self.queues)]
+
+    @property
+    def behind(self):
+        return self.map[self._queue(self.queues):]
+
     def read_header(self, queue):
         return self.header.unpack_from(self.map, self._queue(queue))
 

@@ -35,6 +35,8 @@ struct hold_device {
 	bool running;
 	int not_yet; /* so often it cannot begin to run */
 	int resets;
+	uint8_t kept; /* to be kept, or recalled */
+	int recalls;
 	uint32_t refusing; /* shared atomic: lcores, by index, on which no queue starts */
 
 	/* hold_let_go_soon() */
@@ -135,6 +137,19 @@ hold_release(struct vhub_device *dev, struct vhub_vring *vring)
 	(void)vring;
 }
 
+static inline uint8_t
+hold_keep(const struct vhub_device *dev)
+{
+	return ((const struct hold_device *)(const void *)dev)->kept;
+}
+
+static inline void
+hold_recall(struct vhub_device *dev, uint8_t byte)
+{
+	hold_of(dev)->kept = byte;
+	hold_of(dev)->recalls++;
+}
+
 static inline int
 hold_set_running(struct vhub_device *dev, bool running)
 {
@@ -171,9 +186,22 @@ hold_restore(struct vhub_device *dev, const void *buf, uint32_t len)
 	return 0;
 }
 
+/* The one byte that a guest may write is the one that is kept. */
+static inline int
+hold_config_write(struct vhub_device *dev, uint32_t offset, const void *buf, uint32_t len,
+		bool migration)
+{
+	(void)migration;
+	if (offset != 0 || len != 1)
+		return -EPERM;
+	memcpy(&hold_of(dev)->kept, buf, 1);
+	return 0;
+}
+
 static const struct vhub_device_ops hold_ops = {
 	.destroy = hold_destroy,
 	.config_read = hold_config_read,
+	.config_write = hold_config_write,
 	.queue_prepare = hold_prepare,
 	.queue_start = hold_start,
 	.queue_poll = hold_poll,
@@ -182,6 +210,8 @@ static const struct vhub_device_ops hold_ops = {
 	.queue_release = hold_release,
 	.set_running = hold_set_running,
 	.reset = hold_reset,
+	.keep = hold_keep,
+	.recall = hold_recall,
 	.snapshot = hold_snapshot,
 	.restore = hold_restore,
 };

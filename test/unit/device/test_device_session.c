@@ -433,6 +433,114 @@ test_a_stop_completes_what_a_former_life_left_in_flight(void **state)
 	assert_null(failed);
 }
 
+/* ---- the device's byte behind the inflight region ---- */
+
+/* As lib/device/req_inflight.c lays it out. */
+struct kept_region {
+	uint8_t parts[HOLD_QUEUES][sizeof(struct split_region) / 64 * 64 + 64];
+	char magic[8];
+	uint8_t version;
+	uint8_t byte;
+	uint8_t zero[54];
+};
+
+static const struct kept_region kept_example = {
+	.magic = { 'v', 'h', 'u', 'b', 'k', 'e', 'p', 't' },
+	.version = 1,
+	.byte = 0x5a,
+};
+
+/* Returns the file, which is still ours. */
+static int
+set_kept_region(struct fe *fe, const struct kept_region *region, size_t mmap_bytes)
+{
+	struct vhub_user_inflight shape = { .num_queues = HOLD_QUEUES, .queue_size = FE_RING_SIZE };
+	int fd = memfd_create("inflight", 0);
+
+	shape.mmap_size_bytes = mmap_bytes;
+	fe_check(pwrite(fd, region, sizeof(*region), 0) == (ssize_t)sizeof(*region));
+	fe_check(fe_ack(fe, VHUB_USER_SET_INFLIGHT_FD, &shape, sizeof(shape), &fd, 1) == 0);
+	return fd;
+}
+
+static uint8_t
+byte_in(int fd)
+{
+	uint8_t byte = 0;
+
+	fe_check(pread(fd, &byte, 1, offsetof(struct kept_region, byte)) == 1);
+	return byte;
+}
+
+static void
+play_kept(struct fe *fe)
+{
+	struct {
+		uint32_t offset, size, flags;
+		uint8_t byte;
+	} __attribute__((packed)) config = { 0, 1, 0, 0x77 };
+	int fd;
+
+	fe_negotiate(fe);
+	fd = set_kept_region(fe, &kept_example, sizeof(kept_example));
+	fe_check(hold.recalls == 1 && hold.kept == 0x5a);
+	fe_check(byte_in(fd) == 0x5a);
+	fe_check(fe_ack(fe, VHUB_USER_SET_CONFIG, &config, sizeof(config), NULL, 0) == 0);
+	fe_check(hold.kept == 0x77);
+	fe_check(byte_in(fd) == 0x77);
+	/* Whatever else has changed it is noted before a ring starts. */
+	hold.kept = 0x12;
+	fe_start_ring(fe, 0);
+	fe_check(byte_in(fd) == 0x12);
+	config.byte = 0x34;
+	fe_check(fe_ack(fe, VHUB_USER_SET_CONFIG, &config, sizeof(config), NULL, 0) == 0);
+	fe_check(byte_in(fd) == 0x34);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_STATUS, 0) == 0);
+	fe_check(byte_in(fd) == 0x34);
+	fe_check(hold.recalls == 1);
+	close(fd);
+}
+
+static void
+test_a_byte_is_kept_behind_the_inflight_region(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_kept), 0);
+	assert_null(failed);
+}
+
+/* Regions of another back end, of another version, and one that ends before. */
+static void
+play_not_kept(struct fe *fe)
+{
+	struct kept_region other = kept_example, later = kept_example, none;
+	int fd[4];
+
+	memset(&none, 0, sizeof(none));
+	other.magic[7]++;
+	later.version++;
+	fe_negotiate(fe);
+	hold.kept = 0x12;
+	fd[0] = set_kept_region(fe, &other, sizeof(other));
+	fd[1] = set_kept_region(fe, &later, sizeof(later));
+	fd[2] = set_kept_region(fe, &kept_example, sizeof(kept_example) - 1);
+	fd[3] = set_kept_region(fe, &none, sizeof(none));
+	fe_check(hold.recalls == 0 && hold.kept == 0x12);
+	fe_start_ring(fe, 0);
+	fe_check(byte_in(fd[0]) == 0x5a && byte_in(fd[1]) == 0x5a && byte_in(fd[2]) == 0x5a);
+	fe_check(byte_in(fd[3]) == 0);
+	for (unsigned int i = 0; i < 4; i++)
+		close(fd[i]);
+}
+
+static void
+test_other_regions_keep_no_byte_and_stay_as_they_are(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_not_kept), 0);
+	assert_null(failed);
+}
+
 /* ---- a front end that blocks an lcore ---- */
 
 static void
@@ -476,6 +584,8 @@ main(void)
 		cmocka_unit_test_setup(test_a_reset_keeps_what_it_must, setup),
 		cmocka_unit_test_setup(test_a_stop_completes_what_a_former_life_left_in_flight,
 				setup),
+		cmocka_unit_test_setup(test_a_byte_is_kept_behind_the_inflight_region, setup),
+		cmocka_unit_test_setup(test_other_regions_keep_no_byte_and_stay_as_they_are, setup),
 		cmocka_unit_test_setup(test_who_blocks_an_lcore_loses_the_session, setup),
 	};
 	int ret;
