@@ -189,7 +189,7 @@ struct blk_params {
 	uint16_t n_lcores;    /* that these are spread over, at most */
 	uint32_t block_bytes; /* 0: the driver's */
 	struct vhub_blk_qos qos;
-	bool write_through; /* what `writeback` is after a reset */
+	bool write_through; /* what `writeback` begins as */
 };
 
 struct blk_dev {
@@ -201,7 +201,7 @@ struct blk_dev {
 	struct vhub_blk_info info;
 	struct blk_limits limits;
 	uint32_t block_bytes; /* that the guest is told */
-	/* CTL writes the capacity in it; `wce` is as it is after a reset. */
+	/* CTL writes the capacity in it; `wce` is as it begins, and at most after a reset. */
 	uint8_t config[BLK_CONFIG_BYTES];
 
 	/* CTL. */
@@ -235,8 +235,14 @@ blk_config_write(struct vhub_device *dev, uint32_t offset, const void *buf, uint
 		bool migration);
 int
 blk_ack_features(struct vhub_device *dev, uint64_t features);
+/* `wce` stays 0 where it is 0. */
 void
 blk_reset(struct vhub_device *dev);
+/* The byte that says whether the disk writes through. */
+uint8_t
+blk_keep(const struct vhub_device *dev);
+void
+blk_recall(struct vhub_device *dev, uint8_t byte);
 int
 blk_snapshot(struct vhub_device *dev, void *buf, uint32_t len);
 int

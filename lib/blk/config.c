@@ -26,6 +26,9 @@ struct blk_state {
 };
 #define BLK_STATE_VERSION 1
 
+/* What outlives this process (struct vhub_device_ops, keep): bits; others are for later versions. */
+#define BLK_KEPT_WRITE_THROUGH 0x01u
+
 static void
 store_wce(struct blk_dev *dev, uint8_t wce)
 {
@@ -190,7 +193,28 @@ blk_reset(struct vhub_device *device)
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
 
 	dev->guest_features = 0;
-	store_wce(dev, dev->config[BLK_CONFIG_WCE]);
+	/*
+	 * Never from write-through back to write-back, which only SET_CONFIG does: QEMU resets a disk
+	 * and reconnects behind its guest's back (stop and cont), and never tells the field again. A
+	 * guest that has chosen write-through sends no flushes.
+	 */
+	store_wce(dev, dev->wce & dev->config[BLK_CONFIG_WCE]);
+}
+
+uint8_t
+blk_keep(const struct vhub_device *device)
+{
+	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+
+	return dev->wce == 0 ? BLK_KEPT_WRITE_THROUGH : 0;
+}
+
+void
+blk_recall(struct vhub_device *device, uint8_t byte)
+{
+	/* Only to the safe side: whatever a front end may write there makes the disk slower at most. */
+	if ((byte & BLK_KEPT_WRITE_THROUGH) != 0)
+		store_wce(vhub_container_of(device, struct blk_dev, dev), 0);
 }
 
 int

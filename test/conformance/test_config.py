@@ -91,12 +91,13 @@ def test_write_back_has_two_values(plain):
     assert disk.config("writeback") == before
 
 
-def test_a_new_session_does_not_inherit_write_back(plain):
+def test_a_new_session_inherits_write_through(plain):
+    """It may be the same guest after a reconnect, which has stopped to flush when it chose that.
+    test_write_through.py has more."""
     disk = plain(features=(F.BLK_CONFIG_WCE, F.BLK_FLUSH))
-    first = disk.config("writeback")
-    assert disk.set_config(WCE, bytes((1 - first,))) == 0
+    assert disk.set_config(WCE, b"\0") == 0
     disk.close()
-    assert plain(features=(F.BLK_CONFIG_WCE, F.BLK_FLUSH)).config("writeback") == first
+    assert plain(features=(F.BLK_CONFIG_WCE, F.BLK_FLUSH)).config("writeback") == 0
 
 
 @pytest.mark.parametrize("name", [name for name in blk.CONFIG if name != "writeback"])

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from vhostuser import BlkDisk, Closed, DirtyLog, F, GuestMemory, IoError, Queue, Req
+from vhostuser import BlkDisk, Closed, DirtyLog, F, GuestMemory, Inflight, IoError, Queue, Req
 from vhostuser import blk
 from vhostuser import protocol as p
 
@@ -209,7 +209,6 @@ def test_the_inflight_region_is_cut_off(scene, packed):
 
 @both_kinds
 def test_the_front_ends_own_inflight_region_is_cut_off_before_the_ring_starts(scene, packed):
-    from vhostuser import Inflight
     disk = scene.open(packed=packed, queues=0)
     region = Inflight.create(1, 64, packed)
     disk.set_inflight(region)
@@ -220,6 +219,22 @@ def test_the_front_ends_own_inflight_region_is_cut_off_before_the_ring_starts(sc
     except Exception as error:
         assert type(error).__name__ in ("Closed", "Refused"), error
     scene.ended(disk, REASON + "|inflight")
+    region.close()
+
+
+@both_kinds
+def test_the_inflight_region_is_cut_off_when_the_disk_notes_its_cache_there(scene, packed):
+    disk = scene.open(packed=packed, queues=0, features=(F.BLK_CONFIG_WCE, F.BLK_FLUSH))
+    made = disk.get_inflight(1, 64)
+    fd = os.memfd_create("fe-inflight", os.MFD_CLOEXEC)
+    os.pwrite(fd, made.map, 0)                  # as the daemon made it, and not sealed
+    region = Inflight(made.payload, fd, packed)
+    made.close()
+    disk.set_inflight(region)
+    os.ftruncate(fd, 0)
+    with suppress(Closed):
+        disk.set_config(32, b"\0")
+    scene.ended(disk, REASON)
     region.close()
 
 

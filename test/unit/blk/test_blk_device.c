@@ -817,17 +817,50 @@ test_write_back_without_flush_begins_as_write_through(void **state)
 }
 
 static void
-test_a_reset_restores_write_back(void **state)
+test_a_reset_keeps_write_through(void **state)
 {
 	uint8_t byte = 0;
 
 	(void)state;
 	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
-	set_wce(0);
 	dev->ops->reset(dev);
 	assert_int_equal(config_now().wce, 1);
-	/* And forgets what was negotiated. */
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
+	set_wce(0);
+	/* A front end resets the disk under a guest that goes on, and does not tell the field again. */
+	dev->ops->reset(dev);
+	assert_int_equal(config_now().wce, 0);
+	/* It forgets what was negotiated. */
 	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &byte, 1, false), -EPERM);
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
+	assert_int_equal(config_now().wce, 0);
+	assert_int_equal(flags_of_a_write(VERSION_1 | FLUSH | WCE), VHUB_BLK_IO_FUA);
+	set_wce(1);
+	dev->ops->reset(dev);
+	assert_int_equal(config_now().wce, 1);
+}
+
+/* What is kept elsewhere makes the disk write through; nothing that is there ends that. */
+static void
+test_write_through_is_kept_and_recalled(void **state)
+{
+	uint8_t back, through;
+
+	(void)state;
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
+	back = dev->ops->keep(dev);
+	set_wce(0);
+	through = dev->ops->keep(dev);
+	assert_int_not_equal(back, through);
+	for (int byte = 0; byte <= UINT8_MAX; byte++) {
+		dev->ops->recall(dev, (uint8_t)byte);
+		assert_int_equal(config_now().wce, 0);
+	}
+	set_wce(1);
+	dev->ops->recall(dev, back);
+	assert_int_equal(config_now().wce, 1);
+	dev->ops->recall(dev, through);
+	assert_int_equal(config_now().wce, 0);
 }
 
 static void
@@ -1000,7 +1033,8 @@ main(void)
 		CACHE(test_a_guest_may_write_one_field),
 		CACHE(test_a_migration_may_tell_what_is_so),
 		CACHE(test_write_back_without_flush_begins_as_write_through),
-		CACHE(test_a_reset_restores_write_back),
+		CACHE(test_a_reset_keeps_write_through),
+		CACHE(test_write_through_is_kept_and_recalled),
 		CACHE(test_state_is_carried_and_checked),
 		SPY(test_the_image_is_locked_while_rings_run),
 		SPY(test_an_image_in_use_is_told_of_now_and_then),

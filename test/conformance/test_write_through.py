@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""A guest that has switched its disk to write-through ("writeback" of the config space is 0) sends no
+flushes any more, and front ends tell the field once: QEMU keeps it for itself, resets the disk when the
+guest is stopped and goes on (SET_STATUS 0), and reconnects after a crash, and the guest sees none of that.
+So the field never becomes 1 again but by SET_CONFIG.
+
+What a disk in memory with a file (driver=malloc, file=) was told to write is in the file at once when it
+writes through, else after the next flush: that tells what a write's acknowledgement is worth.
+"""
+
+import os
+
+import pytest
+
+from test_inflight import resume, start, tracked
+from vhostuser import BlkDisk, F, Inflight, Queue, Req, pattern
+from vhostuser import protocol as p
+
+MB = 1 << 20
+WCE = 32
+CACHE = (F.BLK_CONFIG_WCE, F.BLK_FLUSH)
+BLOCK = 4096
+
+pytestmark = pytest.mark.plain_only
+both_kinds = pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+
+
+class Storage:
+    """A daemon with one such disk, and its file."""
+
+    def __init__(self, vhubd, folder, **keys):
+        self.image, self.path = folder / "image", folder / "d.sock"
+        self.image.write_bytes(bytes(4 * MB))
+        keys = "".join(",%s=%s" % key for key in keys.items())
+        self.daemon = vhubd("d,socket=%s,driver=malloc,file=%s,queues=2%s" % (self.path, self.image, keys))
+        self.seed = 0
+
+    def writes_through(self, disk):
+        """Whether an acknowledged write is in the file. Each goes to a place of its own."""
+        self.seed += 1
+        disk.write(self.seed * BLOCK // 512, pattern(self.seed, BLOCK))
+        with open(self.image, "rb") as file:
+            file.seek(self.seed * BLOCK)
+            return file.read(BLOCK) == pattern(self.seed, BLOCK)
+
+
+@pytest.fixture
+def storage(vhubd, folder):
+    return lambda **keys: Storage(vhubd, folder, **keys)
+
+
+def switch(disk, writeback):
+    assert disk.set_config(WCE, bytes((writeback,))) == 0
+    assert disk.config("writeback") == writeback
+
+
+def by_status(disk):
+    disk.set_status(0)
+
+
+def by_request(disk):
+    disk.tell(Req.RESET_DEVICE)
+
+
+resets = pytest.mark.parametrize("reset", [by_status, by_request], ids=["status_0", "reset_device"])
+
+
+def go_on(disk):
+    """What a front end does after a reset: features and rings, but nothing of the config space."""
+    disk.set_features(disk.features)
+    disk.start_queue(Queue(0, disk.new_ring(32)))
+
+
+def test_the_field_says_what_an_acknowledged_write_is_worth(storage, opened):
+    disks = storage()
+    disk = opened(disks.path, features=CACHE)
+    assert disk.config("writeback") == 1
+    assert not disks.writes_through(disk)
+    switch(disk, 0)
+    assert disks.writes_through(disk)
+    switch(disk, 1)
+    assert not disks.writes_through(disk)
+
+
+@resets
+def test_a_reset_keeps_write_through(storage, opened, reset):
+    """QEMU's stop and cont: the guest goes on, and believes what it has chosen."""
+    disks = storage()
+    disk = opened(disks.path, features=CACHE)
+    switch(disk, 0)
+    for _ in range(2):
+        reset(disk)
+        assert disk.config("writeback") == 0
+        go_on(disk)
+        assert disk.config("writeback") == 0
+        assert disks.writes_through(disk)
+    switch(disk, 1)
+    assert not disks.writes_through(disk)
+    reset(disk)
+    go_on(disk)
+    assert disk.config("writeback") == 1, "nobody has chosen write-through since"
+
+
+def test_a_new_session_inherits_write_through(storage, opened):
+    """It may be the same guest after a reconnect. One that knows nothing of it reads the field, and is
+    told the truth."""
+    disks = storage()
+    disk = opened(disks.path, features=CACHE)
+    switch(disk, 0)
+    disk.close()
+    disk = opened(disks.path, features=CACHE)
+    assert disk.config("writeback") == 0
+    assert disks.writes_through(disk)
+    switch(disk, 1)
+    assert not disks.writes_through(disk)
+    disk.close()
+    disk = opened(disks.path, features=CACHE)
+    assert disk.config("writeback") == 1
+
+
+@resets
+def test_write_back_does_not_outlive_a_reset_of_a_disk_that_is_to_write_through(storage, opened, reset):
+    disks = storage(writeback="off")
+    disk = opened(disks.path, features=CACHE)
+    assert disk.config("writeback") == 0
+    switch(disk, 1)
+    assert not disks.writes_through(disk)
+    reset(disk)
+    assert disk.config("writeback") == 0
+    go_on(disk)
+    assert disks.writes_through(disk)
+
+
+@both_kinds
+@pytest.mark.parametrize("when", ["before", "running"])
+def test_write_through_outlives_a_kill(storage, opened, packed, when):
+    """The front end keeps the inflight region and gives it to the next vhubd; no more is told it."""
+    disks = storage()
+    if when == "before":
+        disk = opened(disks.path, features=CACHE, packed=packed)
+        switch(disk, 0)
+        disk.close()
+    disk = tracked(opened, disks.path, packed, features=CACHE, queues=2)
+    if when == "before":
+        start(disk, 2)
+    else:
+        start(disk, 2)
+        switch(disk, 0)
+    for _ in range(2):
+        assert disks.writes_through(disk)
+        disks.daemon.kill()
+        disk.wire.close()
+        disks.daemon.start()
+        disk = resume(opened, disks.path, disk)
+        assert disk.config("writeback") == 0
+    assert disks.writes_through(disk)
+    switch(disk, 1)
+    disks.daemon.kill()
+    disk.wire.close()
+    disks.daemon.start()
+    disk = resume(opened, disks.path, disk)
+    assert disk.config("writeback") == 1
+    assert not disks.writes_through(disk)
+
+
+def test_a_region_of_another_make_keeps_nothing_and_is_not_written_behind(storage, opened):
+    disks = storage()
+    disk = opened(disks.path, queues=0, features=CACHE)
+    own = Inflight.create(1, 16)
+    fd = os.memfd_create("fe-inflight", os.MFD_CLOEXEC)
+    os.ftruncate(fd, own.mmap_size + 4096)
+    os.pwrite(fd, b"\xa5" * 4096, own.mmap_size)
+    region = Inflight(p.INFLIGHT.pack(own.mmap_size + 4096, 0, 1, 16), fd)
+    disk.set_inflight(region)
+    disk.start_queue(Queue(0, disk.new_ring(16)))
+    assert disk.config("writeback") == 1
+    switch(disk, 0)
+    assert disks.writes_through(disk)
+    assert region.read_header(0)[1:3] == (1, 16)
+    assert os.pread(fd, 4096, own.mmap_size) == b"\xa5" * 4096
+    own.close()
+    region.close()
+
+
+def test_whatever_a_front_end_writes_there_makes_a_disk_no_less_safe(storage, opened):
+    disks = storage()
+    disk = opened(disks.path, queues=0, features=CACHE)
+    switch(disk, 0)
+    region = disk.get_inflight(1, 64)
+    behind = region.behind
+    assert (len(behind), bytes(behind[:8])) == (64, b"vhubkept")
+    for byte in range(256):
+        behind[8:] = bytes((byte,)) * 56
+        disk.set_inflight(region)
+        assert disk.config("writeback") == 0
+        behind[8] = 1                   # the version that is known
+        disk.set_inflight(region)
+        assert disk.config("writeback") == 0
+    disk.start_queue(Queue(0, disk.new_ring(64)))
+    assert disks.writes_through(disk)
+    region.close()
