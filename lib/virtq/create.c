@@ -240,7 +240,7 @@ place_ring(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 }
 
 static int
-resume(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
+resume_region(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 {
 	const struct inflight_split *head = config->inflight;
 
@@ -257,6 +257,18 @@ resume(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 	}
 	vq->inflight_split = config->inflight;
 	return inflight_split_resume(vq, config->inflight_bytes);
+}
+
+static int
+resume(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
+{
+	const int ret = resume_region(vq, config);
+
+	/* A ring that goes on where its used side stands does not know whether it is the first life. */
+	vq->former_unmarked = vq->resumed || config->from_used;
+	/* Also when the region was refused: part of the ring may be repaired. */
+	dirty_mark_former(vq);
+	return ret;
 }
 
 void

@@ -64,3 +64,27 @@ dirty_mark_event(const struct vhub_virtq *vq, uint64_t offset, uint64_t len)
 	if (vq->log_used)
 		vhub_dirty_log_mark(vq->log, vq->event_log_gpa + offset, len);
 }
+
+/*
+ * Entries are published first and marked then, so a back end that is killed in between leaves some
+ * that nobody has marked, and the next one goes on behind them. Which ones it does not know: it marks
+ * all that they may be. Front ends that reconnect give the log with the ring or soon after it, before
+ * they enable it; the first log that marks the ring at all is taken for the one that may lack them.
+ */
+void
+dirty_mark_former(struct vhub_virtq *vq)
+{
+	uint64_t desc_bytes, avail_bytes, used_bytes;
+
+	if (!vq->former_unmarked || vq->log == NULL || !vq->log_used)
+		return;
+	vq->former_unmarked = false;
+	if (vq->packed) {
+		dirty_mark_ring(vq, 0, vq->size * sizeof(struct packed_desc));
+		dirty_mark_event(vq, 0, sizeof(*vq->device_event));
+		return;
+	}
+	vhub_virtq_layout((uint16_t)vq->size, vq->event_idx ? VIRTQ_F_EVENT_IDX : 0, &desc_bytes,
+			&avail_bytes, &used_bytes);
+	dirty_mark_ring(vq, 0, used_bytes);
+}

@@ -85,9 +85,6 @@ restore_overwritten(struct packed_copy *copy, struct vhub_virtq *vq)
 			return -EPROTO;
 		__atomic_store_n(PACKED_WORD(&vq->ring[kept->num]), inflight_packed_kept(kept),
 				__ATOMIC_RELEASE);
-		if (vq->log != NULL)
-			dirty_mark_ring(vq, kept->num * sizeof(struct packed_desc),
-					sizeof(struct packed_desc));
 	}
 	return 0;
 }
@@ -241,11 +238,8 @@ repair_ring(struct vhub_virtq *vq)
 		struct packed_desc *slot = &vq->ring[at];
 		const uint16_t flags = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED);
 
-		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) == packed_used_flags(wrap)) {
+		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) == packed_used_flags(wrap))
 			__atomic_store_n(&slot->flags, packed_avail_flags(wrap), __ATOMIC_RELEASE);
-			if (vq->log != NULL)
-				dirty_mark_ring(vq, at * sizeof(*slot), sizeof(*slot));
-		}
 		if (++at == vq->size) {
 			at = 0;
 			wrap ^= 1;

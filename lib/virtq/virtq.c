@@ -169,6 +169,7 @@ vhub_virtq_set_log(struct vhub_virtq *vq, struct vhub_dirty_log *log, bool log_u
 	vq->log_used = log_used;
 	vq->used_log_gpa = used_log_gpa;
 	dirty_set_bases(vq);
+	dirty_mark_former(vq);
 	return old;
 }
 

@@ -127,6 +127,8 @@ struct vhub_virtq {
 	struct iovec *long_iov; /* VHUB_VIRTQ_LONG_CHAINS blocks */
 	uint8_t long_free[VHUB_VIRTQ_LONG_CHAINS];
 	bool log_used;
+	/* A former life may have been killed between giving back and marking; see dirty_mark_former() */
+	bool former_unmarked;
 	uint64_t used_log_gpa;	/* as told */
 	uint64_t ring_log_gpa;	/* where used entries (packed: descriptors) are marked */
 	uint64_t event_log_gpa; /* where the device's event suppression is marked */
@@ -349,7 +351,7 @@ inorder_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n
 void
 inorder_drop(struct vhub_virtq *vq, void (*drop)(struct vhub_virtq *vq, struct vhub_chain *chain));
 
-/* ---- dirty.c; only with vq->log ---- */
+/* ---- dirty.c; only with vq->log, but for dirty_set_bases() and dirty_mark_former() ---- */
 
 /* Where the parts of the used side are marked. */
 void
@@ -366,6 +368,10 @@ dirty_mark_ring(const struct vhub_virtq *vq, uint64_t offset, uint64_t len);
 /* The same of the used area (packed: of the device's event suppression). */
 void
 dirty_mark_event(const struct vhub_virtq *vq, uint64_t offset, uint64_t len);
+
+/* All of the used side, once, for a former life; later than what is stored in its stead. */
+void
+dirty_mark_former(struct vhub_virtq *vq);
 
 /* ---- inflight_split.c, inflight_packed.c; CTL ---- */
 

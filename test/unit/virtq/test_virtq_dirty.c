@@ -387,6 +387,98 @@ what_a_broken_ring_drops_is_marked(void **state)
 	}
 }
 
+/*
+ * A back end that is killed between giving back and marking leaves entries of the used side without a
+ * mark. The one that goes on with the ring marks all of it: at once, or when it gets the log.
+ */
+static void
+a_ring_that_is_resumed_is_marked_as_a_whole(void **state)
+{
+	/* Entries over several pages; with a region, and for rings that have none. */
+	const uint64_t kinds_here[] = { 0, F_EVENT_IDX, F_PACKED };
+	const uint16_t size = 2048;
+	const struct piece piece = { LOW_GPA, 64, false };
+	struct vhub_chain *chain;
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int i = 0; i < 3 * 2 * 2 * 2; i++) {
+		const bool late = (i & 1) != 0, from_used = (i & 2) != 0, log_used = (i & 4) == 0;
+		const bool packed = (kinds_here[i / 8] & F_PACKED) != 0;
+		const uint64_t bytes = vhub_inflight_queue_bytes(size, packed);
+		struct vhub_virtq_config config;
+		void *region;
+
+		begin(&f, kinds_here[i / 8], size);
+		region = aligned_alloc(64, bytes);
+		assert_non_null(region);
+		memset(region, 0, bytes);
+		config = driver_config(&f.d);
+		config.inflight = from_used ? NULL : region;
+		config.inflight_bytes = from_used ? 0 : bytes;
+		f.vq = virtq_make(&config);
+		assert_non_null(driver_add(&f.d, &piece, 1, false));
+		assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 1);
+		vhub_virtq_push(f.vq, &chain, 1);
+		/* It has not marked anything: to the next life that is as if it had been killed. */
+		config.base = vhub_virtq_base(f.vq);
+		vhub_virtq_destroy(f.vq);
+		config.from_used = from_used;
+		config.used_log_gpa = log_gpa(&f);
+		if (!late) {
+			config.log = &f.log;
+			config.log_used = log_used;
+		}
+		f.vq = virtq_make(&config);
+		if (late) {
+			expect_log(&f);
+			assert_null(vhub_virtq_set_log(f.vq, &f.log, log_used, log_gpa(&f)));
+		}
+		if (log_used && packed)
+			expect_bytes(&f, f.d.desc_gpa, 16 * size);
+		if (log_used && packed)
+			expect_bytes(&f, f.d.used_gpa, 4);
+		if (log_used && !packed)
+			expect_bytes(&f, f.d.used_gpa,
+					4 + 8 * size + (kinds_here[i / 8] != 0 ? 2 : 0));
+		expect_log(&f);
+		/* Once. */
+		assert_ptr_equal(vhub_virtq_set_log(f.vq, &f.log, log_used, log_gpa(&f)), &f.log);
+		vhub_dirty_log_put(&f.log);
+		expect_log(&f);
+		free(region);
+		end(&f);
+	}
+}
+
+/* Nobody was there before: nothing is marked. */
+static void
+a_fresh_ring_with_a_region_is_not_marked(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int packed = 0; packed < 2; packed++) {
+		const uint64_t bytes = vhub_inflight_queue_bytes(64, packed != 0);
+		struct vhub_virtq_config config;
+		void *region = aligned_alloc(64, bytes);
+
+		assert_non_null(region);
+		memset(region, 0, bytes);
+		begin(&f, packed != 0 ? F_PACKED : 0, 64);
+		config = driver_config(&f.d);
+		config.inflight = region;
+		config.inflight_bytes = bytes;
+		config.log = &f.log;
+		config.log_used = true;
+		config.used_log_gpa = log_gpa(&f);
+		f.vq = virtq_make(&config);
+		expect_log(&f);
+		free(region);
+		end(&f);
+	}
+}
+
 int
 main(void)
 {
@@ -400,6 +492,8 @@ main(void)
 		cmocka_unit_test(switched_on_and_off_while_it_runs),
 		cmocka_unit_test(in_flight_when_it_is_switched_on),
 		cmocka_unit_test(what_a_broken_ring_drops_is_marked),
+		cmocka_unit_test(a_ring_that_is_resumed_is_marked_as_a_whole),
+		cmocka_unit_test(a_fresh_ring_with_a_region_is_not_marked),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
