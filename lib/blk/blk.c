@@ -105,6 +105,7 @@ blk_queue_start(struct vhub_vring *vring)
 			return ret;
 		lcore->line_tail = &lcore->line;
 		lcore->range_ios_tail = &lcore->range_ios;
+		lcore->held_ios_tail = &lcore->held_ios;
 	}
 	ring->lcore = lcore;
 	ring->burst = BLK_FIRST_BURST;
@@ -153,7 +154,7 @@ blk_queue_arm(struct vhub_vring *vring)
 
 	if (ring->n_wait != 0 || blk_ranges_due(ring))
 		return -EAGAIN;
-	if (vring->held && blk_qos_arm(ring) != 0)
+	if ((vring->held || ring->lcore->held_ios != NULL) && blk_qos_arm(ring) != 0)
 		return -EAGAIN;
 	if (vhub_virtq_in_flight(vring->vq) == 0)
 		return 0;

@@ -64,8 +64,14 @@ struct blk_limits {
  */
 #define BLK_RANGES_MAX 64u
 #define BLK_RANGES_AT_ONCE 8u
+/*
+ * Of a disk with a limit on bytes, zeroes and erasures go in pieces, each paid before the next: a
+ * range of a GiB would keep all others waiting for minutes.
+ */
+#define BLK_RANGES_PIECE_BYTES (1u << 20)
 
 struct blk_range {
+	/* What of it is not under way or done yet; of the next one, so it shrinks when it goes in pieces. */
 	uint64_t offset_bytes;
 	uint32_t len_bytes; /* not 0 */
 	uint32_t flags;	    /* VHUB_BLK_IO_UNMAP */
@@ -126,6 +132,10 @@ struct blk_lcore {
 	/* I/Os of requests of ranges that the driver has not been given yet, by io->next. */
 	struct vhub_blk_io *range_ios;
 	struct vhub_blk_io **range_ios_tail;
+	/* With a limit on bytes: those that are to be paid before they go to the driver; also by io->next. */
+	struct vhub_blk_io *held_ios;
+	struct vhub_blk_io **held_ios_tail;
+	bool held_ios_next; /* rings have taken something since one of these went: now it is their turn */
 	/* With limits: the ring that waits for them and is served first; the timer's fd + 1, or 0. */
 	struct blk_ring *first_held;
 	int timer_fd_1;
@@ -366,6 +376,12 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max);
 /* `taken` of the `allowed` chains were there; `bytes` is what they move. */
 void
 blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes);
+/* Whether bytes have to be paid. */
+bool
+blk_qos_counts_bytes(const struct blk_ring *ring);
+/* Pays for a range that moves data. False: it has to wait, and nothing is paid. */
+bool
+blk_qos_pay_range(struct blk_ring *ring, uint64_t bytes);
 /*
  * The lcore is about to sleep and the ring is held: a timer wakes it. Returns 0, or -EAGAIN when
  * it should stay awake.

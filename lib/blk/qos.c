@@ -6,7 +6,9 @@
  *
  * A limit is a schedule of when the next unit is due (vhub_meter.h), which the lcores of a disk share.
  * Requests are paid before they are taken. What they move is known only afterwards, so bytes are paid
- * later, and the disk waits until the debt is gone; few are taken at a time, to keep it small.
+ * later, and the disk waits until the debt is gone; few are taken at a time, to keep it small. Ranges
+ * that are zeroed or erased may be large: ranges.c makes pieces of them and has each of them wait until
+ * it is due, in turns with what the rings take. A discard moves no bytes.
  *
  * Rings of an lcore that wait are served in turn: one that is held is the first, and the others take
  * nothing until it has been served.
@@ -23,6 +25,8 @@
 
 /* Chains taken at once from a disk with a limit on bytes. */
 #define BYTES_CHAINS 4u
+/* Ranges of a ring that ends are not held back, so many GiB may have to be paid at once: at most this. */
+#define MAX_DEBT_S UINT64_C(86400)
 /* Limits may be changed meanwhile, and nobody wakes a sleeping lcore for that. */
 #define MAX_SLEEP_US 100000u
 /* Below that a sleep is not worth its system calls. */
@@ -57,7 +61,7 @@ take_units(struct vhub_meter *m, uint16_t max, uint64_t now)
 	return (uint16_t)n;
 }
 
-/* Pays, whether it is due or not. */
+/* Pays, whether it is due or not. The bound of a debt keeps `next` from going round. */
 static void
 pay(struct vhub_meter *m, uint64_t units, uint64_t now)
 {
@@ -65,17 +69,19 @@ pay(struct vhub_meter *m, uint64_t units, uint64_t now)
 
 	do {
 		next = vhub_meter_due(m, old, now) + vhub_meter_cost(m, units);
+		next = RTE_MIN(next, now + MAX_DEBT_S * rte_get_tsc_hz());
 	} while (!vhub_meter_move(m, &old, next));
 }
 
-/* Cycles until a request can be taken; 0: now. */
+/* Cycles until a request can be taken, or a range that waits can go; 0: now. */
 static uint64_t
-cycles_to_wait(const struct blk_qos *qos, uint64_t now)
+cycles_to_wait(const struct blk_ring *ring, uint64_t now)
 {
+	const struct blk_qos *qos = &ring->dev->qos;
 	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
 	uint64_t due = now;
 
-	if ((on & BLK_QOS_IOPS) != 0)
+	if ((on & BLK_QOS_IOPS) != 0 && ring->lcore->held_ios == NULL)
 		due = RTE_MAX(due, next_of(&qos->iops, now) + vhub_meter_cost(&qos->iops, 1));
 	if ((on & BLK_QOS_BYTES) != 0)
 		due = RTE_MAX(due, next_of(&qos->bytes, now));
@@ -127,6 +133,8 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max)
 	}
 	if (lcore->first_held != NULL && lcore->first_held != ring)
 		n = 0;
+	if (lcore->held_ios != NULL && lcore->held_ios_next)
+		n = 0;
 	if ((on & BLK_QOS_BYTES) != 0)
 		n = next_of(&qos->bytes, now) > now ? 0 : RTE_MIN(n, BYTES_CHAINS);
 	if ((on & BLK_QOS_IOPS) != 0 && n != 0)
@@ -146,8 +154,33 @@ blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_
 
 	if ((on & BLK_QOS_IOPS) != 0 && taken < allowed)
 		vhub_meter_give_back(&qos->iops, allowed - taken);
-	if ((on & BLK_QOS_BYTES) != 0 && bytes != 0)
+	if ((on & BLK_QOS_BYTES) != 0 && bytes != 0) {
 		pay(&qos->bytes, bytes, rte_rdtsc());
+		ring->lcore->held_ios_next = true;
+	}
+}
+
+bool
+blk_qos_counts_bytes(const struct blk_ring *ring)
+{
+	return (__atomic_load_n(&ring->dev->qos.on, __ATOMIC_ACQUIRE) & BLK_QOS_BYTES) != 0;
+}
+
+bool
+blk_qos_pay_range(struct blk_ring *ring, uint64_t bytes)
+{
+	struct vhub_meter *m = &ring->dev->qos.bytes;
+	/* Somebody may wait for the ring to have nothing in flight: then it owes the bytes. */
+	const bool ends = !ring->vring->taking || vhub_virtq_drains(ring->vring->vq);
+	uint64_t now = rte_rdtsc();
+
+	if (!blk_qos_counts_bytes(ring))
+		return true;
+	if (!ends && next_of(m, now) > now)
+		return false;
+	pay(m, bytes, now);
+	ring->lcore->held_ios_next = false;
+	return true;
 }
 
 void
@@ -177,7 +210,7 @@ int
 blk_qos_arm(struct blk_ring *ring)
 {
 	struct blk_lcore *lcore = ring->lcore;
-	uint64_t wait = cycles_to_wait(&ring->dev->qos, rte_rdtsc());
+	uint64_t wait = cycles_to_wait(ring, rte_rdtsc());
 	uint64_t us = (uint64_t)((unsigned __int128)wait * 1000000 / rte_get_tsc_hz());
 	struct itimerspec when = { 0 };
 

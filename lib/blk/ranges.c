@@ -5,7 +5,8 @@
  * over.
  *
  * A request becomes one I/O for each range, one after the other, so that a driver knows a single
- * range only. All ranges are checked before the first is submitted, on a copy; the copy needs room,
+ * range only; where bytes are limited (qos.c), zeroes and erasures go in pieces, which wait until they
+ * can be paid. All ranges are checked before the first is submitted, on a copy; the copy needs room,
  * of which a ring has some, and requests beyond wait in order without keeping others from the ring.
  * The first range that fails is the end of its request.
  */
@@ -50,11 +51,21 @@ answer(struct blk_req *req, uint8_t status)
 	ring->free_ranges = req->ranges;
 }
 
-/* Makes an I/O of the request's next range; it is due. */
+static void
+append(struct vhub_blk_io ***tail, struct vhub_blk_io *io)
+{
+	io->next = NULL;
+	**tail = io;
+	*tail = &io->next;
+}
+
+/* Makes an I/O of the request's next range, or of a piece of it; it is due, or has to be paid first. */
 static void
 next_io(struct blk_req *req)
 {
-	const struct blk_range *range = &req->ranges->range[req->ranges->next++];
+	struct blk_range *range = &req->ranges->range[req->ranges->next];
+	const bool pays = req->op != VHUB_BLK_DISCARD && blk_qos_counts_bytes(req->ring);
+	const uint32_t most = pays ? BLK_RANGES_PIECE_BYTES : UINT32_MAX;
 	struct blk_lcore *lcore = req->ring->lcore;
 	struct vhub_blk_io *io = &req->io;
 
@@ -64,11 +75,13 @@ next_io(struct blk_req *req)
 	io->flags = (uint8_t)range->flags;
 	if (req->op != VHUB_BLK_DISCARD)
 		io->flags |= blk_write_flags(req->ring);
-	io->len_bytes = range->len_bytes;
+	io->len_bytes = RTE_MIN(range->len_bytes, most);
 	io->offset_bytes = range->offset_bytes;
-	io->next = NULL;
-	*lcore->range_ios_tail = io;
-	lcore->range_ios_tail = &io->next;
+	range->len_bytes -= io->len_bytes;
+	range->offset_bytes += io->len_bytes;
+	if (range->len_bytes == 0)
+		req->ranges->next++;
+	append(pays ? &lcore->held_ios_tail : &lcore->range_ios_tail, io);
 }
 
 static bool
@@ -116,12 +129,33 @@ blk_ranges_begin(struct blk_ring *ring)
 	return n;
 }
 
+/* What can be paid is due from then on. */
+static void
+pay_held(struct blk_lcore *lcore)
+{
+	struct vhub_blk_io **link = &lcore->held_ios, *io;
+
+	while ((io = *link) != NULL) {
+		struct blk_req *req = vhub_container_of(io, struct blk_req, io);
+
+		if (blk_qos_pay_range(req->ring, io->len_bytes)) {
+			*link = io->next;
+			append(&lcore->range_ios_tail, io);
+		} else {
+			link = &io->next;
+		}
+	}
+	lcore->held_ios_tail = link;
+}
+
 unsigned int
 blk_ranges_submit(struct blk_lcore *lcore)
 {
 	struct vhub_blk_io *ios[VHUB_VIRTQ_BURST], *io;
 	uint16_t n = 0, accepted;
 
+	if (unlikely(lcore->held_ios != NULL))
+		pay_held(lcore);
 	/* What waits in the line was there first. */
 	if (likely(lcore->range_ios == NULL) || lcore->line != NULL)
 		return 0;
@@ -137,19 +171,26 @@ blk_ranges_submit(struct blk_lcore *lcore)
 	return accepted;
 }
 
+static void
+leave_list(struct blk_ring *ring, struct vhub_blk_io **list, struct vhub_blk_io ***tail)
+{
+	struct vhub_blk_io *const *end = vhub_blk_cancel_list(list, tail, blk_is_of_ring, ring);
+	struct vhub_blk_io *others = *end;
+
+	for (struct vhub_blk_io *io = *list; io != others; io = io->next)
+		blk_leave(vhub_container_of(io, struct blk_req, io));
+	*list = others;
+	if (others == NULL)
+		*tail = list;
+}
+
 void
 blk_ranges_leave(struct blk_ring *ring)
 {
 	struct blk_lcore *lcore = ring->lcore;
-	struct vhub_blk_io *const *end = vhub_blk_cancel_list(&lcore->range_ios,
-			&lcore->range_ios_tail, blk_is_of_ring, ring);
-	struct vhub_blk_io *others = *end;
 
-	for (struct vhub_blk_io *io = lcore->range_ios; io != others; io = io->next)
-		blk_leave(vhub_container_of(io, struct blk_req, io));
-	lcore->range_ios = others;
-	if (others == NULL)
-		lcore->range_ios_tail = &lcore->range_ios;
+	leave_list(ring, &lcore->range_ios, &lcore->range_ios_tail);
+	leave_list(ring, &lcore->held_ios, &lcore->held_ios_tail);
 	for (struct blk_req *req = ring->ranges_line; req != NULL; req = req->next_ranges)
 		blk_leave(req);
 	ring->ranges_line = NULL;

@@ -273,7 +273,7 @@ vhub_blk_resized(struct vhub_device *dev);
 /** What a disk may do in a second; 0: as much as it can. */
 struct vhub_blk_qos {
 	uint64_t iops;	      /**< requests of any kind */
-	uint64_t bytes_per_s; /**< read and written, together */
+	uint64_t bytes_per_s; /**< read, written, zeroed and erased, together */
 	/**
 	 * How much of that may come at once after a pause; 0: what comes in a tenth of a second, and
 	 * at least one request

@@ -383,6 +383,10 @@ vhub_virtq_base(const struct vhub_virtq *vq);
 VHUB_API enum vhub_virtq_reason
 vhub_virtq_broken(const struct vhub_virtq *vq);
 
+/** Whether vhub_virtq_replay_only() is on: somebody waits for what is in flight. Thread: LCORE. */
+VHUB_API bool
+vhub_virtq_drains(const struct vhub_virtq *vq);
+
 /** The device found something it cannot answer. */
 VHUB_API void
 vhub_virtq_break(struct vhub_virtq *vq, enum vhub_virtq_reason reason);

@@ -182,6 +182,12 @@ vhub_virtq_replay_only(struct vhub_virtq *vq, bool on)
 		vq->pop_special &= (uint8_t)~POP_REPLAY_ONLY;
 }
 
+bool
+vhub_virtq_drains(const struct vhub_virtq *vq)
+{
+	return (vq->pop_special & POP_REPLAY_ONLY) != 0;
+}
+
 /* ---- bursts ---- */
 
 void

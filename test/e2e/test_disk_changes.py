@@ -8,6 +8,7 @@ import pytest
 
 from control import Control, Refused, vhubctl
 from vhostuser import BackendChannel, BlkDisk, F, Req, pattern
+from vhostuser.blk import T_WRITE_ZEROES
 from vhostuser.load import Load
 from test_idle import cpu_ns
 
@@ -150,6 +151,24 @@ def test_limits_change_while_requests_wait(vhubd, blk, folder, path):
         assert now == {"iops": 1000000, "iops_burst": 0, "bytes_per_s": 0, "bytes_burst": 4096}
         disk.wait(requests, timeout=60)
         assert all(request.status == 0 for request in requests)
+
+
+def test_zeroes_are_written_at_the_rate_of_writes(vhubd, blk, folder, path):
+    daemon = vhubd(blk("disk", driver="malloc", size="8M", bytes_per_s="4M", bytes_burst=4096),
+                   args=["--control", str(path)])
+    with Control(path) as control, BlkDisk.open(str(folder / "disk.sock"), features=[F.BLK_WRITE_ZEROES]) as disk:
+        disk.write(0, pattern(1, 4096))
+        begin = time.monotonic()
+        used = cpu_ns(daemon.pid)
+        # A piece of 1 MiB goes at once, three are waited for, and then the last one before anything else.
+        assert disk.ranges(T_WRITE_ZEROES, [(0, 4 * 2048)]) == 0
+        disk.read(0, 512)
+        took = time.monotonic() - begin
+        assert took >= 4 / 4 - 0.01
+        assert cpu_ns(daemon.pid) - used < 0.6e9 * took
+        assert disk.read(0, 4096) == bytes(4096)
+        figures = control.call("device_stats", name="disk")[0]["figures"]
+        assert figures["write_zeroes_requests"] == 1 and figures["write_zeroes_bytes"] == 4 << 20
 
 
 def test_limits_are_checked_shown_and_saved(vhubd, blk, net, folder, path):

@@ -20,9 +20,10 @@ static struct {
 	/* What a test sets. */
 	bool volatile_cache;
 	uint64_t capacity_bytes;
-	bool no_ranges;	  /* neither discards nor zeroes nor erases */
-	uint16_t accept;  /* I/Os that submit still takes */
-	uint16_t release; /* I/Os that reap still gives out */
+	bool no_ranges;		  /* neither discards nor zeroes nor erases */
+	uint32_t range_max_bytes; /* of a discard; the others may have more */
+	uint16_t accept;	  /* I/Os that submit still takes */
+	uint16_t release;	  /* I/Os that reap still gives out */
 	bool newest_first;
 	int result;
 	int queue_get_result;
@@ -51,6 +52,7 @@ spy_reset(void)
 {
 	memset(&spy, 0, sizeof(spy));
 	spy.capacity_bytes = 1 << 20;
+	spy.range_max_bytes = SPY_RANGE_MAX_BYTES;
 	spy.accept = SPY_MAX;
 	spy.release = SPY_MAX;
 }
@@ -82,9 +84,9 @@ spy_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.physical_block_bytes = 4096,
 		.optimal_io_bytes = 65536,
 		.volatile_cache = spy.volatile_cache,
-		.discard_max_bytes = spy.no_ranges ? 0 : SPY_RANGE_MAX_BYTES,
-		.write_zeroes_max_bytes = spy.no_ranges ? 0 : 2 * SPY_RANGE_MAX_BYTES,
-		.secure_erase_max_bytes = spy.no_ranges ? 0 : 4 * SPY_RANGE_MAX_BYTES,
+		.discard_max_bytes = spy.no_ranges ? 0 : spy.range_max_bytes,
+		.write_zeroes_max_bytes = spy.no_ranges ? 0 : 2 * spy.range_max_bytes,
+		.secure_erase_max_bytes = spy.no_ranges ? 0 : 4 * spy.range_max_bytes,
 		.discard_align_bytes = 8192,
 		.write_zeroes_may_unmap = true,
 		.target = "a test's hand",

@@ -11,7 +11,11 @@
 
 #include "blk_pvt.h"
 
-#define VERSION_1 (UINT64_C(1) << 32)
+#define F(bit) (UINT64_C(1) << (bit))
+#define VERSION_1 F(32)
+#define RANGES \
+	(F(VIRTIO_BLK_F_DISCARD) | F(VIRTIO_BLK_F_WRITE_ZEROES) | F(VIRTIO_BLK_F_SECURE_ERASE))
+#define ONE sizeof(struct virtio_blk_discard_write_zeroes)
 
 static struct guest guest;
 static struct vhub_device *dev;
@@ -30,6 +34,19 @@ setup_free(void **state)
 {
 	(void)state;
 	return setup_with("driver=spy,queues=4");
+}
+
+/* A disk of 64 MiB whose ranges may be as large. */
+static int
+setup_large(void **state)
+{
+	(void)state;
+	spy_reset();
+	spy.capacity_bytes = 64 << 20;
+	spy.range_max_bytes = 64 << 20;
+	guest_create(&guest);
+	dev = guest_build_disk("driver=spy,queues=4");
+	return 0;
 }
 
 static int
@@ -192,6 +209,168 @@ test_rings_share_a_limit(void **state)
 	guest_stop(&guest, 1);
 }
 
+/* ---- ranges ---- */
+
+static void
+limit_bytes(uint64_t bytes_per_s)
+{
+	const struct vhub_blk_qos set = { .bytes_per_s = bytes_per_s };
+	char error[256];
+
+	assert_int_equal(vhub_blk_set_qos(dev, &set, error, sizeof(error)), 0);
+}
+
+/* `n` ranges of `sectors`, one behind the other. */
+static struct guest_req
+submit_ranges(unsigned int ring, uint32_t type, unsigned int n, uint32_t sectors)
+{
+	struct guest_req req = guest_submit(&guest, ring, type, 0, (uint32_t)(n * ONE));
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct virtio_blk_discard_write_zeroes one = { .sector = i * (uint64_t)sectors,
+			.num_sectors = sectors };
+
+		memcpy(guest.mem + req.data_gpa + i * ONE, &one, ONE);
+	}
+	return req;
+}
+
+static void
+poll_often(void)
+{
+	for (unsigned int i = 0; i < 100; i++)
+		guest_poll(&guest, 0);
+}
+
+/* A debt of 64 KiB at 512 in a second lasts for two minutes. */
+static void
+test_zeroes_and_erasures_are_paid_as_writes_are(void **state)
+{
+	static const uint32_t types[] = { VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
+		VIRTIO_BLK_T_SECURE_ERASE, VIRTIO_BLK_T_DISCARD };
+	const struct vhub_meter *m = &blk_dev_of(dev)->qos.bytes;
+	const uint32_t bytes = 64 << 10;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
+	for (unsigned int i = 0; i < RTE_DIM(types); i++) {
+		uint64_t from, to;
+
+		limit_bytes(512);
+		spy.n_seen = 0;
+		if (types[i] == VIRTIO_BLK_T_OUT)
+			guest_submit(&guest, 0, types[i], 0, bytes);
+		else
+			submit_ranges(0, types[i], 1, bytes / 512);
+		from = rte_rdtsc() - m->burst_cycles;
+		guest_poll_until_done(&guest, 1);
+		to = rte_rdtsc();
+		submit(0, 1, 512);
+		if (types[i] == VIRTIO_BLK_T_DISCARD) {
+			guest_poll_until_done(&guest, 1);
+			assert_int_equal(spy.n_seen, 2);
+			continue;
+		}
+		assert_true(m->next >= from + vhub_meter_cost(m, bytes));
+		assert_true(m->next <= to + vhub_meter_cost(m, bytes));
+		poll_often();
+		assert_int_equal(spy.n_seen, 1);
+		assert_true(guest.rings[0].vring.held);
+		limit_bytes(0);
+		guest_poll_until_done(&guest, 1);
+	}
+	guest_stop(&guest, 0);
+}
+
+/* The disk never owes more than a piece of what a guest wants to be zeroed. */
+static void
+test_large_ranges_are_paid_in_pieces(void **state)
+{
+	const struct vhub_meter *m = &blk_dev_of(dev)->qos.bytes;
+	const uint32_t sectors = (2 * BLK_RANGES_PIECE_BYTES + 4096) / 512;
+	struct vhub_blk_stats stats;
+	struct guest_req req;
+	uint64_t at = 0;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
+	limit_bytes(512);
+	req = submit_ranges(0, VIRTIO_BLK_T_WRITE_ZEROES, 2, sectors);
+	poll_often();
+	assert_int_equal(spy.n_seen, 1);
+	assert_int_equal(spy.seen[0].len_bytes, BLK_RANGES_PIECE_BYTES);
+	assert_true(m->next <= rte_rdtsc() + vhub_meter_cost(m, BLK_RANGES_PIECE_BYTES));
+	assert_int_equal(guest_status(&guest, &req), GUEST_PENDING);
+	limit_bytes(VHUB_BLK_QOS_MAX_BYTES);
+	guest_poll_until_done(&guest, 1);
+	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
+	assert_int_equal(spy.n_seen, 6);
+	for (unsigned int i = 0; i < 6; i++) {
+		assert_int_equal(spy.seen[i].op, VHUB_BLK_WRITE_ZEROES);
+		assert_int_equal(spy.seen[i].offset_bytes, at);
+		at += spy.seen[i].len_bytes;
+	}
+	assert_int_equal(at, 2 * 512 * sectors);
+	assert_int_equal(vhub_blk_get_stats(dev, 0, &stats), 0);
+	assert_int_equal(stats.op[VHUB_BLK_WRITE_ZEROES].requests, 1);
+	assert_int_equal(stats.op[VHUB_BLK_WRITE_ZEROES].bytes, at);
+	guest_stop(&guest, 0);
+}
+
+/* Whoever waits for a ring to end does not wait for its limits. */
+static void
+test_ranges_of_a_ring_that_drains_go_at_once(void **state)
+{
+	const struct vhub_meter *m = &blk_dev_of(dev)->qos.bytes;
+	const uint64_t bytes = UINT64_C(8) * BLK_RANGES_PIECE_BYTES;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
+	limit_bytes(1 << 20);
+	submit_ranges(0, VIRTIO_BLK_T_WRITE_ZEROES, 1, (uint32_t)(bytes / 512));
+	guest_poll(&guest, 0);
+	vhub_virtq_replay_only(guest.rings[0].vring.vq, true);
+	guest_poll_until_done(&guest, 1);
+	assert_int_equal(spy.n_seen, 8);
+	/* It is paid all the same. */
+	assert_true(m->next > rte_rdtsc());
+	vhub_virtq_replay_only(guest.rings[0].vring.vq, false);
+	guest_stop(&guest, 0);
+}
+
+/* Neither keeps the other from the disk: both always have something to do. */
+static void
+test_ranges_and_reads_take_turns(void **state)
+{
+	unsigned int reads = 0, zeroes = 0, done = 0;
+
+	(void)state;
+	guest_start(&guest, dev, 0, VERSION_1 | RANGES);
+	limit_bytes(1 << 20);
+	blk_dev_of(dev)->qos.bytes.burst_cycles = rte_get_tsc_hz() / 1000;
+	submit_ranges(0, VIRTIO_BLK_T_WRITE_ZEROES, 64, 8);
+	submit(0, 8, 4096);
+	while (reads + zeroes < 60) {
+		unsigned int n;
+
+		/* So long that both are due, and the ring is asked first. */
+		usleep(20000);
+		spy.n_seen = 0;
+		guest_poll(&guest, 0);
+		for (unsigned int i = 0; i < spy.n_seen; i++)
+			*(spy.seen[i].op == VHUB_BLK_READ ? &reads : &zeroes) += 1;
+		n = guest_done(&guest.rings[0], NULL, NULL);
+		done += n;
+		submit(0, n, 4096);
+	}
+	assert_int_equal(done, reads);
+	assert_true(reads >= 20);
+	assert_true(zeroes >= 8);
+	limit_bytes(0);
+	guest_poll_until_done(&guest, 9);
+	guest_stop(&guest, 0);
+}
+
 static void
 test_what_is_no_limit_is_refused(void **state)
 {
@@ -228,6 +407,7 @@ test_what_is_no_limit_is_refused(void **state)
 }
 
 #define FREE(test) cmocka_unit_test_setup_teardown(test, setup_free, teardown)
+#define LARGE(test) cmocka_unit_test_setup_teardown(test, setup_large, teardown)
 
 int
 main(void)
@@ -240,6 +420,10 @@ main(void)
 		FREE(test_what_is_held_stays_in_the_ring),
 		FREE(test_a_disk_without_limits_holds_nothing),
 		FREE(test_rings_share_a_limit),
+		FREE(test_zeroes_and_erasures_are_paid_as_writes_are),
+		LARGE(test_large_ranges_are_paid_in_pieces),
+		LARGE(test_ranges_of_a_ring_that_drains_go_at_once),
+		FREE(test_ranges_and_reads_take_turns),
 		FREE(test_what_is_no_limit_is_refused),
 	};
 	struct vhub_loop *loop = guest_lcores_start();

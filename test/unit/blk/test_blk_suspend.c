@@ -8,7 +8,7 @@
 #include "spy_driver.h"
 
 #define F(bit) (UINT64_C(1) << (bit))
-#define FEATURES (F(32) | F(VIRTIO_BLK_F_DISCARD))
+#define FEATURES (F(32) | F(VIRTIO_BLK_F_DISCARD) | F(VIRTIO_BLK_F_WRITE_ZEROES))
 
 static struct guest guest;
 static struct vhub_device *dev;
@@ -174,15 +174,21 @@ test_what_the_driver_did_not_take_is_left(void **state)
 }
 
 static void
-discard(unsigned int index, uint32_t n, struct guest_req *req)
+submit_ranges(unsigned int index, uint32_t type, uint32_t n, struct guest_req *req)
 {
 	struct virtio_blk_discard_write_zeroes *ranges;
 
-	*req = guest_submit(&guest, index, VIRTIO_BLK_T_DISCARD, 0, n * sizeof(*ranges));
+	*req = guest_submit(&guest, index, type, 0, n * sizeof(*ranges));
 	ranges = (void *)(guest.mem + req->data_gpa);
 	for (uint32_t i = 0; i < n; i++)
 		ranges[i] = (struct virtio_blk_discard_write_zeroes){ .sector = 8 * i,
 			.num_sectors = 8 };
+}
+
+static void
+discard(unsigned int index, uint32_t n, struct guest_req *req)
+{
+	submit_ranges(index, VIRTIO_BLK_T_DISCARD, n, req);
 }
 
 /* More of them than are worked on at once, on two rings, each somewhere in the middle. */
@@ -225,6 +231,38 @@ test_requests_of_ranges_are_left_whole(void **state)
 	expect_status(&last, 1, VIRTIO_BLK_S_OK);
 }
 
+/* Ranges that wait until they can be paid, of two rings: those of one are given up. */
+static void
+test_ranges_that_a_limit_holds_are_left(void **state)
+{
+	const struct vhub_blk_qos few = { .bytes_per_s = 512 }, none = { 0 };
+	struct guest_req reqs[3], other;
+	char error[256];
+
+	(void)state;
+	assert_int_equal(vhub_blk_set_qos(dev, &few, error, sizeof(error)), 0);
+	spy.release = SPY_MAX;
+	for (unsigned int i = 0; i < 3; i++)
+		submit_ranges(0, VIRTIO_BLK_T_WRITE_ZEROES, 4, &reqs[i]);
+	submit_ranges(1, VIRTIO_BLK_T_WRITE_ZEROES, 4, &other);
+	for (unsigned int i = 0; i < 10; i++)
+		turn();
+	assert_int_equal(spy.n_seen, 1);
+	suspend(0);
+	turn();
+	assert_int_equal(under_way(0), 0);
+	assert_int_equal(counted_in_flight(0), 0);
+	assert_int_equal(under_way(1), 1);
+	assert_int_equal(vhub_blk_set_qos(dev, &none, error, sizeof(error)), 0);
+	for (unsigned int i = 0; i < 10; i++)
+		turn();
+	assert_int_equal(done(0), 0);
+	expect_status(reqs, 3, GUEST_PENDING);
+	assert_int_equal(done(1), 1);
+	expect_status(&other, 1, VIRTIO_BLK_S_OK);
+	assert_int_equal(spy.n_seen, 5);
+}
+
 static void
 test_a_driver_that_cancels_on_its_own_has_an_error(void **state)
 {
@@ -259,6 +297,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_what_cannot_be_aborted_is_answered, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(test_what_the_driver_did_not_take_is_left, setup,
+				teardown),
+		cmocka_unit_test_setup_teardown(test_ranges_that_a_limit_holds_are_left, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(test_requests_of_ranges_are_left_whole, setup,
 				teardown),
