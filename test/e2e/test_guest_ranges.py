@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A real Linux guest gives space back (blkdiscard, fstrim), has zeroes made (blkdiscard -z), switches the
-write cache, and sees its disk grow. test/guest/init has the steps."""
+"""A real Linux guest gives space back (blkdiscard, fstrim), has zeroes made (blkdiscard -z), sees
+its disk grow, and switches its write cache. test/guest/init has the steps."""
 
 import pytest
 
 from control import Control
+from migration import Monitor
 from run_guest import Disk, Guest, complaints, features
 
 MIB = 1 << 20
@@ -16,13 +17,13 @@ def allocated(path):
 
 
 @pytest.mark.plain_only
-def test_a_guest_discards_trims_switches_its_cache_and_grows(vhubd, blk, folder, slow):
+def test_a_guest_discards_trims_and_grows(vhubd, blk, folder, slow):
     image = folder / "disk.img"
     with open(image, "wb") as file:
         file.truncate(128 * MIB)
     control_path = folder / "control.sock"
     daemon = vhubd(blk("disk0", driver="uring", path=image), args=["--control", str(control_path)])
-    with Guest([Disk(daemon.sockets[0])], "discard,cache:through,cache:back,fstrim,console",
+    with Guest([Disk(daemon.sockets[0])], "discard,fstrim,console",
                timeout=120 * slow) as guest:
         guest.expect("console", "begin", 120 * slow)
         kept = allocated(image)
@@ -47,3 +48,55 @@ def test_a_guest_discards_trims_switches_its_cache_and_grows(vhubd, blk, folder,
     assert figures["discard_requests"] > 0 and figures["discard_errors"] == 0
     assert figures["discard_bytes"] > 16 * MIB
     assert figures["write_zeroes_requests"] > 0 and figures["write_zeroes_errors"] == 0
+
+
+class Put:
+    """Has the guest write blocks without a flush, each at a place of its own, and looks whether the disk's
+    file has them: only if the disk writes through."""
+
+    def __init__(self, guest, image, slow):
+        self.guest, self.image, self.slow = guest, image, slow
+        self.place = 0
+
+    def is_durable(self):
+        self.place += 1
+        assert self.guest.step("put", self.place, timeout=60 * self.slow)["put"] == str(self.place)
+        with open(self.image, "rb") as file:
+            file.seek(self.place * 4096)
+            block = file.read(4096)
+        assert block in (bytes(4096), (b"put %d\n" % self.place).ljust(4096, b"\0")), block[:32]
+        return any(block)
+
+    def switch(self, how):
+        said = self.guest.step("cache", how, timeout=60 * self.slow)
+        assert said["cache_now"] == said["cache_believed"] == "write " + how
+
+
+@pytest.mark.plain_only
+def test_write_through_as_a_guest_chose_it_outlives_stop_cont_and_a_kill(vhubd, blk, folder, slow):
+    """The guest notices none of that, and QEMU tells vhubd nothing of the cache again."""
+    image = folder / "disk.img"
+    image.write_bytes(bytes(4 * MIB))
+    spec = blk("disk0", size="4M", file=image)
+    daemon = vhubd(spec)
+    with Guest([Disk(daemon.sockets[0])], "console", timeout=120 * slow,
+               qemu=["-qmp", f"unix:{folder}/qmp,server=on,wait=off"]) as guest:
+        monitor = Monitor(folder / "qmp")
+        guest.expect("console", "begin", 120 * slow)
+        put = Put(guest, image, slow)
+        assert not put.is_durable()
+        put.switch("through")
+        assert put.is_durable()
+        for _ in range(2):
+            monitor.call("stop")
+            monitor.call("cont")
+            assert put.is_durable()
+        daemon.kill()
+        daemon = vhubd(spec)
+        assert put.is_durable()
+        put.switch("back")
+        assert not put.is_durable()
+        monitor.close()
+        guest.send("")
+        results = guest.wait()
+    assert not complaints(results), complaints(results)

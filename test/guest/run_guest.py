@@ -453,7 +453,7 @@ def parse_arguments():
                              "net-up gives it")
     parser.add_argument("--do", default="info", metavar="STEP,...",
                         help="disks: info, mkfs, write, verify, mkfs-write, raw, churn[:SECONDS], discard, fstrim, size, "
-                             "cache:back, cache:through, write-refused; nets: "
+                             "cache:back, cache:through, put:N, write-refused; nets: "
                              "net-up, net-info:DEV, ping:ADDRESS:COUNT, ...; idle, wait (default: info)")
     parser.add_argument("--queues", type=int, default=1, help="queues a disk, pairs a net (default 1)")
     parser.add_argument("--packed", action="store_true", help="packed rings")
