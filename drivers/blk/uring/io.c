@@ -310,8 +310,8 @@ uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_b
 
 	if (unlikely(res < 0))
 		lost_look(q->disk, lost_kind_of(slot), res);
-	result = lost_result(q->disk, slot->io, end_step(q, slot, res));
-	result = cancel_result(slot, result);
+	result = cancel_result(slot, end_step(q, slot, res));
+	result = lost_result(q->disk, slot->io, result);
 	if (unlikely(result == -EINPROGRESS)) {
 		make_ready(q, slot);
 		return 0;
@@ -327,9 +327,9 @@ reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 	uint16_t n = 0;
 
 	while (n < max && (slot = eraser_reap(q)) != NULL) {
-		int result = lost_result(q->disk, slot->io, slot->erase_result);
+		int result = cancel_result(slot, slot->erase_result);
 
-		ios[n++] = release_slot(q, slot, cancel_result(slot, result));
+		ios[n++] = release_slot(q, slot, lost_result(q->disk, slot->io, result));
 	}
 	return n;
 }

@@ -10,7 +10,8 @@
  * has its own error; and nothing in memory is ever durable.
  *
  * Not caught: when two sync at the same time, the one without an error may end here a moment before
- * the one that has it.
+ * the one that has it. And taken for a loss that is none: a durable write of a part of a page which the
+ * storage cannot read.
  */
 #include <errno.h>
 #include <string.h>
@@ -27,8 +28,9 @@ VHUB_LOGTYPE(blk)
  * ENOSPC may be either. Of a file it is taken for the write's own: that is what an image with holes
  * gives on a full file system, and it should work again as soon as there is room. File systems find
  * the room before a page is written to, so that writing it back lacks none, unless the storage below
- * has less than it promised: there the request has its error, and a later flush may not. A write to
- * a block device takes no room, so the storage lacks it, and something was lost.
+ * has less than it promised, or is another machine's (NFS, with quotas as well): there the request has its
+ * error, and a later flush may not. A write to a block device takes no room, so the storage lacks it, and
+ * something was lost.
  */
 static bool
 is_of_write(const struct uring_disk *d, int error)

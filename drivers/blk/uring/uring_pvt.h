@@ -330,19 +330,22 @@ lost_tells(const struct uring_disk *d, enum lost_kind kind, int res);
 /* Thread: LCORE, or the eraser's. Remembers it if so, and logs that once. */
 void
 lost_look(struct uring_disk *d, enum lost_kind kind, int res);
-/* What the result of an I/O is: nothing is durable any more once something was lost. */
+/*
+ * What the result of an I/O is: nothing is durable any more once something was lost. That is so for what is
+ * wanted back, too: elsewhere, with the image opened anew, a flush that has found the loss would end well.
+ */
 static inline int
 lost_result(const struct uring_disk *d, const struct vhub_blk_io *io, int result)
 {
 	const int lost = __atomic_load_n(&d->lost, __ATOMIC_RELAXED);
 
-	if (likely(lost == 0) || result != 0)
+	if (likely(lost == 0) || (result != 0 && result != -ECANCELED))
 		return result;
 	return io->op == VHUB_BLK_FLUSH ||
 					(io->op != VHUB_BLK_READ &&
 							(io->flags & VHUB_BLK_IO_FUA) != 0) ?
 			-lost :
-			0;
+			result;
 }
 
 /* ---- inline.c ---- */

@@ -1048,6 +1048,9 @@ test_once_lost_nothing_is_durable_any_more(void **state)
 	assert_int_equal(lost_result(&d, &fua, 0), -ENOSPC);
 	assert_int_equal(lost_result(&d, &fua, -EINPROGRESS), -EINPROGRESS);
 	assert_int_equal(lost_result(&d, &fua, -EFAULT), -EFAULT);
+	/* What is wanted back is not left for another life, which would not know. */
+	assert_int_equal(lost_result(&d, &flush, -ECANCELED), -ENOSPC);
+	assert_int_equal(lost_result(&d, &read, -ECANCELED), -ECANCELED);
 	assert_int_equal(lost_result(&d, &write, 0), 0);
 	assert_int_equal(lost_result(&d, &read, 0), 0);
 }
