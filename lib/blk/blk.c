@@ -378,6 +378,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->info = info;
 	dev->limits.capacity_bytes = info.capacity_bytes;
 	dev->limits.read_only = info.read_only;
+	dev->limits.range_piece_bytes = blk_ranges_piece_bytes(info.discard_align_bytes);
 	dev->limits.range_max_bytes[VHUB_BLK_DISCARD] = info.discard_max_bytes;
 	dev->limits.range_max_bytes[VHUB_BLK_WRITE_ZEROES] = info.write_zeroes_max_bytes;
 	dev->limits.range_max_bytes[VHUB_BLK_SECURE_ERASE] = info.secure_erase_max_bytes;

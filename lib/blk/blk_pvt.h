@@ -55,6 +55,7 @@ struct blk_limits {
 	uint32_t align_mask;	 /* block size that the guest is told - 1 */
 	bool read_only;
 	uint32_t range_max_bytes[VHUB_BLK_OPS]; /* of DISCARD and the like; 0: not served */
+	uint32_t range_piece_bytes;		/* BLK_RANGES_PIECE_BYTES in whole units */
 	char id[VIRTIO_BLK_ID_BYTES]; /* padded with zeros, not terminated when it is full */
 };
 
@@ -69,6 +70,15 @@ struct blk_limits {
  * range of a GiB would keep all others waiting for minutes.
  */
 #define BLK_RANGES_PIECE_BYTES (1u << 20)
+
+/* The same in whole units that can be discarded or erased, which need not be powers of two; 0: any. */
+static inline uint32_t
+blk_ranges_piece_bytes(uint32_t align_bytes)
+{
+	const uint32_t rest = align_bytes == 0 ? 0 : BLK_RANGES_PIECE_BYTES % align_bytes;
+
+	return rest == 0 ? BLK_RANGES_PIECE_BYTES : BLK_RANGES_PIECE_BYTES + align_bytes - rest;
+}
 
 struct blk_range {
 	/* What of it is not under way or done yet; of the next one, so it shrinks when it goes in pieces. */
@@ -376,6 +386,13 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max);
 /* `taken` of the `allowed` chains were there; `bytes` is what they move. */
 void
 blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes);
+/* Somebody waits for the ring to have nothing in flight. */
+static inline bool
+blk_ring_ends(const struct blk_ring *ring)
+{
+	return !ring->vring->taking || vhub_virtq_drains(ring->vring->vq);
+}
+
 /* Whether bytes have to be paid. */
 bool
 blk_qos_counts_bytes(const struct blk_ring *ring);

@@ -194,9 +194,10 @@ blk_reset(struct vhub_device *device)
 
 	dev->guest_features = 0;
 	/*
-	 * Never from write-through back to write-back, which only SET_CONFIG does: QEMU resets a disk
-	 * and reconnects behind its guest's back (stop and cont), and never tells the field again. A
-	 * guest that has chosen write-through sends no flushes.
+	 * Never from write-through back to write-back, which only SET_CONFIG does, and a front end
+	 * that restores what it had saved: QEMU resets a disk and reconnects behind its guest's back
+	 * (stop and cont), and never tells the field again. A guest that has chosen write-through
+	 * sends no flushes.
 	 */
 	store_wce(dev, dev->wce & dev->config[BLK_CONFIG_WCE]);
 }

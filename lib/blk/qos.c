@@ -25,8 +25,13 @@
 
 /* Chains taken at once from a disk with a limit on bytes. */
 #define BYTES_CHAINS 4u
-/* Ranges of a ring that ends are not held back, so many GiB may have to be paid at once: at most this. */
+/* Keeps the schedule from going round, however low a limit is. */
 #define MAX_DEBT_S UINT64_C(86400)
+/*
+ * Ranges of a ring that ends are not held back. They are paid, but the ring's next life, and all others
+ * of the disk, do not stand still for GiBs of zeroes.
+ */
+#define MAX_DEBT_OF_END_S UINT64_C(2)
 /* Limits may be changed meanwhile, and nobody wakes a sleeping lcore for that. */
 #define MAX_SLEEP_US 100000u
 /* Below that a sleep is not worth its system calls. */
@@ -61,15 +66,16 @@ take_units(struct vhub_meter *m, uint16_t max, uint64_t now)
 	return (uint16_t)n;
 }
 
-/* Pays, whether it is due or not. The bound of a debt keeps `next` from going round. */
+/* Pays, whether it is due or not, but makes no debt of more than `most_s` seconds. */
 static void
-pay(struct vhub_meter *m, uint64_t units, uint64_t now)
+pay(struct vhub_meter *m, uint64_t units, uint64_t now, uint64_t most_s)
 {
-	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next;
+	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), due, next;
 
 	do {
-		next = vhub_meter_due(m, old, now) + vhub_meter_cost(m, units);
-		next = RTE_MIN(next, now + MAX_DEBT_S * rte_get_tsc_hz());
+		due = vhub_meter_due(m, old, now);
+		next = RTE_MIN(due + vhub_meter_cost(m, units),
+				RTE_MAX(due, now + most_s * rte_get_tsc_hz()));
 	} while (!vhub_meter_move(m, &old, next));
 }
 
@@ -155,7 +161,7 @@ blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_
 	if ((on & BLK_QOS_IOPS) != 0 && taken < allowed)
 		vhub_meter_give_back(&qos->iops, allowed - taken);
 	if ((on & BLK_QOS_BYTES) != 0 && bytes != 0) {
-		pay(&qos->bytes, bytes, rte_rdtsc());
+		pay(&qos->bytes, bytes, rte_rdtsc(), MAX_DEBT_S);
 		ring->lcore->held_ios_next = true;
 	}
 }
@@ -170,15 +176,14 @@ bool
 blk_qos_pay_range(struct blk_ring *ring, uint64_t bytes)
 {
 	struct vhub_meter *m = &ring->dev->qos.bytes;
-	/* Somebody may wait for the ring to have nothing in flight: then it owes the bytes. */
-	const bool ends = !ring->vring->taking || vhub_virtq_drains(ring->vring->vq);
+	const bool ends = blk_ring_ends(ring);
 	uint64_t now = rte_rdtsc();
 
 	if (!blk_qos_counts_bytes(ring))
 		return true;
 	if (!ends && next_of(m, now) > now)
 		return false;
-	pay(m, bytes, now);
+	pay(m, bytes, now, ends ? MAX_DEBT_OF_END_S : MAX_DEBT_S);
 	ring->lcore->held_ios_next = false;
 	return true;
 }

@@ -65,7 +65,8 @@ next_io(struct blk_req *req)
 {
 	struct blk_range *range = &req->ranges->range[req->ranges->next];
 	const bool pays = req->op != VHUB_BLK_DISCARD && blk_qos_counts_bytes(req->ring);
-	const uint32_t most = pays ? BLK_RANGES_PIECE_BYTES : UINT32_MAX;
+	const bool in_pieces = pays && !blk_ring_ends(req->ring);
+	const uint32_t most = in_pieces ? req->ring->dev->limits.range_piece_bytes : UINT32_MAX;
 	struct blk_lcore *lcore = req->ring->lcore;
 	struct vhub_blk_io *io = &req->io;
 
