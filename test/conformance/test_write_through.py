@@ -13,7 +13,8 @@ import os
 import pytest
 
 from test_inflight import resume, start, tracked
-from vhostuser import BlkDisk, F, Inflight, Queue, Req, pattern
+from test_reset import resets, start_again
+from vhostuser import F, Inflight, Queue, pattern
 from vhostuser import protocol as p
 
 MB = 1 << 20
@@ -54,23 +55,6 @@ def switch(disk, writeback):
     assert disk.config("writeback") == writeback
 
 
-def by_status(disk):
-    disk.set_status(0)
-
-
-def by_request(disk):
-    disk.tell(Req.RESET_DEVICE)
-
-
-resets = pytest.mark.parametrize("reset", [by_status, by_request], ids=["status_0", "reset_device"])
-
-
-def go_on(disk):
-    """What a front end does after a reset: features and rings, but nothing of the config space."""
-    disk.set_features(disk.features)
-    disk.start_queue(Queue(0, disk.new_ring(32)))
-
-
 def test_the_field_says_what_an_acknowledged_write_is_worth(storage, opened):
     disks = storage()
     disk = opened(disks.path, features=CACHE)
@@ -91,13 +75,13 @@ def test_a_reset_keeps_write_through(storage, opened, reset):
     for _ in range(2):
         reset(disk)
         assert disk.config("writeback") == 0
-        go_on(disk)
+        start_again(disk)
         assert disk.config("writeback") == 0
         assert disks.writes_through(disk)
     switch(disk, 1)
     assert not disks.writes_through(disk)
     reset(disk)
-    go_on(disk)
+    start_again(disk)
     assert disk.config("writeback") == 1, "nobody has chosen write-through since"
 
 
@@ -127,7 +111,7 @@ def test_write_back_does_not_outlive_a_reset_of_a_disk_that_is_to_write_through(
     assert not disks.writes_through(disk)
     reset(disk)
     assert disk.config("writeback") == 0
-    go_on(disk)
+    start_again(disk)
     assert disks.writes_through(disk)
 
 

@@ -111,9 +111,9 @@ copy_all(const struct malloc_queue *q)
 }
 
 /*
- * Fetches the beginning of what an I/O reads and writes, while the one before it is copied. The processor
- * sees by itself that a copy goes on, but not where the next one begins. A guest's buffer that is written only
- * where it is small: a long copy into one does not wait for what was in it.
+ * Fetches the beginning of what an I/O reads and writes, while the one before it is copied. The
+ * processor sees by itself that a copy goes on, but not where the next one begins. A guest's buffer
+ * that is written only where it is small: a long copy into one does not wait for what was in it.
  */
 static void
 fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)

@@ -331,8 +331,9 @@ lost_tells(const struct uring_disk *d, enum lost_kind kind, int res);
 void
 lost_look(struct uring_disk *d, enum lost_kind kind, int res);
 /*
- * What the result of an I/O is: nothing is durable any more once something was lost. That is so for what is
- * wanted back, too: elsewhere, with the image opened anew, a flush that has found the loss would end well.
+ * What the result of an I/O is: nothing is durable any more once something was lost. That is so for
+ * what is wanted back, too: elsewhere, with the image opened anew, a flush that has found the loss
+ * would end well.
  */
 static inline int
 lost_result(const struct uring_disk *d, const struct vhub_blk_io *io, int result)
