@@ -34,6 +34,8 @@
 
 /** Most packets that one call of the library handles. */
 #define RVHOST_CALL_MAX 32
+/** The same of a packed ring from the guest, which it takes whole. */
+#define RVHOST_PACKED_CALL_MAX 64
 /** Packets for which it takes its batch path of packed rings. */
 #define RVHOST_PACKED_BATCH 4
 
