@@ -9,6 +9,22 @@
  * then makes them a chain in flight. A crash before it leaves free entries.
  */
 #include "chain.h"
+#include "vhub_fetch.h"
+
+/*
+ * A driver's descriptors come from another processor's cache, line by line: they are on their way
+ * before they are looked at. What it has not written yet it would have to fetch back, so nothing is
+ * fetched behind what the last burst makes likely; and where a burst begins, only if that was long.
+ */
+#define FETCH_SLOTS_AHEAD 16u
+#define FETCH_FIRST_FROM 64u
+#define SLOTS_IN_LINE (RTE_CACHE_LINE_SIZE / (uint32_t)sizeof(struct packed_desc))
+
+static __rte_always_inline void
+packed_fetch_slot(const struct vhub_virtq *vq, uint32_t at)
+{
+	vhub_fetch_to_read(&vq->ring[at < vq->size ? at : at - vq->size], 1);
+}
 
 static enum vhub_virtq_reason
 packed_walk_table(struct vhub_virtq *vq, struct chain_build *b, const struct packed_desc *by)
@@ -285,10 +301,16 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 	struct packed_pos pos = { vq->last_avail, vq->avail_wrap };
 	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
 	uint32_t room = vq->size - vq->slots;
+	const uint32_t fetch_until = room + FETCH_SLOTS_AHEAD;
+	const uint32_t likely_slots = vq->burst_slots;
 	struct chain_quick q;
 	uint16_t n;
 
 	chain_quick_init(vq, &q);
+	if (likely_slots >= FETCH_FIRST_FROM) {
+		for (uint32_t i = SLOTS_IN_LINE; i < FETCH_SLOTS_AHEAD; i += SLOTS_IN_LINE)
+			packed_fetch_slot(vq, pos.idx + i);
+	}
 	for (n = 0; n < max; n++) {
 		/* Acquire: pairs with the driver's release of the flags, behind the whole chain. */
 		const uint64_t word = __atomic_load_n(PACKED_WORD(&vq->ring[pos.idx]),
@@ -302,6 +324,8 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 			why = VHUB_VIRTQ_AVAIL_RUNAWAY;
 			break;
 		}
+		if (room + likely_slots > fetch_until)
+			packed_fetch_slot(vq, pos.idx + FETCH_SLOTS_AHEAD);
 		chain = virtq_chain_next(vq, n);
 		why = packed_fetch(vq, &q, chain, pos.idx, word, room);
 		if (unlikely(why != VHUB_VIRTQ_OK))
@@ -312,6 +336,8 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 		chains[n] = chain;
 	}
 	virtq_offers_taken(vq, n);
+	if (n != 0)
+		vq->burst_slots = vq->size - vq->slots - room;
 	vq->slots = vq->size - room;
 	vq->last_avail = (uint16_t)pos.idx;
 	vq->avail_wrap = (uint8_t)pos.wrap;

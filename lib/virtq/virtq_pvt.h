@@ -69,6 +69,7 @@ struct vhub_virtq {
 	uint32_t n_free;
 	uint32_t outstanding; /* taken off the available side, not yet on the used one; with replay */
 	uint32_t slots;	      /* packed: ring slots of those */
+	uint32_t burst_slots; /* packed: ring slots that the last pop took, if it took any */
 	/*
 	 * With an inflight region: the last so many chains that were taken, of which the region does
 	 * not tell yet; see virtq_is_unnoted(). Nothing was put on the stack since: they lie in it
