@@ -56,36 +56,33 @@ is_fresh(const struct packed_copy *copy, const struct vhub_virtq *vq)
 			head->old_used_wrap == 1;
 }
 
+/* Whether a chain that was available in the lap with this wrap counter has been given back. */
 static bool
-any_in_flight(const struct packed_copy *copy, const struct vhub_virtq *vq)
+is_given_back(const struct vhub_virtq *vq, uint32_t at, unsigned int wrap)
 {
-	for (uint32_t i = 0; i < copy->n; i++) {
-		if (vq->saved[i].inflight != 0)
-			return true;
-	}
-	return false;
+	const uint16_t flags = __atomic_load_n(&vq->ring[at].flags, __ATOMIC_ACQUIRE);
+
+	return (flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(wrap);
 }
 
 /*
- * A burst that the region was not told of has not reached the guest: what it has overwritten is
- * available again, as packed_keep_overwritten() has kept it. Again and again, if there are more
- * crashes.
+ * What packed_push_in_turn() had begun: as many chains as it has come to are given back, and the
+ * others are available as they were.
  */
 static int
-restore_overwritten(struct packed_copy *copy, struct vhub_virtq *vq)
+settle_turn(struct inflight_packed *head, const struct vhub_virtq *vq)
 {
-	const uint32_t n = vq->saved[0].num;
+	struct packed_pos pos = { head->old_used_idx, head->old_used_wrap };
+	const uint32_t lap = head->used_wrap != head->old_used_wrap ? vq->size : 0;
+	const uint32_t n_slots = head->used_idx + lap - head->old_used_idx;
 
-	if (n == 0 || n > copy->n)
+	if (n_slots > vq->size || n_slots % head->turn_slots != 0)
 		return -EPROTO;
-	for (uint32_t i = 1; i < n; i++) {
-		const struct inflight_packed_desc *kept = &vq->saved[i];
-
-		if (kept->num >= vq->size)
-			return -EPROTO;
-		__atomic_store_n(PACKED_WORD(&vq->ring[kept->num]), inflight_packed_kept(kept),
-				__ATOMIC_RELEASE);
-	}
+	for (uint32_t i = 0; i < n_slots && is_given_back(vq, pos.idx, pos.wrap);
+			i += head->turn_slots)
+		packed_pos_add(&pos, head->turn_slots, vq->size);
+	head->old_used_idx = (uint16_t)pos.idx;
+	head->old_used_wrap = (uint8_t)pos.wrap;
 	return 0;
 }
 
@@ -94,21 +91,17 @@ restore_overwritten(struct packed_copy *copy, struct vhub_virtq *vq)
  * counter alone.
  */
 static int
-settle_update(struct packed_copy *copy, struct vhub_virtq *vq)
+settle_update(struct inflight_packed *head, const struct vhub_virtq *vq)
 {
-	struct inflight_packed *head = &copy->head;
 	int ret = 0;
-	uint16_t flags;
 
 	if (head->used_idx != head->old_used_idx || head->used_wrap != head->old_used_wrap) {
-		flags = __atomic_load_n(&vq->ring[head->old_used_idx].flags, __ATOMIC_ACQUIRE);
-		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) !=
-				packed_avail_flags(head->old_used_wrap)) {
+		if (head->turn_slots != 0) {
+			ret = settle_turn(head, vq);
+		} else if (is_given_back(vq, head->old_used_idx, head->old_used_wrap)) {
 			head->old_free_head = head->free_head;
 			head->old_used_idx = head->used_idx;
 			head->old_used_wrap = head->used_wrap;
-		} else if (head->free_head == head->old_free_head && !any_in_flight(copy, vq)) {
-			ret = restore_overwritten(copy, vq);
 		}
 	}
 	head->free_head = head->old_free_head;
@@ -258,7 +251,7 @@ inflight_packed_resume(struct vhub_virtq *vq, uint64_t bytes)
 	if (ret != 0)
 		return ret;
 	vq->resumed = !is_fresh(&copy, vq);
-	ret = settle_update(&copy, vq);
+	ret = settle_update(&copy.head, vq);
 	if (ret != 0)
 		return ret;
 	copy.seen = calloc(copy.n, 1);

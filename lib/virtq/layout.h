@@ -157,7 +157,8 @@ struct inflight_packed {
 			uint16_t old_used_idx;
 			uint8_t used_wrap;
 			uint8_t old_used_wrap;
-			uint8_t padding[2];
+			/* ours, in what is padding to others: see packed_push_in_turn() */
+			uint16_t turn_slots;
 		};
 		uint64_t used;
 	};
@@ -172,27 +173,8 @@ static_assert(sizeof(struct inflight_packed_desc) == 32, "published layout");
 static_assert(offsetof(struct inflight_packed, free_head) == 12, "published layout");
 static_assert(offsetof(struct inflight_packed, used_idx) == 16, "published layout");
 static_assert(offsetof(struct inflight_packed, old_used_wrap) == 21, "published layout");
+static_assert(offsetof(struct inflight_packed, turn_slots) == 22, "padding, which others leave 0");
 static_assert(offsetof(struct inflight_packed, desc) == 32, "published layout");
-
-/* Id, flags and length of an entry, and back: as in a descriptor, but with the length last. */
-static_assert(offsetof(struct inflight_packed_desc, id) == 16 &&
-				offsetof(struct inflight_packed_desc, flags) == 18 &&
-				offsetof(struct inflight_packed_desc, len) == 20,
-		"published layout");
-
-static __rte_always_inline void
-inflight_packed_keep(struct inflight_packed_desc *entry, const struct packed_desc *desc)
-{
-	const uint64_t word = __atomic_load_n(PACKED_WORD(desc), __ATOMIC_RELAXED);
-
-	*(packed_word *)(void *)&entry->id = word << 32 | word >> 32;
-}
-
-static inline uint64_t
-inflight_packed_kept(const struct inflight_packed_desc *entry)
-{
-	return entry->len | (uint64_t)entry->id << 32 | (uint64_t)entry->flags << 48;
-}
 
 /* ---- loads ---- */
 

@@ -2,8 +2,8 @@
 /*
  * Packed rings, giving back (VIRTIO 1.2, 2.8): chains to used descriptors. A burst becomes visible
  * at once, with the flags of its first descriptor, which are stored last: the driver does not look
- * past a descriptor that is not used. Called through virtq_ops by virtq.c and inorder.c; whether
- * the guest is told is notify.c's.
+ * past a descriptor that is not used. packed_push_in_turn() alone does it another way. Called through
+ * virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
  *
  * With an inflight region the stores come in the order of "When supplying used buffers to the
  * driver", packed; inflight_packed.c reads what a crash between any two of them leaves.
@@ -30,16 +30,17 @@ packed_free_entries(struct vhub_virtq *vq, struct vhub_chain *const *chains, uin
 
 /* The next steps, until the flags: new values beside the old ones. */
 static __rte_always_inline void
-packed_open_update(struct vhub_virtq *vq, const struct packed_pos *end)
+packed_open_update(struct vhub_virtq *vq, const struct packed_pos *end, uint16_t turn_slots)
 {
 	const union {
 		struct {
 			uint16_t used_idx, old_used_idx;
-			uint8_t used_wrap, old_used_wrap, padding[2];
+			uint8_t used_wrap, old_used_wrap;
+			uint16_t turn_slots;
 		};
 		uint64_t word;
 	} used = { { (uint16_t)end->idx, vq->used_idx, (uint8_t)end->wrap, vq->used_wrap,
-			{ 0, 0 } } };
+			turn_slots } };
 
 	__atomic_store_n(&vq->inflight_packed->used, used.word, __ATOMIC_RELEASE);
 }
@@ -55,7 +56,7 @@ packed_open_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint1
 		packed_pos_add(&end, chains[i]->n_slots, vq->size);
 	__atomic_store_n(&vq->inflight_packed->free_heads,
 			free_head | (uint32_t)vq->free_head << 16, __ATOMIC_RELEASE);
-	packed_open_update(vq, &end);
+	packed_open_update(vq, &end, 0);
 	vq->free_head = free_head;
 }
 
@@ -93,28 +94,6 @@ packed_mark_used(const struct vhub_virtq *vq, struct packed_pos pos,
 	}
 }
 
-/*
- * A burst of which the region was not told: what it overwrites is kept in the first entries, which are
- * free as all are, for whoever has to undo a half of it. The first descriptor is left as it is until
- * all the others are stored. The heads of the free list stay equal: this tells it from other bursts.
- */
-static __rte_always_inline void
-packed_keep_overwritten(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
-		const struct packed_pos *from)
-{
-	struct inflight_packed_desc *entry = vq->inflight_packed->desc;
-	struct packed_pos pos = *from;
-
-	entry->num = n;
-	for (uint16_t i = 1; i < n; i++) {
-		packed_pos_add(&pos, chains[i - 1]->n_slots, vq->size);
-		entry[i].num = (uint16_t)pos.idx;
-		inflight_packed_keep(&entry[i], &vq->ring[pos.idx]);
-	}
-	packed_pos_add(&pos, chains[n - 1]->n_slots, vq->size);
-	packed_open_update(vq, &pos);
-}
-
 /* Stores the burst and returns where it ends. */
 static __rte_always_inline struct packed_pos
 packed_fill_used(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
@@ -138,20 +117,68 @@ packed_fill_used(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16
 }
 
 static __rte_always_inline void
+packed_published(struct vhub_virtq *vq, const struct packed_pos *end)
+{
+	const uint32_t lap = end->wrap != vq->used_wrap ? vq->size : 0;
+	const uint32_t n_slots = end->idx + lap - vq->used_idx;
+
+	vq->used_idx = (uint16_t)end->idx;
+	vq->used_wrap = (uint8_t)end->wrap;
+	vq->slots -= n_slots;
+	virtq_unnotified(vq, n_slots);
+}
+
+static __rte_always_inline void
 packed_publish(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n,
 		const struct packed_pos *from)
 {
 	struct packed_pos end;
-	uint32_t n_slots;
 
 	if (unlikely(vq->log != NULL))
 		dirty_mark_data(vq, chains, n);
 	end = packed_fill_used(vq, chains, n, from);
-	n_slots = end.idx - from->idx + (end.wrap != from->wrap ? vq->size : 0);
-	vq->used_idx = (uint16_t)end.idx;
-	vq->used_wrap = (uint8_t)end.wrap;
-	vq->slots -= n_slots;
-	virtq_unnotified(vq, n_slots);
+	packed_published(vq, &end);
+}
+
+/* Whether the chains come back as they were taken, and each takes as many slots as the others. */
+static __rte_always_inline bool
+packed_are_even(struct vhub_chain *const *chains, uint16_t n)
+{
+	const uint16_t n_slots = chains[0]->n_slots, order = chains[0]->order;
+	uint32_t differ = 0;
+
+	for (uint16_t i = 1; i < n; i++) {
+		differ |= chains[i]->n_slots ^ n_slots;
+		differ |= chains[i]->order ^ (uint16_t)(order + i);
+	}
+	return differ == 0;
+}
+
+/*
+ * All that is in flight, of which the region was not told, and which packed_are_even(). Each chain is
+ * given back where it lies, with one store that the driver may see at once: whenever that ends, those
+ * behind it are available as they were. Nothing has to be kept; the region is told where the burst
+ * begins and ends, and how many slots a chain takes.
+ */
+static __rte_always_inline void
+packed_push_in_turn(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+{
+	const uint16_t n_slots = chains[0]->n_slots;
+	struct packed_pos pos = { vq->used_idx, vq->used_wrap };
+	struct packed_pos end = pos;
+
+	if (unlikely(vq->log != NULL))
+		dirty_mark_data(vq, chains, n);
+	packed_pos_add(&end, (uint32_t)n * n_slots, vq->size);
+	packed_open_update(vq, &end, n_slots);
+	for (uint16_t i = 0; i < n; i++) {
+		/* Release: pairs with the driver's acquire of the flags. */
+		packed_store_used(&vq->ring[pos.idx], chains[i]->used_bytes, chains[i]->id,
+				pos.wrap, __ATOMIC_RELEASE);
+		packed_pos_add(&pos, n_slots, vq->size);
+	}
+	packed_published(vq, &end);
+	packed_close_update(vq);
 }
 
 void
@@ -170,10 +197,9 @@ packed_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, ui
 {
 	const struct packed_pos from = { vq->used_idx, vq->used_wrap };
 
-	if (likely(virtq_is_unnoted(vq, n))) {
-		packed_keep_overwritten(vq, chains, n, &from);
-		packed_publish(vq, chains, n, &from);
-		packed_close_update(vq);
+	if (likely(virtq_is_unnoted(vq, n) && packed_are_even(chains, n))) {
+		vq->n_fresh = 0;
+		packed_push_in_turn(vq, chains, n);
 	} else {
 		virtq_note(vq);
 		packed_open_batch(vq, chains, n, &from);

@@ -101,7 +101,9 @@ split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uin
 	const bool unnoted = virtq_is_unnoted(vq, n);
 
 	split_fill_used(vq, chains, n);
-	if (unlikely(!unnoted)) {
+	if (likely(unnoted)) {
+		vq->n_fresh = 0;
+	} else {
 		virtq_note(vq);
 		split_link_batch(vq, chains, n);
 	}

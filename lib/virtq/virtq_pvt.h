@@ -254,19 +254,15 @@ virtq_note(struct vhub_virtq *vq)
 }
 
 /*
- * Whether a push of `n` gives back all that is in flight, and the region was told of none of it; it
- * is fresh no more. A restarted ring goes on behind the used entries and what the region says is in
- * flight, so it takes again what was taken last, whether that was noted or not. What the region must
- * know is in flight is what others, taken later, have overtaken; and here nothing is left to be
- * overtaken.
+ * Whether a push of `n` gives back all that is in flight, and the region was told of none of it. A
+ * restarted ring goes on behind the used entries and what the region says is in flight, so it takes
+ * again what was taken last, whether that was noted or not. What the region must know is in flight is
+ * what others, taken later, have overtaken; and here nothing is left to be overtaken.
  */
 static __rte_always_inline bool
-virtq_is_unnoted(struct vhub_virtq *vq, uint16_t n)
+virtq_is_unnoted(const struct vhub_virtq *vq, uint16_t n)
 {
-	if (vq->n_fresh != n || vq->outstanding != n)
-		return false;
-	vq->n_fresh = 0;
-	return true;
+	return vq->n_fresh == n && vq->outstanding == n;
 }
 
 /* Whether the driver offers something. One load. */
