@@ -56,6 +56,16 @@ is_fresh(const struct packed_copy *copy, const struct vhub_virtq *vq)
 			head->old_used_wrap == 1;
 }
 
+static bool
+any_in_flight(const struct packed_copy *copy, const struct vhub_virtq *vq)
+{
+	for (uint32_t i = 0; i < copy->n; i++) {
+		if (vq->saved[i].inflight != 0)
+			return true;
+	}
+	return false;
+}
+
 /* Whether a chain that was available in the lap with this wrap counter has been given back. */
 static bool
 is_given_back(const struct vhub_virtq *vq, uint32_t at, unsigned int wrap)
@@ -91,12 +101,15 @@ settle_turn(struct inflight_packed *head, const struct vhub_virtq *vq)
  * counter alone.
  */
 static int
-settle_update(struct inflight_packed *head, const struct vhub_virtq *vq)
+settle_update(struct packed_copy *copy, const struct vhub_virtq *vq)
 {
+	struct inflight_packed *head = &copy->head;
 	int ret = 0;
 
 	if (head->used_idx != head->old_used_idx || head->used_wrap != head->old_used_wrap) {
-		if (head->turn_slots != 0) {
+		/* Another make's update leaves ours of turn_slots as it was. */
+		if (head->turn_slots != 0 && head->free_head == head->old_free_head &&
+				!any_in_flight(copy, vq)) {
 			ret = settle_turn(head, vq);
 		} else if (is_given_back(vq, head->old_used_idx, head->old_used_wrap)) {
 			head->old_free_head = head->free_head;
@@ -251,7 +264,7 @@ inflight_packed_resume(struct vhub_virtq *vq, uint64_t bytes)
 	if (ret != 0)
 		return ret;
 	vq->resumed = !is_fresh(&copy, vq);
-	ret = settle_update(&copy.head, vq);
+	ret = settle_update(&copy, vq);
 	if (ret != 0)
 		return ret;
 	copy.seen = calloc(copy.n, 1);

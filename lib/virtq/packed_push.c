@@ -30,7 +30,8 @@ packed_free_entries(struct vhub_virtq *vq, struct vhub_chain *const *chains, uin
 
 /* The next steps, until the flags: new values beside the old ones. */
 static __rte_always_inline void
-packed_open_update(struct vhub_virtq *vq, const struct packed_pos *end, uint16_t turn_slots)
+packed_open_update(struct vhub_virtq *vq, const struct packed_pos *from,
+		const struct packed_pos *end, uint16_t turn_slots)
 {
 	const union {
 		struct {
@@ -39,8 +40,8 @@ packed_open_update(struct vhub_virtq *vq, const struct packed_pos *end, uint16_t
 			uint16_t turn_slots;
 		};
 		uint64_t word;
-	} used = { { (uint16_t)end->idx, vq->used_idx, (uint8_t)end->wrap, vq->used_wrap,
-			turn_slots } };
+	} used = { { (uint16_t)end->idx, (uint16_t)from->idx, (uint8_t)end->wrap,
+			(uint8_t)from->wrap, turn_slots } };
 
 	__atomic_store_n(&vq->inflight_packed->used, used.word, __ATOMIC_RELEASE);
 }
@@ -56,7 +57,7 @@ packed_open_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint1
 		packed_pos_add(&end, chains[i]->n_slots, vq->size);
 	__atomic_store_n(&vq->inflight_packed->free_heads,
 			free_head | (uint32_t)vq->free_head << 16, __ATOMIC_RELEASE);
-	packed_open_update(vq, &end, 0);
+	packed_open_update(vq, from, &end, 0);
 	vq->free_head = free_head;
 }
 
@@ -140,44 +141,57 @@ packed_publish(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t
 	packed_published(vq, &end);
 }
 
-/* Whether the chains come back as they were taken, and each takes as many slots as the others. */
+/* Whether the chains come back as they were taken. */
 static __rte_always_inline bool
-packed_are_even(struct vhub_chain *const *chains, uint16_t n)
+packed_in_turn(struct vhub_chain *const *chains, uint16_t n)
 {
-	const uint16_t n_slots = chains[0]->n_slots, order = chains[0]->order;
+	const uint16_t order = chains[0]->order;
 	uint32_t differ = 0;
 
-	for (uint16_t i = 1; i < n; i++) {
-		differ |= chains[i]->n_slots ^ n_slots;
+	for (uint16_t i = 1; i < n; i++)
 		differ |= chains[i]->order ^ (uint16_t)(order + i);
-	}
 	return differ == 0;
 }
 
+/* How many chains take as many slots as the first one, until one does not. */
+static __rte_always_inline uint16_t
+packed_alike(struct vhub_chain *const *chains, uint16_t n)
+{
+	uint16_t i = 1;
+
+	while (i < n && chains[i]->n_slots == chains[0]->n_slots)
+		i++;
+	return i;
+}
+
 /*
- * All that is in flight, of which the region was not told, and which packed_are_even(). Each chain is
- * given back where it lies, with one store that the driver may see at once: whenever that ends, those
- * behind it are available as they were. Nothing has to be kept; the region is told where the burst
- * begins and ends, and how many slots a chain takes.
+ * All that is in flight, of which the region was not told, as it was taken. Each chain is given back
+ * where it lies, with one store that the driver may see at once: wherever that stops, the chains
+ * behind are available as they were. The region is told where a run of chains that are alike begins
+ * and ends, and how many slots each takes; the next run's begin is its end.
  */
 static __rte_always_inline void
 packed_push_in_turn(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	const uint16_t n_slots = chains[0]->n_slots;
 	struct packed_pos pos = { vq->used_idx, vq->used_wrap };
-	struct packed_pos end = pos;
 
 	if (unlikely(vq->log != NULL))
 		dirty_mark_data(vq, chains, n);
-	packed_pos_add(&end, (uint32_t)n * n_slots, vq->size);
-	packed_open_update(vq, &end, n_slots);
-	for (uint16_t i = 0; i < n; i++) {
-		/* Release: pairs with the driver's acquire of the flags. */
-		packed_store_used(&vq->ring[pos.idx], chains[i]->used_bytes, chains[i]->id,
-				pos.wrap, __ATOMIC_RELEASE);
-		packed_pos_add(&pos, n_slots, vq->size);
+	for (uint16_t i = 0; i < n;) {
+		const uint16_t run = packed_alike(&chains[i], (uint16_t)(n - i));
+		const uint16_t run_end = (uint16_t)(i + run), n_slots = chains[i]->n_slots;
+		struct packed_pos end = pos;
+
+		packed_pos_add(&end, (uint32_t)run * n_slots, vq->size);
+		packed_open_update(vq, &pos, &end, n_slots);
+		for (; i < run_end; i++) {
+			/* Release: pairs with the driver's acquire of the flags. */
+			packed_store_used(&vq->ring[pos.idx], chains[i]->used_bytes, chains[i]->id,
+					pos.wrap, __ATOMIC_RELEASE);
+			packed_pos_add(&pos, n_slots, vq->size);
+		}
 	}
-	packed_published(vq, &end);
+	packed_published(vq, &pos);
 	packed_close_update(vq);
 }
 
@@ -197,7 +211,7 @@ packed_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, ui
 {
 	const struct packed_pos from = { vq->used_idx, vq->used_wrap };
 
-	if (likely(virtq_is_unnoted(vq, n) && packed_are_even(chains, n))) {
+	if (likely(virtq_is_unnoted(vq, n) && packed_in_turn(chains, n))) {
 		vq->n_fresh = 0;
 		packed_push_in_turn(vq, chains, n);
 	} else {
