@@ -33,7 +33,8 @@ rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte
 		struct rte_mbuf **pkts, uint16_t n, bool take)
 {
 	const uint16_t call_max = path->call_max[vring->index];
-	uint16_t taken = 0, part, got;
+	bool *const plenty = &path->plenty[vring->index];
+	uint16_t taken = 0, most, part, got;
 
 	if (unlikely(path->ring_dma[vring->index].on)) {
 		part = RTE_MIN(n, call_max);
@@ -42,11 +43,15 @@ rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte
 		pass_notification_on(vring);
 		return taken;
 	}
+	/* It takes as many mbufs as it is asked for packets, before it looks whether there are any. */
+	most = *plenty ? call_max : RTE_MIN(call_max, RVHOST_CALL_MAX);
 	do {
-		part = RTE_MIN(n - taken, call_max);
+		part = RTE_MIN(n - taken, most);
 		got = rte_vhost_dequeue_burst(path->vid, vring->index, pool, &pkts[taken], part);
 		taken += got;
 	} while (got == part && taken < n);
+	if (*plenty != (taken >= RVHOST_CALL_MAX))
+		*plenty = !*plenty;
 	pass_notification_on(vring);
 	return taken;
 }

@@ -91,6 +91,7 @@ struct rvhost_path {
 	bool abandoned;	    /**< copies that its engine has not ended: it may make them yet */
 	bool running[VHUB_MAX_VRINGS];
 	uint16_t call_max[VHUB_MAX_VRINGS]; /**< packets for one call; read by lcores */
+	bool plenty[VHUB_MAX_VRINGS]; /**< LCORE: from the guest: the last turn found many packets */
 	struct rvhost_ring_dma ring_dma[VHUB_MAX_VRINGS];
 	uint32_t bases[VHUB_MAX_VRINGS];
 	struct vhub_mem_map *guards[RVHOST_MAX_GUARDS];
