@@ -2,8 +2,8 @@
 /*
  * Packed rings, giving back (VIRTIO 1.2, 2.8): chains to used descriptors. A burst becomes visible
  * at once, with the flags of its first descriptor, which are stored last: the driver does not look
- * past a descriptor that is not used. packed_push_in_turn() alone does it another way. Called through
- * virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
+ * past a descriptor that is not used. packed_push_in_turn() alone does it another way. Called
+ * through virtq_ops by virtq.c and inorder.c; whether the guest is told is notify.c's.
  *
  * With an inflight region the stores come in the order of "When supplying used buffers to the
  * driver", packed; inflight_packed.c reads what a crash between any two of them leaves.
@@ -141,21 +141,24 @@ packed_publish(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t
 	packed_published(vq, &end);
 }
 
-/* Whether the chains come back as they were taken. */
+/* Whether the chains come back as they were taken; and whether each takes as many slots. */
 static __rte_always_inline bool
-packed_in_turn(struct vhub_chain *const *chains, uint16_t n)
+packed_in_turn(struct vhub_chain *const *chains, uint16_t n, bool *alike)
 {
-	const uint16_t order = chains[0]->order;
-	uint32_t differ = 0;
+	const uint16_t order = chains[0]->order, n_slots = chains[0]->n_slots;
+	uint32_t orders_differ = 0, slots_differ = 0;
 
-	for (uint16_t i = 1; i < n; i++)
-		differ |= chains[i]->order ^ (uint16_t)(order + i);
-	return differ == 0;
+	for (uint16_t i = 1; i < n; i++) {
+		orders_differ |= chains[i]->order ^ (uint16_t)(order + i);
+		slots_differ |= chains[i]->n_slots ^ n_slots;
+	}
+	*alike = slots_differ == 0;
+	return orders_differ == 0;
 }
 
 /* How many chains take as many slots as the first one, until one does not. */
-static __rte_always_inline uint16_t
-packed_alike(struct vhub_chain *const *chains, uint16_t n)
+static uint16_t
+packed_run(struct vhub_chain *const *chains, uint16_t n)
 {
 	uint16_t i = 1;
 
@@ -171,14 +174,14 @@ packed_alike(struct vhub_chain *const *chains, uint16_t n)
  * and ends, and how many slots each takes; the next run's begin is its end.
  */
 static __rte_always_inline void
-packed_push_in_turn(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
+packed_push_in_turn(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n, bool alike)
 {
 	struct packed_pos pos = { vq->used_idx, vq->used_wrap };
 
 	if (unlikely(vq->log != NULL))
 		dirty_mark_data(vq, chains, n);
 	for (uint16_t i = 0; i < n;) {
-		const uint16_t run = packed_alike(&chains[i], (uint16_t)(n - i));
+		const uint16_t run = likely(alike) ? n : packed_run(&chains[i], (uint16_t)(n - i));
 		const uint16_t run_end = (uint16_t)(i + run), n_slots = chains[i]->n_slots;
 		struct packed_pos end = pos;
 
@@ -210,10 +213,11 @@ void
 packed_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
 	const struct packed_pos from = { vq->used_idx, vq->used_wrap };
+	bool alike;
 
-	if (likely(virtq_is_unnoted(vq, n) && packed_in_turn(chains, n))) {
+	if (likely(virtq_is_unnoted(vq, n) && packed_in_turn(chains, n, &alike))) {
 		vq->n_fresh = 0;
-		packed_push_in_turn(vq, chains, n);
+		packed_push_in_turn(vq, chains, n, alike);
 	} else {
 		virtq_note(vq);
 		packed_open_batch(vq, chains, n, &from);
