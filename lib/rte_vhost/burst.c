@@ -43,7 +43,7 @@ rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte
 		pass_notification_on(vring);
 		return taken;
 	}
-	/* It takes as many mbufs as it is asked for packets, before it looks whether there are any. */
+	/* The library takes an mbuf for each packet it is asked for, before it looks for any. */
 	most = *plenty ? call_max : RTE_MIN(call_max, RVHOST_CALL_MAX);
 	do {
 		part = RTE_MIN(n - taken, most);

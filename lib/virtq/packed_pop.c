@@ -18,11 +18,11 @@
  */
 #define FETCH_SLOTS_AHEAD 16u
 #define FETCH_FIRST_FROM 64u
-#define SLOTS_IN_LINE (RTE_CACHE_LINE_SIZE / (uint32_t)sizeof(struct packed_desc))
 
 static __rte_always_inline void
-packed_fetch_slot(const struct vhub_virtq *vq, uint32_t at)
+packed_fetch_ahead(const struct vhub_virtq *vq, uint32_t at)
 {
+	at += FETCH_SLOTS_AHEAD;
 	vhub_fetch_to_read(&vq->ring[at < vq->size ? at : at - vq->size], 1);
 }
 
@@ -307,10 +307,8 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 	uint16_t n;
 
 	chain_quick_init(vq, &q);
-	if (likely_slots >= FETCH_FIRST_FROM) {
-		for (uint32_t i = SLOTS_IN_LINE; i < FETCH_SLOTS_AHEAD; i += SLOTS_IN_LINE)
-			packed_fetch_slot(vq, pos.idx + i);
-	}
+	if (likely_slots >= FETCH_FIRST_FROM)
+		vhub_virtq_prefetch(vq, FETCH_SLOTS_AHEAD - 1);
 	for (n = 0; n < max; n++) {
 		/* Acquire: pairs with the driver's release of the flags, behind the whole chain. */
 		const uint64_t word = __atomic_load_n(PACKED_WORD(&vq->ring[pos.idx]),
@@ -325,7 +323,7 @@ packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 			break;
 		}
 		if (room + likely_slots > fetch_until)
-			packed_fetch_slot(vq, pos.idx + FETCH_SLOTS_AHEAD);
+			packed_fetch_ahead(vq, pos.idx);
 		chain = virtq_chain_next(vq, n);
 		why = packed_fetch(vq, &q, chain, pos.idx, word, room);
 		if (unlikely(why != VHUB_VIRTQ_OK))
