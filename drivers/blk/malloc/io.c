@@ -19,9 +19,10 @@
 
 /* Around 100 us at the speed of memory. */
 #define TURN_BYTES (1u << 20)
-/* Of the next I/O, fetched while one is copied: of what it reads, and of what it writes on the disk. */
-#define AHEAD_BYTES 512u
-#define AHEAD_DISK_BYTES 2048u
+/* Of the next I/O, fetched while one is copied: what it reads, what it overwrites, and with what. */
+#define AHEAD_READ_BYTES 1024u
+#define AHEAD_WRITE_BYTES 2048u
+#define AHEAD_GUEST_BYTES 512u
 /* Behind an I/O that is no longer than this, it is so many that something is fetched of. */
 #define SMALL_BYTES 1024u
 #define SMALL_AHEAD 12u
@@ -122,12 +123,13 @@ fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)
 	const size_t len = io->len_bytes;
 
 	if (io->op == VHUB_BLK_READ) {
-		vhub_fetch_to_read(disk, RTE_MIN(len, AHEAD_BYTES));
+		vhub_fetch_to_read(disk, RTE_MIN(len, AHEAD_READ_BYTES));
 		if (len <= SMALL_BYTES)
 			vhub_fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
 	} else if (io->op == VHUB_BLK_WRITE) {
-		vhub_fetch_to_read(io->iov[0].iov_base, RTE_MIN(io->iov[0].iov_len, AHEAD_BYTES));
-		vhub_fetch_to_write(disk, RTE_MIN(len, AHEAD_DISK_BYTES));
+		vhub_fetch_to_read(io->iov[0].iov_base,
+				RTE_MIN(io->iov[0].iov_len, AHEAD_GUEST_BYTES));
+		vhub_fetch_to_write(disk, RTE_MIN(len, AHEAD_WRITE_BYTES));
 	}
 }
 
