@@ -42,6 +42,11 @@
 
 /* Turns of a full ring in which packets are tried again before they are dropped. */
 #define NET_FULL_TURNS 32
+/*
+ * And the time for it behind a vIOMMU, where a turn is nothing: each new buffer has an address that the front end has to
+ * be asked for first.
+ */
+#define NET_VIOMMU_WAIT_MS 100u
 
 /* What 6.2 and later Linux headers have (VIRTIO 1.3, 5.1.3 and 5.1.6). */
 #define NET_F_VQ_NOTF_COAL 52
@@ -113,12 +118,13 @@ struct net_pair {
 		uint64_t cycles_per_us; /* immutable */
 	} gather;			/* direct_gather.c */
 	/*
-	 * What the guest had no room for, tried again in the ring's next turns. Behind a vIOMMU as
-	 * often as it takes: each new buffer has an address that has to be asked for first.
+	 * What the guest had no room for, tried again in the ring's next turns, until for so many of
+	 * them, or behind a vIOMMU for so long, it had room for none of it.
 	 */
 	uint32_t held_mbufs;
 	uint16_t n_held;
-	uint16_t turns_left; /* until they are dropped */
+	uint16_t turns_left;	 /* until they are dropped */
+	uint64_t held_since_tsc; /* behind a vIOMMU */
 	struct rte_mbuf *held[VHUB_NET_BURST];
 	/* Of an uplink's wire: what its driver has dropped (vhub_net_drop()), of one burst given to it. */
 	struct {

@@ -56,8 +56,11 @@ keep_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	const uint32_t max_mbufs = RTE_MAX(share, 2 * VHUB_NET_BURST);
 	uint16_t kept = 0;
 
-	if (pair->n_held == 0)
+	if (pair->n_held == 0) {
 		pair->turns_left = NET_FULL_TURNS;
+		if (is_behind_viommu(pair))
+			pair->held_since_tsc = rte_rdtsc();
+	}
 	while (kept < n && keep(pair, pkts[kept], max_mbufs))
 		kept++;
 	if (kept != 0)
@@ -174,23 +177,70 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
 	net_drop(pair, reason, pkts, n);
 }
 
-/* Returns how many of those that waited are the guest's now. */
-static unsigned int
-give_held(struct net_pair *pair)
+static bool
+has_waited_enough(const struct net_pair *pair)
 {
-	const uint16_t n = pair->n_held, turns_left = pair->turns_left;
-	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	if (is_behind_viommu(pair))
+		return rte_rdtsc() - pair->held_since_tsc >
+				rte_get_tsc_hz() / 1000 * NET_VIOMMU_WAIT_MS;
+	return pair->turns_left == 0;
+}
+
+/* Takes what waits into `pkts`. Returns how many. */
+static uint16_t
+take_held(struct net_pair *pair, struct rte_mbuf **pkts)
+{
+	const uint16_t n = pair->n_held;
 
 	memcpy(pkts, pair->held, n * sizeof(pkts[0]));
 	forget_held(pair);
-	if (turns_left == 0 && !is_behind_viommu(pair)) {
-		net_drop(pair, VHUB_NET_DROP_RING_FULL, pkts, n);
-		return 0;
-	}
-	give(pair, pkts, n);
-	if (pair->n_held == n)
+	return n;
+}
+
+/* Returns whether one of them, or of what they were cut into, waits no more. */
+static bool
+give_again(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	const uint64_t before = pair->counters.to_guest.packets;
+
+	net_give_to_guest(pair, pkts, n);
+	return pair->n_held < n || pair->counters.to_guest.packets != before;
+}
+
+/*
+ * The library does not tell a packet that is too long for the guest's buffers from a full ring: those
+ * behind the first one are tried without it before they are dropped as well.
+ */
+static void
+drop_without_room(struct net_pair *pair)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint16_t n = take_held(pair, pkts);
+
+	net_drop(pair, VHUB_NET_DROP_RING_FULL, pkts, 1);
+	if (give_again(pair, &pkts[1], (uint16_t)(n - 1)))
+		return;
+	net_drop(pair, VHUB_NET_DROP_RING_FULL, pair->held, pair->n_held);
+	forget_held(pair);
+}
+
+/* Returns how many packets the guest has got. */
+static unsigned int
+give_held(struct net_pair *pair)
+{
+	const uint64_t before = pair->counters.to_guest.packets, since_tsc = pair->held_since_tsc;
+	const uint16_t turns_left = pair->turns_left;
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint16_t n = take_held(pair, pkts);
+
+	if (!give_again(pair, pkts, n)) {
+		/* They wait on, not anew. */
 		pair->turns_left = RTE_MAX(turns_left, 1) - 1;
-	return n - pair->n_held;
+		pair->held_since_tsc = since_tsc;
+		if (has_waited_enough(pair))
+			drop_without_room(pair);
+	}
+	return (unsigned int)(pair->counters.to_guest.packets - before);
 }
 
 /* Copies of what passes other ports: of no concern to the services of this one. */
