@@ -69,13 +69,20 @@ backend_channel_flush(struct vhub_device_handler *h)
 	h->config_change_due = false;
 }
 
+/*
+ * Sockets of other families, like TCP, have a lock of their own, which send(2) waits for, whatever
+ * its flags: the front end holds it in a send() of its own for as long as the page that it sends
+ * from does not come. No option that is asked for here takes it.
+ */
 static bool
-is_stream_socket(int fd)
+is_unix_stream(int fd)
 {
-	int type;
-	socklen_t len = sizeof(type);
+	int domain, type;
+	socklen_t len = sizeof(int);
 
-	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX &&
+			getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 &&
+			type == SOCK_STREAM;
 }
 
 static int
@@ -104,9 +111,8 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 
-	if (req->n_fds != 1 || !is_stream_socket(req->fds[0]))
-		return vhub_request_refuse(req, -EINVAL,
-				"a channel is one connected stream socket");
+	if (req->n_fds != 1 || !is_unix_stream(req->fds[0]))
+		return vhub_request_refuse(req, -EINVAL, "a channel is one Unix stream socket");
 	if (vhub_session_is_peer(h->session, req->fds[0]))
 		return vhub_request_refuse(req, -EINVAL, "the channel is the session's own socket");
 	return channel_open(h, vhub_request_take_fd(req, 0));

@@ -2,9 +2,12 @@
 """The back-end channel: accepted, replaced, given back, and of no danger when the front end lets it
 go."""
 
+import errno
 import os
 import socket
 from contextlib import suppress
+
+import pytest
 
 from vhostuser import BackendChannel, Closed, Req
 
@@ -74,3 +77,19 @@ def test_a_channel_that_is_no_socket_is_refused_or_useless(plain, stage):
         disk.read(0, 512)
     disk.close()
     assert stage.wait_settled(before) == ""
+
+
+def tcp_socket():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return socket.create_connection(server.getsockname()).detach()
+
+
+@pytest.mark.parametrize("make", [tcp_socket, lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).detach()],
+                         ids=["tcp", "seqpacket"])
+def test_a_channel_on_which_a_send_could_wait_is_refused(plain, make):
+    """The owner of a TCP socket can hold its lock, and every send() of others with it."""
+    disk = plain()
+    fd = make()
+    assert disk.ack(Req.SET_BACKEND_REQ_FD, b"", [fd]) == errno.EINVAL
+    os.close(fd)
+    disk.read(0, 512)
