@@ -98,11 +98,16 @@ give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct
 	rvhost_given(pair->dev->path, pair->to_ring, pkts, given);
 }
 
+/* One part of a burst, of which an earlier one may wait already. */
 static void
 give_to_ring(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct net_look look;
 
+	if (unlikely(pair->n_held != 0)) {
+		keep_or_drop(pair, pkts, n);
+		return;
+	}
 	net_look_at(pkts, n, &look);
 	give_looked_at(pair, pkts, n, &look);
 }

@@ -12,6 +12,9 @@
 
 #include <cmocka.h>
 
+#include <rte_ip.h>
+#include <rte_tcp.h>
+
 #include "../eal_fixture.h"
 #include "net_pvt.h"
 #include "vring.h"
@@ -242,6 +245,92 @@ test_the_port_is_asked_again(void **state)
 	assert_int_equal(asked, 1);
 }
 
+/* ---- order ---- */
+
+#define TCP_HEADER_BYTES \
+	(RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv4_hdr) + sizeof(struct rte_tcp_hdr))
+
+/* Two segments of TCP in one, whose last bytes are these. */
+static struct rte_mbuf *
+two_segments(uint8_t first, uint8_t second)
+{
+	const uint16_t payload = 2 * SHORT_BYTES;
+	struct rte_mbuf *m = packet_of(TCP_HEADER_BYTES + payload, 0);
+	uint8_t *data = rte_pktmbuf_mtod(m, uint8_t *);
+	struct rte_ipv4_hdr *ip = (void *)(data + RTE_ETHER_HDR_LEN);
+	struct rte_tcp_hdr *tcp = (void *)(ip + 1);
+
+	ip->version_ihl = RTE_IPV4_VHL_DEF;
+	ip->next_proto_id = IPPROTO_TCP;
+	ip->total_length = rte_cpu_to_be_16((uint16_t)(m->pkt_len - RTE_ETHER_HDR_LEN));
+	tcp->data_off = sizeof(*tcp) / 4 << 4;
+	data[TCP_HEADER_BYTES + payload / 2 - 1] = first;
+	data[TCP_HEADER_BYTES + payload - 1] = second;
+	m->l2_len = RTE_ETHER_HDR_LEN;
+	m->l3_len = sizeof(*ip);
+	m->l4_len = sizeof(*tcp);
+	m->tso_segsz = payload / 2;
+	m->ol_flags = RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM | RTE_MBUF_F_TX_TCP_SEG |
+			RTE_MBUF_F_TX_TCP_CKSUM;
+	return m;
+}
+
+/* A burst goes in several parts where some of it is to be cut. What waits of one is not overtaken by the next. */
+static void
+test_no_part_of_a_burst_overtakes_another(void **state)
+{
+	const uint8_t names[] = { 1, 2, 3, 4, 5 };
+	struct rte_mbuf *pkts[3];
+
+	(void)state;
+	offer(64, TCP_HEADER_BYTES + SHORT_BYTES);
+	pkts[0] = packet_of(LONG_BYTES, 1);
+	pkts[1] = two_segments(2, 3);
+	pkts[2] = packet_of(SHORT_BYTES, 4);
+	vhub_net_to_guest(&pair->queue, pkts, RTE_DIM(pkts));
+	assert_int_equal(guest.n_got, 0);
+	assert_int_equal(pair->n_held, 4);
+	send_one(SHORT_BYTES, 5);
+	offer(64, LONG_BYTES);
+	assert_int_equal(net_poll_to_guest(pair), 5);
+	expect_got(names, RTE_DIM(names));
+}
+
+/* The same where what waits was not cut yet. */
+static void
+test_what_is_cut_late_keeps_its_place(void **state)
+{
+	const uint8_t names[] = { 1, 2, 3, 4 };
+	struct rte_mbuf *m;
+
+	(void)state;
+	send_one(SHORT_BYTES, 1);
+	m = two_segments(2, 3);
+	vhub_net_to_guest(&pair->queue, &m, 1);
+	send_one(SHORT_BYTES, 4);
+	assert_int_equal(pair->n_held, 3);
+	offer(64, SHORT_BYTES);
+	assert_int_equal(net_poll_to_guest(pair), 1);
+	assert_int_equal(pair->n_held, 3);
+	offer(64, LONG_BYTES);
+	assert_int_equal(net_poll_to_guest(pair), 3);
+	expect_got(names, RTE_DIM(names));
+}
+
+/* A packet becomes more than before, and the guest has got what it has got: no packet. */
+static void
+test_pieces_are_not_packets_that_have_gone(void **state)
+{
+	struct rte_mbuf *m;
+
+	(void)state;
+	send_one(SHORT_BYTES, 1);
+	m = two_segments(2, 3);
+	vhub_net_to_guest(&pair->queue, &m, 1);
+	poll_for(1);
+	assert_int_equal(pair->n_held, 3);
+}
+
 int
 main(void)
 {
@@ -251,6 +340,9 @@ main(void)
 		HELD_TEST(test_behind_a_viommu_it_waits_for_some_time),
 		HELD_TEST(test_those_behind_one_that_is_too_long),
 		HELD_TEST(test_the_port_is_asked_again),
+		HELD_TEST(test_no_part_of_a_burst_overtakes_another),
+		HELD_TEST(test_what_is_cut_late_keeps_its_place),
+		HELD_TEST(test_pieces_are_not_packets_that_have_gone),
 	};
 
 	if (test_eal_init() != 0)
