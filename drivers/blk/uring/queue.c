@@ -32,6 +32,51 @@ create_bounces(struct uring_queue *q)
 	return 0;
 }
 
+/* ---- threads of the kernel's ---- */
+
+/* Queues whose rings use this thread's workers. */
+static __thread unsigned int n_sharing;
+
+/* The queue's ring whose I/O goes to them, or NULL: the thread of a ring with sqpoll has some of its own. */
+static struct io_uring *
+sharing_ring(struct uring_queue *q)
+{
+	if (q->has_side)
+		return &q->side;
+	return q->disk->sqpoll ? NULL : &q->ring;
+}
+
+/*
+ * What the kernel cannot do at once (each flush, zeroes, reads that wait for the storage) is done by
+ * workers, and they are the thread's, not the ring's: all disks of an lcore would share four for each
+ * CPU, and those of one whose storage hangs would be missed by all others. So there may be one for
+ * whatever any of them has in flight; they come with the need, and go when they have been idle.
+ *
+ * RLIMIT_NPROC is the most that the kernel allows, and before 5.15 nothing can be asked for: it works
+ * without. The limit stays when a queue goes: it is set again with the next one. Rings with sqpoll are
+ * not asked: that would wait for their thread.
+ */
+static void
+allow_workers(struct uring_queue *q)
+{
+	struct io_uring *ring = sharing_ring(q);
+	unsigned int most[2] = { 0 }; /* for files and devices; for sockets and the like, 0: as it is */
+
+	if (ring == NULL)
+		return;
+	most[0] = ++n_sharing * URING_DEPTH;
+	io_uring_register_iowq_max_workers(ring, most);
+}
+
+static void
+disallow_workers(struct uring_queue *q)
+{
+	if (sharing_ring(q) != NULL)
+		n_sharing--;
+}
+
+/* ---- rings ---- */
+
 static int
 create_rings(struct uring_queue *q)
 {
@@ -44,7 +89,7 @@ create_rings(struct uring_queue *q)
 	if (ret != 0)
 		goto err_ring;
 	if (!q->disk->iopoll)
-		return 0;
+		goto done;
 	ret = uring_create_plain(&q->side, URING_DEPTH);
 	if (ret != 0)
 		goto err_ring;
@@ -52,6 +97,8 @@ create_rings(struct uring_queue *q)
 	if (ret != 0)
 		goto err_side;
 	q->has_side = true;
+done:
+	allow_workers(q);
 	return 0;
 
 err_side:
@@ -64,6 +111,7 @@ err_ring:
 static void
 destroy_rings(struct uring_queue *q)
 {
+	disallow_workers(q);
 	io_uring_queue_exit(&q->ring);
 	if (q->has_side)
 		io_uring_queue_exit(&q->side);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@
 #include <linux/filter.h>
 #include <linux/loop.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <rte_common.h>
 
 #include "../../../drivers/blk/uring/uring_pvt.h"
@@ -919,6 +921,133 @@ loop_attach(const char *path, int *loop_fd)
 	return *loop_fd >= 0 ? number : -1;
 }
 
+/* ---- threads of the kernel's ---- */
+
+/* How many there may be for the queues of this thread. */
+static unsigned int
+workers_allowed(void)
+{
+	unsigned int most[2] = { 0 };
+	struct io_uring ring;
+
+	assert_int_equal(io_uring_queue_init(1, &ring, 0), 0);
+	assert_int_equal(io_uring_register_iowq_max_workers(&ring, most), 0);
+	io_uring_queue_exit(&ring);
+	return most[0];
+}
+
+static void
+expect_workers_for(unsigned int queues)
+{
+	struct rlimit limit;
+
+	assert_int_equal(getrlimit(RLIMIT_NPROC, &limit), 0);
+	assert_true(workers_allowed() >= RTE_MIN(queues * URING_DEPTH, limit.rlim_cur));
+}
+
+static void
+test_each_queue_of_an_lcore_brings_its_workers(void **state)
+{
+	struct vhub_blk_queue *queues[4];
+	struct driver_disk d;
+
+	(void)state;
+	driver_open(&d, "uring", args_of(image, ""), false);
+	for (unsigned int round = 0; round < 3; round++) {
+		for (unsigned int i = 0; i < RTE_DIM(queues); i++) {
+			assert_int_equal(d.ops->queue_get(d.disk, &queues[i]), 0);
+			expect_workers_for(i + 2);
+		}
+		for (unsigned int i = 0; i < RTE_DIM(queues); i++)
+			d.ops->queue_put(queues[i]);
+		/* Not one more with each round. */
+		assert_true(workers_allowed() <= (RTE_DIM(queues) + 1) * URING_DEPTH);
+		expect_workers_for(1);
+	}
+	driver_close(&d);
+}
+
+/* Memory whose first touch waits for us. Returns the userfaultfd, -1 where that is not allowed. */
+static int
+make_memory_that_hangs(void **page)
+{
+	int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register wanted = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	if (fd < 0)
+		return -1;
+	*page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(*page != MAP_FAILED);
+	assert_int_equal(ioctl(fd, UFFDIO_API, &api), 0);
+	wanted.range.start = (uintptr_t)*page;
+	wanted.range.len = 4096;
+	assert_int_equal(ioctl(fd, UFFDIO_REGISTER, &wanted), 0);
+	return fd;
+}
+
+static void *
+write_from_it(void *page)
+{
+	int fd = open(memory_image, O_RDWR | O_CLOEXEC);
+
+	assert_int_equal(pwrite(fd, page, 4096, 0), 4096);
+	close(fd);
+	return NULL;
+}
+
+/* The write of somebody else hangs, and keeps the image from all discards. */
+static void
+hang_image(void *page, int uffd, pthread_t *writer)
+{
+	struct uffd_msg msg;
+
+	assert_int_equal(pthread_create(writer, NULL, write_from_it, page), 0);
+	assert_int_equal(read(uffd, &msg, sizeof(msg)), sizeof(msg));
+	assert_int_equal(msg.event, UFFD_EVENT_PAGEFAULT);
+}
+
+/* One disk has as many long requests in flight as it can, and each of the other's flushes ends. */
+static void
+test_an_image_that_hangs_keeps_no_flush_of_another_disk(void **state)
+{
+	static struct vhub_blk_io ios[URING_DEPTH];
+	struct vhub_blk_io *burst[URING_DEPTH], *done[URING_DEPTH];
+	struct uffdio_zeropage zero = { .range.len = 4096 };
+	struct driver_disk hung, other;
+	unsigned int n = 0;
+	pthread_t writer;
+	void *page = NULL;
+	int uffd = make_memory_that_hangs(&page);
+
+	(void)state;
+	if (uffd < 0)
+		skip();
+	make_image(memory_image, IMAGE_BYTES);
+	driver_open(&hung, "uring", args_of(memory_image, ""), false);
+	driver_open(&other, "uring", args_of(image, ""), false);
+	hang_image(page, uffd, &writer);
+	for (unsigned int i = 0; i < URING_DEPTH; i++) {
+		ios[i] = (struct vhub_blk_io){ .op = VHUB_BLK_DISCARD, .len_bytes = 4096 };
+		burst[i] = &ios[i];
+	}
+	assert_int_equal(hung.ops->submit(hung.queue, burst, URING_DEPTH), URING_DEPTH);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(driver_rw(&other, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+	assert_int_equal(hung.ops->reap(hung.queue, done, URING_DEPTH), 0);
+	zero.range.start = (uintptr_t)page;
+	assert_int_equal(ioctl(uffd, UFFDIO_ZEROPAGE, &zero), 0);
+	assert_int_equal(pthread_join(writer, NULL), 0);
+	while (n < URING_DEPTH)
+		n += hung.ops->reap(hung.queue, done, URING_DEPTH);
+	for (unsigned int i = 0; i < URING_DEPTH; i++)
+		assert_int_equal(ios[i].result, 0);
+	driver_close(&hung);
+	driver_close(&other);
+	munmap(page, 4096);
+	close(uffd);
+}
+
 /* ---- what the page cache loses ---- */
 
 /* One FLUSH by another queue of the disk, as another lcore has one. */
@@ -1147,6 +1276,9 @@ main(void)
 		cmocka_unit_test_setup(test_an_image_that_grew_is_taken_over, fresh_image),
 		cmocka_unit_test(test_space_is_given_back_when_asked_for),
 		cmocka_unit_test(test_a_range_that_cannot_be_is_an_error),
+		cmocka_unit_test_setup(test_each_queue_of_an_lcore_brings_its_workers, fresh_image),
+		cmocka_unit_test_setup(test_an_image_that_hangs_keeps_no_flush_of_another_disk,
+				fresh_image),
 		cmocka_unit_test(test_what_the_page_cache_lost_is_not_forgotten),
 		cmocka_unit_test(test_errors_that_tell_of_lost_writes),
 		cmocka_unit_test(test_once_lost_nothing_is_durable_any_more),
