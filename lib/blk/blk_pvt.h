@@ -386,11 +386,14 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max);
 /* `taken` of the `allowed` chains were there; `bytes` is what they move. */
 void
 blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes);
-/* Somebody waits for the ring to have nothing in flight. */
+/*
+ * Somebody waits for the ring to have nothing in flight. Nobody does for one that is only disabled or
+ * broken, which a guest can bring about: it drains when it is stopped.
+ */
 static inline bool
 blk_ring_ends(const struct blk_ring *ring)
 {
-	return !ring->vring->taking || vhub_virtq_drains(ring->vring->vq);
+	return vhub_virtq_drains(ring->vring->vq);
 }
 
 /* Whether bytes have to be paid. */

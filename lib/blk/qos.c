@@ -28,10 +28,12 @@
 /* Keeps the schedule from going round, however low a limit is. */
 #define MAX_DEBT_S UINT64_C(86400)
 /*
- * Ranges of a ring that ends are not held back. They are paid, but the ring's next life, and all others
- * of the disk, do not stand still for GiBs of zeroes.
+ * Ranges of a ring that ends are not held back, but the disk owes what they write, so that a guest gains
+ * nothing by resetting it in a loop. Of a few MiB that is seconds at most limits; GiBs of zeroes may be
+ * hours, and then the next guest waits no longer than this: half of what Linux bears from a disk before it
+ * tells of tasks that hang. What is beyond it is not paid.
  */
-#define MAX_DEBT_OF_END_S UINT64_C(2)
+#define MAX_DEBT_OF_END_S UINT64_C(60)
 /* Limits may be changed meanwhile, and nobody wakes a sleeping lcore for that. */
 #define MAX_SLEEP_US 100000u
 /* Below that a sleep is not worth its system calls. */

@@ -8,7 +8,7 @@ import pytest
 
 from control import Control, Refused, vhubctl
 from vhostuser import BackendChannel, BlkDisk, F, Req, pattern
-from vhostuser.blk import T_WRITE_ZEROES
+from vhostuser.blk import RANGE, T_WRITE_ZEROES
 from vhostuser.load import Load
 from test_idle import cpu_ns
 
@@ -169,6 +169,32 @@ def test_zeroes_are_written_at_the_rate_of_writes(vhubd, blk, folder, path):
         assert disk.read(0, 4096) == bytes(4096)
         figures = control.call("device_stats", name="disk")[0]["figures"]
         assert figures["write_zeroes_requests"] == 1 and figures["write_zeroes_bytes"] == 4 << 20
+
+
+def test_zeroes_of_a_disabled_ring_wait_until_it_stops(vhubd, blk, folder, path):
+    vhubd(blk("disk", driver="malloc", size="8M", bytes_per_s="512k", bytes_burst=4096),
+          args=["--control", str(path)])
+    with Control(path) as control, BlkDisk.open(str(folder / "disk.sock"), features=[F.BLK_WRITE_ZEROES]) as disk:
+        def figures():
+            return control.call("device_stats", name="disk")[0]["figures"]
+
+        zeroes = disk.submit([disk.prepare(T_WRITE_ZEROES, out=RANGE.pack(0, 8 * 2048, 0))])
+        while figures()["in_flight"] == 0:
+            time.sleep(0.01)
+        disk.set_vring_enable(0, False)
+        disk.fence()
+        # 16 s of the limit.
+        time.sleep(1)
+        assert figures()["write_zeroes_requests"] == 0
+        disk.stop(timeout=10)
+        disk.wait(zeroes)
+        assert figures()["write_zeroes_requests"] == 1 and figures()["write_zeroes_bytes"] == 8 << 20
+        # The disk owes them, in the ring's next life, too.
+        disk.start_queue(disk.queues[0], base=1)
+        requests = disk.submit([disk.prepare(0, 0, in_bytes=512)])
+        assert disk.reap(timeout=2) == []
+        control.call("device_set_qos", name="disk", bytes_per_s=0)
+        disk.wait(requests)
 
 
 def test_limits_are_checked_shown_and_saved(vhubd, blk, net, folder, path):
