@@ -6,12 +6,18 @@
  * After a failed fdatasync(2) nobody knows what of all that was written the image has. The kernel
  * tells of it once for all who share an open file, as our lcores do, and holds the pages for clean:
  * the next fdatasync(2) says that all is well. So the disk remembers, and whatever has to be durable
- * is an error until the image is opened anew. O_DIRECT leaves nothing to be written back, each write
- * has its own error; and nothing in memory is ever durable.
+ * is an error until the image is opened anew. Nothing in memory is ever durable.
+ *
+ * O_DIRECT to a block device leaves nothing to be written back: each write has its own error. To a file it
+ * may: what a file system cannot write directly (XFS with reflink: less than its block) goes through the
+ * page cache all the same, and the write ends well. So there a failed fdatasync(2) tells of a loss. A
+ * durable write that fails has its own error as well, and that is far more likely: it is not taken for one,
+ * since guests either flush or have all of their writes durable.
  *
  * Not caught: when two sync at the same time, the one without an error may end here a moment before
- * the one that has it. And taken for a loss that is none: a durable write of a part of a page which the
- * storage cannot read.
+ * the one that has it; and with O_DIRECT, a loss that a durable write is told, of a guest that has gone
+ * over to those and has not flushed before. And taken for a loss that is none: a durable write of a part
+ * of a page which the storage cannot read.
  */
 #include <errno.h>
 #include <string.h>
@@ -55,7 +61,9 @@ is_of_write(const struct uring_disk *d, int error)
 bool
 lost_tells(const struct uring_disk *d, enum lost_kind kind, int res)
 {
-	if (d->direct || d->in_memory || kind == LOST_NEVER)
+	if (d->in_memory || kind == LOST_NEVER)
+		return false;
+	if (d->direct && (d->block_device || kind != LOST_BY_SYNC))
 		return false;
 	/* Not done, or not to its end: it is done again, or somebody else does it. */
 	if (res >= 0 || res == -EAGAIN || res == -EINTR || res == -ECANCELED)

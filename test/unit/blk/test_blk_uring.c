@@ -1131,7 +1131,7 @@ test_errors_that_tell_of_lost_writes(void **state)
 {
 	const struct uring_disk file = { 0 }, device = { .block_device = true },
 				direct = { .direct = true, .block_device = true },
-				memory = { .in_memory = true };
+				direct_file = { .direct = true }, memory = { .in_memory = true };
 	static const int own[] = { EFAULT, EFBIG, EDQUOT, EPERM, ENOMEM },
 			 any[] = { EIO, ENODATA, ETIMEDOUT, EREMOTEIO },
 			 none[] = { 0, -4096, EAGAIN, EINTR, ECANCELED };
@@ -1146,11 +1146,16 @@ test_errors_that_tell_of_lost_writes(void **state)
 		assert_true(lost_tells(&device, LOST_BY_WRITE, -any[i]));
 		assert_false(lost_tells(&file, LOST_NEVER, -any[i]));
 		assert_false(lost_tells(&direct, LOST_BY_SYNC, -any[i]));
+		/* A file system may use its page cache all the same. */
+		assert_true(lost_tells(&direct_file, LOST_BY_SYNC, -any[i]));
+		assert_false(lost_tells(&direct_file, LOST_BY_WRITE, -any[i]));
+		assert_false(lost_tells(&direct_file, LOST_NEVER, -any[i]));
 		assert_false(lost_tells(&memory, LOST_BY_SYNC, -any[i]));
 	}
 	for (unsigned int i = 0; i < RTE_DIM(none); i++) {
 		assert_false(lost_tells(&device, LOST_BY_SYNC, -none[i]));
 		assert_false(lost_tells(&device, LOST_BY_WRITE, -none[i]));
+		assert_false(lost_tells(&direct_file, LOST_BY_SYNC, -none[i]));
 	}
 	assert_true(lost_tells(&file, LOST_BY_SYNC, -ENOSPC));
 	assert_false(lost_tells(&file, LOST_BY_WRITE, -ENOSPC));
