@@ -60,7 +60,8 @@ static void
 allow_workers(struct uring_queue *q)
 {
 	struct io_uring *ring = sharing_ring(q);
-	unsigned int most[2] = { 0 }; /* for files and devices; for sockets and the like, 0: as it is */
+	/* For files and devices; and for sockets and the like, which there are none of: 0, as it is. */
+	unsigned int most[2] = { 0 };
 
 	if (ring == NULL)
 		return;
