@@ -132,8 +132,7 @@ blk_queue_poll(struct vhub_vring *vring)
 	n += blk_ranges_begin(ring);
 	if (ring == lcore->polled) {
 		n += blk_reap(lcore);
-		n += blk_submit_line(lcore);
-		n += blk_ranges_submit(lcore);
+		n += blk_submit_waiting(lcore);
 	}
 	blk_push(lcore);
 	if (ring == lcore->polled)

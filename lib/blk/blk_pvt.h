@@ -142,6 +142,7 @@ struct blk_lcore {
 	/* I/Os of requests of ranges that the driver has not been given yet, by io->next. */
 	struct vhub_blk_io *range_ios;
 	struct vhub_blk_io **range_ios_tail;
+	bool ranges_turn; /* room in the driver is for those first, and then for the line */
 	/* With a limit on bytes: those that are to be paid before they go to the driver; also by io->next. */
 	struct vhub_blk_io *held_ios;
 	struct vhub_blk_io **held_ios_tail;
@@ -321,9 +322,12 @@ blk_put_status(struct blk_req *req, uint8_t status)
  */
 unsigned int
 blk_submit(struct blk_ring *ring);
-/* Gives the driver what waits in the line, once for a turn. Returns how many it accepted. */
+/*
+ * Gives the driver what waits in the line, and what is due of ranges, once for a turn of the lcore.
+ * Returns how many it accepted.
+ */
 unsigned int
-blk_submit_line(struct blk_lcore *lcore);
+blk_submit_waiting(struct blk_lcore *lcore);
 
 /* VHUB_BLK_IO_FUA when a write of this ring has to be durable now, else 0. */
 uint8_t
@@ -339,6 +343,9 @@ blk_ranges_wait(struct blk_req *req);
 /* Checks requests that wait, as long as there is room, at most a burst. Returns how many. */
 unsigned int
 blk_ranges_begin(struct blk_ring *ring);
+/* With a limit on bytes: what is held and can be paid is due from then on. */
+void
+blk_ranges_pay(struct blk_lcore *lcore);
 /* Gives the driver the I/Os that are due, at most a burst. Returns how many it accepted. */
 unsigned int
 blk_ranges_submit(struct blk_lcore *lcore);

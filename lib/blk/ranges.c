@@ -9,6 +9,9 @@
  * can be paid. All ranges are checked before the first is submitted, on a copy; the copy needs room,
  * of which a ring has some, and requests beyond wait in order without keeping others from the ring.
  * The first range that fails is the end of its request.
+ *
+ * When a driver has no room, they and the rings that wait take turns (submit.c), since one of the two
+ * could have something waiting for ever.
  */
 #include <rte_branch_prediction.h>
 
@@ -130,9 +133,8 @@ blk_ranges_begin(struct blk_ring *ring)
 	return n;
 }
 
-/* What can be paid is due from then on. */
-static void
-pay_held(struct blk_lcore *lcore)
+void
+blk_ranges_pay(struct blk_lcore *lcore)
 {
 	struct vhub_blk_io **link = &lcore->held_ios, *io;
 
@@ -155,10 +157,7 @@ blk_ranges_submit(struct blk_lcore *lcore)
 	struct vhub_blk_io *ios[VHUB_VIRTQ_BURST], *io;
 	uint16_t n = 0, accepted;
 
-	if (unlikely(lcore->held_ios != NULL))
-		pay_held(lcore);
-	/* What waits in the line was there first. */
-	if (likely(lcore->range_ios == NULL) || lcore->line != NULL)
+	if (likely(lcore->range_ios == NULL))
 		return 0;
 	for (io = lcore->range_ios; io != NULL && n < RTE_DIM(ios); io = io->next)
 		ios[n++] = io;

@@ -4,7 +4,8 @@
  *
  * What the driver does not accept waits here, in order, and the ring is not touched meanwhile: the
  * guest's ring is the queue. Rings that wait stand in a line, since whoever has its turn first
- * would else take all that a reap has made room for.
+ * would else take all that a reap has made room for. The line may never be empty, so it and what
+ * ranges.c has for the driver take turns.
  *
  * A flush needs no barrier: it covers the writes that had completed when the guest sent it (VIRTIO
  * 1.2, 5.2.6.2), and those are the driver's already.
@@ -171,8 +172,9 @@ blk_submit(struct blk_ring *ring)
 	return n;
 }
 
-unsigned int
-blk_submit_line(struct blk_lcore *lcore)
+/* Returns how many the driver accepted. */
+static unsigned int
+submit_line(struct blk_lcore *lcore)
 {
 	unsigned int moved = 0;
 
@@ -187,4 +189,27 @@ blk_submit_line(struct blk_lcore *lcore)
 			lcore->line_tail = &lcore->line;
 	}
 	return moved;
+}
+
+/*
+ * First those whose turn it is, which ends with something accepted; room that they leave is for the
+ * others.
+ */
+unsigned int
+blk_submit_waiting(struct blk_lcore *lcore)
+{
+	unsigned int n;
+
+	if (unlikely(lcore->held_ios != NULL))
+		blk_ranges_pay(lcore);
+	if (unlikely(lcore->ranges_turn)) {
+		n = blk_ranges_submit(lcore);
+		lcore->ranges_turn = n == 0 && lcore->range_ios != NULL;
+		return n + submit_line(lcore);
+	}
+	n = submit_line(lcore);
+	if (likely(lcore->line == NULL))
+		return n + blk_ranges_submit(lcore);
+	lcore->ranges_turn = n != 0 && lcore->range_ios != NULL;
+	return n;
 }

@@ -23,6 +23,7 @@ static struct {
 	bool no_ranges;		  /* neither discards nor zeroes nor erases */
 	uint32_t range_max_bytes; /* of a discard; the others may have more */
 	uint16_t accept;	  /* I/Os that submit still takes */
+	uint16_t depth;		  /* I/Os in flight, at most */
 	uint16_t release;	  /* I/Os that reap still gives out */
 	bool newest_first;
 	int result;
@@ -54,6 +55,7 @@ spy_reset(void)
 	spy.capacity_bytes = 1 << 20;
 	spy.range_max_bytes = SPY_RANGE_MAX_BYTES;
 	spy.accept = SPY_MAX;
+	spy.depth = SPY_MAX;
 	spy.release = SPY_MAX;
 }
 
@@ -130,7 +132,7 @@ spy_submit(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios, uint16_
 
 	(void)queue;
 	spy.n_submits++;
-	for (i = 0; i < n && spy.accept > 0; i++, spy.accept--) {
+	for (i = 0; i < n && spy.accept > 0 && spy.n_in_flight < spy.depth; i++, spy.accept--) {
 		spy.in_flight[spy.n_in_flight++] = ios[i];
 		spy.seen[spy.n_seen++] = *ios[i];
 	}

@@ -194,7 +194,7 @@ setup(void **state)
 {
 	(void)state;
 	guest_create(&guest);
-	dev = guest_build_disk("driver=spy");
+	dev = guest_build_disk("driver=spy,queues=3");
 	return 0;
 }
 
@@ -441,6 +441,139 @@ test_a_full_driver_is_asked_again(void **state)
 	guest_stop(&guest, 0);
 }
 
+/* ---- a driver that is always full ---- */
+
+#define RINGS 3u
+#define DEPTH 4u
+#define READS 8u /* of each ring, more than the driver has room for */
+
+/*
+ * A turn of the lcore in which the driver completes `n`; whoever has a read back sends the next one.
+ * Returns how many.
+ */
+static unsigned int
+busy_turn(unsigned int n)
+{
+	unsigned int reads = 0;
+
+	spy.n_seen = 0; /* there is room for some copies only */
+	spy.accept = SPY_MAX;
+	spy.release = (uint16_t)n;
+	for (unsigned int i = 0; i < RINGS; i++)
+		guest_poll(&guest, i);
+	for (unsigned int i = 0; i < RINGS; i++) {
+		unsigned int done = guest_done(&guest.rings[i], NULL, NULL);
+
+		reads += done;
+		for (; done > 0; done--)
+			guest_submit(&guest, i, VIRTIO_BLK_T_IN, 0, 512);
+	}
+	return reads;
+}
+
+static unsigned int
+n_seen_of(uint8_t op)
+{
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < spy.n_seen; i++)
+		n += spy.seen[i].op == op;
+	return n;
+}
+
+static void
+start_busy_rings(void)
+{
+	spy.depth = DEPTH;
+	spy.release = 0;
+	for (unsigned int i = 0; i < RINGS; i++) {
+		guest_start(&guest, dev, i, VERSION_1 | RANGES);
+		for (unsigned int j = 0; j < READS; j++)
+			guest_submit(&guest, i, VIRTIO_BLK_T_IN, 0, 512);
+	}
+	busy_turn(0);
+	assert_int_equal(spy.n_in_flight, DEPTH);
+}
+
+static void
+stop_busy_rings(void)
+{
+	spy.depth = SPY_MAX;
+	for (unsigned int i = 0; i < 100; i++) {
+		spy.accept = SPY_MAX;
+		spy.release = SPY_MAX;
+		spy.n_seen = 0;
+		for (unsigned int j = 0; j < RINGS; j++)
+			guest_poll(&guest, j);
+	}
+	for (unsigned int i = 0; i < RINGS; i++)
+		guest_stop(&guest, i);
+}
+
+/*
+ * Rings that always have more to read than there is room for keep no list of ranges for ever: what waits
+ * takes turns, however much the driver completes at once, and when.
+ */
+static void
+expect_turns(uint32_t type, uint8_t op, const unsigned int completes[2])
+{
+	unsigned int turns, reads = 0, ranges = 0;
+	struct guest_req req;
+
+	start_busy_rings();
+	req = submit_pages(type, 0, 10, 0);
+	for (turns = 0; turns < 400 && guest_status(&guest, &req) == GUEST_PENDING; turns++) {
+		reads += busy_turn(completes[turns % 2]);
+		ranges += n_seen_of(op);
+	}
+	assert_int_equal(guest_status(&guest, &req), VIRTIO_BLK_S_OK);
+	assert_int_equal(ranges, 10);
+	/* Each of the ten waited for the one before it, and for its turn among reads. */
+	assert_in_range(reads, 10, 10 * 4 * DEPTH);
+	stop_busy_rings();
+}
+
+static void
+test_ranges_and_reads_take_turns_of_a_full_driver(void **state)
+{
+	static const unsigned int completes[][2] = { { 1, 1 }, { 2, 2 }, { DEPTH, DEPTH }, { 0, 1 },
+		{ 1, 0 } };
+	static const struct vhub_blk_qos paid = { .bytes_per_s = VHUB_BLK_QOS_MAX_BYTES },
+					 free = { 0 };
+	char error[256];
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(completes); i++) {
+		expect_turns(VIRTIO_BLK_T_DISCARD, VHUB_BLK_DISCARD, completes[i]);
+		/* Those that have to be paid first, too. */
+		assert_int_equal(vhub_blk_set_qos(dev, &paid, error, sizeof(error)), 0);
+		expect_turns(VIRTIO_BLK_T_WRITE_ZEROES, VHUB_BLK_WRITE_ZEROES, completes[i]);
+		assert_int_equal(vhub_blk_set_qos(dev, &free, error, sizeof(error)), 0);
+	}
+}
+
+/* More lists than the driver has room for. */
+static void
+test_many_ranges_keep_no_read_from_a_full_driver(void **state)
+{
+	unsigned int ranges = 0, reads = 0;
+
+	(void)state;
+	start_busy_rings();
+	for (unsigned int i = 0; i < 6; i++)
+		submit_pages(VIRTIO_BLK_T_DISCARD, 0, 60, 0);
+	for (unsigned int i = 0; i < 200; i++) {
+		const unsigned int n = i % 2;
+
+		busy_turn(n);
+		ranges += n_seen_of(VHUB_BLK_DISCARD);
+		reads += n_seen_of(VHUB_BLK_READ);
+	}
+	assert_in_range(ranges, 40, 60);
+	assert_in_range(reads, 40, 60);
+	stop_busy_rings();
+}
+
 static void
 test_unmap_reaches_the_driver(void **state)
 {
@@ -557,6 +690,8 @@ main(void)
 		PLAIN(test_many_at_once_wait_for_room),
 		PLAIN(test_many_wrong_ones_are_all_answered),
 		PLAIN(test_a_full_driver_is_asked_again),
+		PLAIN(test_ranges_and_reads_take_turns_of_a_full_driver),
+		PLAIN(test_many_ranges_keep_no_read_from_a_full_driver),
 		PLAIN(test_unmap_reaches_the_driver),
 		cmocka_unit_test_setup_teardown(test_zeroes_are_durable_unless_the_guest_flushes,
 				setup_cache, teardown),
