@@ -114,7 +114,10 @@ malloc_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.physical_block_bytes = 4096,
 		.discard_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
 		.write_zeroes_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
-		.secure_erase_max_bytes = d->read_only ? 0 : VHUB_BLK_RANGE_MAX_BYTES,
+		/* The file is a copy that is written later, and of which there may be others below. */
+		.secure_erase_max_bytes = d->read_only || d->path != NULL ?
+				0 :
+				VHUB_BLK_RANGE_MAX_BYTES,
 		.read_only = d->read_only,
 		.volatile_cache = d->path != NULL && !d->read_only,
 		.target = "memory",
