@@ -451,9 +451,12 @@ save_resize(struct malloc_disk *d, uint64_t size_bytes)
 		ret = -errno;
 	else
 		d->size_bytes = size_bytes;
-	/* Of the unit with the old end, only what was below that has been saved. */
+	/*
+	 * Of the unit with the old end, only what was below that has been saved. And behind the end the
+	 * file may have up to a sector that the disk had not, as it was found: that is zero from now on.
+	 */
 	if (ret == 0 && size_bytes > old)
-		save_changed(d->save, old - 1, 1);
+		save_changed(d->save, old - 1, 2);
 	pthread_mutex_unlock(&d->save->lock);
 	return ret;
 }

@@ -267,6 +267,33 @@ test_the_file_has_the_size_of_its_disk(void **state)
 	expect_file(512, (64 << 10) - 512, 0);
 }
 
+/* The last bytes of a file of no whole sectors are no part of the disk, also when it grows over them. */
+static void
+test_what_a_disk_grows_over_in_its_file_is_zero(void **state)
+{
+	/* The end of what is saved together, and other ends. */
+	static const uint32_t sizes[] = { 64 << 10, MB, MB + 512, 512 };
+	uint8_t data[4096], zero[4096] = { 0 };
+	char error[DRIVER_ERROR_LEN];
+
+	(void)state;
+	for (unsigned int i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct driver_disk d;
+
+		make_file(sizes[i] + 511, 0x71);
+		driver_open(&d, "malloc", with_file(""), false);
+		assert_int_equal(d.info.capacity_bytes, sizes[i]);
+		assert_int_equal(d.ops->resize(d.disk, sizes[i] + 4096, error, sizeof(error)), 0);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_READ, sizes[i], data, 4096, 0), 0);
+		assert_memory_equal(data, zero, 4096);
+		assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), 0);
+		expect_file(0, sizes[i], 0x71);
+		expect_file(sizes[i], 4096, 0);
+		driver_close(&d);
+		expect_file(sizes[i], 4096, 0);
+	}
+}
+
 /* ---- a file, sizes and queues that change at the same time ---- */
 
 #define SMALL_BYTES (MB + 3 * 512u) /* in the middle of what is saved together */
@@ -485,6 +512,7 @@ main(void)
 		cmocka_unit_test(test_a_file_that_takes_no_more_fails_the_flush),
 		cmocka_unit_test(test_files_that_do_not_fit_are_refused_and_left_alone),
 		cmocka_unit_test(test_the_file_has_the_size_of_its_disk),
+		cmocka_unit_test(test_what_a_disk_grows_over_in_its_file_is_zero),
 		cmocka_unit_test(test_the_file_follows_a_disk_that_changes_its_size_under_load),
 		cmocka_unit_test(test_a_queue_goes_as_soon_as_its_last_flush_is_back),
 		cmocka_unit_test(test_a_disk_goes_wherever_it_is_placed),
