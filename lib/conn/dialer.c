@@ -22,7 +22,8 @@ struct dialer {
 	struct sockaddr_un addr;
 	struct vhub_timer timer;
 	uint64_t pause_us; /* before the next attempt */
-	int last_err;	   /* of the last attempt: what is logged is only that it has changed */
+	int told_err;	   /* of the last line, 0: connected; only that it has changed is logged */
+	struct vhub_log_limit log_limit;
 };
 
 static struct dialer *
@@ -64,16 +65,18 @@ on_due(struct vhub_timer *timer)
 	int fd = dial(dialer);
 
 	if (fd < 0) {
-		if (-fd != dialer->last_err)
+		if (-fd != dialer->told_err && vhub_log_allowed(&dialer->log_limit)) {
 			VHUB_LOG(NOTICE, "%s: cannot connect, and keeps trying: %s",
 					dialer->addr.sun_path, strerror(-fd));
-		dialer->last_err = -fd;
+			dialer->told_err = -fd;
+		}
 		dial_later(dialer);
 		return;
 	}
-	if (dialer->last_err != 0)
+	if (dialer->told_err != 0 && vhub_log_allowed(&dialer->log_limit)) {
 		VHUB_LOG(NOTICE, "%s: connected", dialer->addr.sun_path);
-	dialer->last_err = 0;
+		dialer->told_err = 0;
+	}
 	dialer->pause_us = CONN_REDIAL_MIN_US;
 	dialer->connection.deliver(&dialer->connection, fd);
 }

@@ -235,6 +235,35 @@ test_hanging_up_at_once_does_not_make_it_hurry(void **state)
 	place_down(&place);
 }
 
+/* Somebody who comes and goes writes no log of its own. */
+static void
+test_coming_and_going_is_logged_within_limits(void **state)
+{
+	struct vhub_server *server;
+	struct place place;
+	unsigned int n = 0;
+	double since_s;
+	int listening;
+
+	(void)state;
+	place_up(&place);
+	since_s = now_s();
+	server = serve(&place);
+	for (int i = 0; i < 12; i++) {
+		n_tried = 0;
+		WAIT_FOR(&place.bed, n_tried == 1);
+		listening = listen_at(place.path);
+		close(await_caller(&place, listening));
+		close(listening);
+		unlink(place.path);
+	}
+	n = log_count(&place.log, "cannot connect") + log_count(&place.log, ": connected");
+	assert_true(n >= 10);
+	assert_true(n <= 10 + (unsigned int)(now_s() - since_s));
+	stop(&place, server);
+	place_down(&place);
+}
+
 static void
 test_a_full_backlog_is_waited_for(void **state)
 {
@@ -335,6 +364,7 @@ main(void)
 		cmocka_unit_test(test_a_front_end_that_comes_late_and_comes_back),
 		cmocka_unit_test(test_the_pauses_grow),
 		cmocka_unit_test(test_hanging_up_at_once_does_not_make_it_hurry),
+		cmocka_unit_test(test_coming_and_going_is_logged_within_limits),
 		cmocka_unit_test(test_a_full_backlog_is_waited_for),
 		cmocka_unit_test(test_one_run_waits_for_its_front_end),
 		cmocka_unit_test(test_stop_while_nobody_answers),
