@@ -9,6 +9,8 @@
  *   shuffle=on    and up to SHUFFLE_US more, each its own: they complete in any order
  *   fail_every=N  each N-th I/O of a queue is never done, and ends with EIO
  *   hold=PATH     no I/O reaches the driver while there is a file PATH
+ *   stall=PATH    the blocking call stall_in=open, place, resize or destroy (which is meant without it) does not
+ *                 reach the driver while there is a file PATH
  *
  * What waits is not done yet: its data are moved when the delay is over.
  */
@@ -16,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <rte_common.h>
@@ -28,6 +31,15 @@
 #define SHUFFLE_US 500u
 #define MAX_KEYS 64u
 
+static const char *const call_names[] = { "open", "place", "resize", "destroy", NULL };
+
+enum call {
+	CALL_OPEN,
+	CALL_PLACE,
+	CALL_RESIZE,
+	CALL_DESTROY,
+};
+
 /* The fields of struct vhub_blk_io that are ours while it waits. */
 #define IO_DUE 0   /* TSC */
 #define IO_FAILS 1 /* not 0: it will not be done, and ends with this error */
@@ -39,6 +51,8 @@ struct unruly_disk {
 	uint64_t fail_every; /* 0: none fails */
 	bool shuffle;
 	char *hold; /* NULL: none */
+	char *stall;
+	unsigned int stall_in; /* enum call */
 };
 
 /* LCORE. */
@@ -70,11 +84,22 @@ static int
 unruly_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk **out, char *error,
 		size_t error_len);
 
+/* WORK, or CTL. */
+static void
+stall(const struct unruly_disk *d, enum call call)
+{
+	const struct timespec pause = { .tv_nsec = 1000000 };
+
+	while (d->stall != NULL && d->stall_in == call && access(d->stall, F_OK) == 0)
+		nanosleep(&pause, NULL);
+}
+
 static int
 unruly_open(struct vhub_blk_disk *disk, char *error, size_t error_len)
 {
 	struct vhub_blk_disk *inner = disk_of(disk)->inner;
 
+	stall(disk_of(disk), CALL_OPEN);
 	return inner->ops->open(inner, error, error_len);
 }
 
@@ -83,6 +108,7 @@ unruly_place(struct vhub_blk_disk *disk, int node, char *error, size_t error_len
 {
 	struct vhub_blk_disk *inner = disk_of(disk)->inner;
 
+	stall(disk_of(disk), CALL_PLACE);
 	return inner->ops->place == NULL ? 0 : inner->ops->place(inner, node, error, error_len);
 }
 
@@ -100,7 +126,9 @@ unruly_destroy(struct vhub_blk_disk *disk)
 {
 	struct unruly_disk *d = disk_of(disk);
 
+	stall(d, CALL_DESTROY);
 	d->inner->ops->destroy(d->inner);
+	free(d->stall);
 	free(d->hold);
 	free(d);
 }
@@ -126,6 +154,7 @@ unruly_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size
 {
 	struct vhub_blk_disk *inner = disk_of(disk)->inner;
 
+	stall(disk_of(disk), CALL_RESIZE);
 	if (inner->ops->resize == NULL) {
 		snprintf(error, error_len, "driver=%s has one size for ever", inner->ops->name);
 		return -ENOTSUP;
@@ -276,11 +305,12 @@ unruly_arm(struct vhub_blk_queue *queue)
 
 /* Ours, and those of every driver that was there before us. */
 static const char *unruly_keys[MAX_KEYS + 1] = { "over", "shuffle", "delay_us", "fail_every",
-	"hold" };
+	"hold", "stall", "stall_in" };
 
 static const struct vhub_blk_driver_ops unruly_ops = {
 	.name = "unruly",
-	.help = "over=NAME and its arguments, shuffle=on|off, delay_us=N, fail_every=N, hold=PATH",
+	.help = "over=NAME and its arguments, shuffle=on|off, delay_us=N, fail_every=N, hold=PATH, "
+		"stall=PATH, stall_in=open|place|resize|destroy",
 	.keys = unruly_keys,
 	.parse = unruly_parse,
 	.open = unruly_open,
@@ -299,10 +329,22 @@ static const struct vhub_blk_driver_ops unruly_ops = {
 };
 
 static int
+parse_path(const struct rte_kvargs *args, const char *key, char **out, char *error,
+		size_t error_len)
+{
+	const char *path = NULL;
+	int ret = vhub_arg_text(args, key, &path, error, error_len);
+
+	if (ret != 0 || path == NULL)
+		return ret;
+	*out = strdup(path);
+	return *out == NULL ? -ENOMEM : 0;
+}
+
+static int
 parse_own(const struct rte_kvargs *args, struct unruly_disk *d, const char **over, char *error,
 		size_t error_len)
 {
-	const char *hold = NULL;
 	int ret = vhub_arg_text(args, "over", over, error, error_len);
 
 	if (ret == 0)
@@ -313,11 +355,11 @@ parse_own(const struct rte_kvargs *args, struct unruly_disk *d, const char **ove
 		ret = vhub_arg_uint(args, "fail_every", 1, UINT32_MAX, &d->fail_every, error,
 				error_len);
 	if (ret == 0)
-		ret = vhub_arg_text(args, "hold", &hold, error, error_len);
-	if (ret == 0 && hold != NULL) {
-		d->hold = strdup(hold);
-		ret = d->hold == NULL ? -ENOMEM : 0;
-	}
+		ret = parse_path(args, "hold", &d->hold, error, error_len);
+	if (ret == 0)
+		ret = parse_path(args, "stall", &d->stall, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_choice(args, "stall_in", call_names, &d->stall_in, error, error_len);
 	return ret;
 }
 
@@ -333,6 +375,7 @@ unruly_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 	if (d == NULL)
 		return -ENOMEM;
 	d->disk.ops = &unruly_ops;
+	d->stall_in = CALL_DESTROY;
 	ret = parse_own(args, d, &over, error, error_len);
 	if (ret != 0)
 		goto err_free;
@@ -350,6 +393,7 @@ unruly_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 	return 0;
 
 err_free:
+	free(d->stall);
 	free(d->hold);
 	free(d);
 	return ret;
