@@ -54,7 +54,10 @@ slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slo
 
 /* ---- the device ---- */
 
-/* An image may lie on storage that takes its time, memory has to be found. */
+/*
+ * An image may lie on storage that takes its time, memory has to be found. What a failed one has opened is given
+ * back here too: a port that has joined others waits for lcores then.
+ */
 void
 slot_build(struct vhub_work *work)
 {
@@ -67,6 +70,10 @@ slot_build(struct vhub_work *work)
 	if (slot->result == 0)
 		slot->result = builder->ops->build(builder, &slot->executor, &slot->device,
 				slot->error, sizeof(slot->error));
+	if (slot->result == 0)
+		return;
+	builder->ops->destroy(builder);
+	slot->options.builder = NULL;
 }
 
 /* ---- serving ---- */

@@ -15,7 +15,10 @@
 void
 slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first);
 
-/** Thread: WORK. Opens and builds slot->device; slot->result and slot->error tell. */
+/**
+ * Thread: WORK. Opens and builds slot->device; slot->result and slot->error tell. When that failed, the
+ * builder is gone.
+ */
 void
 slot_build(struct vhub_work *work);
 

@@ -209,7 +209,9 @@ device_built(struct vhub_work *work)
 	struct slots *slots = slot->slots;
 
 	slots->building = NULL;
-	slot->options.builder->ops->destroy(slot->options.builder);
+	/* A device has taken over what it had. */
+	if (slot->options.builder != NULL)
+		slot->options.builder->ops->destroy(slot->options.builder);
 	slot->options.builder = NULL;
 	if (slots->stopping) { /* it took so long; slots_destroy() sees to it */
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");

@@ -15,7 +15,7 @@ from control import Control, Refused, vhubctl
 from vhostuser import PATIENCE, BlkDisk, NetPort, pattern, wait_until
 from vhostuser.flow import flow
 from vhostuser.load import Load
-from vhubd import ROOT
+from vhubd import ROOT, build_dir
 
 ROUNDS = 5
 DISKS = 64
@@ -205,6 +205,22 @@ def test_devices_take_the_lcores_that_are_used_least(vhubd, blk, folder, path):
         assert places() == {"a": [1], "c": [3], "d": [2], "e": [1]}
         assert [each["devices"] for each in control.call("lcore_list")] == [["a", "e"], ["d"], ["c"]]
     daemon.blks.pop(1)
+
+
+def test_a_build_that_failed_is_cleaned_up_beside_the_control_thread(vhubd, blk, folder, path):
+    """Which goes on meanwhile, however long it takes."""
+    stall = folder / "stall"
+    stall.touch()
+    vhubd(blk("good"), loads=[build_dir() / "test/tools/unruly.so"], args=["--control", str(path)])
+    with Control(path) as control, Control(path, timeout=20) as other:
+        control.begin("device_add", kind="blk", name="wrong",
+                      args=f"socket={folder}/wrong.sock,driver=unruly,over=uring,path={folder}/none,stall={stall}")
+        wait_until(lambda: "wrong" in other.names())
+        time.sleep(0.2)
+        assert other.names() == ["good", "wrong"]
+        stall.unlink()
+        assert "No such file" in control.receive()["error"]["message"]
+        assert other.names() == ["good"]
 
 
 # --- what else can be asked
