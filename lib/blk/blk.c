@@ -309,6 +309,14 @@ blk_dev_of(const struct vhub_device *device)
 	return device->ops == &blk_ops ? vhub_container_of(device, struct blk_dev, dev) : NULL;
 }
 
+bool
+vhub_blk_saves(const struct vhub_device *device)
+{
+	const struct blk_dev *dev = blk_dev_of(device);
+
+	return dev != NULL && dev->info.saved_at_end;
+}
+
 int
 vhub_blk_get_stats(const struct vhub_device *device, uint16_t index, struct vhub_blk_stats *stats)
 {

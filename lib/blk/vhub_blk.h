@@ -121,6 +121,8 @@ struct vhub_blk_info {
 	bool read_only;
 	/** FLUSH means something: a completed write may be lost in a power failure */
 	bool volatile_cache;
+	/** destroy stores what no FLUSH has: it is waited for as long as that takes */
+	bool saved_at_end;
 	char target[128]; /**< for people: "/srv/disk0.img", "memory" */
 };
 
@@ -151,7 +153,10 @@ struct vhub_blk_driver_ops {
 	 * or is read into it. Errors as above.
 	 */
 	int (*place)(struct vhub_blk_disk *disk, int node, char *error, size_t error_len);
-	/** Required. CTL or WORK; may block. Frees the disk in whatever state. */
+	/**
+	 * Required. CTL or WORK; may block. Frees the disk in whatever state. What it should have stored
+	 * (info's saved_at_end) and could not, it tells of by vhub_blk_not_saved().
+	 */
 	void (*destroy)(struct vhub_blk_disk *disk);
 	/** Required. ANY. Does not block. */
 	void (*info)(const struct vhub_blk_disk *disk, struct vhub_blk_info *info);
@@ -250,7 +255,22 @@ VHUB_API struct vhub_blk_io **
 vhub_blk_cancel_list(struct vhub_blk_io **list, struct vhub_blk_io ***tail, vhub_blk_pick_fn wanted,
 		const void *arg);
 
+/**
+ * For `destroy`: a disk goes, and something that its guest has written is lost. The log has named it. Thread:
+ * ANY. Does not block.
+ */
+VHUB_API void
+vhub_blk_not_saved(void);
+
+/** How many have gone like that, of the whole process. Thread: ANY. */
+VHUB_API uint64_t
+vhub_blk_n_not_saved(void);
+
 struct vhub_device;
+
+/** Whether it is a blk device whose disk has info's saved_at_end. Thread: ANY. */
+VHUB_API bool
+vhub_blk_saves(const struct vhub_device *dev);
 
 /* ---- changes of a running disk ---- */
 

@@ -120,6 +120,7 @@ malloc_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 				VHUB_BLK_RANGE_MAX_BYTES,
 		.read_only = d->read_only,
 		.volatile_cache = d->path != NULL && !d->read_only,
+		.saved_at_end = d->path != NULL && !d->read_only,
 		.target = "memory",
 	};
 	if (d->path != NULL)

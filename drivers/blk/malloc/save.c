@@ -428,9 +428,11 @@ save_close(struct malloc_disk *d)
 		wake(save);
 		pthread_join(save->thread, NULL);
 		ret = save_all(save);
-		if (ret != 0)
+		if (ret != 0) {
 			VHUB_LOG(ERR, "%s: what was written since the last flush is lost: %s",
 					d->path, strerror(-ret));
+			vhub_blk_not_saved();
+		}
 		close(save->wake_fd);
 		pthread_mutex_destroy(&save->lock);
 		free(save);

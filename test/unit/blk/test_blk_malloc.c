@@ -208,6 +208,37 @@ test_a_file_that_takes_no_more_fails_the_flush(void **state)
 }
 
 static void
+test_what_cannot_be_saved_at_the_end_is_counted(void **state)
+{
+	const uint64_t before = vhub_blk_n_not_saved();
+	struct rlimit old, low;
+	struct driver_disk d;
+
+	(void)state;
+	make_file(MB, 0);
+	driver_open(&d, "malloc", with_file(""), false);
+	assert_true(d.info.saved_at_end);
+	fill_disk(&d, 0, MB, 0x43, 0);
+	driver_close(&d);
+	assert_int_equal(vhub_blk_n_not_saved(), before);
+	driver_open(&d, "malloc", with_file(""), false);
+	fill_disk(&d, 0, MB, 0x44, 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	low = (struct rlimit){ MB / 2, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	driver_close(&d);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	assert_int_equal(vhub_blk_n_not_saved(), before + 1);
+	driver_open(&d, "malloc", with_file(""), true);
+	assert_false(d.info.saved_at_end);
+	driver_close(&d);
+	driver_open(&d, "malloc", "size=1M", false);
+	assert_false(d.info.saved_at_end);
+	driver_close(&d);
+}
+
+static void
 expect_no_disk(const char *args, bool read_only, int expected, const char *word)
 {
 	driver_expect_refused("malloc", args, read_only, expected, word);
@@ -508,6 +539,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_file_is_loaded_and_saved_at_the_end),
+		cmocka_unit_test(test_what_cannot_be_saved_at_the_end_is_counted),
 		cmocka_unit_test(test_a_flush_and_a_durable_write_are_in_the_file),
 		cmocka_unit_test(test_a_file_that_takes_no_more_fails_the_flush),
 		cmocka_unit_test(test_files_that_do_not_fit_are_refused_and_left_alone),
