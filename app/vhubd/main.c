@@ -29,6 +29,7 @@ VHUB_LOGTYPE(vhubd);
 /* Exit statuses. */
 #define EXIT_USAGE 2
 #define EXIT_STUCK 3
+#define EXIT_NOT_SAVED 4
 
 #define STOP_TIMEOUT_US 900000
 
@@ -40,7 +41,9 @@ struct daemon_state {
 	struct vhub_watch signals;
 	unsigned int n_added; /* slots that are served */
 	bool stopping;
-	int result; /* of the run, once it has come to rest */
+	uint64_t n_not_saved; /* disks that had gone so before the end */
+	int result;	      /* of the run, once it has ended */
+	unsigned int n_stuck; /* devices that have not come to rest: their lcores still use them */
 };
 
 static struct options options;
@@ -56,6 +59,8 @@ block_signals(sigset_t *set)
 	sigaddset(set, SIGINT);
 	sigprocmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* A file that may not grow is an error of who writes it. */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 static void
@@ -63,13 +68,15 @@ stopped(void *arg, unsigned int n_stuck)
 {
 	struct daemon_state *d = arg;
 
-	vhub_loop_stop(d->loop, n_stuck == 0 ? d->result : -EBUSY);
+	d->n_stuck = n_stuck;
+	vhub_loop_stop(d->loop, d->result);
 }
 
 static void
 stop(struct daemon_state *d)
 {
 	d->stopping = true;
+	d->n_not_saved = vhub_blk_n_not_saved();
 	slots_stop(d->slots, STOP_TIMEOUT_US, stopped, d);
 }
 
@@ -204,29 +211,42 @@ serve(struct daemon_state *d)
 
 	add_next(d);
 	ret = vhub_loop_run(d->loop);
-	if (ret == -EBUSY && d->result == 0) {
-		/* An lcore still has I/O in flight: nothing can be given back in order. */
-		vhub_control_destroy(d->control);
-		fflush(NULL);
-		_exit(EXIT_STUCK);
-	}
 	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* `status`, or, were it all in order, what tells of disks whose guests have lost something. */
+static int
+status_of_saving(const struct daemon_state *d, int status)
+{
+	if (status == EXIT_SUCCESS && vhub_blk_n_not_saved() != d->n_not_saved)
+		return EXIT_NOT_SAVED;
+	return status;
+}
+
+/*
+ * An lcore still has I/O in flight, or a front end's file, or an image that is being opened, is stuck: the kernel
+ * will see to what is left, but for what has to be saved. Does not return.
+ */
 static void
+end_with_what_is_stuck(struct daemon_state *d, int status)
+{
+	const unsigned int n_stuck = d->n_stuck + slots_salvage(d->slots);
+
+	if (status == EXIT_SUCCESS && n_stuck != 0)
+		status = EXIT_STUCK;
+	fflush(NULL);
+	_exit(status_of_saving(d, status));
+}
+
+/* Returns the exit status. */
+static int
 stop_parts(struct daemon_state *d, int status)
 {
 	vhub_telemetry_stop();
 	vhub_control_destroy(d->control);
-	/* Before devices, for what is under way there may be the building of one. */
-	if (vhub_work_stop() != 0) {
-		/*
-		 * A front end's file, or an image that is being opened, is stuck: the kernel will see to
-		 * it.
-		 */
-		fflush(NULL);
-		_exit(status);
-	}
+	/* Work before devices, for what is under way there may be the building of one. */
+	if (d->n_stuck != 0 || vhub_work_stop() != 0)
+		end_with_what_is_stuck(d, status);
 	slots_destroy(d->slots);
 	vhub_lcores_stop();
 	vhub_mem_guard_stop();
@@ -235,6 +255,7 @@ stop_parts(struct daemon_state *d, int status)
 		close(d->signals.fd);
 	}
 	vhub_loop_destroy(d->loop);
+	return status_of_saving(d, status);
 }
 
 int
@@ -258,7 +279,7 @@ main(int argc, char **argv)
 	if (eal_start(&options) == 0) {
 		if (start_parts(&d, &set) == 0)
 			status = serve(&d);
-		stop_parts(&d, status);
+		status = stop_parts(&d, status);
 		eal_stop();
 	}
 	options_free(&options);

@@ -21,9 +21,7 @@ begin_change(struct slot *slot, void (*run)(struct vhub_work *), void (*end)(str
 	slot->arg = arg;
 	slot->changing = true;
 	slot->error[0] = '\0';
-	slot->work.run = run;
-	slot->work.done = end;
-	vhub_work_submit(&slot->work);
+	slots_begin_work(slot, run, end);
 }
 
 /* ---- size ---- */

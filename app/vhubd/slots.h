@@ -50,8 +50,11 @@ struct slot {
 	/* What is under way. */
 	slots_done_fn done;
 	void *arg;
-	struct vhub_work work;
+	struct vhub_work work; /**< slots_begin_work() */
+	void (*run)(struct vhub_work *work);
+	uint32_t work_state;	    /**< shared atomic, of enum work_state in slots.c */
 	struct vhub_device *doomed; /**< DESTROYING: the work's */
+	bool doomed_saves;	    /**< vhub_blk_saves() of it */
 	int result;
 	char error[512];
 };
@@ -60,9 +63,28 @@ struct slot {
 int
 slots_create(struct vhub_loop *loop, struct slots **out);
 
-/** Frees it, with all devices; no server runs. What is still to be told is told. NULL is fine. */
+/**
+ * Frees it, with all devices, and so saves what they hold; no server runs, and no blocking work. What is still
+ * to be told is told. NULL is fine. Thread: CTL. Blocks as long as storage does.
+ */
 void
 slots_destroy(struct slots *slots);
+
+/**
+ * In place of slots_destroy() where servers or blocking work are stuck, and the process ends next: destroys the
+ * disks at rest that have something to save, and nothing else, for that may be stuck likewise. Blocking work of
+ * a slot's own is waited for, as long as it takes where its disk has something to save, else for a second; what
+ * has not begun is not begun any more. Frees nothing else, for work may still run. Returns the number of slots
+ * whose work is stuck, after the log has named them. NULL is fine. Thread: CTL, after the loop. Blocks as long
+ * as storage does.
+ */
+unsigned int
+slots_salvage(struct slots *slots);
+
+/** Submits slot->work: `run` on WORK, then `done` on CTL. Thread: CTL; none is under way. */
+void
+slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
+		void (*done)(struct vhub_work *work));
 
 /** The first slot in the order of adding, the one after `slot`; NULL at the end. Thread: CTL. */
 const struct slot *

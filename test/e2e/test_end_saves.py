@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What disks in memory hold is in their files when vhubd has ended, also when something else is stuck then: storage,
+the building or the removal of another device, a descriptor of a front end. And the exit status tells of what is not."""
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+import struct
+import time
+
+import pytest
+
+from control import Control
+from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_until
+from vhubd import build_dir
+
+MB = 1 << 20
+F_ADD_SEALS, F_SEAL_WRITE = 1033, 8
+
+#: The statuses of doc/guides/vhubd.rst.
+IN_ORDER, NOT_STARTED, STUCK, NOT_SAVED = 0, 1, 3, 4
+
+UNRULY = build_dir() / "test/tools/unruly.so"
+
+
+class Image:
+    """The file of a disk in memory, and what a guest has written to the disk without a flush."""
+
+    def __init__(self, path, name="kept"):
+        self.path = path / f"{name}.img"
+        self.socket = path / f"{name}.sock"
+
+    def write(self):
+        """The front end stays."""
+        wait_until(self.socket.is_socket)
+        disk = BlkDisk.open(str(self.socket), features=(F.BLK_FLUSH,))
+        disk.write(8, pattern(1, 65536))
+        assert not self.is_saved(), "written without a flush, and in the file already"
+        return disk
+
+    def is_saved(self):
+        with open(self.path, "rb") as file:
+            file.seek(4096)
+            return file.read(65536) == pattern(1, 65536)
+
+
+@pytest.fixture
+def image(folder):
+    return Image(folder)
+
+
+@pytest.fixture
+def kept(blk, image):
+    """A disk in memory that is saved to the image."""
+    return blk("kept", size="8M", file=image.path)
+
+
+@pytest.fixture
+def stall(folder):
+    """A file: while it is there, a call of an unruly disk's driver takes its time."""
+    path = folder / "stall"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def path(folder):
+    return folder / "control.sock"
+
+
+def status_at_the_end(daemon):
+    daemon.process.send_signal(signal.SIGTERM)
+    return daemon.process.wait(60)
+
+
+def wait_state(control, name, state):
+    wait_until(lambda: [each["state"] for each in control.call("device_list") if each["name"] == name] == [state])
+
+
+def test_while_another_disk_is_being_built(vhubd, blk, kept, image, stall):
+    daemon = vhubd(kept, blk("slow", driver="unruly", over="null", stall=stall, stall_in="place"), loads=[UNRULY],
+                   wait=False)
+    disk = image.write()
+    assert status_at_the_end(daemon) == IN_ORDER
+    assert image.is_saved()
+    disk.close()
+
+
+def test_while_another_device_is_being_removed(vhubd, blk, kept, image, stall, path):
+    """That one has nothing to save: it is not waited for, and named."""
+    daemon = vhubd(kept, blk("other", driver="unruly", over="null", stall=stall), loads=[UNRULY],
+                   args=["--control", str(path)])
+    disk = image.write()
+    with Control(path) as control, Control(path) as other:
+        control.begin("device_remove", name="other")
+        wait_state(other, "other", "destroying")
+        assert status_at_the_end(daemon) == STUCK
+    assert image.is_saved()
+    assert "other is stuck" in daemon.log
+    disk.close()
+
+
+def lingering_socket():
+    """(socket, its peer, listener): whose last close takes a minute, for what it has sent is not taken."""
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+    sock = socket.create_connection(listener.getsockname())
+    peer, _ = listener.accept()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            sock.send(bytes(65536))
+    return sock, peer, listener
+
+
+def test_while_a_descriptor_of_a_front_end_hangs(vhubd, blk, kept, image):
+    daemon = vhubd(kept, blk("other"))
+    disk = image.write()
+    sock, peer, listener = lingering_socket()
+    wire = Wire.connect(str(daemon.sockets[1]))
+    wire.send(Req.GET_FEATURES, fds=[sock.fileno()])
+    sock.close()
+    assert wire.wait_closed()
+    wire.close()
+    time.sleep(0.2)
+    assert status_at_the_end(daemon) == IN_ORDER
+    assert image.is_saved()
+    for each in (disk, peer, listener):
+        each.close()
+
+
+@pytest.mark.parametrize("call", ["resize", "destroy"])
+def test_a_disk_that_is_being_changed_or_removed_is_waited_for(vhubd, blk, image, stall, path, call):
+    """However long it takes."""
+    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, stall=stall, stall_in=call),
+                   loads=[UNRULY], args=["--control", str(path)])
+    disk = image.write()
+    with Control(path) as control, Control(path) as other:
+        if call == "resize":
+            control.begin("device_resize", name="kept", size=16 * MB)
+            other.call("version")
+        else:
+            control.begin("device_remove", name="kept")
+            wait_state(other, "kept", "destroying")
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_log("kept has something to save, and is not done yet")
+        stall.unlink()
+        assert daemon.process.wait(60) == IN_ORDER
+    assert image.is_saved()
+    disk.close()
+
+
+def test_a_removal_that_has_not_begun_is_done_at_the_end(vhubd, blk, kept, image, stall, path):
+    """Behind as many that are stuck as there are threads."""
+    names = [f"d{i}" for i in range(20)]
+    daemon = vhubd(*[blk(name, driver="unruly", over="null", stall=stall) for name in names], kept, loads=[UNRULY],
+                   args=["--control", str(path)])
+    disk = image.write()
+    with Control(path) as control, Control(path) as other:
+        for name in names + ["kept"]:
+            control.begin("device_remove", name=name)
+        wait_until(lambda: all(each["state"] == "destroying" for each in other.call("device_list")))
+        time.sleep(0.5)
+        assert status_at_the_end(daemon) == STUCK
+    assert image.is_saved()
+    assert "d0 is stuck: it is still being removed" in daemon.log
+    disk.close()
+
+
+def slow_disk(blk, name="stuckdisk"):
+    return blk(name, driver="null", size="64M", latency_us=3600000000)
+
+
+def in_flight(folder, name="stuckdisk"):
+    """A front end with a request in flight."""
+    wait_until((folder / f"{name}.sock").is_socket)
+    disk = BlkDisk.open(str(folder / f"{name}.sock"))
+    disk.submit([disk.prepare(0, 0, in_bytes=512)])
+    time.sleep(0.1)
+    return disk
+
+
+def test_while_another_disk_does_not_come_to_rest(vhubd, blk, kept, image, folder):
+    daemon = vhubd(kept, slow_disk(blk))
+    disks = [image.write(), in_flight(folder)]
+    assert status_at_the_end(daemon) == STUCK
+    assert image.is_saved()
+    assert "stuckdisk does not come to rest" in daemon.log
+    for disk in disks:
+        disk.close()
+
+
+def test_a_disk_that_does_not_come_to_rest_itself_is_not_saved(vhubd, blk, image, folder):
+    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
+                   loads=[UNRULY])
+    disk = image.write()
+    (folder / "hold").touch()
+    disk.submit([disk.prepare(0, 0, in_bytes=512)])
+    time.sleep(0.1)
+    assert status_at_the_end(daemon) == STUCK
+    assert not image.is_saved()
+    assert "kept is not saved: what was written since the last flush is lost" in daemon.log
+    disk.close()
+
+
+def test_a_start_that_fails_while_a_disk_does_not_come_to_rest(vhubd, blk, kept, image, stall, folder):
+    """Lcores go on with what is stuck, so it is given back by nobody."""
+    daemon = vhubd(kept, slow_disk(blk), blk("wrong", driver="unruly", over="uring", path=folder / "none", stall=stall,
+                                             stall_in="open"), loads=[UNRULY], wait=False)
+    disks = [image.write(), in_flight(folder)]
+    stall.unlink()
+    assert daemon.process.wait(60) == NOT_STARTED
+    assert image.is_saved()
+    assert "wrong cannot be served" in daemon.log and "stuckdisk does not come to rest" in daemon.log
+    for disk in disks:
+        disk.close()
+
+
+@pytest.mark.parametrize("why", ["sealed", "limit"])
+@pytest.mark.parametrize("stuck", [False, True], ids=["in order", "while another disk is being built"])
+def test_what_a_file_does_not_take_is_told(vhubd, blk, stall, folder, stuck, why):
+    memory = os.memfd_create("image", os.MFD_ALLOW_SEALING)
+    os.truncate(memory, 8 * MB)
+    image = Image(folder)
+    image.path = f"/proc/{os.getpid()}/fd/{memory}"
+    others = [blk("slow", driver="unruly", over="null", stall=stall, stall_in="place")] if stuck else []
+    daemon = vhubd(blk("kept", size="8M", file=image.path), *others, loads=[UNRULY], wait=not stuck)
+    disk = image.write()
+    if why == "sealed":
+        fcntl.fcntl(memory, F_ADD_SEALS, F_SEAL_WRITE)
+    else:   # larger than the log
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (32768, 32768))
+    assert status_at_the_end(daemon) == NOT_SAVED
+    assert f"{image.path}: what was written since the last flush is lost" in daemon.log
+    disk.close()
+    os.close(memory)
