@@ -93,21 +93,28 @@ read_head(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *v
 	return load_header(whole);
 }
 
-/* A packet that is to be cut into segments: all its headers are looked at. */
+/*
+ * A packet that is to be cut into segments: all its headers are looked at. It may be as long as it
+ * likes where its segments are no longer than `most_bytes`, which says then how long.
+ */
 static __rte_noinline int
 read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
-		struct net_words said)
+		struct net_words said, uint32_t *most_bytes)
 {
 	const uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
 	struct virtio_net_hdr hdr;
+	int ret;
 
 	take(p, view->head + view->head_bytes, more);
 	view->head_bytes = (uint16_t)(view->head_bytes + more);
 	net_words_store(said, &hdr);
 	/* The copy is what is checked: the compiler may not go back to where it came from. */
 	rte_compiler_barrier();
-	return net_header_read(&hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
+	ret = net_header_read(&hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
 			&view->offload);
+	if (ret == 0 && net_segment_bytes(&view->offload) <= *most_bytes)
+		*most_bytes = VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD;
+	return ret;
 }
 
 /* `bytes` in pieces. Returns false when there is no packet in them, or none that goes on; counted. */
@@ -130,8 +137,7 @@ read_view(struct net_pair *pair, struct pieces p, uint32_t bytes, struct vhub_ne
 	if (likely((said.front & NET_FRONT_GSO) == 0)) {
 		is_sane = net_read_sum(said, view->bytes, &view->offload);
 	} else {
-		is_sane = read_offload(pair, &p, view, said) == 0;
-		most_bytes = VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD;
+		is_sane = read_offload(pair, &p, view, said, &most_bytes) == 0;
 	}
 	if (unlikely(!is_sane)) {
 		vhub_count(&drops[VHUB_NET_DROP_OFFLOAD], 1);

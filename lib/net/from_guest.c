@@ -6,6 +6,23 @@
  */
 #include "net_pvt.h"
 
+/*
+ * How long the packet may be: as long as it likes where segments of it, or fragments, which have no
+ * header of UDP each, are as short as other frames.
+ */
+static uint32_t
+most_bytes_of(const struct net_pair *pair, const struct rte_mbuf *m)
+{
+	const uint32_t most_bytes = pair->dev->max_frame_bytes;
+	uint32_t segment_bytes = m->l2_len + m->l3_len + (uint32_t)m->tso_segsz;
+
+	if ((m->ol_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)) == 0)
+		return most_bytes;
+	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) == 0)
+		segment_bytes += m->l4_len;
+	return segment_bytes <= most_bytes ? VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD : most_bytes;
+}
+
 /* Drops what is no packet of this port's; returns how many are left, in order. */
 static uint16_t
 drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
@@ -14,14 +31,10 @@ drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 
 	for (i = 0; i < n; i++) {
 		struct rte_mbuf *m = pkts[i];
-		bool cut_up_later = (m->ol_flags &
-						    (RTE_MBUF_F_TX_TCP_SEG |
-								    RTE_MBUF_F_TX_UDP_SEG)) != 0;
 
 		if (m->pkt_len < RTE_ETHER_HDR_LEN)
 			net_drop(pair, VHUB_NET_DROP_RUNT, &m, 1);
-		else if (m->pkt_len > (cut_up_later ? VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD :
-						      pair->dev->max_frame_bytes))
+		else if (m->pkt_len > most_bytes_of(pair, m))
 			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &m, 1);
 		else
 			pkts[kept++] = m;

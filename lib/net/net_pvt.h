@@ -186,7 +186,7 @@ struct net_dev {
 	struct rte_mempool *pool;
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
-	uint32_t max_frame_bytes; /* of a packet without segmentation */
+	uint32_t max_frame_bytes; /* of a packet without segmentation, and of a segment */
 	/* Shared atomic: NET_RESTRICTED_*. 0, as a rule: no packet to the guest has to be looked at. */
 	uint32_t restricts;
 	uint32_t n_open; /* shared atomic: pairs by which the guest takes packets */

@@ -110,7 +110,7 @@ enum vhub_net_drop {
 	VHUB_NET_DROP_DISABLED,	 /**< from guest: its ring is disabled */
 	VHUB_NET_DROP_PORT_FULL, /**< from guest: the port took no more */
 	VHUB_NET_DROP_RUNT,	 /**< shorter than an Ethernet header */
-	VHUB_NET_DROP_OVERSIZE,	 /**< longer than the MTU allows, with no segmentation asked for */
+	VHUB_NET_DROP_OVERSIZE,	 /**< longer than the MTU allows, or its segments would be */
 	VHUB_NET_DROP_OFFLOAD,	 /**< an offload that nobody here can do, or that makes no sense */
 	VHUB_NET_DROP_NO_MBUF,	 /**< no mbuf left for a segment or a copy */
 	VHUB_NET_DROP_FILTERED,	 /**< to guest: not what it has asked for by its control queue */

@@ -120,6 +120,28 @@ def test_tcp_to_be_segmented_comes_back_whole(port, packed, version, size):
     assert same(packet.header) == made.header
 
 
+@both_kinds
+@pytest.mark.parametrize("version, protocol", [(4, TCP), (6, TCP), (4, UDP)],
+                         ids=["TCP over IPv4", "TCP over IPv6", "UDP"])
+def test_segments_are_held_to_the_mtu(port, packed, version, protocol):
+    """A frame longer than the MTU has to become shorter ones; a shorter one may ask for any. Two VLAN
+    tags are let pass, and a fragment of UDP has no header of UDP."""
+    session = port("netwhole", packed=packed, features=SENDS + TAKES, buffers=64)
+    whole = packets.segment(version, protocol, b"")
+    longest = 9000 + 14 + 8 - (whole.l4 if protocol == UDP else whole.head)
+    for size, gso_size, passes in [(20000, longest, True), (20000, longest + 1, False),
+                                   (20000, 65535, False), (9001, 65535, False),
+                                   (8000, 65535, True)]:
+        made = packets.segment(version, protocol, pattern(1, size), gso_size=gso_size)
+        session.send(made.frame, header=made.header)
+        if passes:
+            packet = session.receive()
+            assert len(packet.frame) == len(made.frame)
+            assert packet.header.gso_size == gso_size
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
+    assert session.quiet(seconds=0.005)
+
+
 def segments(session, count):
     return [session.receive() for _ in range(count)]
 

@@ -574,6 +574,60 @@ test_what_is_kept_is_an_mbuf(void **state)
 	end();
 }
 
+/* ---- the MTU ---- */
+
+/* A frame of TCP over IPv4 that asks for segments of `gso_bytes`. Returns whether it went on. */
+static bool
+goes_on(uint32_t bytes, uint16_t gso_bytes)
+{
+	const struct virtio_net_hdr hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
+		.gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+		.gso_size = gso_bytes,
+		.csum_start = 34,
+		.csum_offset = 16 };
+	static uint8_t frame[9014];
+	bool went;
+
+	assert_true(bytes <= sizeof(frame));
+	fill(frame, bytes, 1);
+	frame[12] = 8;
+	frame[13] = 0;
+	frame[14] = 0x45;
+	frame[20] = frame[21] = 0;
+	frame[23] = IPPROTO_TCP;
+	frame[46] = 5 << 4;
+	send_packet(0, &hdr, frame, bytes, 20000);
+	n_kept = 0;
+	poll_sender(1);
+	went = n_kept == 1;
+	rte_pktmbuf_free_bulk(kept, n_kept);
+	return went;
+}
+
+/* Segmentation is no way past it. */
+static void
+test_segments_are_held_to_the_mtu(void **state)
+{
+	const uint64_t *drops;
+
+	(void)state;
+	begin(F_CSUM | UINT64_C(1) << VIRTIO_NET_F_HOST_TSO4, 0, 0);
+	driver_ops.from_guest_views = keep;
+	sender.dev->max_frame_bytes = 1500 + NET_FRAME_OVERHEAD;
+	drops = pair_of(&sender)->counters.drops;
+	assert_true(goes_on(9014, 1446));
+	assert_true(goes_on(9014, 1448 + 20));
+	assert_false(goes_on(9014, 1448 + 21));
+	assert_false(goes_on(9014, UINT16_MAX));
+	assert_false(goes_on(1523, UINT16_MAX));
+	assert_int_equal(drops[VHUB_NET_DROP_OVERSIZE], 3);
+	/* As short as it is, it may ask for any. */
+	assert_true(goes_on(1522, UINT16_MAX));
+	assert_int_equal(drops[VHUB_NET_DROP_OVERSIZE], 3);
+	assert_int_equal(drops[VHUB_NET_DROP_OFFLOAD], 0);
+	end();
+}
+
 /* ---- mbufs that wait for room ---- */
 
 static struct rte_mbuf *
@@ -702,6 +756,7 @@ main(void)
 		cmocka_unit_test(test_some_views_of_a_burst),
 		cmocka_unit_test(test_views_that_are_completed_keep_their_order),
 		cmocka_unit_test(test_what_is_kept_is_an_mbuf),
+		cmocka_unit_test(test_segments_are_held_to_the_mtu),
 		cmocka_unit_test(test_what_waits_for_room_leaves_memory_to_others),
 		cmocka_unit_test(test_nothing_waits_for_a_ring_that_is_not_open),
 	};
