@@ -176,7 +176,7 @@ now_ns(void)
 }
 
 void
-handler_punish(struct vhub_device_handler *h, const char *why)
+handler_punish(struct vhub_device_handler *h, int reason, const char *why)
 {
 	uint64_t now = now_ns();
 
@@ -187,12 +187,15 @@ handler_punish(struct vhub_device_handler *h, const char *why)
 	h->punished_until_ns = now + h->punished_for_ns;
 	VHUB_LOG(NOTICE, "%s: the slot is closed for %u s", h->dev->name,
 			(unsigned int)(h->punished_for_ns / PUNISH_FIRST_NS));
-	vhub_session_end(h->session, -ETIMEDOUT, why);
+	vhub_session_end(h->session, reason, why);
 }
 
 /* ---- life of a session ---- */
 
-/* Memory, log or inflight file was truncated under us: the guard has put zero pages there. */
+/*
+ * Memory, log or inflight file was truncated under us: the guard has put zero pages there, which took
+ * an lcore its time.
+ */
 static void
 memory_broken(struct vhub_mem_owner *owner)
 {
@@ -200,8 +203,7 @@ memory_broken(struct vhub_mem_owner *owner)
 			mem_owner);
 
 	if (h->session != NULL)
-		vhub_session_end(h->session, -EFAULT,
-				"a file that it shares as memory was truncated");
+		handler_punish(h, -EFAULT, "a file that it shares as memory was truncated");
 }
 
 static void

@@ -160,7 +160,7 @@ ring_broken(struct vring_run *vring)
 		return;
 	tell_log(h, vring);
 	if (vring->stuck)
-		handler_punish(h, "a notification fd of its blocked an lcore");
+		handler_punish(h, -ETIMEDOUT, "a notification fd of its blocked an lcore");
 }
 
 /* WORK: a large ring is many pages. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The guard against memory that its front end truncates. The SIGBUS handler runs on whichever thread touched the
- * memory, often on several at once: it finds the mapping (registry.c), puts zero pages in its place, marks the
- * owner and wakes CTL, which tells the owner. The thread then repeats its access and goes on; its session ends.
+ * memory, often on several at once: it finds the mapping (registry.c), puts zero pages in the place of a part of it,
+ * marks the owner and wakes CTL, which tells the owner. The thread then repeats its access and goes on; its session
+ * ends.
  *
  * The handler uses lock-free atomics and plain system calls, nothing else.
  */
@@ -14,6 +15,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#include <rte_common.h>
 
 static struct {
 	struct vhub_loop *loop;	   /* CTL; NULL while stopped */
@@ -43,30 +46,59 @@ guard_map_zero_file(void *start, size_t len_bytes)
 	return p != MAP_FAILED;
 }
 
-/* Replaces the whole mapping, so that each is broken at most once and hugetlb pages are not cut. */
 static bool
-guard_map_zero(void *start, size_t len_bytes)
+guard_map_zero(uintptr_t start, uintptr_t end)
 {
-	void *p = mmap(start, len_bytes, PROT_READ | PROT_WRITE,
+	void *p = mmap((void *)start, end - start, PROT_READ | PROT_WRITE,
 			MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	if (p == MAP_FAILED && !guard_map_zero_file(start, len_bytes))
+	if (p == MAP_FAILED && !guard_map_zero_file((void *)start, end - start))
 		return false;
-	madvise(start, len_bytes, MADV_DONTDUMP);
+	madvise((void *)start, end - start, MADV_DONTDUMP);
 	return true;
 }
 
+/*
+ * Replaces the part of a mapping that a fault at `addr` costs. To take pages away takes as long as
+ * there are pages, and the thread has others to serve; so little is taken at first that it is done
+ * sooner than the copy which may go on through it. The more parts there are, in all mappings, the
+ * larger the next: each may cut a mapping of the kernel's into three, of which a process cannot have
+ * any number.
+ */
 static bool
-guard_replace(struct mem_slot *slot)
+guard_zero_part(uintptr_t first, uintptr_t last, uintptr_t addr)
+{
+	const uint32_t doublings = RTE_MIN(mem_registry_parts() / MEM_PARTS_TO_DOUBLE,
+			MEM_PART_MAX_DOUBLINGS);
+	const uintptr_t mask = (MEM_PART_BYTES << doublings) - 1;
+
+	return guard_map_zero(RTE_MAX(addr & ~mask, first), RTE_MIN(addr | mask, last) + 1);
+}
+
+/* Pages larger than the part cannot be cut, and nothing can where mappings run out. */
+static bool
+guard_zero(const struct mem_slot *slot, uintptr_t addr)
+{
+	const uintptr_t first = __atomic_load_n(&slot->start, __ATOMIC_RELAXED);
+	const uintptr_t last = first + __atomic_load_n(&slot->len_bytes, __ATOMIC_RELAXED) - 1;
+
+	/* Being removed: the next fault does not find it. */
+	if (first == 0)
+		return true;
+	return guard_zero_part(first, last, addr) || guard_map_zero(first, last + 1);
+}
+
+static bool
+guard_replace(struct mem_slot *slot, uintptr_t addr)
 {
 	/* Before the pages are there to be seen: the promise of struct vhub_mem_owner. */
 	mem_registry_mark_owner(slot);
+	mem_registry_count_part(slot);
 	/*
 	 * A thread that came second does it again. The zeros lose nothing that anybody may count on, and a
 	 * fault in the zero pages themselves (a memory error) cannot make it return for ever.
 	 */
-	if (!guard_map_zero((void *)__atomic_load_n(&slot->start, __ATOMIC_RELAXED),
-			    __atomic_load_n(&slot->len_bytes, __ATOMIC_RELAXED)))
+	if (!guard_zero(slot, addr))
 		return false;
 	/* Release: pairs with the acquire by which CTL and mem_registry_remove() see it. */
 	__atomic_fetch_or(&slot->state, MEM_SLOT_ZEROED | MEM_SLOT_UNTOLD, __ATOMIC_RELEASE);
@@ -100,7 +132,7 @@ guard_handle(const siginfo_t *info)
 	if (slot == NULL)
 		return false;
 	/* "Action optional" only tells of a bad page, which nobody of ours may ever touch. */
-	done = info->si_code == BUS_MCEERR_AO || guard_replace(slot);
+	done = info->si_code == BUS_MCEERR_AO || guard_replace(slot, (uintptr_t)info->si_addr);
 	mem_registry_unpin(slot);
 	if (done)
 		guard_wake();

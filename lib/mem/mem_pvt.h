@@ -24,8 +24,17 @@
  */
 #define MEM_MAX_SLOTS 32768u
 
+/**
+ * What one fault costs of a mapping, aligned to it; twice as much for each so many parts that were
+ * replaced already in what is mapped now, and all of it at the end. With twice as many mappings for
+ * parts, and MEM_MAX_SLOTS, there is room left in what Linux gives.
+ */
+#define MEM_PART_BYTES UINT64_C(0x200000)
+#define MEM_PARTS_TO_DOUBLE 512u
+#define MEM_PART_MAX_DOUBLINGS 26u /**< to 2^47, all that there can be */
+
 /** Bits of a slot's `state`. */
-#define MEM_SLOT_ZEROED 0x1u /**< the handler has put zero pages in its place */
+#define MEM_SLOT_ZEROED 0x1u /**< the handler has put zero pages in the place of a part or all */
 #define MEM_SLOT_UNTOLD 0x2u /**< and CTL has not looked yet whom to tell */
 #define MEM_SLOT_GONE 0x4u /**< removed since, and waits only for that; under the registry's lock */
 
@@ -36,6 +45,7 @@ struct mem_slot {
 	struct vhub_mem_owner *owner; /**< NULL: nobody is told */
 	uint32_t pins;	    /**< handlers at work on it: it may not be unmapped meanwhile */
 	uint32_t state;	    /**< MEM_SLOT_* */
+	uint32_t n_parts;   /**< that were replaced, each at least once */
 	uint32_t next_free; /**< under the registry's lock */
 };
 
@@ -72,6 +82,14 @@ mem_registry_pin(uintptr_t addr);
 /** Ends a pin. Async-signal-safe. */
 void
 mem_registry_unpin(struct mem_slot *slot);
+
+/** Counts a part of the pinned slot's mapping as replaced, until it is removed. Async-signal-safe. */
+void
+mem_registry_count_part(struct mem_slot *slot);
+
+/** Parts that were replaced, of all mappings. Async-signal-safe. */
+uint32_t
+mem_registry_parts(void);
 
 /** Sets `faulted` of the pinned slot's owner, if it has one still. Async-signal-safe. */
 void

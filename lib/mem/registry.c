@@ -29,6 +29,7 @@ static struct {
 	uint32_t free_head;   /* under lock */
 	uint32_t n_used;      /* slots that were ever used; shared atomic, only grows */
 	uint32_t markers;     /* handlers that look at an owner; shared atomic */
+	uint32_t n_parts;     /* of the slots; shared atomic */
 	uint32_t n_taken;     /* slots that are not free; under lock */
 	uint64_t taken_bytes; /* reserved or mapped; under lock */
 } registry = {
@@ -142,11 +143,14 @@ mem_registry_remove(uint32_t slot)
 {
 	struct mem_slot *s = &registry_slots[slot];
 	struct vhub_mem_owner *owner;
+	uint32_t n_parts;
 
 	/* Pairs with mem_registry_pin(). Not under the lock: a handler's mmap(2) can take its time, CTL cannot. */
 	__atomic_store_n(&s->start, 0, __ATOMIC_SEQ_CST);
 	while (__atomic_load_n(&s->pins, __ATOMIC_SEQ_CST) != 0)
 		sched_yield();
+	n_parts = __atomic_exchange_n(&s->n_parts, 0, __ATOMIC_RELAXED);
+	__atomic_fetch_sub(&registry.n_parts, n_parts, __ATOMIC_RELAXED);
 
 	pthread_mutex_lock(&registry.lock);
 	owner = __atomic_load_n(&s->owner, __ATOMIC_RELAXED);
@@ -209,6 +213,19 @@ mem_registry_unpin(struct mem_slot *slot)
 {
 	/* Release: what the handler did to the mapping comes before its unmapping. */
 	__atomic_fetch_sub(&slot->pins, 1, __ATOMIC_RELEASE);
+}
+
+void
+mem_registry_count_part(struct mem_slot *slot)
+{
+	__atomic_fetch_add(&slot->n_parts, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&registry.n_parts, 1, __ATOMIC_RELAXED);
+}
+
+uint32_t
+mem_registry_parts(void)
+{
+	return __atomic_load_n(&registry.n_parts, __ATOMIC_RELAXED);
 }
 
 void

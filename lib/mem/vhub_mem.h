@@ -40,8 +40,8 @@ extern "C" {
 
 /**
  * Who is told when memory of his faults: embedded in a session, zeroed but for `broken`. `broken`
- * runs on CTL, once for each owner, after the region was replaced by private zero pages; it may
- * detach and free the owner.
+ * runs on CTL, once for each owner, after a part of the region was replaced by private zero pages; it
+ * may detach and free the owner. Other parts follow as they are touched.
  */
 struct vhub_mem_owner {
 	void (*broken)(struct vhub_mem_owner *owner);

@@ -211,24 +211,23 @@ def test_buffers_are_cut_off(net_scene, packed, which):
 
 @both_kinds
 @pytest.mark.parametrize("cut", [0, 3 * MB])
-def test_memory_is_cut_under_a_flow(net_scene, packed, cut):
-    for delay in (0, 0.001, 0.01):
-        session = net_scene.open(packed=packed, pairs=2, size=256, regions=(0, 0, 0), buffers=0)
-        region = session.mem.regions[2]
-        for pair in (0, 1):
-            for i in range(128):
-                buffer = session.buffer(64)
-                buffer.parts = [(region.end - (i + 1) * 2048, 2048)]
-                session.put_buffer(buffer, pair, False)
-            session.receiving(pair).notify()
-            session.submit([session.prepare(packets.plain(i, 1500)) for i in range(100)], pair)
-        time.sleep(delay)
-        region.truncate(cut)
-        for pair in (0, 1):
-            session.submit([session.prepare(packets.plain(i, 1500)) for i in range(28)], pair)
-            session.sending(pair).kick.signal()
-        net_scene.ended(session, LOST)
-        session.close()
+@pytest.mark.parametrize("delay", [0, 0.001, 0.01])
+def test_memory_is_cut_under_a_flow(net_scene, packed, cut, delay):
+    session = net_scene.open(packed=packed, pairs=2, size=256, regions=(0, 0, 0), buffers=0)
+    region = session.mem.regions[2]
+    for pair in (0, 1):
+        for i in range(128):
+            buffer = session.buffer(64)
+            buffer.parts = [(region.end - (i + 1) * 2048, 2048)]
+            session.put_buffer(buffer, pair, False)
+        session.receiving(pair).notify()
+        session.submit([session.prepare(packets.plain(i, 1500)) for i in range(100)], pair)
+    time.sleep(delay)
+    region.truncate(cut)
+    for pair in (0, 1):
+        session.submit([session.prepare(packets.plain(i, 1500)) for i in range(28)], pair)
+        session.sending(pair).kick.signal()
+    net_scene.ended(session, LOST)
 
 
 #: Packed or not, which part, of the ring that sends or not. The device area of a packed ring that
@@ -317,22 +316,21 @@ def test_memory_on_a_file_that_is_too_short(net_scene):
 
 
 @both_kinds
-def test_the_dirty_log_is_cut_off(net_scene, packed):
-    for flowing in (False, True):
-        session = net_scene.open(packed=packed)
-        log = DirtyLog(session.mem.max_gpa)
-        start_logging(session, log)
-        flow(session, 4)
-        if not flowing:
-            os.ftruncate(log.fd, 0)
-            session.send(packets.plain(1, 1000))
-        else:
-            session.submit([session.prepare(packets.plain(i, 1000)) for i in range(60)])
-            os.ftruncate(log.fd, 0)
-            session.submit([session.prepare(packets.plain(i, 1000)) for i in range(60)])
-        net_scene.ended(session, LOST)
-        log.close()
-        session.close()
+@pytest.mark.parametrize("flowing", [False, True], ids=["idle", "flowing"])
+def test_the_dirty_log_is_cut_off(net_scene, packed, flowing):
+    session = net_scene.open(packed=packed)
+    log = DirtyLog(session.mem.max_gpa)
+    start_logging(session, log)
+    flow(session, 4)
+    if not flowing:
+        os.ftruncate(log.fd, 0)
+        session.send(packets.plain(1, 1000))
+    else:
+        session.submit([session.prepare(packets.plain(i, 1000)) for i in range(60)])
+        os.ftruncate(log.fd, 0)
+        session.submit([session.prepare(packets.plain(i, 1000)) for i in range(60)])
+    net_scene.ended(session, LOST)
+    log.close()
 
 
 def test_the_dirty_log_is_gone_before_it_is_used(net_scene):

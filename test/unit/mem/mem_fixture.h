@@ -51,9 +51,9 @@ test_random_below(uint64_t *state, uint64_t limit)
 	return test_random(state) % limit;
 }
 
-/* How many lines of /proc/self/maps name a memory file of test_memfd(). */
+/* How many lines of /proc/self/maps have `text` in them. */
 static inline unsigned int
-test_count_maps(void)
+test_count_maps_with(const char *text)
 {
 	FILE *f = fopen("/proc/self/maps", "r");
 	char line[512];
@@ -61,9 +61,22 @@ test_count_maps(void)
 
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f) != NULL)
-		n += strstr(line, "memfd:vhub-") != NULL;
+		n += strstr(line, text) != NULL;
 	fclose(f);
 	return n;
+}
+
+/* Of them all, and of memory files of test_memfd(). */
+static inline unsigned int
+test_count_all_maps(void)
+{
+	return test_count_maps_with("-");
+}
+
+static inline unsigned int
+test_count_maps(void)
+{
+	return test_count_maps_with("memfd:vhub-");
 }
 
 static inline unsigned int

@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "guard_fixture.h"
+#include "mem_pvt.h"
 #include "vhub_work.h"
 
 #define UVA UINT64_C(0x7f0000000000)
@@ -80,6 +81,62 @@ test_write_to_truncated_memory(void **state)
 	assert_int_equal(touch(session.hva + PAGE), 0);
 	assert_int_equal(run_loop(2000), 0);
 	session_close(&session);
+}
+
+/*
+ * A fault costs the part of the mapping around it, not all that there is, and the owner is told once
+ * of however many.
+ */
+static void
+test_the_rest_of_the_memory_stays(void **state)
+{
+	struct session session;
+
+	(void)state;
+	guard_start();
+	session_open(&session, 4 * MEM_PART_BYTES);
+	for (size_t at = 0; at < 4 * MEM_PART_BYTES; at += PAGE)
+		poke(session.hva + at, 0xaa);
+	assert_int_equal(ftruncate(session.fd, MEM_PART_BYTES), 0);
+	assert_int_equal(touch(session.hva + 4 * MEM_PART_BYTES - 1), 0);
+	assert_int_equal(session_faulted(&session), VHUB_MEM_FAULTED);
+	assert_int_equal(touch(session.hva), 0xaa);
+	assert_int_equal(touch(session.hva + MEM_PART_BYTES - PAGE), 0xaa);
+	poke(session.hva + 4 * MEM_PART_BYTES - 1, 7);
+	assert_int_equal(run_loop(2000), 0);
+	/* Another part, later. */
+	assert_int_equal(touch(session.hva + 2 * MEM_PART_BYTES), 0);
+	assert_int_equal(touch(session.hva + 4 * MEM_PART_BYTES - 1), 7);
+	assert_int_equal(run_loop(50), 1);
+	assert_int_equal(session.n_broken, 1);
+	session_close(&session);
+	assert_int_equal(mem_registry_parts(), 0);
+}
+
+/* However much there is to lose, piece by piece, the kernel's mappings do not run out. */
+static void
+test_parts_grow_as_they_become_many(void **state)
+{
+	const uint64_t size = UINT64_C(64) << 30;
+	struct session session;
+	unsigned int before, n = 0;
+
+	(void)state;
+	guard_start();
+	session_open(&session, size);
+	assert_int_equal(ftruncate(session.fd, 0), 0);
+	before = test_count_all_maps();
+	for (uint64_t at = 0; at < size; n++) {
+		assert_int_equal(touch(session.hva + at), 0);
+		/* Apart from the one before, so that the kernel cannot join them. */
+		at += 3 * (MEM_PART_BYTES << mem_registry_parts() / MEM_PARTS_TO_DOUBLE);
+	}
+	assert_true(n > 2 * MEM_PARTS_TO_DOUBLE);
+	assert_in_range(test_count_all_maps() - before, n, 6 * 2 * MEM_PARTS_TO_DOUBLE);
+	assert_int_equal(run_loop(2000), 0);
+	session_close(&session);
+	assert_int_equal(mem_registry_parts(), 0);
+	assert_in_range(test_count_all_maps(), 1, before);
 }
 
 /* One owner with several mappings that fault one after the other, before and after it was told. */
@@ -314,7 +371,7 @@ test_log_is_guarded(void **state)
  * only be cut at huge pages; the unmapping afterwards shows that they are not.
  */
 static void
-test_hugetlb_is_replaced_whole(void **state)
+test_hugetlb_is_not_cut(void **state)
 {
 	const uint64_t huge = 2 << 20;
 	struct session session;
@@ -614,6 +671,8 @@ main(void)
 		cmocka_unit_test(test_started_once),
 		cmocka_unit_test(test_truncated_memory_reads_as_zero),
 		cmocka_unit_test(test_write_to_truncated_memory),
+		cmocka_unit_test(test_the_rest_of_the_memory_stays),
+		cmocka_unit_test(test_parts_grow_as_they_become_many),
 		cmocka_unit_test(test_owner_is_told_once),
 		cmocka_unit_test(test_loop_sleeps_again),
 		cmocka_unit_test(test_each_owner_is_told),
@@ -623,7 +682,7 @@ main(void)
 		cmocka_unit_test(test_nobody_to_tell),
 		cmocka_unit_test(test_zero_pages_are_not_kept),
 		cmocka_unit_test(test_log_is_guarded),
-		cmocka_unit_test(test_hugetlb_is_replaced_whole),
+		cmocka_unit_test(test_hugetlb_is_not_cut),
 		cmocka_unit_test(test_faults_of_several_threads_at_once),
 		cmocka_unit_test(test_churn_replaces_nothing_else),
 		cmocka_unit_test(test_work_unmaps_for_a_running_loop),
