@@ -386,13 +386,16 @@ void
 blk_qos_set(struct blk_qos *qos, const struct vhub_blk_qos *set);
 /*
  * How many chains, of `max`, the ring may take now. 0: the ring is held, if there is something in
- * it. What is then not taken is given back by blk_qos_account().
+ * it. *paid of them are paid already, all or none; blk_qos_account() gives back what is then not taken.
  */
 uint16_t
-blk_qos_allow(struct blk_ring *ring, uint16_t max);
-/* `taken` of the `allowed` chains were there; `bytes` is what they move. */
+blk_qos_allow(struct blk_ring *ring, uint16_t max, uint16_t *paid);
+/* `taken` chains were there. */
 void
-blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes);
+blk_qos_account(struct blk_ring *ring, uint16_t paid, uint16_t taken);
+/* What was taken moves so many. */
+void
+blk_qos_account_bytes(struct blk_ring *ring, uint64_t bytes);
 /*
  * Somebody waits for the ring to have nothing in flight. Nobody does for one that is only disabled or
  * broken, which a guest can bring about: it drains when it is stopped.

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Limits of a disk: requests and bytes in a second. Called by submit.c before anything is taken from
- * a ring, only for disks that have limits; by blk.c before its lcore sleeps; by vhubd's control
+ * Limits of a disk: requests and bytes in a second. Called by submit.c around what is taken from a
+ * ring, only for disks that have limits; by blk.c before its lcore sleeps; by vhubd's control
  * methods, to change them.
  *
  * A limit is a schedule of when the next unit is due (vhub_meter.h), which the lcores of a disk share.
@@ -12,6 +12,10 @@
  *
  * Rings of an lcore that wait are served in turn: one that is held is the first, and the others take
  * nothing until it has been served.
+ *
+ * What a former life of a ring had in flight was paid for, if its region says the truth; but a front end can
+ * forge one, and restart the ring with it again and again. So it is paid once more. It goes out of turn, and
+ * its requests may be somewhat ahead of the schedule, so that an honest ring's seldom wait.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -34,6 +38,8 @@
  * tells of tasks that hang. What is beyond it is not paid.
  */
 #define MAX_DEBT_OF_END_S UINT64_C(60)
+/* How far ahead requests of a former life may be: more than most rings have in flight. */
+#define MAX_DEBT_OF_REPLAY_S UINT64_C(1)
 /* Limits may be changed meanwhile, and nobody wakes a sleeping lcore for that. */
 #define MAX_SLEEP_US 100000u
 /* Below that a sleep is not worth its system calls. */
@@ -47,9 +53,9 @@ next_of(const struct vhub_meter *m, uint64_t now)
 	return vhub_meter_due(m, __atomic_load_n(&m->next, __ATOMIC_RELAXED), now);
 }
 
-/* Pays for up to `max` units of those that are due. Returns how many. */
+/* Pays for up to `max` units of those that are due at `until`, which is not before `now`. Returns how many. */
 static uint16_t
-take_units(struct vhub_meter *m, uint16_t max, uint64_t now)
+take_units(struct vhub_meter *m, uint16_t max, uint64_t now, uint64_t until)
 {
 	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next, one;
 	uint64_t n;
@@ -57,9 +63,9 @@ take_units(struct vhub_meter *m, uint16_t max, uint64_t now)
 	one = vhub_meter_cost(m, 1);
 	do {
 		next = vhub_meter_due(m, old, now);
-		if (next > now)
+		if (next > until)
 			return 0;
-		n = one == 0 ? max : (now - next) / one;
+		n = one == 0 ? max : (until - next) / one;
 		n = RTE_MIN(n, (uint64_t)max);
 		if (n == 0)
 			return 0;
@@ -125,28 +131,51 @@ let_go(struct blk_ring *ring)
 		ring->lcore->first_held = NULL;
 }
 
+/*
+ * How far ahead the ring may pay. One that drains and has something left of a former life is waited for, and
+ * waits itself only where the disk owes very much: hardly any region but a forged one brings that about.
+ */
+struct room {
+	uint64_t iops_until;
+	uint64_t bytes_until;
+};
+
+static struct room
+room_of(const struct blk_ring *ring, bool replays, uint64_t now)
+{
+	const uint64_t hz = rte_get_tsc_hz();
+
+	if (!replays)
+		return (struct room){ now, now };
+	if (!blk_ring_ends(ring))
+		return (struct room){ now + MAX_DEBT_OF_REPLAY_S * hz, now };
+	return (struct room){ now + MAX_DEBT_OF_END_S * hz, now + MAX_DEBT_OF_END_S * hz };
+}
+
 uint16_t
-blk_qos_allow(struct blk_ring *ring, uint16_t max)
+blk_qos_allow(struct blk_ring *ring, uint16_t max, uint16_t *paid)
 {
 	struct blk_qos *qos = &ring->dev->qos;
 	const struct blk_lcore *lcore = ring->lcore;
+	const bool replays = vhub_virtq_to_replay(ring->vring->vq) != 0;
 	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
 	uint64_t now = rte_rdtsc();
+	const struct room room = room_of(ring, replays, now);
 	uint16_t n = max;
 
-	/* What a former life of the ring had taken was paid for. */
-	if (on == 0 || vhub_virtq_to_replay(ring->vring->vq) != 0) {
+	*paid = 0;
+	if (on == 0) {
 		let_go(ring);
 		return max;
 	}
-	if (lcore->first_held != NULL && lcore->first_held != ring)
+	if (!replays && lcore->first_held != NULL && lcore->first_held != ring)
 		n = 0;
-	if (lcore->held_ios != NULL && lcore->held_ios_next)
+	if (!replays && lcore->held_ios != NULL && lcore->held_ios_next)
 		n = 0;
 	if ((on & BLK_QOS_BYTES) != 0)
-		n = next_of(&qos->bytes, now) > now ? 0 : RTE_MIN(n, BYTES_CHAINS);
+		n = next_of(&qos->bytes, now) > room.bytes_until ? 0 : RTE_MIN(n, BYTES_CHAINS);
 	if ((on & BLK_QOS_IOPS) != 0 && n != 0)
-		n = take_units(&qos->iops, n, now);
+		*paid = n = take_units(&qos->iops, n, now, room.iops_until);
 	if (n == 0)
 		hold(ring);
 	else
@@ -155,13 +184,20 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max)
 }
 
 void
-blk_qos_account(struct blk_ring *ring, uint16_t allowed, uint16_t taken, uint64_t bytes)
+blk_qos_account(struct blk_ring *ring, uint16_t paid, uint16_t taken)
+{
+	struct blk_qos *qos = &ring->dev->qos;
+
+	if (taken < paid)
+		vhub_meter_give_back(&qos->iops, paid - taken);
+}
+
+void
+blk_qos_account_bytes(struct blk_ring *ring, uint64_t bytes)
 {
 	struct blk_qos *qos = &ring->dev->qos;
 	uint32_t on = __atomic_load_n(&qos->on, __ATOMIC_ACQUIRE);
 
-	if ((on & BLK_QOS_IOPS) != 0 && taken < allowed)
-		vhub_meter_give_back(&qos->iops, allowed - taken);
 	if ((on & BLK_QOS_BYTES) != 0 && bytes != 0) {
 		pay(&qos->bytes, bytes, rte_rdtsc(), MAX_DEBT_S);
 		ring->lcore->held_ios_next = true;

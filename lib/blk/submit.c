@@ -112,11 +112,12 @@ decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n
 static uint16_t
 pop_limited(struct blk_ring *ring, struct vhub_chain **chains)
 {
-	uint16_t allowed = blk_qos_allow(ring, ring->lcore->share), n = 0;
+	uint16_t paid, n = 0;
+	const uint16_t allowed = blk_qos_allow(ring, ring->lcore->share, &paid);
 
 	if (allowed != 0) {
 		n = vhub_virtq_pop(ring->vring->vq, chains, allowed);
-		blk_qos_account(ring, allowed, n, 0);
+		blk_qos_account(ring, paid, n);
 	}
 	return n;
 }
@@ -129,7 +130,7 @@ account_bytes(struct blk_ring *ring)
 
 	for (uint16_t i = 0; i < ring->n_wait; i++)
 		bytes += ring->wait[i]->len_bytes;
-	blk_qos_account(ring, 0, 0, bytes);
+	blk_qos_account_bytes(ring, bytes);
 }
 
 /* As many as the ring's burst is now, and finds what the next one is. */

@@ -311,7 +311,8 @@ struct vhub_blk_qos {
  * Limits a blk device, from the next turn of its lcores on. All its queues share the limit,
  * whichever lcore they are on. What is over it waits in the guest's rings, or, of ranges that are
  * zeroed or erased, here. A ring that drains does not wait with these: the disk owes them, but no more
- * than a minute, and takes nothing until they are paid. Thread: CTL. Returns 0,
+ * than a minute, and takes nothing until they are paid. Requests that an inflight region brings count
+ * again; they may be a second ahead of the limit, and a minute where the ring drains. Thread: CTL. Returns 0,
  * -EINVAL (not a blk device; a value out of bounds, which one sentence names), and nothing has
  * changed then.
  */

@@ -68,7 +68,10 @@ vhub_meter_move(struct vhub_meter *m, uint64_t *old, uint64_t next)
 			__ATOMIC_RELAXED);
 }
 
-/** Takes back what was paid for units that were not used. Thread: LCORE. */
+/**
+ * Takes back what was paid for units that were not used: no more of them than the caller has paid for, or the
+ * schedule would go back without bound. Thread: LCORE.
+ */
 static inline void
 vhub_meter_give_back(struct vhub_meter *m, uint64_t units)
 {

@@ -10,6 +10,7 @@
 #include <rte_cycles.h>
 
 #include "blk_pvt.h"
+#include "layout.h"
 
 #define F(bit) (UINT64_C(1) << (bit))
 #define VERSION_1 F(32)
@@ -449,6 +450,173 @@ test_ranges_and_reads_take_turns(void **state)
 	guest_stop(&guest, 0);
 }
 
+/* ---- requests of a former life ---- */
+
+/* Descriptors of the data and of the status, which all such requests share. */
+#define AT_DATA (GUEST_RING_SIZE - 2)
+#define AT_STATUS (GUEST_RING_SIZE - 1)
+#define MOST_LEFT AT_DATA
+
+/* Starts a ring with a region that says that `n` reads of so many bytes are in flight. */
+static void
+start_with_left(unsigned int index, uint16_t n, uint32_t bytes)
+{
+	static uint8_t part[1 << 13] __rte_cache_aligned;
+	const struct virtio_blk_outhdr header = { .type = VIRTIO_BLK_T_IN };
+	struct inflight_split *region = (struct inflight_split *)part;
+	struct guest_ring *r = &guest.rings[index];
+	uint8_t *hva = guest.table->regions[0].hva;
+	struct vhub_virtq_config config = {
+		.size = GUEST_RING_SIZE,
+		.features = VERSION_1,
+		.mem = guest.table,
+		.call_fd = -1,
+		.chain_bytes = dev->chain_bytes,
+		.numa_node = -1,
+		.inflight = part,
+		.inflight_bytes = vhub_inflight_queue_bytes(GUEST_RING_SIZE, false),
+	};
+	uint64_t header_gpa;
+
+	/* A life takes what the ones before do not need any more. */
+	guest.next_gpa = index * (GUEST_BYTES / GUEST_RINGS);
+	guest_start(&guest, dev, index, VERSION_1);
+	header_gpa = guest_alloc(&guest, sizeof(header));
+	memcpy(guest.mem + header_gpa, &header, sizeof(header));
+	memset(part, 0, sizeof(part));
+	assert_true(config.inflight_bytes <= sizeof(part));
+	assert_int_equal(vhub_inflight_queue_init(part, sizeof(part), GUEST_RING_SIZE, false), 0);
+	memset(r->used, 0, sizeof(*r->used));
+	for (uint16_t i = 0; i < n; i++) {
+		r->desc[i] = (struct guest_desc){ header_gpa, sizeof(header), GUEST_NEXT, AT_DATA };
+		region->desc[i].inflight = 1;
+		region->desc[i].counter = i + 1u;
+	}
+	r->desc[AT_DATA] = (struct guest_desc){ guest_alloc(&guest, bytes), bytes,
+		GUEST_NEXT | GUEST_WRITE, AT_STATUS };
+	r->desc[AT_STATUS] = (struct guest_desc){ guest_alloc(&guest, 1), 1, GUEST_WRITE, 0 };
+	r->avail->idx = n;
+	config.desc = hva + ((uint8_t *)r->desc - guest.mem);
+	config.avail = hva + ((uint8_t *)r->avail - guest.mem);
+	config.used = hva + ((uint8_t *)r->used - guest.mem);
+	vhub_virtq_destroy(r->vring.vq);
+	assert_int_equal(vhub_virtq_create(&config, &r->vring.vq), 0);
+	assert_int_equal(vhub_virtq_to_replay(r->vring.vq), n);
+}
+
+static void
+limit_iops(uint64_t iops, uint64_t burst)
+{
+	const struct vhub_blk_qos set = { .iops = iops, .iops_burst = burst };
+	char error[256];
+
+	assert_int_equal(vhub_blk_set_qos(dev, &set, error, sizeof(error)), 0);
+}
+
+/* What a ring has left is paid like anything else, and nothing comes back that was not paid. */
+static void
+test_requests_left_in_flight_are_paid(void **state)
+{
+	const struct vhub_meter *m = &blk_dev_of(dev)->qos.iops;
+	uint64_t begin;
+
+	(void)state;
+	/* Of the burst only what time brings is there: an hour of it would be a gift. */
+	limit_iops(10, 36000);
+	begin = m->next;
+	start_with_left(0, 3, 512);
+	guest_poll_until_done(&guest, 3);
+	assert_in_range(m->next, begin + vhub_meter_cost(m, 3) - 2,
+			begin + vhub_meter_cost(m, 3) + 2);
+	/* Turns that find nothing cost nothing, and bring nothing. */
+	poll_often();
+	assert_in_range(m->next, begin + vhub_meter_cost(m, 3) - 1000,
+			begin + vhub_meter_cost(m, 3) + 2);
+	guest_stop(&guest, 0);
+}
+
+/* An honest ring goes on at once after a crash, though none of it is due. */
+static void
+test_requests_left_in_flight_seldom_wait(void **state)
+{
+	(void)state;
+	limit_iops(1000, 1);
+	start_with_left(0, MOST_LEFT, 512);
+	guest_poll(&guest, 0);
+	assert_int_equal(spy.n_seen, MOST_LEFT);
+	guest_poll_until_done(&guest, MOST_LEFT);
+	guest_stop(&guest, 0);
+}
+
+/* Lives of a ring whose region always says that it has much in flight. Returns how many were served. */
+static unsigned int
+forge_lives(unsigned int n, bool drains)
+{
+	spy.n_seen = 0;
+	for (unsigned int i = 0; i < n; i++) {
+		unsigned int before = spy.n_seen;
+
+		start_with_left(0, MOST_LEFT, 4096);
+		vhub_virtq_replay_only(guest.rings[0].vring.vq, drains);
+		poll_often();
+		assert_int_equal(guest_done(&guest.rings[0], NULL, NULL), spy.n_seen - before);
+		guest_stop(&guest, 0);
+		/* The spy has room for a few lives. */
+		assert_true(spy.n_seen + MOST_LEFT <= SPY_MAX);
+	}
+	return spy.n_seen;
+}
+
+/* What is allowed in the time that has passed, and so many seconds ahead. */
+static uint64_t
+allowed_since(uint64_t begin, uint64_t rate, uint64_t ahead_s)
+{
+	return (ahead_s + (rte_rdtsc() - begin) / rte_get_tsc_hz() + 1) * rate;
+}
+
+static void
+test_a_forged_region_has_no_more_requests_than_the_limit(void **state)
+{
+	uint64_t begin = rte_rdtsc();
+
+	(void)state;
+	limit_iops(10, 1);
+	assert_true(forge_lives(6, false) <= allowed_since(begin, 10, 1));
+	/* Who waits for a drain does not wait for the limits, but not for ever either. */
+	begin = rte_rdtsc();
+	limit_iops(2, 1);
+	assert_in_range(forge_lives(6, true), MOST_LEFT, allowed_since(begin, 2, 60));
+	limit_iops(0, 0);
+}
+
+static void
+test_a_forged_region_has_no_more_bytes_than_the_limit(void **state)
+{
+	(void)state;
+	limit_bytes(512);
+	assert_in_range(forge_lives(6, false), 1, 4);
+	limit_bytes(4096);
+	assert_in_range(forge_lives(6, true), MOST_LEFT, MOST_LEFT + 10);
+	limit_bytes(0);
+}
+
+/* Where the disk owes more than they may be ahead they wait, and are served as soon as they may be. */
+static void
+test_requests_left_in_flight_wait_for_the_limit(void **state)
+{
+	(void)state;
+	limit_iops(100, 1);
+	blk_dev_of(dev)->qos.iops.next += 60 * rte_get_tsc_hz();
+	start_with_left(0, MOST_LEFT, 512);
+	poll_often();
+	assert_int_equal(spy.n_seen, 0);
+	assert_true(guest.rings[0].vring.held);
+	limit_iops(0, 0);
+	guest_poll_until_done(&guest, MOST_LEFT);
+	assert_false(guest.rings[0].vring.held);
+	guest_stop(&guest, 0);
+}
+
 static void
 test_what_is_no_limit_is_refused(void **state)
 {
@@ -505,6 +673,11 @@ main(void)
 		LARGE(test_ranges_of_a_ring_that_takes_nothing_wait),
 		FREE(test_pieces_are_of_whole_units),
 		FREE(test_ranges_and_reads_take_turns),
+		FREE(test_requests_left_in_flight_are_paid),
+		FREE(test_requests_left_in_flight_seldom_wait),
+		FREE(test_a_forged_region_has_no_more_requests_than_the_limit),
+		FREE(test_a_forged_region_has_no_more_bytes_than_the_limit),
+		FREE(test_requests_left_in_flight_wait_for_the_limit),
 		FREE(test_what_is_no_limit_is_refused),
 	};
 	struct vhub_loop *loop = guest_lcores_start();
