@@ -15,7 +15,8 @@
 #define INBOX_PACKETS 512u
 /*
  * Mbufs that wait for all inboxes together: half of what ports share (pool.c). Each lcore has its
- * share, so that one that lags behind does not leave the others without.
+ * share, so that one that lags behind does not leave the others without; and an inbox gets no more of
+ * it than it leaves to others, so that a guest that takes nothing does not either.
  */
 #define INBOX_ALL_MBUFS 4096u
 _Static_assert(INBOX_ALL_MBUFS <= VHUB_NET_MAX_WAITING * 2 / 3, "to_guest.c has the rest");
@@ -29,10 +30,12 @@ struct vhub_net_inbox {
 	struct vhub_lcore *lcore;     /* shared atomic; NULL: closed */
 	struct vhub_net_queue *queue; /* valid while lcore is not NULL */
 	uint32_t max_waiting;	      /* mbufs of the owner */
+	uint32_t taken_mbufs;	      /* shared atomic: in all, beside put_mbufs */
 	uint64_t crossed;	      /* shared atomic */
 
 	/* Shared atomics. */
 	uint32_t armed __rte_cache_aligned; /* the owner sleeps, or is about to */
+	uint32_t put_mbufs;		    /* in all; they wrap */
 	uint64_t dropped_full;
 	uint64_t dropped_closed;
 };
@@ -158,6 +161,34 @@ mark(struct rte_mbuf *const *pkts, uint16_t n, uint16_t lcore_index)
 	return mbufs;
 }
 
+/*
+ * How many of them, from the front, may wait too, one after the other: what the inbox has waiting before each
+ * counts twice.
+ */
+static uint16_t
+how_many_fit(struct rte_mbuf *const *pkts, uint16_t n, uint32_t before, uint32_t max_waiting)
+{
+	uint16_t i;
+
+	for (i = 0; i < n && before + pkts[i]->nb_segs <= max_waiting; i++)
+		before += 2u * pkts[i]->nb_segs;
+	return i;
+}
+
+/*
+ * Counts `mbufs` as put, with the inbox and with its lcore. Returns how many waited before for the lcore, and
+ * those of the inbox once more.
+ */
+static inline uint32_t
+count(struct vhub_net_inbox *inbox, uint16_t index, uint32_t mbufs)
+{
+	/* Pairs with the release in vhub_net_inbox_take(): of what was taken we see that it was put. */
+	const uint32_t taken = __atomic_load_n(&inbox->taken_mbufs, __ATOMIC_ACQUIRE);
+	const uint32_t put = __atomic_fetch_add(&inbox->put_mbufs, mbufs, __ATOMIC_RELAXED);
+
+	return put - taken + __atomic_fetch_add(&waiting[index].n, mbufs, __ATOMIC_RELAXED);
+}
+
 /* Returns how many have found room; the others are the caller's. */
 static uint16_t
 put_across(struct vhub_net_inbox *inbox, const struct vhub_lcore *lcore, uint32_t max_waiting,
@@ -165,15 +196,17 @@ put_across(struct vhub_net_inbox *inbox, const struct vhub_lcore *lcore, uint32_
 {
 	const uint16_t index = (uint16_t)vhub_lcore_index(lcore);
 	const uint32_t mbufs = mark(pkts, n, index);
-	uint32_t before, i, left = 0;
-	unsigned int put = 0;
+	const uint32_t before = count(inbox, index, mbufs);
+	uint32_t left = 0;
+	uint16_t put = n, i;
 
-	before = __atomic_fetch_add(&waiting[index].n, mbufs, __ATOMIC_RELAXED);
-	if (likely(before + mbufs <= max_waiting))
-		put = rte_ring_mp_enqueue_burst(inbox->ring, (void *const *)pkts, n, NULL);
+	if (unlikely(before + 2 * mbufs > max_waiting))
+		put = how_many_fit(pkts, n, before, max_waiting);
+	put = (uint16_t)rte_ring_mp_enqueue_burst(inbox->ring, (void *const *)pkts, put, NULL);
 	if (unlikely(put < n)) {
 		for (i = put; i < n; i++)
 			left += pkts[i]->nb_segs;
+		__atomic_fetch_sub(&inbox->put_mbufs, left, __ATOMIC_RELAXED);
 		__atomic_fetch_sub(&waiting[index].n, left, __ATOMIC_RELAXED);
 	}
 	/* Pairs with the fence in vhub_net_inbox_arm(): it sees the packets, or we that it sleeps. */
@@ -289,18 +322,21 @@ vhub_net_inbox_send_views_each(struct vhub_net_inbox *const *inboxes, struct vhu
 
 /* ---- the owner ---- */
 
-static void
+/* Returns how many mbufs they are. */
+static uint32_t
 uncount(struct rte_mbuf *const *pkts, uint16_t n)
 {
-	uint32_t mbufs = 0;
+	uint32_t mbufs = 0, all = 0;
 
 	for (uint16_t i = 0; i < n; i++) {
 		mbufs += pkts[i]->nb_segs;
 		if (i + 1 < n && pkts[i + 1]->port == pkts[i]->port)
 			continue;
 		__atomic_fetch_sub(&waiting[pkts[i]->port].n, mbufs, __ATOMIC_RELAXED);
+		all += mbufs;
 		mbufs = 0;
 	}
+	return all;
 }
 
 uint16_t
@@ -311,7 +347,9 @@ vhub_net_inbox_take(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16
 
 	if (likely(n == 0))
 		return 0;
-	uncount(pkts, n);
+	/* Pairs with the acquire in count(). */
+	__atomic_store_n(&inbox->taken_mbufs, inbox->taken_mbufs + uncount(pkts, n),
+			__ATOMIC_RELEASE);
 	vhub_count(&inbox->crossed, n);
 	return n;
 }
@@ -321,7 +359,7 @@ vhub_net_inbox_arm(struct vhub_net_inbox *inbox)
 {
 	/* Pairs with the acquire in wake(). */
 	__atomic_store_n(&inbox->armed, 1, __ATOMIC_RELEASE);
-	/* Pairs with the fence in send_across(). */
+	/* Pairs with the fence in put_across(). */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	return rte_ring_empty(inbox->ring) ? 0 : -EAGAIN;
 }

@@ -4,7 +4,8 @@
  * has an inbox for each of its queue pairs. On the lcore that owns the pair a packet goes to the guest
  * at once; on another one it goes through a bounded ring that the owner empties in its turn. What
  * there is no room for is dropped and counted, and nobody waits: a guest or an lcore that is slow
- * costs others nothing.
+ * costs others nothing. Of the mbufs that may wait for an lcore an inbox gets no more than it leaves to
+ * the others.
  *
  * A driver opens an inbox in queue_get, closes it in queue_put, takes packets from it in to_guest, and
  * calls its arm, disarm, park and empty (closed) for its own. It destroys an inbox when no lcore can reach it any more

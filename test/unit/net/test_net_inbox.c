@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Inboxes (net/vhub_net_inbox.h) whose owner sleeps, and changes while packets are on their way. The
+ * Inboxes (net/vhub_net_inbox.h) whose owner sleeps, and changes while packets are on their way; and what
+ * one that nobody empties leaves to others. The
  * program links net/inbox.c alone; lcores, memory and a guest are the doubles here, so that the other
  * lcore does what it does at a chosen place.
  */
@@ -21,10 +22,14 @@
 #include "vhub_net_inbox.h"
 
 #define N_LCORES 3u
+/* With so many an lcore's share is 256 mbufs: less than the ring of one inbox has places for. */
+#define MANY_LCORES 16u
+#define SHARE 256u
 
 /* Nobody looks into an lcore but through the functions below. */
 static char lcores[N_LCORES];
 static struct vhub_lcore *self;
+static unsigned int n_lcores = N_LCORES;
 static unsigned int wakes[N_LCORES];
 
 static struct vhub_net_inbox *inbox;
@@ -47,7 +52,7 @@ lcore_at(unsigned int i)
 unsigned int
 vhub_lcore_count(void)
 {
-	return N_LCORES;
+	return n_lcores;
 }
 
 struct vhub_lcore *
@@ -290,6 +295,171 @@ test_views_go_as_far_as_they_may(void **state)
 	end();
 }
 
+/* ---- what is left to others ---- */
+
+/* So many packets of so many mbufs each to an inbox, in bursts. */
+static void
+send_many(struct vhub_net_inbox *to, unsigned int n, uint16_t segs)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	unsigned int i, in_burst;
+
+	for (; n > 0; n -= in_burst) {
+		in_burst = RTE_MIN(n, VHUB_NET_BURST);
+		for (i = 0; i < in_burst; i++) {
+			pkts[i] = rte_pktmbuf_alloc(pool);
+			assert_non_null(pkts[i]);
+			for (uint16_t s = 1; s < segs; s++)
+				assert_int_equal(rte_pktmbuf_chain(pkts[i],
+								 rte_pktmbuf_alloc(pool)),
+						0);
+		}
+		vhub_net_inbox_send(to, pkts, (uint16_t)in_burst);
+	}
+}
+
+/* How many copies find room. */
+static unsigned int
+post_many(struct vhub_net_inbox *to, unsigned int n)
+{
+	unsigned int put = 0;
+
+	for (; n > 0; n--) {
+		struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
+
+		assert_non_null(m);
+		put += vhub_net_inbox_post(to, &m, 1);
+	}
+	return put;
+}
+
+static unsigned int
+take_all_of(struct vhub_net_inbox *from)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	unsigned int all = 0;
+	uint16_t n;
+
+	while ((n = vhub_net_inbox_take(from, pkts, VHUB_NET_BURST)) != 0) {
+		rte_pktmbuf_free_bulk(pkts, n);
+		all += n;
+	}
+	return all;
+}
+
+/* Two more inboxes of lcore 1's, whose share is small now. */
+static void
+begin_with_others(struct vhub_net_inbox **others)
+{
+	n_lcores = MANY_LCORES;
+	begin();
+	self = lcore_at(1);
+	for (unsigned int i = 0; i < 2; i++) {
+		assert_int_equal(vhub_net_inbox_create(-1, &others[i]), 0);
+		vhub_net_inbox_open(others[i], &queue);
+	}
+	self = lcore_at(0);
+}
+
+static void
+end_with_others(struct vhub_net_inbox **others)
+{
+	for (unsigned int i = 0; i < 2; i++) {
+		vhub_net_inbox_close(others[i]);
+		vhub_net_inbox_destroy(others[i]);
+	}
+	end();
+	n_lcores = N_LCORES;
+}
+
+/* In packets of one mbuf and of several, in whatever bursts they come. */
+static void
+test_one_that_nobody_empties_leaves_as_much_to_others(void **state)
+{
+	struct vhub_net_inbox *others[2];
+
+	(void)state;
+	begin_with_others(others);
+	for (uint16_t segs = 1; segs <= 5; segs++) {
+		send_many(inbox, 2 * SHARE / segs, segs);
+		send_many(others[0], 2 * SHARE, 1);
+		for (unsigned int i = 0; i < 10; i++)
+			send_many(others[1], 4, 1);
+		assert_int_equal(take_all_of(inbox), (SHARE / 2 + segs - 1) / segs);
+		assert_in_range(take_all_of(others[0]), SHARE / 4 - segs, SHARE / 4);
+		assert_in_range(take_all_of(others[1]), SHARE / 8 - segs, SHARE / 8);
+	}
+	end_with_others(others);
+}
+
+/* Of what there is for copies, which is half. */
+static void
+test_copies_that_nobody_takes_leave_as_much_to_others(void **state)
+{
+	struct vhub_net_inbox *others[2];
+
+	(void)state;
+	begin_with_others(others);
+	assert_int_equal(post_many(inbox, SHARE), SHARE / 4);
+	assert_int_equal(post_many(others[0], SHARE), SHARE / 8);
+	send_many(others[1], SHARE, 1);
+	assert_int_equal(take_all_of(others[1]), (SHARE - SHARE / 4 - SHARE / 8) / 2);
+	assert_int_equal(take_all_of(inbox), SHARE / 4);
+	assert_int_equal(post_many(inbox, SHARE), (SHARE / 2 - SHARE / 8) / 2);
+	end_with_others(others);
+}
+
+/* What was taken, dropped for want of a place, or dropped by a close is counted no more. */
+static void
+test_an_inbox_that_was_emptied_takes_as_much_again(void **state)
+{
+	struct vhub_net_inbox *others[2];
+
+	(void)state;
+	begin_with_others(others);
+	for (unsigned int turn = 0; turn < 20; turn++) {
+		send_many(inbox, 3 * SHARE, 1);
+		assert_int_equal(take_all_of(inbox), SHARE / 2);
+		send_many(inbox, SHARE, 1);
+		vhub_net_inbox_close(inbox);
+		send_many(inbox, 10, 1);
+		open_at(1 + turn % 2);
+		send_many(inbox, SHARE, 1);
+		vhub_net_inbox_empty(inbox);
+	}
+	/* With few lcores its ring is what bounds it: what finds no place there counts nowhere. */
+	n_lcores = 1;
+	for (unsigned int turn = 0; turn < 20; turn++) {
+		vhub_net_inbox_close(inbox);
+		open_at(1);
+		send_many(inbox, 700, 1);
+		assert_int_equal(take_all_of(inbox), 511);
+	}
+	end_with_others(others);
+}
+
+static void
+take_meanwhile(void)
+{
+	assert_int_equal(take_all_of(inbox), SHARE / 2);
+}
+
+/* What the owner takes while packets are on their way makes room for those that come after. */
+static void
+test_what_is_taken_meanwhile_is_not_counted(void **state)
+{
+	struct vhub_net_inbox *others[2];
+
+	(void)state;
+	begin_with_others(others);
+	send_many(inbox, SHARE, 1);
+	meanwhile = take_meanwhile;
+	send_many(inbox, VHUB_NET_BURST, 1);
+	assert_null(meanwhile);
+	assert_int_equal(take_all_of(inbox), VHUB_NET_BURST);
+	end_with_others(others);
+}
+
 int
 main(void)
 {
@@ -298,11 +468,15 @@ main(void)
 		cmocka_unit_test(test_an_owner_that_came_meanwhile_is_woken),
 		cmocka_unit_test(test_an_owner_that_left_meanwhile_is_not_woken),
 		cmocka_unit_test(test_views_go_as_far_as_they_may),
+		cmocka_unit_test(test_one_that_nobody_empties_leaves_as_much_to_others),
+		cmocka_unit_test(test_copies_that_nobody_takes_leave_as_much_to_others),
+		cmocka_unit_test(test_an_inbox_that_was_emptied_takes_as_much_again),
+		cmocka_unit_test(test_what_is_taken_meanwhile_is_not_counted),
 	};
 
 	if (test_eal_init() != 0)
 		return 1;
-	pool = rte_pktmbuf_pool_create("inbox", 255, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+	pool = rte_pktmbuf_pool_create("inbox", 1023, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
 			SOCKET_ID_ANY);
 	if (pool == NULL)
 		return 1;
