@@ -16,6 +16,12 @@
 
 #include "table.h"
 
+/*
+ * Keys of one call of rte_hash. With all RTE_HASH_LOOKUP_BULK_MAX of them, none in its bucket, it shifts a
+ * word by its width and does not look into chains.
+ */
+#define LOOKUP_BULK (RTE_HASH_LOOKUP_BULK_MAX / 2)
+
 /* Places that are looked at for something to sweep up, whenever stations are learned. */
 #define SWEEP 64u
 
@@ -224,7 +230,9 @@ find_places(const struct table *t, const uint64_t *keys, uint16_t n, int32_t *pl
 		pointers[i] = &keys[i];
 		signatures[i] = signature(keys[i]);
 	}
-	rte_hash_lookup_with_hash_bulk(t->hash, pointers, signatures, n, places);
+	for (i = 0; i < n; i += LOOKUP_BULK)
+		rte_hash_lookup_with_hash_bulk(t->hash, &pointers[i], &signatures[i],
+				RTE_MIN((uint32_t)(n - i), (uint32_t)LOOKUP_BULK), &places[i]);
 }
 
 void

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The forwarding table of a bridge (drivers/net/bridge/table.c): against a model that does the same by
- * looking at everything, at its limits, and with two threads that learn while others look up.
+ * looking at everything, at its limits, with stations that are all in one chain, and with two threads that
+ * learn while others look up.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #include <rte_cycles.h>
+#include <rte_hash.h>
 #include <rte_lcore.h>
 
 #include "../eal_fixture.h"
@@ -28,6 +30,65 @@
 #define READERS 2u
 
 static struct rte_rcu_qsbr *qsbr;
+
+/* ---- between the table and rte_hash ---- */
+
+/* All keys have the same signature. */
+static bool one_chain;
+
+int32_t
+__real_rte_hash_lookup_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
+int32_t
+__wrap_rte_hash_lookup_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
+int32_t
+__real_rte_hash_add_key_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
+int32_t
+__wrap_rte_hash_add_key_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
+int32_t
+__real_rte_hash_del_key_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
+int32_t
+__wrap_rte_hash_del_key_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
+int
+__real_rte_hash_lookup_with_hash_bulk(const struct rte_hash *h, const void **keys, hash_sig_t *sigs,
+		uint32_t n, int32_t *places);
+int
+__wrap_rte_hash_lookup_with_hash_bulk(const struct rte_hash *h, const void **keys, hash_sig_t *sigs,
+		uint32_t n, int32_t *places);
+
+static hash_sig_t
+choose(hash_sig_t sig)
+{
+	return one_chain ? 1 : sig;
+}
+
+int32_t
+__wrap_rte_hash_lookup_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig)
+{
+	return __real_rte_hash_lookup_with_hash(h, key, choose(sig));
+}
+
+int32_t
+__wrap_rte_hash_add_key_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig)
+{
+	return __real_rte_hash_add_key_with_hash(h, key, choose(sig));
+}
+
+int32_t
+__wrap_rte_hash_del_key_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig)
+{
+	return __real_rte_hash_del_key_with_hash(h, key, choose(sig));
+}
+
+int
+__wrap_rte_hash_lookup_with_hash_bulk(const struct rte_hash *h, const void **keys, hash_sig_t *sigs,
+		uint32_t n, int32_t *places)
+{
+	for (uint32_t i = 0; i < n; i++)
+		sigs[i] = choose(sigs[i]);
+	return __real_rte_hash_lookup_with_hash_bulk(h, keys, sigs, n, places);
+}
+
+/* ---- tables and stations ---- */
 
 static int
 setup(void **state)
@@ -318,6 +379,42 @@ test_a_full_table_has_room_for_static_stations(void **state)
 	table_destroy(t);
 }
 
+/* ---- chains ---- */
+
+/*
+ * Behind as many stations as the buckets of the chain hold, in bursts of any length whose other stations
+ * are not there: one that was learned, and one that is another port's for good.
+ */
+static void
+test_a_station_far_down_a_chain_is_found(void **state)
+{
+	struct table *t = make(ENTRIES);
+	struct table_learned learned;
+	uint64_t keys[TABLE_BURST];
+	uint16_t ports[TABLE_BURST];
+	unsigned int i, n, at;
+
+	(void)state;
+	one_chain = true;
+	for (i = 0; i < 30; i++)
+		assert_int_equal(learn(t, station(i), 1, 100, 0).added, 1);
+	assert_int_equal(table_add_static(t, station(30), 2, 0), 0);
+	for (n = 1; n <= TABLE_BURST; n++) {
+		at = (unsigned int)rand() % n;
+		for (i = 0; i < n; i++)
+			keys[i] = station(1000 + i);
+		keys[at] = station(29);
+		table_lookup(t, keys, (uint16_t)n, 0, ports);
+		for (i = 0; i < n; i++)
+			assert_int_equal(ports[i], i == at ? 1 : TABLE_NO_PORT);
+		keys[at] = station(30);
+		table_learn(t, keys, (uint16_t)n, 1, 0, 0, &learned);
+		assert_true(learned.foreign == UINT64_C(1) << at);
+	}
+	table_destroy(t);
+	one_chain = false;
+}
+
 struct shown {
 	unsigned int n;
 	bool ok;
@@ -435,6 +532,7 @@ main(void)
 		cmocka_unit_test(test_a_full_table_takes_more_when_stations_have_aged),
 		cmocka_unit_test(test_a_static_station_stays),
 		cmocka_unit_test(test_a_full_table_has_room_for_static_stations),
+		cmocka_unit_test(test_a_station_far_down_a_chain_is_found),
 		cmocka_unit_test(test_all_that_is_known_is_shown),
 		cmocka_unit_test(test_threads_that_learn_forget_and_look_up_agree),
 	};
