@@ -10,8 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bsd/stdlib.h>
+
 #include <rte_hash.h>
-#include <rte_hash_crc.h>
 #include <rte_spinlock.h>
 
 #include "table.h"
@@ -40,6 +41,7 @@ struct table {
 	uint32_t n_places; /* of entries */
 	uint32_t n_entries;
 	uint32_t ageing_ticks;
+	uint64_t secrets[3]; /* of signature() */
 
 	/* Shared atomics; written with the lock held, but for the tick of a word. */
 	uint64_t *words; /* of the key at a place */
@@ -109,21 +111,19 @@ store_word(struct table *t, int32_t place, uint64_t word)
 	__atomic_store_n(&t->words[place], word, __ATOMIC_RELEASE);
 }
 
+/*
+ * Guests choose keys, and could make a chain as long as they like if they could tell which ones meet: so each
+ * table has secrets of its own, the last two of them odd. One product is not enough, for two keys that meet,
+ * which a guest may find by the time that they take, have a difference with which others meet too. The step
+ * between two products leaves nothing of that. Who sees signatures could learn the secrets; nobody does.
+ */
 static inline hash_sig_t
-signature(uint64_t key)
+signature(const struct table *t, uint64_t key)
 {
-	return rte_hash_crc_8byte(key, 0);
-}
+	uint64_t x = (key ^ t->secrets[0]) * t->secrets[1];
 
-/* As rte_hash wants it; keys are 8 bytes. */
-static uint32_t
-hash_key(const void *key, uint32_t len, uint32_t init)
-{
-	uint64_t value;
-
-	(void)len;
-	memcpy(&value, key, sizeof(value));
-	return rte_hash_crc_8byte(value, init);
+	x = (x ^ x >> 32) * t->secrets[2];
+	return (hash_sig_t)(x >> 32);
 }
 
 static int
@@ -148,8 +148,8 @@ make_hash(const struct table_params *params, struct rte_hash **out)
 		.name = name,
 		/* What is learned leaves room for a static station of each port. */
 		.entries = params->n_entries + TABLE_MAX_PORTS,
+		/* Without a function: each call brings the signature of its key. */
 		.key_len = sizeof(uint64_t),
-		.hash_func = hash_key,
 		.socket_id = params->node,
 		/* With chains, so that it takes as many as it says. */
 		.extra_flag = RTE_HASH_EXTRA_FLAGS_RW_CONCURRENCY_LF |
@@ -181,6 +181,9 @@ table_create(const struct table_params *params, struct table **out)
 	rte_spinlock_init(&t->lock);
 	t->n_entries = params->n_entries;
 	t->ageing_ticks = params->ageing_ticks;
+	arc4random_buf(t->secrets, sizeof(t->secrets));
+	t->secrets[1] |= 1;
+	t->secrets[2] |= 1;
 	for (unsigned int i = 0; i < TABLE_MAX_PORTS; i++)
 		t->generations[i] = 1;
 	ret = make_hash(params, &t->hash);
@@ -228,7 +231,7 @@ find_places(const struct table *t, const uint64_t *keys, uint16_t n, int32_t *pl
 
 	for (i = 0; i < n; i++) {
 		pointers[i] = &keys[i];
-		signatures[i] = signature(keys[i]);
+		signatures[i] = signature(t, keys[i]);
 	}
 	for (i = 0; i < n; i += LOOKUP_BULK)
 		rte_hash_lookup_with_hash_bulk(t->hash, &pointers[i], &signatures[i],
@@ -280,7 +283,7 @@ remove_entry(struct table *t, uint32_t place)
 
 	uncount(t, load_word(t, (int32_t)place));
 	store_word(t, (int32_t)place, 0);
-	if (rte_hash_del_key_with_hash(t->hash, &key, signature(key)) >= 0)
+	if (rte_hash_del_key_with_hash(t->hash, &key, signature(t, key)) >= 0)
 		t->n_used--;
 }
 
@@ -302,11 +305,11 @@ sweep(struct table *t, uint32_t n, uint32_t now)
 static int32_t
 take_place(struct table *t, uint64_t key)
 {
-	int32_t place = rte_hash_lookup_with_hash(t->hash, &key, signature(key));
+	int32_t place = rte_hash_lookup_with_hash(t->hash, &key, signature(t, key));
 
 	if (place >= 0)
 		return place;
-	place = rte_hash_add_key_with_hash(t->hash, &key, signature(key));
+	place = rte_hash_add_key_with_hash(t->hash, &key, signature(t, key));
 	if (place < 0)
 		return place;
 	__atomic_store_n(&t->keys[place], key, __ATOMIC_RELAXED);
@@ -320,7 +323,7 @@ learn_one(struct table *t, uint64_t key, uint64_t new_word, uint32_t limit, uint
 		struct table_learned *learned)
 {
 	const uint16_t port = port_of(new_word);
-	int32_t place = rte_hash_lookup_with_hash(t->hash, &key, signature(key));
+	int32_t place = rte_hash_lookup_with_hash(t->hash, &key, signature(t, key));
 	const uint64_t word = place < 0 ? 0 : load_word(t, place);
 	const bool known = is_valid(t, word, now);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The forwarding table of a bridge (drivers/net/bridge/table.c): against a model that does the same by
- * looking at everything, at its limits, with stations that are all in one chain, and with two threads that
- * learn while others look up.
+ * looking at everything, at its limits, with stations that are all in one chain, or that somebody chose so that they be, and with
+ * two threads that learn while others look up.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,6 +18,7 @@
 
 #include <rte_cycles.h>
 #include <rte_hash.h>
+#include <rte_hash_crc.h>
 #include <rte_lcore.h>
 
 #include "../eal_fixture.h"
@@ -35,6 +36,8 @@ static struct rte_rcu_qsbr *qsbr;
 
 /* All keys have the same signature. */
 static bool one_chain;
+/* Of the first key of the last lookup. */
+static hash_sig_t seen;
 
 int32_t
 __real_rte_hash_lookup_with_hash(const struct rte_hash *h, const void *key, hash_sig_t sig);
@@ -83,6 +86,7 @@ int
 __wrap_rte_hash_lookup_with_hash_bulk(const struct rte_hash *h, const void **keys, hash_sig_t *sigs,
 		uint32_t n, int32_t *places)
 {
+	seen = sigs[0];
 	for (uint32_t i = 0; i < n; i++)
 		sigs[i] = choose(sigs[i]);
 	return __real_rte_hash_lookup_with_hash_bulk(h, keys, sigs, n, places);
@@ -415,6 +419,135 @@ test_a_station_far_down_a_chain_is_found(void **state)
 	one_chain = false;
 }
 
+/* ---- stations that are chosen ---- */
+
+#define CHOSEN 512u
+#define MAC_BITS 48u
+
+static int
+compare_sigs(const void *a, const void *b)
+{
+	const hash_sig_t x = *(const hash_sig_t *)a, y = *(const hash_sig_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* Of random ones, once in many thousand runs one fewer than there are. */
+static unsigned int
+count_different(hash_sig_t *sigs)
+{
+	unsigned int i, n = 1;
+
+	qsort(sigs, CHOSEN, sizeof(*sigs), compare_sigs);
+	for (i = 1; i < CHOSEN; i++)
+		n += sigs[i] != sigs[i - 1];
+	return n;
+}
+
+static hash_sig_t
+signature_of(struct table *t, uint64_t key)
+{
+	where(t, key, 0);
+	return seen;
+}
+
+/*
+ * Words without the bit of a group that change no CRC of a key: rows of a matrix over single bits, as Gauss has
+ * them. Returns how many.
+ */
+static unsigned int
+find_kernel(uint64_t *kernel)
+{
+	uint64_t words[MAC_BITS];
+	uint32_t crcs[MAC_BITS];
+	bool used[MAC_BITS] = { false };
+	unsigned int bit, i, pivot, n = 0;
+
+	for (i = 1; i < MAC_BITS; i++) {
+		words[i] = UINT64_C(1) << i;
+		crcs[i] = rte_hash_crc_8byte(words[i], 0) ^ rte_hash_crc_8byte(0, 0);
+	}
+	for (bit = 0; bit < 32; bit++) {
+		for (pivot = 1; pivot < MAC_BITS; pivot++) {
+			if (!used[pivot] && (crcs[pivot] >> bit & 1) != 0)
+				break;
+		}
+		if (pivot == MAC_BITS)
+			continue;
+		used[pivot] = true;
+		for (i = 1; i < MAC_BITS; i++) {
+			if (i == pivot || (crcs[i] >> bit & 1) == 0)
+				continue;
+			words[i] ^= words[pivot];
+			crcs[i] ^= crcs[pivot];
+		}
+	}
+	for (i = 1; i < MAC_BITS; i++) {
+		if (!used[i] && crcs[i] == 0)
+			kernel[n++] = words[i];
+	}
+	return n;
+}
+
+static void
+test_stations_of_one_crc_do_not_meet(void **state)
+{
+	struct table *t = make(ENTRIES);
+	uint64_t kernel[MAC_BITS], key;
+	hash_sig_t sigs[CHOSEN];
+	unsigned int i, bit;
+
+	(void)state;
+	assert_true(find_kernel(kernel) >= 15);
+	for (i = 0; i < CHOSEN; i++) {
+		key = station(1);
+		for (bit = 0; bit < 15; bit++)
+			key ^= (i >> bit & 1) != 0 ? kernel[bit] : 0;
+		assert_int_equal(rte_hash_crc_8byte(key, 0), rte_hash_crc_8byte(station(1), 0));
+		sigs[i] = signature_of(t, key);
+	}
+	assert_true(count_different(sigs) >= CHOSEN - 2);
+	table_destroy(t);
+}
+
+/* Of two that meet nothing can be told about two others with the same difference: of bits, or of numbers. */
+static void
+test_differences_of_stations_tell_nothing(void **state)
+{
+	struct table *t = make(ENTRIES);
+	hash_sig_t by_bits[CHOSEN], by_numbers[CHOSEN];
+	unsigned int bit, i;
+	uint64_t key, step;
+
+	(void)state;
+	for (bit = 1; bit < MAC_BITS; bit++) {
+		step = UINT64_C(1) << bit;
+		for (i = 0; i < CHOSEN; i++) {
+			/* A carry beyond the address is only another VLAN. */
+			key = station(0) ^ ((uint64_t)rand() << 17 ^ (uint64_t)rand()) << 1;
+			by_bits[i] = signature_of(t, key) ^ signature_of(t, key ^ step);
+			by_numbers[i] = signature_of(t, key) - signature_of(t, key + step);
+		}
+		assert_true(count_different(by_bits) > CHOSEN / 8);
+		assert_true(count_different(by_numbers) > CHOSEN / 8);
+	}
+	table_destroy(t);
+}
+
+static void
+test_each_table_has_secrets_of_its_own(void **state)
+{
+	struct table *one = make(ENTRIES), *other = make(ENTRIES);
+	unsigned int i, same = 0;
+
+	(void)state;
+	for (i = 0; i < CHOSEN; i++)
+		same += signature_of(one, station(i)) == signature_of(other, station(i));
+	assert_true(same <= 2);
+	table_destroy(one);
+	table_destroy(other);
+}
+
 struct shown {
 	unsigned int n;
 	bool ok;
@@ -533,6 +666,9 @@ main(void)
 		cmocka_unit_test(test_a_static_station_stays),
 		cmocka_unit_test(test_a_full_table_has_room_for_static_stations),
 		cmocka_unit_test(test_a_station_far_down_a_chain_is_found),
+		cmocka_unit_test(test_stations_of_one_crc_do_not_meet),
+		cmocka_unit_test(test_differences_of_stations_tell_nothing),
+		cmocka_unit_test(test_each_table_has_secrets_of_its_own),
 		cmocka_unit_test(test_all_that_is_known_is_shown),
 		cmocka_unit_test(test_threads_that_learn_forget_and_look_up_agree),
 	};
