@@ -251,10 +251,11 @@ struct vhub_net_driver_ops {
 	/**
 	 * Optional. LCORE, any of the port's, with a queue got or without. The guest says that its address
 	 * is `mac` from now on, until it leaves. A guest can say what it likes: that others are heard
-	 * with the same address is not to end by it. Returns 0, or a negative errno and the guest is told
-	 * that it cannot have it.
+	 * with the same address is not to end by it. Without link_up the link is down by command: nobody
+	 * is to notice anything of the guest, and the driver only says whether it can have the address.
+	 * Returns 0, or a negative errno and the guest is told that it cannot have it.
 	 */
-	int (*set_mac)(struct vhub_net_port *port, const struct rte_ether_addr *mac);
+	int (*set_mac)(struct vhub_net_port *port, const struct rte_ether_addr *mac, bool link_up);
 	/** Optional. CTL. Figures of the port itself, beside those that lib/net keeps. */
 	void (*stats)(const struct vhub_net_port *port,
 			void (*emit)(void *arg, const char *name, uint64_t value), void *arg);

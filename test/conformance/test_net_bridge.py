@@ -558,6 +558,29 @@ def test_the_address_that_a_guest_gives_itself_is_known_at_its_port(lan):
 
 
 @only_direct
+def test_a_guest_whose_link_is_down_takes_no_address(lan):
+    """It gives itself another guest's: that one gets its packets on, and the command is answered as ever."""
+    cut = lan.port("a", {"features": ctrl.FEATURES + (NF.STATUS,)}, link="down")
+    other, sender = lan.port("b"), lan.port("c", mac=text_of(mac(9)))
+    guest = ctrl.Control(cut)
+    lan.learn(other, mac(7))
+    guest.address(mac(7))
+    assert bytes(cut.config("mac")) == mac(7)
+    guest.address(mac(6))
+    assert guest.ask(ctrl.MAC, 1, mac(9)) == ctrl.ERR
+    assert lan.stations() == {(text_of(mac(7)), 1): "b", (text_of(mac(9)), 1): "c"}
+    sender.send(frame(mac(7), mac(9)))
+    gets(other, frame(mac(7), mac(9)))
+    # With the link it is learned again, from what the guest sends and from what it says.
+    lan.control.call("port_set_link", name="%s-a" % lan.name, state="up")
+    assert lan.stations()[text_of(mac(7)), 1] == "b"
+    lan.learn(cut, mac(8))
+    assert lan.stations()[text_of(mac(8)), 1] == "a"
+    guest.address(mac(7))
+    assert lan.stations()[text_of(mac(7)), 1] == "a"
+
+
+@only_direct
 @pytest.mark.parametrize("sleeps", [False, True], ids=["awake", "asleep"])
 def test_a_guest_gets_packets_by_the_pairs_that_it_uses(lan, sleeps):
     session = lan.port("a", {"pairs": 4, "features": ctrl.FEATURES}, queues=4)

@@ -178,9 +178,12 @@ bridge_closed(struct vhub_net_queue *queue)
 	vhub_net_inbox_empty(q->inbox);
 }
 
-/* As if it was heard there: what a guest says of itself is no more than what it sends. */
+/*
+ * As if it was heard there: what a guest says of itself is no more than what it sends. That is nothing while
+ * its link is down: a port that may learn no station is told only whether it is another's.
+ */
 static int
-bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
+bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac, bool link_up)
 {
 	struct bridge_port *p = bridge_port_of(port);
 	const uint64_t key = table_key(mac, p->native);
@@ -188,8 +191,8 @@ bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
 
 	if (p->native == 0 || __atomic_load_n(&p->n_got, __ATOMIC_RELAXED) == 0)
 		return 0;
-	table_learn(p->bridge->table, &key, 1, p->index, p->learn_limit, bridge_now(p->bridge),
-			&learned);
+	table_learn(p->bridge->table, &key, 1, p->index, link_up ? p->learn_limit : 0,
+			bridge_now(p->bridge), &learned);
 	return learned.foreign != 0 ? -EEXIST : 0;
 }
 
