@@ -273,9 +273,12 @@ net_set_running(struct vhub_device *device, bool running)
 	struct net_dev *dev = net_dev_of(device);
 
 	dev->link_timer.fn = look_at_link;
-	if (running)
+	if (running) {
 		vhub_timer_arm(device->executor.loop, &dev->link_timer, 0);
-	else
-		vhub_timer_cancel(device->executor.loop, &dev->link_timer);
+		return 0;
+	}
+	vhub_timer_cancel(device->executor.loop, &dev->link_timer);
+	if (dev->driver->left != NULL)
+		dev->driver->left(dev->port);
 	return 0;
 }

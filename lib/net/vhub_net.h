@@ -14,7 +14,9 @@
  *   to_guest    LCORE: a burst for the guest, where the port has packets of its own. From inside
  *               from_guest a driver may also call vhub_net_to_guest(), from inside
  *               from_guest_views also vhub_net_views_to_guest().
- *   queue_put   LCORE: the pair's last ring has stopped.
+ *   queue_put   LCORE: the pair's last ring has stopped, perhaps to go on on another lcore, where the
+ *               queue is got again (vhub_device_queue_move()).
+ *   left        CTL: all rings have stopped, and not to go on elsewhere in this process.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
  * Packets are mbufs with the offloads still to be done in their Tx flags (RTE_MBUF_F_TX_*, l2_len,
@@ -212,8 +214,15 @@ struct vhub_net_driver_ops {
 	void (*info)(const struct vhub_net_port *port, struct vhub_net_info *info);
 	/** Optional. LCORE. What belongs to this pair: queue->priv. Does not block. */
 	int (*queue_get)(struct vhub_net_queue *queue);
-	/** Optional. LCORE. */
+	/** Optional. LCORE. What is known of the guest stays: it may be on its way to another lcore. */
 	void (*queue_put)(struct vhub_net_queue *queue);
+	/**
+	 * Optional. CTL. The guest has left: its front end has gone, has reset it, or has stopped all rings,
+	 * perhaps since it goes on on another host. What was known of it holds no longer. With no queue
+	 * got, after the queue_put of each; may be called when nothing was got since the last time. Does not
+	 * block. Not of an uplink, which has no guest.
+	 */
+	void (*left)(struct vhub_net_port *port);
 	/**
 	 * Required. LCORE. Packets from the guest. Returns how many, from the front, are the
 	 * driver's now; the others are counted as VHUB_NET_DROP_PORT_FULL and freed.

@@ -557,6 +557,29 @@ def test_the_address_that_a_guest_gives_itself_is_known_at_its_port(lan):
     assert lan.stations()[text_of(mac(7)), 1] == "b"
 
 
+def test_stations_stay_when_a_pair_goes_to_another_worker(lan):
+    """Nothing is flooded for them, and nobody else is heard with an address of this guest's for good."""
+    a, b, c = lan.port("a", mac=text_of(mac(9))), lan.port("b"), lan.port("c")
+    lan.learn(a, mac(1))
+    lan.learn(b, mac(2))
+    known = lan.stations()
+    assert known == {(text_of(mac(1)), 1): "a", (text_of(mac(9)), 1): "a", (text_of(mac(2)), 1): "b"}
+    workers = [each["lcore"] for each in lan.control.call("lcore_list")]
+    for seed, lcore in enumerate(2 * workers):
+        assert lan.control.call("queue_move", device="%s-a" % lan.name, queue=0, lcore=lcore) is True
+        assert lan.stations() == known
+        b.send(frame(mac(1), mac(2), seed))
+        gets(a, frame(mac(1), mac(2), seed))
+        a.send(frame(mac(2), mac(1), seed))
+        gets(b, frame(mac(2), mac(1), seed))
+    assert c.quiet(seconds=QUIET)
+    c.wait_sent([c.send(frame(mac(2), mac(9)))])
+    lan.wait_figure("c", "bridge_dropped_foreign", 1)
+    # A front end that stops the guest may have moved it to another host.
+    a.stop()
+    wait_until(lambda: lan.stations() == {(text_of(mac(2)), 1): "b"}, lan.stations)
+
+
 @only_direct
 def test_a_guest_whose_link_is_down_takes_no_address(lan):
     """It gives itself another guest's: that one gets its packets on, and the command is answered as ever."""

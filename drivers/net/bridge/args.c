@@ -125,7 +125,7 @@ bridge_queue_get(struct vhub_net_queue *queue)
 	return 0;
 }
 
-/* With the last one the guest has gone, perhaps to another host: nothing of it is here any more. */
+/* It may be got again at once, by another lcore. */
 static void
 bridge_queue_put(struct vhub_net_queue *queue)
 {
@@ -134,8 +134,16 @@ bridge_queue_put(struct vhub_net_queue *queue)
 
 	vhub_net_inbox_close(q->inbox);
 	queue->priv = NULL;
-	if (__atomic_sub_fetch(&p->n_got, 1, __ATOMIC_RELAXED) == 0)
-		table_forget_port(p->bridge->table, p->index);
+	__atomic_sub_fetch(&p->n_got, 1, __ATOMIC_RELAXED);
+}
+
+/* The guest has gone, perhaps to another host: nothing of it is here any more. */
+static void
+bridge_left(struct vhub_net_port *port)
+{
+	const struct bridge_port *p = bridge_port_of(port);
+
+	table_forget_port(p->bridge->table, p->index);
 }
 
 static uint16_t
@@ -189,7 +197,7 @@ bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac, boo
 	const uint64_t key = table_key(mac, p->native);
 	struct table_learned learned = { 0 };
 
-	if (p->native == 0 || __atomic_load_n(&p->n_got, __ATOMIC_RELAXED) == 0)
+	if (p->native == 0)
 		return 0;
 	table_learn(p->bridge->table, &key, 1, p->index, link_up ? p->learn_limit : 0,
 			bridge_now(p->bridge), &learned);
@@ -222,6 +230,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.info = bridge_info,
 	.queue_get = bridge_queue_get,
 	.queue_put = bridge_queue_put,
+	.left = bridge_left,
 	.from_guest = bridge_from_guest,
 	.from_guest_views = bridge_from_guest_views,
 	.to_guest = bridge_to_guest,
