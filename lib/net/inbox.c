@@ -30,8 +30,9 @@ struct vhub_net_inbox {
 	struct vhub_lcore *lcore;     /* shared atomic; NULL: closed */
 	struct vhub_net_queue *queue; /* valid while lcore is not NULL */
 	uint32_t max_waiting;	      /* mbufs of the owner */
-	uint32_t taken_mbufs;	      /* shared atomic: in all, beside put_mbufs */
 	uint64_t crossed;	      /* shared atomic */
+	/* Shared atomic, the owner's but for what a sender drops: in all, beside put_mbufs. */
+	uint32_t taken_mbufs;
 
 	/* Shared atomics. */
 	uint32_t armed __rte_cache_aligned; /* the owner sleeps, or is about to */
@@ -48,6 +49,60 @@ static struct {
 	uint32_t n __rte_cache_aligned;
 } waiting[VHUB_MAX_LCORES];
 
+static inline bool
+is_open(const struct vhub_net_inbox *inbox)
+{
+	return __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE) != NULL &&
+			__atomic_load_n(&inbox->queue->open, __ATOMIC_RELAXED);
+}
+
+/* ---- what is taken out ---- */
+
+/* Returns how many mbufs they are. */
+static uint32_t
+uncount(struct rte_mbuf *const *pkts, uint16_t n)
+{
+	uint32_t mbufs = 0, all = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		mbufs += pkts[i]->nb_segs;
+		if (i + 1 < n && pkts[i + 1]->port == pkts[i]->port)
+			continue;
+		__atomic_fetch_sub(&waiting[pkts[i]->port].n, mbufs, __ATOMIC_RELAXED);
+		all += mbufs;
+		mbufs = 0;
+	}
+	return all;
+}
+
+/* For the owner; for who sends to an inbox that is not open. */
+static uint16_t
+dequeue(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t max)
+{
+	const uint16_t n = (uint16_t)rte_ring_mc_dequeue_burst(inbox->ring, (void **)pkts, max,
+			NULL);
+
+	if (likely(n == 0))
+		return 0;
+	/* Pairs with the acquire in count(). */
+	__atomic_fetch_add(&inbox->taken_mbufs, uncount(pkts, n), __ATOMIC_RELEASE);
+	return n;
+}
+
+/* Drops up to a burst. Returns false: there was nothing. */
+static bool
+drop_some(struct vhub_net_inbox *inbox)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint16_t n = dequeue(inbox, pkts, VHUB_NET_BURST);
+
+	if (n == 0)
+		return false;
+	__atomic_fetch_add(&inbox->dropped_closed, n, __ATOMIC_RELAXED);
+	rte_pktmbuf_free_bulk(pkts, n);
+	return true;
+}
+
 /* ---- life ---- */
 
 int
@@ -63,7 +118,7 @@ vhub_net_inbox_create(int node, struct vhub_net_inbox **out)
 		vhub_free(inbox, sizeof(*inbox));
 		return -ENOMEM;
 	}
-	rte_ring_init(inbox->ring, "inbox", INBOX_PACKETS, RING_F_SC_DEQ);
+	rte_ring_init(inbox->ring, "inbox", INBOX_PACKETS, 0);
 	*out = inbox;
 	return 0;
 }
@@ -71,13 +126,13 @@ vhub_net_inbox_create(int node, struct vhub_net_inbox **out)
 void
 vhub_net_inbox_empty(struct vhub_net_inbox *inbox)
 {
-	struct rte_mbuf *pkts[VHUB_NET_BURST];
-	uint16_t n;
-
-	while ((n = vhub_net_inbox_take(inbox, pkts, VHUB_NET_BURST)) != 0) {
-		__atomic_fetch_add(&inbox->dropped_closed, n, __ATOMIC_RELAXED);
-		rte_pktmbuf_free_bulk(pkts, n);
-	}
+	/*
+	 * Pairs with the fence in put_across(): of what was said before, that the inbox or its queue is
+	 * not open, the senders know; or we see what they have put.
+	 */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	while (drop_some(inbox))
+		;
 }
 
 void
@@ -113,8 +168,7 @@ vhub_net_inbox_close(struct vhub_net_inbox *inbox)
 bool
 vhub_net_inbox_is_open(const struct vhub_net_inbox *inbox)
 {
-	return __atomic_load_n(&inbox->lcore, __ATOMIC_ACQUIRE) != NULL &&
-			__atomic_load_n(&inbox->queue->open, __ATOMIC_RELAXED);
+	return is_open(inbox);
 }
 
 const struct vhub_net_queue *
@@ -182,11 +236,22 @@ how_many_fit(struct rte_mbuf *const *pkts, uint16_t n, uint32_t before, uint32_t
 static inline uint32_t
 count(struct vhub_net_inbox *inbox, uint16_t index, uint32_t mbufs)
 {
-	/* Pairs with the release in vhub_net_inbox_take(): of what was taken we see that it was put. */
+	/* Pairs with the release in dequeue(): of what was taken we see that it was put. */
 	const uint32_t taken = __atomic_load_n(&inbox->taken_mbufs, __ATOMIC_ACQUIRE);
 	const uint32_t put = __atomic_fetch_add(&inbox->put_mbufs, mbufs, __ATOMIC_RELAXED);
 
 	return put - taken + __atomic_fetch_add(&waiting[index].n, mbufs, __ATOMIC_RELAXED);
+}
+
+/*
+ * It was open when we looked, before the packets were copied: nobody empties it any more until its slot has a
+ * guest again, and what is in it counts against others of its lcore. An owner that comes meanwhile has the rest.
+ */
+static __rte_noinline void
+drop_while_closed(struct vhub_net_inbox *inbox)
+{
+	while (!is_open(inbox) && drop_some(inbox))
+		;
 }
 
 /* Returns how many have found room; the others are the caller's. */
@@ -209,8 +274,13 @@ put_across(struct vhub_net_inbox *inbox, const struct vhub_lcore *lcore, uint32_
 		__atomic_fetch_sub(&inbox->put_mbufs, left, __ATOMIC_RELAXED);
 		__atomic_fetch_sub(&waiting[index].n, left, __ATOMIC_RELAXED);
 	}
-	/* Pairs with the fence in vhub_net_inbox_arm(): it sees the packets, or we that it sleeps. */
+	/*
+	 * Pairs with the fences in vhub_net_inbox_arm() and vhub_net_inbox_empty(): the owner sees the
+	 * packets, or we that it sleeps or has closed.
+	 */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (unlikely(!is_open(inbox)))
+		drop_while_closed(inbox);
 	if (unlikely(__atomic_load_n(&inbox->armed, __ATOMIC_RELAXED) != 0))
 		wake(inbox);
 	return (uint16_t)put;
@@ -322,35 +392,13 @@ vhub_net_inbox_send_views_each(struct vhub_net_inbox *const *inboxes, struct vhu
 
 /* ---- the owner ---- */
 
-/* Returns how many mbufs they are. */
-static uint32_t
-uncount(struct rte_mbuf *const *pkts, uint16_t n)
-{
-	uint32_t mbufs = 0, all = 0;
-
-	for (uint16_t i = 0; i < n; i++) {
-		mbufs += pkts[i]->nb_segs;
-		if (i + 1 < n && pkts[i + 1]->port == pkts[i]->port)
-			continue;
-		__atomic_fetch_sub(&waiting[pkts[i]->port].n, mbufs, __ATOMIC_RELAXED);
-		all += mbufs;
-		mbufs = 0;
-	}
-	return all;
-}
-
 uint16_t
 vhub_net_inbox_take(struct vhub_net_inbox *inbox, struct rte_mbuf **pkts, uint16_t max)
 {
-	const uint16_t n = (uint16_t)rte_ring_sc_dequeue_burst(inbox->ring, (void **)pkts, max,
-			NULL);
+	const uint16_t n = dequeue(inbox, pkts, max);
 
-	if (likely(n == 0))
-		return 0;
-	/* Pairs with the acquire in count(). */
-	__atomic_store_n(&inbox->taken_mbufs, inbox->taken_mbufs + uncount(pkts, n),
-			__ATOMIC_RELEASE);
-	vhub_count(&inbox->crossed, n);
+	if (likely(n != 0))
+		vhub_count(&inbox->crossed, n);
 	return n;
 }
 

@@ -122,6 +122,24 @@ set_open(struct net_pair *pair, bool open)
 	__atomic_add_fetch(&pair->dev->n_open, open ? 1 : -1u, __ATOMIC_RELAXED);
 }
 
+/*
+ * Others, who may have packets for this guest, want to know as well. What waits for it is not kept
+ * either: the ring may stay like this as long as the guest likes.
+ */
+static void
+tell_open(struct net_pair *pair, bool open)
+{
+	const struct vhub_net_driver_ops *driver = pair->dev->driver;
+
+	set_open(pair, open);
+	if (open)
+		return;
+	net_drop_held(pair);
+	net_mirror_empty(pair);
+	if (driver->closed != NULL)
+		driver->closed(&pair->queue);
+}
+
 static void
 stop_of_pair(struct vhub_vring *vring)
 {
@@ -133,11 +151,11 @@ stop_of_pair(struct vhub_vring *vring)
 	if (net_is_from_guest(vring)) {
 		pair->from_ring = NULL;
 	} else {
+		if (pair->queue.open)
+			tell_open(pair, false);
 		net_drop_held(pair);
 		net_mirror_close(pair);
 		pair->to_ring = NULL;
-		if (pair->queue.open)
-			set_open(pair, false);
 	}
 	if (pair->to_ring == NULL && pair->from_ring == NULL && driver->queue_put != NULL)
 		driver->queue_put(&pair->queue);
@@ -178,24 +196,6 @@ is_paused(const struct net_pair *pair, const struct vhub_vring *vring)
 	return !vring->taking ||
 			(pair->to_ring != NULL && !pair->to_ring->taking &&
 					!is_broken(pair->to_ring));
-}
-
-/*
- * Others, who may have packets for this guest, want to know as well. What waits for it is not kept
- * either: the ring may stay like this as long as the guest likes.
- */
-static void
-tell_open(struct net_pair *pair, bool open)
-{
-	const struct vhub_net_driver_ops *driver = pair->dev->driver;
-
-	set_open(pair, open);
-	if (open)
-		return;
-	net_drop_held(pair);
-	net_mirror_empty(pair);
-	if (driver->closed != NULL)
-		driver->closed(&pair->queue);
 }
 
 /* Whether the guest takes packets by this ring to it. */

@@ -11,7 +11,8 @@
  * calls its arm, disarm, park and empty (closed) for its own. It destroys an inbox when no lcore can reach it any more
  * (vhub_quiesce_wait()).
  *
- * Packets that one lcore sends to an inbox arrive in their order.
+ * Packets that one lcore sends to an inbox arrive in their order. What is in it when it closes, or its
+ * queue is not open any more, is dropped; and what gets there later by who has sent it.
  */
 #ifndef VHUB_NET_INBOX_H
 #define VHUB_NET_INBOX_H
@@ -105,8 +106,8 @@ vhub_net_inbox_park(const struct vhub_net_inbox *inbox, struct vhub_lcore_word *
 
 /**
  * As a driver's stats: "crossed_packets", "dropped_crossing_full" (the owner took too few or too late),
- * "dropped_crossing_closed" (the guest's ring was not open), summed over `n` inboxes. What goes to a
- * guest on its own lcore is counted by lib/net alone. Thread: ANY.
+ * "dropped_crossing_closed" (the guest's ring was not open, or closed before they were taken), summed
+ * over `n` inboxes. What goes to a guest on its own lcore is counted by lib/net alone. Thread: ANY.
  */
 VHUB_API void
 vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,

@@ -6,6 +6,7 @@
  * lcore does what it does at a chosen place.
  */
 #include <errno.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,6 +17,7 @@
 #include <cmocka.h>
 
 #include <rte_common.h>
+#include <rte_launch.h>
 
 #include "../eal_fixture.h"
 #include "vhub_alloc.h"
@@ -28,7 +30,8 @@
 
 /* Nobody looks into an lcore but through the functions below. */
 static char lcores[N_LCORES];
-static struct vhub_lcore *self;
+/* Of each thread: a test has two. */
+static __thread struct vhub_lcore *self;
 static unsigned int n_lcores = N_LCORES;
 static unsigned int wakes[N_LCORES];
 
@@ -295,6 +298,97 @@ test_views_go_as_far_as_they_may(void **state)
 	end();
 }
 
+/* ---- what comes too late ---- */
+
+static void
+close_meanwhile(void)
+{
+	vhub_net_inbox_close(inbox);
+}
+
+/* As a driver whose `closed` is called. */
+static void
+disable_meanwhile(void)
+{
+	__atomic_store_n(&queue.open, false, __ATOMIC_RELAXED);
+	vhub_net_inbox_empty(inbox);
+}
+
+/* Nobody looks into it any more: what is put in then goes at once, and has not crossed. */
+static void
+test_what_comes_after_the_end_is_dropped(void **state)
+{
+	void (*const ends[])(void) = { close_meanwhile, disable_meanwhile };
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(ends); i++) {
+		begin();
+		send_one();
+		meanwhile = ends[i];
+		send_one();
+		assert_null(meanwhile);
+		assert_int_equal(rte_mempool_in_use_count(pool), 0);
+		assert_int_equal(figure("dropped_crossing_closed"), 2);
+		queue.open = true;
+		open_at(2);
+		meanwhile = ends[i];
+		vhub_net_inbox_send_views(inbox, &sender, NULL, UINT64_MAX);
+		assert_null(meanwhile);
+		assert_int_equal(rte_mempool_in_use_count(pool), 0);
+		assert_int_equal(figure("dropped_crossing_closed"), 2 + VHUB_NET_BURST);
+		assert_int_equal(figure("crossed_packets"), 0);
+		end();
+	}
+}
+
+#define N_ROUNDS 20000u
+
+static uint32_t round_begun, round_ended;
+
+static int
+send_in_each_round(void *arg)
+{
+	(void)arg;
+	self = lcore_at(0);
+	for (uint32_t i = 1; i <= N_ROUNDS; i++) {
+		while (__atomic_load_n(&round_begun, __ATOMIC_ACQUIRE) != i)
+			sched_yield();
+		send_one();
+		__atomic_store_n(&round_ended, i, __ATOMIC_RELEASE);
+	}
+	return 0;
+}
+
+/* The owner closes, or the guest's ring is disabled, at whatever moment of a sender's. */
+static void
+test_whichever_comes_first_nothing_stays(void **state)
+{
+	(void)state;
+	round_begun = round_ended = 0;
+	begin();
+	self = lcore_at(1);
+	assert_int_equal(rte_eal_remote_launch(send_in_each_round, NULL, 1), 0);
+	for (uint32_t i = 1; i <= N_ROUNDS; i++) {
+		__atomic_store_n(&round_begun, i, __ATOMIC_RELEASE);
+		for (volatile uint32_t spin = i % 400; spin > 0; spin--)
+			;
+		if (i % 2 == 0)
+			close_meanwhile();
+		else
+			disable_meanwhile();
+		while (__atomic_load_n(&round_ended, __ATOMIC_ACQUIRE) != i)
+			sched_yield();
+		assert_int_equal(rte_mempool_in_use_count(pool), 0);
+		queue.open = true;
+		open_at(1 + i % 2);
+	}
+	assert_int_equal(rte_eal_wait_lcore(1), 0);
+	assert_int_equal(figure("dropped_crossing_closed"), N_ROUNDS);
+	assert_int_equal(figure("crossed_packets"), 0);
+	self = lcore_at(0);
+	end();
+}
+
 /* ---- what is left to others ---- */
 
 /* So many packets of so many mbufs each to an inbox, in bursts. */
@@ -444,6 +538,25 @@ take_meanwhile(void)
 	assert_int_equal(take_all_of(inbox), SHARE / 2);
 }
 
+/* One that has no owner any more has nothing of what there is for others. */
+static void
+test_one_that_was_closed_leaves_all_to_others(void **state)
+{
+	struct vhub_net_inbox *others[2];
+
+	(void)state;
+	begin_with_others(others);
+	meanwhile = close_meanwhile;
+	send_many(inbox, VHUB_NET_BURST, 2);
+	assert_null(meanwhile);
+	send_many(others[0], SHARE, 1);
+	assert_int_equal(take_all_of(others[0]), SHARE / 2);
+	open_at(1);
+	send_many(inbox, SHARE, 1);
+	assert_int_equal(take_all_of(inbox), SHARE / 2);
+	end_with_others(others);
+}
+
 /* What the owner takes while packets are on their way makes room for those that come after. */
 static void
 test_what_is_taken_meanwhile_is_not_counted(void **state)
@@ -468,6 +581,9 @@ main(void)
 		cmocka_unit_test(test_an_owner_that_came_meanwhile_is_woken),
 		cmocka_unit_test(test_an_owner_that_left_meanwhile_is_not_woken),
 		cmocka_unit_test(test_views_go_as_far_as_they_may),
+		cmocka_unit_test(test_what_comes_after_the_end_is_dropped),
+		cmocka_unit_test(test_whichever_comes_first_nothing_stays),
+		cmocka_unit_test(test_one_that_was_closed_leaves_all_to_others),
 		cmocka_unit_test(test_one_that_nobody_empties_leaves_as_much_to_others),
 		cmocka_unit_test(test_copies_that_nobody_takes_leave_as_much_to_others),
 		cmocka_unit_test(test_an_inbox_that_was_emptied_takes_as_much_again),

@@ -693,6 +693,15 @@ destroy_nothing(struct vhub_net_port *port)
 	(void)port;
 }
 
+static unsigned int n_closed;
+
+static void
+count_closed(struct vhub_net_queue *queue)
+{
+	assert_false(queue->open);
+	n_closed++;
+}
+
 /* One packet waits, the ring is as `enabled` and `taking` say then, and has its next turn. */
 static void
 wait_and_close(struct vhub_device *device, struct vhub_vring *vring, bool enabled, bool taking)
@@ -714,7 +723,7 @@ wait_and_close(struct vhub_device *device, struct vhub_vring *vring, bool enable
 	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
 }
 
-/* A guest that disables or breaks its ring keeps no memory by it. */
+/* A guest that disables, breaks or stops its ring keeps no memory by it. */
 static void
 test_nothing_waits_for_a_ring_that_is_not_open(void **state)
 {
@@ -729,6 +738,8 @@ test_nothing_waits_for_a_ring_that_is_not_open(void **state)
 	begin(0, F_MERGEABLE, 0);
 	driver_ops.info = say_nothing;
 	driver_ops.destroy = destroy_nothing;
+	driver_ops.closed = count_closed;
+	n_closed = 0;
 	assert_int_equal(net_create(&params, &port, &executor, &device, error, sizeof(error)), 0);
 	vring->dev = device;
 	assert_int_equal(device->ops->queue_prepare(device, vring), 0);
@@ -736,7 +747,12 @@ test_nothing_waits_for_a_ring_that_is_not_open(void **state)
 	wait_and_close(device, vring, false, true);
 	wait_and_close(device, vring, true, false);
 	assert_int_equal(net_dev_of(device)->pairs[0].counters.drops[VHUB_NET_DROP_NO_RING], 2);
+	assert_int_equal(n_closed, 2);
+	vring->taking = true;
+	device->ops->queue_poll(vring);
 	device->ops->queue_stop(vring);
+	assert_int_equal(n_closed, 3);
+	assert_int_equal(net_dev_of(device)->n_open, 0);
 	device->ops->queue_release(device, vring);
 	device->ops->destroy(device);
 	end();
