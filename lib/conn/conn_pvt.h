@@ -6,6 +6,7 @@
  *   listener.c, stream.c, dialer.c   bring connected sockets (connection->deliver)
  *   connection.c, server.c           the slots: one front end, or one after the other for ever
  *   session.c                        one front end on one socket
+ *   unread.c                         what one leaves unread when it ends
  */
 #ifndef CONN_PVT_H
 #define CONN_PVT_H
@@ -18,8 +19,13 @@
 
 /** Requests of one session handled in one turn of the loop; the others have their turn then. */
 #define CONN_REQUESTS_PER_TURN 16u
-/** A front end that leaves a reply unread for so long, its socket full, is given up. */
+/**
+ * A front end that leaves a reply unread for so long, its socket full, or one with an fd and sends
+ * more, is given up.
+ */
 #define CONN_REPLY_TIMEOUT_US 5000000ull
+/** Time between looks whether a reply with an fd has been read. */
+#define CONN_UNREAD_LOOK_US 10000ull
 /** How long a second front end waits for the slot, once the first has hung up. */
 #define CONN_DRAIN_WAIT_US 1000000ull
 /** A dialer's waits between attempts: doubled from the first to the last. */
@@ -112,6 +118,7 @@ struct conn_slot {
 	struct vhub_req_handler *handler;
 	/** The session is gone, its memory too; `reason` as in vhub_complete_fn. */
 	void (*closed)(struct conn_slot *slot, int reason);
+	struct conn_unread *unread; /**< NULL: none */
 	struct vhub_server_stats stats;
 	/* One for each kind of line, so that a flood of one does not hide another. */
 	struct vhub_log_limit end_limit;     /**< sessions that ended badly */
@@ -126,7 +133,8 @@ conn_handler_is_complete(const struct vhub_req_handler *handler);
 
 /**
  * A front end is there on the connected socket `fd`, which is taken in every case. Returns 0 and
- * then slot->closed() will run, or -ENOMEM or what the handler's open refused it with.
+ * then slot->closed() will run, -EBUSY (conn_unread_is_left()), -ENOMEM or what the handler's open
+ * refused it with.
  */
 int
 conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);
@@ -145,6 +153,24 @@ conn_hang_up(int fd);
  */
 void
 conn_close_held(const struct vhub_connection *connection, int fd);
+
+/* ---- unread.c ---- */
+
+/** Whether the peer of a connected Unix socket has not read all that was sent on it. Thread: CTL. */
+bool
+conn_is_unread(int fd);
+
+/** Hangs up as conn_hang_up() does, and has the slot remember that the peer has not read all. */
+void
+conn_unread_keep(struct conn_slot *slot, int fd);
+
+/** Whether the peer still has not read it all, nor closed its end. */
+bool
+conn_unread_is_left(struct conn_slot *slot);
+
+/** Before the slot goes, if not before. */
+void
+conn_unread_forget(struct conn_slot *slot);
 
 /** The session's socket. */
 int

@@ -58,6 +58,7 @@ run_end(struct conn_run *run, int result)
 	const vhub_complete_fn complete = run->complete;
 	void *const arg = run->arg;
 
+	conn_unread_forget(&run->slot);
 	free(run);
 	if (complete != NULL)
 		complete(arg, result);

@@ -113,6 +113,7 @@ finish_stop(struct vhub_task *task)
 	const vhub_complete_fn complete = server->complete;
 	void *const arg = server->arg;
 
+	conn_unread_forget(&server->slot);
 	free(server);
 	if (complete != NULL)
 		complete(arg, 0);

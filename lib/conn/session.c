@@ -4,8 +4,8 @@
  * handler, answers, and ends in order. Made by connection.c or server.c. Next on the way: the
  * handler, as in lib/device.
  *
- *   OPEN      requests are read, but while one is pending, the handler holds the session or a reply
- *             waits for room in the socket
+ *   OPEN      requests are read, but while one is pending, the handler holds the session, a reply
+ *             waits for room in the socket, or one with an fd to be read
  *   ENDING    nothing is read any more; a pending request is waited for, and a handler that holds
  *             the session; then the close slot is due
  *   CLOSING   the close slot has run; the handler gives everything back
@@ -50,6 +50,9 @@ struct vhub_session {
 	uint32_t watched_for; /* 0: not watched */
 	struct vhub_task task;
 	struct vhub_timer reply_timer;
+	struct vhub_timer
+			unread_timer; /* armed: the next request is left unread until `fd_unread` ends */
+	bool fd_unread;		      /* a reply with an fd was sent, and was not seen to be read */
 
 	struct conn_agreed agreed;
 
@@ -109,7 +112,9 @@ wanted_events(const struct vhub_session *session)
 	 */
 	if (session->state != SESSION_OPEN || session->pending || session->held)
 		return 0;
-	return session->out.size_bytes != 0 ? EPOLLOUT : EPOLLIN;
+	if (session->out.size_bytes != 0)
+		return EPOLLOUT;
+	return session->unread_timer.armed ? 0 : EPOLLIN;
 }
 
 static int
@@ -142,6 +147,7 @@ start_ending(struct vhub_session *session, int reason)
 	session->state = SESSION_ENDING;
 	session->reason = reason;
 	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
+	vhub_timer_cancel(session->slot->loop, &session->unread_timer);
 	update_watch(session);
 	if (!session->pending && !session->held)
 		vhub_loop_defer(session->slot->loop, &session->task);
@@ -204,16 +210,32 @@ vhub_session_end(struct vhub_session *session, int reason, const char *why)
 	start_ending(session, reason);
 }
 
+static bool
+fd_is_unread(struct vhub_session *session)
+{
+	session->fd_unread = session->fd_unread && conn_is_unread(session->fd);
+	return session->fd_unread;
+}
+
 static void
 free_session(struct vhub_session *session)
 {
 	struct conn_slot *slot = session->slot;
 
 	vhub_timer_cancel(slot->loop, &session->reply_timer);
+	vhub_timer_cancel(slot->loop, &session->unread_timer);
 	vhub_loop_undefer(slot->loop, &session->task);
 	conn_frame_reset(&session->in, &session->req);
 	conn_frame_drop(&session->out);
-	conn_hang_up(session->fd);
+	if (fd_is_unread(session)) {
+		if (vhub_log_allowed(&slot->end_limit))
+			VHUB_LOG(NOTICE,
+					"%s: a reply with an fd was not read: the slot takes nobody until it is, or the front end's socket is closed",
+					session->name);
+		conn_unread_keep(slot, session->fd);
+	} else {
+		conn_hang_up(session->fd);
+	}
 	free(session);
 }
 
@@ -261,8 +283,12 @@ reply_timed_out(struct vhub_timer *timer)
 {
 	struct vhub_session *session = vhub_container_of(timer, struct vhub_session, reply_timer);
 
-	fail(session, -ETIMEDOUT, "its reply was not read for %llu ms",
-			CONN_REPLY_TIMEOUT_US / 1000);
+	if (session->unread_timer.armed)
+		vhub_session_end(session, -ETIMEDOUT,
+				"it sends more and does not read a reply with an fd");
+	else
+		fail(session, -ETIMEDOUT, "its reply was not read for %llu ms",
+				CONN_REPLY_TIMEOUT_US / 1000);
 }
 
 /* Sends what is left of the reply; what does not go now goes when the socket is writable. */
@@ -345,6 +371,7 @@ finish_request(struct vhub_session *session, int result, const char *why)
 	}
 	if (ret > 0 && !session->peer_gone) {
 		conn_frame_reply(&session->out, req);
+		session->fd_unread = session->fd_unread || session->out.fd >= 0;
 		send_reply(session);
 	}
 	conn_frame_reset(&session->in, req);
@@ -481,7 +508,33 @@ read_request(struct vhub_session *session)
 	if (!read_is_whole(session, conn_frame_read_payload(session->fd, &session->in, req)))
 		return false;
 	serve_request(session);
-	return wanted_events(session) == EPOLLIN;
+	/* With an fd in its reply: whoever sends more now has most likely read it by the next turn. */
+	return wanted_events(session) == EPOLLIN && !session->fd_unread;
+}
+
+/*
+ * Leaves what the front end sends unread while it has not read a reply with an fd. Nothing tells of
+ * the moment in which it does.
+ */
+static void
+wait_for_reader(struct vhub_session *session)
+{
+	vhub_timer_arm(session->slot->loop, &session->reply_timer, CONN_REPLY_TIMEOUT_US);
+	vhub_timer_arm(session->slot->loop, &session->unread_timer, CONN_UNREAD_LOOK_US);
+}
+
+static void
+look_for_reader(struct vhub_timer *timer)
+{
+	struct vhub_session *session = vhub_container_of(timer, struct vhub_session, unread_timer);
+
+	if (fd_is_unread(session)) {
+		vhub_timer_arm(session->slot->loop, timer, CONN_UNREAD_LOOK_US);
+		return;
+	}
+	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
+	if (update_watch(session) != 0)
+		start_ending(session, -ENOMEM);
 }
 
 static void
@@ -493,6 +546,8 @@ on_socket(struct vhub_watch *watch, uint32_t events)
 	(void)events; /* a hang-up is read as one, after what was sent before it */
 	if (session->out.size_bytes != 0)
 		send_reply(session);
+	if (wanted_events(session) == EPOLLIN && fd_is_unread(session))
+		wait_for_reader(session);
 	if (wanted_events(session) == EPOLLIN) {
 		while (n < CONN_REQUESTS_PER_TURN && read_request(session))
 			n++;
@@ -573,6 +628,7 @@ make_session(struct conn_slot *slot, int fd)
 	session->watch.fn = on_socket;
 	session->task.fn = close_session;
 	session->reply_timer.fn = reply_timed_out;
+	session->unread_timer.fn = look_for_reader;
 	session->out.fd = -1;
 	session->req.session = session;
 	session->req.reply_fd = -1;
@@ -585,9 +641,14 @@ make_session(struct conn_slot *slot, int fd)
 int
 conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out)
 {
-	struct vhub_session *session = make_session(slot, fd);
+	struct vhub_session *session;
 	int ret;
 
+	if (conn_unread_is_left(slot)) {
+		conn_hang_up(fd);
+		return -EBUSY;
+	}
+	session = make_session(slot, fd);
 	if (session == NULL) {
 		conn_hang_up(fd);
 		return -ENOMEM;

@@ -14,7 +14,8 @@
  *
  * Life of a session (one front end on one connected socket)
  *   open       handler->ops->open(): the front end is connected.
- *   requests   one at a time: while a slot has returned VHUB_REQ_PENDING the socket is left unread.
+ *   requests   one at a time: while a slot has returned VHUB_REQ_PENDING the socket is left unread,
+ *              and while a reply with an fd is.
  *   close      handler->ops->close(): the front end hung up or broke a rule; the handler stops its
  *              rings, gives everything back and calls vhub_session_closed(), perhaps later. Only
  *              then does the run complete.
@@ -280,7 +281,8 @@ struct vhub_server;
 /**
  * Serves one front end after the other until vhub_server_stop(). While one is served, a second is
  * accepted and closed; once the first has hung up, a second waits up to one second for the slot to
- * drain, then it is closed. A stream (inherited connected fd) serves its one front end and then
+ * drain, then it is closed. So is who comes while one that was served before has its socket open and
+ * a reply with an fd unread in it. A stream (inherited connected fd) serves its one front end and then
  * stays quiet. Consumes `connection` in every case. Thread: CTL. Returns 0, -ENOMEM, -EINVAL.
  */
 VHUB_API int

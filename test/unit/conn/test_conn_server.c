@@ -4,6 +4,8 @@
  * alive and while it is being drained, the stop in every state, the numbers; and that a stalled
  * front end stops nobody else.
  */
+#include <sys/mman.h>
+
 #include "conn_fixture.h"
 
 struct slot {
@@ -66,6 +68,14 @@ come(struct slot *slot)
 }
 
 static void
+fe_take_bytes(int sock, size_t n)
+{
+	uint8_t bytes[64];
+
+	assert_int_equal(recv(sock, bytes, n, MSG_DONTWAIT), n);
+}
+
+static void
 test_one_after_the_other(void **state)
 {
 	struct slot slot;
@@ -121,6 +131,75 @@ test_a_second_front_end_is_turned_away_while_the_first_goes_on(void **state)
 	}
 	assert_int_equal(slot.bed.fake.n_opened, 1);
 	close(first);
+	slot_down(&slot);
+}
+
+/* A front end that has not read an fd, which was sent to it; its session has ended. */
+static int
+leave_an_fd_unread(struct slot *slot, bool hide)
+{
+	const unsigned int n_closing = slot->bed.fake.n_closing;
+	int sock = come(slot);
+
+	slot->bed.fake.reply_fd = memfd_create("reply", MFD_CLOEXEC);
+	assert_true(slot->bed.fake.reply_fd >= 0);
+	fe_send(sock, VHUB_USER_GET_QUEUE_NUM, 0, NULL, 0);
+	WAIT_FOR(&slot->bed, fe_readable(sock));
+	/* Its own end, on the way to us. */
+	if (hide)
+		fe_send_fds(sock, VHUB_USER_SET_LOG_FD, 0, NULL, 0, &sock, 1);
+	vhub_session_end(slot->bed.fake.session, -EIO, "the test says so");
+	WAIT_FOR(&slot->bed, slot->bed.fake.n_closing > n_closing);
+	close(slot->bed.fake.reply_fd);
+	slot->bed.fake.reply_fd = -1;
+	return sock;
+}
+
+static void
+test_a_slot_takes_nobody_while_a_reply_with_an_fd_is_unread(void **state)
+{
+	struct slot slot;
+	int first, second;
+
+	(void)state;
+	slot_up(&slot);
+	first = leave_an_fd_unread(&slot, false);
+	for (unsigned int i = 1; i <= 20; i++) {
+		second = fe_connect(slot.path);
+		assert_true(second >= 0);
+		WAIT_FOR(&slot.bed, fe_is_closed(second));
+		close(second);
+		assert_int_equal(stats_of(&slot).refused, i);
+	}
+	/* It has to be read whole, or nobody can do that any more. */
+	fe_take_bytes(first, sizeof(struct vhub_user_header));
+	second = fe_connect(slot.path);
+	WAIT_FOR(&slot.bed, fe_is_closed(second));
+	close(second);
+	fe_take_bytes(first, 8);
+	second = come(&slot);
+	close(second);
+	close(first);
+	close(leave_an_fd_unread(&slot, false));
+	close(come(&slot));
+	/* And the slot may go meanwhile. */
+	first = leave_an_fd_unread(&slot, false);
+	vhub_server_stop(slot.server, bed_complete, &slot.bed);
+	slot.server = NULL;
+	WAIT_FOR(&slot.bed, slot.bed.n_completed == 1);
+	close(first);
+	slot_down(&slot);
+}
+
+static void
+test_a_socket_hidden_in_itself_is_found(void **state)
+{
+	struct slot slot;
+
+	(void)state;
+	slot_up(&slot);
+	close(leave_an_fd_unread(&slot, true));
+	close(come(&slot));
 	slot_down(&slot);
 }
 
@@ -566,6 +645,8 @@ main(void)
 		cmocka_unit_test(test_one_after_the_other),
 		cmocka_unit_test(test_names_count_the_sessions),
 		cmocka_unit_test(test_a_second_front_end_is_turned_away_while_the_first_goes_on),
+		cmocka_unit_test(test_a_slot_takes_nobody_while_a_reply_with_an_fd_is_unread),
+		cmocka_unit_test(test_a_socket_hidden_in_itself_is_found),
 		cmocka_unit_test(test_a_second_front_end_right_after_the_hang_up_is_served),
 		cmocka_unit_test(test_a_second_front_end_waits_while_the_slot_drains),
 		cmocka_unit_test(test_a_second_front_end_waits_for_a_second_and_no_longer),

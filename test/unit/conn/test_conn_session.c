@@ -3,6 +3,8 @@
  * One front end on one socket: requests in pieces and together, answers, pending requests,
  * refusals, the features that the session keeps, front ends that do not read, and every way to end.
  */
+#include <sys/mman.h>
+
 #include "conn_fixture.h"
 
 #define NEED VHUB_USER_NEED_REPLY
@@ -275,6 +277,76 @@ test_fds_not_taken_are_closed_and_a_reply_fd_is_sent(void **state)
 	close(fds[0]);
 	close(fds[1]);
 	one_down(&one, 0);
+}
+
+/* Each request gets an fd with its reply from now on. */
+static void
+answer_with_an_fd(struct one *one)
+{
+	one->bed.fake.reply_fd = memfd_create("reply", MFD_CLOEXEC);
+	assert_true(one->bed.fake.reply_fd >= 0);
+}
+
+static void
+read_reply_with_an_fd(struct one *one)
+{
+	struct fe_reply reply;
+
+	fe_get_reply(&one->bed, one->sock, VHUB_USER_GET_QUEUE_NUM, &reply);
+	assert_true(reply.fd >= 0);
+	close(reply.fd);
+}
+
+static void
+test_a_reply_with_an_fd_is_read_before_the_next_request(void **state)
+{
+	const unsigned int *calls;
+	struct one one;
+	uint8_t byte;
+
+	(void)state;
+	one_up(&one);
+	answer_with_an_fd(&one);
+	calls = &one.bed.fake.calls[VHUB_USER_GET_QUEUE_NUM];
+	/* All at once, and later. */
+	for (unsigned int i = 0; i < 3; i++)
+		fe_send(one.sock, VHUB_USER_GET_QUEUE_NUM, 0, NULL, 0);
+	bed_turns(&one.bed, 50);
+	assert_int_equal(*calls, 1);
+	fe_send(one.sock, VHUB_USER_GET_QUEUE_NUM, 0, NULL, 0);
+	/* To look at it is not to read it. */
+	assert_int_equal(recv(one.sock, &byte, 1, MSG_PEEK), 1);
+	bed_turns(&one.bed, 50);
+	assert_int_equal(*calls, 1);
+	for (unsigned int i = 2; i <= 4; i++) {
+		read_reply_with_an_fd(&one);
+		WAIT_FOR(&one.bed, *calls == i);
+		bed_turns(&one.bed, 30);
+		assert_int_equal(*calls, i);
+	}
+	read_reply_with_an_fd(&one);
+	close(one.bed.fake.reply_fd);
+	one.bed.fake.reply_fd = -1;
+	fe_fence(&one.bed, one.sock);
+	one_down(&one, 0);
+}
+
+static void
+test_who_sends_more_and_does_not_read_an_fd_is_given_up(void **state)
+{
+	struct one one;
+
+	(void)state;
+	one_up(&one);
+	answer_with_an_fd(&one);
+	fe_send(one.sock, VHUB_USER_GET_QUEUE_NUM, 0, NULL, 0);
+	fe_send(one.sock, VHUB_USER_GET_QUEUE_NUM, 0, NULL, 0);
+	WAIT_FOR(&one.bed, one.bed.n_completed == 1);
+	assert_int_equal(one.bed.fake.calls[VHUB_USER_GET_QUEUE_NUM], 1);
+	assert_int_equal(log_count(&one.log, "does not read a reply with an fd"), 1);
+	read_reply_with_an_fd(&one);
+	close(one.bed.fake.reply_fd);
+	one_down(&one, -ETIMEDOUT);
 }
 
 static void
@@ -841,6 +913,8 @@ main(void)
 		cmocka_unit_test(test_replies_carry_nothing_old),
 		cmocka_unit_test(test_a_reply_that_is_larger_than_a_reply_is_not_sent),
 		cmocka_unit_test(test_fds_not_taken_are_closed_and_a_reply_fd_is_sent),
+		cmocka_unit_test(test_a_reply_with_an_fd_is_read_before_the_next_request),
+		cmocka_unit_test(test_who_sends_more_and_does_not_read_an_fd_is_given_up),
 		cmocka_unit_test(test_byte_by_byte),
 		cmocka_unit_test(test_many_at_once_are_answered_in_order),
 		cmocka_unit_test(test_one_session_has_its_turn_and_no_more),
