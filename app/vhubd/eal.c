@@ -32,6 +32,8 @@
  * heap.
  */
 #define EAL_MEMORY_MB 64
+/* Without hugepages: packet buffers have a page each there, in place of 2.3 KB. */
+#define EAL_ORDINARY_MEMORY_MB 80
 #define HUGEPAGE_MB 2
 #define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MAX_ARGS 24
@@ -139,7 +141,8 @@ make_args(struct eal_args *args, const struct options *options, bool hugepages)
 	memset(args, 0, sizeof(*args));
 	lcores_from_affinity(args->lcores, sizeof(args->lcores));
 	memory_limit(args->limit, sizeof(args->limit));
-	snprintf(args->memory, sizeof(args->memory), "%d", EAL_MEMORY_MB);
+	snprintf(args->memory, sizeof(args->memory), "%d",
+			hugepages ? EAL_MEMORY_MB : EAL_ORDINARY_MEMORY_MB);
 	add(args, "vhubd");
 	add(args, "--lcores");
 	add(args, args->lcores);

@@ -39,7 +39,7 @@ test_eal_init(void)
 	if (cpu[1] < 0)
 		cpu[1] = cpu[0];
 	snprintf(args, sizeof(args),
-			"unit-test --no-huge --no-shconf -m 64 --no-pci --no-telemetry --iova-mode=va "
+			"unit-test --no-huge --no-shconf -m 80 --no-pci --no-telemetry --iova-mode=va "
 			"--log-level=lib.eal:error --lcores 0@%d,1@%d,2@%d",
 			cpu[0], cpu[1], cpu[1]);
 	for (char *word = strtok(args, " "); word != NULL; word = strtok(NULL, " "))
