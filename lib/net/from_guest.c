@@ -60,8 +60,10 @@ net_poll_from_guest(struct net_pair *pair, bool take)
 	uint16_t n, kept;
 
 	n = rvhost_from_guest(dev->path, pair->from_ring, dev->pool, pkts, VHUB_NET_BURST, take);
-	if (n == 0)
+	if (n == 0) {
+		net_pool_refill(dev->pool);
 		return 0;
+	}
 	if (unlikely(!pair->from_ring->enabled)) {
 		/* "The back-end must process the ring without causing any side effects." */
 		net_drop(pair, VHUB_NET_DROP_DISABLED, pkts, n);

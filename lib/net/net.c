@@ -554,8 +554,7 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 	dev->port_takes = info.takes;
 	dev->pool = vhub_net_pool(node);
 	if (dev->pool == NULL) {
-		snprintf(error, error_len,
-				"no memory for packets: EAL has to have 24 MB free for them (-m)");
+		net_pool_explain(error, error_len);
 		ret = -ENOMEM;
 		goto free_dev;
 	}

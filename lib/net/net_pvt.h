@@ -426,6 +426,24 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 void
 net_wake_pairs(struct net_dev *dev);
 
+/* ---- pool.c ---- */
+
+/* CTL or WORK: what to say where there is no pool. */
+void
+net_pool_explain(char *error, size_t error_len);
+/*
+ * LCORE. `n` mbufs of a pool, all or none (-ENOENT). With none left, what drivers are done with here
+ * comes back first.
+ */
+int
+net_pool_get(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);
+/*
+ * LCORE. The same, now and then, for who has got no packets and does not know whether there were mbufs:
+ * librte_vhost does not say.
+ */
+void
+net_pool_refill(struct rte_mempool *pool);
+
 /* ---- stats.c ---- */
 
 /* Drops and services of a pair. */

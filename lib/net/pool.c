@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The mbufs that packets of guests are in while they cross vhub: one pool for each NUMA node, made
- * with the first port. Used by net.c, and by drivers that make packets of their own.
+ * with the first port. Used by net.c, view.c and from_guest.c, and by drivers that make packets of
+ * their own.
  */
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 
 #include <rte_errno.h>
 #include <rte_lcore.h>
+#include <rte_malloc.h>
 #include <rte_mempool.h>
 
 #include "capture.h"
@@ -16,18 +19,57 @@
 /*
  * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB). What waits
  * longer is bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c), in
- * copies by DMA engines and for the files of captures a little each (rte_vhost/dma.c, capture.c); what a
- * driver keeps beyond its call otherwise is in a pool of its own. In EAL's heap, which is small: 19 MB.
+ * copies by DMA engines and for the files of captures a little each (rte_vhost/dma.c, capture.c).
  */
-#define POOL_MBUFS 8191
+#define POOL_MBUFS 8191u
 #define POOL_CACHE 256
 _Static_assert(VHUB_NET_MAX_WAITING + RVHOST_DMA_MBUFS + CAPTURES_MBUFS < POOL_MBUFS - 500,
 		"some are for those under way");
 
+/*
+ * And beside these, what drivers keep in tx queues, which hold what they have sent until they need its
+ * room. One for so many bytes of EAL's heap, a small part of it: 1024 with the 64 MB that there are
+ * without arguments. Who has many ports needs more memory for their rx queues too.
+ */
+#define MIN_TX_MBUFS 1024u
+#define MAX_TX_MBUFS 32768u
+#define HEAP_BYTES_PER_TX_MBUF 65536u
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static uint32_t tx_mbufs; /* 0: nobody has asked yet */
+
+/* As the heap is when this is asked for first: that number the pools are made with. */
+static uint32_t
+find_tx_mbufs(void)
+{
+	const unsigned int n_nodes = rte_socket_count();
+	struct rte_malloc_socket_stats stats;
+	uint64_t n = 0;
+
+	if (tx_mbufs != 0)
+		return tx_mbufs;
+	for (unsigned int i = 0; i < n_nodes; i++) {
+		if (rte_malloc_get_socket_stats(rte_socket_id_by_idx(i), &stats) == 0)
+			n += stats.heap_totalsz_bytes / HEAP_BYTES_PER_TX_MBUF / n_nodes;
+	}
+	tx_mbufs = n < MIN_TX_MBUFS ? MIN_TX_MBUFS : (uint32_t)RTE_MIN(n, MAX_TX_MBUFS);
+	return tx_mbufs;
+}
+
+uint32_t
+vhub_net_pool_tx_mbufs(void)
+{
+	uint32_t n;
+
+	pthread_mutex_lock(&lock);
+	n = find_tx_mbufs();
+	pthread_mutex_unlock(&lock);
+	return n;
+}
+
 struct rte_mempool *
 vhub_net_pool(int node)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct rte_mempool *pool;
 	char name[RTE_MEMPOOL_NAMESIZE];
 
@@ -37,8 +79,60 @@ vhub_net_pool(int node)
 	pthread_mutex_lock(&lock);
 	pool = rte_mempool_lookup(name);
 	if (pool == NULL)
-		pool = rte_pktmbuf_pool_create(name, POOL_MBUFS, POOL_CACHE, 0,
+		pool = rte_pktmbuf_pool_create(name, POOL_MBUFS + find_tx_mbufs(), POOL_CACHE, 0,
 				RTE_MBUF_DEFAULT_BUF_SIZE, node);
 	pthread_mutex_unlock(&lock);
 	return pool;
+}
+
+void
+net_pool_explain(char *error, size_t error_len)
+{
+	const uint64_t mbuf_bytes = sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE +
+			RTE_CACHE_LINE_SIZE;
+	const uint64_t bytes = (POOL_MBUFS + vhub_net_pool_tx_mbufs()) * mbuf_bytes;
+
+	snprintf(error, error_len,
+			"no memory for packets: EAL has to have %" PRIu64 " MB free for them (-m)",
+			(bytes >> 20) + 1);
+}
+
+/* ---- none left ---- */
+
+/* Looks of an lcore at rings from which nothing comes, of which one is at the pool as well. */
+#define LOOKS_OF_A_PROBE 64u
+
+/* What tx queues keep comes back only when a packet is sent, and without mbufs there is none. */
+static void
+reclaim(void)
+{
+	const struct vhub_net_driver_ops *driver;
+
+	for (unsigned int i = 0; (driver = vhub_net_driver_at(i)) != NULL; i++) {
+		if (driver->reclaim != NULL)
+			driver->reclaim();
+	}
+}
+
+int
+net_pool_get(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n)
+{
+	if (likely(rte_pktmbuf_alloc_bulk(pool, mbufs, n) == 0))
+		return 0;
+	reclaim();
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, n);
+}
+
+void
+net_pool_refill(struct rte_mempool *pool)
+{
+	static __thread unsigned int n_looks;
+	void *probe[VHUB_NET_BURST];
+
+	if (likely(++n_looks % LOOKS_OF_A_PROBE != 0))
+		return;
+	if (likely(rte_mempool_get_bulk(pool, probe, RTE_DIM(probe)) == 0))
+		rte_mempool_put_bulk(pool, probe, RTE_DIM(probe));
+	else
+		reclaim();
 }

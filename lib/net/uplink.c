@@ -520,8 +520,7 @@ net_uplink_create(const struct net_params *params, struct vhub_net_port *port,
 	if (dev == NULL) {
 		port->ops->destroy(port);
 		wire->ops->destroy(wire);
-		snprintf(error, error_len,
-				"no memory for packets: EAL has to have 24 MB free for them (-m)");
+		net_pool_explain(error, error_len);
 		return -ENOMEM;
 	}
 	ret = change(dev->uplink, on_start);

@@ -265,6 +265,11 @@ struct vhub_net_driver_ops {
 	 * Returns 0, or a negative errno and the guest is told that it cannot have it.
 	 */
 	int (*set_mac)(struct vhub_net_port *port, const struct rte_ether_addr *mac, bool link_up);
+	/**
+	 * Optional. LCORE. There are no mbufs left: those of packets that are sent, which the driver has
+	 * kept in the queues of this lcore, go back to their pools. Does not block.
+	 */
+	void (*reclaim)(void);
 	/** Optional. CTL. Figures of the port itself, beside those that lib/net keeps. */
 	void (*stats)(const struct vhub_net_port *port,
 			void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
@@ -441,6 +446,14 @@ vhub_net_capture_stop(struct vhub_device *device, struct vhub_net_captured *out,
  */
 VHUB_API struct rte_mempool *
 vhub_net_pool(int node);
+
+/**
+ * Of such a pool, the mbufs that drivers may keep beyond their calls, as NICs do in their tx queues: of all
+ * ports together. With more of them kept the other ports would have none. Grows with EAL's memory, and
+ * is the same in every call. Thread: CTL or WORK.
+ */
+VHUB_API uint32_t
+vhub_net_pool_tx_mbufs(void);
 
 /**
  * Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL

@@ -43,9 +43,9 @@ append(struct rte_mbuf *m, struct rte_mbuf **last, const void *src, size_t n)
 		size_t here = RTE_MIN(n, (size_t)rte_pktmbuf_tailroom(*last));
 
 		if (here == 0) {
-			struct rte_mbuf *more = rte_pktmbuf_alloc(m->pool);
+			struct rte_mbuf *more;
 
-			if (more == NULL)
+			if (net_pool_get(m->pool, &more, 1) != 0)
 				return false;
 			(*last)->next = more;
 			*last = more;
@@ -89,7 +89,7 @@ vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view
 	unsigned int next = 0;
 	uint64_t rest;
 
-	if (unlikely(rte_pktmbuf_alloc_bulk(pair->dev->pool, fresh, n) != 0)) {
+	if (unlikely(net_pool_get(pair->dev->pool, fresh, n) != 0)) {
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], n);
 		return 0;
 	}

@@ -57,7 +57,7 @@ def test_large_packets_and_checksums(start, check, folder):
 
 
 def test_front_ends_go_while_copies_are_under_way(start, check, folder):
-    """A packet that were lost with its copy would be missing in the pool, which has 8191."""
+    """A packet that were lost with its copy would be missing in the pool of all ports."""
     daemon = start(one={"dma": ENGINE}, two={"dma": ENGINE})
     other = check(folder / "two.sock", "packed", queues=2)
     other.wait_received()

@@ -17,7 +17,9 @@ import pytest
 from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
-from vhostuser import wait_until
+from vhostuser import NetPort, wait_until
+from vhostuser.flow import flow
+from vhubd import no_huge_arguments
 
 PCAP_HEADER = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
 # For local experiments (IEEE 802): the kernel sends none of its own accord.
@@ -210,6 +212,36 @@ def test_the_sink_takes_all(vhubd, net, testpmd, folder):
     front.cmd("start")
     wait_until(lambda: front.port_stats()[0]["TX-packets"] >= 20000, front.port_stats)
     front.stop()
+
+
+# --- ports that keep what they send
+
+WIRES = 9
+
+
+@pytest.fixture
+def still_wires(folder):
+    """Back ends of virtio-user ports, which take nothing. They outlive vhubd: it is asked for first."""
+    vdevs = [word for i in range(WIRES) for word in ("--vdev", f"net_vhost{i},iface={folder}/wire{i}.sock")]
+    with Testpmd(vdevs, folder=folder, name="wires"):
+        yield [f"[net_virtio_user{i},path={folder}/wire{i}.sock,queue_size=1024]" for i in range(WIRES)]
+
+
+@pytest.mark.plain_only
+@pytest.mark.parametrize("datapath", ["direct", "librte_vhost"])
+def test_wires_that_stand_still_leave_other_ports_their_packets(still_wires, vhubd, net, folder, datapath):
+    """All that was sent to such a wire stays in its port's tx queue, which could be 1024 long."""
+    names = [f"still{i}" for i in range(WIRES)]
+    # Ordinary memory is of one piece, which virtio-user can share.
+    vhubd(nets=[*(net(name, driver="ethdev", datapath=datapath, rxd=64, port=port)
+                  for name, port in zip(names, still_wires)),
+                net("echo", datapath="librte_vhost")], eal=no_huge_arguments(128))
+    for name in names:
+        with NetPort.open(str(folder / f"{name}.sock")) as session:
+            for at in range(0, 1100, 10):
+                session.wait_sent(session.submit([session.prepare(frame(i)) for i in range(at, at + 10)]))
+    with NetPort.open(str(folder / "echo.sock")) as session:
+        flow(session, 500)
 
 
 # --- what is refused

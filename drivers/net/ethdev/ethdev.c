@@ -57,6 +57,8 @@ ethdev_destroy(struct vhub_net_port *port)
 	/* An lcore that has given the last one back may still be about it. */
 	if (ethdev_release(p) && p->pool != NULL && has_all(p) && vhub_quiesce_wait() == 0)
 		rte_mempool_free(p->pool);
+	/* Drivers empty their tx queues when the port stops, so one that stays keeps nothing either. */
+	ethdev_room_give(p);
 	free(p->devargs);
 	free(p->name);
 	free(p);
@@ -172,7 +174,8 @@ static const struct vhub_net_driver_ops ethdev_ops = {
 	.name = "ethdev",
 	.help = "port=PORT         PCI address, name of a port that exists, or [VDEV,ARGUMENTS]; required\n"
 		"rxd=N             descriptors of an rx queue (1024), made to suit the port\n"
-		"txd=N             descriptors of a tx queue (1024), made to suit the port\n"
+		"txd=N             descriptors of a tx queue, made to suit the port (256, or fewer where many\n"
+		"                  ports are: all together have 1024 for each 64 MB of EAL's memory)\n"
 		"promisc=MODE      on, off or auto: every frame to the guest (auto: unless the port\n"
 		"                  filters for its address)",
 	.keys = ethdev_keys,
@@ -186,6 +189,7 @@ static const struct vhub_net_driver_ops ethdev_ops = {
 	.to_guest = ethdev_to_guest,
 	.arm = ethdev_arm,
 	.disarm = ethdev_disarm,
+	.reclaim = ethdev_reclaim,
 	.set_mac = ethdev_set_mac,
 	.stats = ethdev_stats,
 };
@@ -226,7 +230,7 @@ static int
 parse_rest(const struct rte_kvargs *args, struct ethdev_port *p, char *error, size_t error_len)
 {
 	static const char *const modes[] = { "auto", "on", "off", NULL };
-	uint64_t rxd = ETHDEV_DEFAULT_DESCRIPTORS, txd = 0;
+	uint64_t rxd = ETHDEV_DEFAULT_RX_DESCRIPTORS, txd = 0;
 	unsigned int mode = ETHDEV_PROMISC_AUTO;
 	int ret;
 

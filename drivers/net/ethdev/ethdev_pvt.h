@@ -3,7 +3,8 @@
  * The inside of the ethdev driver: any port that DPDK has a driver for.
  *
  *     ethdev.c (arguments, ops) -> probe.c (a name to a port that is ours)
- *             -> setup.c (queues, offloads, addresses, start) -> queue.c (an lcore's queue pair)
+ *             -> setup.c (queues, offloads, addresses, start; room.c: how long tx queues may be)
+ *             -> queue.c (an lcore's queue pair)
  */
 #ifndef ETHDEV_PVT_H
 #define ETHDEV_PVT_H
@@ -15,13 +16,9 @@
 
 #include "vhub_net.h"
 
-#define ETHDEV_DEFAULT_DESCRIPTORS 1024u
-/*
- * Of a tx queue that serves many guests, and of all queues of such a port: what a wire that stands still
- * keeps in there is of the pool that all ports share.
- */
-#define ETHDEV_WIRE_TX_DESCRIPTORS 256u
-#define ETHDEV_WIRE_ALL_TX_DESCRIPTORS 1024u
+#define ETHDEV_DEFAULT_RX_DESCRIPTORS 1024u
+/* At most: many ports have fewer each (room.c). */
+#define ETHDEV_DEFAULT_TX_DESCRIPTORS 256u
 #define ETHDEV_MAX_DESCRIPTORS 32768u
 
 /* For so many milliseconds an uplink's packets are waited for at its end. */
@@ -39,7 +36,7 @@ struct ethdev_port {
 	char *devargs; /* "0000:03:00.0", or "net_tap0,iface=tap0" */
 	char *name;    /* what is before its first comma */
 	uint16_t want_rx_descriptors;
-	uint16_t want_tx_descriptors; /* 0: as suits the port's use */
+	uint16_t want_tx_descriptors; /* 0: as many as there is room for */
 	enum ethdev_promisc promisc;
 	/* Immutable from open on. */
 	bool found;  /* port_id is one */
@@ -53,6 +50,7 @@ struct ethdev_port {
 	bool takes_guest_mac;	     /* it filters for the guest's address */
 	uint32_t takes;		     /* VHUB_NET_TAKES_* */
 	uint16_t n_pairs;
+	uint32_t n_tx_room;	  /* room.c's: descriptors of all its tx queues */
 	uint16_t n_tx_segs;	  /* most mbufs of a packet that it can send */
 	struct rte_mempool *pool; /* of its rx queues */
 	/* For each pair: what tells of packets, -1 nothing; an eventfd, or the wire itself. */
@@ -93,6 +91,24 @@ ethdev_start(struct ethdev_port *p, uint16_t n_pairs, const struct rte_ether_add
 void
 ethdev_stop(struct ethdev_port *p);
 
+/* ---- room.c: CTL or WORK, does not block ---- */
+
+/*
+ * Tx descriptors of each queue of a port that was given no number: a power of two, from 64 on. May be
+ * too many.
+ */
+uint16_t
+ethdev_room_default(const struct ethdev_port *p);
+/*
+ * Instead of what the port has. Returns -EINVAL and a sentence when there is no room for that; it keeps
+ * what it has.
+ */
+int
+ethdev_room_take(struct ethdev_port *p, uint16_t n_descriptors, char *error, size_t error_len);
+/* When its queues hold nothing any more. A port that has none has none to give. */
+void
+ethdev_room_give(struct ethdev_port *p);
+
 /* ---- queue.c: LCORE ---- */
 
 int
@@ -107,5 +123,8 @@ int
 ethdev_arm(struct vhub_net_queue *queue);
 void
 ethdev_disarm(struct vhub_net_queue *queue);
+/* What this lcore's queues have sent goes back to its pools, where the driver can do that. */
+void
+ethdev_reclaim(void);
 
 #endif /* ETHDEV_PVT_H */

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 
 #include <rte_ethdev.h>
 
@@ -25,7 +26,11 @@ struct ethdev_queue {
 	uint16_t n_kept;
 	uint16_t next_kept;
 	struct rte_mbuf *kept[VHUB_NET_BURST];
+	LIST_ENTRY(ethdev_queue) of_lcore;
 };
+
+/* The queues of this lcore. */
+static __thread LIST_HEAD(, ethdev_queue) own_queues;
 
 int
 ethdev_queue_get(struct vhub_net_queue *queue)
@@ -41,6 +46,7 @@ ethdev_queue_get(struct vhub_net_queue *queue)
 	q->wake_fd = p->wake_fds[queue->index];
 	q->wake_is_eventfd = p->wake_is_eventfd[queue->index];
 	queue->priv = q;
+	LIST_INSERT_HEAD(&own_queues, q, of_lcore);
 	return 0;
 }
 
@@ -53,6 +59,7 @@ ethdev_queue_put(struct vhub_net_queue *queue)
 		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, &q->kept[q->next_kept], q->n_kept);
 	if (q->watched)
 		vhub_lcore_remove_wake_fd(q->wake_fd);
+	LIST_REMOVE(q, of_lcore);
 	free(q);
 	queue->priv = NULL;
 }
@@ -135,6 +142,16 @@ ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t
 		return n_given;
 	}
 	return n_sent;
+}
+
+/* A driver that cannot do that is left alone: its queues have no more than is theirs (room.c). */
+void
+ethdev_reclaim(void)
+{
+	const struct ethdev_queue *q;
+
+	LIST_FOREACH(q, &own_queues, of_lcore)
+		rte_eth_tx_done_cleanup(q->port_id, q->index, 0);
 }
 
 /* ---- to guest ---- */

@@ -168,16 +168,6 @@ plan_mtu(const struct ethdev_port *p, uint16_t mtu, struct plan *plan, char *err
 
 /* ---- doing ---- */
 
-static uint16_t
-default_tx_descriptors(const struct ethdev_port *p)
-{
-	if (!p->port.is_uplink)
-		return ETHDEV_DEFAULT_DESCRIPTORS;
-	return RTE_MAX((uint16_t)VHUB_NET_BURST,
-			RTE_MIN(ETHDEV_WIRE_TX_DESCRIPTORS,
-					ETHDEV_WIRE_ALL_TX_DESCRIPTORS / p->n_pairs));
-}
-
 static int
 configure(struct ethdev_port *p, struct plan *plan, char *error, size_t error_len)
 {
@@ -193,11 +183,12 @@ configure(struct ethdev_port *p, struct plan *plan, char *error, size_t error_le
 	plan->rx_descriptors = p->want_rx_descriptors;
 	plan->tx_descriptors = p->want_tx_descriptors;
 	if (plan->tx_descriptors == 0)
-		plan->tx_descriptors = default_tx_descriptors(p);
+		plan->tx_descriptors = ethdev_room_default(p);
 	ret = rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &plan->rx_descriptors,
 			&plan->tx_descriptors);
-	return ret == 0 ? 0 :
-			  explain(p, "no number of descriptors suits it", ret, error, error_len);
+	if (ret != 0)
+		return explain(p, "no number of descriptors suits it", ret, error, error_len);
+	return ethdev_room_take(p, plan->tx_descriptors, error, error_len);
 }
 
 /*

@@ -49,6 +49,12 @@ vhub_net_pool(int node)
 	return pool;
 }
 
+uint32_t
+vhub_net_pool_tx_mbufs(void)
+{
+	return DOUBLE_TX_MBUFS;
+}
+
 /* ---- the lcore ---- */
 
 struct vhub_lcore *

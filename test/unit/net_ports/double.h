@@ -25,6 +25,9 @@ extern uint64_t double_drops[VHUB_NET_DROPS];
 /* An epoll instance with all that vhub_lcore_add_wake_fd() was given; EPOLLIN | EPOLLET. */
 extern int double_epoll;
 
+/* What vhub_net_pool_tx_mbufs() says. */
+#define DOUBLE_TX_MBUFS 2048u
+
 /* parse, and the outcome; `error` (may be NULL) gets the sentence. */
 int
 double_parse(const char *driver, const char *key, const char *value, struct vhub_net_port **out,

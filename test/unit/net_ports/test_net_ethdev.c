@@ -2,7 +2,7 @@
 /*
  * The ethdev driver: arguments, what it refuses to open and says then, ownership, and packets through
  * DPDK's own virtual devices: net_ring (a loop), net_null, net_pcap (files), net_tap (where this user
- * may make one).
+ * may make one). And what tx queues of all ports together may keep.
  */
 #include "double.h"
 
@@ -305,6 +305,179 @@ test_a_full_port_takes_no_more(void **state)
 	}
 	assert_int_equal(in_use, n_sent);
 	queue_end(&queue);
+}
+
+/* ---- room in tx queues ---- */
+
+/* Port number `i`, which keeps nothing itself but has as many descriptors as others; `more` begins with a comma. */
+static struct vhub_net_port *
+null_port(unsigned int i, const char *more)
+{
+	struct vhub_net_port *port;
+	char args[64];
+
+	snprintf(args, sizeof(args), "port=net_null%u,rxd=64%s", i, more);
+	assert_int_equal(double_parse_args("ethdev", args, &port, NULL), 0);
+	return port;
+}
+
+static struct vhub_net_port *
+open_null(unsigned int i, const char *more, uint16_t n_pairs, bool is_uplink)
+{
+	struct vhub_net_port *port = null_port(i, more);
+	char error[DOUBLE_ERROR_LEN] = "";
+
+	port->is_uplink = is_uplink;
+	if (port->ops->open(port, n_pairs, NULL, 0, error, sizeof(error)) != 0)
+		fail_msg("port %u%s: %s", i, more, error);
+	return port;
+}
+
+static void
+null_refused(unsigned int i, const char *more, uint16_t n_pairs, const char *word,
+		const char *other)
+{
+	open_refused(null_port(i, more), n_pairs, NULL, 0, -EINVAL, word, other);
+}
+
+/* Descriptors that are left, as who asks for too many is told. */
+static unsigned int
+left(void)
+{
+	static const char before[] = "that all ports may keep ";
+	struct vhub_net_port *port = null_port(31, ",txd=32768");
+	char error[DOUBLE_ERROR_LEN] = "";
+	const char *at;
+	unsigned int n = 0;
+
+	assert_int_equal(port->ops->open(port, 1, NULL, 0, error, sizeof(error)), -EINVAL);
+	port->ops->destroy(port);
+	at = strstr(error, before);
+	if (at == NULL || sscanf(at + strlen(before), "%u are left", &n) != 1)
+		fail_msg("not what is left, in: %s", error);
+	return n;
+}
+
+static void
+test_tx_descriptors_of_all_ports_are_bounded(void **state)
+{
+	struct vhub_net_port *one, *two, *three, *no_memory;
+	char error[DOUBLE_ERROR_LEN];
+
+	(void)state;
+	assert_int_equal(left(), DOUBLE_TX_MBUFS);
+	one = open_null(1, ",txd=512", 1, false);
+	two = open_null(2, ",txd=512", 2, false);
+	assert_int_equal(left(), 512);
+	null_refused(3, ",txd=1024", 1, "txd=1024", "allowed: txd=64 to 512");
+	null_refused(3, ",txd=512", 4, "keep 2048 packets", "allowed: txd=64 to 128");
+	null_refused(3, ",txd=512", 16, "txd=512", "allowed: 8 queues");
+	assert_int_equal(left(), 512);
+	one->ops->destroy(one);
+	assert_int_equal(left(), 1024);
+	three = open_null(3, ",txd=1024", 1, true);
+	assert_int_equal(left(), 0);
+	null_refused(4, "", 1, "txd=64", "allowed: none");
+	two->ops->destroy(two);
+	three->ops->destroy(three);
+	/* What goes wrong later leaves nothing taken. */
+	assert_int_equal(double_parse_args("ethdev", "port=net_null0,rxd=32768", &no_memory, NULL),
+			0);
+	assert_int_equal(no_memory->ops->open(no_memory, 1, NULL, 0, error, sizeof(error)),
+			-ENOMEM);
+	no_memory->ops->destroy(no_memory);
+	assert_int_equal(left(), DOUBLE_TX_MBUFS);
+}
+
+/* Descriptors of each queue that a port gets which asks for no number. */
+static unsigned int
+default_of(struct vhub_net_port **port, unsigned int i, uint16_t n_pairs, bool is_uplink)
+{
+	const unsigned int before = left();
+	unsigned int n;
+
+	*port = open_null(i, "", n_pairs, is_uplink);
+	n = (before - left()) / n_pairs;
+	assert_true(rte_is_power_of_2(n));
+	assert_in_range(n, VHUB_NET_BURST, 256);
+	return n;
+}
+
+static void
+test_ports_are_shorter_the_more_there_are(void **state)
+{
+	struct vhub_net_port *ports[14];
+	unsigned int i, n, last = 256;
+
+	(void)state;
+	for (i = 0; i < RTE_DIM(ports); i++) {
+		n = default_of(&ports[i], i, 1, false);
+		if (i < 5)
+			assert_int_equal(n, 256);
+		assert_in_range(n, VHUB_NET_BURST, last);
+		last = n;
+	}
+	assert_int_equal(left(), 0);
+	null_refused(i, "", 1, "txd=64", "allowed: none");
+	for (i = 0; i < RTE_DIM(ports); i++)
+		ports[i]->ops->destroy(ports[i]);
+	/* Of several queues; of a wire, which serves many; and beside that one. */
+	assert_int_equal(default_of(&ports[0], 0, 4, false), 128);
+	ports[0]->ops->destroy(ports[0]);
+	assert_int_equal(default_of(&ports[0], 0, 4, true), 256);
+	assert_int_equal(default_of(&ports[1], 1, 4, false), 64);
+	ports[0]->ops->destroy(ports[0]);
+	ports[1]->ops->destroy(ports[1]);
+	assert_int_equal(left(), DOUBLE_TX_MBUFS);
+}
+
+static unsigned int n_cleanups;
+
+/*
+ * In the place of DPDK's: net_ring has no such call. What a NIC would have sent by now are the packets
+ * in the loop, 1023 at most.
+ */
+int
+rte_eth_tx_done_cleanup(uint16_t port_id, uint16_t queue_id, uint32_t free_cnt)
+{
+	struct rte_mbuf *sent[VHUB_NET_BURST];
+
+	assert_int_equal(free_cnt, 0);
+	n_cleanups++;
+	for (unsigned int i = 0; i < 1024; i += VHUB_NET_BURST)
+		rte_pktmbuf_free_bulk(sent,
+				rte_eth_rx_burst(port_id, queue_id, sent, VHUB_NET_BURST));
+	return 0;
+}
+
+/* All mbufs lie in a tx queue, so that no packet can be made by which it would be cleaned. */
+static void
+test_what_was_sent_comes_back_when_there_are_no_mbufs(void **state)
+{
+	const struct vhub_net_driver_ops *ops = vhub_net_driver_find("ethdev");
+	struct vhub_net_port *port = open_port("net_ring0", 1);
+	struct vhub_net_port *other = open_null(1, ",txd=64", 1, false);
+	struct vhub_net_queue queue, of_other;
+
+	(void)state;
+	queue_begin(&queue, port, 0);
+	queue_begin(&of_other, other, 0);
+	while ((burst[0] = rte_pktmbuf_alloc(vhub_net_pool(-1))) != NULL) {
+		rte_pktmbuf_append(burst[0], 60);
+		assert_int_equal(ops->from_guest(&queue, burst, 1), 1);
+	}
+	assert_int_not_equal(double_in_use(), 0);
+	n_cleanups = 0;
+	ops->reclaim();
+	assert_int_equal(n_cleanups, 2);
+	assert_int_equal(double_in_use(), 0);
+	/* A queue that was put is nobody's to touch. */
+	queue_end(&queue);
+	ops->reclaim();
+	assert_int_equal(n_cleanups, 3);
+	queue_end(&of_other);
+	ops->reclaim();
+	assert_int_equal(n_cleanups, 3);
 }
 
 /* ---- net_pcap: files ---- */
@@ -669,6 +842,9 @@ main(void)
 		cmocka_unit_test(test_info_tells_what_the_port_is),
 		cmocka_unit_test(test_a_loop_brings_packets_back_in_order),
 		cmocka_unit_test(test_a_full_port_takes_no_more),
+		cmocka_unit_test(test_tx_descriptors_of_all_ports_are_bounded),
+		cmocka_unit_test(test_ports_are_shorter_the_more_there_are),
+		cmocka_unit_test(test_what_was_sent_comes_back_when_there_are_no_mbufs),
 		cmocka_unit_test(test_files_are_read_and_written),
 		cmocka_unit_test(test_chains_are_joined_or_dropped_in_order),
 		cmocka_unit_test(test_a_jumbo_frame_comes_whole),
