@@ -38,6 +38,7 @@ vhub_fd_discard(int fd)
 		return;
 	}
 	d->work.run = close_discarded;
+	d->work.kind = VHUB_WORK_CLOSE;
 	d->fd = fd;
 	vhub_work_submit(&d->work);
 }
@@ -45,7 +46,7 @@ vhub_fd_discard(int fd)
 void
 vhub_fd_discard_wait(void)
 {
-	vhub_work_wait();
+	vhub_work_wait(VHUB_WORK_CLOSE);
 }
 
 /* By its name, which the kernel has at hand: fstat(2) would ask the file system. */

@@ -8,6 +8,10 @@
  * as long as it likes; so when the next piece has waited for 20 ms, the thread that stands by takes
  * over, and pieces may overtake the one that is stuck. Pieces that need an order among themselves
  * are submitted one after the other, each from the `done` of the last.
+ *
+ * There are 64 threads at most. Closing fds of front ends is a kind of work of its own, with a queue
+ * of its own, and has no more than half of them, and never the last one that is idle: what is stuck
+ * in close(2) holds up no other work.
  */
 #ifndef VHUB_WORK_H
 #define VHUB_WORK_H
@@ -21,13 +25,20 @@
 extern "C" {
 #endif
 
+enum vhub_work_kind {
+	VHUB_WORK_ORDINARY,
+	VHUB_WORK_CLOSE, /**< closes fds of front ends; has no `done` */
+	VHUB_WORK_KINDS,
+};
+
 /** One piece of blocking work; embedded by its owner, who keeps it alive until `done` runs. */
 struct vhub_work {
 	void (*run)(struct vhub_work *work); /**< WORK: may block */
 	/** CTL: after run; may free the work. NULL: nothing to tell */
 	void (*done)(struct vhub_work *work);
-	struct vhub_work *next; /**< runtime */
-	uint64_t due_ns;	/**< runtime: when another thread takes it */
+	enum vhub_work_kind kind; /**< zeroed: ordinary */
+	struct vhub_work *next;	  /**< runtime */
+	uint64_t due_ns;	  /**< runtime: when another thread takes it */
 };
 
 /**
@@ -41,8 +52,9 @@ vhub_work_start(struct vhub_loop *loop);
 /**
  * Runs what is queued to its end and ends the threads; `done` callbacks not yet delivered are not
  * called. Thread: CTL, before the loop is destroyed. Blocks, for 200 ms at most: -EBUSY says that a
- * piece of work is stuck, and then the process should end without giving anything else back. Else
- * 0.
+ * piece of ordinary work is stuck, and then the process should end without giving anything else
+ * back. Else 0. Closes that are stuck then are left behind, with their threads, which go on with
+ * those that are queued and touch nothing else of the process; its end ends them.
  */
 VHUB_API int
 vhub_work_stop(void);
@@ -51,9 +63,9 @@ vhub_work_stop(void);
 VHUB_API struct vhub_loop *
 vhub_work_loop(void);
 
-/** Waits until no piece of work is queued or runs. Thread: CTL. Blocks. */
+/** Waits until no piece of work of `kind` is queued or runs. Thread: CTL. Blocks. */
 VHUB_API void
-vhub_work_wait(void);
+vhub_work_wait(enum vhub_work_kind kind);
 
 /**
  * Queues `work`. Thread: CTL. Never blocks, never fails. Before vhub_work_start() (in unit tests,

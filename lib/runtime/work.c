@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -18,34 +19,56 @@
 
 #include "vhub_work.h"
 
-struct work_list {
-	struct vhub_work *head;
-	struct vhub_work **tail;
-};
-
-#define WORK_MAX_THREADS 16
+#define WORK_MAX_THREADS 64u
+/* So the others are for ordinary work, however many closes are stuck. */
+#define WORK_MAX_CLOSING (WORK_MAX_THREADS / 2)
 /* A piece that has waited so long for the one before it is taken by another thread. */
 #define WORK_PATIENCE_NS 20000000ull
 #define WORK_STOP_NS 200000000ull
 #define NS_PER_S 1000000000ull
 
-static struct {
-	pthread_mutex_t lock;
-	pthread_cond_t submitted; /* by CLOCK_MONOTONIC */
-	pthread_cond_t ended;	  /* nothing is queued, nothing runs */
-	/* under the lock */
+struct work_list {
+	struct vhub_work *head;
+	struct vhub_work **tail;
+};
+
+/* The pieces of one kind. */
+struct work_class {
 	struct work_list todo;
+	unsigned int n_running;
+};
+
+struct work_thread {
+	struct work_pool *pool;
+	pthread_t id;
+	/* under the lock */
+	bool running;	  /* a piece */
+	bool left_behind; /* by the stop: nobody joins it */
+};
+
+/* From a start to its stop, and then until the last thread that was left behind has ended. */
+struct work_pool {
+	pthread_mutex_t lock;
+	/* by CLOCK_MONOTONIC */
+	pthread_cond_t submitted;
+	pthread_cond_t ended; /* of a kind nothing is queued, nothing runs */
+	/* under the lock */
+	struct work_class classes[VHUB_WORK_KINDS];
 	struct work_list done; /* done_watch.fd is readable while there is something in it */
-	bool stopping;
-	unsigned int n_running; /* threads that run a piece */
+	bool stopping;	       /* nothing is submitted any more, no thread is made */
+	bool stopped;	       /* only threads that were left behind go on */
+	unsigned int n_users;  /* of this memory: who has started it, and threads left behind */
+	unsigned int n_running;
 	unsigned int n_threads;
-	pthread_t threads[WORK_MAX_THREADS];
+	struct work_thread threads[WORK_MAX_THREADS];
 	/* CTL */
-	bool started;
 	struct vhub_loop *loop;
 	/* Not a message inside the work: works forgotten by a stop may be freed at once. */
 	struct vhub_watch done_watch;
-} work_state;
+};
+
+/* CTL: NULL while it is not started. */
+static struct work_pool *work_pool;
 
 static uint64_t
 work_now_ns(void)
@@ -98,15 +121,16 @@ work_list_pop(struct work_list *list)
 static void
 work_deliver(struct vhub_watch *watch, uint32_t events)
 {
+	struct work_pool *pool = vhub_container_of(watch, struct work_pool, done_watch);
 	struct vhub_work *work;
 	eventfd_t wakes;
 
 	RTE_SET_USED(events);
-	pthread_mutex_lock(&work_state.lock);
-	work = work_list_pop(&work_state.done);
-	if (work_state.done.head == NULL)
+	pthread_mutex_lock(&pool->lock);
+	work = work_list_pop(&pool->done);
+	if (pool->done.head == NULL)
 		eventfd_read(watch->fd, &wakes);
-	pthread_mutex_unlock(&work_state.lock);
+	pthread_mutex_unlock(&pool->lock);
 	if (work != NULL)
 		work->done(work);
 }
@@ -116,67 +140,159 @@ work_deliver(struct vhub_watch *watch, uint32_t events)
  * the work.
  */
 static void
-work_run(struct vhub_work *work)
+work_run(struct work_pool *pool, struct vhub_work *work)
 {
 	const bool wants_done = work->done != NULL;
 
 	work->run(work);
 	if (!wants_done)
 		return;
-	pthread_mutex_lock(&work_state.lock);
-	if (work_state.done.head == NULL)
-		eventfd_write(work_state.done_watch.fd, 1);
-	work_list_push(&work_state.done, work);
-	pthread_mutex_unlock(&work_state.lock);
+	pthread_mutex_lock(&pool->lock);
+	if (pool->done.head == NULL)
+		eventfd_write(pool->done_watch.fd, 1);
+	work_list_push(&pool->done, work);
+	pthread_mutex_unlock(&pool->lock);
+}
+
+static bool
+work_class_is_idle(const struct work_class *class)
+{
+	return class->n_running == 0 && class->todo.head == NULL;
+}
+
+static bool
+work_is_queued(const struct work_pool *pool)
+{
+	return pool->classes[VHUB_WORK_ORDINARY].todo.head != NULL ||
+			pool->classes[VHUB_WORK_CLOSE].todo.head != NULL;
+}
+
+static bool
+work_all_is_idle(const struct work_pool *pool)
+{
+	return pool->n_running == 0 && !work_is_queued(pool);
+}
+
+static int
+work_spawn(struct work_pool *pool);
+
+/*
+ * Whether an idle thread may begin to close. Not the last idle one, even if no more can be had:
+ * ordinary work could come.
+ */
+static bool
+work_may_close(struct work_pool *pool)
+{
+	if (pool->classes[VHUB_WORK_CLOSE].n_running == WORK_MAX_CLOSING)
+		return false;
+	if (pool->stopping)
+		return pool->classes[VHUB_WORK_ORDINARY].todo.head == NULL;
+	return pool->n_running + 1 < pool->n_threads || work_spawn(pool) == 0;
+}
+
+/*
+ * Takes a piece that an idle thread should run now, with the lock held. NULL: there is none, and
+ * *due_ns is when to look again, UINT64_MAX: when something changes.
+ */
+static struct vhub_work *
+work_take(struct work_pool *pool, uint64_t *due_ns)
+{
+	const uint64_t now_ns = work_now_ns();
+
+	*due_ns = UINT64_MAX;
+	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++) {
+		struct work_class *class = &pool->classes[kind];
+
+		if (class->todo.head == NULL)
+			continue;
+		if (class->n_running != 0 && class->todo.head->due_ns > now_ns)
+			*due_ns = RTE_MIN(*due_ns, class->todo.head->due_ns);
+		else if (kind != VHUB_WORK_CLOSE || work_may_close(pool))
+			return work_list_pop(&class->todo);
+	}
+	return NULL;
 }
 
 /* Waits for a piece that is this thread's to run, with the lock held. NULL: it is time to end. */
 static struct vhub_work *
-work_wait(void)
+work_wait(struct work_thread *thread)
 {
+	struct work_pool *pool = thread->pool;
+	struct vhub_work *work;
 	struct timespec due;
+	uint64_t due_ns;
 
 	for (;;) {
-		if (work_state.todo.head != NULL) {
-			if (work_state.n_running == 0 ||
-					work_state.todo.head->due_ns <= work_now_ns())
-				return work_list_pop(&work_state.todo);
-			due = work_timespec(work_state.todo.head->due_ns);
-			pthread_cond_timedwait(&work_state.submitted, &work_state.lock, &due);
-		} else if (work_state.stopping) {
+		if (pool->stopped && !thread->left_behind)
+			return NULL;
+		work = work_take(pool, &due_ns);
+		if (work != NULL)
+			return work;
+		if (due_ns != UINT64_MAX) {
+			due = work_timespec(due_ns);
+			pthread_cond_timedwait(&pool->submitted, &pool->lock, &due);
+		} else if (pool->stopping) {
 			return NULL;
 		} else {
-			pthread_cond_wait(&work_state.submitted, &work_state.lock);
+			pthread_cond_wait(&pool->submitted, &pool->lock);
 		}
 	}
 }
 
-static int
-work_spawn(void);
+/* With the lock held, which is given back. */
+static void
+work_pool_put(struct work_pool *pool)
+{
+	const bool last = --pool->n_users == 0;
+
+	pthread_mutex_unlock(&pool->lock);
+	if (!last)
+		return;
+	pthread_cond_destroy(&pool->ended);
+	pthread_cond_destroy(&pool->submitted);
+	pthread_mutex_destroy(&pool->lock);
+	free(pool);
+}
+
+/* One piece, from the lock held to the lock held. */
+static void
+work_serve(struct work_thread *thread, struct vhub_work *work)
+{
+	struct work_pool *pool = thread->pool;
+	struct work_class *class = &pool->classes[work->kind];
+
+	thread->running = true;
+	class->n_running++;
+	/* Somebody stands by, if he can be had: without him a stuck piece would hold up the next. */
+	if (++pool->n_running == pool->n_threads && !pool->stopping)
+		work_spawn(pool);
+	/* What is queued becomes due too, and nobody else may be waiting for that yet. */
+	if (work_is_queued(pool))
+		pthread_cond_signal(&pool->submitted);
+	pthread_mutex_unlock(&pool->lock);
+	work_run(pool, work);
+	pthread_mutex_lock(&pool->lock);
+	thread->running = false;
+	pool->n_running--;
+	class->n_running--;
+	if (work_class_is_idle(class))
+		pthread_cond_broadcast(&pool->ended);
+}
 
 static void *
 work_main(void *arg)
 {
+	struct work_thread *thread = arg;
+	struct work_pool *pool = thread->pool;
 	struct vhub_work *work;
 
-	RTE_SET_USED(arg);
-	pthread_mutex_lock(&work_state.lock);
-	while ((work = work_wait()) != NULL) {
-		/*
-		 * Somebody stands by, if he can be had: without him a stuck piece would hold up the
-		 * next.
-		 */
-		if (++work_state.n_running == work_state.n_threads && !work_state.stopping)
-			work_spawn();
-		pthread_mutex_unlock(&work_state.lock);
-		work_run(work);
-		pthread_mutex_lock(&work_state.lock);
-		if (--work_state.n_running == 0 && work_state.todo.head == NULL)
-			pthread_cond_broadcast(&work_state.ended);
-		/* Whoever waits for the head to become due may take it now. */
-		pthread_cond_signal(&work_state.submitted);
-	}
-	pthread_mutex_unlock(&work_state.lock);
+	pthread_mutex_lock(&pool->lock);
+	while ((work = work_wait(thread)) != NULL)
+		work_serve(thread, work);
+	if (thread->left_behind)
+		work_pool_put(pool);
+	else
+		pthread_mutex_unlock(&pool->lock);
 	return NULL;
 }
 
@@ -185,13 +301,13 @@ work_main(void *arg)
  * needs them).
  */
 static int
-work_spawn(void)
+work_spawn(struct work_pool *pool)
 {
-	pthread_t *thread = &work_state.threads[work_state.n_threads];
+	struct work_thread *thread = &pool->threads[pool->n_threads];
 	sigset_t block, old;
 	int ret;
 
-	if (work_state.n_threads == WORK_MAX_THREADS)
+	if (pool->n_threads == WORK_MAX_THREADS)
 		return -EAGAIN;
 	sigfillset(&block);
 	sigdelset(&block, SIGBUS);
@@ -199,62 +315,99 @@ work_spawn(void)
 	sigdelset(&block, SIGFPE);
 	sigdelset(&block, SIGILL);
 	sigdelset(&block, SIGTRAP);
+	thread->pool = pool;
 	pthread_sigmask(SIG_SETMASK, &block, &old);
-	ret = pthread_create(thread, NULL, work_main, NULL);
+	ret = pthread_create(&thread->id, NULL, work_main, thread);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret != 0)
 		return -ret;
-	pthread_setname_np(*thread, "vhub-work");
-	work_state.n_threads++;
+	pthread_setname_np(thread->id, "vhub-work");
+	pool->n_threads++;
 	return 0;
 }
 
-static void
-work_init(struct vhub_loop *loop)
+static struct work_pool *
+work_pool_create(struct vhub_loop *loop)
 {
+	struct work_pool *pool = calloc(1, sizeof(*pool));
 	pthread_condattr_t attr;
 
+	if (pool == NULL)
+		return NULL;
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_mutex_init(&work_state.lock, NULL);
-	pthread_cond_init(&work_state.submitted, &attr);
-	pthread_cond_init(&work_state.ended, &attr);
+	pthread_mutex_init(&pool->lock, NULL);
+	pthread_cond_init(&pool->submitted, &attr);
+	pthread_cond_init(&pool->ended, &attr);
 	pthread_condattr_destroy(&attr);
-	work_list_init(&work_state.todo);
-	work_list_init(&work_state.done);
-	work_state.stopping = false;
-	work_state.n_running = 0;
-	work_state.n_threads = 0;
-	work_state.loop = loop;
+	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++)
+		work_list_init(&pool->classes[kind].todo);
+	work_list_init(&pool->done);
+	pool->n_users = 1;
+	pool->loop = loop;
+	pool->done_watch.fn = work_deliver;
+	return pool;
+}
+
+/* With the lock held, which is given back: the threads are idle, or close. */
+static void
+work_pool_end(struct work_pool *pool)
+{
+	pool->stopped = true;
+	pthread_cond_broadcast(&pool->submitted);
+	for (unsigned int i = 0; i < pool->n_threads; i++) {
+		if (!pool->threads[i].running)
+			continue;
+		pool->threads[i].left_behind = true;
+		pool->n_users++;
+		pthread_detach(pool->threads[i].id);
+	}
+	pthread_mutex_unlock(&pool->lock);
+	for (unsigned int i = 0; i < pool->n_threads; i++) {
+		if (!pool->threads[i].left_behind)
+			pthread_join(pool->threads[i].id, NULL);
+	}
+	pthread_mutex_lock(&pool->lock);
+	work_pool_put(pool);
 }
 
 int
 vhub_work_start(struct vhub_loop *loop)
 {
+	struct work_pool *pool;
 	int ret;
 
-	if (work_state.started)
+	if (work_pool != NULL)
 		return -EALREADY;
-	work_init(loop);
-	work_state.done_watch.fn = work_deliver;
-	work_state.done_watch.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (work_state.done_watch.fd < 0)
-		return -errno;
-	ret = vhub_loop_watch(loop, &work_state.done_watch, EPOLLIN);
+	pool = work_pool_create(loop);
+	if (pool == NULL)
+		return -ENOMEM;
+	pool->done_watch.fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (pool->done_watch.fd < 0) {
+		ret = -errno;
+		goto end_pool;
+	}
+	ret = vhub_loop_watch(loop, &pool->done_watch, EPOLLIN);
 	if (ret != 0)
 		goto close_fd;
-	pthread_mutex_lock(&work_state.lock);
-	ret = work_spawn();
-	pthread_mutex_unlock(&work_state.lock);
+	/* Two, for the last idle one does not close. */
+	pthread_mutex_lock(&pool->lock);
+	ret = work_spawn(pool);
+	if (ret == 0)
+		ret = work_spawn(pool);
+	pthread_mutex_unlock(&pool->lock);
 	if (ret != 0)
 		goto unwatch;
-	work_state.started = true;
+	work_pool = pool;
 	return 0;
 
 unwatch:
-	vhub_loop_unwatch(loop, &work_state.done_watch);
+	vhub_loop_unwatch(loop, &pool->done_watch);
 close_fd:
-	close(work_state.done_watch.fd);
+	close(pool->done_watch.fd);
+end_pool:
+	pthread_mutex_lock(&pool->lock);
+	work_pool_end(pool);
 	return ret;
 }
 
@@ -262,56 +415,61 @@ int
 vhub_work_stop(void)
 {
 	const struct timespec end = work_timespec(work_now_ns() + WORK_STOP_NS);
+	struct work_pool *pool = work_pool;
 
-	if (!work_state.started)
+	if (pool == NULL)
 		return 0;
-	pthread_mutex_lock(&work_state.lock);
-	work_state.stopping = true;
-	pthread_cond_broadcast(&work_state.submitted);
-	pthread_mutex_unlock(&work_state.lock);
-	/* No thread is made any more, so n_threads stands still. */
-	for (; work_state.n_threads > 0; work_state.n_threads--) {
-		if (pthread_clockjoin_np(work_state.threads[work_state.n_threads - 1], NULL,
-				    CLOCK_MONOTONIC, &end) != 0)
-			return -EBUSY;
+	pthread_mutex_lock(&pool->lock);
+	pool->stopping = true;
+	pthread_cond_broadcast(&pool->submitted);
+	while (!work_all_is_idle(pool) &&
+			pthread_cond_timedwait(&pool->ended, &pool->lock, &end) == 0)
+		;
+	if (!work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY])) {
+		pthread_mutex_unlock(&pool->lock);
+		return -EBUSY;
 	}
-	vhub_loop_unwatch(work_state.loop, &work_state.done_watch);
-	close(work_state.done_watch.fd);
-	work_state.started = false;
+	vhub_loop_unwatch(pool->loop, &pool->done_watch);
+	close(pool->done_watch.fd);
+	work_pool_end(pool);
+	work_pool = NULL;
 	return 0;
 }
 
 struct vhub_loop *
 vhub_work_loop(void)
 {
-	return work_state.started ? work_state.loop : NULL;
+	return work_pool != NULL ? work_pool->loop : NULL;
 }
 
 void
-vhub_work_wait(void)
+vhub_work_wait(enum vhub_work_kind kind)
 {
-	if (!work_state.started)
+	struct work_pool *pool = work_pool;
+
+	if (pool == NULL)
 		return;
-	pthread_mutex_lock(&work_state.lock);
-	while (work_state.n_running != 0 || work_state.todo.head != NULL)
-		pthread_cond_wait(&work_state.ended, &work_state.lock);
-	pthread_mutex_unlock(&work_state.lock);
+	pthread_mutex_lock(&pool->lock);
+	while (!work_class_is_idle(&pool->classes[kind]))
+		pthread_cond_wait(&pool->ended, &pool->lock);
+	pthread_mutex_unlock(&pool->lock);
 }
 
 void
 vhub_work_submit(struct vhub_work *work)
 {
 	void (*done)(struct vhub_work * work) = work->done;
+	struct work_pool *pool = work_pool;
 
-	if (!work_state.started) {
+	if (pool == NULL) {
 		work->run(work);
 		if (done != NULL)
 			done(work);
 		return;
 	}
 	work->due_ns = work_now_ns() + WORK_PATIENCE_NS;
-	pthread_mutex_lock(&work_state.lock);
-	work_list_push(&work_state.todo, work);
-	pthread_cond_signal(&work_state.submitted);
-	pthread_mutex_unlock(&work_state.lock);
+	pthread_mutex_lock(&pool->lock);
+	work_list_push(&pool->classes[work->kind].todo, work);
+	pthread_cond_signal(&pool->submitted);
+	pthread_mutex_unlock(&pool->lock);
 }

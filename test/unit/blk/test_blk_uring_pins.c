@@ -373,7 +373,7 @@ wait_pinned(struct driver_disk *d, unsigned long kb, unsigned long or_kb)
 		go_on(d);
 		now = pinned_kb();
 	}
-	vhub_work_wait();
+	vhub_work_wait(VHUB_WORK_ORDINARY);
 	go_on(d);
 	return now == kb || now == or_kb;
 }
@@ -402,7 +402,7 @@ changed_twice(void)
 	d.ops->memory(d.disk, guests[1].table);
 	d.ops->memory(d.disk, guests[2].table);
 	/* Without a turn of the queue there is no room for it. */
-	vhub_work_wait();
+	vhub_work_wait(VHUB_WORK_ORDINARY);
 	if (!wait_pinned(&d, 7 * 1024, 7 * 1024))
 		return 3;
 	d.ops->reap(d.queue, (struct vhub_blk_io *[1]){ NULL }, 1);
@@ -410,7 +410,7 @@ changed_twice(void)
 	pinned = goes_by_registration(&d, &guests[2], 0, 1);
 	d.ops->queue_put(d.queue);
 	d.ops->memory(d.disk, NULL);
-	vhub_work_wait();
+	vhub_work_wait(VHUB_WORK_ORDINARY);
 	return pinned ? 0 : 4;
 }
 
@@ -444,7 +444,7 @@ half_each(void)
 		disks[i].ops->queue_put(disks[i].queue);
 		disks[i].ops->memory(disks[i].disk, NULL);
 	}
-	vhub_work_wait();
+	vhub_work_wait(VHUB_WORK_ORDINARY);
 	return 0;
 }
 

@@ -3,7 +3,6 @@
  * fds of front ends: they are closed, one whose close takes long holds up no other, and eventfds
  * are known.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -78,10 +77,8 @@ a_close_that_takes_long_holds_up_no_other(void **state)
 	for (int i = 0; i < 20000 && is_open(quick); i++)
 		usleep(1000);
 	assert_false(is_open(quick));
-	assert_int_equal(vhub_work_stop(), -EBUSY); /* the other is still being closed */
+	assert_int_equal(vhub_work_stop(), 0); /* the other is still being closed, and left behind */
 	close(peer);
-	for (int i = 0; i < 20000 && vhub_work_stop() != 0; i++)
-		usleep(1000);
 	assert_int_equal(vhub_work_start(loop), 0);
 	close(listener);
 }

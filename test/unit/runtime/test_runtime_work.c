@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The blocking-work thread: order, threads, completions on the loop, and the stop. */
+/* Blocking work: order, threads, kinds, completions on the loop, and the stop. */
 #include "runtime_test.h"
 
 #include <errno.h>
@@ -167,6 +167,115 @@ stop_runs_what_is_queued_and_forgets_completions(void **unused)
 	assert_int_equal(state.n_wrong, 0);
 }
 
+/* ---- closes that are stuck ---- */
+
+#define N_CLOSES 100u
+#define MOST_AT_ONCE 32u
+
+struct stuck_closes {
+	struct vhub_work works[N_CLOSES];
+	uint32_t n_begun;
+	uint32_t n_ended;
+};
+
+static struct stuck_closes closes;
+
+static void
+run_stuck(struct vhub_work *work)
+{
+	(void)work;
+	__atomic_add_fetch(&closes.n_begun, 1, __ATOMIC_ACQ_REL);
+	test_wait(&state.gate, 1);
+	__atomic_add_fetch(&closes.n_ended, 1, __ATOMIC_ACQ_REL);
+}
+
+static void
+submit_stuck_closes(unsigned int n)
+{
+	memset(&closes, 0, sizeof(closes));
+	for (unsigned int i = 0; i < n; i++) {
+		closes.works[i] = (struct vhub_work){ .run = run_stuck, .kind = VHUB_WORK_CLOSE };
+		vhub_work_submit(&closes.works[i]);
+	}
+}
+
+static void
+too_late(struct vhub_timer *timer)
+{
+	(void)timer;
+	state.n_wrong++;
+	vhub_loop_stop(state.loop, -ETIMEDOUT);
+}
+
+static void
+stuck_closes_leave_threads_for_other_work(void **unused)
+{
+	struct vhub_timer timer = { .fn = too_late };
+
+	(void)unused;
+	submit_stuck_closes(N_CLOSES);
+	assert_true(test_wait(&closes.n_begun, MOST_AT_ONCE));
+	/* As long as another thread takes to stand in, and more. */
+	usleep(100000);
+	assert_int_equal(test_load(&closes.n_begun), MOST_AT_ONCE);
+	for (unsigned int i = 0; i < N_WORKS; i++)
+		vhub_work_submit(work_make(i, N_WORKS));
+	vhub_timer_arm(state.loop, &timer, TEST_LOST_NS / 4000);
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	vhub_timer_cancel(state.loop, &timer);
+	vhub_work_wait(VHUB_WORK_ORDINARY);
+	assert_int_equal(state.n_wrong, 0);
+	assert_int_equal(test_load(&closes.n_ended), 0);
+	test_store(&state.gate, 1);
+	vhub_work_wait(VHUB_WORK_CLOSE);
+	assert_int_equal(test_load(&closes.n_ended), N_CLOSES);
+}
+
+/* They go on by themselves, those in the queue too; a new start is not concerned. */
+static void
+stop_leaves_stuck_closes_behind(void **unused)
+{
+	struct vhub_work *works[5];
+
+	(void)unused;
+	submit_stuck_closes(N_CLOSES);
+	assert_true(test_wait(&closes.n_begun, 2));
+	for (unsigned int i = 0; i < 5; i++) {
+		works[i] = work_make(i, 0);
+		vhub_work_submit(works[i]);
+	}
+	assert_int_equal(vhub_work_stop(), 0);
+	assert_int_equal(state.n_run, 5);
+	for (unsigned int i = 0; i < 5; i++)
+		free(vhub_container_of(works[i], struct numbered_work, work));
+	assert_int_equal(vhub_work_start(state.loop), 0);
+	state.n_run = 0;
+	vhub_work_submit(work_make(0, 1));
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_done, 1);
+	assert_int_equal(test_load(&closes.n_ended), 0);
+	test_store(&state.gate, 1);
+	assert_true(test_wait(&closes.n_ended, N_CLOSES));
+	assert_int_equal(state.n_wrong, 0);
+}
+
+static void
+stop_tells_of_stuck_ordinary_work(void **unused)
+{
+	struct vhub_work gate = { .run = run_gate };
+
+	(void)unused;
+	submit_stuck_closes(1);
+	vhub_work_submit(&gate);
+	assert_int_equal(vhub_work_stop(), -EBUSY);
+	test_store(&state.gate, 1);
+	for (int i = 0; i < 1000 && vhub_work_stop() != 0; i++)
+		;
+	assert_int_equal(vhub_work_start(state.loop), 0);
+	assert_int_equal(test_load(&closes.n_ended), 1);
+	assert_int_equal(state.n_wrong, 0);
+}
+
 static void
 run_and_free(struct vhub_work *work)
 {
@@ -235,6 +344,10 @@ main(void)
 		cmocka_unit_test_setup_teardown(stop_runs_what_is_queued_and_forgets_completions,
 				setup, teardown),
 		cmocka_unit_test_setup_teardown(work_without_done_may_free_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(stuck_closes_leave_threads_for_other_work, setup,
+				teardown),
+		cmocka_unit_test_setup_teardown(stop_leaves_stuck_closes_behind, setup, teardown),
+		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_ordinary_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(started_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_thread_all_happens_at_once, setup,
 				teardown),
