@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "vhub_conn.h"
+#include "vhub_fd.h"
 #include "vhub_log.h"
 
 /** Requests of one session handled in one turn of the loop; the others have their turn then. */
@@ -31,6 +32,11 @@
 /** A dialer's waits between attempts: doubled from the first to the last. */
 #define CONN_REDIAL_MIN_US 100000ull
 #define CONN_REDIAL_MAX_US 5000000ull
+/** While too many fds wait to be closed, or too few are free: the waits between looks, doubled too. */
+#define CONN_FDS_WAIT_MIN_US 2000ull
+#define CONN_FDS_WAIT_MAX_US 512000ull
+/** From such a wait on a front end that has hung up is gone, whatever it left unread. */
+#define CONN_FDS_WAIT_GONE_US 32000ull
 /** Longest path in a struct sockaddr_un, without its end. */
 #define CONN_PATH_MAX_BYTES 107u
 
@@ -62,15 +68,20 @@ struct vhub_connection_ops {
 struct vhub_connection {
 	const struct vhub_connection_ops *ops;
 	struct vhub_loop *loop; /**< NULL until started */
+	/** The owner's: where sockets that it has no use for are closed; while full, none is brought. */
+	struct vhub_fd_account *fds;
 	/** The owner of the run; takes the fd. */
 	void (*deliver)(struct vhub_connection *connection, int fd);
 	void *owner;
 	uint64_t n_refused; /**< peers that this kind turned away itself */
 };
 
-/** Starts `connection` on `loop`. Returns what ops->start returned. */
+/**
+ * Starts `connection` on `loop`; `fds` may be NULL and outlives it. Returns what ops->start
+ * returned.
+ */
 int
-conn_start(struct vhub_connection *connection, struct vhub_loop *loop,
+conn_start(struct vhub_connection *connection, struct vhub_loop *loop, struct vhub_fd_account *fds,
 		void (*deliver)(struct vhub_connection *connection, int fd), void *owner);
 
 /** A listener on an fd that listens already; takes the fd on success. Returns 0 or -ENOMEM. */
@@ -116,6 +127,7 @@ conn_parent_resources_create(struct conn_socket_file *file);
 struct conn_slot {
 	struct vhub_loop *loop;
 	struct vhub_req_handler *handler;
+	struct vhub_fd_account *fds; /**< all fds of its front ends, and their sockets */
 	/** The session is gone, its memory too; `reason` as in vhub_complete_fn. */
 	void (*closed)(struct conn_slot *slot, int reason);
 	struct conn_unread *unread; /**< NULL: none */
@@ -125,7 +137,17 @@ struct conn_slot {
 	struct vhub_log_limit refusal_limit; /**< requests refused */
 	struct vhub_log_limit busy_limit;    /**< front ends turned away */
 	struct vhub_log_limit chat_limit;    /**< front ends that came and went */
+	struct vhub_log_limit fds_limit;     /**< front ends that are not read, for their fds */
 };
+
+/** Makes a zeroed slot ready. Returns 0 or -ENOMEM. */
+int
+conn_slot_init(struct conn_slot *slot, struct vhub_loop *loop, struct vhub_req_handler *handler,
+		void (*closed)(struct conn_slot *slot, int reason));
+
+/** Gives back what conn_slot_init() took; no session is left. */
+void
+conn_slot_fini(struct conn_slot *slot);
 
 /** Whether a handler has what it must have. */
 bool
@@ -141,10 +163,10 @@ conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);
 
 /**
  * Ends a connected socket: its peer hears at once, the close, and that of fds still queued in it,
- * is left to others.
+ * is left to others, on `fds`.
  */
 void
-conn_hang_up(int fd);
+conn_hang_up(int fd, struct vhub_fd_account *fds);
 
 /**
  * Closes the socket that `connection` holds for later. One that was never run may be a copy whose

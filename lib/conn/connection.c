@@ -34,13 +34,19 @@ vhub_take_parent_process_resources(struct vhub_connection *connection)
 }
 
 int
-conn_start(struct vhub_connection *connection, struct vhub_loop *loop,
+conn_start(struct vhub_connection *connection, struct vhub_loop *loop, struct vhub_fd_account *fds,
 		void (*deliver)(struct vhub_connection *connection, int fd), void *owner)
 {
+	int ret;
+
 	connection->loop = loop;
+	connection->fds = fds;
 	connection->deliver = deliver;
 	connection->owner = owner;
-	return connection->ops->start(connection);
+	ret = connection->ops->start(connection);
+	if (ret != 0)
+		connection->fds = NULL; /* who is destroyed after it */
+	return ret;
 }
 
 void
@@ -49,7 +55,25 @@ conn_close_held(const struct vhub_connection *connection, int fd)
 	if (connection->loop == NULL)
 		close(fd);
 	else
-		vhub_fd_discard(fd); /* with whoever queues on it, and what they have sent */
+		vhub_fd_discard(fd,
+				connection->fds); /* with whoever queues on it, and what they have sent */
+}
+
+int
+conn_slot_init(struct conn_slot *slot, struct vhub_loop *loop, struct vhub_req_handler *handler,
+		void (*closed)(struct conn_slot *slot, int reason))
+{
+	slot->loop = loop;
+	slot->handler = handler;
+	slot->closed = closed;
+	return vhub_fd_account_create(&slot->fds);
+}
+
+void
+conn_slot_fini(struct conn_slot *slot)
+{
+	conn_unread_forget(slot);
+	vhub_fd_account_release(slot->fds);
 }
 
 static void
@@ -58,7 +82,7 @@ run_end(struct conn_run *run, int result)
 	const vhub_complete_fn complete = run->complete;
 	void *const arg = run->arg;
 
-	conn_unread_forget(&run->slot);
+	conn_slot_fini(&run->slot);
 	free(run);
 	if (complete != NULL)
 		complete(arg, result);
@@ -100,16 +124,18 @@ vhub_run_req_handler(struct vhub_connection *connection, struct vhub_req_handler
 		ret = -ENOMEM;
 		goto destroy_connection;
 	}
-	run->slot.loop = executor->loop;
-	run->slot.handler = handler;
-	run->slot.closed = run_closed;
-	run->complete = complete;
-	run->arg = arg;
-	ret = conn_start(connection, executor->loop, run_connected, run);
+	ret = conn_slot_init(&run->slot, executor->loop, handler, run_closed);
 	if (ret != 0)
 		goto free_run;
+	run->complete = complete;
+	run->arg = arg;
+	ret = conn_start(connection, executor->loop, run->slot.fds, run_connected, run);
+	if (ret != 0)
+		goto fini_slot;
 	return 0;
 
+fini_slot:
+	conn_slot_fini(&run->slot);
 free_run:
 	free(run);
 destroy_connection:

@@ -62,8 +62,13 @@ static void
 on_due(struct vhub_timer *timer)
 {
 	struct dialer *dialer = vhub_container_of(timer, struct dialer, timer);
-	int fd = dial(dialer);
+	int fd;
 
+	if (vhub_fd_account_is_full(dialer->connection.fds)) {
+		dial_later(dialer);
+		return;
+	}
+	fd = dial(dialer);
 	if (fd < 0) {
 		if (-fd != dialer->told_err && vhub_log_allowed(&dialer->log_limit)) {
 			VHUB_LOG(NOTICE, "%s: cannot connect, and keeps trying: %s",

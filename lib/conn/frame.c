@@ -4,7 +4,9 @@
  * way: validate.c.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -15,22 +17,29 @@
 
 /* Most fds that the kernel lets one sendmsg(2) carry (SCM_MAX_FD). */
 #define FRAME_MAX_FDS 253
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76 /* since Linux 6.5 */
+#endif
+/* Reads in a row that may lose fds without an obvious reason. */
+#define FRAME_MAX_LOSSES 8
 
-/*
- * Room for all fds that can come at once, more than any message may have: those that found no room
- * the kernel would close inside recvmsg(2), on this thread, however long it takes. And for the
- * credentials that an inherited socket may be set to tell.
- */
+/* Room for all fds that can come at once, more than any message may have. */
 union frame_control {
 	struct cmsghdr align;
-	uint8_t bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
+	uint8_t bytes[CMSG_SPACE(FRAME_MAX_FDS * sizeof(int))];
 };
+
+static struct vhub_fd_account *
+account_of(const struct vhub_request *req)
+{
+	return req->session != NULL ? vhub_session_fds(req->session) : NULL;
+}
 
 static void
 close_fds(struct vhub_request *req)
 {
 	for (unsigned int i = 0; i < req->n_fds; i++) {
-		vhub_fd_discard(req->fds[i]);
+		vhub_fd_discard(req->fds[i], account_of(req));
 		req->fds[i] = -1;
 	}
 	req->n_fds = 0;
@@ -50,62 +59,243 @@ conn_frame_reset(struct conn_frame_in *in, struct vhub_request *req)
 	req->reply_fd = -1;
 	for (unsigned int i = 0; i < VHUB_USER_MAX_TABLE_REGIONS; i++)
 		req->fds[i] = -1;
-	memset(in, 0, sizeof(*in));
+	in->header_bytes = 0;
+	in->payload_bytes = 0;
+	in->n_fds_surplus = 0;
 }
 
-/*
- * Keeps the fds of one control message, up to what a request holds; the surplus is closed and
- * counted.
- */
-static void
-keep_fds(struct conn_frame_in *in, struct vhub_request *req, const struct cmsghdr *cmsg)
+void
+conn_frame_close(struct conn_frame_in *in, struct vhub_request *req)
 {
-	const size_t n = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-	int fd;
-
-	for (size_t i = 0; i < n; i++) {
-		memcpy(&fd, CMSG_DATA(cmsg) + i * sizeof(int), sizeof(fd));
-		if (req->n_fds < VHUB_USER_MAX_TABLE_REGIONS) {
-			req->fds[req->n_fds++] = fd;
-		} else {
-			vhub_fd_discard(fd);
-			in->n_fds_surplus++;
-		}
-	}
+	conn_frame_reset(in, req);
+	for (unsigned int i = 0; i < in->n_ahead; i++)
+		vhub_fd_discard(in->ahead[i], account_of(req));
+	in->n_ahead = 0;
 }
 
-/*
- * Reads up to `len` bytes; fds may come with any of them. Returns how many came, or as
- * conn_frame_read_header().
- */
-static int
-frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *buf, size_t len)
+void
+conn_frame_prepare(int sock)
 {
-	union frame_control control;
-	struct iovec iov = { .iov_base = buf, .iov_len = len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
+	static const struct {
+		int option;
+		int value;
+	} options[] = {
+		/* Else a byte sent out of band is skipped, and the fds with it the kernel closes. */
+		{ SO_OOBINLINE, 1 },
+		{ SO_PEEK_OFF, -1 },
+		/* With a message come fds or nothing. */
+		{ SO_PASSCRED, 0 },
+		{ SO_PASSSEC, 0 },
+		{ SO_PASSPIDFD, 0 },
 	};
+
+	/* What a kernel does not know it does not do either. */
+	for (unsigned int i = 0; i < RTE_DIM(options); i++)
+		setsockopt(sock, SOL_SOCKET, options[i].option, &options[i].value,
+				sizeof(options[i].value));
+}
+
+/* Returns as recvmsg(2), but -errno, 0 for nothing yet, and -ENODATA for the end. */
+static int
+frame_receive(int sock, struct msghdr *msg, int flags)
+{
 	ssize_t n;
 
 	do {
-		n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		n = recvmsg(sock, msg, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	if (n < 0)
 		return errno == ECONNRESET ? -ENODATA : -errno;
-	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg); cmsg != NULL;
-			cmsg = CMSG_NXTHDR(&msg, cmsg)) {
-		if (cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
-			keep_fds(in, req, cmsg);
-	}
-	if ((msg.msg_flags & MSG_CTRUNC) != 0)
-		return -EMSGSIZE;
 	return n == 0 ? -ENODATA : (int)n;
+}
+
+/*
+ * The first of the numbers that front ends get none of: as many as one message can take, or half of
+ * a small table.
+ */
+static rlim_t
+first_reserved(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return 0;
+	return limit.rlim_cur - RTE_MIN((rlim_t)FRAME_MAX_FDS, limit.rlim_cur / 2);
+}
+
+/*
+ * The lowest number that is free, by a copy of a socket, which nobody waits for when it is closed.
+ * Returns it or -errno: -EMFILE.
+ */
+static int
+lowest_free(int sock)
+{
+	const int fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return fd;
+}
+
+/* What came with one read. */
+struct frame_fds {
+	unsigned int n;
+	int fds[sizeof(union frame_control) / sizeof(int)];
+};
+
+/* Takes the fds out of the control messages. */
+static void
+take_fds(struct msghdr *msg, struct frame_fds *fds)
+{
+	for (struct cmsghdr *cmsg = CMSG_FIRSTHDR(msg); cmsg != NULL;
+			cmsg = CMSG_NXTHDR(msg, cmsg)) {
+		if (cmsg->cmsg_level != SOL_SOCKET || cmsg->cmsg_type != SCM_RIGHTS)
+			continue;
+		memcpy(fds->fds + fds->n, CMSG_DATA(cmsg), cmsg->cmsg_len - CMSG_LEN(0));
+		fds->n += (unsigned int)((cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	}
+}
+
+/* Keeps what a request holds; the surplus is closed and counted. */
+static void
+keep_fds(struct conn_frame_in *in, struct vhub_request *req, const struct frame_fds *fds)
+{
+	for (unsigned int i = 0; i < fds->n; i++) {
+		if (req->n_fds < VHUB_USER_MAX_TABLE_REGIONS) {
+			req->fds[req->n_fds++] = fds->fds[i];
+		} else {
+			vhub_fd_discard(fds->fds[i], account_of(req));
+			in->n_fds_surplus++;
+		}
+	}
+}
+
+static void
+give_back(const struct vhub_request *req, const struct frame_fds *fds)
+{
+	for (unsigned int i = 0; i < fds->n; i++)
+		vhub_fd_discard(fds->fds[i], account_of(req));
+}
+
+/*
+ * Some of the fds are not there, though the message is still in the socket: -EMFILE when it is
+ * worth another look later. With numbers free again something else may have been in their way, a
+ * security module.
+ */
+static int
+fds_missing(int sock, struct conn_frame_in *in)
+{
+	if (lowest_free(sock) == -EMFILE)
+		return -EMFILE;
+	return ++in->n_losses < FRAME_MAX_LOSSES ? -EMFILE : -EMSGSIZE;
+}
+
+/*
+ * Looks at what comes next, and leaves it in the socket, but has its fds. Returns as
+ * frame_receive(), or -EMFILE or -EMSGSIZE.
+ */
+static int
+peek_with_fds(int sock, struct conn_frame_in *in, const struct vhub_request *req, struct iovec *iov,
+		struct frame_fds *fds)
+{
+	const rlim_t reserved = first_reserved();
+	union frame_control control;
+	struct msghdr msg = {
+		.msg_iov = iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control),
+	};
+	int n, ret = 0;
+
+	n = lowest_free(sock);
+	if (n < 0 || (rlim_t)n >= reserved)
+		return n < 0 ? n : -EMFILE;
+	n = frame_receive(sock, &msg, MSG_PEEK);
+	if (n <= 0)
+		return n;
+	take_fds(&msg, fds);
+	if ((msg.msg_flags & MSG_CTRUNC) != 0)
+		ret = fds_missing(sock, in);
+	for (unsigned int i = 0; i < fds->n && ret == 0; i++) {
+		if ((rlim_t)fds->fds[i] >= reserved)
+			ret = -EMFILE;
+	}
+	if (ret == 0)
+		return n;
+	give_back(req, fds);
+	return ret;
+}
+
+/* Keeps fds of a message that is not read yet, if they are as few as it should have. */
+static void
+keep_ahead(struct conn_frame_in *in, const struct vhub_request *req, const struct frame_fds *fds)
+{
+	if (fds->n > RTE_DIM(in->ahead)) {
+		give_back(req, fds);
+		return;
+	}
+	memcpy(in->ahead, fds->fds, fds->n * sizeof(int));
+	in->n_ahead = fds->n;
+}
+
+static void
+take_ahead(struct conn_frame_in *in, struct frame_fds *fds)
+{
+	memcpy(fds->fds, in->ahead, in->n_ahead * sizeof(int));
+	fds->n = in->n_ahead;
+	in->n_ahead = 0;
+}
+
+/*
+ * Reads up to `len` bytes; fds may come with any of them. Returns how many came, or as
+ * conn_frame_read_header().
+ *
+ * An fd for which there is no number the kernel closes inside recvmsg(2), on this thread, however
+ * long its sender has that take. To count free numbers first would leave a gap, for other threads
+ * open files; so what comes is looked at (MSG_PEEK) while the socket has the fds too, and read while
+ * we have them: neither closes the last of anything. (Unless another process that shares our end of
+ * an inherited socket reads in between.)
+ *
+ * A read ends with the bytes that have fds, but a look goes on behind its last byte to the next that
+ * have some. Whether those were read too is what MSG_CTRUNC tells, for a read that has no room for
+ * fds; if not, we have them ahead, and the next read needs no look.
+ *
+ * Numbers are given out from the lowest: those of the reserve say that all others are taken, and
+ * then the message stays where it is. Only until they are closed may its fds be in the reserve.
+ */
+static int
+frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *buf, size_t len)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct frame_fds fds;
+	int n;
+
+	if (vhub_fd_account_is_full(account_of(req)))
+		return -EDQUOT;
+	take_ahead(in, &fds);
+	if (fds.n == 0) {
+		n = frame_receive(sock, &msg, MSG_PEEK);
+		if (n > 0 && (msg.msg_flags & MSG_CTRUNC) != 0)
+			n = peek_with_fds(sock, in, req, &iov, &fds);
+		if (n <= 0)
+			return n;
+		in->n_losses = 0;
+		/* No more than was looked at: there may be fds now with the next byte. */
+		iov.iov_len = (size_t)n;
+		msg.msg_flags = 0;
+	}
+	n = frame_receive(sock, &msg, 0);
+	/* Not before: ours may be the last now. */
+	if ((msg.msg_flags & MSG_CTRUNC) != 0)
+		keep_fds(in, req, &fds);
+	else
+		keep_ahead(in, req, &fds);
+	return n;
 }
 
 /*

@@ -14,11 +14,15 @@
 /** More than any message has; what is larger is not read. */
 #define CONN_MAX_PAYLOAD_BYTES (64u * 1024u)
 
-/** How much of the request at hand has come. Zeroed: nothing. */
+/** How much of the request at hand has come, and fds behind it. Zeroed: nothing. */
 struct conn_frame_in {
 	uint32_t header_bytes;
 	uint32_t payload_bytes;
 	uint32_t n_fds_surplus; /**< came beyond what struct vhub_request holds, and were closed */
+	/** of the next piece that has some, which is not read yet */
+	uint32_t n_ahead;
+	int ahead[VHUB_USER_MAX_TABLE_REGIONS];
+	uint32_t n_losses; /**< looks in a row that missed fds though numbers were free */
 };
 
 /** A reply on its way out. Zeroed but for fd = -1: nothing. */
@@ -29,14 +33,24 @@ struct conn_frame_out {
 	uint8_t bytes[sizeof(struct vhub_user_header) + sizeof(union vhub_user_payload)];
 };
 
+/** Makes a connected socket ready for the readers below; once, before the first. */
+void
+conn_frame_prepare(int sock);
+
 /** Closes the fds that `req` still has, and makes both ready for the next message. */
 void
 conn_frame_reset(struct conn_frame_in *in, struct vhub_request *req);
 
+/** As conn_frame_reset(), and nothing more will be read. */
+void
+conn_frame_close(struct conn_frame_in *in, struct vhub_request *req);
+
 /**
  * Reads what is missing of the header. Returns 1 when it is whole, 0 when the rest has to be waited
- * for, -ENODATA when the peer has hung up, -EMSGSIZE when the kernel had to drop fds, or an errno
- * of recvmsg(2).
+ * for, -ENODATA when the peer has hung up, -EDQUOT when too many fds of its slot wait to be closed:
+ * nothing was read then, and it is worth another look later; -EMFILE when fds come for which too few numbers are free:
+ * what is left stays in the socket, and is worth another look too; -EMSGSIZE when
+ * fds cannot be had for another reason, or an errno of recvmsg(2).
  */
 int
 conn_frame_read_header(int sock, struct conn_frame_in *in, struct vhub_request *req);

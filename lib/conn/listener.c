@@ -125,10 +125,10 @@ bind_path(struct listener *listener, const struct vhub_listener_options *options
 /* ---- accepting ---- */
 
 static void
-pause_accepting(struct listener *listener, int err)
+pause_accepting(struct listener *listener, const char *why)
 {
 	if (vhub_log_allowed(&listener->log_limit))
-		VHUB_LOG(ERR, "a front end cannot be accepted: %s", strerror(err));
+		VHUB_LOG(ERR, "a front end cannot be accepted: %s", why);
 	vhub_loop_unwatch(listener->connection.loop, &listener->watch);
 	listener->watched = false;
 	vhub_timer_arm(listener->connection.loop, &listener->pause_timer, ACCEPT_PAUSE_US);
@@ -180,16 +180,20 @@ on_listening(struct vhub_watch *watch, uint32_t events)
 	int fd;
 
 	(void)events;
+	if (vhub_fd_account_is_full(connection->fds)) {
+		pause_accepting(listener, "too many fds of those before it are not closed yet");
+		return;
+	}
 	fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	if (fd < 0) {
 		/* Gone again, or taken by another process that shares this socket. */
 		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			pause_accepting(listener, errno);
+			pause_accepting(listener, strerror(errno));
 		return;
 	}
 	if (!peer_may(listener, fd)) {
 		connection->n_refused++;
-		conn_hang_up(fd);
+		conn_hang_up(fd, connection->fds);
 		return;
 	}
 	connection->deliver(connection, fd);

@@ -36,7 +36,7 @@ struct vhub_server {
 static void
 turn_away(struct vhub_server *server, int fd, const char *why)
 {
-	conn_hang_up(fd);
+	conn_hang_up(fd, server->slot.fds);
 	server->slot.stats.refused++;
 	if (vhub_log_allowed(&server->slot.busy_limit))
 		VHUB_LOG(NOTICE, "%s: another front end was turned away: %s",
@@ -82,7 +82,7 @@ static void
 wait_for_slot(struct vhub_server *server, int fd)
 {
 	if (server->waiting_fd >= 0 && conn_peer_has_hung_up(server->waiting_fd)) {
-		conn_hang_up(server->waiting_fd);
+		conn_hang_up(server->waiting_fd, server->slot.fds);
 		server->waiting_fd = -1;
 	}
 	if (server->waiting_fd >= 0) {
@@ -113,7 +113,7 @@ finish_stop(struct vhub_task *task)
 	const vhub_complete_fn complete = server->complete;
 	void *const arg = server->arg;
 
-	conn_unread_forget(&server->slot);
+	conn_slot_fini(&server->slot);
 	free(server);
 	if (complete != NULL)
 		complete(arg, 0);
@@ -170,7 +170,7 @@ vhub_server_stop(struct vhub_server *server, vhub_complete_fn complete, void *ar
 	server->connection = NULL;
 	vhub_timer_cancel(loop, &server->wait_timer);
 	if (server->waiting_fd >= 0)
-		conn_hang_up(server->waiting_fd);
+		conn_hang_up(server->waiting_fd, server->slot.fds);
 	server->waiting_fd = -1;
 	if (server->session != NULL)
 		vhub_session_end(server->session, -ESHUTDOWN, "the server stops");
@@ -194,19 +194,21 @@ vhub_serve(struct vhub_connection *connection, struct vhub_req_handler *handler,
 		ret = -ENOMEM;
 		goto destroy_connection;
 	}
-	server->slot.loop = executor->loop;
-	server->slot.handler = handler;
-	server->slot.closed = session_closed;
+	ret = conn_slot_init(&server->slot, executor->loop, handler, session_closed);
+	if (ret != 0)
+		goto free_server;
 	server->connection = connection;
 	server->waiting_fd = -1;
 	server->wait_timer.fn = waited_too_long;
 	server->stopped_task.fn = finish_stop;
-	ret = conn_start(connection, executor->loop, connected, server);
+	ret = conn_start(connection, executor->loop, server->slot.fds, connected, server);
 	if (ret != 0)
-		goto free_server;
+		goto fini_slot;
 	*out = server;
 	return 0;
 
+fini_slot:
+	conn_slot_fini(&server->slot);
 free_server:
 	free(server);
 destroy_connection:

@@ -5,7 +5,8 @@
  * handler, as in lib/device.
  *
  *   OPEN      requests are read, but while one is pending, the handler holds the session, a reply
- *             waits for room in the socket, or one with an fd to be read
+ *             waits for room in the socket or one with an fd to be read, too many fds of the slot
+ *             wait to be closed or too few are free for what comes
  *   ENDING    nothing is read any more; a pending request is waited for, and a handler that holds
  *             the session; then the close slot is due
  *   CLOSING   the close slot has run; the handler gives everything back
@@ -20,7 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+
+#include <rte_common.h>
 
 #include "answer.h"
 #include "conn_pvt.h"
@@ -53,6 +57,9 @@ struct vhub_session {
 	struct vhub_timer
 			unread_timer; /* armed: the next request is left unread until `fd_unread` ends */
 	bool fd_unread;		      /* a reply with an fd was sent, and was not seen to be read */
+	/* Armed: nothing is read, for want of fds. */
+	struct vhub_timer fds_timer;
+	uint64_t fds_wait_us; /* the next wait; CONN_FDS_WAIT_MIN_US after something was read */
 
 	struct conn_agreed agreed;
 
@@ -72,10 +79,10 @@ struct vhub_session {
 };
 
 void
-conn_hang_up(int fd)
+conn_hang_up(int fd, struct vhub_fd_account *fds)
 {
 	shutdown(fd, SHUT_RDWR);
-	vhub_fd_discard(fd);
+	vhub_fd_discard(fd, fds);
 }
 
 bool
@@ -114,7 +121,7 @@ wanted_events(const struct vhub_session *session)
 		return 0;
 	if (session->out.size_bytes != 0)
 		return EPOLLOUT;
-	return session->unread_timer.armed ? 0 : EPOLLIN;
+	return session->unread_timer.armed || session->fds_timer.armed ? 0 : EPOLLIN;
 }
 
 static int
@@ -148,6 +155,7 @@ start_ending(struct vhub_session *session, int reason)
 	session->reason = reason;
 	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
 	vhub_timer_cancel(session->slot->loop, &session->unread_timer);
+	vhub_timer_cancel(session->slot->loop, &session->fds_timer);
 	update_watch(session);
 	if (!session->pending && !session->held)
 		vhub_loop_defer(session->slot->loop, &session->task);
@@ -224,8 +232,9 @@ free_session(struct vhub_session *session)
 
 	vhub_timer_cancel(slot->loop, &session->reply_timer);
 	vhub_timer_cancel(slot->loop, &session->unread_timer);
+	vhub_timer_cancel(slot->loop, &session->fds_timer);
 	vhub_loop_undefer(slot->loop, &session->task);
-	conn_frame_reset(&session->in, &session->req);
+	conn_frame_close(&session->in, &session->req);
 	conn_frame_drop(&session->out);
 	if (fd_is_unread(session)) {
 		if (vhub_log_allowed(&slot->end_limit))
@@ -234,7 +243,7 @@ free_session(struct vhub_session *session)
 					session->name);
 		conn_unread_keep(slot, session->fd);
 	} else {
-		conn_hang_up(session->fd);
+		conn_hang_up(session->fd, slot->fds);
 	}
 	free(session);
 }
@@ -470,18 +479,66 @@ serve_request(struct vhub_session *session)
 		finish_request(session, ret, session->req.why);
 }
 
+static void
+log_no_fds_free(const struct vhub_session *session)
+{
+	struct rlimit limit = { 0 };
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	VHUB_LOG(WARNING,
+			"%s: not read on while too few fds are free: RLIMIT_NOFILE allows %llu for all front ends and files together; raise its hard limit (ulimit -Hn, LimitNOFILE= of systemd), or have fewer devices",
+			session->name, (unsigned long long)limit.rlim_cur);
+}
+
+static void
+log_fds_unclosed(const struct vhub_session *session)
+{
+	VHUB_LOG(WARNING,
+			"%s: not read on while more than %u fds of its front ends are not closed yet",
+			session->name, VHUB_FD_MAX_WAITING);
+}
+
+/*
+ * Reads nothing for a while, each time a longer one. A front end that has hung up is heard only by
+ * reading; one that leaves no room for its fds would be here for ever, and keep the fds it has.
+ */
+static void
+wait_for_fds(struct vhub_session *session, void (*log)(const struct vhub_session *session))
+{
+	if (session->fds_wait_us >= CONN_FDS_WAIT_GONE_US && conn_peer_has_hung_up(session->fd)) {
+		hung_up(session);
+		return;
+	}
+	if (session->fds_wait_us == CONN_FDS_WAIT_MIN_US &&
+			vhub_log_allowed(&session->slot->fds_limit))
+		log(session);
+	vhub_timer_arm(session->slot->loop, &session->fds_timer, session->fds_wait_us);
+	session->fds_wait_us = RTE_MIN(session->fds_wait_us * 2, CONN_FDS_WAIT_MAX_US);
+}
+
+static void
+look_again(struct vhub_timer *timer)
+{
+	struct vhub_session *session = vhub_container_of(timer, struct vhub_session, fds_timer);
+
+	if (update_watch(session) != 0)
+		start_ending(session, -ENOMEM);
+}
+
 /* Judges what a read told. Returns whether the part that was read for is whole. */
 static bool
 read_is_whole(struct vhub_session *session, int ret)
 {
-	struct conn_violation violation = {
-		.text = "fds were lost: more than a message has, or no room for them here"
-	};
+	struct conn_violation violation = { .text = "fds that came with it cannot be had" };
 
 	if (ret > 0)
 		return true;
 	if (ret == -ENODATA)
 		hung_up(session);
+	else if (ret == -EMFILE)
+		wait_for_fds(session, log_no_fds_free);
+	else if (ret == -EDQUOT)
+		wait_for_fds(session, log_fds_unclosed);
 	else if (ret == -EMSGSIZE)
 		fail_rule(session, &violation);
 	else if (ret < 0)
@@ -551,6 +608,8 @@ on_socket(struct vhub_watch *watch, uint32_t events)
 	if (wanted_events(session) == EPOLLIN) {
 		while (n < CONN_REQUESTS_PER_TURN && read_request(session))
 			n++;
+		if (!session->fds_timer.armed)
+			session->fds_wait_us = CONN_FDS_WAIT_MIN_US;
 	}
 	if (update_watch(session) != 0)
 		start_ending(session, -ENOMEM);
@@ -587,6 +646,12 @@ uint64_t
 vhub_session_protocol_features(const struct vhub_session *session)
 {
 	return session->agreed.protocol_features;
+}
+
+struct vhub_fd_account *
+vhub_session_fds(const struct vhub_session *session)
+{
+	return session->slot->fds;
 }
 
 int
@@ -629,10 +694,13 @@ make_session(struct conn_slot *slot, int fd)
 	session->task.fn = close_session;
 	session->reply_timer.fn = reply_timed_out;
 	session->unread_timer.fn = look_for_reader;
+	session->fds_timer.fn = look_again;
+	session->fds_wait_us = CONN_FDS_WAIT_MIN_US;
 	session->out.fd = -1;
 	session->req.session = session;
 	session->req.reply_fd = -1;
 	conn_frame_reset(&session->in, &session->req);
+	conn_frame_prepare(fd);
 	snprintf(session->name, sizeof(session->name), "%s#%" PRIu64, slot->handler->name,
 			slot->stats.sessions + 1);
 	return session;
@@ -645,12 +713,12 @@ conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out)
 	int ret;
 
 	if (conn_unread_is_left(slot)) {
-		conn_hang_up(fd);
+		conn_hang_up(fd, slot->fds);
 		return -EBUSY;
 	}
 	session = make_session(slot, fd);
 	if (session == NULL) {
-		conn_hang_up(fd);
+		conn_hang_up(fd, slot->fds);
 		return -ENOMEM;
 	}
 	ret = slot->handler->ops->open(slot->handler, session);

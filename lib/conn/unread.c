@@ -16,12 +16,11 @@
 
 #include "conn_pvt.h"
 #include "vhub_fd.h"
-#include "vhub_work.h"
 
 struct conn_unread {
-	struct vhub_work work; /* the emptying */
+	struct vhub_fd_job job; /* the emptying */
 	int fd;
-	uint32_t refs; /* shared atomic: the slot's, and the work's */
+	uint32_t refs; /* shared atomic: the slot's, and the job's */
 };
 
 bool
@@ -45,9 +44,9 @@ last_ref(struct conn_unread *unread)
  * while this one is open. Fds that are received without room for them the kernel closes.
  */
 static void
-empty_socket(struct vhub_work *work)
+empty_socket(struct vhub_fd_job *job)
 {
-	struct conn_unread *unread = vhub_container_of(work, struct conn_unread, work);
+	struct conn_unread *unread = vhub_container_of(job, struct conn_unread, job);
 	char bytes[4096];
 	ssize_t n;
 
@@ -67,15 +66,15 @@ conn_unread_keep(struct conn_slot *slot, int fd)
 
 	conn_unread_forget(slot);
 	if (unread == NULL) {
-		conn_hang_up(fd);
+		conn_hang_up(fd, slot->fds);
 		return;
 	}
 	shutdown(fd, SHUT_RDWR); /* from now on nothing comes either */
 	unread->fd = fd;
 	unread->refs = 2;
-	unread->work.run = empty_socket;
+	unread->job.run = empty_socket;
 	slot->unread = unread;
-	vhub_work_submit(&unread->work);
+	vhub_fd_account_run(slot->fds, &unread->job);
 }
 
 bool
@@ -97,6 +96,6 @@ conn_unread_forget(struct conn_slot *slot)
 	slot->unread = NULL;
 	if (unread == NULL || !last_ref(unread))
 		return;
-	vhub_fd_discard(unread->fd);
+	vhub_fd_discard(unread->fd, slot->fds);
 	free(unread);
 }

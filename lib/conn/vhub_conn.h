@@ -40,6 +40,7 @@ extern "C" {
 
 struct vhub_connection;
 struct vhub_session;
+struct vhub_fd_account;
 struct vhub_parent_resources;
 struct vhub_req_handler;
 
@@ -183,6 +184,13 @@ vhub_session_protocol_features(const struct vhub_session *session);
  */
 VHUB_API bool
 vhub_session_is_peer(const struct vhub_session *session, int fd);
+
+/**
+ * Where fds that came with the session's requests are closed (vhub_fd_discard()). Valid as long as
+ * the session. Thread: CTL.
+ */
+VHUB_API struct vhub_fd_account *
+vhub_session_fds(const struct vhub_session *session);
 
 /** Whether the last accepted SET_FEATURES had bit 30. Thread: CTL. */
 VHUB_API bool

@@ -18,7 +18,7 @@ accepted(struct vhub_connection *listener, int fd)
 	if (control->n_clients == VHUB_CONTROL_MAX_CLIENTS) {
 		quietest = control_client_quietest(control);
 		if (quietest == NULL) {
-			conn_hang_up(fd);
+			conn_hang_up(fd, NULL);
 			return;
 		}
 		control_client_close(quietest);
@@ -49,7 +49,7 @@ vhub_control_create(struct vhub_loop *loop, const char *path,
 	ret = vhub_listener_create(&options, &control->listener);
 	if (ret != 0)
 		goto free_control;
-	ret = conn_start(control->listener, loop, accepted, control);
+	ret = conn_start(control->listener, loop, NULL, accepted, control);
 	if (ret != 0)
 		goto destroy_listener;
 	*out = control;

@@ -21,7 +21,7 @@ backend_channel_drop(struct vhub_device_handler *h)
 		vhub_loop_unwatch(h->lifecycle.loop, &h->channel_watch);
 	h->channel_watched = false;
 	h->config_change_due = false;
-	session_record_set_fd(&h->rec.backend_fd, -1);
+	session_record_set_fd(&h->rec.backend_fd, -1, handler_account(h));
 }
 
 /*

@@ -242,7 +242,7 @@ closed(struct vhub_device_handler *h, int result)
 	vhub_mem_table_put(h->mem);
 	h->mem = NULL;
 	vhub_mem_owner_detach(&h->mem_owner);
-	session_record_clear(&h->rec);
+	session_record_clear(&h->rec, handler_account(h));
 	h->session = NULL;
 	queue_moves_continue(h);
 	vhub_session_closed(session);

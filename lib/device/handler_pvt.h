@@ -111,6 +111,13 @@ handler_of(struct vhub_req_handler *base)
 	return vhub_container_of(base, struct vhub_device_handler, base);
 }
 
+/* Where fds of its front end are closed. */
+static inline struct vhub_fd_account *
+handler_account(const struct vhub_device_handler *h)
+{
+	return h->session != NULL ? vhub_session_fds(h->session) : NULL;
+}
+
 /* ---- handler.c: steps ---- */
 
 /**

@@ -263,7 +263,8 @@ region_mapped(struct vhub_device_handler *h, int result)
 		/* Whatever it holds is for the rings that start next. */
 		for (unsigned int i = 0; i < VHUB_MAX_VRINGS; i++)
 			h->rec.vrings[i].left_in_flight = false;
-		session_record_set_fd(&h->rec.inflight_fd, vhub_request_take_fd(h->req, 0));
+		session_record_set_fd(&h->rec.inflight_fd, vhub_request_take_fd(h->req, 0),
+				handler_account(h));
 		if (h->kept_found)
 			h->dev->ops->recall(h->dev, h->kept);
 	} else {

@@ -84,14 +84,16 @@ record_regions(struct vhub_device_handler *h)
 	case VHUB_USER_SET_MEM_TABLE:
 		for (i = 0; i < req->n_fds; i++)
 			fds[i] = vhub_request_take_fd(req, i);
-		session_record_set_regions(&h->rec, req->payload.mem.regions, fds, req->n_fds);
+		session_record_set_regions(&h->rec, req->payload.mem.regions, fds, req->n_fds,
+				handler_account(h));
 		break;
 	case VHUB_USER_ADD_MEM_REG:
 		session_record_add_region(&h->rec, &req->payload.slot.region,
 				vhub_request_take_fd(req, 0));
 		break;
 	case VHUB_USER_REM_MEM_REG:
-		session_record_remove_region(&h->rec, &req->payload.slot.region);
+		session_record_remove_region(&h->rec, &req->payload.slot.region,
+				handler_account(h));
 		break;
 	}
 }
@@ -237,7 +239,7 @@ log_mapped(struct vhub_device_handler *h, int result)
 	h->log = h->new_log;
 	h->new_log = old;
 	h->rec.log = h->req->payload.log;
-	session_record_set_fd(&h->rec.log_fd, vhub_request_take_fd(h->req, 0));
+	session_record_set_fd(&h->rec.log_fd, vhub_request_take_fd(h->req, 0), handler_account(h));
 	if (h->dev->foreign != NULL) {
 		foreign_renew(h, log_applied);
 		return;

@@ -225,7 +225,8 @@ reset_done(struct vhub_device_handler *h, int result)
 	 * QEMU up to 7.2 stops a device by STATUS 0 first and asks for the bases then, to start
 	 * again there: a paused or a migrating guest.
 	 */
-	session_record_reset_device(&h->rec, h->req->header.request == VHUB_USER_SET_STATUS);
+	session_record_reset_device(&h->rec, h->req->header.request == VHUB_USER_SET_STATUS,
+			handler_account(h));
 	if (h->dev->ops->reset != NULL)
 		h->dev->ops->reset(h->dev);
 	handler_finish(h, 0);

@@ -208,10 +208,10 @@ static void
 fd_applied(struct vhub_device_handler *h, int result)
 {
 	if (result == 0) {
-		session_record_set_fd(h->new_fd_slot, h->new_fd);
+		session_record_set_fd(h->new_fd_slot, h->new_fd, handler_account(h));
 		h->new_fd = -1;
 	} else {
-		session_record_set_fd(&h->new_fd, -1);
+		session_record_set_fd(&h->new_fd, -1, handler_account(h));
 	}
 	handler_finish(h, result);
 }
@@ -246,7 +246,7 @@ req_set_vring_kick(struct vhub_req_handler *base, struct vhub_request *req)
 	if (h->vrings[index] != NULL)
 		return change_running_fd(h, req, h->vrings[index], VRING_WANT_KICK, &vring->kick_fd,
 				fd);
-	session_record_set_fd(&vring->kick_fd, fd);
+	session_record_set_fd(&vring->kick_fd, fd, handler_account(h));
 	h->req = req;
 	return rings_start(h, index);
 }
@@ -267,7 +267,7 @@ set_notify_fd(struct vhub_device_handler *h, struct vhub_request *req, uint32_t 
 	run = h->vrings[req->payload.u64 & VHUB_USER_VRING_INDEX_MASK];
 	if (run != NULL)
 		return change_running_fd(h, req, run, mask, slot, fd);
-	session_record_set_fd(slot, fd);
+	session_record_set_fd(slot, fd, handler_account(h));
 	return 0;
 }
 

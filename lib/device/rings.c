@@ -232,7 +232,7 @@ release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, un
 		else
 			rec->base = h->foreign_bases[vring->pub.index];
 		rec->left_in_flight = vring_has_left(vring);
-		session_record_set_fd(&rec->kick_fd, -1);
+		session_record_set_fd(&rec->kick_fd, -1, handler_account(h));
 		ring_free(vring);
 	}
 	if (n > 0)

@@ -6,12 +6,11 @@
 #include <string.h>
 
 #include "session_record.h"
-#include "vhub_fd.h"
 
 void
-session_record_set_fd(int *slot, int fd)
+session_record_set_fd(int *slot, int fd, struct vhub_fd_account *account)
 {
-	vhub_fd_discard(*slot);
+	vhub_fd_discard(*slot, account);
 	*slot = fd;
 }
 
@@ -25,11 +24,11 @@ vring_record_init(struct vring_record *vring)
 }
 
 static void
-vring_record_clear(struct vring_record *vring)
+vring_record_clear(struct vring_record *vring, struct vhub_fd_account *account)
 {
-	session_record_set_fd(&vring->kick_fd, -1);
-	session_record_set_fd(&vring->call_fd, -1);
-	session_record_set_fd(&vring->err_fd, -1);
+	session_record_set_fd(&vring->kick_fd, -1, account);
+	session_record_set_fd(&vring->call_fd, -1, account);
+	session_record_set_fd(&vring->err_fd, -1, account);
 	vring_record_init(vring);
 }
 
@@ -54,7 +53,8 @@ session_record_base(const struct vring_record *vring)
 }
 
 void
-session_record_reset_device(struct session_record *rec, bool leave_bases)
+session_record_reset_device(struct session_record *rec, bool leave_bases,
+		struct vhub_fd_account *account)
 {
 	unsigned int i;
 
@@ -62,11 +62,11 @@ session_record_reset_device(struct session_record *rec, bool leave_bases)
 		const struct vring_record *vring = &rec->vrings[i];
 		const uint32_t base = session_record_base(vring);
 
-		vring_record_clear(&rec->vrings[i]);
+		vring_record_clear(&rec->vrings[i], account);
 		if (leave_bases)
 			rec->vrings[i].left_base = base;
 	}
-	session_record_set_fd(&rec->inflight_fd, -1);
+	session_record_set_fd(&rec->inflight_fd, -1, account);
 	memset(&rec->inflight, 0, sizeof(rec->inflight));
 	rec->features = 0;
 	rec->has_features = false;
@@ -74,23 +74,23 @@ session_record_reset_device(struct session_record *rec, bool leave_bases)
 }
 
 void
-session_record_clear(struct session_record *rec)
+session_record_clear(struct session_record *rec, struct vhub_fd_account *account)
 {
-	session_record_reset_device(rec, false);
-	session_record_set_regions(rec, NULL, NULL, 0);
-	session_record_set_fd(&rec->log_fd, -1);
-	session_record_set_fd(&rec->backend_fd, -1);
+	session_record_reset_device(rec, false, account);
+	session_record_set_regions(rec, NULL, NULL, 0, account);
+	session_record_set_fd(&rec->log_fd, -1, account);
+	session_record_set_fd(&rec->backend_fd, -1, account);
 	session_record_init(rec);
 }
 
 void
 session_record_set_regions(struct session_record *rec, const struct vhub_user_mem_region *descs,
-		const int *fds, uint32_t n)
+		const int *fds, uint32_t n, struct vhub_fd_account *account)
 {
 	uint32_t i;
 
 	for (i = 0; i < rec->n_regions; i++)
-		vhub_fd_discard(rec->regions[i].fd);
+		vhub_fd_discard(rec->regions[i].fd, account);
 	rec->n_regions = 0;
 	for (i = 0; i < n; i++)
 		session_record_add_region(rec, &descs[i], fds[i]);
@@ -107,7 +107,8 @@ session_record_add_region(struct session_record *rec, const struct vhub_user_mem
 }
 
 void
-session_record_remove_region(struct session_record *rec, const struct vhub_user_mem_region *desc)
+session_record_remove_region(struct session_record *rec, const struct vhub_user_mem_region *desc,
+		struct vhub_fd_account *account)
 {
 	uint32_t i;
 
@@ -121,6 +122,6 @@ session_record_remove_region(struct session_record *rec, const struct vhub_user_
 	}
 	if (i == rec->n_regions)
 		return;
-	vhub_fd_discard(rec->regions[i].fd);
+	vhub_fd_discard(rec->regions[i].fd, account);
 	rec->regions[i] = rec->regions[--rec->n_regions];
 }

@@ -5,7 +5,8 @@
  * data path of another library, a restart, a live upgrade) is made from it; whatever can be derived
  * from it is not in it.
  *
- * Written by CTL only (request handlers in this folder); read next by handler.c.
+ * Written by CTL only (request handlers in this folder); read next by handler.c. `account`: where fds
+ * that go are closed (vhub_fd_discard()).
  */
 #ifndef SESSION_RECORD_H
 #define SESSION_RECORD_H
@@ -13,6 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "vhub_fd.h"
 #include "vhub_user.h"
 
 #define SESSION_RECORD_VERSION 1
@@ -66,14 +68,15 @@ session_record_init(struct session_record *rec);
 
 /** Closes every fd and empties the record. */
 void
-session_record_clear(struct session_record *rec);
+session_record_clear(struct session_record *rec, struct vhub_fd_account *account);
 
 /**
  * What STATUS 0 and RESET_DEVICE clear: rings, features, status, inflight. The rest stays; with
  * `leave_bases` it is also noted where the rings were.
  */
 void
-session_record_reset_device(struct session_record *rec, bool leave_bases);
+session_record_reset_device(struct session_record *rec, bool leave_bases,
+		struct vhub_fd_account *account);
 
 /** What GET_VRING_BASE answers of a ring that does not run. */
 uint32_t
@@ -81,12 +84,12 @@ session_record_base(const struct vring_record *vring);
 
 /** Puts `fd` into *slot, closing what was there. */
 void
-session_record_set_fd(int *slot, int fd);
+session_record_set_fd(int *slot, int fd, struct vhub_fd_account *account);
 
 /** Replaces all regions; the record owns the fds from then on. */
 void
 session_record_set_regions(struct session_record *rec, const struct vhub_user_mem_region *descs,
-		const int *fds, uint32_t n);
+		const int *fds, uint32_t n, struct vhub_fd_account *account);
 
 /** Appends a region; there is room. */
 void
@@ -95,6 +98,7 @@ session_record_add_region(struct session_record *rec, const struct vhub_user_mem
 
 /** Removes the region of that guest address, user address and size. */
 void
-session_record_remove_region(struct session_record *rec, const struct vhub_user_mem_region *desc);
+session_record_remove_region(struct session_record *rec, const struct vhub_user_mem_region *desc,
+		struct vhub_fd_account *account);
 
 #endif /* SESSION_RECORD_H */

@@ -21,7 +21,7 @@
 void
 state_drop(struct vhub_device_handler *h)
 {
-	session_record_set_fd(&h->state_fd, -1);
+	session_record_set_fd(&h->state_fd, -1, handler_account(h));
 	h->state_loading = false;
 }
 

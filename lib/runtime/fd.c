@@ -3,6 +3,8 @@
  * What may be done with file descriptors of front ends. lib/conn and lib/device give them away
  * here; next: work.c.
  */
+#include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,21 +14,146 @@
 #include "vhub_work.h"
 
 struct discarded {
-	struct vhub_work work;
+	struct vhub_fd_job job;
 	int fd;
 };
 
+struct vhub_fd_account {
+	struct vhub_work work;
+	pthread_mutex_t lock;
+	/* under the lock */
+	struct vhub_fd_job *head;
+	struct vhub_fd_job **tail;
+	unsigned int n_open; /* with the one that is being closed */
+	bool submitted;	     /* the work: until it has found nothing more to close */
+	bool released;
+};
+
 static void
-close_discarded(struct vhub_work *work)
+run_jobs(struct vhub_work *work);
+
+/* Of who has no account. */
+static struct vhub_fd_account common_account = {
+	.work = { .run = run_jobs, .kind = VHUB_WORK_CLOSE },
+	.lock = PTHREAD_MUTEX_INITIALIZER,
+	.tail = &common_account.head,
+};
+
+static void
+free_account(struct vhub_fd_account *account)
 {
-	struct discarded *d = vhub_container_of(work, struct discarded, work);
+	pthread_mutex_destroy(&account->lock);
+	free(account);
+}
+
+static struct vhub_fd_job *
+pop_job(struct vhub_fd_account *account)
+{
+	struct vhub_fd_job *job = account->head;
+
+	if (job == NULL)
+		return NULL;
+	account->head = job->next;
+	if (account->head == NULL)
+		account->tail = &account->head;
+	return job;
+}
+
+/* WORK */
+static void
+run_jobs(struct vhub_work *work)
+{
+	struct vhub_fd_account *account = vhub_container_of(work, struct vhub_fd_account, work);
+	struct vhub_fd_job *job;
+	bool last;
+
+	pthread_mutex_lock(&account->lock);
+	while ((job = pop_job(account)) != NULL) {
+		pthread_mutex_unlock(&account->lock);
+		job->run(job);
+		pthread_mutex_lock(&account->lock);
+		account->n_open--;
+	}
+	account->submitted = false;
+	last = account->released;
+	pthread_mutex_unlock(&account->lock);
+	if (last)
+		free_account(account);
+}
+
+int
+vhub_fd_account_create(struct vhub_fd_account **out)
+{
+	struct vhub_fd_account *account = calloc(1, sizeof(*account));
+
+	if (account == NULL)
+		return -ENOMEM;
+	account->work.run = run_jobs;
+	account->work.kind = VHUB_WORK_CLOSE;
+	pthread_mutex_init(&account->lock, NULL);
+	account->tail = &account->head;
+	*out = account;
+	return 0;
+}
+
+void
+vhub_fd_account_release(struct vhub_fd_account *account)
+{
+	bool last;
+
+	if (account == NULL)
+		return;
+	pthread_mutex_lock(&account->lock);
+	account->released = true;
+	last = !account->submitted;
+	pthread_mutex_unlock(&account->lock);
+	if (last)
+		free_account(account);
+}
+
+bool
+vhub_fd_account_is_full(struct vhub_fd_account *account)
+{
+	bool full;
+
+	if (account == NULL)
+		return false;
+	pthread_mutex_lock(&account->lock);
+	full = account->n_open > VHUB_FD_MAX_WAITING;
+	pthread_mutex_unlock(&account->lock);
+	return full;
+}
+
+void
+vhub_fd_account_run(struct vhub_fd_account *account, struct vhub_fd_job *job)
+{
+	bool submit;
+
+	if (account == NULL)
+		account = &common_account;
+	job->next = NULL;
+	pthread_mutex_lock(&account->lock);
+	*account->tail = job;
+	account->tail = &job->next;
+	account->n_open++;
+	submit = !account->submitted;
+	account->submitted = true;
+	pthread_mutex_unlock(&account->lock);
+	if (submit)
+		vhub_work_submit(&account->work);
+}
+
+static void
+close_discarded(struct vhub_fd_job *job)
+{
+	struct discarded *d = vhub_container_of(job, struct discarded, job);
 
 	close(d->fd);
 	free(d);
 }
 
 void
-vhub_fd_discard(int fd)
+vhub_fd_discard(int fd, struct vhub_fd_account *account)
 {
 	struct discarded *d;
 
@@ -37,10 +164,9 @@ vhub_fd_discard(int fd)
 		close(fd);
 		return;
 	}
-	d->work.run = close_discarded;
-	d->work.kind = VHUB_WORK_CLOSE;
+	d->job.run = close_discarded;
 	d->fd = fd;
-	vhub_work_submit(&d->work);
+	vhub_fd_account_run(account, &d->job);
 }
 
 void

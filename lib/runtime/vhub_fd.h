@@ -16,12 +16,54 @@
 extern "C" {
 #endif
 
+/** Of more fds than this that wait to be closed an account is full. */
+#define VHUB_FD_MAX_WAITING 64u
+
 /**
- * Closes `fd` as a piece of blocking work (vhub_work.h); -1 is fine. Thread: CTL. Never blocks,
- * never fails.
+ * The fds of one place for front ends that wait to be closed, those of one after the other. One
+ * thread at a time closes them, one by one: who sends what is stuck in close(2) has one thread of
+ * many, and holds up only its own.
+ */
+struct vhub_fd_account;
+
+/** Makes an account. Thread: CTL. Does not block. Returns 0 or -ENOMEM. */
+VHUB_API int
+vhub_fd_account_create(struct vhub_fd_account **out);
+
+/**
+ * Lets go of an account; it is freed when the last fd on it is closed. NULL is fine. Thread: CTL.
+ * Does not block.
  */
 VHUB_API void
-vhub_fd_discard(int fd);
+vhub_fd_account_release(struct vhub_fd_account *account);
+
+/**
+ * Whether more than VHUB_FD_MAX_WAITING fds on it are not closed yet. Nothing more is read from its
+ * front end then, or that one could fill the process's table of fds. Nobody tells when that has
+ * changed: ask again after some milliseconds. NULL never is. Thread: CTL. Does not block.
+ */
+VHUB_API bool
+vhub_fd_account_is_full(struct vhub_fd_account *account);
+
+/** What has fds closed in another way than by close(2); embedded by its owner. */
+struct vhub_fd_job {
+	void (*run)(struct vhub_fd_job *job); /**< WORK: may block; may free the job */
+	struct vhub_fd_job *next;	      /**< runtime */
+};
+
+/**
+ * Runs `job` in its turn among the closes on `account`, and counts it as one; NULL as for
+ * vhub_fd_discard(). Thread: CTL. Never blocks, never fails.
+ */
+VHUB_API void
+vhub_fd_account_run(struct vhub_fd_account *account, struct vhub_fd_job *job);
+
+/**
+ * Closes `fd` as blocking work (vhub_work.h), on `account`, or on one that all share who give NULL.
+ * -1 is fine. Thread: CTL. Never blocks, never fails.
+ */
+VHUB_API void
+vhub_fd_discard(int fd, struct vhub_fd_account *account);
 
 /**
  * Waits until nothing given to vhub_fd_discard() is open: for tests that count fds. Thread: CTL.

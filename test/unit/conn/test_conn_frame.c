@@ -5,6 +5,7 @@
  */
 #include <sys/resource.h>
 
+#include "../lingering.h"
 #include "conn_fixture.h"
 #include "frame.h"
 
@@ -29,13 +30,14 @@ ends_up(struct ends *ends)
 	ends->back = pair[1];
 	ends->req.reply_fd = -1;
 	conn_frame_reset(&ends->in, &ends->req);
+	conn_frame_prepare(ends->back);
 }
 
 /* What the request had is closed by reset, and nothing else is left open. */
 static void
 ends_down(struct ends *ends)
 {
-	conn_frame_reset(&ends->in, &ends->req);
+	conn_frame_close(&ends->in, &ends->req);
 	if (ends->front >= 0)
 		close(ends->front);
 	close(ends->back);
@@ -254,29 +256,182 @@ test_253_fds(void **state)
 	close(fd);
 }
 
-/* The kernel drops what finds no room in our table of fds. */
+/* A look finds the fds behind what is read: they come with their own message, and once. */
 static void
-test_fds_that_find_no_room_here(void **state)
+test_fds_of_messages_sent_ahead(void **state)
 {
-	struct rlimit limit, tight;
-	uint8_t message[64];
+	const unsigned int n_fds[] = { 0, 3, 0, 0, 8, 1, 253, 0, 253, 2 };
+	uint8_t message[512];
 	struct ends ends;
-	int fds[8];
+	int fds[253];
 	size_t len;
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	(void)state;
-	len = make_message(message, VHUB_USER_SET_OWNER, 0);
-	for (int i = 0; i < 8; i++)
+	for (int i = 0; i < 253; i++)
 		fds[i] = fd;
 	ends_up(&ends);
-	fe_send_bytes(ends.front, message, len, fds, 8);
+	for (size_t i = 0; i < RTE_DIM(n_fds); i++) {
+		len = make_message(message, 100 + (uint32_t)i, (uint32_t)i * 8);
+		fe_send_bytes(ends.front, message, len, fds, n_fds[i]);
+	}
+	for (size_t i = 0; i < RTE_DIM(n_fds); i++) {
+		assert_int_equal(read_on(&ends), 1);
+		assert_int_equal(ends.req.header.request, 100 + i);
+		assert_int_equal(ends.req.n_fds + ends.in.n_fds_surplus, n_fds[i]);
+		conn_frame_reset(&ends.in, &ends.req);
+	}
+	assert_int_equal(ends.in.n_ahead, 0);
+	/* And none is left of one that is not read any more. */
+	for (size_t i = 0; i < 2; i++)
+		fe_send_bytes(ends.front, message, len, fds, (unsigned int)i);
+	assert_int_equal(read_on(&ends), 1);
+	assert_int_equal(ends.in.n_ahead, 1);
+	ends_down(&ends);
+	close(fd);
+}
+
+/* ---- few numbers are free ---- */
+
+/* Sends a message with 8 fds, the last of which is `fd`. */
+static void
+send_eight(struct ends *ends, int fd)
+{
+	uint8_t message[64];
+	const size_t len = make_message(message, VHUB_USER_SET_OWNER, 0);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fds[8];
+
+	for (int i = 0; i < 7; i++)
+		fds[i] = null;
+	fds[7] = fd;
+	fe_send_bytes(ends->front, message, len, fds, 8);
+	close(null);
+}
+
+/* Returns the limit that it was. */
+static struct rlimit
+limit_fds(int n)
+{
+	struct rlimit limit, tight;
+
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	tight = limit;
-	tight.rlim_cur = (rlim_t)ends.back + 4;
+	tight.rlim_cur = (rlim_t)n;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-	assert_int_equal(read_on(&ends), -EMSGSIZE);
+	return limit;
+}
+
+/*
+ * With every number of numbers free the message stays, and what is in it is not closed by anybody:
+ * the last fd is one whose close would take long here, and resets its peer.
+ */
+static void
+test_fds_that_find_no_room_stay_in_the_socket(void **state)
+{
+	struct rlimit limit;
+	struct ends ends;
+	char byte;
+	int peer;
+
+	(void)state;
+	for (int room = 0; room <= 8; room++) {
+		const int stuck = lingering_socket(2, &peer);
+
+		ends_up(&ends);
+		ends.n_fds--; /* without `stuck` */
+		send_eight(&ends, stuck);
+		close(stuck);
+		limit = limit_fds(RTE_MAX(ends.back, ends.front) + 1 + room);
+		assert_int_equal(read_on(&ends), -EMFILE);
+		assert_int_equal(ends.req.n_fds, 0);
+		assert_int_equal(read_on(&ends), -EMFILE);
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		assert_fds(ends.n_fds + 2);
+		/* Nor is one left open that was had for a moment. */
+		assert_int_equal(read_on(&ends), 1);
+		assert_int_equal(ends.req.n_fds, 8);
+		assert_int_equal(recv(peer, &byte, 1, MSG_DONTWAIT), 1); /* not reset */
+		close(peer);
+		ends.n_fds--;
+		ends_down(&ends);
+	}
+}
+
+/* Others find numbers when front ends do not. */
+static void
+test_half_of_a_small_table_is_not_for_front_ends(void **state)
+{
+	struct rlimit limit;
+	struct ends ends;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC), other;
+
+	(void)state;
+	ends_up(&ends);
+	send_eight(&ends, fd);
+	limit = limit_fds(2 * (ends.back + 4));
+	assert_int_equal(read_on(&ends), -EMFILE);
+	other = dup(fd);
+	assert_true(other >= 0);
+	close(other);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(read_on(&ends), 1);
+	assert_int_equal(ends.req.n_fds, 8);
+	ends_down(&ends);
+	close(fd);
+}
+
+static void
+test_without_fds_a_message_needs_no_numbers(void **state)
+{
+	struct rlimit limit;
+	uint8_t message[64];
+	struct ends ends;
+	size_t len;
+
+	(void)state;
+	len = make_message(message, VHUB_USER_SET_OWNER, 0);
+	ends_up(&ends);
+	fe_send_bytes(ends.front, message, len, NULL, 0);
+	limit = limit_fds(1);
+	assert_int_equal(read_on(&ends), 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	ends_down(&ends);
+}
+
+/* Where it is not in line, the kernel skips the byte, and closes what came with it. */
+static void
+test_fds_out_of_band_come_in_line(void **state)
+{
+	union {
+		struct cmsghdr align;
+		uint8_t bytes[CMSG_SPACE(sizeof(int))];
+	} control = { .bytes = { 0 } };
+	uint8_t message[64];
+	struct iovec iov = { message, 1 };
+	struct msghdr msg = { .msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	struct ends ends;
+	size_t len;
+
+	(void)state;
+	len = make_message(message, VHUB_USER_SET_OWNER, 0);
+	ends_up(&ends);
+	control.align.cmsg_level = SOL_SOCKET;
+	control.align.cmsg_type = SCM_RIGHTS;
+	control.align.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&control.align), &fd, sizeof(int));
+	/* A kernel without bytes out of band on such sockets has no such hole. */
+	if (sendmsg(ends.front, &msg, MSG_OOB) == 1) {
+		fe_send_bytes(ends.front, message + 1, len - 1, NULL, 0);
+		assert_int_equal(read_on(&ends), 1);
+		assert_int_equal(ends.req.n_fds, 1);
+	} else {
+		assert_int_equal(errno, EOPNOTSUPP);
+	}
 	ends_down(&ends);
 	close(fd);
 }
@@ -301,6 +456,7 @@ test_credentials_are_ignored(void **state)
 		fds[i] = fd;
 	ends_up(&ends);
 	assert_int_equal(setsockopt(ends.back, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)), 0);
+	conn_frame_prepare(ends.back);
 	fe_send_bytes(ends.front, message, len, fds, 8);
 	assert_int_equal(read_on(&ends), 1);
 	assert_int_equal(ends.req.n_fds, 8);
@@ -504,7 +660,11 @@ main(void)
 		cmocka_unit_test(test_fds_keep_their_order_and_are_closed_on_exec),
 		cmocka_unit_test(test_a_taken_fd_is_not_closed_with_the_rest),
 		cmocka_unit_test(test_253_fds),
-		cmocka_unit_test(test_fds_that_find_no_room_here),
+		cmocka_unit_test(test_fds_of_messages_sent_ahead),
+		cmocka_unit_test(test_fds_that_find_no_room_stay_in_the_socket),
+		cmocka_unit_test(test_half_of_a_small_table_is_not_for_front_ends),
+		cmocka_unit_test(test_without_fds_a_message_needs_no_numbers),
+		cmocka_unit_test(test_fds_out_of_band_come_in_line),
 		cmocka_unit_test(test_credentials_are_ignored),
 		cmocka_unit_test(test_more_payload_than_fits_is_thrown_away),
 		cmocka_unit_test(test_the_end_at_every_byte),

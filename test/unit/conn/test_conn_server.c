@@ -4,9 +4,14 @@
  * alive and while it is being drained, the stop in every state, the numbers; and that a stalled
  * front end stops nobody else.
  */
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
+#include "../lingering.h"
 #include "conn_fixture.h"
+#include "vhub_fd.h"
+#include "vhub_work.h"
 
 struct slot {
 	struct bed bed;
@@ -631,6 +636,184 @@ test_the_server_can_be_stopped_when_told(void **state)
 	}
 }
 
+/* ---- fds that cannot be closed, or not be had ---- */
+
+/*
+ * One byte of a message with 253 fds, the ninth of which is stuck when it is closed, until the end
+ * that is returned is closed. The eight before it are kept.
+ */
+static int
+send_stuck_fds(int sock)
+{
+	uint8_t byte = VHUB_USER_GET_FEATURES;
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int fds[253], peer, stuck = lingering_socket(600, &peer);
+
+	for (unsigned int i = 0; i < 253; i++)
+		fds[i] = i == 8 ? stuck : null;
+	fe_send_bytes(sock, &byte, 1, fds, 253);
+	close(null);
+	close(stuck);
+	return peer;
+}
+
+static void
+slots_up(struct slot *slots, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		slot_up(&slots[i]);
+	/* One loop would do for all, but each slot brings its own. */
+	assert_int_equal(vhub_work_start(slots[0].bed.loop), 0);
+}
+
+/* All front ends have gone, and nothing is stuck. */
+static void
+slots_down(struct slot *slots, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++)
+		WAIT_FOR(&slots[i].bed, !stats_of(&slots[i]).connected);
+	vhub_fd_discard_wait();
+	assert_int_equal(vhub_work_stop(), 0);
+	while (n-- > 0)
+		slot_down(&slots[n]);
+}
+
+static void
+test_a_front_end_whose_fds_are_stuck_is_not_read(void **state)
+{
+	const uint8_t rest[sizeof(struct vhub_user_header) - 1] = { 0 };
+	struct log_catcher log;
+	struct slot slots[2];
+	int peer, stuck, other;
+
+	(void)state;
+	slots_up(slots, 2);
+	stuck = come(&slots[0]);
+	other = come(&slots[1]);
+	log_catch(&log);
+	peer = send_stuck_fds(stuck);
+	fe_send_bytes(stuck, rest, sizeof(rest), NULL, 0);
+	WAIT_FOR(&slots[0].bed, log_count(&log, "not closed yet") > 0);
+	bed_turns(&slots[0].bed, 50);
+	assert_int_equal(stats_of(&slots[0]).protocol_errors, 0);
+	assert_int_equal(log_count(&log, "not closed yet"), 1);
+	fe_fence(&slots[1].bed, other);
+	close(peer);
+	WAIT_FOR(&slots[0].bed, stats_of(&slots[0]).protocol_errors == 1);
+	log_release(&log);
+	close(stuck);
+	close(other);
+	slots_down(slots, 2);
+}
+
+/* It is gone all the same, but its slot takes no other until its fds are closed. */
+static void
+test_a_slot_whose_fds_are_stuck_takes_nobody(void **state)
+{
+	struct slot slot;
+	int peer, sock;
+
+	(void)state;
+	slots_up(&slot, 1);
+	sock = come(&slot);
+	peer = send_stuck_fds(sock);
+	close(sock);
+	WAIT_FOR(&slot.bed, !stats_of(&slot).connected);
+	sock = fe_connect(slot.path);
+	assert_true(sock >= 0);
+	bed_turns(&slot.bed, 200);
+	assert_false(stats_of(&slot).connected);
+	assert_int_equal(stats_of(&slot).refused, 0);
+	close(peer);
+	WAIT_FOR(&slot.bed, stats_of(&slot).connected);
+	fe_fence(&slot.bed, sock);
+	close(sock);
+	slots_down(&slot, 1);
+}
+
+static void
+test_the_server_can_be_stopped_while_fds_are_stuck(void **state)
+{
+	struct slot slot;
+	int peer, sock;
+
+	(void)state;
+	slots_up(&slot, 1);
+	sock = come(&slot);
+	peer = send_stuck_fds(sock);
+	bed_turns(&slot.bed, 20);
+	vhub_server_stop(slot.server, bed_complete, &slot.bed);
+	slot.server = NULL;
+	WAIT_FOR(&slot.bed, slot.bed.n_completed == 1);
+	assert_int_equal(vhub_work_stop(), 0);
+	close(sock);
+	close(peer);
+	slot_down(&slot);
+}
+
+/* A full table: who sends fds waits, others go on, and once there is room he is served. */
+static void
+test_a_message_with_fds_waits_for_free_numbers(void **state)
+{
+	struct rlimit limit, tight;
+	struct log_catcher log;
+	struct slot slots[2];
+	int starved, other, fd;
+
+	(void)state;
+	slots_up(slots, 2);
+	starved = come(&slots[0]);
+	other = come(&slots[1]);
+	log_catch(&log);
+	fd = eventfd(0, EFD_CLOEXEC);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	tight = limit;
+	tight.rlim_cur = (rlim_t)fd;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	fe_send_fds(starved, VHUB_USER_SET_VRING_CALL, 0, &(uint64_t){ 0 }, 8, &fd, 1);
+	WAIT_FOR(&slots[0].bed, log_count(&log, "RLIMIT_NOFILE") > 0);
+	bed_turns(&slots[0].bed, 50);
+	assert_int_equal(log_count(&log, "RLIMIT_NOFILE"), 1);
+	assert_int_equal(slots[0].bed.fake.calls[VHUB_USER_SET_VRING_CALL], 0);
+	fe_fence(&slots[1].bed, other);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	WAIT_FOR(&slots[0].bed, slots[0].bed.fake.calls[VHUB_USER_SET_VRING_CALL] == 1);
+	assert_int_equal(slots[0].bed.fake.last.n_fds, 1);
+	fe_fence(&slots[0].bed, starved);
+	log_release(&log);
+	close(fd);
+	close(starved);
+	close(other);
+	slots_down(slots, 2);
+}
+
+/* What it keeps open may be what is missing. */
+static void
+test_a_front_end_that_has_gone_waits_for_no_numbers(void **state)
+{
+	struct rlimit limit, tight;
+	struct slot slot;
+	int sock, fd;
+
+	(void)state;
+	slots_up(&slot, 1);
+	sock = come(&slot);
+	fd = eventfd(0, EFD_CLOEXEC);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	tight = limit;
+	tight.rlim_cur = (rlim_t)sock;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	fe_send_fds(sock, VHUB_USER_SET_VRING_CALL, 0, &(uint64_t){ 0 }, 8, &fd, 1);
+	bed_turns(&slot.bed, 10);
+	tight.rlim_cur = 1; /* even with the number that it gives up here */
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	close(sock);
+	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	close(fd);
+	slots_down(&slot, 1);
+}
+
 static int
 eal_up(void **state)
 {
@@ -663,6 +846,11 @@ main(void)
 		cmocka_unit_test(test_each_leaving_is_told_with_its_reason),
 		cmocka_unit_test(test_a_leaving_is_not_told_while_another_waits),
 		cmocka_unit_test(test_the_server_can_be_stopped_when_told),
+		cmocka_unit_test(test_a_front_end_whose_fds_are_stuck_is_not_read),
+		cmocka_unit_test(test_a_slot_whose_fds_are_stuck_takes_nobody),
+		cmocka_unit_test(test_the_server_can_be_stopped_while_fds_are_stuck),
+		cmocka_unit_test(test_a_message_with_fds_waits_for_free_numbers),
+		cmocka_unit_test(test_a_front_end_that_has_gone_waits_for_no_numbers),
 	};
 
 	return cmocka_run_group_tests(tests, eal_up, NULL);

@@ -196,13 +196,13 @@ test_the_record_owns_its_fds(void **state)
 
 	(void)state;
 	session_record_init(&rec);
-	session_record_set_fd(&rec.vrings[3].kick_fd, kick);
-	session_record_set_fd(&rec.vrings[3].kick_fd, call);
+	session_record_set_fd(&rec.vrings[3].kick_fd, kick, NULL);
+	session_record_set_fd(&rec.vrings[3].kick_fd, call, NULL);
 	vhub_fd_discard_wait();
 	assert_false(is_open(kick));
-	session_record_set_fd(&rec.log_fd, log);
-	session_record_set_regions(&rec, descs, mem, 2);
-	session_record_remove_region(&rec, &descs[0]);
+	session_record_set_fd(&rec.log_fd, log, NULL);
+	session_record_set_regions(&rec, descs, mem, 2, NULL);
+	session_record_remove_region(&rec, &descs[0], NULL);
 	vhub_fd_discard_wait();
 	assert_false(is_open(mem[0]));
 	assert_int_equal(rec.n_regions, 1);
@@ -211,12 +211,12 @@ test_the_record_owns_its_fds(void **state)
 	rec.features = 1;
 	rec.owned = true;
 	rec.vrings[1].base = 77;
-	session_record_reset_device(&rec, true);
+	session_record_reset_device(&rec, true, NULL);
 	/* Twice: it is told as long as no other base has come. */
-	session_record_reset_device(&rec, true);
+	session_record_reset_device(&rec, true, NULL);
 	assert_int_equal(rec.vrings[1].base, 0);
 	assert_int_equal(session_record_base(&rec.vrings[1]), 77);
-	session_record_reset_device(&rec, false);
+	session_record_reset_device(&rec, false, NULL);
 	assert_int_equal(session_record_base(&rec.vrings[1]), 0);
 	vhub_fd_discard_wait();
 	assert_false(is_open(call));
@@ -225,7 +225,7 @@ test_the_record_owns_its_fds(void **state)
 	assert_true(is_open(log));
 	assert_true(is_open(mem[1]));
 
-	session_record_clear(&rec);
+	session_record_clear(&rec, NULL);
 	vhub_fd_discard_wait();
 	assert_false(is_open(log));
 	assert_false(is_open(mem[1]));

@@ -158,7 +158,7 @@ end_session(void **state)
 	(void)state;
 	rvhost_destroy(path);
 	munmap(memory, MEMORY_BYTES);
-	session_record_clear(&rec);
+	session_record_clear(&rec, NULL);
 	return 0;
 }
 

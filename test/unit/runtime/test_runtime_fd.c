@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * fds of front ends: they are closed, one whose close takes long holds up no other, and eventfds
- * are known.
+ * fds of front ends: they are closed, one whose close takes long holds up nobody else's, an account
+ * knows how many are not closed, and eventfds are known.
  */
+#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "../eal_fixture.h"
+#include "../lingering.h"
 #include "runtime_test.h"
 #include "vhub_fd.h"
 #include "vhub_work.h"
@@ -32,55 +33,77 @@ what_is_given_away_is_closed(void **state)
 	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
 		fds[i] = eventfd(0, 0);
 	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
-		vhub_fd_discard(fds[i]);
-	vhub_fd_discard(-1);
+		vhub_fd_discard(fds[i], NULL);
+	vhub_fd_discard(-1, NULL);
 	assert_int_equal(vhub_work_stop(), 0);
 	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
 		assert_false(is_open(fds[i]));
 	assert_int_equal(vhub_work_start(loop), 0);
 }
 
-/*
- * A TCP socket with unsent data that lingers: its close takes a minute, or until the peer resets
- * it.
- */
-static int
-lingering_socket(int *listener, int *peer)
+static void
+wait_until_closed(int fd)
 {
-	struct sockaddr_in addr = { .sin_family = AF_INET,
-		.sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	struct linger linger = { 1, 60 };
-	socklen_t len = sizeof(addr);
-	static char block[65536];
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	for (int i = 0; i < 20000 && is_open(fd); i++)
+		usleep(1000);
+	assert_false(is_open(fd));
+}
 
-	*listener = socket(AF_INET, SOCK_STREAM, 0);
-	assert_int_equal(bind(*listener, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	assert_int_equal(listen(*listener, 1), 0);
-	assert_int_equal(getsockname(*listener, (struct sockaddr *)&addr, &len), 0);
-	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	*peer = accept(*listener, NULL, NULL);
-	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)), 0);
-	while (send(fd, block, sizeof(block), MSG_DONTWAIT) > 0)
-		;
-	return fd;
+/* The stop leaves it behind; what was waiting for it is closed when it has ended, a new start or not. */
+static void
+a_close_that_takes_long_holds_up_nobody_else(void **state)
+{
+	struct vhub_fd_account *account;
+	int peer, stuck = lingering_socket(60, &peer), quick = eventfd(0, 0),
+		  behind = eventfd(0, 0);
+
+	(void)state;
+	assert_int_equal(vhub_fd_account_create(&account), 0);
+	vhub_fd_discard(stuck, account);
+	vhub_fd_discard(behind, account);
+	vhub_fd_discard(quick, NULL);
+	wait_until_closed(quick);
+	assert_int_equal(vhub_work_stop(), 0);
+	assert_int_equal(vhub_work_start(loop), 0);
+	quick = eventfd(0, 0);
+	vhub_fd_discard(quick, NULL);
+	wait_until_closed(quick);
+	vhub_fd_account_release(account);
+	assert_true(is_open(behind));
+	close(peer);
+	wait_until_closed(behind);
 }
 
 static void
-a_close_that_takes_long_holds_up_no_other(void **state)
+an_account_is_full_until_its_fds_are_closed(void **state)
 {
-	int listener, peer, stuck = lingering_socket(&listener, &peer), quick = eventfd(0, 0);
+	struct vhub_fd_account *account, *other;
+	int peer, fds[VHUB_FD_MAX_WAITING];
 
 	(void)state;
-	vhub_fd_discard(stuck);
-	vhub_fd_discard(quick);
-	for (int i = 0; i < 20000 && is_open(quick); i++)
-		usleep(1000);
-	assert_false(is_open(quick));
-	assert_int_equal(vhub_work_stop(), 0); /* the other is still being closed, and left behind */
+	assert_int_equal(vhub_fd_account_create(&account), 0);
+	assert_int_equal(vhub_fd_account_create(&other), 0);
+	vhub_fd_discard(lingering_socket(60, &peer), account);
+	for (unsigned int i = 0; i < RTE_DIM(fds); i++) {
+		assert_false(vhub_fd_account_is_full(account));
+		fds[i] = eventfd(0, 0);
+		vhub_fd_discard(fds[i], account);
+	}
+	assert_true(vhub_fd_account_is_full(account));
+	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
+		assert_true(is_open(fds[i]));
+	assert_false(vhub_fd_account_is_full(other));
+	assert_false(vhub_fd_account_is_full(NULL));
 	close(peer);
-	assert_int_equal(vhub_work_start(loop), 0);
-	close(listener);
+	for (int i = 0; i < 20000 && vhub_fd_account_is_full(account); i++)
+		usleep(1000);
+	assert_false(vhub_fd_account_is_full(account));
+	for (unsigned int i = 0; i < RTE_DIM(fds); i++)
+		wait_until_closed(fds[i]);
+	vhub_fd_discard_wait();
+	vhub_fd_account_release(account);
+	vhub_fd_account_release(other);
+	vhub_fd_account_release(NULL);
 }
 
 static void
@@ -113,7 +136,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_given_away_is_closed),
-		cmocka_unit_test(a_close_that_takes_long_holds_up_no_other),
+		cmocka_unit_test(a_close_that_takes_long_holds_up_nobody_else),
+		cmocka_unit_test(an_account_is_full_until_its_fds_are_closed),
 		cmocka_unit_test(eventfds_are_told_from_other_files),
 	};
 	int ret;
