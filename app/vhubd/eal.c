@@ -26,6 +26,7 @@
 
 #include "eal.h"
 #include "log_level.h"
+#include "vhub_fd.h"
 
 /*
  * What rings, mailboxes and pools need; disks in memory and request arrays live outside of EAL's
@@ -234,6 +235,8 @@ eal_start(const struct options *options)
 {
 	int ret;
 
+	/* EAL may do so too, but does not promise it. What cannot be raised is lived with. */
+	vhub_fd_raise_limit();
 	/* Registered before telemetry's own, so it runs after that one has removed its sockets. */
 	atexit(remove_runtime_dirs);
 	/* Without a stream of its own EAL logs to syslog too. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "vhub_fd.h"
@@ -173,6 +174,17 @@ void
 vhub_fd_discard_wait(void)
 {
 	vhub_work_wait(VHUB_WORK_CLOSE);
+}
+
+int
+vhub_fd_raise_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+		return -errno;
+	limit.rlim_cur = limit.rlim_max;
+	return setrlimit(RLIMIT_NOFILE, &limit) != 0 ? -errno : 0;
 }
 
 /* By its name, which the kernel has at hand: fstat(2) would ask the file system. */

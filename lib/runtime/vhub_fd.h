@@ -72,6 +72,14 @@ vhub_fd_discard(int fd, struct vhub_fd_account *account);
 VHUB_API void
 vhub_fd_discard_wait(void);
 
+/**
+ * Raises the process's soft limit on fds (RLIMIT_NOFILE) to the hard one: a shell's soft limit is
+ * for programs that use select(2). Thread: before others are there. Does not block. Returns 0 or an
+ * errno of getrlimit(2) or setrlimit(2).
+ */
+VHUB_API int
+vhub_fd_raise_limit(void);
+
 /** Whether `fd` is an eventfd: polling and writing it asks nobody. Thread: CTL. Does not block. */
 VHUB_API bool
 vhub_fd_is_eventfd(int fd);

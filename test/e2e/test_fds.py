@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """File descriptors of front ends: those that cannot be closed hold up nobody else, nor the end of
-the program."""
+the program; and as many as the system allows are there for all."""
 
+import re
 import signal
 import socket
 import struct
@@ -54,3 +55,9 @@ def test_fds_that_cannot_be_closed_hold_up_neither_others_nor_the_end(vhubd, blk
     assert not any(path.exists() for path in daemon.sockets)
     for each in (*wires, *(peer for many in peers for peer in many)):
         each.close()
+
+
+def test_the_soft_limit_on_fds_is_raised_to_the_hard_one(vhubd, blk):
+    daemon = vhubd(blk("a"), prefix=["prlimit", "--nofile=512:4096"])
+    with open(f"/proc/{daemon.pid}/limits") as file:
+        assert re.search(r"^Max open files +4096 +4096 ", file.read(), re.M)

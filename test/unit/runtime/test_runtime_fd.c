@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "../eal_fixture.h"
@@ -107,6 +108,23 @@ an_account_is_full_until_its_fds_are_closed(void **state)
 }
 
 static void
+the_soft_limit_becomes_the_hard_one(void **state)
+{
+	struct rlimit before, limit;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	limit = before;
+	limit.rlim_cur = 100;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(vhub_fd_raise_limit(), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_int_equal(limit.rlim_cur, before.rlim_max);
+	assert_int_equal(limit.rlim_max, before.rlim_max);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
+static void
 eventfds_are_told_from_other_files(void **state)
 {
 	const int event = eventfd(0, 0), memory = memfd_create("anon_inode:[eventfd]", 0);
@@ -138,6 +156,7 @@ main(void)
 		cmocka_unit_test(what_is_given_away_is_closed),
 		cmocka_unit_test(a_close_that_takes_long_holds_up_nobody_else),
 		cmocka_unit_test(an_account_is_full_until_its_fds_are_closed),
+		cmocka_unit_test(the_soft_limit_becomes_the_hard_one),
 		cmocka_unit_test(eventfds_are_told_from_other_files),
 	};
 	int ret;
