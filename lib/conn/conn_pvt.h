@@ -6,6 +6,7 @@
  *   listener.c, stream.c, dialer.c   bring connected sockets (connection->deliver)
  *   connection.c, server.c           the slots: one front end, or one after the other for ever
  *   session.c                        one front end on one socket
+ *   peer.c                           the sockets of those that are open
  *   unread.c                         what one leaves unread when it ends
  */
 #ifndef CONN_PVT_H
@@ -194,9 +195,21 @@ conn_unread_is_left(struct conn_slot *slot);
 void
 conn_unread_forget(struct conn_slot *slot);
 
-/** The session's socket. */
-int
-conn_session_fd(const struct vhub_session *session);
+/* ---- peer.c ---- */
+
+/** The socket of an open session; embedded in it. CTL. */
+struct conn_socket {
+	struct conn_socket *next;
+	uint32_t inode; /**< 0: not known */
+};
+
+/** From here until conn_socket_leave() vhub_session_owns() knows `fd` and its peer. */
+void
+conn_socket_enter(struct conn_socket *socket, int fd);
+
+/** Before the session closes its socket. */
+void
+conn_socket_leave(struct conn_socket *socket);
 
 /** Whether the peer of a connected socket has hung up. */
 bool

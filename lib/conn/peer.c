@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Who is at the other end of a session's socket. A front end can send us that very end, as a
- * back-end channel: while we held it, the session's socket would never be hung up, however dead the
- * front end, and its slot would be busy for ever. Called by lib/device before it keeps a socket.
+ * The sockets of the sessions that are open, and whether one that a front end has sent us is at
+ * either end of one. As a back-end channel we would hold it: its session's socket would not be hung
+ * up while we do, however dead the front end, and the slot would be busy for ever; also where two
+ * sessions hold an end of each other's. Called by session.c, and by lib/device before it keeps a
+ * socket.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -100,11 +102,45 @@ socket_inode(int fd, uint32_t *inode)
 	return true;
 }
 
-bool
-vhub_session_is_peer(const struct vhub_session *session, int fd)
-{
-	uint32_t ours, theirs;
+static struct conn_socket *sockets; /* CTL */
 
-	return socket_inode(conn_session_fd(session), &ours) && socket_inode(fd, &theirs) &&
-			(theirs == ours || theirs == peer_inode(ours));
+void
+conn_socket_enter(struct conn_socket *socket, int fd)
+{
+	if (!socket_inode(fd, &socket->inode))
+		socket->inode = 0;
+	socket->next = sockets;
+	sockets = socket;
+}
+
+void
+conn_socket_leave(struct conn_socket *socket)
+{
+	struct conn_socket **link = &sockets;
+
+	while (*link != socket)
+		link = &(*link)->next;
+	*link = socket->next;
+}
+
+static bool
+is_entered(uint32_t inode)
+{
+	const struct conn_socket *socket = sockets;
+
+	while (socket != NULL && socket->inode != inode)
+		socket = socket->next;
+	return socket != NULL && inode != 0;
+}
+
+/*
+ * The peer of a socket that waits to be accepted has no inode yet. Nothing is missed: its session has
+ * nothing when it opens, and the ends of all those that are open already are refused to it.
+ */
+bool
+vhub_session_owns(int fd)
+{
+	uint32_t inode;
+
+	return socket_inode(fd, &inode) && (is_entered(inode) || is_entered(peer_inode(inode)));
 }

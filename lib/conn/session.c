@@ -47,6 +47,7 @@ struct vhub_session {
 	struct conn_slot *slot;
 	int fd;
 	char name[96];
+	struct conn_socket socket;
 
 	enum session_state state;
 	int reason;
@@ -236,6 +237,7 @@ free_session(struct vhub_session *session)
 	vhub_loop_undefer(slot->loop, &session->task);
 	conn_frame_close(&session->in, &session->req);
 	conn_frame_drop(&session->out);
+	conn_socket_leave(&session->socket);
 	if (fd_is_unread(session)) {
 		if (vhub_log_allowed(&slot->end_limit))
 			VHUB_LOG(NOTICE,
@@ -654,12 +656,6 @@ vhub_session_fds(const struct vhub_session *session)
 	return session->slot->fds;
 }
 
-int
-conn_session_fd(const struct vhub_session *session)
-{
-	return session->fd;
-}
-
 bool
 vhub_session_has_f_protocol(const struct vhub_session *session)
 {
@@ -701,6 +697,7 @@ make_session(struct conn_slot *slot, int fd)
 	session->req.reply_fd = -1;
 	conn_frame_reset(&session->in, &session->req);
 	conn_frame_prepare(fd);
+	conn_socket_enter(&session->socket, fd);
 	snprintf(session->name, sizeof(session->name), "%s#%" PRIu64, slot->handler->name,
 			slot->stats.sessions + 1);
 	return session;

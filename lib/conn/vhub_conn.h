@@ -179,11 +179,11 @@ VHUB_API uint64_t
 vhub_session_protocol_features(const struct vhub_session *session);
 
 /**
- * Whether `fd`, which the front end has sent, is an end of the session's own socket: who keeps it
- * never hears that the front end is gone. Thread: CTL. Does not block.
+ * Whether `fd`, which a front end has sent, is an end of the socket of an open session, its own or
+ * another: who keeps it never hears that the front end is gone. Thread: CTL. Does not block.
  */
 VHUB_API bool
-vhub_session_is_peer(const struct vhub_session *session, int fd);
+vhub_session_owns(int fd);
 
 /**
  * Where fds that came with the session's requests are closed (vhub_fd_discard()). Valid as long as

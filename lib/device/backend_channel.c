@@ -113,8 +113,8 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 
 	if (req->n_fds != 1 || !is_unix_stream(req->fds[0]))
 		return vhub_request_refuse(req, -EINVAL, "a channel is one Unix stream socket");
-	if (vhub_session_is_peer(h->session, req->fds[0]))
-		return vhub_request_refuse(req, -EINVAL, "the channel is the session's own socket");
+	if (vhub_session_owns(req->fds[0]))
+		return vhub_request_refuse(req, -EINVAL, "the channel is the socket of a session");
 	return channel_open(h, vhub_request_take_fd(req, 0));
 }
 

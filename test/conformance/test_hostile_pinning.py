@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from vhostuser import Closed, Req
+from vhostuser import BlkDisk, Closed, Req
 from vhostuser import protocol as p
 
 
@@ -39,6 +39,20 @@ def test_a_slot_is_free_when_the_front_end_has_gone(scene, request_, hide):
     disk.close()
     again = scene.open()
     again.read(0, 512)
+
+
+def test_two_slots_are_free_whose_front_end_has_crossed_their_sockets(scene):
+    """Without a reply: what comes on a channel closes it."""
+    paths = scene.path, scene.stage.path(scene.stage.next_victim())
+    first, second = (BlkDisk.open(path) for path in paths)
+    for disk, other in ((first, second), (second, first)):
+        disk.wire.send(Req.SET_BACKEND_REQ_FD, b"", [other.wire.sock.fileno()])
+    for disk in (first, second):
+        disk.wire.close()
+    for path in paths:
+        with BlkDisk.open(path) as again:
+            again.read(0, 512)
+    scene.reason("socket of a session")
 
 
 def test_what_comes_on_the_channel_closes_it_and_not_the_session(scene):

@@ -279,6 +279,31 @@ test_fds_not_taken_are_closed_and_a_reply_fd_is_sent(void **state)
 	one_down(&one, 0);
 }
 
+static void
+test_the_front_ends_end_is_known_while_the_session_is_open(void **state)
+{
+	struct one one;
+	int pair[2], copy;
+
+	(void)state;
+	one_up(&one);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	assert_false(vhub_session_owns(pair[0]));
+	copy = dup(one.sock);
+	assert_true(vhub_session_owns(copy));
+	vhub_session_end(one.bed.fake.session, -EIO, "the test says so");
+	WAIT_FOR(&one.bed, one.bed.n_completed == 1);
+	assert_false(vhub_session_owns(copy));
+	close(copy);
+	close(pair[0]);
+	close(pair[1]);
+	assert_int_equal(pipe(pair), 0);
+	assert_false(vhub_session_owns(pair[0]));
+	close(pair[0]);
+	close(pair[1]);
+	one_down(&one, -EIO);
+}
+
 /* Each request gets an fd with its reply from now on. */
 static void
 answer_with_an_fd(struct one *one)
@@ -913,6 +938,7 @@ main(void)
 		cmocka_unit_test(test_replies_carry_nothing_old),
 		cmocka_unit_test(test_a_reply_that_is_larger_than_a_reply_is_not_sent),
 		cmocka_unit_test(test_fds_not_taken_are_closed_and_a_reply_fd_is_sent),
+		cmocka_unit_test(test_the_front_ends_end_is_known_while_the_session_is_open),
 		cmocka_unit_test(test_a_reply_with_an_fd_is_read_before_the_next_request),
 		cmocka_unit_test(test_who_sends_more_and_does_not_read_an_fd_is_given_up),
 		cmocka_unit_test(test_byte_by_byte),
