@@ -93,28 +93,29 @@ read_head(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *v
 	return load_header(whole);
 }
 
-/*
- * A packet that is to be cut into segments: all its headers are looked at. It may be as long as it
- * likes where its segments are no longer than `most_bytes`, which says then how long.
- */
+/* A packet that is to be cut into segments: all its headers are looked at. */
 static __rte_noinline int
 read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view *view,
-		struct net_words said, uint32_t *most_bytes)
+		struct net_words said)
 {
 	const uint32_t more = RTE_MIN(view->bytes, VHUB_NET_HEAD_BYTES) - view->head_bytes;
 	struct virtio_net_hdr hdr;
-	int ret;
 
 	take(p, view->head + view->head_bytes, more);
 	view->head_bytes = (uint16_t)(view->head_bytes + more);
 	net_words_store(said, &hdr);
 	/* The copy is what is checked: the compiler may not go back to where it came from. */
 	rte_compiler_barrier();
-	ret = net_header_read(&hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
+	return net_header_read(&hdr, pair->guest_asks, view->head, view->head_bytes, view->bytes,
 			&view->offload);
-	if (ret == 0 && net_segment_bytes(&view->offload) <= *most_bytes)
-		*most_bytes = VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD;
-	return ret;
+}
+
+/* Of one that is longer than frames of the port's are. */
+static __rte_noinline bool
+is_oversize(const struct net_pair *pair, const struct vhub_net_view *view)
+{
+	return view->offload.gso == VHUB_NET_GSO_NONE ||
+			view->bytes > net_most_bytes(pair->dev, net_segment_bytes(&view->offload));
 }
 
 /* `bytes` in pieces. Returns false when there is no packet in them, or none that goes on; counted. */
@@ -122,7 +123,6 @@ static __rte_always_inline bool
 read_view(struct net_pair *pair, struct pieces p, uint32_t bytes, struct vhub_net_view *view)
 {
 	uint64_t *drops = pair->counters.drops;
-	uint32_t most_bytes = pair->dev->max_frame_bytes;
 	struct net_words said;
 	bool is_sane;
 
@@ -134,16 +134,15 @@ read_view(struct net_pair *pair, struct pieces p, uint32_t bytes, struct vhub_ne
 	view->head_bytes = (uint16_t)RTE_MIN(view->bytes, NET_HEAD_BYTES);
 	said = read_head(pair, &p, view);
 	said.front &= pair->front_mask;
-	if (likely((said.front & NET_FRONT_GSO) == 0)) {
+	if (likely((said.front & NET_FRONT_GSO) == 0))
 		is_sane = net_read_sum(said, view->bytes, &view->offload);
-	} else {
-		is_sane = read_offload(pair, &p, view, said, &most_bytes) == 0;
-	}
+	else
+		is_sane = read_offload(pair, &p, view, said) == 0;
 	if (unlikely(!is_sane)) {
 		vhub_count(&drops[VHUB_NET_DROP_OFFLOAD], 1);
 		return false;
 	}
-	if (unlikely(view->bytes > most_bytes)) {
+	if (unlikely(view->bytes > pair->dev->max_frame_bytes) && is_oversize(pair, view)) {
 		vhub_count(&drops[VHUB_NET_DROP_OVERSIZE], 1);
 		return false;
 	}

@@ -6,21 +6,17 @@
  */
 #include "net_pvt.h"
 
-/*
- * How long the packet may be: as long as it likes where segments of it, or fragments, which have no
- * header of UDP each, are as short as other frames.
- */
+/* Fragments have no header of UDP each. */
 static uint32_t
 most_bytes_of(const struct net_pair *pair, const struct rte_mbuf *m)
 {
-	const uint32_t most_bytes = pair->dev->max_frame_bytes;
 	uint32_t segment_bytes = m->l2_len + m->l3_len + (uint32_t)m->tso_segsz;
 
 	if ((m->ol_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)) == 0)
-		return most_bytes;
+		return pair->dev->max_frame_bytes;
 	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) == 0)
 		segment_bytes += m->l4_len;
-	return segment_bytes <= most_bytes ? VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD : most_bytes;
+	return net_most_bytes(pair->dev, segment_bytes);
 }
 
 /* Drops what is no packet of this port's; returns how many are left, in order. */

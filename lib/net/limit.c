@@ -20,9 +20,6 @@
 #include "net_pvt.h"
 #include "services.h"
 
-/* Of a frame with segmentation. Any burst of bytes has room for it. */
-#define LONGEST_FRAME_BYTES (VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD)
-
 static const struct {
 	const char *name;
 	uint64_t min; /* of what is not 0 */
@@ -158,7 +155,7 @@ set_direction(struct net_services *services, enum net_direction direction, const
 	}
 	if (values[2] != 0) {
 		set_meter(&services->limits[direction].bytes, values[2], values[3],
-				LONGEST_FRAME_BYTES);
+				NET_LONGEST_FRAME_BYTES); /* any burst has room for one */
 		on |= NET_SERVES_LIMIT_BYTES;
 	}
 	net_services_set(services, direction, NET_SERVES_LIMIT_PACKETS | NET_SERVES_LIMIT_BYTES,

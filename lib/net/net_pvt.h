@@ -39,12 +39,14 @@
 
 /* Bytes of a frame around an IP packet: an Ethernet header, and up to two VLAN tags. */
 #define NET_FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
+/* Of a frame with segmentation. */
+#define NET_LONGEST_FRAME_BYTES (VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD)
 
 /* Turns of a full ring in which packets are tried again before they are dropped. */
 #define NET_FULL_TURNS 32
 /*
- * And the time for it behind a vIOMMU, where a turn is nothing: each new buffer has an address that the front end has to
- * be asked for first.
+ * And the time for it behind a vIOMMU, where a turn is nothing: each new buffer has an address that the
+ * front end has to be asked for first.
  */
 #define NET_VIOMMU_WAIT_MS 100u
 
@@ -208,6 +210,17 @@ static inline struct net_dev *
 net_dev_of(const struct vhub_device *device)
 {
 	return vhub_container_of(device, struct net_dev, dev);
+}
+
+/*
+ * How long a packet may be whose segments, or fragments, are so long: as long as it likes where they are
+ * as short as other frames.
+ */
+static inline uint32_t
+net_most_bytes(const struct net_dev *dev, uint32_t segment_bytes)
+{
+	return segment_bytes <= dev->max_frame_bytes ? NET_LONGEST_FRAME_BYTES :
+						       dev->max_frame_bytes;
 }
 
 /* Even rings go to the guest, odd ones come from it (VIRTIO 1.2, 5.1.2). */
