@@ -52,11 +52,11 @@ conn_start(struct vhub_connection *connection, struct vhub_loop *loop, struct vh
 void
 conn_close_held(const struct vhub_connection *connection, int fd)
 {
+	/* Else with whoever queues on it, and what they have sent. */
 	if (connection->loop == NULL)
 		close(fd);
 	else
-		vhub_fd_discard(fd,
-				connection->fds); /* with whoever queues on it, and what they have sent */
+		vhub_fd_discard(fd, connection->fds);
 }
 
 int

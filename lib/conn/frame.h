@@ -47,10 +47,10 @@ conn_frame_close(struct conn_frame_in *in, struct vhub_request *req);
 
 /**
  * Reads what is missing of the header. Returns 1 when it is whole, 0 when the rest has to be waited
- * for, -ENODATA when the peer has hung up, -EDQUOT when too many fds of its slot wait to be closed:
- * nothing was read then, and it is worth another look later; -EMFILE when fds come for which too few numbers are free:
- * what is left stays in the socket, and is worth another look too; -EMSGSIZE when
- * fds cannot be had for another reason, or an errno of recvmsg(2).
+ * for, -ENODATA when the peer has hung up. Worth another look later: -EDQUOT when too many fds of its
+ * slot wait to be closed, and nothing was read; -EMFILE when fds come for which too few numbers are
+ * free, and what is left stays in the socket. -EMSGSIZE when fds cannot be had for another reason, or
+ * an errno of recvmsg(2).
  */
 int
 conn_frame_read_header(int sock, struct conn_frame_in *in, struct vhub_request *req);

@@ -55,9 +55,9 @@ struct vhub_session {
 	uint32_t watched_for; /* 0: not watched */
 	struct vhub_task task;
 	struct vhub_timer reply_timer;
-	struct vhub_timer
-			unread_timer; /* armed: the next request is left unread until `fd_unread` ends */
-	bool fd_unread;		      /* a reply with an fd was sent, and was not seen to be read */
+	bool fd_unread; /* a reply with an fd was sent, and was not seen to be read */
+	/* Armed: the next request is left unread until `fd_unread` ends. */
+	struct vhub_timer unread_timer;
 	/* Armed: nothing is read, for want of fds. */
 	struct vhub_timer fds_timer;
 	uint64_t fds_wait_us; /* the next wait; CONN_FDS_WAIT_MIN_US after something was read */
@@ -160,6 +160,14 @@ start_ending(struct vhub_session *session, int reason)
 	update_watch(session);
 	if (!session->pending && !session->held)
 		vhub_loop_defer(session->slot->loop, &session->task);
+}
+
+/* What it is to be watched for may have changed. */
+static void
+watch_again(struct vhub_session *session)
+{
+	if (update_watch(session) != 0)
+		start_ending(session, -ENOMEM);
 }
 
 /* Ends the session because of what the request at hand was or met. */
@@ -404,8 +412,8 @@ vhub_request_done(struct vhub_request *req, int result)
 	finish_request(session, result, session->req.why);
 	if (session->state == SESSION_ENDING)
 		vhub_loop_defer(session->slot->loop, &session->task);
-	else if (update_watch(session) != 0)
-		start_ending(session, -ENOMEM);
+	else
+		watch_again(session);
 }
 
 int
@@ -523,8 +531,7 @@ look_again(struct vhub_timer *timer)
 {
 	struct vhub_session *session = vhub_container_of(timer, struct vhub_session, fds_timer);
 
-	if (update_watch(session) != 0)
-		start_ending(session, -ENOMEM);
+	watch_again(session);
 }
 
 /* Judges what a read told. Returns whether the part that was read for is whole. */
@@ -592,8 +599,7 @@ look_for_reader(struct vhub_timer *timer)
 		return;
 	}
 	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
-	if (update_watch(session) != 0)
-		start_ending(session, -ENOMEM);
+	watch_again(session);
 }
 
 static void
@@ -613,8 +619,7 @@ on_socket(struct vhub_watch *watch, uint32_t events)
 		if (!session->fds_timer.armed)
 			session->fds_wait_us = CONN_FDS_WAIT_MIN_US;
 	}
-	if (update_watch(session) != 0)
-		start_ending(session, -ENOMEM);
+	watch_again(session);
 }
 
 /* ---- what handlers ask ---- */
@@ -640,8 +645,8 @@ vhub_session_release(struct vhub_session *session)
 	session->held = false;
 	if (session->state == SESSION_ENDING)
 		vhub_loop_defer(session->slot->loop, &session->task);
-	else if (update_watch(session) != 0)
-		start_ending(session, -ENOMEM);
+	else
+		watch_again(session);
 }
 
 uint64_t

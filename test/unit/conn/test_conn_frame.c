@@ -436,10 +436,7 @@ test_fds_out_of_band_come_in_line(void **state)
 	close(fd);
 }
 
-/*
- * An inherited socket may be set to tell credentials: they are no fds, and leave room for eight of
- * those.
- */
+/* An inherited socket may be set to tell credentials: from then on it does not, and eight fds come. */
 static void
 test_credentials_are_ignored(void **state)
 {
