@@ -58,7 +58,6 @@ struct work_pool {
 	bool stopping;	       /* nothing is submitted any more, no thread is made */
 	bool stopped;	       /* only threads that were left behind go on */
 	unsigned int n_users;  /* of this memory: who has started it, and threads left behind */
-	unsigned int n_running;
 	unsigned int n_threads;
 	struct work_thread threads[WORK_MAX_THREADS];
 	/* CTL */
@@ -170,7 +169,16 @@ work_is_queued(const struct work_pool *pool)
 static bool
 work_all_is_idle(const struct work_pool *pool)
 {
-	return pool->n_running == 0 && !work_is_queued(pool);
+	return work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY]) &&
+			work_class_is_idle(&pool->classes[VHUB_WORK_CLOSE]);
+}
+
+/* Threads that run a piece. */
+static unsigned int
+work_n_running(const struct work_pool *pool)
+{
+	return pool->classes[VHUB_WORK_ORDINARY].n_running +
+			pool->classes[VHUB_WORK_CLOSE].n_running;
 }
 
 static int
@@ -187,7 +195,7 @@ work_may_close(struct work_pool *pool)
 		return false;
 	if (pool->stopping)
 		return pool->classes[VHUB_WORK_ORDINARY].todo.head == NULL;
-	return pool->n_running + 1 < pool->n_threads || work_spawn(pool) == 0;
+	return work_n_running(pool) + 1 < pool->n_threads || work_spawn(pool) == 0;
 }
 
 /*
@@ -264,7 +272,7 @@ work_serve(struct work_thread *thread, struct vhub_work *work)
 	thread->running = true;
 	class->n_running++;
 	/* Somebody stands by, if he can be had: without him a stuck piece would hold up the next. */
-	if (++pool->n_running == pool->n_threads && !pool->stopping)
+	if (work_n_running(pool) == pool->n_threads && !pool->stopping)
 		work_spawn(pool);
 	/* What is queued becomes due too, and nobody else may be waiting for that yet. */
 	if (work_is_queued(pool))
@@ -273,7 +281,6 @@ work_serve(struct work_thread *thread, struct vhub_work *work)
 	work_run(pool, work);
 	pthread_mutex_lock(&pool->lock);
 	thread->running = false;
-	pool->n_running--;
 	class->n_running--;
 	if (work_class_is_idle(class))
 		pthread_cond_broadcast(&pool->ended);
