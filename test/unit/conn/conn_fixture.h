@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -485,6 +486,21 @@ log_release(struct log_catcher *log)
 	rte_openlog_stream(NULL);
 	fclose(log->file);
 	free(log->text);
+}
+
+/* ---- the table of fds ---- */
+
+/* Leaves `n` numbers of fds in all. Returns the limit that it was. */
+static inline struct rlimit
+limit_fds(int n)
+{
+	struct rlimit limit, tight;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	tight = limit;
+	tight.rlim_cur = (rlim_t)n;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	return limit;
 }
 
 #endif /* CONN_FIXTURE_H */

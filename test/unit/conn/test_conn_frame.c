@@ -3,7 +3,6 @@
  * Framing: a message in every cut, fds with any piece of it, too many of them, more payload than
  * fits, the end in the middle; and replies that do not fit the socket.
  */
-#include <sys/resource.h>
 
 #include "../lingering.h"
 #include "conn_fixture.h"
@@ -307,19 +306,6 @@ send_eight(struct ends *ends, int fd)
 	fds[7] = fd;
 	fe_send_bytes(ends->front, message, len, fds, 8);
 	close(null);
-}
-
-/* Returns the limit that it was. */
-static struct rlimit
-limit_fds(int n)
-{
-	struct rlimit limit, tight;
-
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	tight = limit;
-	tight.rlim_cur = (rlim_t)n;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
-	return limit;
 }
 
 /*

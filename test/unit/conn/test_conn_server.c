@@ -6,7 +6,6 @@
  */
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 
 #include "../lingering.h"
 #include "conn_fixture.h"
@@ -755,10 +754,10 @@ test_the_server_can_be_stopped_while_fds_are_stuck(void **state)
 static void
 test_a_message_with_fds_waits_for_free_numbers(void **state)
 {
-	struct rlimit limit, tight;
 	struct log_catcher log;
 	struct slot slots[2];
 	int starved, other, fd;
+	struct rlimit limit;
 
 	(void)state;
 	slots_up(slots, 2);
@@ -766,10 +765,7 @@ test_a_message_with_fds_waits_for_free_numbers(void **state)
 	other = come(&slots[1]);
 	log_catch(&log);
 	fd = eventfd(0, EFD_CLOEXEC);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	tight = limit;
-	tight.rlim_cur = (rlim_t)fd;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	limit = limit_fds(fd);
 	fe_send_fds(starved, VHUB_USER_SET_VRING_CALL, 0, &(uint64_t){ 0 }, 8, &fd, 1);
 	WAIT_FOR(&slots[0].bed, log_count(&log, "RLIMIT_NOFILE") > 0);
 	bed_turns(&slots[0].bed, 50);
@@ -791,7 +787,7 @@ test_a_message_with_fds_waits_for_free_numbers(void **state)
 static void
 test_a_front_end_that_has_gone_waits_for_no_numbers(void **state)
 {
-	struct rlimit limit, tight;
+	struct rlimit limit;
 	struct slot slot;
 	int sock, fd;
 
@@ -799,14 +795,10 @@ test_a_front_end_that_has_gone_waits_for_no_numbers(void **state)
 	slots_up(&slot, 1);
 	sock = come(&slot);
 	fd = eventfd(0, EFD_CLOEXEC);
-	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	tight = limit;
-	tight.rlim_cur = (rlim_t)sock;
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	limit = limit_fds(sock);
 	fe_send_fds(sock, VHUB_USER_SET_VRING_CALL, 0, &(uint64_t){ 0 }, 8, &fd, 1);
 	bed_turns(&slot.bed, 10);
-	tight.rlim_cur = 1; /* even with the number that it gives up here */
-	assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+	limit_fds(1); /* even with the number that it gives up here */
 	close(sock);
 	WAIT_FOR(&slot.bed, slot.bed.fake.n_closing == 1);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);

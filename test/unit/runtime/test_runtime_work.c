@@ -144,26 +144,39 @@ loop_goes_on_while_work_blocks(void **unused)
 	assert_int_equal(sigismember(&state.mask, SIGSEGV), 0);
 }
 
+/* What is queued runs to its end, and is forgotten. */
 static void
-stop_runs_what_is_queued_and_forgets_completions(void **unused)
+stop_with_work_queued(void)
 {
 	struct vhub_work *works[5];
 
-	(void)unused;
 	for (unsigned int i = 0; i < 5; i++) {
 		works[i] = work_make(i, 0);
 		vhub_work_submit(works[i]);
 	}
-	vhub_work_stop();
+	assert_int_equal(vhub_work_stop(), 0);
 	assert_int_equal(state.n_run, 5);
 	for (unsigned int i = 0; i < 5; i++)
 		free(vhub_container_of(works[i], struct numbered_work, work));
-	/* The loop must not touch them now, and a new start must not bring them back. */
+}
+
+static void
+start_again(void)
+{
 	assert_int_equal(vhub_work_start(state.loop), 0);
 	state.n_run = 0;
 	vhub_work_submit(work_make(0, 1));
 	assert_int_equal(vhub_loop_run(state.loop), 0);
 	assert_int_equal(state.n_done, 1);
+}
+
+static void
+stop_runs_what_is_queued_and_forgets_completions(void **unused)
+{
+	(void)unused;
+	stop_with_work_queued();
+	/* The loop must not touch them now, and a new start must not bring them back. */
+	start_again();
 	assert_int_equal(state.n_wrong, 0);
 }
 
@@ -235,24 +248,11 @@ stuck_closes_leave_threads_for_other_work(void **unused)
 static void
 stop_leaves_stuck_closes_behind(void **unused)
 {
-	struct vhub_work *works[5];
-
 	(void)unused;
 	submit_stuck_closes(N_CLOSES);
 	assert_true(test_wait(&closes.n_begun, 2));
-	for (unsigned int i = 0; i < 5; i++) {
-		works[i] = work_make(i, 0);
-		vhub_work_submit(works[i]);
-	}
-	assert_int_equal(vhub_work_stop(), 0);
-	assert_int_equal(state.n_run, 5);
-	for (unsigned int i = 0; i < 5; i++)
-		free(vhub_container_of(works[i], struct numbered_work, work));
-	assert_int_equal(vhub_work_start(state.loop), 0);
-	state.n_run = 0;
-	vhub_work_submit(work_make(0, 1));
-	assert_int_equal(vhub_loop_run(state.loop), 0);
-	assert_int_equal(state.n_done, 1);
+	stop_with_work_queued();
+	start_again();
 	assert_int_equal(test_load(&closes.n_ended), 0);
 	test_store(&state.gate, 1);
 	assert_true(test_wait(&closes.n_ended, N_CLOSES));
