@@ -6,13 +6,13 @@ import fcntl
 import os
 import resource
 import signal
-import socket
-import struct
 import time
+from pathlib import Path
 
 import pytest
 
 from control import Control
+from lingering import lingering_socket
 from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_until
 from vhubd import build_dir
 
@@ -21,6 +21,9 @@ F_ADD_SEALS, F_SEAL_WRITE = 1033, 8
 
 #: The statuses of doc/guides/vhubd.rst.
 IN_ORDER, NOT_STARTED, STUCK, NOT_SAVED = 0, 1, 3, 4
+
+#: The most that there are for blocking work (vhub_work.h).
+WORK_THREADS = 64
 
 UNRULY = build_dir() / "test/tools/unruly.so"
 
@@ -75,6 +78,10 @@ def status_at_the_end(daemon):
     return daemon.process.wait(60)
 
 
+def work_threads(pid):
+    return [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/comm")].count("vhub-work\n")
+
+
 def wait_state(control, name, state):
     wait_until(lambda: [each["state"] for each in control.call("device_list") if each["name"] == name] == [state])
 
@@ -102,26 +109,10 @@ def test_while_another_device_is_being_removed(vhubd, blk, kept, image, stall, p
     disk.close()
 
 
-def lingering_socket():
-    """(socket, its peer, listener): whose last close takes a minute, for what it has sent is not taken."""
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(1)
-    sock = socket.create_connection(listener.getsockname())
-    peer, _ = listener.accept()
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
-    sock.setblocking(False)
-    with pytest.raises(BlockingIOError):
-        while True:
-            sock.send(bytes(65536))
-    return sock, peer, listener
-
-
 def test_while_a_descriptor_of_a_front_end_hangs(vhubd, blk, kept, image):
     daemon = vhubd(kept, blk("other"))
     disk = image.write()
-    sock, peer, listener = lingering_socket()
+    sock, peer = lingering_socket(60)
     wire = Wire.connect(str(daemon.sockets[1]))
     wire.send(Req.GET_FEATURES, fds=[sock.fileno()])
     sock.close()
@@ -130,8 +121,8 @@ def test_while_a_descriptor_of_a_front_end_hangs(vhubd, blk, kept, image):
     time.sleep(0.2)
     assert status_at_the_end(daemon) == IN_ORDER
     assert image.is_saved()
-    for each in (disk, peer, listener):
-        each.close()
+    disk.close()
+    peer.close()
 
 
 @pytest.mark.parametrize("call", ["resize", "destroy"])
@@ -157,15 +148,19 @@ def test_a_disk_that_is_being_changed_or_removed_is_waited_for(vhubd, blk, image
 
 def test_a_removal_that_has_not_begun_is_done_at_the_end(vhubd, blk, kept, image, stall, path):
     """Behind as many that are stuck as there are threads."""
-    names = [f"d{i}" for i in range(20)]
+    names = [f"d{i}" for i in range(WORK_THREADS)]
     daemon = vhubd(*[blk(name, driver="unruly", over="null", stall=stall) for name in names], kept, loads=[UNRULY],
                    args=["--control", str(path)])
     disk = image.write()
-    with Control(path) as control, Control(path) as other:
-        for name in names + ["kept"]:
+    with Control(path) as control, Control(path) as another, Control(path) as other:
+        for name in names:
             control.begin("device_remove", name=name)
-        wait_until(lambda: all(each["state"] == "destroying" for each in other.call("device_list")))
-        time.sleep(0.5)
+        # The thread that saves the image was made by one of them, and has its name.
+        wait_until(lambda: work_threads(daemon.pid) == WORK_THREADS + 1)
+        time.sleep(0.1)     # the last one has its piece, too
+        another.begin("device_remove", name="kept")
+        wait_state(other, "kept", "destroying")
+        time.sleep(0.1)
         assert status_at_the_end(daemon) == STUCK
     assert image.is_saved()
     assert "d0 is stuck: it is still being removed" in daemon.log

@@ -4,32 +4,18 @@ the program; and as many as the system allows are there for all."""
 
 import re
 import signal
-import socket
-import struct
 import time
 
+from lingering import lingering_socket
 from vhostuser import BlkDisk, Wire
 from vhostuser import protocol as p
 from vhubd import seconds_until
 
 
-def stuck_socket(listener):
-    """A TCP socket whose last close takes an hour, and its peer, whose close ends that."""
-    ours = socket.create_connection(listener.getsockname())
-    peer, _ = listener.accept()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
-    ours.setblocking(False)
-    try:
-        while True:
-            ours.send(bytes(65536))
-    except BlockingIOError:
-        return ours, peer
-
-
-def send_stuck_fds(path, listener, n):
+def send_stuck_fds(path, n):
     """One byte of a message, and more fds than a request may have. Returns the peers."""
     wire = Wire.connect(path)
-    pairs = [stuck_socket(listener) for _ in range(n)]
+    pairs = [lingering_socket(3600) for _ in range(n)]
     wire.send_raw(p.HEADER.pack(1, p.VERSION, 0)[:1], fds=[ours.fileno() for ours, _ in pairs])
     for ours, _ in pairs:
         ours.close()
@@ -41,8 +27,7 @@ def test_fds_that_cannot_be_closed_hold_up_neither_others_nor_the_end(vhubd, blk
     bad, worse, good = (str(path) for path in daemon.sockets)
     # It reads when ours are closed: the last close is the one that is stuck.
     daemon.process.send_signal(signal.SIGSTOP)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        wires, peers = zip(*(send_stuck_fds(path, listener, 32) for path in (bad, worse)))
+    wires, peers = zip(*(send_stuck_fds(path, 32) for path in (bad, worse)))
     daemon.process.send_signal(signal.SIGCONT)
     # Longer than one thread waits for another.
     time.sleep(0.5)
