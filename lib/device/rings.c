@@ -144,6 +144,23 @@ tell_log(struct vhub_device_handler *h, const struct vring_run *vring)
 								vhub_virtq_broken(vring->pub.vq)));
 }
 
+/* WORK: a large ring is many pages. Nobody else knows it any more. */
+static void
+destroy_ring(struct vhub_work *work)
+{
+	struct vring_run *vring = vhub_container_of(work, struct vring_run, free_work);
+
+	vhub_virtq_destroy(vring->pub.vq);
+	free(vring);
+}
+
+static void
+ring_destroy(struct vring_run *vring)
+{
+	vring->free_work.run = destroy_ring;
+	vhub_work_submit(&vring->free_work);
+}
+
 /* A ring broke: heard on CTL, perhaps only after the ring was released. */
 static void
 ring_broken(struct vring_run *vring)
@@ -152,8 +169,7 @@ ring_broken(struct vring_run *vring)
 
 	vring->broken_heard = true;
 	if (vring->released) {
-		if (vring->freed)
-			free(vring);
+		ring_destroy(vring);
 		return;
 	}
 	if (h->session == NULL)
@@ -163,26 +179,7 @@ ring_broken(struct vring_run *vring)
 		handler_punish(h, -ETIMEDOUT, "a notification fd of its blocked an lcore");
 }
 
-/* WORK: a large ring is many pages. */
-static void
-destroy_ring(struct vhub_work *work)
-{
-	struct vring_run *vring = vhub_container_of(work, struct vring_run, free_work);
-
-	vhub_virtq_destroy(vring->pub.vq);
-}
-
-/* A message on its way to ring_broken() frees it there. */
-static void
-ring_destroyed(struct vhub_work *work)
-{
-	struct vring_run *vring = vhub_container_of(work, struct vring_run, free_work);
-
-	vring->freed = true;
-	if (!vring->broken_told || vring->broken_heard)
-		free(vring);
-}
-
+/* A message on its way to ring_broken() has it destroyed there. */
 static void
 ring_free(struct vring_run *vring)
 {
@@ -190,9 +187,8 @@ ring_free(struct vring_run *vring)
 
 	dev->ops->queue_release(dev, &vring->pub);
 	vring->released = true;
-	vring->free_work.run = destroy_ring;
-	vring->free_work.done = ring_destroyed;
-	vhub_work_submit(&vring->free_work);
+	if (!vring->broken_told || vring->broken_heard)
+		ring_destroy(vring);
 }
 
 void

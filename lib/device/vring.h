@@ -83,7 +83,6 @@ struct vring_run {
 	void (*broken)(struct vring_run *vring); /**< CTL */
 	bool broken_heard;			 /**< CTL */
 	bool released;				 /**< CTL: the device knows it no more */
-	bool freed;				 /**< CTL: only the message is still to come */
 	void *owner;				 /**< CTL: the device handler */
 	struct vhub_work free_work;		 /**< CTL, WORK: the last of it */
 };
