@@ -382,6 +382,9 @@ slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *ar
 		return ret;
 	slot->done = done;
 	slot->arg = arg;
+	/* Those of an earlier change. */
+	slot->result = 0;
+	slot->error[0] = '\0';
 	if (slot->server != NULL)
 		stop_server(slot);
 	else

@@ -91,6 +91,8 @@ def test_what_cannot_be_is_refused_and_changes_nothing(vhubd, blk, net, folder, 
         refused(control, -32602, "size", "device_resize", name="memory", size="big")
         refused(control, -32004, "size of its image", "device_resize", name="file", size=16 * MB)
         assert disk.capacity == 8 * MB // 512
+        # Nor is the removal that follows a failure.
+        assert control.call("device_remove", name="file") is True
 
 
 def test_vhubctl_changes_a_size_and_the_new_one_is_saved(vhubd, blk, folder, path):
