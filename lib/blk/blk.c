@@ -205,15 +205,15 @@ blk_queue_release(struct vhub_device *dev, struct vhub_vring *vring)
 }
 
 static int
-blk_set_running(struct vhub_device *device, bool running)
+blk_lock(struct vhub_device *device, bool locked)
 {
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
 	char error[256] = "";
 	int ret;
 
-	if (dev->driver->lock == NULL || dev->locked == running)
+	if (dev->locked == locked)
 		return 0;
-	ret = dev->driver->lock(dev->disk, running, error, sizeof(error));
+	ret = dev->driver->lock(dev->disk, locked, error, sizeof(error));
 	if (ret != 0) {
 		/* A front end can ask again and again. */
 		if (vhub_log_allowed(&dev->lock_limit))
@@ -221,7 +221,7 @@ blk_set_running(struct vhub_device *device, bool running)
 					error[0] != '\0' ? error : strerror(-ret));
 		return ret;
 	}
-	dev->locked = running;
+	dev->locked = locked;
 	return 0;
 }
 
@@ -292,7 +292,7 @@ static const struct vhub_device_ops blk_ops = {
 	.queue_resume = blk_queue_resume,
 	.queue_stop = blk_queue_stop,
 	.queue_release = blk_queue_release,
-	.set_running = blk_set_running,
+	.lock = blk_lock,
 	.reset = blk_reset,
 	.keep = blk_keep,
 	.recall = blk_recall,
@@ -393,6 +393,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->dev.ops = &blk_ops;
 	dev->dev.executor = *executor;
 	dev->dev.chain_bytes = sizeof(struct blk_req);
+	dev->dev.locks = dev->driver->lock != NULL;
 	if (dev->driver->cancel != NULL)
 		dev->dev.protocol_features = VHUB_USER_PF(GET_VRING_BASE_INFLIGHT) |
 				VHUB_USER_PF(GET_VRING_BASE_SKIP_DRAIN);

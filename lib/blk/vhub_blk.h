@@ -7,8 +7,8 @@
  *   open        CTL or WORK, may block: paths become fds, sizes are known. Before a jail.
  *   place       CTL or WORK, may block: once, which NUMA node its lcores are on.
  *   info        any time after open.
- *   lock        CTL: the disk is about to be used, or no longer: image locks (a migration's two
- *               ends hand over).
+ *   lock        WORK, may block: the disk is about to be used, or no longer: image locks (a
+ *               migration's two ends hand over).
  *   memory      CTL: a guest's memory is there, or another one, or none any more.
  *   queue_get   LCORE: one queue for each lcore that uses the disk; gets and puts are counted by
  *               the blk device, so a
@@ -161,7 +161,7 @@ struct vhub_blk_driver_ops {
 	/** Required. ANY. Does not block. */
 	void (*info)(const struct vhub_blk_disk *disk, struct vhub_blk_info *info);
 	/**
-	 * Optional. CTL. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else
+	 * Optional. WORK; may block. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else
 	 * holds it; `error` names the image.
 	 */
 	int (*lock)(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);

@@ -77,9 +77,9 @@ struct vhub_device_handler {
 	unsigned int n_stopping;	 /* rings_stop(): which, while all others pause */
 	struct vring_run *stopping[VHUB_MAX_VRINGS];
 
-	/* The device cannot begin to run yet (rings_start()). */
-	struct vhub_timer run_timer;
-	unsigned int run_tries;
+	/* Somebody else has locked the device's storage (rings_start()). */
+	struct vhub_timer lock_timer;
+	unsigned int lock_tries;
 
 	/* Queues and their lcores (queue_move.c). */
 	struct vhub_lcore *queue_lcores[VHUB_MAX_VRINGS];
@@ -228,9 +228,12 @@ rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vh
 void
 rings_drop(struct vhub_device_handler *h, struct vring_run *vring);
 
-/** Rings may have been dropped: without any the device is suspended. */
+/**
+ * Rings are gone: without any the device runs no more, and its storage is let go of. Then `step` with
+ * `result`, perhaps at once.
+ */
 void
-rings_look_whether_any(struct vhub_device_handler *h);
+rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step);
 
 /** Gives back what APPLY replaced in every ring of h->event. */
 void

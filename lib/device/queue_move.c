@@ -95,10 +95,11 @@ back_where_it_was(struct vhub_device_handler *h, int result)
 			rings_drop(h, h->event.vrings[i]);
 	}
 	if (result != 0) {
-		rings_look_whether_any(h);
 		vhub_session_end(h->session, result, "a queue that was moved cannot run any more");
+		rings_gone(h, h->result, move_over);
+	} else {
+		move_over(h, h->result);
 	}
-	move_over(h, h->result);
 }
 
 /* The rings of the queue start on `lcore`. */

@@ -206,11 +206,28 @@ set_running(struct vhub_device_handler *h, bool running)
 		h->dev->ops->set_running(h->dev, running);
 }
 
-void
-rings_look_whether_any(struct vhub_device_handler *h)
+/* WORK. The result is kept for the step that follows. */
+static void
+unlock_device(struct vhub_work *work)
 {
-	if (!handler_running(h))
-		set_running(h, false);
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->dev->ops->lock(h->dev, false);
+}
+
+void
+rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step)
+{
+	if (handler_running(h)) {
+		step(h, result);
+		return;
+	}
+	set_running(h, false);
+	h->work_result = result;
+	if (h->dev->locks)
+		handler_work(h, unlock_device, step);
+	else
+		step(h, result);
 }
 
 /* The device knows these rings no more. */
@@ -231,8 +248,6 @@ release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, un
 		session_record_set_fd(&rec->kick_fd, -1, handler_account(h));
 		ring_free(vring);
 	}
-	if (n > 0)
-		rings_look_whether_any(h);
 }
 
 static void
@@ -245,17 +260,29 @@ rings_stopped(struct vhub_device_handler *h, int result)
 		h->rec.vrings[h->event.vrings[i]->pub.index].started = false;
 	}
 	release_rings(h, h->event.vrings, h->event.n_vrings);
-	h->stop_step(h, result);
+	if (h->event.n_vrings > 0)
+		rings_gone(h, result, h->stop_step);
+	else
+		h->stop_step(h, result);
 }
 
 /* ---- the same with another library's rings: all pause, some stop, the others go on ---- */
 
 static void
+foreign_stop_over(struct vhub_device_handler *h, int result)
+{
+	h->result = result;
+	foreign_resume(h, h->stop_step);
+}
+
+static void
 foreign_stop_synced(struct vhub_device_handler *h, int result)
 {
 	release_rings(h, h->stopping, h->n_stopping);
-	h->result = result;
-	foreign_resume(h, h->stop_step);
+	if (h->n_stopping > 0)
+		rings_gone(h, result, foreign_stop_over);
+	else
+		foreign_stop_over(h, result);
 }
 
 static void
@@ -317,8 +344,7 @@ start_failed(struct vhub_device_handler *h, int result)
 	/* The library has a ring that nobody will serve: the end of the session takes it back. */
 	if (h->dev->foreign != NULL)
 		vhub_session_end(h->session, result, "a ring cannot be started");
-	rings_look_whether_any(h);
-	handler_finish(h, result);
+	rings_gone(h, result, handler_finish);
 }
 
 static void
@@ -519,23 +545,40 @@ make_ring(struct vhub_device_handler *h)
  * Somebody else has the image: perhaps a vhubd that was killed, whose last I/O the kernel still
  * ends, or the other side of a migration, which has not let go yet.
  */
-#define RUN_TRY_US 10000
-#define RUN_TRIES 100
+#define LOCK_TRY_US 10000
+#define LOCK_TRIES 100
+
+/* The device may be used, or not. */
+static void
+locked(struct vhub_device_handler *h, int result)
+{
+	if (result == -EAGAIN && ++h->lock_tries < LOCK_TRIES &&
+			!vhub_session_is_leaving(h->session)) {
+		vhub_timer_arm(h->lifecycle.loop, &h->lock_timer, LOCK_TRY_US);
+	} else if (result != 0) {
+		handler_finish(h,
+				vhub_request_refuse(h->req, result,
+						"the device cannot begin to run"));
+	} else {
+		set_running(h, true);
+		make_ring(h);
+	}
+}
+
+/* WORK */
+static void
+lock_device(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->work_result = h->dev->ops->lock(h->dev, true);
+}
 
 static void
-try_to_run(struct vhub_timer *timer)
+try_to_lock(struct vhub_timer *timer)
 {
-	struct vhub_device_handler *h = vhub_container_of(timer, struct vhub_device_handler,
-			run_timer);
-	int ret = h->dev->ops->set_running(h->dev, true);
-
-	if (ret == -EAGAIN && ++h->run_tries < RUN_TRIES && !vhub_session_is_leaving(h->session))
-		vhub_timer_arm(h->lifecycle.loop, timer, RUN_TRY_US);
-	else if (ret != 0)
-		handler_finish(h,
-				vhub_request_refuse(h->req, ret, "the device cannot begin to run"));
-	else
-		make_ring(h);
+	handler_work(vhub_container_of(timer, struct vhub_device_handler, lock_timer), lock_device,
+			locked);
 }
 
 int
@@ -548,11 +591,13 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 	if (ret != 0)
 		return ret;
 	h->new_index = index;
-	if (!handler_running(h) && h->dev->ops->set_running != NULL) {
-		h->run_tries = 0;
-		h->run_timer.fn = try_to_run;
-		try_to_run(&h->run_timer);
-		return VHUB_REQ_PENDING;
+	if (handler_running(h))
+		return make_ring(h);
+	if (h->dev->locks) {
+		h->lock_tries = 0;
+		h->lock_timer.fn = try_to_lock;
+		return handler_work(h, lock_device, locked);
 	}
+	set_running(h, true);
 	return make_ring(h);
 }

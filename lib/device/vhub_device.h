@@ -170,10 +170,16 @@ struct vhub_device_ops {
 	void (*queue_release)(struct vhub_device *dev, struct vhub_vring *vring);
 	/**
 	 * Optional. CTL. The last ring has stopped (suspended) or the first one is about to start:
-	 * `running` tells. Image locks. -EAGAIN: it is tried again for a second,
-	 * unless the session ends.
+	 * `running` tells.
 	 */
-	int (*set_running)(struct vhub_device *dev, bool running);
+	void (*set_running)(struct vhub_device *dev, bool running);
+	/**
+	 * For devices with `locks`. WORK, one at a time for each device; may block. Image locks: taken
+	 * (`locked`) before the first ring starts, given back when the last one has stopped, and before
+	 * that is answered. 0, -EAGAIN (somebody else has it: it is tried again for a second, unless the
+	 * session ends), or another -errno. Giving back what was not taken does nothing.
+	 */
+	int (*lock)(struct vhub_device *dev, bool locked);
 	/**
 	 * Optional. CTL. Back to the state after build, but for the storage: STATUS 0,
 	 * RESET_DEVICE, or a new front end. QEMU does all three to a guest that goes on and knows
@@ -270,6 +276,7 @@ struct vhub_device {
 	 * is noted in flight, and a ring that is not `taking` is left alone
 	 */
 	bool discards;
+	bool locks; /**< ops->lock is there to be called */
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;

@@ -267,7 +267,7 @@ look_at_link(struct vhub_timer *timer)
 	vhub_timer_arm(dev->dev.executor.loop, timer, LINK_LOOK_US);
 }
 
-int
+void
 net_set_running(struct vhub_device *device, bool running)
 {
 	struct net_dev *dev = net_dev_of(device);
@@ -275,10 +275,9 @@ net_set_running(struct vhub_device *device, bool running)
 	dev->link_timer.fn = look_at_link;
 	if (running) {
 		vhub_timer_arm(device->executor.loop, &dev->link_timer, 0);
-		return 0;
+		return;
 	}
 	vhub_timer_cancel(device->executor.loop, &dev->link_timer);
 	if (dev->driver->left != NULL)
 		dev->driver->left(dev->port);
-	return 0;
 }

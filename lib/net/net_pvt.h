@@ -282,7 +282,7 @@ net_ack_features(struct vhub_device *device, uint64_t features);
 void
 net_reset(struct vhub_device *device);
 /* Follows the port's link while rings run. */
-int
+void
 net_set_running(struct vhub_device *device, bool running);
 /* NET_SET_MTU, SEND_RARP. */
 int

@@ -896,19 +896,19 @@ static void
 test_the_image_is_locked_while_rings_run(void **state)
 {
 	(void)state;
-	assert_int_equal(dev->ops->set_running(dev, true), 0);
-	assert_int_equal(dev->ops->set_running(dev, true), 0);
+	assert_int_equal(dev->ops->lock(dev, true), 0);
+	assert_int_equal(dev->ops->lock(dev, true), 0);
 	assert_int_equal(spy.n_locks, 1);
-	assert_int_equal(dev->ops->set_running(dev, false), 0);
-	assert_int_equal(dev->ops->set_running(dev, false), 0);
+	assert_int_equal(dev->ops->lock(dev, false), 0);
+	assert_int_equal(dev->ops->lock(dev, false), 0);
 	assert_int_equal(spy.n_unlocks, 1);
 	spy.lock_result = -EAGAIN;
-	assert_int_equal(dev->ops->set_running(dev, true), -EAGAIN);
+	assert_int_equal(dev->ops->lock(dev, true), -EAGAIN);
 	/* What was not got is not given back. */
-	assert_int_equal(dev->ops->set_running(dev, false), 0);
+	assert_int_equal(dev->ops->lock(dev, false), 0);
 	spy.lock_result = 0;
 	assert_int_equal(spy.n_unlocks, 1);
-	assert_int_equal(dev->ops->set_running(dev, true), 0);
+	assert_int_equal(dev->ops->lock(dev, true), 0);
 	assert_int_equal(spy.n_locks, 2);
 }
 
@@ -926,7 +926,7 @@ test_an_image_in_use_is_told_of_now_and_then(void **state)
 	assert_int_equal(rte_openlog_stream(lines), 0);
 	spy.lock_result = -EAGAIN;
 	for (unsigned int i = 0; i < 500; i++)
-		assert_int_equal(dev->ops->set_running(dev, true), -EAGAIN);
+		assert_int_equal(dev->ops->lock(dev, true), -EAGAIN);
 	rte_openlog_stream(NULL);
 	fclose(lines);
 	for (const char *at = text; (at = strstr(at, "somebody else")) != NULL; at++)

@@ -7,9 +7,11 @@
 #define HOLDING_DEVICE_H
 
 #include <errno.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vhub_device.h"
@@ -33,7 +35,12 @@ struct hold_device {
 	uint8_t state;
 	int running_changes;
 	bool running;
-	int not_yet; /* so often it cannot begin to run */
+	bool locked;
+	int not_yet;		 /* so often it cannot be locked */
+	bool lock_waits_for_ctl; /* and for how often it did in vain: */
+	int ctl_stood_still;
+	struct vhub_msg ctl_msg;
+	sem_t ctl_came;
 	int resets;
 	uint8_t kept; /* to be kept, or recalled */
 	int recalls;
@@ -150,15 +157,45 @@ hold_recall(struct vhub_device *dev, uint8_t byte)
 	hold_of(dev)->recalls++;
 }
 
-static inline int
+static inline void
 hold_set_running(struct vhub_device *dev, bool running)
 {
-	if (running && hold_of(dev)->not_yet > 0) {
-		hold_of(dev)->not_yet--;
-		return -EAGAIN;
-	}
 	hold_of(dev)->running = running;
 	hold_of(dev)->running_changes++;
+}
+
+static inline void
+hold_ctl_comes(struct vhub_msg *msg)
+{
+	sem_post(&vhub_container_of(msg, struct hold_device, ctl_msg)->ctl_came);
+}
+
+/* As a file server that answers only once the control thread has done something else, or after five seconds. */
+static inline void
+hold_wait_for_ctl(struct hold_device *hold)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 5;
+	hold->ctl_msg.fn = hold_ctl_comes;
+	vhub_loop_post(hold->dev.executor.loop, &hold->ctl_msg);
+	if (sem_timedwait(&hold->ctl_came, &end) != 0)
+		hold->ctl_stood_still++;
+}
+
+static inline int
+hold_lock(struct vhub_device *dev, bool locked)
+{
+	struct hold_device *hold = hold_of(dev);
+
+	if (hold->lock_waits_for_ctl)
+		hold_wait_for_ctl(hold);
+	if (locked && hold->not_yet > 0) {
+		hold->not_yet--;
+		return -EAGAIN;
+	}
+	hold->locked = locked;
 	return 0;
 }
 
@@ -209,6 +246,7 @@ static const struct vhub_device_ops hold_ops = {
 	.queue_stop = hold_stop,
 	.queue_release = hold_release,
 	.set_running = hold_set_running,
+	.lock = hold_lock,
 	.reset = hold_reset,
 	.keep = hold_keep,
 	.recall = hold_recall,
@@ -220,12 +258,14 @@ static inline void
 hold_init(struct hold_device *hold, struct vhub_loop *loop)
 {
 	memset(hold, 0, sizeof(*hold));
+	sem_init(&hold->ctl_came, 0, 0);
 	hold->dev.ops = &hold_ops;
 	strcpy(hold->dev.name, "hold");
 	hold->dev.max_queues = HOLD_QUEUES;
 	hold->dev.features = VHUB_VIRTQ_FEATURES;
 	hold->dev.config_bytes = sizeof(hold->config);
 	hold->dev.chain_bytes = sizeof(struct vhub_chain);
+	hold->dev.locks = true;
 	hold->dev.executor.loop = loop;
 	hold->dev.executor.n_lcores = 2;
 	hold->dev.executor.lcores[0] = vhub_lcore_at(0);

@@ -166,6 +166,32 @@ test_a_device_that_cannot_run_yet_is_asked_again(void **state)
 }
 
 static void
+play_slow_locks(struct fe *fe)
+{
+	hold.lock_waits_for_ctl = true;
+	fe_negotiate(fe);
+	fe_check(fe_start_ring(fe, 0) == 0);
+	fe_check(hold.locked);
+	fe_check(hold.running);
+	fe_check(fe_get_base(fe, 0) == 0);
+	fe_check(!hold.locked);
+	fe_check(fe_start_ring(fe, 0) == 0);
+	fe_check(hold.locked);
+}
+
+/* A network file system's server answers when it likes. */
+static void
+test_locks_of_an_image_hold_up_nobody_else(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_slow_locks), 0);
+	assert_null(failed);
+	assert_false(hold.locked);
+	assert_int_equal(hold.ctl_stood_still, 0);
+	assert_int_equal(hold.running_changes, 4);
+}
+
+static void
 end_session(struct vhub_msg *msg)
 {
 	(void)msg;
@@ -576,6 +602,7 @@ main(void)
 		cmocka_unit_test_setup(test_a_stop_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_all_rings_drain_before_any_stops, setup),
 		cmocka_unit_test_setup(test_a_device_that_cannot_run_yet_is_asked_again, setup),
+		cmocka_unit_test_setup(test_locks_of_an_image_hold_up_nobody_else, setup),
 		cmocka_unit_test_setup(test_no_more_tries_when_the_session_ends, setup),
 		cmocka_unit_test_setup(test_a_new_memory_table_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_a_table_without_the_running_ring_is_refused, setup),
