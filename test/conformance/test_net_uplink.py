@@ -5,6 +5,7 @@ what guests leave to be done, limits and mirrors; uplinks that come and go while
 The wire is an interface that net_tap makes, at whose far end the test sits with a packet socket, in a network
 of its own. Needs root."""
 
+import re
 import socket
 import struct
 import subprocess
@@ -122,6 +123,8 @@ def test_guests_and_a_wire_find_each_other(lan, wire):
     assert lan.stations() == {(text_of(mac(1)), 1): "a", (text_of(mac(2)), 1): "b", (text_of(mac(9)), 1): "up"}
     figures = lan.figures("up")
     assert (figures["from_wire_packets"], figures["to_wire_packets"]) == (6, 7)
+    shown = vhubctl(lan.folder / "control.sock", "stats").stdout
+    assert re.search(rf"^{lan.name}-up +none +- +13 ", shown, re.MULTILINE), shown
     assert (figures["opackets"], figures["dropped_port_full"]) == (7, 0)
     assert figures["bridge_flooded_packets"] == 1 and figures["bridge_forwarded_packets"] == 5
 

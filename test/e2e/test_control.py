@@ -12,7 +12,7 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import PATIENCE, BlkDisk, NetPort, pattern, wait_until
+from vhostuser import PATIENCE, BlkDisk, NetPort, packets, pattern, wait_until
 from vhostuser.flow import flow
 from vhostuser.load import Load
 from vhubd import ROOT, build_dir
@@ -368,10 +368,24 @@ def test_vhubctl_says_what_there_is(vhubd, blk, folder, path):
     assert "[blk disk1]" in vhubctl(path, "save").stdout
     assert vhubctl(path, "save", folder / "saved.ini").returncode == 0
     assert "[blk disk1]" in (folder / "saved.ini").read_text()
-    assert "REQUESTS/S" in vhubctl(path, "watch", "--interval", "0.1", "--count", "1").stdout
+    assert "REQUESTS|PACKETS/S" in vhubctl(path, "watch", "--interval", "0.1", "--count", "1").stdout
     assert json.loads(vhubctl(path, "call", "device_stats", '["disk1"]').stdout)[0]["name"] == "disk1"
     assert json.loads(vhubctl(path, "--json", "list").stdout)[1]["name"] == "disk1"
     assert vhubctl(path, "remove", "disk1").stdout == "disk1 is gone\n"
+
+
+def test_vhubctl_counts_packets_and_drops_of_a_port(vhubd, net, folder, path):
+    vhubd(nets=[net("port")], args=["--control", str(path)])
+    with Control(path) as control, NetPort.open(str(folder / "port.sock")) as port:
+        flow(port, 5)
+        control.call("port_set_link", name="port", state="down")
+        port.wait_sent(port.submit([port.prepare(packets.plain(1, 60))]))
+        control.settle()
+        size = sum(60 + i for i in range(5)) * 2
+        shown = vhubctl(path, "stats").stdout
+        assert re.search(rf"^port +running +1 +10 +{size} B +1 +-$", shown, re.MULTILINE), shown
+        row, = json.loads(vhubctl(path, "--json", "watch", "--interval", "0.1", "--count", "1").stdout)
+        assert row["packets_per_second"] == row["bytes_per_second"] == row["dropped_per_second"] == 0
 
 
 @pytest.mark.parametrize("words, status, text", [
