@@ -153,11 +153,12 @@ print_help(const struct backend_program *program)
 		printf("  %-20s  %s\n", option, each->help);
 	}
 	printf("  --idle=poll|adaptive  poll for ever, or sleep until somebody notifies (default: adaptive)\n"
-	       "  --idle-us=N           microseconds without work before it sleeps, 0 to 1000000\n"
+	       "  --idle-us=N           microseconds without work before it sleeps, 0 to 1000000 (default: %d)\n"
 	       "  --log-level=LEVEL     error, warning, notice, info or debug (default: info)\n"
 	       "  --load=FILE           load a shared object with further drivers\n"
 	       "  --version             print the version and exit\n"
-	       "  --help                print this and exit\n");
+	       "  --help                print this and exit\n",
+			DEFAULT_IDLE_US);
 }
 
 /* Options that end the program at once, whatever the others are. Returns whether there was one. */

@@ -126,7 +126,7 @@ static const struct vhub_control_param start_params[] = {
 	{ "path", VHUB_CONTROL_STRING, true, "of a file that is not there yet, as seen by vhubd" },
 	{ "filter", VHUB_CONTROL_STRING, false, "which frames, as for tcpdump; all" },
 	{ "snaplen", VHUB_CONTROL_INTEGER, false, "bytes of each frame at most (262144)" },
-	{ "max_bytes", VHUB_CONTROL_INTEGER, false, "of the file; 0 no limit (0)" },
+	{ "max_bytes", VHUB_CONTROL_INTEGER, false, "of the file, 4096 or more; 0 no limit (0)" },
 	{ "direction", VHUB_CONTROL_STRING, false, "from_guest, to_guest or both (both)" },
 	{ .name = NULL },
 };

@@ -168,7 +168,8 @@ device_add(struct vhub_control_call *call, const json_t *params, void *arg)
 }
 
 static const struct vhub_control_param device_add_params[] = {
-	{ "kind", VHUB_CONTROL_STRING, true, "what it is: blk" },
+	{ "kind", VHUB_CONTROL_STRING, true,
+			"what it is: blk, net, uplink, or another kind that vhubd --help lists" },
 	{ "name", VHUB_CONTROL_STRING, true, "its name, which no other device has" },
 	{ "args", VHUB_CONTROL_STRING | VHUB_CONTROL_OBJECT, true,
 			"its keys as on the command line: \"key=value,...\" or {\"key\": value, ...}" },

@@ -57,7 +57,7 @@ device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 static const struct vhub_control_param resize_params[] = {
 	{ "name", VHUB_CONTROL_STRING, true, "the disk's name" },
 	{ "size", VHUB_CONTROL_INTEGER, false,
-			"in bytes; without it, what its file or device has now" },
+			"in bytes; 0, or without it, what its file or device has now" },
 	{ .name = NULL },
 };
 
@@ -100,7 +100,7 @@ static const struct vhub_control_param qos_params[] = {
 	{ "name", VHUB_CONTROL_STRING, true, "the disk's name" },
 	{ "iops", VHUB_CONTROL_INTEGER, false, "most requests in a second; 0 no limit" },
 	{ "bytes_per_s", VHUB_CONTROL_INTEGER, false,
-			"most bytes read and written in a second; 0 no limit" },
+			"most bytes read, written, zeroed and erased in a second; 0 no limit" },
 	{ "iops_burst", VHUB_CONTROL_INTEGER, false,
 			"requests at once after a pause; 0 those of a tenth of a second" },
 	{ "bytes_burst", VHUB_CONTROL_INTEGER, false,

@@ -92,14 +92,14 @@ static const struct vhub_control_param qos_params[] = {
 			"of them at once after a pause; 0 those of a tenth of a second" },
 	{ "from_guest_bytes_per_s", VHUB_CONTROL_INTEGER, false, "the same of bytes" },
 	{ "from_guest_bytes_burst", VHUB_CONTROL_INTEGER, false,
-			"of them at once, but no less than the longest frame" },
+			"of them at once; never less than the longest frame" },
 	{ "to_guest_packets_per_s", VHUB_CONTROL_INTEGER, false,
 			"most packets for its guest in a second; 0 no limit" },
 	{ "to_guest_packets_burst", VHUB_CONTROL_INTEGER, false,
 			"of them at once after a pause; 0 those of a tenth of a second" },
 	{ "to_guest_bytes_per_s", VHUB_CONTROL_INTEGER, false, "the same of bytes" },
 	{ "to_guest_bytes_burst", VHUB_CONTROL_INTEGER, false,
-			"of them at once, but no less than the longest frame" },
+			"of them at once; never less than the longest frame" },
 	{ .name = NULL },
 };
 

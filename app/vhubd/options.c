@@ -22,8 +22,6 @@
 #include "options.h"
 #include "slot_spec.h"
 
-#define DEFAULT_IDLE_US 50
-
 /* ---- help ---- */
 
 /* Each line of `help`, under its option. */

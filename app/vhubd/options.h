@@ -16,6 +16,7 @@
 
 #define MAX_SLOTS 512
 #define MAX_LOADS 32
+#define DEFAULT_IDLE_US 50
 
 /** How a slot's front end comes. */
 enum connection_kind {

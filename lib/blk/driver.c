@@ -19,7 +19,7 @@ char blk_builder_help[8192] =
 		"writeback=off     writes are durable before they complete, until the guest asks otherwise (on)\n"
 		"iops=N            most requests in a second, 0 no limit (0)\n"
 		"iops_burst=N      of them at once after a pause (those of 0.1 s)\n"
-		"bytes_per_s=SIZE  most bytes read, written and zeroed in a second, 0 no limit (0)\n"
+		"bytes_per_s=SIZE  most bytes read, written, zeroed and erased in a second, 0 no limit (0)\n"
 		"bytes_burst=SIZE  of them at once after a pause (those of 0.1 s)\n";
 
 static bool
