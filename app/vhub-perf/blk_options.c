@@ -139,7 +139,8 @@ read_with(struct blk_options *o, int argc, char **argv)
 				.kind = OPT_SWITCH,
 				.to = &o->verify,
 				.help = "check that what is read is what was written (with write, randwrite,\n"
-					"rw, randrw), also when the back end goes and comes again" },
+					"rw, randrw), also when the back end goes and comes again; time in which\n"
+					"nothing comes back is no part of --runtime" },
 		{ .name = "suspend",
 				.arg = "TIME",
 				.kind = OPT_TIME,

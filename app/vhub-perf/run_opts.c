@@ -74,8 +74,7 @@ const struct opt run_ring_opts[] = {
 			.to = &run_options.ring_size,
 			.min = 2,
 			.max = RING_MAX_SIZE,
-			.help = "entries of a ring (256; of a disk 128, or more for\n"
-				"--iodepth)" },
+			.help = "entries of a ring (net: 256; blk: 128, or more for --iodepth)" },
 	{ .name = "in-order",
 			.kind = OPT_SWITCH,
 			.to = &run_options.in_order,
@@ -105,8 +104,7 @@ const struct opt run_time_opts[] = {
 			.kind = OPT_TIME,
 			.to = &run_options.runtime_ns,
 			.min = 1000000,
-			.help = "measured time (5); longer where an lcore stands still for over 100 ms, with\n"
-				"blk --verify where nothing comes back" },
+			.help = "measured time (5); longer where an lcore stands still for over 100 ms" },
 	{ .name = "ramp-time",
 			.arg = "TIME",
 			.kind = OPT_TIME,
@@ -124,7 +122,8 @@ const struct opt run_time_opts[] = {
 			.kind = OPT_TEXT,
 			.to = &run_options.cpus,
 			.help = "CPUs to generate load on, as in 1,2 or 2-4: one lcore each, which take\n"
-				"the queues in turn (one CPU, beside those that vhubd takes)" },
+				"the queues in turn (the last CPU, of two the first one; the back end has to\n"
+				"leave it free: taskset)" },
 	{ .name = "json",
 			.arg = "FILE",
 			.kind = OPT_TEXT,
