@@ -129,7 +129,7 @@ struct vhub_blk_info {
 struct vhub_blk_disk;
 struct vhub_blk_queue;
 
-/** Picks I/Os of a queue. */
+/** Picks I/Os of a queue, and changes none. Thread: LCORE, the queue's. Does not block. */
 typedef bool (*vhub_blk_pick_fn)(const struct vhub_blk_io *io, const void *arg);
 
 /** A driver. Registered once; const. */
@@ -177,12 +177,12 @@ struct vhub_blk_driver_ops {
 	void (*memory)(struct vhub_blk_disk *disk, struct vhub_mem_table *mem);
 	/** Required. LCORE. A queue of the calling lcore. May allocate; does not block. */
 	int (*queue_get)(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
-	/** Required. LCORE. Nothing is in flight on it. */
+	/** Required. LCORE. Nothing is in flight on it. Does not block. */
 	void (*queue_put)(struct vhub_blk_queue *queue);
 	/**
-	 * Required. LCORE. Returns how many, from the front, were accepted: each completes exactly
-	 * once through reap. Fewer than n: the rest comes again later. With nothing in flight at
-	 * least one is accepted.
+	 * Required. LCORE. Does not block. Returns how many, from the front, were accepted: each
+	 * completes exactly once through reap. Fewer than n: the rest comes again later. With nothing
+	 * in flight at least one is accepted.
 	 */
 	uint16_t (*submit)(struct vhub_blk_queue *queue, struct vhub_blk_io *const *ios,
 			uint16_t n);

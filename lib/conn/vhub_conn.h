@@ -49,7 +49,7 @@ struct vhub_req_handler;
 
 /**
  * Called when what was started has ended, once but for vhub_server_on_left(). `result`: 0 the front
- * end disconnected, or a negative errno.
+ * end disconnected, or a negative errno. Thread: CTL; must not block.
  */
 typedef void (*vhub_complete_fn)(void *arg, int result);
 
@@ -203,7 +203,7 @@ vhub_session_has_f_protocol(const struct vhub_session *session);
 VHUB_API const char *
 vhub_session_name(const struct vhub_session *session);
 
-/** The control loop that serves it. */
+/** The control loop that serves it, not the caller's. Thread: CTL. */
 VHUB_API struct vhub_loop *
 vhub_session_loop(const struct vhub_session *session);
 
@@ -323,6 +323,7 @@ struct vhub_server_stats {
 	bool connected;
 	uint64_t by_request[VHUB_USER_REQUEST_MAX]; /**< `requests`, by number */
 };
+/** Copies them. Thread: CTL. */
 VHUB_API void
 vhub_server_get_stats(const struct vhub_server *server, struct vhub_server_stats *stats);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The state machine of a connection, on its home lcore (design, section 2).
+ * The state machine of a connection, on its home lcore.
  *
  *     DETACHED -> ATTACHED -> READY -> RUNNING <-> DRAINING -> SUSPENDED -> DETACHED
  *

@@ -35,7 +35,7 @@ extern "C" {
 struct vhub_device;
 struct session_record; /* session_record.h: what the front end has told us */
 
-/** A named figure of a device or of one of its queues; counters only grow. */
+/** A named figure of a device or of one of its queues: a counter, which only grows, or what is so now. */
 typedef void (*vhub_stat_fn)(void *arg, const char *name, uint64_t value);
 
 /**
@@ -226,7 +226,7 @@ struct vhub_device_ops {
  * For a device whose rings another library runs, on mappings of its own (librte_vhost). The stock
  * handler keeps the session record and the state machine as for every device; instead of making
  * rings of ours it has the library's be what the record says. While sync runs no lcore is in a ring
- * of the device.
+ * of the device. Record, memory, messages and `bases` are the handler's. Errors are negative errnos.
  */
 struct vhub_foreign_ops {
 	/* What the library cannot do: such requests are refused, with the reason in the log. */
@@ -237,18 +237,20 @@ struct vhub_foreign_ops {
 	 * that `rec` has started; none: gives everything back. `anew`: memory, log, features or
 	 * addresses are others than at the last call, so what runs is made again. A ring that stops
 	 * leaves its place in bases[index] (as in SET_VRING_BASE), a ring that starts finds it in
-	 * the record. What the library maps is `owner`'s. On failure nothing runs.
+	 * the record. What the library maps is `owner`'s. On failure nothing runs, and the session
+	 * ends. One call at a time for each device.
 	 */
 	int (*sync)(struct vhub_device *dev, const struct session_record *rec, bool anew,
 			struct vhub_mem_owner *owner, uint32_t *bases);
 	/**
 	 * Optional. WORK; may block. Tells the library what a vIOMMU maps now, checked. Not while
-	 * sync runs. Without it the device offers no vIOMMU.
+	 * sync runs. On failure the front end is told so. Without it the device offers no vIOMMU.
 	 */
 	int (*iotlb)(struct vhub_device *dev, const struct vhub_user_iotlb *msg);
 	/**
-	 * Optional. LCORE. Whether the library has something under way in this ring, which the lcore
-	 * completes (queue_poll): a drain waits for it, and nothing would wake the lcore from a sleep.
+	 * Optional. LCORE, the ring's. Does not block. Whether the library has something under way in this
+	 * ring, which the lcore completes (queue_poll): a drain waits for it, and nothing would wake the
+	 * lcore from a sleep.
 	 * Without it, never.
 	 */
 	bool (*in_flight)(const struct vhub_vring *vring);
@@ -359,7 +361,7 @@ vhub_device_handler_create(struct vhub_device *dev, struct vhub_req_handler **ou
 VHUB_API void
 vhub_device_handler_destroy(struct vhub_req_handler *handler);
 
-/** States of a connection (design, section 2). */
+/** States of a connection (doc/guides/architecture.rst, "States"). */
 enum vhub_conn_state {
 	VHUB_CONN_DETACHED,
 	VHUB_CONN_ATTACHED,
@@ -368,6 +370,8 @@ enum vhub_conn_state {
 	VHUB_CONN_DRAINING,
 	VHUB_CONN_SUSPENDED,
 };
+
+/** Its name in small letters, as in "running"; constant. Thread: ANY. */
 VHUB_API const char *
 vhub_conn_state_name(enum vhub_conn_state state);
 

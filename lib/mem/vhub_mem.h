@@ -185,7 +185,7 @@ struct vhub_mem_cache {
 	const struct vhub_mem_region *last;
 };
 
-/** Slow half of vhub_mem_gpa_to_hva(): binary search. */
+/** Slow half of vhub_mem_gpa_to_hva(): binary search. NULL: no region has it. Thread: ANY. Never blocks. */
 VHUB_API const struct vhub_mem_region *
 vhub_mem_find(const struct vhub_mem_table *table, uint64_t gpa);
 

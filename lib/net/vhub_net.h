@@ -288,12 +288,13 @@ struct vhub_net_port {
 
 /**
  * Gives packets to the guest of this queue pair, in order, from inside from_guest. They are freed in
- * every case; what the guest has no room for is dropped and counted. Thread: LCORE, the pair's.
+ * every case; what the guest has no room for is dropped and counted. Thread: LCORE, the pair's. Does not
+ * block.
  */
 VHUB_API void
 vhub_net_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 
-/** All of `n` views, 0 to VHUB_NET_BURST. */
+/** All of `n` views, 0 to VHUB_NET_BURST. Thread: ANY. */
 static inline uint64_t
 vhub_net_all_views(uint16_t n)
 {
@@ -370,7 +371,7 @@ struct vhub_net_qos {
 #define VHUB_NET_MIN_BYTES UINT64_C(512)
 #define VHUB_NET_MAX_BYTES (UINT64_C(1) << 50)
 
-/** Thread: ANY. */
+/** Its key, as in "from_guest_packets_per_s"; constant. Thread: ANY. */
 VHUB_API const char *
 vhub_net_limit_name(enum vhub_net_limit limit);
 

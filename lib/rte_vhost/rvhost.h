@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The data path "librte_vhost": DPDK's library serves the rings of a network port, and we play the
- * front end towards it, from the session record (design, section 7). Replay, not relay: nothing that
- * a front end has sent is passed on, every message is made here from what was checked.
+ * front end towards it, from the session record. Replay, not relay: nothing that a front end has sent
+ * is passed on, every message is made here from what was checked.
  *
  * A path belongs to one device. Its files, in the order of a life:
  *   socket.c    the private socket, the library's registration

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Memory of the control path that lcores will use, on a NUMA node, through libnuma: rings' request
- * arrays, disks in memory. EAL's heap is preallocated and small (design, section 4), so large
- * things do not live there.
+ * arrays, disks in memory. EAL's heap is preallocated and small, so large things do not live there.
  */
 #ifndef VHUB_ALLOC_H
 #define VHUB_ALLOC_H
@@ -25,33 +24,45 @@ vhub_numa_node_of(const void *addr);
 
 /**
  * Zeroed memory, cache-line aligned, on `node` (-1: the calling thread's choice). Thread: CTL or
- * WORK. Returns NULL when there is none. Free with vhub_free() and the same size.
+ * WORK. Does not wait for pages: they come with the first touch. Returns NULL when there is none. It is
+ * the caller's, to be freed with vhub_free() and the same size.
  */
 VHUB_API void *
 vhub_zalloc_node(size_t size_bytes, int node);
+
+/** Gives it back; NULL is fine. Thread: ANY; a large area takes its time, for each page is given back. */
 VHUB_API void
 vhub_free(void *ptr, size_t size_bytes);
 
 /**
  * The same for large areas: hugetlb pages where enough are free (`*huge` tells, NULL is fine),
  * transparent huge pages otherwise. Pages are populated, so that the fast path takes no fault and
- * "out of memory" is told here.
+ * "out of memory" is told here. Thread: CTL before it serves, or WORK; blocks, up to seconds for a GB.
+ * Returns NULL when there is none. Free with vhub_free_huge() and the same size.
  */
 VHUB_API void *
 vhub_zalloc_huge(size_t size_bytes, int node, bool *huge);
+
 /**
- * The same in steps, for an area that grows in place while others use it. Reserve takes addresses
- * only; NULL: there are none. Extend has memory in [from_bytes, to_bytes) of the area, both
- * multiples of what vhub_huge_round() rounds up to; returns 0 or -ENOMEM, and then the area is as
- * before. Free all of it with vhub_free_huge() and the reserved size.
+ * The same in steps, for an area that grows in place while others use it: takes addresses only. Thread: CTL
+ * or WORK. Returns NULL when there are none. Free all of it with vhub_free_huge() and the reserved size.
  */
 VHUB_API void *
 vhub_huge_reserve(size_t reserve_bytes);
+
+/** Rounded up to a huge page, whichever pages there are; 0: too much. Thread: ANY. */
 VHUB_API size_t
 vhub_huge_round(size_t bytes);
+
+/**
+ * Has memory in [from_bytes, to_bytes) of the area, both multiples of what vhub_huge_round() rounds up to,
+ * where there was none. Thread and `huge` as of vhub_zalloc_huge(). Returns 0 or -ENOMEM, and then the area
+ * is as before.
+ */
 VHUB_API int
 vhub_huge_extend(void *area, size_t from_bytes, size_t to_bytes, int node, bool *huge);
 
+/** Gives all of an area back; NULL is fine. Thread: as vhub_zalloc_huge(). */
 VHUB_API void
 vhub_free_huge(void *ptr, size_t size_bytes);
 

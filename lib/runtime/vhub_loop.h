@@ -40,9 +40,9 @@ struct vhub_timer {
 
 /** Something to do on the loop's next turn; embedded by its owner. */
 struct vhub_task {
-	void (*fn)(struct vhub_task *task);
-	struct vhub_task *next; /**< runtime */
-	bool queued;		/**< runtime */
+	void (*fn)(struct vhub_task *task); /**< CTL; may queue the task again, or free it */
+	struct vhub_task *next;		    /**< runtime */
+	bool queued;			    /**< runtime */
 };
 
 /**
@@ -52,12 +52,15 @@ struct vhub_task {
 VHUB_API int
 vhub_loop_create(struct vhub_loop **out);
 
-/** Frees a loop that does not run; NULL is fine. Watches must have been removed. */
+/**
+ * Frees a loop that does not run; NULL is fine. Watches must have been removed, and nobody posts to it any
+ * more: messages that have not run are forgotten. Thread: CTL.
+ */
 VHUB_API void
 vhub_loop_destroy(struct vhub_loop *loop);
 
 /**
- * Runs until vhub_loop_stop(); may be run again after that. Blocks.
+ * Runs until vhub_loop_stop(); may be run again after that. The calling thread is CTL meanwhile. Blocks.
  * Returns the result given to vhub_loop_stop(), or -EDEADLK when called from inside a running loop
  * of this thread (nothing is changed then).
  */
@@ -71,7 +74,7 @@ vhub_loop_run(struct vhub_loop *loop);
 VHUB_API void
 vhub_loop_stop(struct vhub_loop *loop, int result);
 
-/** True while vhub_loop_run() runs on the calling thread, whichever loop it is. */
+/** True while vhub_loop_run() runs on the calling thread, whichever loop it is. Thread: ANY. */
 VHUB_API bool
 vhub_loop_running(void);
 

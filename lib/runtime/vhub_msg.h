@@ -71,14 +71,15 @@ vhub_mailbox_run(struct vhub_mailbox *box, unsigned int max);
 
 /**
  * The receiver's last look before it sleeps on event_fd: announces the sleep, then looks again.
- * Returns true when it may sleep; false when a message is there (the announcement is taken back).
+ * Thread: the receiver. Does not block. Returns true when it may sleep; false when a message is there (the
+ * announcement is taken back).
  */
 VHUB_API bool
 vhub_mailbox_sleep_begin(struct vhub_mailbox *box);
 
 /**
  * The receiver is awake again: takes the announcement back, and empties event_fd when it is what
- * woke the receiver (`signalled`; otherwise the system call is saved).
+ * woke the receiver (`signalled`; otherwise the system call is saved). Thread: the receiver. Does not block.
  */
 VHUB_API void
 vhub_mailbox_sleep_end(struct vhub_mailbox *box, bool signalled);

@@ -12,8 +12,8 @@
  * result is used. What the guest does wrong breaks the ring (vhub_virtq_broken()), never the
  * process.
  *
- * Life: created on the control path with everything allocated, used by exactly one lcore, destroyed
- * on the control path. Setters may be called between bursts by the owning lcore.
+ * Life: created by blocking work with everything allocated, used by exactly one lcore, destroyed by
+ * blocking work. Setters may be called between bursts by the owning lcore.
  */
 #ifndef VHUB_VIRTQ_H
 #define VHUB_VIRTQ_H
@@ -179,14 +179,15 @@ vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64
  * again first, in the order of submission. Resume: the inflight region wins over base (split:
  * available index = used index + number in flight), unless no ring has ever used it. A part that
  * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread:
- * CTL (reads guest memory). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight region:
- * wrong version, size, lists).
+ * WORK; may block (guest memory is read). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight
+ * region: wrong version, size, lists).
  */
 VHUB_API int
 vhub_virtq_create(const struct vhub_virtq_config *config, struct vhub_virtq **out);
 
 /**
- * Frees it; chains in flight are forgotten. NULL is fine. Thread: CTL, no lcore uses it any more.
+ * Frees it; chains in flight are forgotten. NULL is fine. Thread: CTL or WORK, no lcore uses it any
+ * more. May block: a large ring is many pages.
  */
 VHUB_API void
 vhub_virtq_destroy(struct vhub_virtq *vq);
@@ -205,12 +206,18 @@ vhub_inflight_queue_bytes(uint16_t size, bool packed);
 
 /**
  * Fills a fresh (zeroed) part of an inflight region; a part that is already in use is left. Thread:
- * CTL. Returns 0 or -EINVAL (it is in use, for another size or version).
+ * WORK; may block (the memory is a front end's). Returns 0 or -EINVAL (it is in use, for another size or
+ * version).
  */
 VHUB_API int
 vhub_inflight_queue_init(void *part, uint64_t part_bytes, uint16_t size, bool packed);
 
-/* ---- LCORE ---- */
+/*
+ * ---- LCORE ----
+ *
+ * What follows is for the lcore that owns the ring, and does not block, unless a function names another thread.
+ * Chains and buffers are the device's from the call that gives them until that which gives them back.
+ */
 
 /**
  * Takes up to `max` (<= VHUB_VIRTQ_BURST) chains. Returns how many; 0 also when the ring is broken.
@@ -391,19 +398,23 @@ vhub_virtq_drains(const struct vhub_virtq *vq);
 VHUB_API void
 vhub_virtq_break(struct vhub_virtq *vq, enum vhub_virtq_reason reason);
 
-/** Changes on a running ring, between bursts. fd -1: the guest polls. */
+/**
+ * Another call fd, which stays the caller's and is used until the next call; -1: the guest polls. What the
+ * guest has missed for want of one it is told now. Thread: LCORE, the ring's, between bursts.
+ */
 VHUB_API void
 vhub_virtq_set_call_fd(struct vhub_virtq *vq, int fd);
 
 /**
  * Another memory table and the ring's addresses in it; only with nothing in flight. References:
  * takes one of `mem`, puts none: the former table is returned, with its reference, for CTL to put.
+ * Thread: LCORE, the ring's, between bursts.
  */
 VHUB_API struct vhub_mem_table *
 vhub_virtq_set_mem(struct vhub_virtq *vq, struct vhub_mem_table *mem, void *desc, void *avail,
 		void *used);
 
-/** Another dirty log (NULL: none), references as above. */
+/** Another dirty log (NULL: none), references and thread as above. NULL: there was none. */
 VHUB_API struct vhub_dirty_log *
 vhub_virtq_set_log(struct vhub_virtq *vq, struct vhub_dirty_log *log, bool log_used,
 		uint64_t used_log_gpa);
