@@ -36,10 +36,12 @@ STAGES=(
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
 FUZZ_SECONDS=10
-# As many tests side by side as there are CPUs, each given out as soon as a place is free. Not with -v:
-# pytest-xdist then asks each worker what it is before it gives it the tests, and if the worker has not done
-# with the answer, execnet 1.9 runs the tests in another thread than the main one, where no alarm rings.
-BESIDE=(--verbosity=0 -n "$(nproc)" --dist loadgroup)
+# Tests side by side: most wait a third of their time.
+SIDE_BY_SIDE=$(($(nproc) * 3 / 2))
+# Each is given out as soon as a place is free. Not with -v: pytest-xdist then asks each worker what it is
+# before it gives it the tests, and if the worker has not done with the answer, execnet 1.9 runs the tests in
+# another thread than the main one, where no alarm rings.
+BESIDE=(--verbosity=0 -n "$SIDE_BY_SIDE" --dist loadgroup)
 
 usage() {
 	cat <<'EOF'
@@ -203,7 +205,8 @@ meson_tests() {
 	local dir=$1 status=0
 	shift
 	rm -f "$dir/meson-logs/testlog.json"
-	bounded env "$@" meson test -C "$dir" --no-rebuild --suite unit --print-errorlogs || status=$?
+	bounded env "$@" meson test -C "$dir" --no-rebuild --suite unit \
+		--num-processes "$SIDE_BY_SIDE" --print-errorlogs || status=$?
 	count_file meson "$dir/meson-logs/testlog.json" "$status"
 }
 
@@ -247,7 +250,7 @@ stage_build_asan() {
 
 stage_check() {
 	needs build/compile_commands.json || return 0
-	pytest_in build -- test/check
+	pytest_in build -- "${BESIDE[@]}" test/check
 }
 
 stage_unit() {
