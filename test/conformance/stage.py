@@ -59,7 +59,20 @@ PORTS = {name + suffix + number: "%s,datapath=%s%s" % (options, datapath,
          for number in (map(str, range(count)) if count else [""])}
 
 
-MAPPINGS_OF_A_THREAD = 4                # its stack and its arena, each with what guards it
+MAPPINGS_OF_A_THREAD = 2                # its stack and what guards it
+ARENA_BYTES = 64 * MB                   # of glibc, for what a thread allocates
+
+
+def without_arenas(lines):
+    """How many mappings there are but for arenas. A thread has one from its first allocation on, which may come at any
+    time: what is used, and the rest, which the kernel may have made one with what lies behind it."""
+    spans = [(*(int(end, 16) for end in line.split()[0].split("-")), line.split()[1]) for line in lines]
+    count = len(spans)
+    for (low, middle, used), (start, end, rest) in zip(spans, spans[1:]):
+        behind = low + ARENA_BYTES
+        if low % ARENA_BYTES == 0 and middle == start and behind <= end and (used, rest) == ("rw-p", "---p"):
+            count -= 2 if end == behind else 1
+    return count
 
 
 class Figures:
@@ -69,7 +82,7 @@ class Figures:
         self.fds = sorted(self._links(pid))
         with open("/proc/%d/maps" % pid) as maps:
             lines = maps.read().splitlines()
-        self.maps = len(lines)
+        self.maps = without_arenas(lines)
         self.threads = len(os.listdir("/proc/%d/task" % pid))
         self.foreign = sorted(line.split(None, 5)[5] for line in lines if "memfd:fe-" in line)
 
@@ -92,7 +105,7 @@ class Figures:
                     extra.remove(link)
             found.append("fds %d -> %d: %s" % (len(before.fds), len(self.fds), extra))
         # A sanitizer's allocator makes mappings of its own; there only ours are counted. A busy machine
-        # may make one more thread stand by for blocking work, with a stack and an arena.
+        # may make one more thread stand by for blocking work.
         most = before.maps + MAPPINGS_OF_A_THREAD * max(0, self.threads - before.threads)
         if self.maps > most and not sanitized():
             found.append("mappings %d -> %d, threads %d -> %d"
