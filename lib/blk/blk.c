@@ -318,6 +318,18 @@ vhub_blk_saves(const struct vhub_device *device)
 }
 
 int
+vhub_blk_save(struct vhub_device *device, char *error, size_t error_len)
+{
+	struct blk_dev *dev = blk_dev_of(device);
+
+	if (dev == NULL || !dev->info.saved_at_end) {
+		snprintf(error, error_len, "%s has nothing to save", device->name);
+		return -EINVAL;
+	}
+	return dev->driver->save(dev->disk, error, error_len);
+}
+
+int
 vhub_blk_get_stats(const struct vhub_device *device, uint16_t index, struct vhub_blk_stats *stats)
 {
 	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
@@ -371,6 +383,11 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	ret = check_block_size(params, &info, error, error_len);
 	if (ret != 0)
 		return ret;
+	if (info.saved_at_end && disk->ops->save == NULL) {
+		snprintf(error, error_len, "driver=%s: it saves at the end, but not before",
+				disk->ops->name);
+		return -EINVAL;
+	}
 	if (disk->ops->place != NULL) {
 		ret = disk->ops->place(disk, node, error, error_len);
 		if (ret != 0)

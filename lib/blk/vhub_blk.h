@@ -19,6 +19,7 @@
  *   cancel      LCORE: what of a ring is in flight is wanted back, done or not: it goes on elsewhere.
  *   queue_put   LCORE: with nothing in flight.
  *   resize      WORK, may block: while lcores use it.
+ *   save        CTL or WORK, may block: likewise, and while its size does not change.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
  * A driver never sees a guest's address: iovecs are host addresses, sectors are bytes, and both
@@ -216,6 +217,13 @@ struct vhub_blk_driver_ops {
 	 */
 	int (*resize)(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error,
 			size_t error_len);
+	/**
+	 * Required with info's saved_at_end. CTL or WORK; may block. Lcores may use the disk meanwhile, whose size
+	 * does not change. Stores what destroy would, as far as it has completed: before destroy, which tries
+	 * once more where this fails, or instead of it, where something is in flight for ever and vhubd ends.
+	 * Errors as above.
+	 */
+	int (*save)(struct vhub_blk_disk *disk, char *error, size_t error_len);
 };
 
 /** Embedded first by its implementation. */
@@ -271,6 +279,14 @@ struct vhub_device;
 /** Whether it is a blk device whose disk has info's saved_at_end. Thread: ANY. */
 VHUB_API bool
 vhub_blk_saves(const struct vhub_device *dev);
+
+/**
+ * Has the driver of such a device store what destroy would; lcores may use it. Thread: CTL or WORK; may block;
+ * not while its size changes. Returns 0, -EINVAL (no such device), or what the driver says, with one sentence in
+ * `error`.
+ */
+VHUB_API int
+vhub_blk_save(struct vhub_device *dev, char *error, size_t error_len);
 
 /* ---- changes of a running disk ---- */
 

@@ -164,6 +164,14 @@ malloc_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size
 	return ret;
 }
 
+static int
+malloc_save(struct vhub_blk_disk *disk, char *error, size_t error_len)
+{
+	struct malloc_disk *d = malloc_disk_of(disk);
+
+	return d->save == NULL ? 0 : save_now(d, error, error_len);
+}
+
 static const char *const malloc_keys[] = { "size", "file", NULL };
 
 static const struct vhub_blk_driver_ops malloc_ops = {
@@ -183,6 +191,7 @@ static const struct vhub_blk_driver_ops malloc_ops = {
 	.cancel = malloc_cancel,
 	.arm = malloc_arm,
 	.resize = malloc_resize,
+	.save = malloc_save,
 };
 
 static int

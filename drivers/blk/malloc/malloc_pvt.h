@@ -87,6 +87,9 @@ save_open(struct malloc_disk *d, char *error, size_t error_len);
 /* Reads the file into the disk's memory, and starts the thread that saves. Blocks. */
 int
 save_load(struct malloc_disk *d, char *error, size_t error_len);
+/* Saves what is not saved yet, behind what the thread saves now. Blocks. Returns 0, or -errno with a sentence. */
+int
+save_now(struct malloc_disk *d, char *error, size_t error_len);
 /* Ends the thread and saves what is not saved yet; closes the file. Blocks. */
 void
 save_close(struct malloc_disk *d);

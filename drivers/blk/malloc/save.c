@@ -416,6 +416,14 @@ save_load(struct malloc_disk *d, char *error, size_t error_len)
 	return ret == 0 ? 0 : file_error(d, ret, error, error_len);
 }
 
+int
+save_now(struct malloc_disk *d, char *error, size_t error_len)
+{
+	int ret = save_all(d->save);
+
+	return ret == 0 ? 0 : file_error(d, ret, error, error_len);
+}
+
 void
 save_close(struct malloc_disk *d)
 {

@@ -163,6 +163,14 @@ unruly_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size
 }
 
 static int
+unruly_save(struct vhub_blk_disk *disk, char *error, size_t error_len)
+{
+	struct vhub_blk_disk *inner = disk_of(disk)->inner;
+
+	return inner->ops->save(inner, error, error_len);
+}
+
+static int
 unruly_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 {
 	const struct unruly_disk *d = disk_of(disk);
@@ -326,6 +334,7 @@ static const struct vhub_blk_driver_ops unruly_ops = {
 	.cancel = unruly_cancel,
 	.arm = unruly_arm,
 	.resize = unruly_resize,
+	.save = unruly_save,
 };
 
 static int

@@ -19,6 +19,7 @@
 static struct {
 	/* What a test sets. */
 	bool volatile_cache;
+	bool saved_at_end; /* as it says, but has no `save` */
 	uint64_t capacity_bytes;
 	bool no_ranges;		  /* neither discards nor zeroes nor erases */
 	uint32_t range_max_bytes; /* of a discard; the others may have more */
@@ -86,6 +87,7 @@ spy_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 		.physical_block_bytes = 4096,
 		.optimal_io_bytes = 65536,
 		.volatile_cache = spy.volatile_cache,
+		.saved_at_end = spy.saved_at_end,
 		.discard_max_bytes = spy.no_ranges ? 0 : spy.range_max_bytes,
 		.write_zeroes_max_bytes = spy.no_ranges ? 0 : 2 * spy.range_max_bytes,
 		.secure_erase_max_bytes = spy.no_ranges ? 0 : 4 * spy.range_max_bytes,

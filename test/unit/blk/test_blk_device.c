@@ -994,6 +994,25 @@ test_the_disk_goes_with_the_device(void **state)
 	assert_int_equal(spy.n_destroys, before + 1);
 }
 
+/* vhubd's end would lose what such a disk holds. */
+static void
+test_a_disk_that_saves_at_the_end_only_is_refused(void **state)
+{
+	const struct blk_params params = { .n_queues = 1 };
+	const struct vhub_executor executor = { 0 };
+	struct vhub_device *none = NULL;
+	struct vhub_blk_disk disk = { .ops = &spy_ops };
+	char error[256];
+
+	(void)state;
+	spy.saved_at_end = true;
+	assert_int_equal(blk_create(&params, &disk, &executor, &none, error, sizeof(error)),
+			-EINVAL);
+	assert_non_null(strstr(error, "driver=spy"));
+	assert_null(none);
+	spy.saved_at_end = false;
+}
+
 #define MALLOC(test) cmocka_unit_test_setup_teardown(test, setup_malloc, teardown)
 #define SPY(test) cmocka_unit_test_setup_teardown(test, setup_spy, teardown)
 #define CACHE(test) cmocka_unit_test_setup_teardown(test, setup_spy_cache, teardown)
@@ -1041,6 +1060,7 @@ main(void)
 		SPY(test_a_disk_changes_its_size_under_a_ring),
 		MALLOC(test_statistics_are_of_blk_devices),
 		SPY(test_the_disk_goes_with_the_device),
+		SPY(test_a_disk_that_saves_at_the_end_only_is_refused),
 	};
 	struct vhub_loop *loop = guest_lcores_start();
 	int failed;

@@ -239,6 +239,36 @@ test_what_cannot_be_saved_at_the_end_is_counted(void **state)
 }
 
 static void
+test_a_disk_is_saved_while_it_is_used(void **state)
+{
+	struct rlimit old, low;
+	struct driver_disk d;
+	char error[512] = "";
+
+	(void)state;
+	make_file(MB, 0);
+	driver_open(&d, "malloc", with_file(""), false);
+	fill_disk(&d, 0, MB, 0x45, 0);
+	expect_file(0, MB, 0);
+	assert_int_equal(d.ops->save(d.disk, error, sizeof(error)), 0);
+	expect_file(0, MB, 0x45);
+	fill_disk(&d, 0, MB, 0x46, 0);
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+	signal(SIGXFSZ, SIG_IGN);
+	low = (struct rlimit){ MB / 2, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+	assert_int_equal(d.ops->save(d.disk, error, sizeof(error)), -EFBIG);
+	assert_non_null(strstr(error, file_path));
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+	/* What it could not save it still has to. */
+	driver_close(&d);
+	expect_file(0, MB, 0x46);
+	driver_open(&d, "malloc", with_file(""), true);
+	assert_int_equal(d.ops->save(d.disk, error, sizeof(error)), 0);
+	driver_close(&d);
+}
+
+static void
 expect_no_disk(const char *args, bool read_only, int expected, const char *word)
 {
 	driver_expect_refused("malloc", args, read_only, expected, word);
@@ -540,6 +570,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_file_is_loaded_and_saved_at_the_end),
 		cmocka_unit_test(test_what_cannot_be_saved_at_the_end_is_counted),
+		cmocka_unit_test(test_a_disk_is_saved_while_it_is_used),
 		cmocka_unit_test(test_a_flush_and_a_durable_write_are_in_the_file),
 		cmocka_unit_test(test_a_file_that_takes_no_more_fails_the_flush),
 		cmocka_unit_test(test_files_that_do_not_fit_are_refused_and_left_alone),
