@@ -43,7 +43,7 @@ struct daemon_state {
 	bool stopping;
 	uint64_t n_not_saved; /* disks that had gone so before the end */
 	int result;	      /* of the run, once it has ended */
-	unsigned int n_stuck; /* devices that have not come to rest: their lcores still use them */
+	unsigned int n_stuck; /* devices that have not come to rest or to their end */
 };
 
 static struct options options;
@@ -223,30 +223,28 @@ status_of_saving(const struct daemon_state *d, int status)
 	return status;
 }
 
-/*
- * An lcore still has I/O in flight, or a front end's file, or an image that is being opened, is stuck: the kernel
- * will see to what is left, but for what has to be saved. Does not return.
- */
-static void
-end_with_what_is_stuck(struct daemon_state *d, int status)
-{
-	const unsigned int n_stuck = d->n_stuck + slots_salvage(d->slots);
-
-	if (status == EXIT_SUCCESS && n_stuck != 0)
-		status = EXIT_STUCK;
-	fflush(NULL);
-	_exit(status_of_saving(d, status));
-}
-
 /* Returns the exit status. */
 static int
 stop_parts(struct daemon_state *d, int status)
 {
+	bool stuck;
+
 	vhub_telemetry_stop();
 	vhub_control_destroy(d->control);
 	/* Work before devices, for what is under way there may be the building of one. */
-	if (d->n_stuck != 0 || vhub_work_stop() != 0)
-		end_with_what_is_stuck(d, status);
+	stuck = d->n_stuck != 0 || vhub_work_stop() != 0;
+	d->n_stuck += slots_end(d->slots);
+	if (status == EXIT_SUCCESS && d->n_stuck != 0)
+		status = EXIT_STUCK;
+	status = status_of_saving(d, status);
+	/*
+	 * An lcore still has I/O in flight, or a front end's file, or an image that is being opened or closed, is
+	 * stuck: the kernel will see to what is left.
+	 */
+	if (stuck || d->n_stuck != 0) {
+		fflush(NULL);
+		_exit(status);
+	}
 	slots_destroy(d->slots);
 	vhub_lcores_stop();
 	vhub_mem_guard_stop();
@@ -255,7 +253,7 @@ stop_parts(struct daemon_state *d, int status)
 		close(d->signals.fd);
 	}
 	vhub_loop_destroy(d->loop);
-	return status_of_saving(d, status);
+	return status;
 }
 
 int

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The device slots of a running vhubd: which there are, adding and removing them, the orderly end,
- * and what can be had of it when something is stuck. Called by main.c with what options.c read, and by
- * control_devices.c; next: slot_serve.c for the steps of one slot.
+ * The device slots of a running vhubd: which there are, adding, removing and stopping them. Called by main.c with
+ * what options.c read, and by control_devices.c; next: slot_serve.c for the steps of one slot, slot_end.c for its
+ * end.
  */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "slot_end.h"
 #include "slot_serve.h"
 #include "slot_spec.h"
 #include "slots.h"
@@ -35,17 +35,6 @@ struct slots {
 
 /* What is waited for at the end is looked at so often. */
 #define STOP_LOOK_US 100000u
-/* Likewise, of work that is stuck perhaps; and how often in all, where there is nothing to save. */
-#define SALVAGE_LOOK_NS 10000000
-#define SALVAGE_LOOKS 100u
-
-/* How far a slot's blocking work is. The end takes away what has not begun. */
-enum work_state {
-	WORK_NONE,
-	WORK_QUEUED,
-	WORK_RUNS,
-	WORK_ENDED,
-};
 
 static void
 build_next(struct slots *slots);
@@ -141,6 +130,12 @@ slots_tell(struct slot *slot, int result, const char *why)
 		done(slot->arg, result, why);
 }
 
+unsigned int
+slots_end(struct slots *slots)
+{
+	return slots == NULL ? 0 : slot_end_all(slots->first);
+}
+
 void
 slots_destroy(struct slots *slots)
 {
@@ -151,8 +146,6 @@ slots_destroy(struct slots *slots)
 	while ((slot = slots->first) != NULL) {
 		unlink_slot(slots, slot);
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
-		vhub_device_handler_destroy(slot->handler);
-		vhub_device_destroy(slot->device);
 		slot_spec_free(&slot->options);
 		free(slot);
 	}
@@ -171,55 +164,7 @@ refuse(int result, char *error, size_t error_len, const char *format, ...)
 	return result;
 }
 
-/* ---- blocking work of one slot ---- */
-
-static bool
-change_work_state(struct slot *slot, uint32_t from, uint32_t to)
-{
-	return __atomic_compare_exchange_n(&slot->work_state, &from, to, false, __ATOMIC_ACQ_REL,
-			__ATOMIC_ACQUIRE);
-}
-
-static void
-run_work(struct vhub_work *work)
-{
-	struct slot *slot = vhub_container_of(work, struct slot, work);
-
-	/* Pairs with take_work_away(). */
-	if (!change_work_state(slot, WORK_QUEUED, WORK_RUNS))
-		return;
-	slot->run(work);
-	/* Pairs with work_runs(): what it has done is seen. */
-	__atomic_store_n(&slot->work_state, WORK_ENDED, __ATOMIC_RELEASE);
-}
-
-void
-slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
-		void (*done)(struct vhub_work *work))
-{
-	slot->run = run;
-	slot->work.run = run_work;
-	slot->work.done = done;
-	/* The submission orders it before all that work does. */
-	__atomic_store_n(&slot->work_state, WORK_QUEUED, __ATOMIC_RELAXED);
-	vhub_work_submit(&slot->work);
-}
-
-static bool
-work_runs(const struct slot *slot)
-{
-	return __atomic_load_n(&slot->work_state, __ATOMIC_ACQUIRE) == WORK_RUNS;
-}
-
 /* ---- the end of one slot ---- */
-
-static void
-run_destroy(struct vhub_work *work)
-{
-	struct slot *slot = vhub_container_of(work, struct slot, work);
-
-	vhub_device_destroy(slot->doomed);
-}
 
 static void
 device_destroyed(struct vhub_work *work)
@@ -242,13 +187,8 @@ device_destroyed(struct vhub_work *work)
 static void
 destroy_device(struct slot *slot)
 {
-	slot->state = SLOT_DESTROYING;
-	vhub_device_handler_destroy(slot->handler);
-	slot->handler = NULL;
-	slot->doomed = slot->device;
-	slot->doomed_saves = slot->device != NULL && vhub_blk_saves(slot->device);
-	slot->device = NULL;
-	slots_begin_work(slot, run_destroy, device_destroyed);
+	slot_doom(slot);
+	slots_begin_work(slot, slot_run_destroy, device_destroyed);
 }
 
 /* ---- adding ---- */
@@ -264,7 +204,7 @@ device_built(struct vhub_work *work)
 	if (slot->options.builder != NULL)
 		slot->options.builder->ops->destroy(slot->options.builder);
 	slot->options.builder = NULL;
-	if (slots->stopping) { /* it took so long; slots_destroy() sees to it */
+	if (slots->stopping) { /* it took so long; slots_end() sees to it */
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
 		return;
 	}
@@ -452,91 +392,4 @@ slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, uns
 	slots->looks_left = timeout_us / STOP_LOOK_US;
 	slots->timer.fn = slots->n_stopping > 0 ? stop_timeout : all_stopped;
 	vhub_timer_arm(slots->loop, &slots->timer, slots->n_stopping > 0 ? STOP_LOOK_US : 0);
-}
-
-/* ---- the end when something is stuck ---- */
-
-/* What is queued may be so behind what is stuck. A device that it would have destroyed is the slot's again. */
-static void
-take_work_away(struct slot *slot)
-{
-	if (!change_work_state(slot, WORK_QUEUED, WORK_NONE) || slot->state != SLOT_DESTROYING)
-		return;
-	slot->device = slot->doomed;
-	slot->doomed = NULL;
-}
-
-/*
- * A device that is still being built has nothing to lose, one whose server is stuck stays so, and nobody waits for
- * either.
- */
-static bool
-is_wanted_back(const struct slot *slot)
-{
-	return slot->state != SLOT_BUILDING && slot->server == NULL && work_runs(slot);
-}
-
-/* Those at rest. */
-static void
-save_disks(struct slots *slots)
-{
-	struct slot *slot;
-
-	for (slot = slots->first; slot != NULL; slot = slot->next) {
-		if (slot->server != NULL || work_runs(slot) || slot->device == NULL ||
-				!vhub_blk_saves(slot->device))
-			continue;
-		vhub_device_destroy(slot->device);
-		slot->device = NULL;
-	}
-}
-
-/* Returns whether it has ended. */
-static bool
-await_work(const struct slot *slot, unsigned int *looks_left)
-{
-	const struct timespec pause = { .tv_nsec = SALVAGE_LOOK_NS };
-	bool saves, told = false;
-
-	if (!is_wanted_back(slot))
-		return true;
-	saves = slot->device == NULL ? slot->doomed_saves : vhub_blk_saves(slot->device);
-	while (is_wanted_back(slot)) {
-		if (*looks_left == 0 && !saves)
-			return false;
-		if (*looks_left == 0 && !told)
-			VHUB_LOG(NOTICE,
-					"%s has something to save, and is not done yet: waiting for it",
-					slot->options.name);
-		told = *looks_left == 0;
-		*looks_left -= *looks_left > 0;
-		nanosleep(&pause, NULL);
-	}
-	return true;
-}
-
-unsigned int
-slots_salvage(struct slots *slots)
-{
-	unsigned int looks_left = SALVAGE_LOOKS, n_stuck = 0;
-	struct slot *slot;
-
-	if (slots == NULL)
-		return 0;
-	for (slot = slots->first; slot != NULL; slot = slot->next)
-		take_work_away(slot);
-	save_disks(slots);
-	for (slot = slots->first; slot != NULL; slot = slot->next) {
-		if (slot->server != NULL && vhub_blk_saves(slot->device))
-			VHUB_LOG(ERR, "%s is not saved: what was written since the last flush is lost",
-					slot->options.name);
-		if (await_work(slot, &looks_left))
-			continue;
-		VHUB_LOG(ERR, "%s is stuck: it is still being %s", slot->options.name,
-				slot->state == SLOT_DESTROYING ? "removed" : "changed");
-		n_stuck++;
-	}
-	/* Those that were being changed. */
-	save_disks(slots);
-	return n_stuck;
 }

@@ -7,6 +7,8 @@
 #ifndef SLOTS_H
 #define SLOTS_H
 
+#include <pthread.h>
+
 #include "options.h"
 #include "vhub_blk.h"
 #include "vhub_net.h"
@@ -52,11 +54,16 @@ struct slot {
 	void *arg;
 	struct vhub_work work; /**< slots_begin_work() */
 	void (*run)(struct vhub_work *work);
-	uint32_t work_state;	    /**< shared atomic, of enum work_state in slots.c */
-	struct vhub_device *doomed; /**< DESTROYING: the work's */
+	uint32_t work_state;	    /**< shared atomic, of enum work_state in slot_end.c */
+	struct vhub_device *doomed; /**< DESTROYING: the work's, until it is destroyed */
 	bool doomed_saves;	    /**< vhub_blk_saves() of it */
 	int result;
 	char error[512];
+
+	/* The end of all: slot_end.c's. */
+	pthread_t thread; /**< where has_thread */
+	bool has_thread;
+	bool named; /**< the log has said that it is waited for */
 };
 
 /** An empty set on `loop`. Returns 0 or -ENOMEM. Thread: CTL. */
@@ -64,22 +71,22 @@ int
 slots_create(struct vhub_loop *loop, struct slots **out);
 
 /**
- * Frees it, with all devices, and so saves what they hold; no server runs, and no blocking work. What is still
- * to be told is told. NULL is fine. Thread: CTL. Blocks as long as storage does.
+ * Ends all devices, after slots_stop(), each in a thread of its own: what one hangs in holds up no other. Devices at
+ * rest are destroyed, and so their disks are saved. Blocking work of a slot's own is waited for before, but for the
+ * building of a device; what has not begun is not begun any more. What has something to save is waited for as long as
+ * it takes, and the log names it after a second, in which all others have to be done. Returns how many devices at
+ * rest have not come to their end; the log names them. NULL is fine. Thread: CTL, after the loop. Blocks as long as
+ * storage does.
+ */
+unsigned int
+slots_end(struct slots *slots);
+
+/**
+ * Frees it, after slots_end(); no server runs, no blocking work, and nothing is stuck. What is still to be told is
+ * told. NULL is fine. Thread: CTL.
  */
 void
 slots_destroy(struct slots *slots);
-
-/**
- * In place of slots_destroy() where servers or blocking work are stuck, and the process ends next: destroys the
- * disks at rest that have something to save, and nothing else, for that may be stuck likewise. Blocking work of
- * a slot's own is waited for, as long as it takes where its disk has something to save, else for a second; what
- * has not begun is not begun any more. Frees nothing else, for work may still run. Returns the number of slots
- * whose work is stuck, after the log has named them. NULL is fine. Thread: CTL, after the loop. Blocks as long
- * as storage does.
- */
-unsigned int
-slots_salvage(struct slots *slots);
 
 /** Submits slot->work: `run` on WORK, then `done` on CTL. Thread: CTL; none is under way. */
 void

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What disks in memory hold is in their files when vhubd has ended, also when something else is stuck then: storage,
-the building or the removal of another device, a descriptor of a front end. And the exit status tells of what is not."""
+"""What disks in memory hold is in their files when vhubd has ended, also when something is stuck then: storage, the
+building, the removal or the end of another device, a descriptor of a front end. And the exit status tells of what is
+not."""
 
 import fcntl
 import os
@@ -201,6 +202,32 @@ def test_a_disk_that_does_not_come_to_rest_itself_is_not_saved(vhubd, blk, image
     assert not image.is_saved()
     assert "kept is not saved: what was written since the last flush is lost" in daemon.log
     disk.close()
+
+
+def test_while_another_disk_cannot_be_destroyed(vhubd, blk, kept, image, stall):
+    """It has nothing to save, and comes first."""
+    daemon = vhubd(blk("other", driver="unruly", over="null", stall=stall), kept, loads=[UNRULY])
+    disk = image.write()
+    assert status_at_the_end(daemon) == STUCK
+    assert image.is_saved()
+    assert "other is stuck: it is still being removed" in daemon.log
+    disk.close()
+
+
+def test_disks_do_not_wait_for_each_other(vhubd, blk, kept, image, folder, stall):
+    """Nor is the one that comes first forgotten."""
+    first = Image(folder, "first")
+    daemon = vhubd(blk("first", driver="unruly", over="malloc", size="8M", file=first.path, stall=stall), kept,
+                   loads=[UNRULY])
+    disks = [first.write(), image.write()]
+    daemon.process.send_signal(signal.SIGTERM)
+    wait_until(image.is_saved)
+    daemon.wait_log("first has something to save, and is not done yet")
+    stall.unlink()
+    assert daemon.process.wait(60) == IN_ORDER
+    assert first.is_saved()
+    for disk in disks:
+        disk.close()
 
 
 def test_a_start_that_fails_while_a_disk_does_not_come_to_rest(vhubd, blk, kept, image, stall, folder):

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Blocking work of a slot, the end of its device, and the end of all devices. Called by slots.c, and by
+ * slot_change.c for work; next: lib/device and lib/blk.
+ *
+ * What storage does to one device at the end is not to be the others' trouble, so each ends in a thread of its own:
+ * those for blocking work are a few, and all of them may be stuck.
+ */
+#include <pthread.h>
+#include <time.h>
+
+#include "slot_end.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(vhubd);
+
+/* Who is waited for is looked at so often; and so many times in all, where there is nothing to save. */
+#define END_LOOK_NS 1000000
+#define END_LOOKS 1000u
+
+/* How far a slot's blocking work is. The end takes away what has not begun. */
+enum work_state {
+	WORK_NONE,
+	WORK_QUEUED,
+	WORK_RUNS,
+	WORK_ENDED,
+};
+
+/* ---- blocking work ---- */
+
+static bool
+change_work_state(struct slot *slot, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&slot->work_state, &from, to, false, __ATOMIC_ACQ_REL,
+			__ATOMIC_ACQUIRE);
+}
+
+static void
+run_work(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	/* Pairs with take_work_away(). */
+	if (!change_work_state(slot, WORK_QUEUED, WORK_RUNS))
+		return;
+	slot->run(work);
+	/* Pairs with is_under_way(): what it has done is seen. */
+	__atomic_store_n(&slot->work_state, WORK_ENDED, __ATOMIC_RELEASE);
+}
+
+/* The submission, or the making of a thread, orders this before all that work does. */
+static void
+set_work(struct slot *slot, void (*run)(struct vhub_work *work))
+{
+	slot->run = run;
+	__atomic_store_n(&slot->work_state, WORK_QUEUED, __ATOMIC_RELAXED);
+}
+
+void
+slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
+		void (*done)(struct vhub_work *work))
+{
+	set_work(slot, run);
+	slot->work.run = run_work;
+	slot->work.done = done;
+	vhub_work_submit(&slot->work);
+}
+
+static bool
+is_under_way(const struct slot *slot)
+{
+	const uint32_t state = __atomic_load_n(&slot->work_state, __ATOMIC_ACQUIRE);
+
+	return state == WORK_QUEUED || state == WORK_RUNS;
+}
+
+/* ---- the end of one device ---- */
+
+void
+slot_doom(struct slot *slot)
+{
+	slot->state = SLOT_DESTROYING;
+	vhub_device_handler_destroy(slot->handler);
+	slot->handler = NULL;
+	slot->doomed = slot->device;
+	slot->doomed_saves = slot->device != NULL && vhub_blk_saves(slot->device);
+	slot->device = NULL;
+}
+
+void
+slot_run_destroy(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	vhub_device_destroy(slot->doomed);
+	slot->doomed = NULL;
+}
+
+/* ---- the end of all: one slot ---- */
+
+static void *
+thread_main(void *arg)
+{
+	struct slot *slot = arg;
+
+	run_work(&slot->work);
+	return NULL;
+}
+
+static void
+join(struct slot *slot)
+{
+	if (slot->has_thread)
+		pthread_join(slot->thread, NULL);
+	slot->has_thread = false;
+}
+
+/* Where no thread is to be had, here. */
+static void
+begin_alone(struct slot *slot, void (*run)(struct vhub_work *work))
+{
+	join(slot);
+	set_work(slot, run);
+	slot->has_thread = pthread_create(&slot->thread, NULL, thread_main, slot) == 0;
+	if (!slot->has_thread)
+		run_work(&slot->work);
+}
+
+/* Those queued may be so behind what is stuck. */
+static void
+take_work_away(struct slot *slot)
+{
+	change_work_state(slot, WORK_QUEUED, WORK_NONE);
+}
+
+/* Of a device that is not being built any more: until then it is the work's. */
+static bool
+saves(const struct slot *slot)
+{
+	return slot->device != NULL ? vhub_blk_saves(slot->device) : slot->doomed_saves;
+}
+
+static void
+begin_end(struct slot *slot)
+{
+	if (slot->server != NULL)
+		return;
+	if (slot->device != NULL)
+		slot_doom(slot);
+	if (slot->doomed != NULL)
+		begin_alone(slot, slot_run_destroy);
+}
+
+/*
+ * Nobody waits for a device that is still being built, which has nothing to lose, for one that does not come to
+ * rest, or, where there is nothing to save, longer than all of them have time.
+ */
+static bool
+is_awaited(const struct slot *slot, bool in_time)
+{
+	if (!is_under_way(slot) || slot->state == SLOT_BUILDING || slot->server != NULL)
+		return false;
+	return in_time || saves(slot);
+}
+
+/* ---- the end of all ---- */
+
+/* All of those that have something to save, or that have not. */
+static void
+begin_all(struct slot *first, bool that_save)
+{
+	struct slot *slot;
+
+	for (slot = first; slot != NULL; slot = slot->next) {
+		if (!is_under_way(slot) && saves(slot) == that_save)
+			begin_end(slot);
+	}
+}
+
+static unsigned int
+count_awaited(const struct slot *first, bool in_time)
+{
+	const struct slot *slot;
+	unsigned int n = 0;
+
+	for (slot = first; slot != NULL; slot = slot->next)
+		n += is_awaited(slot, in_time);
+	return n;
+}
+
+static void
+name_awaited(struct slot *first)
+{
+	struct slot *slot;
+
+	for (slot = first; slot != NULL; slot = slot->next) {
+		if (!slot->named && is_awaited(slot, false)) {
+			slot->named = true;
+			VHUB_LOG(NOTICE,
+					"%s has something to save, and is not done yet: waiting for it",
+					slot->options.name);
+		}
+	}
+}
+
+static void
+await_all(struct slot *first, unsigned int *looks_left)
+{
+	const struct timespec pause = { .tv_nsec = END_LOOK_NS };
+
+	while (count_awaited(first, *looks_left != 0) != 0) {
+		if (*looks_left == 0)
+			name_awaited(first);
+		else
+			--*looks_left;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* Tells what has become of it. Returns whether it is stuck, and was at rest. */
+static bool
+conclude(struct slot *slot)
+{
+	if (slot->state == SLOT_BUILDING)
+		return false;
+	if (slot->server != NULL) {
+		if (saves(slot))
+			VHUB_LOG(ERR, "%s is not saved: what was written since the last flush is lost",
+					slot->options.name);
+		return false;
+	}
+	if (!is_under_way(slot)) {
+		join(slot);
+		return false;
+	}
+	VHUB_LOG(ERR, "%s is stuck: it is still being %s", slot->options.name,
+			slot->state == SLOT_DESTROYING ? "removed" : "changed");
+	return true;
+}
+
+unsigned int
+slot_end_all(struct slot *first)
+{
+	unsigned int looks_left = END_LOOKS, n_stuck = 0;
+	struct slot *slot;
+
+	for (slot = first; slot != NULL; slot = slot->next)
+		take_work_away(slot);
+	/* Twice, for those that were being changed. */
+	for (unsigned int round = 0; round < 2; round++) {
+		begin_all(first, true);
+		begin_all(first, false);
+		await_all(first, &looks_left);
+	}
+	for (slot = first; slot != NULL; slot = slot->next)
+		n_stuck += conclude(slot);
+	return n_stuck;
+}
