@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <rte_common.h>
 
@@ -166,19 +165,10 @@ handler_active_log(const struct vhub_device_handler *h)
 #define PUNISH_LONGEST_NS 60000000000ull
 #define PUNISH_FORGET_NS 600000000000ull
 
-static uint64_t
-now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
 void
 handler_punish(struct vhub_device_handler *h, int reason, const char *why)
 {
-	uint64_t now = now_ns();
+	uint64_t now = vhub_now_ns();
 
 	if (h->punished_for_ns == 0 || now > h->punished_until_ns + PUNISH_FORGET_NS)
 		h->punished_for_ns = PUNISH_FIRST_NS;
@@ -220,7 +210,7 @@ handler_open(struct vhub_req_handler *base, struct vhub_session *session)
 
 	if (h->session != NULL)
 		return -EBUSY;
-	if (now_ns() < h->punished_until_ns)
+	if (vhub_now_ns() < h->punished_until_ns)
 		return -EAGAIN;
 	h->session = session;
 	memset(h->notify_accounts, 0, sizeof(h->notify_accounts));

@@ -30,10 +30,6 @@ struct vhub_loop {
 	int result;
 };
 
-/* CLOCK_MONOTONIC. */
-uint64_t
-loop_now_ns(void);
-
 /*
  * Nanoseconds until the first timer is due, 0 when it is; UINT64_MAX without timers. Thread: CTL.
  */

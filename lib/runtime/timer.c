@@ -9,7 +9,7 @@
 #include "loop_pvt.h"
 
 uint64_t
-loop_now_ns(void)
+vhub_now_ns(void)
 {
 	struct timespec now;
 
@@ -34,7 +34,7 @@ vhub_timer_cancel(struct vhub_loop *loop, struct vhub_timer *timer)
 static uint64_t
 timer_due_ns(uint64_t delay_us)
 {
-	const uint64_t now_ns = loop_now_ns();
+	const uint64_t now_ns = vhub_now_ns();
 
 	if (delay_us > (UINT64_MAX - now_ns) / 1000)
 		return UINT64_MAX;
@@ -63,7 +63,7 @@ timers_wait_ns(const struct vhub_loop *loop)
 
 	if (loop->timers == NULL)
 		return UINT64_MAX;
-	now_ns = loop_now_ns();
+	now_ns = vhub_now_ns();
 	return loop->timers->due_ns > now_ns ? loop->timers->due_ns - now_ns : 0;
 }
 
@@ -78,7 +78,7 @@ timers_run(struct vhub_loop *loop)
 	/*
 	 * Read once: a timer that is always armed again with no delay must not hold the loop here.
 	 */
-	now_ns = loop_now_ns();
+	now_ns = vhub_now_ns();
 	while (!loop->stopping && (timer = loop->timers) != NULL && timer->due_ns <= now_ns) {
 		loop->timers = timer->next;
 		timer->armed = false;

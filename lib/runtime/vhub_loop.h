@@ -98,6 +98,10 @@ vhub_loop_rewatch(struct vhub_loop *loop, struct vhub_watch *watch, uint32_t eve
 VHUB_API void
 vhub_loop_unwatch(struct vhub_loop *loop, struct vhub_watch *watch);
 
+/** The time by which timers go, CLOCK_MONOTONIC, in nanoseconds. Thread: ANY. Does not block. */
+VHUB_API uint64_t
+vhub_now_ns(void);
+
 /** Arms or re-arms `timer` to fire once after `delay_us` microseconds. Thread: CTL. */
 VHUB_API void
 vhub_timer_arm(struct vhub_loop *loop, struct vhub_timer *timer, uint64_t delay_us);

@@ -69,15 +69,6 @@ struct work_pool {
 /* CTL: NULL while it is not started. */
 static struct work_pool *work_pool;
 
-static uint64_t
-work_now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
-
 static struct timespec
 work_timespec(uint64_t ns)
 {
@@ -205,7 +196,7 @@ work_may_close(struct work_pool *pool)
 static struct vhub_work *
 work_take(struct work_pool *pool, uint64_t *due_ns)
 {
-	const uint64_t now_ns = work_now_ns();
+	const uint64_t now_ns = vhub_now_ns();
 
 	*due_ns = UINT64_MAX;
 	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++) {
@@ -421,7 +412,7 @@ end_pool:
 int
 vhub_work_stop(void)
 {
-	const struct timespec end = work_timespec(work_now_ns() + WORK_STOP_NS);
+	const struct timespec end = work_timespec(vhub_now_ns() + WORK_STOP_NS);
 	struct work_pool *pool = work_pool;
 
 	if (pool == NULL)
@@ -474,7 +465,7 @@ vhub_work_submit(struct vhub_work *work)
 			done(work);
 		return;
 	}
-	work->due_ns = work_now_ns() + WORK_PATIENCE_NS;
+	work->due_ns = vhub_now_ns() + WORK_PATIENCE_NS;
 	pthread_mutex_lock(&pool->lock);
 	work_list_push(&pool->classes[work->kind].todo, work);
 	pthread_cond_signal(&pool->submitted);
