@@ -153,23 +153,32 @@ work_class_is_idle(const struct work_class *class)
 static bool
 work_is_queued(const struct work_pool *pool)
 {
-	return pool->classes[VHUB_WORK_ORDINARY].todo.head != NULL ||
-			pool->classes[VHUB_WORK_CLOSE].todo.head != NULL;
+	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++) {
+		if (pool->classes[kind].todo.head != NULL)
+			return true;
+	}
+	return false;
 }
 
 static bool
 work_all_is_idle(const struct work_pool *pool)
 {
-	return work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY]) &&
-			work_class_is_idle(&pool->classes[VHUB_WORK_CLOSE]);
+	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++) {
+		if (!work_class_is_idle(&pool->classes[kind]))
+			return false;
+	}
+	return true;
 }
 
 /* Threads that run a piece. */
 static unsigned int
 work_n_running(const struct work_pool *pool)
 {
-	return pool->classes[VHUB_WORK_ORDINARY].n_running +
-			pool->classes[VHUB_WORK_CLOSE].n_running;
+	unsigned int n = 0;
+
+	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++)
+		n += pool->classes[kind].n_running;
+	return n;
 }
 
 static int
