@@ -4,8 +4,8 @@
  * and freeing rings, closing fds of front ends) runs there, and its completion comes back to the
  * control loop.
  *
- * One thread works and one stands by. What a front end has sent can make a piece of work hang for
- * as long as it likes; so when the next piece has waited for 20 ms, the thread that stands by takes
+ * One thread works and two stand by. What a front end has sent can make a piece of work hang for
+ * as long as it likes; so when the next piece has waited for 20 ms, a thread that stands by takes
  * over, and pieces may overtake the one that is stuck. Pieces that need an order among themselves
  * are submitted one after the other, each from the `done` of the last.
  *
@@ -52,8 +52,8 @@ vhub_work_start(struct vhub_loop *loop);
 /**
  * Runs what is queued to its end and ends the threads; `done` callbacks not yet delivered are not
  * called. Thread: CTL, before the loop is destroyed. Blocks, for 200 ms at most: -EBUSY says that a
- * piece of ordinary work is stuck, and then the process should end without giving anything else
- * back. Else 0. Closes that are stuck then are left behind, with their threads, which go on with
+ * piece of ordinary work is stuck, or the making of a thread, and then the process should end without
+ * giving anything else back. Else 0. Closes that are stuck then are left behind, with their threads, which go on with
  * those that are queued and touch nothing else of the process; its end ends them.
  */
 VHUB_API int
@@ -68,9 +68,10 @@ VHUB_API void
 vhub_work_wait(enum vhub_work_kind kind);
 
 /**
- * Queues `work`. Thread: CTL. Never blocks, never fails. Before vhub_work_start() (in unit tests,
- * in a program without a loop) `run` and `done` are called at once, in the caller. Without `done`,
- * `run` is the last to touch the work, and may free it.
+ * Queues `work`, under a lock that is held for a few instructions. Thread: CTL. Does not block, never
+ * fails; but before vhub_work_start() (in unit tests, in a program without a loop) `run` and `done`
+ * are called at once, in the caller. Without `done`, `run` is the last to touch the work, and may
+ * free it.
  */
 VHUB_API void
 vhub_work_submit(struct vhub_work *work);

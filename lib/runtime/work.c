@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Blocking work. CTL submits; one thread runs a piece after the other, one stands by for the case
+ * Blocking work. CTL submits; one thread runs a piece after the other, others stand by for the case
  * that a piece is stuck; an eventfd watched by the loop brings the completions back to CTL. A lock
- * is fine here: neither end is a fast path, and it is held for a few instructions. Next on the way:
- * the `done` callbacks of lib/mem, lib/device and lib/blk.
+ * is fine here: neither end is a fast path, and it is held for a few instructions; a thread is
+ * created without it. Next on the way: the `done` callbacks of lib/mem, lib/device and lib/blk.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -22,6 +22,8 @@
 #define WORK_MAX_THREADS 64u
 /* So the others are for ordinary work, however many closes are stuck. */
 #define WORK_MAX_CLOSING (WORK_MAX_THREADS / 2)
+/* Threads that are idle, if they can be had: one to begin to close, and one that is left then. */
+#define WORK_STANDBY 2u
 /* A piece that has waited so long for the one before it is taken by another thread. */
 #define WORK_PATIENCE_NS 20000000ull
 #define WORK_STOP_NS 200000000ull
@@ -51,12 +53,13 @@ struct work_pool {
 	pthread_mutex_t lock;
 	/* by CLOCK_MONOTONIC */
 	pthread_cond_t submitted;
-	pthread_cond_t ended; /* of a kind nothing is queued, nothing runs */
+	pthread_cond_t ended; /* of a kind nothing is queued, nothing runs; or a spawn has ended */
 	/* under the lock */
 	struct work_class classes[VHUB_WORK_KINDS];
 	struct work_list done; /* done_watch.fd is readable while there is something in it */
 	bool stopping;	       /* nothing is submitted any more, no thread is made */
 	bool stopped;	       /* only threads that were left behind go on */
+	bool spawning;	       /* a thread is being created; threads[n_threads] is its place */
 	unsigned int n_users;  /* of this memory: who has started it, and threads left behind */
 	unsigned int n_threads;
 	struct work_thread threads[WORK_MAX_THREADS];
@@ -181,21 +184,18 @@ work_n_running(const struct work_pool *pool)
 	return n;
 }
 
-static int
-work_spawn(struct work_pool *pool);
-
 /*
  * Whether an idle thread may begin to close. Not the last idle one, even if no more can be had:
  * ordinary work could come.
  */
 static bool
-work_may_close(struct work_pool *pool)
+work_may_close(const struct work_pool *pool)
 {
 	if (pool->classes[VHUB_WORK_CLOSE].n_running == WORK_MAX_CLOSING)
 		return false;
 	if (pool->stopping)
 		return pool->classes[VHUB_WORK_ORDINARY].todo.head == NULL;
-	return work_n_running(pool) + 1 < pool->n_threads || work_spawn(pool) == 0;
+	return work_n_running(pool) + 1 < pool->n_threads;
 }
 
 /*
@@ -262,6 +262,9 @@ work_pool_put(struct work_pool *pool)
 	free(pool);
 }
 
+static void
+work_stand_by(struct work_pool *pool);
+
 /* One piece, from the lock held to the lock held. */
 static void
 work_serve(struct work_thread *thread, struct vhub_work *work)
@@ -271,9 +274,8 @@ work_serve(struct work_thread *thread, struct vhub_work *work)
 
 	thread->running = true;
 	class->n_running++;
-	/* Somebody stands by, if he can be had: without him a stuck piece would hold up the next. */
-	if (work_n_running(pool) == pool->n_threads && !pool->stopping)
-		work_spawn(pool);
+	/* Without them a stuck piece would hold up the next. */
+	work_stand_by(pool);
 	/* What is queued becomes due too, and nobody else may be waiting for that yet. */
 	if (work_is_queued(pool))
 		pthread_cond_signal(&pool->submitted);
@@ -305,7 +307,8 @@ work_main(void *arg)
 
 /*
  * Creates a thread with everything blocked but the signals of its own faults (the SIGBUS guard
- * needs them).
+ * needs them). From the lock held to the lock held, but without it in between: a stack is mapped,
+ * and for that the kernel waits for whoever maps or unmaps something else.
  */
 static int
 work_spawn(struct work_pool *pool)
@@ -314,8 +317,10 @@ work_spawn(struct work_pool *pool)
 	sigset_t block, old;
 	int ret;
 
-	if (pool->n_threads == WORK_MAX_THREADS)
+	if (pool->spawning || pool->n_threads == WORK_MAX_THREADS)
 		return -EAGAIN;
+	pool->spawning = true;
+	pthread_mutex_unlock(&pool->lock);
 	sigfillset(&block);
 	sigdelset(&block, SIGBUS);
 	sigdelset(&block, SIGSEGV);
@@ -326,11 +331,24 @@ work_spawn(struct work_pool *pool)
 	pthread_sigmask(SIG_SETMASK, &block, &old);
 	ret = pthread_create(&thread->id, NULL, work_main, thread);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	if (ret == 0)
+		pthread_setname_np(thread->id, "vhub-work");
+	pthread_mutex_lock(&pool->lock);
+	pool->spawning = false;
+	pthread_cond_broadcast(&pool->ended);
 	if (ret != 0)
 		return -ret;
-	pthread_setname_np(thread->id, "vhub-work");
 	pool->n_threads++;
 	return 0;
+}
+
+/* As many threads as are to be idle, with the lock held; it may be given back in between. */
+static void
+work_stand_by(struct work_pool *pool)
+{
+	while (!pool->stopping && work_n_running(pool) + WORK_STANDBY > pool->n_threads &&
+			work_spawn(pool) == 0)
+		;
 }
 
 static struct work_pool *
@@ -397,10 +415,8 @@ vhub_work_start(struct vhub_loop *loop)
 	ret = vhub_loop_watch(loop, &pool->done_watch, EPOLLIN);
 	if (ret != 0)
 		goto close_fd;
-	/* Two, for the last idle one does not close. */
 	pthread_mutex_lock(&pool->lock);
-	ret = work_spawn(pool);
-	if (ret == 0)
+	for (unsigned int i = 0; i < WORK_STANDBY && ret == 0; i++)
 		ret = work_spawn(pool);
 	pthread_mutex_unlock(&pool->lock);
 	if (ret != 0)
@@ -429,10 +445,10 @@ vhub_work_stop(void)
 	pthread_mutex_lock(&pool->lock);
 	pool->stopping = true;
 	pthread_cond_broadcast(&pool->submitted);
-	while (!work_all_is_idle(pool) &&
+	while ((!work_all_is_idle(pool) || pool->spawning) &&
 			pthread_cond_timedwait(&pool->ended, &pool->lock, &end) == 0)
 		;
-	if (!work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY])) {
+	if (!work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY]) || pool->spawning) {
 		pthread_mutex_unlock(&pool->lock);
 		return -EBUSY;
 	}

@@ -24,7 +24,9 @@ static struct {
 	unsigned int n_run;
 	unsigned int n_done;
 	unsigned int n_wrong;
-	uint32_t gate; /* held works wait until it is 1 */
+	uint32_t gate;	      /* held works wait until it is 1 */
+	uint32_t hold_spawns; /* so does who creates the next thread */
+	uint32_t n_held;
 	sigset_t mask;
 } state;
 
@@ -142,6 +144,44 @@ loop_goes_on_while_work_blocks(void **unused)
 	assert_int_equal(sigismember(&state.mask, SIGALRM), 1);
 	assert_int_equal(sigismember(&state.mask, SIGBUS), 0);
 	assert_int_equal(sigismember(&state.mask, SIGSEGV), 0);
+}
+
+int
+__real_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+		void *arg);
+int
+__wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+		void *arg);
+
+/* In the kernel it waits for whoever maps or unmaps something. */
+int
+__wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attr, void *(*start)(void *),
+		void *arg)
+{
+	if (__atomic_exchange_n(&state.hold_spawns, 0, __ATOMIC_ACQ_REL) != 0) {
+		__atomic_add_fetch(&state.n_held, 1, __ATOMIC_ACQ_REL);
+		state.n_wrong += !test_wait(&state.gate, 1);
+	}
+	return __real_pthread_create(thread, attr, start, arg);
+}
+
+/* The piece that it stands by for is not run either, but all others are. */
+static void
+nobody_waits_for_a_thread_to_be_created(void **unused)
+{
+	struct vhub_work gate = { .run = run_gate, .done = done_gate };
+
+	(void)unused;
+	test_store(&state.hold_spawns, 1);
+	vhub_work_submit(&gate);
+	assert_true(test_wait(&state.n_held, 1));
+	for (unsigned int i = 0; i < N_WORKS; i++)
+		vhub_work_submit(work_make(i, N_WORKS));
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_done, N_WORKS);
+	test_store(&state.gate, 1);
+	assert_int_equal(vhub_loop_run(state.loop), 0);
+	assert_int_equal(state.n_wrong, 0); /* the test opened the gate, not the end of the wait */
 }
 
 /* What is queued runs to its end, and is forgotten. */
@@ -341,6 +381,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(stop_of_the_loop_comes_between_completions, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(loop_goes_on_while_work_blocks, setup, teardown),
+		cmocka_unit_test_setup_teardown(nobody_waits_for_a_thread_to_be_created, setup,
+				teardown),
 		cmocka_unit_test_setup_teardown(stop_runs_what_is_queued_and_forgets_completions,
 				setup, teardown),
 		cmocka_unit_test_setup_teardown(work_without_done_may_free_itself, setup, teardown),
