@@ -631,6 +631,67 @@ test_work_unmaps_for_a_running_loop(void **state)
 	test_usage_check(&before);
 }
 
+/* ---- a large mapping goes ---- */
+
+#define LARGE_BYTES (UINT64_C(256) << 20)
+
+/* Pages of files that are mapped now, to some tens. Takes no lock that others hold for long. */
+static uint64_t
+shared_pages(void)
+{
+	unsigned long long shared = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+
+	assert_non_null(f);
+	assert_int_equal(fscanf(f, "%*u %*u %llu", &shared), 1);
+	fclose(f);
+	return shared;
+}
+
+/* How often something else can be mapped while a part of a large mapping is gone and a part is not. */
+static unsigned int
+map_while_a_large_one_goes(void)
+{
+	struct put_task put = { .task = { .fn = put_in_loop } };
+	struct session session;
+	struct test_usage before;
+	uint64_t n_maps, bytes, pages, full;
+	unsigned int n = 0;
+
+	test_usage_take(&before);
+	session_open(&session, LARGE_BYTES);
+	memset(session.hva, 1, LARGE_BYTES);
+	full = shared_pages();
+	put.session = &session;
+	vhub_loop_defer(loop, &put.task);
+	assert_int_equal(run_loop(2000), 0);
+	do {
+		munmap(mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), PAGE);
+		pages = full - shared_pages();
+		n += pages > LARGE_BYTES / PAGE / 16 && pages < LARGE_BYTES / PAGE / 16 * 15;
+		vhub_mem_usage(&n_maps, &bytes);
+	} while (n_maps != before.n_maps);
+	session.map = NULL;
+	session_close(&session);
+	test_usage_check(&before);
+	return n;
+}
+
+/* It goes in so many parts that others get in between, unless this thread finds no CPU meanwhile. */
+static void
+test_others_map_while_a_large_mapping_goes(void **state)
+{
+	unsigned int n = 0;
+
+	(void)state;
+	guard_start();
+	assert_int_equal(vhub_work_start(loop), 0);
+	for (int i = 0; i < 10 && n < 4; i++)
+		n = map_while_a_large_one_goes();
+	vhub_work_stop();
+	assert_true(n >= 4);
+}
+
 /* WORK may fault too (it reads a device's inflight region): its signals must not stop the handler. */
 struct touch_work {
 	struct vhub_work work;
@@ -686,6 +747,7 @@ main(void)
 		cmocka_unit_test(test_faults_of_several_threads_at_once),
 		cmocka_unit_test(test_churn_replaces_nothing_else),
 		cmocka_unit_test(test_work_unmaps_for_a_running_loop),
+		cmocka_unit_test(test_others_map_while_a_large_mapping_goes),
 		cmocka_unit_test(test_work_may_fault),
 	};
 
