@@ -26,6 +26,8 @@
  * more, is given up.
  */
 #define CONN_REPLY_TIMEOUT_US 5000000ull
+/** A front end that has sent half of a message, and fds with it, is given up after so long. */
+#define CONN_HALF_TIMEOUT_US 5000000ull
 /** Time between looks whether a reply with an fd has been read. */
 #define CONN_UNREAD_LOOK_US 10000ull
 /** How long a second front end waits for the slot, once the first has hung up. */

@@ -60,6 +60,8 @@ struct vhub_session {
 	struct vhub_timer unread_timer;
 	/* Armed: nothing is read, for want of fds. */
 	struct vhub_timer fds_timer;
+	/* Armed: a message is half there, and fds of it are. */
+	struct vhub_timer half_timer;
 	uint64_t fds_wait_us; /* the next wait; CONN_FDS_WAIT_MIN_US after something was read */
 
 	struct conn_agreed agreed;
@@ -125,6 +127,21 @@ wanted_events(const struct vhub_session *session)
 	return session->unread_timer.armed || session->fds_timer.armed ? 0 : EPOLLIN;
 }
 
+/*
+ * An fd may be the front end's own end of the socket, whose hang-up is not heard while it is open here:
+ * of half a message none is kept for ever. Time counts only while we read.
+ */
+static void
+time_half_a_message(struct vhub_session *session, bool reading)
+{
+	struct vhub_loop *loop = session->slot->loop;
+
+	if (!reading || session->req.n_fds == 0)
+		vhub_timer_cancel(loop, &session->half_timer);
+	else if (!session->half_timer.armed)
+		vhub_timer_arm(loop, &session->half_timer, CONN_HALF_TIMEOUT_US);
+}
+
 static int
 update_watch(struct vhub_session *session)
 {
@@ -132,6 +149,7 @@ update_watch(struct vhub_session *session)
 	struct vhub_loop *loop = session->slot->loop;
 	int ret = 0;
 
+	time_half_a_message(session, events == EPOLLIN);
 	if (events == session->watched_for)
 		return 0;
 	if (events == 0)
@@ -148,15 +166,24 @@ update_watch(struct vhub_session *session)
 /* ---- the end ---- */
 
 static void
+cancel_timers(struct vhub_session *session)
+{
+	struct vhub_loop *loop = session->slot->loop;
+
+	vhub_timer_cancel(loop, &session->reply_timer);
+	vhub_timer_cancel(loop, &session->unread_timer);
+	vhub_timer_cancel(loop, &session->fds_timer);
+	vhub_timer_cancel(loop, &session->half_timer);
+}
+
+static void
 start_ending(struct vhub_session *session, int reason)
 {
 	if (session->state != SESSION_OPEN)
 		return;
 	session->state = SESSION_ENDING;
 	session->reason = reason;
-	vhub_timer_cancel(session->slot->loop, &session->reply_timer);
-	vhub_timer_cancel(session->slot->loop, &session->unread_timer);
-	vhub_timer_cancel(session->slot->loop, &session->fds_timer);
+	cancel_timers(session);
 	update_watch(session);
 	if (!session->pending && !session->held)
 		vhub_loop_defer(session->slot->loop, &session->task);
@@ -197,23 +224,40 @@ fail_rule(struct vhub_session *session, const struct conn_violation *violation)
 	fail(session, -EPROTO, "%s", violation->text);
 }
 
+/* Ends the session because of what became of half a message. */
+static void
+fail_half(struct vhub_session *session, int reason, const char *why)
+{
+	const struct conn_frame_in *in = &session->in;
+
+	if (in->header_bytes < sizeof(struct vhub_user_header)) {
+		session->req.header.request = 0; /* perhaps not whole */
+		fail(session, reason, "%s after %u bytes of a header", why, in->header_bytes);
+	} else {
+		fail(session, reason, "%s after %u of %u bytes of payload", why, in->payload_bytes,
+				session->req.header.size);
+	}
+}
+
 /* The front end has hung up, between two messages or inside one. */
 static void
 hung_up(struct vhub_session *session)
 {
-	const struct conn_frame_in *in = &session->in;
-
-	if (in->header_bytes == 0) {
-		if (vhub_log_allowed(&session->slot->chat_limit))
-			VHUB_LOG(INFO, "%s: front end disconnected", session->name);
-		start_ending(session, 0);
-	} else if (in->header_bytes < sizeof(struct vhub_user_header)) {
-		session->req.header.request = 0; /* perhaps not whole */
-		fail(session, -ECONNRESET, "hung up after %u bytes of a header", in->header_bytes);
-	} else {
-		fail(session, -ECONNRESET, "hung up after %u of %u bytes of payload",
-				in->payload_bytes, session->req.header.size);
+	if (session->in.header_bytes != 0) {
+		fail_half(session, -ECONNRESET, "hung up");
+		return;
 	}
+	if (vhub_log_allowed(&session->slot->chat_limit))
+		VHUB_LOG(INFO, "%s: front end disconnected", session->name);
+	start_ending(session, 0);
+}
+
+static void
+half_timed_out(struct vhub_timer *timer)
+{
+	struct vhub_session *session = vhub_container_of(timer, struct vhub_session, half_timer);
+
+	fail_half(session, -ETIMEDOUT, "it came with fds, and the rest did not come in time");
 }
 
 void
@@ -239,9 +283,7 @@ free_session(struct vhub_session *session)
 {
 	struct conn_slot *slot = session->slot;
 
-	vhub_timer_cancel(slot->loop, &session->reply_timer);
-	vhub_timer_cancel(slot->loop, &session->unread_timer);
-	vhub_timer_cancel(slot->loop, &session->fds_timer);
+	cancel_timers(session);
 	vhub_loop_undefer(slot->loop, &session->task);
 	conn_frame_close(&session->in, &session->req);
 	conn_frame_drop(&session->out);
@@ -467,6 +509,7 @@ serve_request(struct vhub_session *session)
 	struct conn_violation violation;
 	int ret;
 
+	vhub_timer_cancel(session->slot->loop, &session->half_timer);
 	session->reply_ack = (session->agreed.protocol_features & VHUB_USER_PF(REPLY_ACK)) != 0;
 	if (!session->supported) {
 		finish_request(session, -ENOTSUP, "not supported");
@@ -696,6 +739,7 @@ make_session(struct conn_slot *slot, int fd)
 	session->reply_timer.fn = reply_timed_out;
 	session->unread_timer.fn = look_for_reader;
 	session->fds_timer.fn = look_again;
+	session->half_timer.fn = half_timed_out;
 	session->fds_wait_us = CONN_FDS_WAIT_MIN_US;
 	session->out.fd = -1;
 	session->req.session = session;

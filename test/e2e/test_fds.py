@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """File descriptors of front ends: those that cannot be closed hold up nobody else, nor the end of
-the program; and as many as the system allows are there for all."""
+the program; none is kept of half a message; and as many as the system allows are there for all."""
 
 import re
 import signal
@@ -40,6 +40,17 @@ def test_fds_that_cannot_be_closed_hold_up_neither_others_nor_the_end(vhubd, blk
     assert not any(path.exists() for path in daemon.sockets)
     for each in (*wires, *(peer for many in peers for peer in many)):
         each.close()
+
+
+def test_a_front_end_that_leaves_its_own_end_behind_is_known_to_be_gone(vhubd, blk):
+    """As an fd of half a message: while it is open nobody hangs up."""
+    daemon = vhubd(blk("a"))
+    path = str(daemon.sockets[0])
+    wire = Wire.connect(path)
+    wire.send_raw(p.HEADER.pack(p.Req.SET_MEM_TABLE, p.VERSION, 264), fds=[wire.sock.fileno()])
+    wire.close()
+    with BlkDisk.open(path) as disk:
+        disk.read(0, 4096)
 
 
 def test_the_soft_limit_on_fds_is_raised_to_the_hard_one(vhubd, blk):
