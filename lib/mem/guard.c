@@ -14,6 +14,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <rte_common.h>
@@ -58,19 +59,43 @@ guard_map_zero(uintptr_t start, uintptr_t end)
 	return true;
 }
 
-/*
- * Replaces the part of a mapping that a fault at `addr` costs. To take pages away takes as long as
- * there are pages, and the thread has others to serve; so little is taken at first that it is done
- * sooner than the copy which may go on through it. The more parts there are, in all mappings, the
- * larger the next: each may cut a mapping of the kernel's into three, of which a process cannot have
- * any number.
- */
+/* Asks the kernel, so that it is no fault if it cannot. */
 static bool
-guard_zero_part(uintptr_t first, uintptr_t last, uintptr_t addr)
+guard_can_read(uintptr_t addr)
 {
-	const uint32_t doublings = RTE_MIN(mem_registry_parts() / MEM_PARTS_TO_DOUBLE,
-			MEM_PART_MAX_DOUBLINGS);
-	const uintptr_t mask = (MEM_PART_BYTES << doublings) - 1;
+	uint8_t byte;
+	const struct iovec to = { &byte, 1 }, from = { (void *)addr, 1 };
+
+	return process_vm_readv(getpid(), &to, 1, &from, 1, 0) != -1 || errno != EFAULT;
+}
+
+/*
+ * How much a fault at `addr` costs. To take pages away takes as long as there are pages, and the thread
+ * has others to serve; so little is taken at first that it is done sooner than the copy which may go on
+ * through it. The more parts there are, in all mappings, the larger the next: each may cut a mapping of
+ * the kernel's into three, of which a process cannot have any number.
+ *
+ * Nor may one burst of a ring meet any number of faults: so parts grow sooner with those of their own
+ * mapping. Behind the end of a file there are no pages to take away, so only to where it begins.
+ */
+static uint64_t
+guard_part_bytes(const struct mem_slot *slot, uintptr_t first, uintptr_t addr)
+{
+	const uint32_t all = mem_registry_parts() / MEM_PARTS_TO_DOUBLE;
+	const uint32_t own = __atomic_load_n(&slot->n_parts, __ATOMIC_RELAXED) /
+			MEM_OWN_PARTS_TO_DOUBLE;
+	const uint64_t least = MEM_PART_BYTES << RTE_MIN(all, MEM_PART_MAX_DOUBLINGS);
+	uint64_t bytes = MEM_PART_BYTES << RTE_MIN(own, MEM_PART_MAX_DOUBLINGS);
+
+	while (bytes > least && guard_can_read(RTE_MAX(addr & ~(bytes - 1), first)))
+		bytes /= 2;
+	return RTE_MAX(bytes, least);
+}
+
+static bool
+guard_zero_part(uintptr_t first, uintptr_t last, uintptr_t addr, uint64_t bytes)
+{
+	const uintptr_t mask = bytes - 1;
 
 	return guard_map_zero(RTE_MAX(addr & ~mask, first), RTE_MIN(addr | mask, last) + 1);
 }
@@ -85,7 +110,8 @@ guard_zero(const struct mem_slot *slot, uintptr_t addr)
 	/* Being removed: the next fault does not find it. */
 	if (first == 0)
 		return true;
-	return guard_zero_part(first, last, addr) || guard_map_zero(first, last + 1);
+	return guard_zero_part(first, last, addr, guard_part_bytes(slot, first, addr)) ||
+			guard_map_zero(first, last + 1);
 }
 
 static bool

@@ -27,10 +27,12 @@
 /**
  * What one fault costs of a mapping, aligned to it; twice as much for each so many parts that were
  * replaced already in what is mapped now, and all of it at the end. With twice as many mappings for
- * parts, and MEM_MAX_SLOTS, there is room left in what Linux gives.
+ * parts, and MEM_MAX_SLOTS, there is room left in what Linux gives. Also twice as much for each so many
+ * parts of the mapping itself, where the file has ended.
  */
 #define MEM_PART_BYTES UINT64_C(0x200000)
 #define MEM_PARTS_TO_DOUBLE 512u
+#define MEM_OWN_PARTS_TO_DOUBLE 8u
 #define MEM_PART_MAX_DOUBLINGS 26u /**< to 2^47, all that there can be */
 
 /** Bits of a slot's `state`. */

@@ -40,14 +40,15 @@ extern "C" {
 
 /**
  * Who is told when memory of his faults: embedded in a session, zeroed but for `broken`. `broken`
- * runs on CTL, once for each owner, after a part of the region was replaced by private zero pages; it
- * may detach and free the owner. Other parts follow as they are touched.
+ * runs on CTL, once for each owner, after a part of a mapping was replaced by private zero pages; it
+ * may detach and free the owner. Other parts follow as they are touched, soon larger ones. Lcores look
+ * at nothing: what they have read may be zeros until the session has ended.
  */
 struct vhub_mem_owner {
 	void (*broken)(struct vhub_mem_owner *owner);
 	/**
-	 * Shared atomic. Not 0 from before the first zero page can be seen: an lcore that has read
-	 * guest memory and then, after an acquire fence, sees 0 here has read what the guest wrote.
+	 * Shared atomic. Not 0 from before the first zero page can be seen: who has read guest memory
+	 * and then, after an acquire fence, sees 0 here has read what the guest wrote.
 	 */
 	uint32_t faulted;
 	/* What he has mapped now; lib/mem's, under a lock of its own. */
@@ -268,8 +269,8 @@ vhub_dirty_log_covers(const struct vhub_dirty_log *log, uint64_t gpa, uint64_t l
 
 /**
  * Installs the SIGBUS handler and the way by which owners are told on `loop`. A fault inside a
- * registered mapping replaces it with private zero pages and marks its owner; any other SIGBUS goes
- * to the handler that was there.
+ * registered mapping replaces the part around it by private zero pages and marks its owner; any other
+ * SIGBUS goes to the handler that was there.
  *
  * The kernel kills a process whose thread faults with SIGBUS blocked, whatever handler there is: no
  * thread that touches guest memory may block SIGBUS. A system call given such memory fails with
