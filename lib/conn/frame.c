@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -36,16 +37,10 @@ account_of(const struct vhub_request *req)
 }
 
 static void
-close_fds(struct vhub_request *req)
+discard_fds(const struct vhub_request *req, const int *fds, unsigned int n)
 {
-	for (unsigned int i = 0; i < req->n_fds; i++) {
-		vhub_fd_discard(req->fds[i], account_of(req));
-		req->fds[i] = -1;
-	}
-	req->n_fds = 0;
-	if (req->reply_fd >= 0)
-		close(req->reply_fd);
-	req->reply_fd = -1;
+	for (unsigned int i = 0; i < n; i++)
+		vhub_fd_discard(fds[i], account_of(req));
 }
 
 void
@@ -53,7 +48,9 @@ conn_frame_reset(struct conn_frame_in *in, struct vhub_request *req)
 {
 	struct vhub_session *session = req->session;
 
-	close_fds(req);
+	discard_fds(req, req->fds, req->n_fds);
+	if (req->reply_fd >= 0)
+		close(req->reply_fd);
 	memset(req, 0, sizeof(*req));
 	req->session = session;
 	req->reply_fd = -1;
@@ -68,8 +65,7 @@ void
 conn_frame_close(struct conn_frame_in *in, struct vhub_request *req)
 {
 	conn_frame_reset(in, req);
-	for (unsigned int i = 0; i < in->n_ahead; i++)
-		vhub_fd_discard(in->ahead[i], account_of(req));
+	discard_fds(req, in->ahead, in->n_ahead);
 	in->n_ahead = 0;
 }
 
@@ -126,18 +122,24 @@ first_reserved(void)
 }
 
 /*
- * The lowest number that is free, by a copy of a socket, which nobody waits for when it is closed.
- * Returns it or -errno: -EMFILE.
+ * Whether front ends may have `n` numbers. Each that is free is found by a copy of a socket, which
+ * nobody waits for when it is closed.
  */
-static int
-lowest_free(int sock)
+static bool
+numbers_are_free(int sock, unsigned int n)
 {
-	const int fd = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+	const rlim_t reserved = first_reserved();
+	int fd = -1;
 
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return fd;
+	for (unsigned int i = 0; i < n; i++) {
+		fd = fcntl(sock, F_DUPFD_CLOEXEC, fd + 1);
+		if (fd < 0)
+			return false;
+		close(fd);
+		if ((rlim_t)fd >= reserved)
+			return false;
+	}
+	return true;
 }
 
 /* What came with one read. */
@@ -163,70 +165,74 @@ take_fds(struct msghdr *msg, struct frame_fds *fds)
 static void
 keep_fds(struct conn_frame_in *in, struct vhub_request *req, const struct frame_fds *fds)
 {
-	for (unsigned int i = 0; i < fds->n; i++) {
-		if (req->n_fds < VHUB_USER_MAX_TABLE_REGIONS) {
-			req->fds[req->n_fds++] = fds->fds[i];
-		} else {
-			vhub_fd_discard(fds->fds[i], account_of(req));
-			in->n_fds_surplus++;
-		}
-	}
-}
+	const unsigned int n = RTE_MIN(fds->n, VHUB_USER_MAX_TABLE_REGIONS - req->n_fds);
 
-static void
-give_back(const struct vhub_request *req, const struct frame_fds *fds)
-{
-	for (unsigned int i = 0; i < fds->n; i++)
-		vhub_fd_discard(fds->fds[i], account_of(req));
+	memcpy(req->fds + req->n_fds, fds->fds, n * sizeof(int));
+	req->n_fds += n;
+	discard_fds(req, fds->fds + n, fds->n - n);
+	in->n_fds_surplus += fds->n - n;
 }
 
 /*
- * Some of the fds are not there, though the message is still in the socket: -EMFILE when it is
- * worth another look later. With numbers free again something else may have been in their way, a
- * security module.
+ * Looks at what comes next, and leaves it in the socket, but has its fds, `max` of them at most. Returns
+ * as frame_receive(), and whether these are all; or -EMFILE.
+ */
+static int
+look(int sock, struct iovec *iov, unsigned int max, struct frame_fds *fds, bool *all)
+{
+	union frame_control control;
+	struct msghdr msg = {
+		.msg_iov = iov,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = CMSG_LEN(max * sizeof(int)),
+	};
+	int n;
+
+	fds->n = 0;
+	if (!numbers_are_free(sock, max))
+		return -EMFILE;
+	n = frame_receive(sock, &msg, MSG_PEEK);
+	if (n <= 0)
+		return n;
+	take_fds(&msg, fds);
+	*all = (msg.msg_flags & MSG_CTRUNC) == 0;
+	return n;
+}
+
+/*
+ * Some of the fds are not there, though there were numbers for them and the message is still in the
+ * socket: -EMFILE when it is worth another look later. With a number free still something else may have
+ * been in their way, a security module.
  */
 static int
 fds_missing(int sock, struct conn_frame_in *in)
 {
-	if (lowest_free(sock) == -EMFILE)
+	if (!numbers_are_free(sock, 1))
 		return -EMFILE;
 	return ++in->n_losses < FRAME_MAX_LOSSES ? -EMFILE : -EMSGSIZE;
 }
 
 /*
- * Looks at what comes next, and leaves it in the socket, but has its fds. Returns as
+ * Looks at what comes next with all its fds, which are seldom more than a request can have. Returns as
  * frame_receive(), or -EMFILE or -EMSGSIZE.
  */
 static int
 peek_with_fds(int sock, struct conn_frame_in *in, const struct vhub_request *req, struct iovec *iov,
 		struct frame_fds *fds)
 {
-	const rlim_t reserved = first_reserved();
-	union frame_control control;
-	struct msghdr msg = {
-		.msg_iov = iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control),
-	};
-	int n, ret = 0;
+	bool all = true;
+	int n, ret;
 
-	n = lowest_free(sock);
-	if (n < 0 || (rlim_t)n >= reserved)
-		return n < 0 ? n : -EMFILE;
-	n = frame_receive(sock, &msg, MSG_PEEK);
-	if (n <= 0)
-		return n;
-	take_fds(&msg, fds);
-	if ((msg.msg_flags & MSG_CTRUNC) != 0)
-		ret = fds_missing(sock, in);
-	for (unsigned int i = 0; i < fds->n && ret == 0; i++) {
-		if ((rlim_t)fds->fds[i] >= reserved)
-			ret = -EMFILE;
+	n = look(sock, iov, VHUB_USER_MAX_TABLE_REGIONS, fds, &all);
+	if (!all && fds->n == VHUB_USER_MAX_TABLE_REGIONS) {
+		discard_fds(req, fds->fds, fds->n);
+		n = look(sock, iov, FRAME_MAX_FDS, fds, &all);
 	}
-	if (ret == 0)
+	if (n <= 0 || all)
 		return n;
-	give_back(req, fds);
+	ret = fds_missing(sock, in);
+	discard_fds(req, fds->fds, fds->n);
 	return ret;
 }
 
@@ -235,7 +241,7 @@ static void
 keep_ahead(struct conn_frame_in *in, const struct vhub_request *req, const struct frame_fds *fds)
 {
 	if (fds->n > RTE_DIM(in->ahead)) {
-		give_back(req, fds);
+		discard_fds(req, fds->fds, fds->n);
 		return;
 	}
 	memcpy(in->ahead, fds->fds, fds->n * sizeof(int));
@@ -264,8 +270,8 @@ take_ahead(struct conn_frame_in *in, struct frame_fds *fds)
  * have some. Whether those were read too is what MSG_CTRUNC tells, for a read that has no room for
  * fds; if not, we have them ahead, and the next read needs no look.
  *
- * Numbers are given out from the lowest: those of the reserve say that all others are taken, and
- * then the message stays where it is. Only until they are closed may its fds be in the reserve.
+ * None of them gets into the reserve, where it would stay for as long as a close before it is stuck: if
+ * so many numbers are not free below, the message stays where it is.
  */
 static int
 frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *buf, size_t len)

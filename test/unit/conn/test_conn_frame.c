@@ -7,6 +7,7 @@
 #include "../lingering.h"
 #include "conn_fixture.h"
 #include "frame.h"
+#include "vhub_fd.h"
 
 #define PAYLOAD_BYTES 264u
 
@@ -367,6 +368,61 @@ test_half_of_a_small_table_is_not_for_front_ends(void **state)
 	close(fd);
 }
 
+/* In a table of twice as many numbers the upper half is the reserve. */
+#define N_NUMBERS 200
+
+struct stuck_close {
+	struct vhub_fd_job job;
+	struct ends *ends;
+};
+
+static unsigned int
+count_reserve(void)
+{
+	unsigned int n = 0;
+
+	for (int fd = N_NUMBERS; fd < 2 * N_NUMBERS; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* Whatever is to be closed meanwhile waits behind this. */
+static void
+read_while_stuck(struct vhub_fd_job *job)
+{
+	struct stuck_close *stuck = vhub_container_of(job, struct stuck_close, job);
+	const struct rlimit limit = limit_fds(2 * N_NUMBERS);
+	const unsigned int n = count_reserve();
+
+	assert_int_equal(read_on(stuck->ends), -EMFILE);
+	assert_int_equal(count_reserve(), n);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+/* More than there are numbers for: it would fill those of the others as long as the close is stuck. */
+static void
+test_no_fd_gets_into_the_reserve(void **state)
+{
+	struct ends ends;
+	struct stuck_close stuck = { .job = { .run = read_while_stuck }, .ends = &ends };
+	uint8_t message[64];
+	int fds[253];
+	size_t len;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	len = make_message(message, VHUB_USER_SET_OWNER, 0);
+	for (int i = 0; i < 253; i++)
+		fds[i] = fd;
+	ends_up(&ends);
+	fe_send_bytes(ends.front, message, len, fds, 253);
+	vhub_fd_account_run(NULL, &stuck.job);
+	assert_int_equal(read_on(&ends), 1);
+	assert_int_equal(ends.req.n_fds + ends.in.n_fds_surplus, 253);
+	ends_down(&ends);
+	close(fd);
+}
+
 static void
 test_without_fds_a_message_needs_no_numbers(void **state)
 {
@@ -646,6 +702,7 @@ main(void)
 		cmocka_unit_test(test_fds_of_messages_sent_ahead),
 		cmocka_unit_test(test_fds_that_find_no_room_stay_in_the_socket),
 		cmocka_unit_test(test_half_of_a_small_table_is_not_for_front_ends),
+		cmocka_unit_test(test_no_fd_gets_into_the_reserve),
 		cmocka_unit_test(test_without_fds_a_message_needs_no_numbers),
 		cmocka_unit_test(test_fds_out_of_band_come_in_line),
 		cmocka_unit_test(test_credentials_are_ignored),
