@@ -4,7 +4,7 @@
  * either end of one. As a back-end channel we would hold it: its session's socket would not be hung
  * up while we do, however dead the front end, and the slot would be busy for ever; also where two
  * sessions hold an end of each other's. Called by session.c, and by lib/device before it keeps a
- * socket.
+ * socket; the kernel is asked as blocking work.
  */
 #include <string.h>
 #include <sys/socket.h>
@@ -137,10 +137,16 @@ is_entered(uint32_t inode)
  * The peer of a socket that waits to be accepted has no inode yet. Nothing is missed: its session has
  * nothing when it opens, and the ends of all those that are open already are refused to it.
  */
-bool
-vhub_session_owns(int fd)
+void
+vhub_socket_ends_of(int fd, struct vhub_socket_ends *ends)
 {
-	uint32_t inode;
+	*ends = (struct vhub_socket_ends){ 0 };
+	if (socket_inode(fd, &ends->own))
+		ends->peer = peer_inode(ends->own);
+}
 
-	return socket_inode(fd, &inode) && (is_entered(inode) || is_entered(peer_inode(inode)));
+bool
+vhub_session_owns(const struct vhub_socket_ends *ends)
+{
+	return is_entered(ends->own) || is_entered(ends->peer);
 }

@@ -178,12 +178,25 @@ vhub_session_is_leaving(const struct vhub_session *session);
 VHUB_API uint64_t
 vhub_session_protocol_features(const struct vhub_session *session);
 
+/** A Unix socket and its peer, by the numbers of their inodes; 0: there is none, or it is not known. */
+struct vhub_socket_ends {
+	uint32_t own;
+	uint32_t peer;
+};
+
 /**
- * Whether `fd`, which a front end has sent, is an end of the socket of an open session, its own or
- * another: who keeps it never hears that the front end is gone. Thread: CTL. Does not block.
+ * Asks the kernel for the ends of `fd`, which a front end has sent and which stays the caller's. For the
+ * peer it looks through all Unix sockets of the host. Thread: WORK (blocks).
+ */
+VHUB_API void
+vhub_socket_ends_of(int fd, struct vhub_socket_ends *ends);
+
+/**
+ * Whether it is the socket of an open session, of the one that it came with or another, at either end:
+ * who keeps it never hears that the front end is gone. Thread: CTL. Does not block.
  */
 VHUB_API bool
-vhub_session_owns(int fd);
+vhub_session_owns(const struct vhub_socket_ends *ends);
 
 /**
  * Where fds that came with the session's requests are closed (vhub_fd_discard()). Valid as long as

@@ -106,6 +106,26 @@ channel_open(struct vhub_device_handler *h, int fd)
 	return 0;
 }
 
+static void
+ends_known(struct vhub_device_handler *h, int result)
+{
+	if (vhub_session_owns(&h->new_ends))
+		result = vhub_request_refuse(h->req, -EINVAL,
+				"the channel is the socket of a session");
+	else
+		result = channel_open(h, vhub_request_take_fd(h->req, 0));
+	handler_finish(h, result);
+}
+
+static void
+ask_for_ends(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	vhub_socket_ends_of(h->req->fds[0], &h->new_ends);
+	h->work_result = 0;
+}
+
 int
 req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {
@@ -113,9 +133,8 @@ req_set_backend_req_fd(struct vhub_req_handler *base, struct vhub_request *req)
 
 	if (req->n_fds != 1 || !is_unix_stream(req->fds[0]))
 		return vhub_request_refuse(req, -EINVAL, "a channel is one Unix stream socket");
-	if (vhub_session_owns(req->fds[0]))
-		return vhub_request_refuse(req, -EINVAL, "the channel is the socket of a session");
-	return channel_open(h, vhub_request_take_fd(req, 0));
+	h->req = req;
+	return handler_work(h, ask_for_ends, ends_known);
 }
 
 int

@@ -67,6 +67,7 @@ struct vhub_device_handler {
 	bool kept_found;
 	int new_fd;
 	int *new_fd_slot;
+	struct vhub_socket_ends new_ends;
 
 	/* Rings of another library (foreign.c). */
 	bool foreign_stale; /* what it runs, or ran, was made from another record than this */

@@ -330,6 +330,53 @@ test_a_broken_ring_tells_and_the_others_go_on(void **state)
 
 /* ---- back-end channel ---- */
 
+static pthread_t ctl;
+static uint32_t n_questions, n_questions_on_ctl;
+
+int
+__real_socket(int domain, int type, int protocol);
+int
+__wrap_socket(int domain, int type, int protocol);
+
+/* A socket to ask the kernel about others. */
+int
+__wrap_socket(int domain, int type, int protocol)
+{
+	if (domain == AF_NETLINK) {
+		__atomic_add_fetch(&n_questions, 1, __ATOMIC_RELAXED);
+		if (pthread_equal(pthread_self(), ctl))
+			__atomic_add_fetch(&n_questions_on_ctl, 1, __ATOMIC_RELAXED);
+	}
+	return __real_socket(domain, type, protocol);
+}
+
+static void
+play_channel(struct fe *fe)
+{
+	int channel[2];
+
+	fe_check(socketpair(AF_UNIX, SOCK_STREAM, 0, channel) == 0);
+	fe_negotiate(fe);
+	fe_check(fe_ack(fe, VHUB_USER_SET_BACKEND_REQ_FD, NULL, 0, &channel[1], 1) == 0);
+	fe_check(fe_ack(fe, VHUB_USER_SET_BACKEND_REQ_FD, NULL, 0, &fe->sock, 1) == EINVAL);
+	close(channel[0]);
+	close(channel[1]);
+}
+
+/* The kernel looks through all sockets of the host for the one at the other end. */
+static void
+test_the_control_thread_does_not_ask_whose_the_channel_is(void **state)
+{
+	(void)state;
+	ctl = pthread_self();
+	n_questions = 0;
+	n_questions_on_ctl = 0;
+	assert_int_equal(run_scene(play_channel), 0);
+	assert_null(failed);
+	assert_int_equal(n_questions, 2);
+	assert_int_equal(n_questions_on_ctl, 0);
+}
+
 static void
 change_config(struct vhub_msg *msg)
 {
@@ -607,6 +654,8 @@ main(void)
 		cmocka_unit_test_setup(test_a_new_memory_table_waits_for_what_is_in_flight, setup),
 		cmocka_unit_test_setup(test_a_table_without_the_running_ring_is_refused, setup),
 		cmocka_unit_test_setup(test_a_broken_ring_tells_and_the_others_go_on, setup),
+		cmocka_unit_test_setup(test_the_control_thread_does_not_ask_whose_the_channel_is,
+				setup),
 		cmocka_unit_test_setup(test_a_config_change_is_told_once_the_device_runs, setup),
 		cmocka_unit_test_setup(test_a_reset_keeps_what_it_must, setup),
 		cmocka_unit_test_setup(test_a_stop_completes_what_a_former_life_left_in_flight,
