@@ -7,6 +7,8 @@
  * those for blocking work are a few, and all of them may be stuck.
  */
 #include <pthread.h>
+#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "slot_end.h"
@@ -98,6 +100,21 @@ slot_run_destroy(struct vhub_work *work)
 
 /* ---- the end of all: one slot ---- */
 
+/* Of a device that does not come to rest. */
+static void
+run_save(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+	char why[256] = "";
+	int ret = vhub_blk_save(slot->device, why, sizeof(why));
+
+	slot->lost = ret != 0;
+	if (slot->lost)
+		snprintf(slot->error, sizeof(slot->error),
+				"what was written since the last flush is lost: %s",
+				why[0] != '\0' ? why : strerror(-ret));
+}
+
 static void *
 thread_main(void *arg)
 {
@@ -143,8 +160,11 @@ saves(const struct slot *slot)
 static void
 begin_end(struct slot *slot)
 {
-	if (slot->server != NULL)
+	if (slot->server != NULL) {
+		if (saves(slot))
+			begin_alone(slot, run_save);
 		return;
+	}
 	if (slot->device != NULL)
 		slot_doom(slot);
 	if (slot->doomed != NULL)
@@ -152,15 +172,15 @@ begin_end(struct slot *slot)
 }
 
 /*
- * Nobody waits for a device that is still being built, which has nothing to lose, for one that does not come to
- * rest, or, where there is nothing to save, longer than all of them have time.
+ * Nobody waits for a device that is still being built, which has nothing to lose, nor, where there is nothing to
+ * save, for one that does not come to rest, or longer than all of them have time.
  */
 static bool
 is_awaited(const struct slot *slot, bool in_time)
 {
-	if (!is_under_way(slot) || slot->state == SLOT_BUILDING || slot->server != NULL)
+	if (!is_under_way(slot) || slot->state == SLOT_BUILDING)
 		return false;
-	return in_time || saves(slot);
+	return saves(slot) || (in_time && slot->server == NULL);
 }
 
 /* ---- the end of all ---- */
@@ -221,18 +241,14 @@ await_all(struct slot *first, unsigned int *looks_left)
 static bool
 conclude(struct slot *slot)
 {
-	if (slot->state == SLOT_BUILDING)
-		return false;
-	if (slot->server != NULL) {
-		if (saves(slot))
-			VHUB_LOG(ERR, "%s is not saved: what was written since the last flush is lost",
-					slot->options.name);
-		return false;
-	}
 	if (!is_under_way(slot)) {
 		join(slot);
+		if (slot->server != NULL && slot->lost)
+			VHUB_LOG(ERR, "%s: %s", slot->options.name, slot->error);
 		return false;
 	}
+	if (slot->state == SLOT_BUILDING || slot->server != NULL)
+		return false;
 	VHUB_LOG(ERR, "%s is stuck: it is still being %s", slot->options.name,
 			slot->state == SLOT_DESTROYING ? "removed" : "changed");
 	return true;
@@ -246,7 +262,10 @@ slot_end_all(struct slot *first)
 
 	for (slot = first; slot != NULL; slot = slot->next)
 		take_work_away(slot);
-	/* Twice, for those that were being changed. */
+	/*
+	 * Twice: those that were being changed end then, and of those that do not come to rest that is saved
+	 * which lcores have completed meanwhile.
+	 */
 	for (unsigned int round = 0; round < 2; round++) {
 		begin_all(first, true);
 		begin_all(first, false);

@@ -57,6 +57,7 @@ struct slot {
 	uint32_t work_state;	    /**< shared atomic, of enum work_state in slot_end.c */
 	struct vhub_device *doomed; /**< DESTROYING: the work's, until it is destroyed */
 	bool doomed_saves;	    /**< vhub_blk_saves() of it */
+	bool lost; /**< a disk that does not come to rest could not save: `error` */
 	int result;
 	char error[512];
 
@@ -72,11 +73,11 @@ slots_create(struct vhub_loop *loop, struct slots **out);
 
 /**
  * Ends all devices, after slots_stop(), each in a thread of its own: what one hangs in holds up no other. Devices at
- * rest are destroyed, and so their disks are saved. Blocking work of a slot's own is waited for before, but for the
- * building of a device; what has not begun is not begun any more. What has something to save is waited for as long as
- * it takes, and the log names it after a second, in which all others have to be done. Returns how many devices at
- * rest have not come to their end; the log names them. NULL is fine. Thread: CTL, after the loop. Blocks as long as
- * storage does.
+ * rest are destroyed, and so their disks are saved; a disk that does not come to rest is saved while lcores go on
+ * with it. Blocking work of a slot's own is waited for before, but for the building of a device; what has not begun
+ * is not begun any more. What has something to save is waited for as long as it takes, and the log names it after a
+ * second, in which all others have to be done. Returns how many devices at rest have not come to their end; the log
+ * names them. NULL is fine. Thread: CTL, after the loop. Blocks as long as storage does.
  */
 unsigned int
 slots_end(struct slots *slots);

@@ -15,6 +15,7 @@ import pytest
 from control import Control
 from lingering import lingering_socket
 from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_until
+from vhostuser.blk import T_OUT
 from vhubd import build_dir
 
 MB = 1 << 20
@@ -191,7 +192,7 @@ def test_while_another_disk_does_not_come_to_rest(vhubd, blk, kept, image, folde
         disk.close()
 
 
-def test_a_disk_that_does_not_come_to_rest_itself_is_not_saved(vhubd, blk, image, folder):
+def test_a_disk_that_does_not_come_to_rest_itself(vhubd, blk, image, folder):
     daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
                    loads=[UNRULY])
     disk = image.write()
@@ -199,8 +200,41 @@ def test_a_disk_that_does_not_come_to_rest_itself_is_not_saved(vhubd, blk, image
     disk.submit([disk.prepare(0, 0, in_bytes=512)])
     time.sleep(0.1)
     assert status_at_the_end(daemon) == STUCK
-    assert not image.is_saved()
-    assert "kept is not saved: what was written since the last flush is lost" in daemon.log
+    assert image.is_saved()
+    assert "kept does not come to rest" in daemon.log
+    disk.close()
+
+
+def test_what_such_a_disk_completes_late_is_saved_too(vhubd, blk, image, folder, stall):
+    """While the end waits for another one."""
+    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
+                   blk("slow", driver="unruly", over="malloc", size="8M", file=folder / "slow.img", stall=stall),
+                   loads=[UNRULY])
+    disk = image.write()
+    (folder / "hold").touch()
+    late = disk.submit([disk.prepare(T_OUT, 1024, out=pattern(2, 4096))])
+    time.sleep(0.1)
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.wait_log("slow has something to save, and is not done yet")
+    assert image.is_saved()
+    (folder / "hold").unlink()
+    disk.wait(late)
+    stall.unlink()
+    assert daemon.process.wait(60) == STUCK
+    assert image.path.read_bytes()[1024 * 512:][:4096] == pattern(2, 4096)
+    disk.close()
+
+
+def test_a_disk_that_does_not_come_to_rest_and_cannot_be_saved(vhubd, blk, image, folder):
+    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
+                   loads=[UNRULY])
+    disk = image.write()
+    (folder / "hold").touch()
+    disk.submit([disk.prepare(0, 0, in_bytes=512)])
+    time.sleep(0.1)
+    resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (32768, 32768))     # larger than the log
+    assert status_at_the_end(daemon) == STUCK
+    assert f"kept: what was written since the last flush is lost: file={image.path}: File too large" in daemon.log
     disk.close()
 
 
