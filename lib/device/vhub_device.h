@@ -405,7 +405,7 @@ struct vhub_builder_ops {
 	 */
 	int (*build)(struct vhub_builder *builder, const struct vhub_executor *executor,
 			struct vhub_device **out, char *error, size_t error_len);
-	/** Required. CTL. Frees the builder and what open got and build did not take. */
+	/** Required. CTL or WORK; may block. Frees the builder and what open got and build did not take. */
 	void (*destroy)(struct vhub_builder *builder);
 	/** Optional. CTL. How many lcores the device could make use of; without it 1. */
 	unsigned int (*max_lcores)(const struct vhub_builder *builder);
