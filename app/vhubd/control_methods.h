@@ -23,8 +23,8 @@ enum control_error {
 	CONTROL_NO_DEVICE = VHUB_CONTROL_OWN - 1,   /**< no device, or bridge, has this name */
 	CONTROL_NAME_IN_USE = VHUB_CONTROL_OWN - 2, /**< a device has this name already */
 	CONTROL_BUSY = VHUB_CONTROL_OWN - 3,	    /**< it is being added, removed or changed */
-	CONTROL_FAILED = VHUB_CONTROL_OWN - 4,	    /**< it cannot be built, served or changed */
-	CONTROL_STOPPING = VHUB_CONTROL_OWN - 5,    /**< vhubd is stopping */
+	CONTROL_FAILED = VHUB_CONTROL_OWN - 4, /**< it cannot be built, served, changed or saved */
+	CONTROL_STOPPING = VHUB_CONTROL_OWN - 5,  /**< vhubd is stopping */
 	CONTROL_FULL = VHUB_CONTROL_OWN - 6,	  /**< there are as many devices as there may be */
 	CONTROL_NO_FILE = VHUB_CONTROL_OWN - 7,	  /**< the configuration cannot be written */
 	CONTROL_NOT_MOVED = VHUB_CONTROL_OWN - 8, /**< the queue stays on its lcore */

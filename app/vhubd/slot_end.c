@@ -89,11 +89,28 @@ slot_doom(struct slot *slot)
 	slot->device = NULL;
 }
 
+/* Lcores may go on with the device. */
+static void
+save(struct slot *slot, struct vhub_device *device)
+{
+	char why[256] = "";
+	int ret = vhub_blk_save(device, why, sizeof(why));
+
+	slot->lost = ret != 0;
+	if (slot->lost)
+		snprintf(slot->error, sizeof(slot->error),
+				"what was written since the last flush is lost: %s",
+				why[0] != '\0' ? why : strerror(-ret));
+}
+
 void
 slot_run_destroy(struct vhub_work *work)
 {
 	struct slot *slot = vhub_container_of(work, struct slot, work);
 
+	/* The device's destroy would save as well, but has no answer. */
+	if (slot->result == 0 && slot->doomed_saves)
+		save(slot, slot->doomed);
 	vhub_device_destroy(slot->doomed);
 	slot->doomed = NULL;
 }
@@ -105,14 +122,8 @@ static void
 run_save(struct vhub_work *work)
 {
 	struct slot *slot = vhub_container_of(work, struct slot, work);
-	char why[256] = "";
-	int ret = vhub_blk_save(slot->device, why, sizeof(why));
 
-	slot->lost = ret != 0;
-	if (slot->lost)
-		snprintf(slot->error, sizeof(slot->error),
-				"what was written since the last flush is lost: %s",
-				why[0] != '\0' ? why : strerror(-ret));
+	save(slot, slot->device);
 }
 
 static void *

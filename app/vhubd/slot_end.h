@@ -14,7 +14,7 @@
 void
 slot_doom(struct slot *slot);
 
-/** Thread: WORK. Destroys the device that slot_doom() was about. */
+/** Thread: WORK. Destroys the device that slot_doom() was about, after a disk that saves has done so. */
 void
 slot_run_destroy(struct vhub_work *work);
 

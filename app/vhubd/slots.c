@@ -178,7 +178,7 @@ device_destroyed(struct vhub_work *work)
 		VHUB_LOG(ERR, "%s cannot be served", slot->options.name);
 	} else
 		VHUB_LOG(NOTICE, "%s is removed", slot->options.name);
-	slots_tell(slot, slot->result, slot->error);
+	slots_tell(slot, slot->result == 0 && slot->lost ? -EIO : slot->result, slot->error);
 	slot_spec_free(&slot->options);
 	free(slot);
 }

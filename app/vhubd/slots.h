@@ -36,7 +36,8 @@ enum slot_state {
 struct slot {
 	struct slots *slots;
 	struct slot *next;
-	struct slot_options options; /**< its builder is gone once the device is built */
+	/** its builder is gone once the device is built, or could not be */
+	struct slot_options options;
 	enum slot_state state;
 	struct vhub_executor executor; /**< from BUILDING on */
 	struct vhub_device *device;    /**< not NULL while SERVING and STOPPING */
@@ -57,7 +58,7 @@ struct slot {
 	uint32_t work_state;	    /**< shared atomic, of enum work_state in slot_end.c */
 	struct vhub_device *doomed; /**< DESTROYING: the work's, until it is destroyed */
 	bool doomed_saves;	    /**< vhub_blk_saves() of it */
-	bool lost; /**< a disk that does not come to rest could not save: `error` */
+	bool lost;		    /**< a disk could not save what it should have: `error` */
 	int result;
 	char error[512];
 
@@ -177,9 +178,9 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 
 /**
  * Stops serving the device: its socket goes at once, its rings are drained, the device is
- * destroyed as blocking work; `done` runs when all of it is gone. Returns 0 and `done` will run, or
- * -ENOENT, -EBUSY (it is being added or removed), -ESHUTDOWN with one sentence in `error`. Thread:
- * CTL.
+ * destroyed as blocking work; `done` runs when all of it is gone, with -EIO when a disk could not save
+ * what it should have. Returns 0 and `done` will run, or -ENOENT, -EBUSY (it is being added or removed),
+ * -ESHUTDOWN with one sentence in `error`. Thread: CTL.
  */
 int
 slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,

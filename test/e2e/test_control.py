@@ -4,6 +4,7 @@ vhubctl."""
 
 import json
 import re
+import resource
 import socket
 import stat
 import threading
@@ -12,7 +13,7 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import PATIENCE, BlkDisk, NetPort, packets, pattern, wait_until
+from vhostuser import PATIENCE, BlkDisk, F, NetPort, packets, pattern, wait_until
 from vhostuser.flow import flow
 from vhostuser.load import Load
 from vhubd import ROOT, build_dir
@@ -94,6 +95,16 @@ def test_a_device_is_removed_under_its_front_end(vhubd, blk, folder, path):
         works(daemon.sockets[1])
         assert control.names() == ["stays"]
     daemon.blks.pop(0)
+
+
+def test_a_disk_that_cannot_be_saved_is_removed_all_the_same(vhubd, blk, folder, path):
+    image = folder / "gone.img"
+    daemon = vhubd(blk("gone", size="8M", file=image), args=["--control", str(path)])
+    with Control(path) as control, BlkDisk.open(str(folder / "gone.sock"), features=(F.BLK_FLUSH,)) as disk:
+        disk.write(8, pattern(1, 65536))
+        resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (32768, 32768))     # larger than the log
+        refused(control, -32004, f"last flush is lost: file={image}: File too large", "device_remove", name="gone")
+        assert control.names() == []
 
 
 def test_what_cannot_be_added(vhubd, blk, folder, path):
