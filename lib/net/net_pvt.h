@@ -45,8 +45,8 @@
 /* Turns of a full ring in which packets are tried again before they are dropped. */
 #define NET_FULL_TURNS 32
 /*
- * And the time for it behind a vIOMMU, where a turn is nothing: each new buffer has an address that the
- * front end has to be asked for first.
+ * And the time for it while a buffer's translation is missing behind a vIOMMU, where a turn is nothing: each
+ * new buffer has an address that the front end has to be asked for first.
  */
 #define NET_VIOMMU_WAIT_MS 100u
 
@@ -121,7 +121,7 @@ struct net_pair {
 	} gather;			/* direct_gather.c */
 	/*
 	 * What the guest had no room for, tried again in the ring's next turns, until for so many of
-	 * them, or behind a vIOMMU for so long, it had room for none of it.
+	 * them it had room for none of it, or for so long a buffer's translation was missing.
 	 */
 	uint32_t held_mbufs;
 	uint16_t n_held;

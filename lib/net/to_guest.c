@@ -182,12 +182,14 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
 	net_drop(pair, reason, pkts, n);
 }
 
+/* One more turn was of no use to what waits. Of translations that are under way a turn tells nothing. */
 static bool
-has_waited_enough(const struct net_pair *pair)
+has_waited_enough(struct net_pair *pair)
 {
-	if (is_behind_viommu(pair))
+	if (is_behind_viommu(pair) && rvhost_missed_translation(pair->dev->path, pair->to_ring))
 		return rte_rdtsc() - pair->held_since_tsc >
 				rte_get_tsc_hz() / 1000 * NET_VIOMMU_WAIT_MS;
+	pair->turns_left = RTE_MAX(pair->turns_left, 1) - 1;
 	return pair->turns_left == 0;
 }
 
@@ -240,7 +242,7 @@ give_held(struct net_pair *pair)
 
 	if (!give_again(pair, pkts, n)) {
 		/* They wait on, not anew. */
-		pair->turns_left = RTE_MAX(turns_left, 1) - 1;
+		pair->turns_left = turns_left;
 		pair->held_since_tsc = since_tsc;
 		if (has_waited_enough(pair))
 			drop_without_room(pair);

@@ -90,6 +90,9 @@ struct rvhost_path {
 	bool copies_by_dma; /**< in this session */
 	bool abandoned;	    /**< copies that its engine has not ended: it may make them yet */
 	bool running[VHUB_MAX_VRINGS];
+	/** which figure counts translations that were missing, RVHOST_MAX_STATS: none; read by lcores */
+	unsigned int misses_figure;
+	uint64_t misses[VHUB_MAX_VRINGS];   /**< LCORE: that figure, when looked at last */
 	uint16_t call_max[VHUB_MAX_VRINGS]; /**< packets for one call; read by lcores */
 	bool plenty[VHUB_MAX_VRINGS]; /**< LCORE: from the guest: the last turn found many packets */
 	struct rvhost_ring_dma ring_dma[VHUB_MAX_VRINGS];
@@ -243,6 +246,18 @@ int
 rvhost_iotlb(struct rvhost_path *path, const struct vhub_user_iotlb *msg);
 
 /* ---- stats.c ---- */
+
+/** A ring of a device behind a vIOMMU has started: its figures have names. WORK. */
+void
+rvhost_stats_find_misses(struct rvhost_path *path, uint16_t vring);
+
+/**
+ * Whether the ring was short of a translation since the last look, so that what found no room may find some
+ * once that has come; true where the library does not tell. Takes the library's lock of the ring. LCORE, the
+ * ring's.
+ */
+bool
+rvhost_missed_translation(struct rvhost_path *path, const struct vhub_vring *vring);
 
 /** Looks at a running ring's figures. WORK, or CTL when not syncing. */
 void

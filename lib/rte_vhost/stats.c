@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The figures that librte_vhost counts of each ring. Its device goes with each change of memory,
- * ours stays: what was counted is kept. Called by sync.c and, for whoever asks, by net/stats.c.
+ * ours stays: what was counted is kept. Called by sync.c, by net/to_guest.c behind a vIOMMU and, for
+ * whoever asks, by net/stats.c.
  */
 #include <stdio.h>
 #include <string.h>
@@ -52,6 +53,44 @@ figure(const char *library_name)
 	p = p != NULL ? strchr(p + 2, '_') : NULL;
 	return p != NULL ? p + 1 : library_name;
 }
+
+/* ---- translations ---- */
+
+void
+rvhost_stats_find_misses(struct rvhost_path *path, uint16_t vring)
+{
+	struct rte_vhost_stat_name all[RVHOST_MAX_STATS];
+	const int n = rte_vhost_vring_stats_get_names(path->vid, vring, all, RTE_DIM(all));
+	int i;
+
+	path->misses_figure = RVHOST_MAX_STATS;
+	for (i = 0; i < n && n <= (int)RTE_DIM(all); i++) {
+		if (strcmp(figure(all[i].name), "iotlb_misses") == 0)
+			path->misses_figure = (unsigned int)i;
+	}
+}
+
+bool
+rvhost_missed_translation(struct rvhost_path *path, const struct vhub_vring *vring)
+{
+	struct rte_vhost_stat now[RVHOST_MAX_STATS];
+	uint64_t *seen = &path->misses[vring->index];
+	uint64_t misses;
+
+	if (path->misses_figure == RVHOST_MAX_STATS)
+		return true;
+	/* Nothing is to be seen while the ring itself has no translation. */
+	if (rte_vhost_vring_stats_get(path->vid, vring->index, now, RTE_DIM(now)) <=
+			(int)path->misses_figure)
+		return true;
+	misses = now[path->misses_figure].value;
+	if (misses == *seen)
+		return false;
+	*seen = misses;
+	return true;
+}
+
+/* ---- for whoever shows them ---- */
 
 /* Names are known only while the library has the ring, and the same for all. Thread: CTL. */
 static struct rte_vhost_stat_name names[RVHOST_MAX_STATS];

@@ -237,6 +237,8 @@ start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t in
 	if (ret == 0)
 		ret = rvhost_dma_begin(path, (uint16_t)index, rec->size);
 	path->running[index] = ret == 0;
+	if (ret == 0 && path->iommu)
+		rvhost_stats_find_misses(path, (uint16_t)index);
 	return ret;
 }
 

@@ -14,7 +14,8 @@ import pytest
 
 from control import Refused, vhubctl
 from lan import DATAPATHS, QUIET, control, daemon, frame, lan, mac, only_direct, text_of   # noqa: F401
-from vhostuser import PATIENCE, BackendChannel, NF, Req, ctrl, net, packets, wait_until
+from vhostuser import PATIENCE, BackendChannel, F, NF, Req, ctrl, net, packets, wait_until
+from vhostuser import protocol as p
 
 BROADCAST = b"\xff" * 6
 
@@ -342,6 +343,25 @@ def test_a_port_with_a_smaller_mtu_gets_no_more_than_that(lan):
     lan.wait_figure("a", "bridge_dropped_mtu", 1)
     b.send(frame(mac(1), mac(2), 1, 1514))
     gets(a, frame(mac(1), mac(2), 1, 1514))
+
+
+@pytest.mark.parametrize("lan", ["librte_vhost"], indirect=True)
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_a_frame_that_is_too_long_takes_no_time_behind_a_viommu(lan, packed):
+    """The library has all translations, and does not tell why it takes nothing: others are not held up."""
+    guest = {"features": (F.ACCESS_PLATFORM,), "mergeable": False, "packed": packed}
+    victim = lan.port("a", guest, iommu="on", mac=text_of(mac(1)))
+    for region in victim.mem.regions:
+        for iova in (region.gpa, region.uva):       # of buffers, and of rings
+            victim.tell(Req.IOTLB_MSG, p.IOTLB.pack(iova, region.size, region.uva, 3, 2))
+    sender = lan.port("b")
+    began = time.monotonic()
+    for seed in range(30):
+        short = frame(mac(1), mac(2), seed)
+        sender.submit([sender.prepare(each) for each in (frame(mac(1), mac(2), seed, 3000), short)])
+        gets(victim, short)
+    assert time.monotonic() - began < 1.5           # and not 100 ms each
+    assert lan.figures("a")["dropped_ring_full"] == 30
 
 
 def test_rows_of_frames_between_two_stations(lan):
