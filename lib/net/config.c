@@ -254,6 +254,8 @@ net_set_link(struct net_dev *dev, bool up)
 		__atomic_and_fetch(&dev->restricts, ~NET_RESTRICTED_BY_LINK, __ATOMIC_RELAXED);
 	else
 		__atomic_or_fetch(&dev->restricts, NET_RESTRICTED_BY_LINK, __ATOMIC_RELAXED);
+	if (dev->driver->set_link != NULL)
+		dev->driver->set_link(dev->port, up);
 	net_wake_pairs(dev);
 	look(dev);
 }

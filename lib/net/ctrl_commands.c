@@ -121,8 +121,7 @@ set_address(struct net_dev *dev, struct reader *r, struct net_rules *next)
 			!take(r, &next->mac, sizeof(next->mac)) || r->n != 0 ||
 			!rte_is_valid_assigned_ether_addr(&next->mac))
 		return false;
-	if (dev->driver->set_mac != NULL &&
-			dev->driver->set_mac(dev->port, &next->mac, !net_link_is_down(dev)) != 0)
+	if (dev->driver->set_mac != NULL && dev->driver->set_mac(dev->port, &next->mac) != 0)
 		return false;
 	next->has_mac = true;
 	memcpy(&word, &next->mac, sizeof(next->mac));

@@ -572,6 +572,8 @@ net_create(const struct net_params *params, struct vhub_net_port *port,
 		ret = net_mirror_create(dev, node);
 	if (ret != 0)
 		goto destroy_path;
+	if (params->link_down && dev->driver->set_link != NULL)
+		dev->driver->set_link(port, false);
 	*out = &dev->dev;
 	return 0;
 

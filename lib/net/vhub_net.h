@@ -260,11 +260,16 @@ struct vhub_net_driver_ops {
 	/**
 	 * Optional. LCORE, any of the port's, with a queue got or without. The guest says that its address
 	 * is `mac` from now on, until it leaves. A guest can say what it likes: that others are heard
-	 * with the same address is not to end by it. Without link_up the link is down by command: nobody
-	 * is to notice anything of the guest, and the driver only says whether it can have the address.
-	 * Returns 0, or a negative errno and the guest is told that it cannot have it.
+	 * with the same address is not to end by it. Returns 0, or a negative errno and the guest is told
+	 * that it cannot have it.
 	 */
-	int (*set_mac)(struct vhub_net_port *port, const struct rte_ether_addr *mac, bool link_up);
+	int (*set_mac)(struct vhub_net_port *port, const struct rte_ether_addr *mac);
+	/**
+	 * Optional. CTL or WORK. The link was taken down by command, or it is no longer so; not called for a
+	 * port that begins with it up. While it is down no packet passes, and nobody is to notice anything of
+	 * the guest: whatever belongs to it for good is another's to have. Does not block. Not of an uplink.
+	 */
+	void (*set_link)(struct vhub_net_port *port, bool up);
 	/**
 	 * Optional. LCORE. There are no mbufs left: those of packets that are sent, which the driver has
 	 * kept in the queues of this lcore, go back to their pools. Does not block.

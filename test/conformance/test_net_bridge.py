@@ -783,6 +783,38 @@ def test_a_link_that_is_taken_down_lets_nothing_pass(lan):
     channel.close()
 
 
+@pytest.mark.parametrize("begins", ["up", "down"])
+def test_a_port_whose_link_is_down_leaves_its_address_to_another(lan, begins):
+    """A guest that is cut off, or on standby, and the one that has taken over from it."""
+    cut, active, other = lan.port("a", mac=text_of(mac(9)), link=begins), lan.port("b"), lan.port("c")
+    whole = "%s-a" % lan.name
+    if begins == "up":
+        lan.learn(cut, mac(1))
+        lan.control.call("port_set_link", name=whole, state="down")
+    assert lan.stations() == {}
+    active.send(frame(mac(3), mac(9)))
+    gets(other, frame(mac(3), mac(9)))
+    other.send(frame(mac(9), mac(3)))
+    gets(active, frame(mac(9), mac(3)))
+    assert lan.stations() == {(text_of(mac(9)), 1): "b", (text_of(mac(3)), 1): "c"}
+    assert lan.figures("b")["bridge_dropped_foreign"] == 0
+    # With its link it is the guest's address again, and nobody else's.
+    lan.control.call("port_set_link", name=whole, state="up")
+    assert lan.stations()[text_of(mac(9)), 1] == "a"
+    other.send(frame(mac(9), mac(3)))
+    gets(cut, frame(mac(9), mac(3)))
+    active.wait_sent([active.send(frame(mac(3), mac(9)))])
+    lan.wait_figure("b", "bridge_dropped_foreign", 1)
+    # Without its guest it is nobody's, whatever the link.
+    lan.sessions.pop("a").close()
+    wait_until(lambda: (text_of(mac(9)), 1) not in lan.stations(), lan.stations)
+    for state in ("down", "up"):
+        lan.control.call("port_set_link", name=whole, state=state)
+    assert (text_of(mac(9)), 1) not in lan.stations()
+    lan.open("a")
+    assert lan.stations()[text_of(mac(9)), 1] == "a"
+
+
 def test_a_port_may_begin_with_its_link_down(lan):
     session = lan.port("a", {"features": (NF.STATUS,)}, link="down")
     assert session.config("status") == 0

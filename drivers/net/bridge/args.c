@@ -109,17 +109,27 @@ bridge_info(const struct vhub_net_port *port, struct vhub_net_info *info)
 
 /* ---- queues ---- */
 
-/* With its first queue the port has a guest, and the guest's address is at this port. */
+/* Where another port has the same for good, this one is not heard; its figures tell. */
+static void
+add_static_station(const struct bridge_port *p)
+{
+	if (p->has_mac && p->native != 0)
+		(void)table_add_static(p->bridge->table, table_key(&p->mac, p->native), p->index,
+				bridge_now(p->bridge));
+}
+
+/*
+ * With its first queue the port has a guest, and the guest's address is at this port; or it will be with
+ * the link: who then opens the port in the table sees that a queue was got, for the table has a lock.
+ */
 static int
 bridge_queue_get(struct vhub_net_queue *queue)
 {
 	struct bridge_port *p = bridge_port_of(queue->port);
 	struct bridge_queue *q = &p->queues[queue->index];
 
-	if (__atomic_fetch_add(&p->n_got, 1, __ATOMIC_RELAXED) == 0 && p->has_mac && p->native != 0)
-		/* Where another port has the same for good, this one is not heard; its figures tell. */
-		(void)table_add_static(p->bridge->table, table_key(&p->mac, p->native), p->index,
-				bridge_now(p->bridge));
+	if (__atomic_fetch_add(&p->n_got, 1, __ATOMIC_RELAXED) == 0)
+		add_static_station(p);
 	queue->priv = q;
 	vhub_net_inbox_open(q->inbox, queue);
 	return 0;
@@ -144,6 +154,17 @@ bridge_left(struct vhub_net_port *port)
 	const struct bridge_port *p = bridge_port_of(port);
 
 	table_forget_port(p->bridge->table, p->index);
+}
+
+/* Its stations may be at another port meanwhile: whoever takes over from this guest is heard and found. */
+static void
+bridge_set_link(struct vhub_net_port *port, bool up)
+{
+	const struct bridge_port *p = bridge_port_of(port);
+
+	table_close_port(p->bridge->table, p->index, !up);
+	if (up && __atomic_load_n(&p->n_got, __ATOMIC_RELAXED) != 0)
+		add_static_station(p);
 }
 
 static uint16_t
@@ -187,11 +208,11 @@ bridge_closed(struct vhub_net_queue *queue)
 }
 
 /*
- * As if it was heard there: what a guest says of itself is no more than what it sends. That is nothing while
- * its link is down: a port that may learn no station is told only whether it is another's.
+ * As if it was heard there: what a guest says of itself is no more than what it sends. With its link down that
+ * is nothing, and only whether it is another's is told.
  */
 static int
-bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac, bool link_up)
+bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
 {
 	struct bridge_port *p = bridge_port_of(port);
 	const uint64_t key = table_key(mac, p->native);
@@ -199,8 +220,8 @@ bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac, boo
 
 	if (p->native == 0)
 		return 0;
-	table_learn(p->bridge->table, &key, 1, p->index, link_up ? p->learn_limit : 0,
-			bridge_now(p->bridge), &learned);
+	table_learn(p->bridge->table, &key, 1, p->index, p->learn_limit, bridge_now(p->bridge),
+			&learned);
 	return learned.foreign != 0 ? -EEXIST : 0;
 }
 
@@ -231,6 +252,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.queue_get = bridge_queue_get,
 	.queue_put = bridge_queue_put,
 	.left = bridge_left,
+	.set_link = bridge_set_link,
 	.from_guest = bridge_from_guest,
 	.from_guest_views = bridge_from_guest_views,
 	.to_guest = bridge_to_guest,

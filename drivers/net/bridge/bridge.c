@@ -149,6 +149,8 @@ take_slot(struct bridge *bridge, struct bridge_port *p, char *error, size_t erro
 	p->bridge = bridge;
 	p->index = i;
 	bridge->n_ports++;
+	/* The one that had the slot before may have gone with its link down. */
+	table_close_port(bridge->table, i, false);
 	/* Pair with the acquires of lcores: the port is all there. */
 	__atomic_store_n(&bridge->slots[i], p, __ATOMIC_RELEASE);
 	if (i >= bridge->n_slots)

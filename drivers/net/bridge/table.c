@@ -53,6 +53,7 @@ struct table {
 	rte_spinlock_t lock __rte_cache_aligned;
 	uint32_t cursor;
 	uint32_t n_used; /* places that have a key */
+	bool closed[TABLE_MAX_PORTS];
 };
 
 /* ---- words ---- */
@@ -359,7 +360,7 @@ learn_new(struct table *t, const uint64_t *keys, uint16_t n, uint16_t port, uint
 		return;
 	sweep(t, SWEEP, now);
 	word = make_word(now, port, t->generations[port], false);
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && !t->closed[port]; i++) {
 		if (!learn_one(t, keys[i], word, limit, now, learned))
 			break;
 	}
@@ -426,6 +427,10 @@ table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now)
 	uint64_t word;
 
 	take_lock(t);
+	if (t->closed[port]) {
+		ret = -ENETDOWN;
+		goto unlock;
+	}
 	/* As with learning: static stations of ports that have gone leave their places in time. */
 	sweep(t, SWEEP, now);
 	place = take_place(t, key);
@@ -436,19 +441,36 @@ table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now)
 		ret = -EEXIST;
 	else
 		set_entry(t, place, make_word(now, port, t->generations[port], true));
+unlock:
 	rte_spinlock_unlock(&t->lock);
 	return ret;
+}
+
+/* With the lock held. */
+static void
+forget(struct table *t, uint16_t port)
+{
+	const uint32_t generation = (t->generations[port] + 1) & GENERATION_MASK;
+
+	__atomic_store_n(&t->generations[port], generation == 0 ? 1 : generation, __ATOMIC_RELAXED);
+	__atomic_store_n(&t->n_known[port], 0, __ATOMIC_RELAXED);
 }
 
 void
 table_forget_port(struct table *t, uint16_t port)
 {
-	uint32_t generation;
-
 	take_lock(t);
-	generation = (t->generations[port] + 1) & GENERATION_MASK;
-	__atomic_store_n(&t->generations[port], generation == 0 ? 1 : generation, __ATOMIC_RELAXED);
-	__atomic_store_n(&t->n_known[port], 0, __ATOMIC_RELAXED);
+	forget(t, port);
+	rte_spinlock_unlock(&t->lock);
+}
+
+void
+table_close_port(struct table *t, uint16_t port, bool closed)
+{
+	take_lock(t);
+	t->closed[port] = closed;
+	if (closed)
+		forget(t, port);
 	rte_spinlock_unlock(&t->lock);
 }
 

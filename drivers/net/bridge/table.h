@@ -94,7 +94,7 @@ table_learn(struct table *t, const uint64_t *keys, uint16_t n, uint16_t port, ui
 /*
  * A station that is at `port` and does not age, wherever it was before; for one of each port there is
  * a place whatever was learned. Waits for the lock, which is held for microseconds. Thread: ANY.
- * Returns 0, -ENOSPC, -EEXIST: it is another port's like this.
+ * Returns 0, -ENOSPC, -EEXIST: it is another port's like this, -ENETDOWN: the port is closed.
  */
 int
 table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now);
@@ -102,6 +102,10 @@ table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now);
 /* Forgets all stations of `port`, static ones too. Waits as above. Thread: ANY. */
 void
 table_forget_port(struct table *t, uint16_t port);
+
+/* While it is closed there are none at it: they are forgotten, and none is learned or added. Likewise. */
+void
+table_close_port(struct table *t, uint16_t port, bool closed);
 
 /* Stations that a port knows now, and all; as exact as something that others change. Thread: ANY. */
 uint32_t

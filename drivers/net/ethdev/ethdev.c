@@ -161,10 +161,9 @@ ethdev_stats(const struct vhub_net_port *port,
 
 /* The port's filter is set on CTL only: a port that has one lets nothing else in. */
 static int
-ethdev_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac, bool link_up)
+ethdev_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
 {
 	RTE_SET_USED(mac);
-	RTE_SET_USED(link_up);
 	return rte_eth_promiscuous_get(ethdev_port_of(port)->port_id) == 1 ? 0 : -ENOTSUP;
 }
 

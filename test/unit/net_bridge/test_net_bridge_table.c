@@ -363,6 +363,29 @@ test_a_static_station_stays(void **state)
 	table_destroy(t);
 }
 
+/* Those that it had are another port's to have, until it is open again. */
+static void
+test_a_closed_port_has_no_stations(void **state)
+{
+	struct table *t = make(ENTRIES);
+
+	(void)state;
+	learn(t, station(1), 1, 10, 0);
+	assert_int_equal(table_add_static(t, station(2), 1, 0), 0);
+	table_close_port(t, 1, true);
+	assert_int_equal(table_count(t, 1), 0);
+	assert_int_equal(where(t, station(1), 0), TABLE_NO_PORT);
+	assert_int_equal(where(t, station(2), 0), TABLE_NO_PORT);
+	assert_int_equal(learn(t, station(1), 1, 10, 0).added, 0);
+	assert_int_equal(table_add_static(t, station(2), 1, 0), -ENETDOWN);
+	assert_int_equal(learn(t, station(2), 2, 10, 0).added, 1);
+	table_close_port(t, 1, false);
+	assert_int_equal(learn(t, station(1), 1, 10, 0).added, 1);
+	assert_int_equal(table_add_static(t, station(2), 1, 0), 0);
+	assert_int_equal(where(t, station(2), 0), 1);
+	table_destroy(t);
+}
+
 /* What others have taught the table does not keep the address of a guest out of it. */
 static void
 test_a_full_table_has_room_for_static_stations(void **state)
@@ -664,6 +687,7 @@ main(void)
 		cmocka_unit_test(test_a_port_learns_up_to_its_limit),
 		cmocka_unit_test(test_a_full_table_takes_more_when_stations_have_aged),
 		cmocka_unit_test(test_a_static_station_stays),
+		cmocka_unit_test(test_a_closed_port_has_no_stations),
 		cmocka_unit_test(test_a_full_table_has_room_for_static_stations),
 		cmocka_unit_test(test_a_station_far_down_a_chain_is_found),
 		cmocka_unit_test(test_stations_of_one_crc_do_not_meet),
