@@ -81,18 +81,23 @@ net_frame_prepare(uint8_t *frame, uint16_t bytes, uint32_t flow, uint32_t receiv
 	memcpy(frame + NET_STAMP_AT, &mark, sizeof(mark));
 }
 
-/* Odd multipliers, so that neighbours in a frame and of a number differ in many bits. */
+/* Odd multipliers, so that neighbours in a frame, of a number and of a flow differ in many bits. */
 static uint32_t
-filler(uint64_t number, uint32_t at)
+filler(const struct net_stamp *stamp, uint32_t at)
 {
-	return (uint32_t)number * UINT32_C(2654435761) + at * UINT32_C(2246822519);
+	const uint32_t flow = (uint32_t)(stamp->flow >> 32);
+
+	return (uint32_t)stamp->number * UINT32_C(2654435761) + flow * UINT32_C(3266489917) +
+			at * UINT32_C(2246822519);
 }
 
 void
-net_frame_fill(uint8_t *frame, uint16_t bytes, uint64_t number)
+net_frame_fill(uint8_t *frame, uint16_t bytes)
 {
+	const struct net_stamp stamp = net_frame_read(frame);
+
 	for (uint32_t at = NET_FILLER_AT; at < bytes; at += 4) {
-		const uint32_t word = filler(number, at);
+		const uint32_t word = filler(&stamp, at);
 
 		memcpy(frame + at, &word, RTE_MIN(4u, bytes - at));
 	}
@@ -110,13 +115,14 @@ net_frame_headers_right(const uint8_t *frame, uint16_t bytes)
 }
 
 bool
-net_frame_filler_right(const uint8_t *data, uint32_t at, uint32_t bytes, uint64_t number)
+net_frame_filler_right(const uint8_t *data, uint32_t at, uint32_t bytes,
+		const struct net_stamp *stamp)
 {
 	const uint32_t end = at + bytes;
 	uint32_t wrong = 0, i, step;
 
 	for (i = RTE_MAX(at, NET_FILLER_AT); i < end; i += step) {
-		uint32_t word = 0, right = filler(number, i & ~3u) >> i % 4 * 8;
+		uint32_t word = 0, right = filler(stamp, i & ~3u) >> i % 4 * 8;
 
 		/* To the end of the word, which a piece may begin and end in the middle of. */
 		step = RTE_MIN(4 - i % 4, end - i);

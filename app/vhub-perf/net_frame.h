@@ -7,7 +7,7 @@
  *	40  (UDP checksum, 0) mark, flow: with one comparison a frame of ours and of the right flow
  *	48  number in the flow
  *	56  time: TSC at which it was sent, or due
- *	64  filler; with --touch it depends on the number
+ *	64  filler; with --touch it depends on the flow and the number
  *
  * Used by net_lcore.c, net_device.c and net_run.c; implemented in net_frame.c.
  */
@@ -81,20 +81,21 @@ net_frame_bytes(const uint8_t *frame)
 	return (uint16_t)(14 + (frame[16] << 8 | frame[17]));
 }
 
-/* Writes the filler of packet `number`. */
+/* Writes the filler of the packet, which is stamped. */
 void
-net_frame_fill(uint8_t *frame, uint16_t bytes, uint64_t number);
+net_frame_fill(uint8_t *frame, uint16_t bytes);
 
 /* Whether headers but the Ethernet addresses, which back ends change, are as they were sent. */
 bool
 net_frame_headers_right(const uint8_t *frame, uint16_t bytes);
 
 /*
- * Whether `bytes` of the frame from offset `at` on are as net_frame_fill() has
- * left them; what is before the filler is not looked at.
+ * Whether `bytes` of the frame from offset `at` on are as net_frame_fill() has left them in the packet
+ * with this stamp; what is before the filler is not looked at.
  */
 bool
-net_frame_filler_right(const uint8_t *data, uint32_t at, uint32_t bytes, uint64_t number);
+net_frame_filler_right(const uint8_t *data, uint32_t at, uint32_t bytes,
+		const struct net_stamp *stamp);
 
 /*
  * The number in a frame of vhub's driver null (doc/guides/net-drivers.rst), queue `queue`. False if

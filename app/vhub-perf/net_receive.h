@@ -155,7 +155,7 @@ net_touch_first(struct net_packet *p, const uint8_t *frame)
 	if (p->wrong)
 		return;
 	if (!net_frame_headers_right(frame, net_frame_bytes(frame)) ||
-			!net_frame_filler_right(frame, 0, p->bytes, p->stamp.number))
+			!net_frame_filler_right(frame, 0, p->bytes, &p->stamp))
 		p->wrong = true;
 }
 
@@ -165,8 +165,7 @@ net_continue_packet(struct net_queue *q, const uint8_t *frame, uint32_t bytes)
 	struct net_packet *p = &q->packet;
 	const uint8_t *data = frame - NET_HEADER_BYTES;
 
-	if (q->o->touch && !p->wrong &&
-			!net_frame_filler_right(data, p->bytes, bytes, p->stamp.number))
+	if (q->o->touch && !p->wrong && !net_frame_filler_right(data, p->bytes, bytes, &p->stamp))
 		p->wrong = true;
 	p->bytes += bytes;
 	p->buffers_left--;

@@ -117,7 +117,7 @@ net_send_packets(struct net_queue *q, int n, uint64_t now, const bool packed)
 		}
 		net_frame_stamp(frame, first + (unsigned int)sent, time);
 		if (unlikely(q->o->touch))
-			net_frame_fill(frame, q->slot_bytes[slot], first + (unsigned int)sent);
+			net_frame_fill(frame, q->slot_bytes[slot]);
 		ring_add(q->tx, &c, slot, packed);
 	}
 	ring_end(q->tx, &c);

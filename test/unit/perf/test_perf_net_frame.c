@@ -29,7 +29,7 @@ make(uint8_t *frame, uint16_t bytes)
 {
 	net_frame_prepare(frame, bytes, FLOW, NET_NOBODY);
 	net_frame_stamp(frame, NUMBER, 42);
-	net_frame_fill(frame, bytes, NUMBER);
+	net_frame_fill(frame, bytes);
 }
 
 /* As a receiver with buffers of `first` and then `more` bytes of frame. */
@@ -41,11 +41,10 @@ is_right(const uint8_t *frame, uint16_t bytes, uint32_t first, uint32_t more)
 	if (stamp.flow != net_flow_mark(FLOW) || stamp.number != NUMBER || stamp.time_cycles != 42)
 		return false;
 	if (net_frame_bytes(frame) != bytes || !net_frame_headers_right(frame, bytes) ||
-			!net_frame_filler_right(frame, 0, RTE_MIN(first, bytes), stamp.number))
+			!net_frame_filler_right(frame, 0, RTE_MIN(first, bytes), &stamp))
 		return false;
 	for (uint32_t at = first; at < bytes; at += more) {
-		if (!net_frame_filler_right(frame + at, at, RTE_MIN(more, bytes - at),
-				    stamp.number))
+		if (!net_frame_filler_right(frame + at, at, RTE_MIN(more, bytes - at), &stamp))
 			return false;
 	}
 	return true;
@@ -135,15 +134,25 @@ test_pieces_are_checked_as_the_whole(void **state)
 	}
 }
 
+/* Not that of the packet before, nor of one with this number from another queue or another device. */
 static void
-test_the_filler_is_that_of_its_number(void **state)
+test_the_filler_is_that_of_its_flow_and_number(void **state)
 {
+	const uint32_t flows[] = { FLOW ^ 1, FLOW ^ 0x10000 };
 	uint8_t frame[NET_MAX_FRAME];
+	struct net_stamp stamp;
 
 	(void)state;
 	make(frame, 200);
-	assert_true(net_frame_filler_right(frame, 0, 200, NUMBER));
-	assert_false(net_frame_filler_right(frame, 0, 200, NUMBER + 1));
+	stamp = net_frame_read(frame);
+	assert_true(net_frame_filler_right(frame, 0, 200, &stamp));
+	stamp.number--;
+	assert_false(net_frame_filler_right(frame, 0, 200, &stamp));
+	stamp.number++;
+	for (unsigned int i = 0; i < RTE_DIM(flows); i++) {
+		stamp.flow = net_flow_mark(flows[i]);
+		assert_false(net_frame_filler_right(frame, 0, 200, &stamp));
+	}
 }
 
 static void
@@ -171,7 +180,7 @@ main(void)
 		cmocka_unit_test(test_a_header_asks_for_the_checksum_or_for_nothing),
 		cmocka_unit_test(test_any_byte_that_changes_is_noticed),
 		cmocka_unit_test(test_pieces_are_checked_as_the_whole),
-		cmocka_unit_test(test_the_filler_is_that_of_its_number),
+		cmocka_unit_test(test_the_filler_is_that_of_its_flow_and_number),
 		cmocka_unit_test(test_numbers_of_the_null_driver_are_found),
 	};
 
