@@ -222,6 +222,9 @@ frontend_start(struct frontend *fe, const struct perf_memory *mem, struct ring *
 
 	fe->mem = mem;
 	fe->rings = rings;
+	fe->bases = calloc(fe->config.n_rings, sizeof(*fe->bases));
+	if (fe->bases == NULL)
+		return -ENOMEM;
 	if (fe->config.inflight)
 		ret = frontend_get_inflight(fe);
 	return ret == 0 ? frontend_restart(fe) : ret;
@@ -245,6 +248,8 @@ stop_rings(struct frontend *fe, uint32_t request)
 						.payload = &ask,
 				},
 				&base, sizeof(base), NULL);
+		if (ret == 0)
+			fe->bases[i] = base.num;
 	}
 	return ret;
 }
@@ -282,5 +287,6 @@ frontend_close(struct frontend *fe)
 		unlink(fe->config.path);
 	}
 	frontend_drop_inflight(fe);
+	free(fe->bases);
 	free(fe);
 }

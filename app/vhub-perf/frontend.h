@@ -59,6 +59,7 @@ struct frontend {
 	uint64_t max_queues;
 	const struct perf_memory *mem;
 	struct ring *const *rings;
+	uint32_t *bases; /* that the back end told when each of them was stopped last */
 	int inflight_fd; /* -1: none */
 	struct vhub_user_inflight inflight;
 	uint8_t *inflight_map; /* NULL: nobody has looked into it */
@@ -103,8 +104,8 @@ frontend_suspend(struct frontend *fe);
 
 /*
  * Looks into the inflight region, rings being stopped and reaped: *left requests of `ring` are
- * noted there, each once, and no other is. Returns 0, -EPROTO (that is not so; told), or why the
- * region cannot be mapped.
+ * noted there, each once, and no other is; those that are not were not taken, as the back end told where
+ * it stopped. Returns 0, -EPROTO (that is not so; told), -ENOMEM, or why the region cannot be mapped.
  */
 int
 frontend_left(struct frontend *fe, const struct ring *ring, uint32_t *left);

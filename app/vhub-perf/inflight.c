@@ -104,9 +104,10 @@ noted_slot(const struct ring *ring, const void *part, uint32_t i)
 	return split->desc[i].inflight != 0 ? ring->slot_of[i] : RING_NO_SLOT;
 }
 
+/* Marks the slots that are noted, and counts them and their entries. */
 static int
-count_noted(const struct frontend *fe, const struct ring *ring, const void *part, uint8_t *noted,
-		uint32_t *left)
+find_noted(const struct frontend *fe, const struct ring *ring, const void *part, uint8_t *noted,
+		uint32_t *left, uint32_t *n_entries)
 {
 	const struct inflight_split *head = part; /* as of packed rings, so far */
 
@@ -129,16 +130,51 @@ count_noted(const struct frontend *fe, const struct ring *ring, const void *part
 			return -EPROTO;
 		}
 		++*left;
+		*n_entries += ring_slot_entries(ring, (uint16_t)slot);
 	}
 	return 0;
+}
+
+/*
+ * What is noted has `n_entries`, and was taken; everything behind was not, or it would be in neither. The base of
+ * a packed ring counts what is left; to that of a split one whoever goes on may have to add it, as after a crash.
+ */
+static int
+check_untaken(const struct frontend *fe, const struct ring *ring, uint8_t *noted,
+		uint32_t n_entries, uint16_t *slots)
+{
+	const uint32_t base = fe->bases[ring->index], ahead = ring_base_ahead(ring, n_entries);
+	const int n = ring_untaken(ring, n_entries, slots);
+
+	if (base != ahead && (ring->packed || base != ring_base(ring))) {
+		perf_error(fe->config.path,
+				"ring %u: it was stopped at base 0x%x; with what has come back and what its inflight region notes that is 0x%x",
+				ring->index, base, ahead);
+		return -EPROTO;
+	}
+	for (int i = 0; i < n; i++) {
+		if (noted[slots[i]]++ == 0)
+			continue;
+		perf_error(fe->config.path,
+				"ring %u: its inflight region notes %u, which is behind what was taken: it lacks another one",
+				ring->index, slots[i]);
+		return -EPROTO;
+	}
+	if (n < 0)
+		perf_error(fe->config.path,
+				"ring %u: behind what its inflight region notes it is not as it was filled",
+				ring->index);
+	return n < 0 ? n : 0;
 }
 
 int
 frontend_left(struct frontend *fe, const struct ring *ring, uint32_t *left)
 {
 	const void *part = part_of(fe, ring);
+	uint32_t n_entries = 0;
+	uint16_t *slots;
 	uint8_t *noted;
-	int ret;
+	int ret = -ENOMEM;
 
 	*left = 0;
 	if (part == NULL) {
@@ -146,10 +182,13 @@ frontend_left(struct frontend *fe, const struct ring *ring, uint32_t *left)
 				strerror(errno));
 		return -errno;
 	}
-	noted = calloc(ring->n_slots, 1);
-	if (noted == NULL)
-		return -ENOMEM;
-	ret = count_noted(fe, ring, part, noted, left);
+	noted = calloc(ring->n_slots, sizeof(*noted));
+	slots = calloc(ring->n_slots, sizeof(*slots));
+	if (noted != NULL && slots != NULL)
+		ret = find_noted(fe, ring, part, noted, left, &n_entries);
+	if (ret == 0)
+		ret = check_untaken(fe, ring, noted, n_entries, slots);
 	free(noted);
+	free(slots);
 	return ret;
 }

@@ -215,9 +215,63 @@ ring_reset(struct ring *r)
 uint32_t
 ring_base(const struct ring *r)
 {
-	const uint16_t packed = (uint16_t)(r->used_idx | r->used_wrap << 15);
+	return ring_base_ahead(r, 0);
+}
 
-	return r->packed ? packed | (uint32_t)packed << 16 : r->used_idx;
+uint32_t
+ring_base_ahead(const struct ring *r, uint32_t n)
+{
+	const uint32_t at = r->used_idx + n;
+	const bool next_lap = at >= r->size;
+
+	if (!r->packed)
+		return (uint16_t)at;
+	return (at - (next_lap ? r->size : 0)) | (uint32_t)(r->used_wrap ^ next_lap) << 15 |
+			(uint32_t)r->used_idx << 16 | (uint32_t)r->used_wrap << 31;
+}
+
+uint32_t
+ring_slot_entries(const struct ring *r, uint16_t slot)
+{
+	return r->packed ? r->slots[slot].n_descs : 1;
+}
+
+/* The slot of the entry that is `n` beyond what has come back; RING_NO_SLOT: of none in flight. */
+static uint16_t
+slot_at(const struct ring *r, uint32_t n)
+{
+	const struct packed_desc *ring = r->desc;
+	const struct split_avail *avail = r->avail;
+	uint16_t slot;
+
+	if (r->packed)
+		slot = __atomic_load_n(&ring[(r->used_idx + n) % r->size].id, __ATOMIC_RELAXED);
+	else
+		slot = ring_split_slot(r,
+				__atomic_load_n(&avail->ring[(r->used_idx + n) & r->mask],
+						__ATOMIC_RELAXED));
+	return slot < r->n_slots && ring_slot_in_flight(r, slot) ? slot : RING_NO_SLOT;
+}
+
+int
+ring_untaken(const struct ring *r, uint32_t n, uint16_t *slots)
+{
+	uint32_t all = 0;
+	uint16_t slot;
+	int found = 0;
+
+	for (slot = 0; slot < r->n_slots; slot++) {
+		if (ring_slot_in_flight(r, slot))
+			all += ring_slot_entries(r, slot);
+	}
+	while (n < all) {
+		slot = slot_at(r, n);
+		if (slot == RING_NO_SLOT || found == r->n_slots)
+			return -EPROTO;
+		slots[found++] = slot;
+		n += ring_slot_entries(r, slot);
+	}
+	return n == all ? found : -EPROTO;
 }
 
 uint8_t *

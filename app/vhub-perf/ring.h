@@ -168,6 +168,25 @@ ring_reset(struct ring *r);
 uint32_t
 ring_base(const struct ring *r);
 
+/*
+ * The same with `n` entries that the back end has taken beyond that: of a split ring an entry is a request,
+ * of a packed one a descriptor.
+ */
+uint32_t
+ring_base_ahead(const struct ring *r, uint32_t n);
+
+/* Entries of a slot's request. */
+uint32_t
+ring_slot_entries(const struct ring *r, uint16_t slot);
+
+/*
+ * The slots of the requests in the ring that are in flight behind the first `n` entries which have not come
+ * back: those that a back end with ring_base_ahead() has not taken. Everything added is published. `slots` has
+ * room for n_slots. Returns how many, or -EPROTO: the entries are no requests in flight.
+ */
+int
+ring_untaken(const struct ring *r, uint32_t n, uint16_t *slots);
+
 static inline bool
 ring_slot_in_flight(const struct ring *r, uint16_t slot)
 {
