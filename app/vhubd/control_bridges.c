@@ -29,7 +29,7 @@ const struct vhub_control_method control_bridge_list = {
 static void
 bridge_fdb(struct vhub_control_call *call, const json_t *params, void *arg)
 {
-	const char *name = json_string_value(json_object_get(params, "bridge"));
+	const char *name = control_text(params, "bridge");
 	json_t *stations = NULL;
 
 	(void)arg;

@@ -29,26 +29,23 @@ free_capture(struct capture *capture)
 
 /* ---- port_capture_start ---- */
 
-/* Returns 0 or -EINVAL with one sentence; strings are those of `params`. */
+/* All but its strings. Returns 0, or -EINVAL and the call is refused. */
 static int
-read_set(struct vhub_net_capture *set, const json_t *params, uint64_t snaplen, char *error,
-		size_t error_len)
+read_set(struct vhub_control_call *call, const json_t *params, struct vhub_net_capture *set)
 {
-	const char *way = control_text(params, "direction");
+	uint64_t snaplen = VHUB_NET_CAPTURE_MAX_SNAPLEN;
 
-	if (way == NULL)
-		way = "both";
-	set->from_guest = strcmp(way, "both") == 0 || strcmp(way, "from_guest") == 0;
-	set->to_guest = strcmp(way, "both") == 0 || strcmp(way, "to_guest") == 0;
+	if (control_number(call, params, "snaplen", &snaplen) != 0 ||
+			control_number(call, params, "max_bytes", &set->max_bytes) != 0 ||
+			control_direction(call, params, &set->from_guest, &set->to_guest) != 0)
+		return -EINVAL;
 	set->snaplen_bytes = (uint32_t)snaplen;
-	if (!set->from_guest && !set->to_guest)
-		snprintf(error, error_len, "direction=%.64s; allowed: from_guest, to_guest, both",
-				way);
-	else if (snaplen == 0 || snaplen > VHUB_NET_CAPTURE_MAX_SNAPLEN)
-		snprintf(error, error_len, "snaplen=%" PRIu64 ": allowed: 1 to %u", snaplen,
+	if (snaplen == 0 || snaplen > VHUB_NET_CAPTURE_MAX_SNAPLEN)
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"snaplen=%" PRIu64 ": allowed: 1 to %u", snaplen,
 				VHUB_NET_CAPTURE_MAX_SNAPLEN);
 	else if (set->max_bytes != 0 && set->max_bytes < VHUB_NET_CAPTURE_MIN_BYTES)
-		snprintf(error, error_len,
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
 				"max_bytes=%" PRIu64 ": allowed: 0 (no limit), %u or more",
 				set->max_bytes, VHUB_NET_CAPTURE_MIN_BYTES);
 	else
@@ -94,20 +91,13 @@ static void
 port_capture_start(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	uint64_t snaplen = VHUB_NET_CAPTURE_MAX_SNAPLEN;
 	struct vhub_net_capture set = { 0 };
 	struct capture *capture;
 	char error[512];
 	int ret;
 
-	if (control_number(call, params, "snaplen", &snaplen) != 0 ||
-			control_number(call, params, "max_bytes", &set.max_bytes) != 0)
+	if (read_set(call, params, &set) != 0)
 		return;
-	ret = read_set(&set, params, snaplen, error, sizeof(error));
-	if (ret != 0) {
-		control_refuse_change(call, ret, error);
-		return;
-	}
 	capture = create_capture(call, params, &set);
 	if (capture == NULL) {
 		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");

@@ -55,6 +55,22 @@ control_number(struct vhub_control_call *call, const json_t *params, const char 
 }
 
 int
+control_direction(struct vhub_control_call *call, const json_t *params, bool *from_guest,
+		bool *to_guest)
+{
+	const char *way = control_text(params, "direction");
+	const bool both = way == NULL || strcmp(way, "both") == 0;
+
+	*from_guest = both || strcmp(way, "from_guest") == 0;
+	*to_guest = both || strcmp(way, "to_guest") == 0;
+	if (*from_guest || *to_guest)
+		return 0;
+	vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+			"direction=%.64s; allowed: from_guest, to_guest, both", way);
+	return -EINVAL;
+}
+
+int
 control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,
 		struct vhub_control **out)
 {

@@ -59,6 +59,14 @@ int
 control_number(struct vhub_control_call *call, const json_t *params, const char *name,
 		uint64_t *value);
 
+/**
+ * The `direction` of `params`, both when none is given, into two flags. Returns 0, or -EINVAL and the call
+ * is refused.
+ */
+int
+control_direction(struct vhub_control_call *call, const json_t *params, bool *from_guest,
+		bool *to_guest);
+
 /** Serves the methods at `path`, with a log line where that fails. As vhub_control_create(). */
 int
 control_methods_start(struct vhub_loop *loop, const char *path, struct control_context *context,

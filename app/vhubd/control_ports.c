@@ -125,18 +125,11 @@ set_mirror(struct vhub_control_call *call, const char *name, const struct vhub_n
 static void
 port_mirror_set(struct vhub_control_call *call, const json_t *params, void *arg)
 {
-	const char *to = control_text(params, "to"), *way = control_text(params, "direction");
+	const char *to = control_text(params, "to");
 	struct vhub_net_mirror set = { 0 };
 
-	if (way == NULL)
-		way = "both";
-	set.from_guest = strcmp(way, "both") == 0 || strcmp(way, "from_guest") == 0;
-	set.to_guest = strcmp(way, "both") == 0 || strcmp(way, "to_guest") == 0;
-	if (!set.from_guest && !set.to_guest) {
-		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
-				"direction=%.64s; allowed: from_guest, to_guest, both", way);
+	if (control_direction(call, params, &set.from_guest, &set.to_guest) != 0)
 		return;
-	}
 	if (to[0] == '\0' || strcmp(to, VHUB_NET_NO_MIRROR) == 0 ||
 			strlcpy(set.to, to, sizeof(set.to)) >= sizeof(set.to)) {
 		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,

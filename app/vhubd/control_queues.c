@@ -79,7 +79,7 @@ static void
 queue_move(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *name = json_string_value(json_object_get(params, "device"));
+	const char *name = control_text(params, "device");
 	const json_int_t queue = json_integer_value(json_object_get(params, "queue"));
 	const json_int_t id = json_integer_value(json_object_get(params, "lcore"));
 	const struct slot *slot = slots_find(context->slots, name);
