@@ -12,6 +12,7 @@
 
 #include <bsd/stdlib.h>
 #include <bsd/string.h>
+#include <jansson.h>
 
 #include <rte_common.h>
 
@@ -124,6 +125,17 @@ add_pair(struct rte_kvargs *list, char *text, char *error, size_t error_len)
 	return 0;
 }
 
+/* As JSON has to be, in which clients are shown the pairs. */
+static bool
+is_utf8(const char *text, size_t len)
+{
+	json_t *string = json_stringn(text, len);
+	const bool is = string != NULL;
+
+	json_decref(string);
+	return is;
+}
+
 /* Sorts "a=1,b=[2,3]" into the connection's pairs and the device's. */
 static int
 sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t error_len)
@@ -145,6 +157,10 @@ sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t err
 		if (len == 0)
 			continue;
 		strlcpy(key, pairs, RTE_MIN(sizeof(key), strcspn(pairs, "=,") + 1));
+		if (!is_utf8(pairs, len)) {
+			snprintf(error, error_len, "%s has bytes that are not UTF-8", key);
+			return -EINVAL;
+		}
 		to = is_connection_key(key) ? &connection : &device;
 		memcpy(*to, pairs, len);
 		ret = add_pair(to == &connection ? slot->connection_args : slot->device_args, *to,

@@ -41,6 +41,7 @@ DISK = "[blk d]\nsocket=/tmp/none.sock\ndriver=malloc\n"
     (DISK + "size=1M\nsize=2M\n", 5, r"\[blk d\] size is given twice"),
     (DISK + "size=1,2\n", 4, r"\[blk d\] size=1,2: a value with a comma goes into brackets"),
     (DISK + "size=[1\n", 4, r"\[blk d\] size=\[1: a '\[' is not closed"),
+    (DISK.encode() + b"size=1M\nserial=\xff\n", 5, r"\[blk d\] serial has bytes that are not UTF-8"),
     ("[blk d]\ndriver=null\n", 1, r"\[blk d\] exactly one of socket=PATH"),
     (DISK + "size=1M\n" + DISK + "size=1M\n", 5, r"\[blk d\] another device has this name"),
     ("idle = poll\n", 1, r"idle: it stands before the first \[section\]"),
