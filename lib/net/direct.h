@@ -181,9 +181,6 @@ net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *
 /* VHUB_NET_TAKES_* that a receiver has to have. */
 uint32_t
 net_offload_needs(const struct vhub_net_offload *offload);
-/* The longest frame that it asks for, with gso. */
-uint32_t
-net_segment_bytes(const struct vhub_net_offload *offload);
 /* From mbuf flags that offload.c has found sane, and to flags. */
 void
 net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out);

@@ -114,8 +114,7 @@ read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view
 static __rte_noinline bool
 is_oversize(const struct net_pair *pair, const struct vhub_net_view *view)
 {
-	return view->offload.gso == VHUB_NET_GSO_NONE ||
-			view->bytes > net_most_bytes(pair->dev, net_segment_bytes(&view->offload));
+	return net_is_oversize(pair->dev, view->bytes, vhub_net_segment_bytes(view));
 }
 
 /* `bytes` in pieces. Returns false when there is no packet in them, or none that goes on; counted. */

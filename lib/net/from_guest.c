@@ -6,19 +6,6 @@
  */
 #include "net_pvt.h"
 
-/* Fragments have no header of UDP each. */
-static uint32_t
-most_bytes_of(const struct net_pair *pair, const struct rte_mbuf *m)
-{
-	uint32_t segment_bytes = m->l2_len + m->l3_len + (uint32_t)m->tso_segsz;
-
-	if ((m->ol_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)) == 0)
-		return pair->dev->max_frame_bytes;
-	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) == 0)
-		segment_bytes += m->l4_len;
-	return net_most_bytes(pair->dev, segment_bytes);
-}
-
 /* Drops what is no packet of this port's; returns how many are left, in order. */
 static uint16_t
 drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
@@ -30,7 +17,7 @@ drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 
 		if (m->pkt_len < RTE_ETHER_HDR_LEN)
 			net_drop(pair, VHUB_NET_DROP_RUNT, &m, 1);
-		else if (m->pkt_len > most_bytes_of(pair, m))
+		else if (net_is_oversize(pair->dev, m->pkt_len, vhub_net_mbuf_segment_bytes(m)))
 			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &m, 1);
 		else
 			pkts[kept++] = m;

@@ -185,15 +185,6 @@ net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *
 	return read_gso(hdr, asks, head, head_bytes, frame_bytes, out);
 }
 
-uint32_t
-net_segment_bytes(const struct vhub_net_offload *offload)
-{
-	/* UDP's header is of the payload that is cut into fragments. */
-	return (uint32_t)offload->gso_bytes +
-			(offload->gso == VHUB_NET_GSO_UDP ? offload->csum_start :
-							    offload->header_bytes);
-}
-
 /* ---- to the guest ---- */
 
 static_assert(VHUB_NET_GSO_NONE == VIRTIO_NET_HDR_GSO_NONE &&

@@ -212,15 +212,11 @@ net_dev_of(const struct vhub_device *device)
 	return vhub_container_of(device, struct net_dev, dev);
 }
 
-/*
- * How long a packet may be whose segments, or fragments, are so long: as long as it likes where they are
- * as short as other frames.
- */
-static inline uint32_t
-net_most_bytes(const struct net_dev *dev, uint32_t segment_bytes)
+/* Whether a packet of so many bytes is too long, or would be cut into frames that are. */
+static inline bool
+net_is_oversize(const struct net_dev *dev, uint32_t bytes, uint32_t segment_bytes)
 {
-	return segment_bytes <= dev->max_frame_bytes ? NET_LONGEST_FRAME_BYTES :
-						       dev->max_frame_bytes;
+	return segment_bytes > dev->max_frame_bytes || bytes > NET_LONGEST_FRAME_BYTES;
 }
 
 /* Even rings go to the guest, odd ones come from it (VIRTIO 1.2, 5.1.2). */

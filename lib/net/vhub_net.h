@@ -169,6 +169,36 @@ struct vhub_net_view {
 	uint8_t head[VHUB_NET_HEAD_BYTES] __rte_aligned(16);
 };
 
+/**
+ * Bytes of the longest frame that the packet is to be cut into: its own where it is not, or is no longer than
+ * one. UDP's header is of the payload that is cut into fragments. Thread: ANY.
+ */
+static inline uint32_t
+vhub_net_segment_bytes(const struct vhub_net_view *view)
+{
+	const struct vhub_net_offload *offload = &view->offload;
+	uint32_t header_bytes;
+
+	if (offload->gso == VHUB_NET_GSO_NONE)
+		return view->bytes;
+	header_bytes = offload->gso == VHUB_NET_GSO_UDP ? offload->csum_start :
+							  offload->header_bytes;
+	return RTE_MIN(view->bytes, header_bytes + offload->gso_bytes);
+}
+
+/** The same of a packet in an mbuf. */
+static inline uint32_t
+vhub_net_mbuf_segment_bytes(const struct rte_mbuf *m)
+{
+	uint32_t header_bytes = m->l2_len + m->l3_len;
+
+	if ((m->ol_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)) == 0)
+		return m->pkt_len;
+	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) == 0)
+		header_bytes += m->l4_len;
+	return RTE_MIN(m->pkt_len, header_bytes + m->tso_segsz);
+}
+
 /** One queue pair of a guest on its lcore, as the port's driver sees it. Embedded in lib/net. */
 struct vhub_net_queue {
 	struct vhub_net_port *port;

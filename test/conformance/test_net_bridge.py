@@ -345,6 +345,19 @@ def test_a_port_with_a_smaller_mtu_gets_no_more_than_that(lan):
     gets(a, frame(mac(1), mac(2), 1, 1514))
 
 
+def test_what_need_not_be_cut_is_as_long_as_it_is(lan):
+    """Segments of more than the receiver's MTU are asked for of a frame that has less in all."""
+    whole = {"features": (NF.CSUM, NF.HOST_TSO4, NF.GUEST_CSUM, NF.GUEST_TSO4)}
+    a = lan.port("a", session=whole, mtu=9000)
+    b = lan.port("b", session=whole, mtu=1500, mac=text_of(packets.THERE))
+    for size, passes in ((1460, True), (1461, False)):
+        made = packets.segment(4, packets.TCP, b"z" * size, gso_size=8000)
+        a.wait_sent([a.send(made.frame, header=made.header)])
+        if passes:
+            assert b.receive().frame[54:] == made.frame[54:]
+    lan.wait_figure("a", "bridge_dropped_mtu", 1)
+
+
 @pytest.mark.parametrize("lan", ["librte_vhost"], indirect=True)
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
 def test_a_frame_that_is_too_long_takes_no_time_behind_a_viommu(lan, packed):

@@ -13,7 +13,6 @@
 
 /* Of TCP and of UDP: both ports. */
 #define PORTS_BYTES 4u
-#define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
 /* ---- one frame and one receiver ---- */
 
@@ -21,20 +20,12 @@
 static inline uint32_t
 packet_bytes(const struct bridge_burst *b, uint16_t i)
 {
-	uint32_t l2_bytes = RTE_ETHER_HDR_LEN + (bridge_bit(b->has_tag, i) ? BRIDGE_TAG_BYTES : 0);
-	const struct rte_mbuf *m;
+	const uint32_t l2_bytes = RTE_ETHER_HDR_LEN +
+			(bridge_bit(b->has_tag, i) ? BRIDGE_TAG_BYTES : 0);
 
-	if (likely(bridge_bit(b->is_view, i))) {
-		const struct vhub_net_view *view = &b->views[i];
-
-		if (unlikely(view->offload.gso != VHUB_NET_GSO_NONE))
-			return view->offload.header_bytes - l2_bytes + view->offload.gso_bytes;
-		return view->bytes - l2_bytes;
-	}
-	m = b->pkts[i];
-	if (unlikely((m->ol_flags & SEGMENTATION) != 0))
-		return m->l3_len + m->l4_len + m->tso_segsz;
-	return m->pkt_len - l2_bytes;
+	if (likely(bridge_bit(b->is_view, i)))
+		return vhub_net_segment_bytes(&b->views[i]) - l2_bytes;
+	return vhub_net_mbuf_segment_bytes(b->pkts[i]) - l2_bytes;
 }
 
 /* Whether the receiver may have frame i; if not, why. */
