@@ -431,6 +431,12 @@ vhub_net_inbox_park(const struct vhub_net_inbox *inbox, struct vhub_lcore_word *
 	return true;
 }
 
+uint64_t
+vhub_net_inbox_dropped_closed(const struct vhub_net_inbox *inbox)
+{
+	return __atomic_load_n(&inbox->dropped_closed, __ATOMIC_RELAXED);
+}
+
 void
 vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
 		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
@@ -440,7 +446,7 @@ vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
 	for (unsigned int i = 0; i < n; i++) {
 		crossed += __atomic_load_n(&inboxes[i]->crossed, __ATOMIC_RELAXED);
 		full += __atomic_load_n(&inboxes[i]->dropped_full, __ATOMIC_RELAXED);
-		closed += __atomic_load_n(&inboxes[i]->dropped_closed, __ATOMIC_RELAXED);
+		closed += vhub_net_inbox_dropped_closed(inboxes[i]);
 	}
 	emit(arg, "crossed_packets", crossed);
 	emit(arg, "dropped_crossing_full", full);

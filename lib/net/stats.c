@@ -39,6 +39,10 @@ net_stats_of_pair(const struct net_pair *pair, vhub_stat_fn emit, void *arg)
 		emit_counter(&counters->drops[i], drop_names[i], emit, arg);
 	emit_counter(&counters->mirrored, "mirrored_packets", emit, arg);
 	emit_counter(&counters->mirror_dropped, "mirror_dropped", emit, arg);
+	/* The other end of a mirror: the port has one inbox for copies, which are its first pair's. */
+	if (pair == pair->dev->pairs)
+		emit(arg, "mirror_dropped_closed",
+				vhub_net_inbox_dropped_closed(pair->dev->services.inbox));
 	emit_counter(&counters->captured, "captured_packets", emit, arg);
 	emit_counter(&counters->capture_dropped, "capture_dropped", emit, arg);
 	if (pair->dev->params.frame_sizes)

@@ -104,6 +104,10 @@ vhub_net_inbox_disarm(struct vhub_net_inbox *inbox);
 VHUB_API bool
 vhub_net_inbox_park(const struct vhub_net_inbox *inbox, struct vhub_lcore_word *word);
 
+/** Packets that came when the guest's ring was not open, or waited when it closed. Thread: ANY. */
+VHUB_API uint64_t
+vhub_net_inbox_dropped_closed(const struct vhub_net_inbox *inbox);
+
 /**
  * As a driver's stats: "crossed_packets", "dropped_crossing_full" (the owner took too few or too late),
  * "dropped_crossing_closed" (the guest's ring was not open, or closed before they were taken), summed

@@ -237,6 +237,31 @@ test_those_that_pass_are_counted(void **state)
 	rte_pktmbuf_free_bulk(pkts, 3);
 }
 
+/* ---- the other end of a mirror ---- */
+
+static void
+find_figure(void *arg, const char *name, uint64_t value)
+{
+	if (strcmp(name, "mirror_dropped_closed") == 0)
+		*(uint64_t *)arg = value;
+}
+
+/* They have left the mirrored port; its guest has stopped taking packets meanwhile. */
+static void
+test_copies_that_are_too_late_are_told_of_at_the_mirror(void **state)
+{
+	struct rte_mbuf *pkts[3];
+	uint64_t late = 0;
+
+	(void)state;
+	assert_int_equal(vhub_net_inbox_create(-1, &dev->services.inbox), 0);
+	assert_int_equal(rte_pktmbuf_alloc_bulk(dev->pool, pkts, RTE_DIM(pkts)), 0);
+	vhub_net_inbox_send(dev->services.inbox, pkts, RTE_DIM(pkts));
+	net_stats_of_pair(&dev->pairs[0], find_figure, &late);
+	assert_int_equal(late, RTE_DIM(pkts));
+	vhub_net_inbox_destroy(dev->services.inbox);
+}
+
 /* ---- forms of a burst ---- */
 
 static void
@@ -282,6 +307,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_limits_out_of_bounds_are_refused, begin, end),
 		cmocka_unit_test_setup_teardown(test_each_size_is_in_its_class, begin, end),
 		cmocka_unit_test_setup_teardown(test_those_that_pass_are_counted, begin, end),
+		cmocka_unit_test_setup_teardown(
+				test_copies_that_are_too_late_are_told_of_at_the_mirror, begin,
+				end),
 		cmocka_unit_test_setup_teardown(test_those_that_pass_stay_in_order, begin, end),
 	};
 
