@@ -37,7 +37,7 @@ copy_of(struct net_pair *pair, const struct net_frames *frames, unsigned int i)
 	if (frames->views != NULL)
 		return vhub_net_views_to_mbufs(&pair->queue, &frames->views[i], 1, &m) == 1 ? m :
 											      NULL;
-	m = rte_pktmbuf_copy(frames->pkts[i], pair->dev->pool, 0, UINT32_MAX);
+	m = vhub_net_copy(frames->pkts[i], pair->dev->pool);
 	if (m == NULL)
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], 1);
 	return m;

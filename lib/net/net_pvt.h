@@ -441,11 +441,17 @@ net_wake_pairs(struct net_dev *dev);
 void
 net_pool_explain(char *error, size_t error_len);
 /*
- * LCORE. `n` mbufs of a pool, all or none (-ENOENT). With none left, what drivers are done with here
- * comes back first.
+ * LCORE. There are no mbufs left: what drivers are done with here comes back. Who has others allocate them
+ * tries once more then.
  */
+void
+net_pool_reclaim(void);
+/* LCORE. `n` mbufs of a pool, all or none (-ENOENT); tries once more as above. */
 int
 net_pool_get(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n);
+/* LCORE. A copy of a part of a packet, up to its end, offloads and all; likewise. NULL: there are no mbufs. */
+struct rte_mbuf *
+net_pool_copy(const struct rte_mbuf *m, struct rte_mempool *pool, uint32_t offset, uint32_t bytes);
 /*
  * LCORE. The same, now and then, for who has got no packets and does not know whether there were mbufs:
  * librte_vhost does not say.

@@ -191,7 +191,11 @@ cut_by_library(struct net_pair *pair, struct rte_mbuf *m, uint32_t headers,
 		.gso_types = RTE_ETH_TX_OFFLOAD_TCP_TSO | RTE_ETH_TX_OFFLOAD_UDP_TSO,
 		.gso_size = (uint16_t)RTE_MIN(m->tso_segsz + headers, (uint32_t)UINT16_MAX),
 	};
+	int n = rte_gso_segment(m, &ctx, pieces, MAX_PIECES);
 
+	if (n != -ENOMEM)
+		return n;
+	net_pool_reclaim();
 	return rte_gso_segment(m, &ctx, pieces, MAX_PIECES);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The mbufs that packets of guests are in while they cross vhub: one pool for each NUMA node, made
- * with the first port. Used by net.c, view.c and from_guest.c, and by drivers that make packets of
- * their own.
+ * with the first port. Made by net.c and uplink.c; used by whatever of lib/net takes a packet from a
+ * guest, copies or cuts one, and by drivers that copy packets or make their own.
  */
 #include <inttypes.h>
 #include <pthread.h>
@@ -103,8 +103,8 @@ net_pool_explain(char *error, size_t error_len)
 #define LOOKS_OF_A_PROBE 64u
 
 /* What tx queues keep comes back only when a packet is sent, and without mbufs there is none. */
-static void
-reclaim(void)
+void
+net_pool_reclaim(void)
 {
 	const struct vhub_net_driver_ops *driver;
 
@@ -119,8 +119,25 @@ net_pool_get(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int n)
 {
 	if (likely(rte_pktmbuf_alloc_bulk(pool, mbufs, n) == 0))
 		return 0;
-	reclaim();
+	net_pool_reclaim();
 	return rte_pktmbuf_alloc_bulk(pool, mbufs, n);
+}
+
+struct rte_mbuf *
+net_pool_copy(const struct rte_mbuf *m, struct rte_mempool *pool, uint32_t offset, uint32_t bytes)
+{
+	struct rte_mbuf *copy = rte_pktmbuf_copy(m, pool, offset, bytes);
+
+	if (likely(copy != NULL))
+		return copy;
+	net_pool_reclaim();
+	return rte_pktmbuf_copy(m, pool, offset, bytes);
+}
+
+struct rte_mbuf *
+vhub_net_copy(const struct rte_mbuf *m, struct rte_mempool *pool)
+{
+	return net_pool_copy(m, pool, 0, UINT32_MAX);
 }
 
 void
@@ -134,5 +151,5 @@ net_pool_refill(struct rte_mempool *pool)
 	if (likely(rte_mempool_get_bulk(pool, probe, RTE_DIM(probe)) == 0))
 		rte_mempool_put_bulk(pool, probe, RTE_DIM(probe));
 	else
-		reclaim();
+		net_pool_reclaim();
 }

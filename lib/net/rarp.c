@@ -25,6 +25,10 @@ send_rarp(struct net_pair *pair)
 		return;
 	m = rte_net_make_rarp_packet(dev->pool, &dev->rarp.mac);
 	if (m == NULL) {
+		net_pool_reclaim();
+		m = rte_net_make_rarp_packet(dev->pool, &dev->rarp.mac);
+	}
+	if (m == NULL) {
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], 1);
 		return;
 	}

@@ -71,7 +71,7 @@ static struct rte_mbuf *
 make_piece(const struct whole *w, struct rte_mempool *pool, uint32_t i)
 {
 	const uint32_t at = i * w->m->tso_segsz;
-	struct rte_mbuf *piece = rte_pktmbuf_copy(w->m, pool, w->header_bytes + at,
+	struct rte_mbuf *piece = net_pool_copy(w->m, pool, w->header_bytes + at,
 			RTE_MIN((uint32_t)w->m->tso_segsz, w->payload_bytes - at));
 	char *headers;
 

@@ -492,6 +492,13 @@ VHUB_API uint32_t
 vhub_net_pool_tx_mbufs(void);
 
 /**
+ * A copy of a packet in mbufs of such a pool, offloads and all. Thread: LCORE. NULL: there are no mbufs left,
+ * though drivers were asked for those that they are done with (reclaim).
+ */
+VHUB_API struct rte_mbuf *
+vhub_net_copy(const struct rte_mbuf *m, struct rte_mempool *pool);
+
+/**
  * Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL
  * (a required slot is missing).
  */

@@ -264,7 +264,7 @@ copy_for(struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
 			return NULL;
 		copy = made[i];
 	} else {
-		copy = rte_pktmbuf_copy(b->pkts[i], b->queue->pool, 0, UINT32_MAX);
+		copy = vhub_net_copy(b->pkts[i], b->queue->pool);
 	}
 	if (copy != NULL && (has_right_tag(b, i, to) || retag(b, i, copy, &why)))
 		return copy;

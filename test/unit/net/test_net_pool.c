@@ -13,10 +13,14 @@
 
 #include <cmocka.h>
 
+#include <rte_ip.h>
+#include <rte_tcp.h>
+
 #include "../eal_fixture.h"
 #include "net_pvt.h"
 
 #define N_KEPT 100u
+#define SEGMENT_BYTES 100u
 
 /* What the driver's queues keep of packets that are sent. */
 static struct rte_mbuf *kept[N_KEPT];
@@ -129,20 +133,29 @@ fill_pool(void **state)
 	return 0;
 }
 
+static struct net_dev *
+make_dev(void)
+{
+	struct net_dev *dev = aligned_alloc(RTE_CACHE_LINE_SIZE,
+			sizeof(*dev) + sizeof(dev->pairs[0]));
+
+	assert_non_null(dev);
+	memset(dev, 0, sizeof(*dev) + sizeof(dev->pairs[0]));
+	dev->driver = &keeper;
+	dev->pool = vhub_net_pool(-1);
+	dev->pairs[0].dev = dev;
+	return dev;
+}
+
 static void
 test_a_copy_of_a_packet_gets_what_drivers_are_done_with(void **state)
 {
-	static struct net_dev *dev;
+	struct net_dev *dev = make_dev();
 	static struct vhub_net_view views[VHUB_NET_BURST];
 	const uint64_t which = vhub_net_all_views(VHUB_NET_BURST);
 	struct rte_mbuf *pkts[VHUB_NET_BURST], *none[VHUB_NET_BURST];
 
 	(void)state;
-	dev = aligned_alloc(RTE_CACHE_LINE_SIZE, sizeof(*dev) + sizeof(dev->pairs[0]));
-	assert_non_null(dev);
-	memset(dev, 0, sizeof(*dev) + sizeof(dev->pairs[0]));
-	dev->pool = vhub_net_pool(-1);
-	dev->pairs[0].dev = dev;
 	for (unsigned int i = 0; i < VHUB_NET_BURST; i++)
 		views[i].bytes = views[i].head_bytes = 60;
 	assert_int_equal(vhub_net_views_to_mbufs(&dev->pairs[0].queue, views, which, pkts), which);
@@ -151,6 +164,91 @@ test_a_copy_of_a_packet_gets_what_drivers_are_done_with(void **state)
 	assert_int_equal(vhub_net_views_to_mbufs(&dev->pairs[0].queue, views, which, none), 0);
 	assert_int_equal(dev->pairs[0].counters.drops[VHUB_NET_DROP_NO_MBUF], VHUB_NET_BURST);
 	rte_pktmbuf_free_bulk(pkts, VHUB_NET_BURST);
+	free(dev);
+}
+
+static void
+test_a_copy_of_an_mbuf_gets_them_as_well(void **state)
+{
+	struct rte_mbuf *copy;
+
+	(void)state;
+	assert_non_null(rte_pktmbuf_append(all[0], 60));
+	copy = vhub_net_copy(all[0], vhub_net_pool(-1));
+	assert_non_null(copy);
+	assert_int_equal(copy->pkt_len, 60);
+	assert_int_equal(n_reclaims, 1);
+	rte_pktmbuf_free(copy);
+}
+
+/* A packet of TCP that is to become `n` segments. */
+static struct rte_mbuf *
+large_packet(bool ipv6, uint16_t n)
+{
+	const uint16_t l3_bytes = ipv6 ? sizeof(struct rte_ipv6_hdr) : sizeof(struct rte_ipv4_hdr);
+	const uint16_t headers = (uint16_t)(RTE_ETHER_HDR_LEN + l3_bytes +
+			sizeof(struct rte_tcp_hdr));
+	struct rte_mbuf *m = all[--n_all];
+	char *frame = rte_pktmbuf_append(m, (uint16_t)(headers + n * SEGMENT_BYTES));
+	struct rte_ipv4_hdr *ip;
+
+	assert_non_null(frame);
+	memset(frame, 0, m->pkt_len);
+	ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, RTE_ETHER_HDR_LEN);
+	ip->version_ihl = ipv6 ? 0x60 : RTE_IPV4_VHL_DEF;
+	if (!ipv6)
+		ip->total_length = rte_cpu_to_be_16((uint16_t)(m->pkt_len - RTE_ETHER_HDR_LEN));
+	rte_pktmbuf_mtod_offset(m, struct rte_tcp_hdr *, RTE_ETHER_HDR_LEN + l3_bytes)->data_off =
+			sizeof(struct rte_tcp_hdr) / 4 << 4;
+	m->l2_len = RTE_ETHER_HDR_LEN;
+	m->l3_len = l3_bytes;
+	m->l4_len = sizeof(struct rte_tcp_hdr);
+	m->tso_segsz = SEGMENT_BYTES;
+	m->ol_flags = RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_TCP_CKSUM |
+			(ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM);
+	return m;
+}
+
+static unsigned int n_sunk;
+
+static void
+sink(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	(void)pair;
+	n_sunk += n;
+	rte_pktmbuf_free_bulk(pkts, n);
+}
+
+/* Cut by rte_gso, and by ourselves. */
+static void
+test_pieces_of_a_packet_get_them_as_well(void **state)
+{
+	struct net_dev *dev = make_dev();
+
+	for (unsigned int ipv6 = 0; ipv6 < 2; ipv6++) {
+		struct rte_mbuf *m = large_packet(ipv6 != 0, 4);
+
+		n_sunk = 0;
+		net_offload(&dev->pairs[0], 0, &m, 1, sink);
+		assert_int_equal(n_sunk, 4);
+		assert_int_equal(n_reclaims, 1);
+		assert_int_equal(dev->pairs[0].counters.drops[VHUB_NET_DROP_NO_MBUF], 0);
+		fill_pool(state);
+		empty_pool(state);
+	}
+	free(dev);
+}
+
+static void
+test_a_rarp_packet_gets_them_as_well(void **state)
+{
+	struct net_dev *dev = make_dev();
+
+	(void)state;
+	dev->rarp.due = true;
+	net_rarp_started(&dev->pairs[0]);
+	assert_int_equal(n_reclaims, 1);
+	assert_int_equal(dev->rarp.sent, 1);
 	free(dev);
 }
 
@@ -194,6 +292,12 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(
 				test_a_copy_of_a_packet_gets_what_drivers_are_done_with, empty_pool,
+				fill_pool),
+		cmocka_unit_test_setup_teardown(test_a_copy_of_an_mbuf_gets_them_as_well,
+				empty_pool, fill_pool),
+		cmocka_unit_test_setup_teardown(test_pieces_of_a_packet_get_them_as_well,
+				empty_pool, fill_pool),
+		cmocka_unit_test_setup_teardown(test_a_rarp_packet_gets_them_as_well, empty_pool,
 				fill_pool),
 		cmocka_unit_test_setup_teardown(test_the_library_gets_what_drivers_are_done_with,
 				empty_pool, fill_pool),
