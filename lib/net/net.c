@@ -214,6 +214,7 @@ poll_library(struct net_pair *pair, struct vhub_vring *vring)
 	const bool paused = is_paused(pair, vring);
 	unsigned int n = 0;
 
+	rvhost_stats_turn(pair->dev->path, vring);
 	if (net_is_from_guest(vring)) {
 		if (!paused)
 			return net_poll_from_guest(pair, true);
@@ -278,13 +279,10 @@ arm_library(struct net_pair *pair, struct vhub_vring *vring)
 }
 
 static int
-net_ring_arm(struct vhub_vring *vring)
+arm_of_pair(struct net_pair *pair, struct vhub_vring *vring)
 {
-	struct net_pair *pair = vring->priv;
 	const struct vhub_net_driver_ops *driver;
 
-	if (net_is_ctrl(vring))
-		return net_ctrl_arm(net_dev_of(vring->dev), vring);
 	/* Somebody has to look at the clock, which what a guest asks for cannot make long. */
 	if (pair->coalesces && net_coalesce_turn(vring, false))
 		return -EAGAIN;
@@ -304,6 +302,21 @@ net_ring_arm(struct vhub_vring *vring)
 	if (!vring->has_kick_fd)
 		return -ENOTSUP;
 	return vring->vq != NULL ? vhub_virtq_arm(vring->vq) : arm_library(pair, vring);
+}
+
+static int
+net_ring_arm(struct vhub_vring *vring)
+{
+	struct net_pair *pair = vring->priv;
+	int ret;
+
+	if (net_is_ctrl(vring))
+		return net_ctrl_arm(net_dev_of(vring->dev), vring);
+	ret = arm_of_pair(pair, vring);
+	/* There are no turns while it sleeps. */
+	if (ret == 0 && vring->vq == NULL)
+		rvhost_stats_look(pair->dev->path, vring->index);
+	return ret;
 }
 
 static void

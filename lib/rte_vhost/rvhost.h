@@ -48,11 +48,15 @@
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32
 
-/** One ring's figures. */
+/** Turns of a ring from one look at them to the next: a millisecond or so. */
+#define RVHOST_TURNS_OF_A_LOOK 256u
+
+/** One ring's figures. Who may look at them writes all of it (rvhost_stats_look()). */
 struct rvhost_ring_stats {
-	unsigned int n;
-	uint64_t total[RVHOST_MAX_STATS]; /**< of the library's devices that are gone */
-	uint64_t live[RVHOST_MAX_STATS];  /**< of the one that is there, when looked at last */
+	uint32_t n_turns;
+	unsigned int n;			   /**< shared atomic */
+	uint64_t before[RVHOST_MAX_STATS]; /**< of the library's devices that are gone */
+	uint64_t seen[RVHOST_MAX_STATS];   /**< of all, when looked at last: shared atomics */
 };
 
 /** One ring's copies by DMA. The lcore's; WORK's while no lcore is in a ring. */
@@ -102,7 +106,7 @@ struct rvhost_path {
 	/** the library's number of the device; read by lcores, and by CTL when not syncing */
 	int vid;
 
-	struct rvhost_ring_stats stats[VHUB_MAX_VRINGS]; /* as `vid` */
+	struct rvhost_ring_stats stats[VHUB_MAX_VRINGS]; /* as ring_dma, but for atomics */
 };
 
 /**
@@ -259,15 +263,29 @@ rvhost_stats_find_misses(struct rvhost_path *path, uint16_t vring);
 bool
 rvhost_missed_translation(struct rvhost_path *path, const struct vhub_vring *vring);
 
-/** Looks at a running ring's figures. WORK, or CTL when not syncing. */
+/**
+ * Looks at a running ring's figures. The ring's LCORE, or WORK while no lcore is in a ring: the library
+ * takes the ring's lock for it, which an lcore has for a whole burst, with all page faults in it.
+ */
 void
 rvhost_stats_look(struct rvhost_path *path, uint16_t vring);
+
+/** In each turn of the ring: looks from time to time. LCORE. */
+static inline void
+rvhost_stats_turn(struct rvhost_path *path, const struct vhub_vring *vring)
+{
+	if (unlikely(++path->stats[vring->index].n_turns % RVHOST_TURNS_OF_A_LOOK == 0))
+		rvhost_stats_look(path, vring->index);
+}
 
 /** The library's device is about to go: what its rings counted is kept. WORK. */
 void
 rvhost_stats_keep(struct rvhost_path *path);
 
-/** Calls `emit` with each figure of a ring, named `prefix` and the library's name. CTL. */
+/**
+ * Calls `emit` with each figure of a ring as it was seen last, named `prefix` and the library's name. CTL. Does
+ * not block.
+ */
 void
 rvhost_stats_emit(struct rvhost_path *path, uint16_t vring, const char *prefix, vhub_stat_fn emit,
 		void *arg);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The figures that librte_vhost counts of each ring. Its device goes with each change of memory,
- * ours stays: what was counted is kept. Called by sync.c, by net/to_guest.c behind a vIOMMU and, for
- * whoever asks, by net/stats.c.
+ * ours stays: what was counted is kept. A ring's lcore looks at them from time to time, before it sleeps
+ * (net/net.c) and behind a vIOMMU (net/to_guest.c), and sync.c when the ring starts and stops; whoever asks
+ * (net/stats.c) is told what was seen.
  */
 #include <stdio.h>
 #include <string.h>
@@ -26,22 +27,18 @@ rvhost_stats_look(struct rvhost_path *path, uint16_t vring)
 	if (n < 0 || n > (int)RTE_DIM(now))
 		return;
 	for (i = 0; i < n; i++)
-		stats->live[i] = now[i].value;
-	stats->n = (unsigned int)n;
+		__atomic_store_n(&stats->seen[i], stats->before[i] + now[i].value,
+				__ATOMIC_RELAXED);
+	__atomic_store_n(&stats->n, (unsigned int)n, __ATOMIC_RELAXED);
 }
 
 void
 rvhost_stats_keep(struct rvhost_path *path)
 {
-	unsigned int i, k;
+	unsigned int i;
 
-	for (i = 0; i < path->n_vrings; i++) {
-		struct rvhost_ring_stats *stats = &path->stats[i];
-
-		for (k = 0; k < stats->n; k++)
-			stats->total[k] += stats->live[k];
-		memset(stats->live, 0, sizeof(stats->live));
-	}
+	for (i = 0; i < path->n_vrings; i++)
+		memcpy(path->stats[i].before, path->stats[i].seen, sizeof(path->stats[i].seen));
 }
 
 /* "rx_q0_good_packets": what is behind the queue, whose direction we name ourselves. */
@@ -94,27 +91,33 @@ rvhost_missed_translation(struct rvhost_path *path, const struct vhub_vring *vri
 
 /* Names are known only while the library has the ring, and the same for all. Thread: CTL. */
 static struct rte_vhost_stat_name names[RVHOST_MAX_STATS];
-static int n_names;
+static unsigned int n_names;
+
+/* The library takes no lock for that. */
+static void
+look_for_names(const struct rvhost_path *path, uint16_t vring)
+{
+	int n;
+
+	if (n_names != 0 || path->dev->syncing || !path->running[vring])
+		return;
+	n = rte_vhost_vring_stats_get_names(path->vid, vring, names, RTE_DIM(names));
+	n_names = n > 0 && n <= (int)RTE_DIM(names) ? (unsigned int)n : 0;
+}
 
 void
 rvhost_stats_emit(struct rvhost_path *path, uint16_t vring, const char *prefix, vhub_stat_fn emit,
 		void *arg)
 {
-	struct rvhost_ring_stats *stats = &path->stats[vring];
+	const struct rvhost_ring_stats *stats = &path->stats[vring];
 	char name[RTE_VHOST_STATS_NAME_SIZE + 64];
-	unsigned int k;
-	int n;
+	unsigned int k, n;
 
-	if (!path->dev->syncing && path->running[vring]) {
-		rvhost_stats_look(path, vring);
-		if (n_names == 0) {
-			n = rte_vhost_vring_stats_get_names(path->vid, vring, names,
-					RTE_DIM(names));
-			n_names = n > 0 && n <= (int)RTE_DIM(names) ? n : 0;
-		}
-	}
-	for (k = 0; k < stats->n && (int)k < n_names; k++) {
-		snprintf(name, sizeof(name), "%s%s", prefix, figure(names[k].name));
-		emit(arg, name, stats->total[k] + stats->live[k]);
+	look_for_names(path, vring);
+	n = RTE_MIN(__atomic_load_n(&stats->n, __ATOMIC_RELAXED), n_names);
+	for (k = 0; k < n; k++) {
+		snprintf(name, sizeof(name), "%s%.*s", prefix, RTE_VHOST_STATS_NAME_SIZE,
+				figure(names[k].name));
+		emit(arg, name, __atomic_load_n(&stats->seen[k], __ATOMIC_RELAXED));
 	}
 }

@@ -239,6 +239,8 @@ start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t in
 	path->running[index] = ret == 0;
 	if (ret == 0 && path->iommu)
 		rvhost_stats_find_misses(path, (uint16_t)index);
+	if (ret == 0)
+		rvhost_stats_look(path, (uint16_t)index);
 	return ret;
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Services of a port: rate limits, frame sizes, mirrors and captures, for packets as views and as mbufs, on both data
+"""Services of a port: rate limits, figures, mirrors and captures, for packets as views and as mbufs, on both data
 paths.
 
 Rates are so low that no more becomes due during a test; what may come at once is what passes.
@@ -131,6 +131,18 @@ def test_frames_are_counted_by_size(lan):
         assert found == {name: sum(low <= size <= high for size in sizes) for name, low, high in bounds}
     lan.port("b", driver="echo")
     assert "from_guest_size_64_packets" not in lan.figures("b")
+
+
+@pytest.mark.parametrize("lan", ["librte_vhost"], indirect=True)
+def test_the_library_s_figures_are_whole_when_traffic_has_stopped(lan):
+    """Though nobody but the worker looks at them, which sleeps then."""
+    port = lan.port("a", driver="echo")
+    for count in (5, 10):
+        sent = frames(5)
+        send(port, sent)
+        receive(port, [packets.swapped(each) for each in sent])
+        for way in WAYS:
+            lan.wait_figure("a", "library_%s_good_packets" % way, count)
 
 
 # mirrors

@@ -11,23 +11,15 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <rte_dmadev.h>
 #include <rte_mbuf.h>
 
-#include "rvhost.h"
+#include "session.h"
 #include "skeleton.h"
 
-#define N_RINGS 2u
-#define RING_SIZE 8u
-#define MEMORY_BYTES (2u << 20)
-#define UVA UINT64_C(0x700000000000)
-#define RING_AT(i) (0x1000u + 0x3000u * (i)) /* its three parts, a page each */
-#define BUFFER_AT 0x10000u
-#define BUFFER_BYTES 2048u
 #define FRAME_BYTES 200u
 
 /* What is abandoned stays until the process ends, and LeakSanitizer is to know it. */
@@ -92,63 +84,23 @@ device_burst_capacity(const void *private, uint16_t channel)
 
 /* ---- a front end ---- */
 
-static struct vhub_device port = { .name = "port" };
-static struct vhub_mem_owner owner;
-static struct session_record rec;
-static struct rvhost_path *path;
+static struct session session;
 static struct rte_mempool *pool;
-static uint8_t *memory; /* the guest's view */
 static int16_t id;
-
-/* Each ring offers one buffer. */
-static void
-describe_ring(unsigned int i)
-{
-	const struct {
-		uint64_t gpa;
-		uint32_t len;
-		uint16_t flags, next;
-	} buffer = { BUFFER_AT + i * BUFFER_BYTES, BUFFER_BYTES, 2, 0 };
-	const uint16_t avail[3] = { 0, 1, 0 };
-	struct vring_record *ring = &rec.vrings[i];
-
-	memcpy(memory + RING_AT(i), &buffer, sizeof(buffer));
-	memcpy(memory + RING_AT(i) + 0x1000, avail, sizeof(avail));
-	memset(memory + RING_AT(i) + 0x2000, 0, 0x1000);
-	ring->addr = (struct vhub_user_vring_addr){
-		.index = i,
-		.desc_uva = UVA + RING_AT(i),
-		.avail_uva = UVA + RING_AT(i) + 0x1000,
-		.used_uva = UVA + RING_AT(i) + 0x2000,
-	};
-	ring->size = RING_SIZE;
-	ring->has_addr = true;
-	ring->started = true;
-}
 
 static int
 begin_session(void **state)
 {
-	uint32_t bases[VHUB_MAX_VRINGS];
 	struct rvhost_dma *dma;
 	char error[256];
 
 	(void)state;
 	memset(&device, 0, sizeof(device));
-	session_record_init(&rec);
-	rec.features = UINT64_C(1) << 32;
-	rec.n_regions = 1;
-	rec.regions[0].desc = (struct vhub_user_mem_region){ .size_bytes = MEMORY_BYTES,
-		.user_addr_uva = UVA };
-	rec.regions[0].fd = memfd_create("guest", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(rec.regions[0].fd, MEMORY_BYTES), 0);
-	memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, rec.regions[0].fd, 0);
-	assert_true(memory != MAP_FAILED);
-	for (unsigned int i = 0; i < N_RINGS; i++)
-		describe_ring(i);
+	session_describe(&session);
 	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
-	assert_int_equal(rvhost_create(&port, N_RINGS, false, true, dma, &path), 0);
-	assert_int_equal(rvhost_sync(path, &rec, true, &owner, bases), 0);
+	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, dma, &session.path),
+			0);
+	assert_int_equal(session_sync(&session, true), 0);
 	return 0;
 }
 
@@ -156,9 +108,7 @@ static int
 end_session(void **state)
 {
 	(void)state;
-	rvhost_destroy(path);
-	munmap(memory, MEMORY_BYTES);
-	session_record_clear(&rec, NULL);
+	session_end(&session);
 	return 0;
 }
 
@@ -169,19 +119,8 @@ send_to_guest(void)
 
 	assert_non_null(m);
 	memset(rte_pktmbuf_append(m, FRAME_BYTES), 0x5a, FRAME_BYTES);
-	assert_int_equal(rvhost_dma_to_guest(path, 0, &m, 1), 1);
+	assert_int_equal(rvhost_dma_to_guest(session.path, 0, &m, 1), 1);
 	assert_true(device.asked > 0);
-}
-
-static void
-stop_rings(void)
-{
-	uint32_t bases[VHUB_MAX_VRINGS];
-
-	for (unsigned int i = 0; i < N_RINGS; i++)
-		rec.vrings[i].started = false;
-	assert_int_equal(rvhost_sync(path, &rec, false, &owner, bases), 0);
-	assert_int_equal(path->fd, -1);
 }
 
 /* Where the engine writes to. */
@@ -196,7 +135,7 @@ is_mapped(void)
 static bool
 has_arrived(void)
 {
-	const uint8_t *frame = memory + BUFFER_AT;
+	const uint8_t *frame = session.memory + BUFFER_AT;
 	unsigned int n = 0;
 
 	for (unsigned int i = 0; i < BUFFER_BYTES; i++)
@@ -211,7 +150,7 @@ test_memory_is_unmapped_when_copies_have_ended(void **state)
 	device.works = true;
 	send_to_guest();
 	assert_true(is_mapped());
-	stop_rings();
+	session_stop_rings(&session);
 	assert_false(is_mapped());
 	assert_true(has_arrived());
 	assert_int_equal(rte_mempool_in_use_count(pool), 0);
@@ -221,29 +160,27 @@ test_memory_is_unmapped_when_copies_have_ended(void **state)
 static void
 test_a_session_that_fails_ends_all_copies(void **state)
 {
-	uint32_t bases[VHUB_MAX_VRINGS];
-
 	(void)state;
 	device.works = true;
-	rec.vrings[1].started = false;
-	assert_int_equal(rvhost_sync(path, &rec, false, &owner, bases), 0);
+	session.rec.vrings[1].started = false;
+	assert_int_equal(session_sync(&session, false), 0);
 	send_to_guest();
-	rec.vrings[1].started = true;
-	rec.vrings[1].size = RING_SIZE - 1;
-	assert_int_not_equal(rvhost_sync(path, &rec, false, &owner, bases), 0);
-	assert_int_equal(path->fd, -1);
+	session.rec.vrings[1].started = true;
+	session.rec.vrings[1].size = RING_SIZE - 1;
+	assert_int_not_equal(session_sync(&session, false), 0);
+	assert_int_equal(session.path->fd, -1);
 	assert_false(is_mapped());
 	assert_true(has_arrived());
 	assert_int_equal(rte_mempool_in_use_count(pool), 0);
 	/* In a session with a dirty log lcores copy. */
-	rec.vrings[1].size = RING_SIZE;
-	rec.features |= UINT64_C(1) << VHUB_F_LOG_ALL;
-	assert_int_equal(rvhost_sync(path, &rec, true, &owner, bases), 0);
+	session.rec.vrings[1].size = RING_SIZE;
+	session.rec.features |= UINT64_C(1) << VHUB_F_LOG_ALL;
+	assert_int_equal(session_sync(&session, true), 0);
 	for (unsigned int i = 0; i < N_RINGS; i++) {
-		assert_true(path->running[i]);
-		assert_false(path->ring_dma[i].on);
+		assert_true(session.path->running[i]);
+		assert_false(session.path->ring_dma[i].on);
 	}
-	stop_rings();
+	session_stop_rings(&session);
 }
 
 static void
@@ -254,8 +191,8 @@ test_memory_stays_while_a_copy_may_come(void **state)
 
 	(void)state;
 	send_to_guest();
-	stop_rings();
-	assert_int_equal(path->n_guards, 0);
+	session_stop_rings(&session);
+	assert_int_equal(session.path->n_guards, 0);
 	assert_true(is_mapped());
 	assert_false(has_arrived());
 	/* The next turn of some other port's. */
