@@ -2,7 +2,7 @@
 /*
  * What the files of lib/mem share: the registry of mappings that the SIGBUS handler searches
  * (registry.c), what one owner may take of it (share.c), and the steps of making a mapping that
- * tables reuse (map.c).
+ * tables reuse (map.c). rte_vhost/sync.c, whose library maps files by itself, asks about them here too.
  */
 #ifndef MEM_PVT_H
 #define MEM_PVT_H

@@ -26,6 +26,7 @@
 #include "engine.h"
 #include "session_record.h"
 #include "vhub_device.h"
+#include "vhub_log.h"
 #include "vhub_mem.h"
 
 /** What the library maps with one SET_MEM_TABLE, and the dirty log. */
@@ -103,6 +104,7 @@ struct rvhost_path {
 	uint32_t bases[VHUB_MAX_VRINGS];
 	struct vhub_mem_map *guards[RVHOST_MAX_GUARDS];
 	unsigned int n_guards;
+	struct vhub_log_limit log_limit; /**< on what a front end causes */
 	/** the library's number of the device; read by lcores, and by CTL when not syncing */
 	int vid;
 

@@ -15,6 +15,7 @@
 #include <rte_common.h>
 #include <rte_vhost.h>
 
+#include "mem_pvt.h"
 #include "rvhost.h"
 #include "vhub_log.h"
 
@@ -135,13 +136,48 @@ tell_protocol(struct rvhost_path *path, const struct session_record *rec)
 	return ret;
 }
 
+/*
+ * For an engine the library has all pages that it maps made at once (MAP_POPULATE): where the front end has not
+ * filled its files, it could have us fill the host.
+ */
+static bool
+is_allocated(const struct session_record *rec)
+{
+	const struct vhub_user_mem_region *desc;
+	struct mem_file file;
+	uint32_t i;
+
+	for (i = 0; i < rec->n_regions; i++) {
+		desc = &rec->regions[i].desc;
+		if (mem_file_probe(rec->regions[i].fd, desc->mmap_offset_bytes, desc->size_bytes,
+				    &file) != 0 ||
+				!file.allocated)
+			return false;
+	}
+	return true;
+}
+
+/* What an engine copies is in no dirty log. */
+static bool
+may_copy_by_dma(struct rvhost_path *path, const struct session_record *rec)
+{
+	if (path->dma == NULL || (rec->features & LOG_ALL_BIT) != 0)
+		return false;
+	if (is_allocated(rec))
+		return true;
+	if (vhub_log_allowed(&path->log_limit))
+		VHUB_LOG(NOTICE,
+				"%s: workers copy in place of DMA device %s: the front end's memory was not allocated (QEMU: prealloc=on)",
+				path->dev->name, rvhost_dma_name(path->dma));
+	return false;
+}
+
 static int
 begin(struct rvhost_path *path, const struct session_record *rec, struct vhub_mem_owner *owner)
 {
 	int ret;
 
-	/* What an engine copies is in no dirty log. */
-	path->copies_by_dma = path->dma != NULL && (rec->features & LOG_ALL_BIT) == 0;
+	path->copies_by_dma = may_copy_by_dma(path, rec);
 	ret = rvhost_open(path);
 	if (ret == 0)
 		ret = tell_protocol(path, rec);

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from hold import Hold
-from vhostuser import PATIENCE, BlkDisk, NetPort
+from vhostuser import PATIENCE, BlkDisk, GuestMemory, NetPort
 from vhubd import Vhubd, build_dir, sanitized, worker_arguments
 
 HERE = Path(__file__).resolve().parent
@@ -46,6 +46,9 @@ DATAPATHS = {"direct": "", "librte_vhost": "-library"}
 #: A DMA device of EAL's that copies the packets of ports of librte_vhost's, and further keys of theirs:
 #: dma_skeleton0 or dma_skeleton0,trust=on.
 DMA = os.environ.get("VHUB_NET_DMA")
+
+if DMA:                                 # what is not allocated is not for it
+    NetPort.MEMORY = lambda: GuestMemory().allocate()
 
 #: The same with --net, for each data path.
 PORTS = {name + suffix + number: "%s,datapath=%s%s" % (options, datapath,

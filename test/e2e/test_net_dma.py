@@ -39,7 +39,8 @@ def test_the_same_packets_come_back_as_without(start, check, folder):
     ways = {"trusted": {"dma": ENGINE}, "other": {"dma": ENGINE, "trust": "off"}, "none": {}}
     ports = {f"{name}{number}": keys for name, keys in ways.items() for number in range(len(KINDS))}
     start(**ports)
-    front = check([(folder / f"{name}.sock", KINDS[int(name[-1])], 256) for name in ports], queues=2, packets=PACKETS)
+    front = check([(folder / f"{name}.sock", KINDS[int(name[-1])], 256) for name in ports], queues=2, packets=PACKETS,
+                  allocated=True)
     front.wait_told("least", 1)
     assert copies(folder, "trusted0")[0] > 0
     assert [flow["received"] for flow in front.finish()["flows"]] == [PACKETS] * 2 * len(ports)
@@ -48,22 +49,32 @@ def test_the_same_packets_come_back_as_without(start, check, folder):
         assert begun == ended and (begun >= 2 * PACKETS if "dma" in keys else begun == 0), (name, begun, ended)
 
 
+def test_memory_that_is_not_allocated_is_left_to_the_worker(start, check, folder):
+    daemon = start(one={"dma": ENGINE})
+    front = check(folder / "one.sock")
+    front.wait_received(PACKETS)
+    assert copies(folder, "one") == [0, 0]
+    front.stop()
+    assert "the front end's memory was not allocated" in daemon.log
+
+
 @pytest.mark.plain_only
 def test_large_packets_and_checksums(start, check, folder):
     start(one={"dma": ENGINE})
     for options in (["--tso", "60000", "--guest-offload"], ["--csum"]):
-        result = check(folder / "one.sock", packets=1000, options=options).finish()
+        result = check(folder / "one.sock", packets=1000, options=options, allocated=True).finish()
         assert (result["whole"], result["segmented"]) == (1000, 0)
 
 
 def test_front_ends_go_while_copies_are_under_way(start, check, folder):
     """A packet that were lost with its copy would be missing in the pool of all ports."""
     daemon = start(one={"dma": ENGINE}, two={"dma": ENGINE})
-    other = check(folder / "two.sock", "packed", queues=2)
+    other = check(folder / "two.sock", "packed", queues=2, allocated=True)
     other.wait_received()
     assert copies(folder, "two")[0] > 0
     for turn in range(4):
-        front = check(folder / "one.sock", ("split", "packed")[turn % 2], queues=2, sizes="1518")
+        front = check(folder / "one.sock", ("split", "packed")[turn % 2], queues=2, sizes="1518",
+                      allocated=True)
         front.wait_received(2000)
         if turn < 2:
             front.kill()
@@ -71,7 +82,7 @@ def test_front_ends_go_while_copies_are_under_way(start, check, folder):
             front.restart_ports()
             front.wait_each(500)
             front.stop()
-    check(folder / "one.sock", packets=PACKETS).finish()
+    check(folder / "one.sock", packets=PACKETS, allocated=True).finish()
     other.stop()
     assert daemon.running()
     begun, ended = copies(folder, "one")
@@ -82,7 +93,7 @@ def test_front_ends_go_while_copies_are_under_way(start, check, folder):
 def test_a_back_end_goes_while_copies_are_under_way(start, check, folder):
     path = folder / "front.sock"
     daemon = start(one={"dma": ENGINE, "connect": path})
-    front = check(path, queues=2, server=True, reconnect=True)
+    front = check(path, queues=2, server=True, reconnect=True, allocated=True)
     front.wait_received(1000)
     for end in (daemon.stop, daemon.kill):
         end()

@@ -257,17 +257,21 @@ class NetCheck(Talker, Meter):
     seconds, packets   when it ends by itself; with neither it runs until stop()
     server        it listens, and the back end connects
     options       further options of its own: ["--tso", "16000"]
+    allocated     its memory is allocated in full, as QEMU's with prealloc=on
     """
 
     def __init__(self, path, kind="split", *, folder=None, queues=1, sizes="mix", seconds=None,
                  packets=None, server=False, queue_size=256, reconnect=False, options=(),
-                 memory_mb=256, name="check"):
+                 allocated=False, memory_mb=256, name="check"):
         Talker.__init__(self, name, folder)
         Meter.__init__(self)
         ports = path if isinstance(path, list) else [(path, kind, queue_size)]
         self.eal = front_ends(ports, queues=queues, server=server)
         self.memory_mb = memory_mb
         self.options = ["--queues", str(queues), "--sizes", sizes, "--json", "--progress", "--timeout", "30", *options]
+        if allocated:
+            self.options += ["--late-vdev" if word == "--vdev" else word for word in self.eal if word != WIDE]
+            self.eal = [word for word in self.eal if word == WIDE]
         for option, value in (("--seconds", seconds), ("--packets", packets)):
             if value is not None:
                 self.options += [option, str(value)]

@@ -118,6 +118,9 @@ class Frontend:
     #: name: (offset, struct code) in the configuration space; a driver's
     CONFIG = {}
 
+    #: makes the memory of a session that is given none
+    MEMORY = GuestMemory
+
     def __init__(self, path=None, wire=None, timeout=PATIENCE, patience=PATIENCE):
         self.wire = wire if wire is not None else Wire.connect_served(path, timeout, patience)
         self.offered = None
@@ -146,7 +149,7 @@ class Frontend:
                     want.add(feature)
             session.negotiate(want, protocol, drop)
             session.indirect = indirect
-            session.set_mem_table(mem or GuestMemory())
+            session.set_mem_table(mem or cls.MEMORY())
             session.inflight = session.get_inflight(queues, size) if inflight else None
             for index in range(queues):
                 ring = session.new_ring(size, regions=regions, start=start, wrap=wrap)

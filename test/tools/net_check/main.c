@@ -5,15 +5,19 @@
  * every byte right. Used by test/e2e (testpmd.py, class NetCheck). Exit status: 0 all is right, 1
  * not, 2 wrong arguments. Next: options.c, port.c, flow.c.
  */
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
+#include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_memory.h>
 
 #include "net_check.h"
 
@@ -148,6 +152,43 @@ run(const struct check_traffic *traffic)
 	return now - begin;
 }
 
+/* What EAL has in a file of its own, as without hugepages: a back end sees its holes. */
+static int
+allocate(const struct rte_memseg_list *list, void *arg __rte_unused)
+{
+	const struct rte_memseg *first = rte_mem_virt2memseg(list->base_va, list);
+	const int fd = first != NULL ? rte_memseg_get_fd_thread_unsafe(first) : -1;
+
+	return fd < 0 || posix_fallocate(fd, 0, (off_t)list->len) == 0 ? 0 : -1;
+}
+
+/* A virtio-user port tells its back end of EAL's memory as soon as it is there. */
+static int
+add_late_vdevs(void)
+{
+	unsigned int i;
+	char name[64];
+	size_t len;
+
+	if (check_options.n_late_vdevs != 0 && rte_memseg_list_walk(allocate, NULL) != 0) {
+		fprintf(stderr, "vhub-net-check: EAL's memory cannot be allocated\n");
+		return -1;
+	}
+	for (i = 0; i < check_options.n_late_vdevs; i++) {
+		const char *device = check_options.late_vdevs[i];
+
+		len = strcspn(device, ",");
+		snprintf(name, sizeof(name), "%.*s", (int)len, device);
+		if (rte_eal_hotplug_add("vdev", name, device[len] == ',' ? &device[len + 1] : "") !=
+				0) {
+			fprintf(stderr, "vhub-net-check: --late-vdev %s: cannot be added\n",
+					device);
+			return -1;
+		}
+	}
+	return 0;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -161,6 +202,8 @@ main(int argc, char **argv)
 		return 2;
 	}
 	options_read(argc - words, argv + words);
+	if (add_late_vdevs() != 0)
+		return 2;
 	signal(SIGINT, on_signal);
 	signal(SIGTERM, on_signal);
 	signal(SIGUSR1, on_restart);

@@ -39,6 +39,8 @@ struct check_options {
 	bool tso;
 	bool guest_offload;
 	bool reconnect;
+	const char *late_vdevs[CHECK_MAX_PORTS];
+	unsigned int n_late_vdevs;
 	bool lan;
 	unsigned int restartable; /* ports, from the first, that restart when asked to */
 	bool json;

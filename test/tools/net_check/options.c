@@ -43,6 +43,7 @@ static const char usage[] =
 		"  --tso BYTES        TCP packets with that much payload, to be segmented by the other side\n"
 		"  --guest-offload    accept partial checksums and large packets; expect packets back whole\n"
 		"  --reconnect        the link is to go down and to come up again at least once\n"
+		"  --late-vdev DEVICE as EAL's --vdev, when all of its memory is allocated\n"
 		"  --lan              behind a switch: what is for others' addresses is no fault\n"
 		"  --restartable N    SIGUSR1 is for the first N ports only (all)\n"
 		"  --timeout S        how long a queue pair may stand still (5)\n"
@@ -61,6 +62,7 @@ enum {
 	OPT_TSO,
 	OPT_GUEST_OFFLOAD,
 	OPT_RECONNECT,
+	OPT_LATE_VDEV,
 	OPT_LAN,
 	OPT_RESTARTABLE,
 	OPT_TIMEOUT,
@@ -81,6 +83,7 @@ static const struct option table[] = {
 	{ "tso", required_argument, NULL, OPT_TSO },
 	{ "guest-offload", no_argument, NULL, OPT_GUEST_OFFLOAD },
 	{ "reconnect", no_argument, NULL, OPT_RECONNECT },
+	{ "late-vdev", required_argument, NULL, OPT_LATE_VDEV },
 	{ "lan", no_argument, NULL, OPT_LAN },
 	{ "restartable", required_argument, NULL, OPT_RESTARTABLE },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
@@ -170,6 +173,14 @@ read_one(int option, char *value)
 		break;
 	case OPT_RECONNECT:
 		o->reconnect = true;
+		break;
+	case OPT_LATE_VDEV:
+		if (o->n_late_vdevs == CHECK_MAX_PORTS) {
+			fprintf(stderr, "vhub-net-check: --late-vdev: more than %d\n",
+					CHECK_MAX_PORTS);
+			exit(2);
+		}
+		o->late_vdevs[o->n_late_vdevs++] = value;
 		break;
 	case OPT_LAN:
 		o->lan = true;
