@@ -40,9 +40,11 @@ net_poll_from_guest(struct net_pair *pair, bool take)
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	struct net_dev *dev = pair->dev;
 	struct net_look look;
-	uint16_t n, kept;
+	uint16_t n, kept, overlong;
 
-	n = rvhost_from_guest(dev->path, pair->from_ring, dev->pool, pkts, VHUB_NET_BURST, take);
+	n = rvhost_from_guest(dev->path, pair->from_ring, pkts, VHUB_NET_BURST, take, &overlong);
+	if (unlikely(overlong != 0))
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_OVERSIZE], overlong);
 	if (n == 0) {
 		net_pool_refill(dev->pool);
 		return 0;

@@ -543,7 +543,7 @@ make_library(struct net_dev *dev, char *error, size_t error_len)
 		ret = rvhost_dma_get(params->dma, &dma, error, error_len);
 	if (ret == 0)
 		ret = rvhost_create(&dev->dev, (uint16_t)(params->n_pairs * 2), params->iommu,
-				params->trusted, dma, &dev->path);
+				params->trusted, dev->pool, dma, &dev->path);
 	return ret;
 }
 

@@ -17,14 +17,17 @@
 #include "net_pvt.h"
 
 /*
- * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB). What waits
- * longer is bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c), in
- * copies by DMA engines and for the files of captures a little each (rte_vhost/dma.c, capture.c).
+ * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB), also while
+ * librte_vhost copies those of a guest that is not trusted (rte_vhost/mbufs.c). What waits longer is
+ * bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c), in copies by
+ * DMA engines and for the files of captures a little each (rte_vhost/dma.c, capture.c).
  */
 #define POOL_MBUFS 8191u
 #define POOL_CACHE 256
 _Static_assert(VHUB_NET_MAX_WAITING + RVHOST_DMA_MBUFS + CAPTURES_MBUFS < POOL_MBUFS - 500,
 		"some are for those under way");
+_Static_assert(NET_LONGEST_FRAME_BYTES <= RVHOST_PACKET_MBUFS * RTE_MBUF_DEFAULT_DATAROOM,
+		"a packet has no more");
 
 /*
  * And beside these, what drivers keep in tx queues, which hold what they have sent until they need its

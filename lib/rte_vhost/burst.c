@@ -28,9 +28,19 @@ pass_notification_on(struct vhub_vring *vring)
 	}
 }
 
+/* The library drops what it cannot copy to its end, and ends the call. */
+static inline uint16_t
+overlong(void)
+{
+	if (likely(!rvhost_allowance.exceeded))
+		return 0;
+	rvhost_allowance.exceeded = false;
+	return 1;
+}
+
 uint16_t
-rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
-		struct rte_mbuf **pkts, uint16_t n, bool take)
+rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mbuf **pkts,
+		uint16_t n, bool take, uint16_t *dropped)
 {
 	const uint16_t call_max = path->call_max[vring->index];
 	bool *const plenty = &path->plenty[vring->index];
@@ -38,8 +48,9 @@ rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte
 
 	if (unlikely(path->ring_dma[vring->index].on)) {
 		part = RTE_MIN(n, call_max);
-		taken = take ? rvhost_dma_from_guest(path, vring->index, pool, pkts, part) :
+		taken = take ? rvhost_dma_from_guest(path, vring->index, pkts, part) :
 			       rvhost_dma_completed(path, vring->index, pkts, part);
+		*dropped = 0;
 		pass_notification_on(vring);
 		return taken;
 	}
@@ -47,11 +58,14 @@ rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte
 	most = *plenty ? call_max : RTE_MIN(call_max, RVHOST_CALL_MAX);
 	do {
 		part = RTE_MIN(n - taken, most);
-		got = rte_vhost_dequeue_burst(path->vid, vring->index, pool, &pkts[taken], part);
+		rvhost_allowance.mbufs = part * RVHOST_PACKET_MBUFS;
+		got = rte_vhost_dequeue_burst(path->vid, vring->index, path->pool, &pkts[taken],
+				part);
 		taken += got;
 	} while (got == part && taken < n);
 	if (*plenty != (taken >= RVHOST_CALL_MAX))
 		*plenty = !*plenty;
+	*dropped = overlong();
 	pass_notification_on(vring);
 	return taken;
 }

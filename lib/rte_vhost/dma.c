@@ -176,8 +176,7 @@ rvhost_dma_completed(struct rvhost_path *path, uint16_t index, struct rte_mbuf *
 }
 
 uint16_t
-rvhost_dma_from_guest(struct rvhost_path *path, uint16_t index, struct rte_mempool *pool,
-		struct rte_mbuf **pkts, uint16_t n)
+rvhost_dma_from_guest(struct rvhost_path *path, uint16_t index, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct rvhost_ring_dma *ring = &path->ring_dma[index];
 	uint32_t may = RTE_MIN(room(ring) / ring->guess, (uint32_t)(ring->max - ring->under_way));
@@ -190,7 +189,7 @@ rvhost_dma_from_guest(struct rvhost_path *path, uint16_t index, struct rte_mempo
 	if (may == 0)
 		return rvhost_dma_completed(path, index, pkts, n);
 	n = (uint16_t)RTE_MIN(n, may);
-	got = rte_vhost_async_try_dequeue_burst(path->vid, index, pool, pkts, n, &under_way,
+	got = rte_vhost_async_try_dequeue_burst(path->vid, index, path->pool, pkts, n, &under_way,
 			rvhost_dma_id(path->dma), RVHOST_ENGINE_CHANNEL);
 	/* Less than nothing: the ring could not be looked at. */
 	if (under_way >= 0)

@@ -8,6 +8,7 @@
  *   socket.c    the private socket, the library's registration
  *   frontend.c  messages on that socket, each answered before the next
  *   sync.c      has the library be what the record says; called by device/foreign.c
+ *   mbufs.c     how many a guest's packets may take
  *   burst.c     packets, on lcores; called by lib/net
  *   dma.c       the same, copied by a DMA engine
  *   engine.c    such engines, and what they fail to do
@@ -37,6 +38,9 @@
 #define RVHOST_CALL_MAX 32
 /** The same of a packed ring from the guest, which it takes whole. */
 #define RVHOST_PACKED_CALL_MAX 64
+/** Mbufs of ports' pools that a packet from a guest takes at most: one of 64 KiB, with its Ethernet header. */
+#define RVHOST_PACKET_MBUFS 33u
+
 /** Packets for which it takes its batch path of packed rings. */
 #define RVHOST_PACKED_BATCH 4
 
@@ -72,10 +76,11 @@ struct rvhost_ring_dma {
 struct rvhost_path {
 	/* Immutable. */
 	struct vhub_device *dev;
-	struct rvhost_dma *dma; /**< NULL: lcores copy */
-	bool iommu;		/**< offered */
-	bool trusted;		/**< guests do not lie about how much there is in a ring */
-	int event_fd;		/**< the library's kick and call fd, which nobody reads */
+	struct rvhost_dma *dma;	  /**< NULL: lcores copy */
+	struct rte_mempool *pool; /**< for packets from guests */
+	bool iommu;		  /**< offered */
+	bool trusted;		  /**< guests do not lie about how much there is in a ring */
+	int event_fd;		  /**< the library's kick and call fd, which nobody reads */
 	uint16_t n_vrings;
 
 	/* CTL: the library asks for what the vIOMMU maps on iotlb_watch.fd. */
@@ -112,12 +117,13 @@ struct rvhost_path {
 };
 
 /**
- * A path for `dev` with `n_vrings` rings, which takes over `dma`, a reference of its own or NULL, also on
- * failure. Thread: CTL or WORK. Returns 0, -ENOMEM, or the errno of eventfd(2).
+ * A path for `dev` with `n_vrings` rings, which takes mbufs for packets from guests of `pool`, and takes over
+ * `dma`, a reference of its own or NULL, also on failure. Thread: CTL or WORK. Returns 0, -ENOMEM, or the errno of
+ * eventfd(2).
  */
 int
 rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trusted,
-		struct rvhost_dma *dma, struct rvhost_path **out);
+		struct rte_mempool *pool, struct rvhost_dma *dma, struct rvhost_path **out);
 
 /** Frees it; nothing runs. NULL is fine. */
 void
@@ -168,15 +174,31 @@ int
 rvhost_sync(struct rvhost_path *path, const struct session_record *rec, bool anew,
 		struct vhub_mem_owner *owner, uint32_t *bases);
 
+/* ---- mbufs.c ---- */
+
+/** What a thread may take of rvhost_allowance_pool(). */
+struct rvhost_allowance {
+	uint32_t mbufs; /**< left */
+	bool exceeded;	/**< more were asked for */
+};
+extern __thread struct rvhost_allowance rvhost_allowance __attribute__((tls_model("initial-exec")));
+
+/**
+ * What gives mbufs of `pool`, a pool of packets, to a thread as long as its allowance lasts. It stays until the
+ * process ends. Thread: CTL or WORK. NULL: there is no memory for it.
+ */
+struct rte_mempool *
+rvhost_allowance_pool(struct rte_mempool *pool);
+
 /* ---- burst.c, LCORE ---- */
 
 /**
- * Up to `n` packets that the guest has sent on this ring, in mbufs of `pool`; without `take` only those
- * whose copies are under way by DMA.
+ * Up to `n` packets that the guest has sent on this ring, in mbufs of the path's pool; without `take` only
+ * those whose copies are under way by DMA. `*dropped` is how many were left out for their length: none or one.
  */
 uint16_t
-rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mempool *pool,
-		struct rte_mbuf **pkts, uint16_t n, bool take);
+rvhost_from_guest(struct rvhost_path *path, struct vhub_vring *vring, struct rte_mbuf **pkts,
+		uint16_t n, bool take, uint16_t *dropped);
 
 /**
  * Copies packets into the guest's buffers. Returns how many, from the front, there was room for; all
@@ -232,8 +254,7 @@ rvhost_dma_completed(struct rvhost_path *path, uint16_t index, struct rte_mbuf *
 
 /** As rvhost_from_guest(), one call: submits up to `n` copies, and returns packets of earlier ones too. LCORE. */
 uint16_t
-rvhost_dma_from_guest(struct rvhost_path *path, uint16_t index, struct rte_mempool *pool,
-		struct rte_mbuf **pkts, uint16_t n);
+rvhost_dma_from_guest(struct rvhost_path *path, uint16_t index, struct rte_mbuf **pkts, uint16_t n);
 
 /** Submits up to `n` packets, from the front; the library's until they are completed. LCORE. */
 uint16_t

@@ -233,15 +233,16 @@ rvhost_features(bool iommu)
 
 int
 rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trusted,
-		struct rvhost_dma *dma, struct rvhost_path **out)
+		struct rte_mempool *pool, struct rvhost_dma *dma, struct rvhost_path **out)
 {
 	struct rvhost_path *path = vhub_zalloc_node(sizeof(*path), -1);
-	int ret;
+	int ret = -ENOMEM;
 
-	if (path == NULL) {
-		rvhost_dma_put(dma);
-		return -ENOMEM;
-	}
+	if (path == NULL)
+		goto put_dma;
+	path->pool = trusted ? pool : rvhost_allowance_pool(pool);
+	if (path->pool == NULL)
+		goto free_path;
 	path->dma = dma;
 	path->dev = dev;
 	path->iommu = iommu;
@@ -253,12 +254,16 @@ rvhost_create(struct vhub_device *dev, uint16_t n_vrings, bool iommu, bool trust
 	path->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (path->event_fd < 0) {
 		ret = -errno;
-		rvhost_dma_put(dma);
-		vhub_free(path, sizeof(*path));
-		return ret;
+		goto free_path;
 	}
 	*out = path;
 	return 0;
+
+free_path:
+	vhub_free(path, sizeof(*path));
+put_dma:
+	rvhost_dma_put(dma);
+	return ret;
 }
 
 void

@@ -98,7 +98,9 @@ begin_session(void **state)
 	memset(&device, 0, sizeof(device));
 	session_describe(&session);
 	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, dma, &session.path), 0);
+	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, dma,
+					 &session.path),
+			0);
 	assert_int_equal(session_sync(&session, true), 0);
 	return 0;
 }

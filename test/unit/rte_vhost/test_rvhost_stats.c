@@ -42,7 +42,8 @@ begin_session(void **state)
 {
 	(void)state;
 	session_describe(&session);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, NULL, &session.path),
+	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, NULL,
+					 &session.path),
 			0);
 	assert_int_equal(session_sync(&session, true), 0);
 	n_looks = 0;

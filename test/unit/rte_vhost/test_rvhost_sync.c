@@ -17,6 +17,8 @@
 
 static struct session session;
 
+static struct rte_mempool *pool;
+
 static blkcnt_t
 blocks(void)
 {
@@ -35,7 +37,9 @@ begin_session(void)
 
 	session_describe(&session);
 	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, dma, &session.path), 0);
+	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, dma,
+					 &session.path),
+			0);
 }
 
 static void
@@ -78,7 +82,10 @@ begin(void **state)
 	int16_t id;
 
 	(void)state;
-	return skeleton_begin(&id);
+	if (skeleton_begin(&id) != 0)
+		return -1;
+	pool = rte_pktmbuf_pool_create("pool", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	return pool != NULL ? 0 : -1;
 }
 
 int
