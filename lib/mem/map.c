@@ -58,6 +58,18 @@ log_no_memory(const struct statx *st)
 				st->stx_dev_major, st->stx_dev_minor);
 }
 
+int
+mem_file_page_bytes(int fd, uint64_t *page_bytes)
+{
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) < 0)
+		return -errno;
+	*page_bytes = fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)fs.f_bsize :
+						     (uint64_t)sysconf(_SC_PAGESIZE);
+	return 0;
+}
+
 /*
  * Are the file's pages memory, so that an access of ours waits neither for a disk nor for whoever
  * serves the file? Only shmem and hugetlbfs know seals, so those are told without a question that a
@@ -66,18 +78,11 @@ log_no_memory(const struct statx *st)
 static int
 file_check_kind(int fd, const struct statx *st, uint64_t *page_bytes)
 {
-	struct statfs fs;
-
-	*page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	if (fcntl(fd, F_GET_SEALS) < 0) {
 		log_no_memory(st);
 		return -EOPNOTSUPP;
 	}
-	if (fstatfs(fd, &fs) < 0)
-		return -errno;
-	if (fs.f_type == HUGETLBFS_MAGIC)
-		*page_bytes = (uint64_t)fs.f_bsize;
-	return 0;
+	return mem_file_page_bytes(fd, page_bytes);
 }
 
 int

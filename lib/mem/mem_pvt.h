@@ -153,6 +153,13 @@ int
 mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_file *out);
 
 /**
+ * What mappings of a memory file start and end at multiples of, however long it is now. Thread: WORK. Returns 0 or
+ * the errno of fstatfs(2).
+ */
+int
+mem_file_page_bytes(int fd, uint64_t *page_bytes);
+
+/**
  * Maps what mem_file_probe() has found good. Thread: WORK. Returns 0, -ENOMEM (also: the owner has
  * his share), or the errno of mmap(2).
  */

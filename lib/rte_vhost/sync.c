@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include <linux/virtio_net.h>
 #include <linux/virtio_ring.h>
@@ -94,7 +93,7 @@ static int
 tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub_mem_owner *owner)
 {
 	uint64_t nothing, base = 0, size = 0;
-	struct stat st;
+	uint64_t page_bytes;
 	int ret;
 
 	if ((rec->features & LOG_ALL_BIT) == 0 || rec->log_fd < 0)
@@ -103,10 +102,13 @@ tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub
 			&nothing, sizeof(nothing));
 	if (ret != 0)
 		return ret;
-	/* The kernel has mapped whole pages of the file's, which on hugetlbfs are large ones. */
-	if (rte_vhost_get_log_base(path->vid, &base, &size) != 0 || fstat(rec->log_fd, &st) != 0)
+	if (rte_vhost_get_log_base(path->vid, &base, &size) != 0)
 		return -EIO;
-	return guard(path, base, RTE_ALIGN_CEIL(size, (uint64_t)st.st_blksize), owner);
+	ret = mem_file_page_bytes(rec->log_fd, &page_bytes);
+	if (ret != 0)
+		return ret;
+	/* The kernel has mapped whole pages of the file's, which on hugetlbfs are large ones. */
+	return guard(path, base, RTE_ALIGN_CEIL(size, page_bytes), owner);
 }
 
 static int
