@@ -91,8 +91,9 @@ vhub_mem_map_create(int fd, uint64_t offset_bytes, uint64_t size_bytes,
 
 /**
  * Has a mapping guarded that a library has made of a front end's file: [addr, addr + len), whole
- * pages of the file's. It counts as the owner's. The last put ends only the guard, at once when it
- * comes on WORK, and has to come before the library unmaps. Thread: WORK. Returns 0 or -ENOMEM
+ * pages of the file's. It counts as the owner's. The last put ends only the guard, and lets the
+ * file's pages go that we have touched, so that nobody waits long when the library unmaps: at once
+ * when it comes on WORK, and it has to come before that. Thread: WORK. Returns 0 or -ENOMEM
  * (also: the owner has his share).
  */
 VHUB_API int

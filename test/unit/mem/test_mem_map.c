@@ -387,6 +387,45 @@ test_guest_memory_is_not_dumped(void **state)
 	close(fd);
 }
 
+/* A page that this process has in its tables. */
+static bool
+is_present(const uint8_t *at)
+{
+	const int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	uint64_t entry = 0;
+
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &entry, sizeof(entry),
+					 (off_t)((uintptr_t)at / PAGE * sizeof(entry))),
+			sizeof(entry));
+	close(fd);
+	return entry >> 63 != 0;
+}
+
+static void
+test_an_adopted_mapping_is_left_without_pages(void **state)
+{
+	const int fd = test_memfd(4 * PAGE, 0);
+	uint8_t *p = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	struct vhub_mem_map *map;
+	struct test_usage before;
+
+	(void)state;
+	assert_true(p != MAP_FAILED);
+	test_usage_take(&before);
+	memset(p, 7, 4 * PAGE);
+	assert_int_equal(vhub_mem_map_adopt(p, 4 * PAGE, NULL, &map), 0);
+	assert_true(is_present(p) && is_present(p + 3 * PAGE));
+	vhub_mem_map_put(map);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_false(is_present(p + i * PAGE));
+	test_usage_check(&before);
+	/* It is the library's to unmap, and the file has what was written. */
+	assert_int_equal(p[3 * PAGE], 7);
+	munmap(p, 4 * PAGE);
+	close(fd);
+}
+
 int
 main(void)
 {
@@ -402,6 +441,7 @@ main(void)
 		cmocka_unit_test(test_last_reference_unmaps),
 		cmocka_unit_test(test_hugetlb_is_widened),
 		cmocka_unit_test(test_guest_memory_is_not_dumped),
+		cmocka_unit_test(test_an_adopted_mapping_is_left_without_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
