@@ -47,13 +47,21 @@ sync_rings(struct vhub_work *work)
 }
 
 static void
+lose(struct vhub_device_handler *h, int result, const char *why)
+{
+	h->foreign_stale = true;
+	if (!h->closing)
+		vhub_session_end(h->session, result, why);
+}
+
+static void
 synced(struct vhub_device_handler *h, int result)
 {
 	h->dev->syncing = false;
-	h->foreign_stale = result != 0;
+	h->foreign_stale = false;
 	/* Nothing runs any more, whatever the record says. */
-	if (result != 0 && !h->closing)
-		vhub_session_end(h->session, result, "the data path cannot be made");
+	if (result != 0)
+		lose(h, result, "the data path cannot be made");
 	h->foreign_step(h, result);
 }
 
@@ -160,6 +168,8 @@ static void
 iotlb_told(struct vhub_device_handler *h, int result)
 {
 	h->req->reply.u64 = result != 0;
+	if (result != 0 && result != -EINVAL)
+		lose(h, result, "the data path does not answer any more");
 	handler_finish(h, 0);
 }
 

@@ -244,7 +244,9 @@ struct vhub_foreign_ops {
 			struct vhub_mem_owner *owner, uint32_t *bases);
 	/**
 	 * Optional. WORK; may block. Tells the library what a vIOMMU maps now, checked. Not while
-	 * sync runs. On failure the front end is told so. Without it the device offers no vIOMMU.
+	 * sync runs. Returns 0; -EINVAL: the library refuses it, which the front end is told; other
+	 * errors: nobody knows what it will do, and the session ends. Without it the device offers
+	 * no vIOMMU.
 	 */
 	int (*iotlb)(struct vhub_device *dev, const struct vhub_user_iotlb *msg);
 	/**

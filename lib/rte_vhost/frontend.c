@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Our side of the private socket: one message, one answer. Both ends are in this process and say
- * only what sync.c says, so an answer that does not fit is a fault, told by -EPROTO. Next: sync.c.
+ * only what sync.c says, so an answer that does not fit is a fault, told by -EPROTO. After a fault the
+ * next answer could be that to an earlier message: nothing is said any more until the path is opened
+ * anew. Next: sync.c.
  */
 #include <errno.h>
 #include <string.h>
@@ -73,6 +75,17 @@ receive_answer(struct rvhost_path *path, uint32_t request, void *reply, uint32_t
 	return receive(path->fd, reply, header.size);
 }
 
+static int
+exchange(struct rvhost_path *path, const struct vhub_user_header *header, const void *payload,
+		const int *fds, unsigned int n_fds, void *reply, uint32_t reply_max)
+{
+	if (path->lost == 0)
+		path->lost = send_message(path->fd, header, payload, fds, n_fds);
+	if (path->lost == 0)
+		path->lost = receive_answer(path, header->request, reply, reply_max);
+	return path->lost;
+}
+
 int
 rvhost_ask(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
 		const int *fds, unsigned int n_fds, void *reply, uint32_t reply_max)
@@ -82,9 +95,8 @@ rvhost_ask(struct rvhost_path *path, uint32_t request, const void *payload, uint
 		.flags = VHUB_USER_VERSION,
 		.size = size,
 	};
-	int ret = send_message(path->fd, &header, payload, fds, n_fds);
 
-	return ret != 0 ? ret : receive_answer(path, request, reply, reply_max);
+	return exchange(path, &header, payload, fds, n_fds, reply, reply_max);
 }
 
 int
@@ -97,13 +109,9 @@ rvhost_tell(struct rvhost_path *path, uint32_t request, const void *payload, uin
 		.size = size,
 	};
 	uint64_t refused;
-	int ret = send_message(path->fd, &header, payload, fds, n_fds);
+	int ret = exchange(path, &header, payload, fds, n_fds, &refused, sizeof(refused));
 
-	if (ret == 0)
-		ret = receive_answer(path, request, &refused, sizeof(refused));
-	if (ret == 0 && refused != 0)
-		ret = -EIO;
-	return ret;
+	return ret == 0 && refused != 0 ? -EIO : ret;
 }
 
 int

@@ -109,8 +109,11 @@ rvhost_iotlb(struct rvhost_path *path, const struct vhub_user_iotlb *msg)
 		.type = msg->type,
 	};
 
+	int ret;
+
 	/* Without a device the library knows nothing of it, and will ask. */
 	if (path->fd < 0)
 		return 0;
-	return rvhost_tell(path, VHUB_USER_IOTLB_MSG, &own, sizeof(own), NULL, 0);
+	ret = rvhost_tell(path, VHUB_USER_IOTLB_MSG, &own, sizeof(own), NULL, 0);
+	return ret != 0 && path->lost == 0 ? -EINVAL : ret;
 }

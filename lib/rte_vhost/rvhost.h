@@ -92,7 +92,8 @@ struct rvhost_path {
 	int iotlb_fd; /**< the library's end, given with each connection; -1: no vIOMMU now */
 
 	/* WORK, while no lcore is in a ring (dev->syncing). */
-	int fd; /**< our end of the private socket; -1: the library has no device of ours */
+	int fd;	  /**< our end of the private socket; -1: the library has no device of ours */
+	int lost; /**< an answer on it, and all that would follow: why; 0 */
 	char socket_path[108];
 	uint64_t library_features;
 	bool packed;
@@ -151,12 +152,15 @@ rvhost_close(struct rvhost_path *path);
 
 /* ---- frontend.c, WORK ---- */
 
-/** Sends a request of `size` bytes with `n_fds` fds and waits for its acknowledgement. */
+/**
+ * Sends a request of `size` bytes with `n_fds` fds and waits for its acknowledgement. Returns 0, -EIO: it was
+ * refused, or as path->lost.
+ */
 int
 rvhost_tell(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
 		const int *fds, unsigned int n_fds);
 
-/** Sends a request and waits for its reply of at most `reply_max` bytes. */
+/** Sends a request and waits for its reply of at most `reply_max` bytes. Returns 0 or as path->lost. */
 int
 rvhost_ask(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
 		const int *fds, unsigned int n_fds, void *reply, uint32_t reply_max);
@@ -268,7 +272,7 @@ rvhost_iotlb_begin(struct rvhost_path *path);
 void
 rvhost_iotlb_end(struct rvhost_path *path);
 
-/** Tells the library what the vIOMMU maps, or not any more. WORK. */
+/** Tells the library what the vIOMMU maps, or not any more. WORK. As struct vhub_foreign_ops says. */
 int
 rvhost_iotlb(struct rvhost_path *path, const struct vhub_user_iotlb *msg);
 

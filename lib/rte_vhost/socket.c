@@ -151,6 +151,7 @@ accept_library(struct rvhost_path *path, int listening)
 	path->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	if (path->fd < 0)
 		return -errno;
+	path->lost = 0;
 	setsockopt(path->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	setsockopt(path->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	return 0;

@@ -37,6 +37,8 @@ static struct {
 	unsigned int n;
 	uint32_t started;
 	int result; /* of the next sync that starts something */
+	int iotlb_result;
+	unsigned int n_iotlb;
 	bool disturbed;
 	/* shared atomic: an lcore is in a ring of the library's */
 	uint32_t in_ring;
@@ -71,6 +73,15 @@ library_sync(struct vhub_device *dev, const struct session_record *rec, bool ane
 	return told->started == 0 ? 0 : library.result;
 }
 
+static int
+library_iotlb(struct vhub_device *dev, const struct vhub_user_iotlb *msg)
+{
+	(void)dev;
+	(void)msg;
+	library.n_iotlb++;
+	return library.iotlb_result;
+}
+
 static unsigned int
 library_poll(struct vhub_vring *vring)
 {
@@ -101,6 +112,7 @@ static const struct vhub_foreign_ops library_ops = {
 	.max_regions = 1,
 	.log_at_zero = true,
 	.sync = library_sync,
+	.iotlb = library_iotlb,
 };
 
 static struct vhub_device_ops device_ops;
@@ -291,6 +303,52 @@ test_a_failure_ends_the_session(void **state)
 	assert_false(library.disturbed);
 }
 
+/* ---- vIOMMU ---- */
+
+/* VHOST_IOTLB_INVALIDATE. Returns what the reply says. */
+static uint64_t
+invalidate(struct fe *fe)
+{
+	const struct vhub_user_iotlb msg = { .iova = 0, .size_bytes = 0x1000, .type = 3 };
+	uint64_t refused = UINT64_MAX;
+
+	fe_send(fe, VHUB_USER_IOTLB_MSG, &msg, sizeof(msg), NULL, 0);
+	fe_recv(fe, &refused, sizeof(refused));
+	return refused;
+}
+
+static void
+play_iotlb(struct fe *fe)
+{
+	uint8_t byte;
+
+	fe_negotiate(fe);
+	fe_check(fe_set_u64(fe, VHUB_USER_SET_FEATURES,
+				 UINT64_C(1) << 32 | UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES |
+						 UINT64_C(1) << VHUB_F_ACCESS_PLATFORM) == 0);
+	fe_check(fe_start_ring(fe, 0) == 0);
+	fe_check(invalidate(fe) == 0);
+	library.iotlb_result = -EINVAL;
+	fe_check(invalidate(fe) == 1);
+	fe_check(is_polled(0));
+	library.iotlb_result = -ETIMEDOUT;
+	invalidate(fe);
+	fe_check(library.n_iotlb == 3);
+	fe_check(recv(fe->sock, &byte, 1, 0) == 0);
+}
+
+static void
+test_a_translation_that_may_not_be_known_ends_the_session(void **state)
+{
+	(void)state;
+	hold.dev.features |= UINT64_C(1) << VHUB_F_ACCESS_PLATFORM;
+	assert_int_equal(scene_run(loop, &hold.dev, play_iotlb), -ETIMEDOUT);
+	assert_null(failed);
+	assert_int_equal(library.started, 0);
+	/* What runs no more is not to go on. */
+	assert_true(last_sync()->anew);
+}
+
 int
 main(void)
 {
@@ -300,6 +358,8 @@ main(void)
 		cmocka_unit_test_setup(test_memory_and_features_make_it_anew, setup),
 		cmocka_unit_test_setup(test_more_regions_than_it_can_serve_are_refused, setup),
 		cmocka_unit_test_setup(test_a_failure_ends_the_session, setup),
+		cmocka_unit_test_setup(test_a_translation_that_may_not_be_known_ends_the_session,
+				setup),
 	};
 	int ret;
 
