@@ -6,6 +6,7 @@
  * a second start on one. Called by sync.c; next: frontend.c.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,12 @@ VHUB_LOGTYPE(net);
 
 /* Longer than the library ever takes to answer, shorter than a person waits. */
 #define ANSWER_SECONDS 5
+
+/*
+ * The library makes its thread with the first start, and two threads of ours, each for its own port, would have it
+ * make two. Also for what we do before that.
+ */
+static pthread_mutex_t start_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* What the library's callbacks need while it connects, which it does in the thread that starts it. */
 static __thread struct rvhost_path *connecting __attribute__((tls_model("initial-exec")));
@@ -69,7 +76,7 @@ static const struct rte_vhost_device_ops device_ops = {
 
 /*
  * The library writes a line for each message, and for what guests do wrong: only what is our own
- * fault is to be seen.
+ * fault is to be seen. Under the lock.
  */
 static void
 quieten_library(void)
@@ -117,8 +124,9 @@ listen_at(const char *name)
 	return ret;
 }
 
+/* Under the lock. */
 static int
-start_library(struct rvhost_path *path)
+register_and_start(struct rvhost_path *path)
 {
 	uint64_t flags = RTE_VHOST_USER_CLIENT | RTE_VHOST_USER_NO_RECONNECT |
 			RTE_VHOST_USER_NET_STATS_ENABLE;
@@ -141,6 +149,18 @@ start_library(struct rvhost_path *path)
 	}
 	connecting = NULL;
 	return 0;
+}
+
+static int
+start_library(struct rvhost_path *path)
+{
+	int ret;
+
+	pthread_mutex_lock(&start_lock);
+	quieten_library();
+	ret = register_and_start(path);
+	pthread_mutex_unlock(&start_lock);
+	return ret;
 }
 
 static int
@@ -184,7 +204,6 @@ rvhost_open(struct rvhost_path *path)
 	char folder[sizeof(path->socket_path)];
 	int ret;
 
-	quieten_library();
 	ret = make_folder(path);
 	if (ret == 0) {
 		strlcpy(folder, path->socket_path, sizeof(folder));

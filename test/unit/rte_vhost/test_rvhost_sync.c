@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What librte_vhost is told of a front end, and what not: an engine copies only in memory that is there.
+ * What librte_vhost is told of front ends, and when: an engine copies only in memory that is there, and devices
+ * are started one after the other.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,10 +15,33 @@
 
 #include <cmocka.h>
 
+#include <rte_vhost.h>
+
 #include "session.h"
 #include "skeleton.h"
 
+#define N_STARTS 2u
+
 static struct session session;
+/* Shared atomics: threads that start a device of the library's, and how many were seen beside each. */
+static uint32_t n_starting, n_beside;
+
+int
+rte_vhost_driver_start(const char *path)
+{
+	static int (*real)(const char *path);
+	int ret;
+
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "rte_vhost_driver_start");
+	__atomic_fetch_add(&n_beside, __atomic_fetch_add(&n_starting, 1, __ATOMIC_RELAXED),
+			__ATOMIC_RELAXED);
+	/* So long that somebody else comes. */
+	usleep(20000);
+	ret = real(path);
+	__atomic_fetch_sub(&n_starting, 1, __ATOMIC_RELAXED);
+	return ret;
+}
 
 static struct rte_mempool *pool;
 
@@ -76,6 +102,41 @@ test_an_engine_copies_in_memory_that_is_allocated(void **state)
 	session_end(&session);
 }
 
+static void *
+sync_anew(void *arg)
+{
+	return session_sync(arg, true) == 0 ? arg : NULL;
+}
+
+/* The first ones of the process: it is then that the library makes its thread. */
+static void
+test_devices_are_started_one_after_the_other(void **state)
+{
+	struct session sessions[N_STARTS];
+	pthread_t threads[N_STARTS];
+	void *result;
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < N_STARTS; i++) {
+		session_describe(&sessions[i]);
+		assert_int_equal(rvhost_create(&sessions[i].port, N_RINGS, false, true, pool, NULL,
+						 &sessions[i].path),
+				0);
+	}
+	for (i = 0; i < N_STARTS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, sync_anew, &sessions[i]), 0);
+	for (i = 0; i < N_STARTS; i++) {
+		pthread_join(threads[i], &result);
+		assert_ptr_equal(result, &sessions[i]);
+	}
+	assert_int_equal(n_beside, 0);
+	for (i = 0; i < N_STARTS; i++) {
+		session_stop_rings(&sessions[i]);
+		session_end(&sessions[i]);
+	}
+}
+
 static int
 begin(void **state)
 {
@@ -92,6 +153,7 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_devices_are_started_one_after_the_other),
 		cmocka_unit_test(test_an_engine_copies_in_memory_that_is_allocated),
 	};
 
