@@ -58,6 +58,13 @@ struct mem_slot {
 int
 mem_registry_reserve(size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot);
 
+/**
+ * Whether the owner may have a mapping of so many bytes more, or several together; none is reserved. Thread: any.
+ * Returns as mem_registry_reserve().
+ */
+int
+mem_registry_check(uint64_t bytes, struct vhub_mem_owner *owner);
+
 /** Enters the mapping that was made; from now on a fault in it is guarded. Thread: any. */
 void
 mem_registry_enter(uint32_t slot, void *start);

@@ -103,32 +103,67 @@ slot_reserve(size_t len_bytes, struct vhub_mem_owner *owner)
 	return i;
 }
 
+/* What an owner has, and what is its share. */
+struct holding {
+	uint64_t own_bytes, own_maps, share_bytes, share_maps;
+};
+
+/* Under the lock. */
+static struct holding
+holding_of(const struct vhub_mem_owner *owner)
+{
+	struct holding h = { 0 };
+
+	if (owner != NULL) {
+		h.own_bytes = owner->mapped_bytes;
+		h.own_maps = owner->n_maps;
+	}
+	/* Slot 0 is not used. Nobody's mappings are bound by what is there. */
+	h.share_bytes = mem_share(MEM_SPACE_BYTES, registry.taken_bytes - h.own_bytes,
+			owner != NULL ? 0 : MEM_SPACE_BYTES);
+	h.share_maps = mem_share(MEM_MAX_SLOTS - 1, registry.n_taken - h.own_maps,
+			owner != NULL ? MEM_LEAST_MAPS : MEM_MAX_SLOTS);
+	return h;
+}
+
+static bool
+has_room(const struct holding *h, uint64_t bytes)
+{
+	return h->own_maps < h->share_maps && h->own_bytes <= h->share_bytes &&
+			bytes <= h->share_bytes - h->own_bytes;
+}
+
+static int
+refuse(const struct holding *h, uint64_t bytes)
+{
+	if (h->own_maps >= h->share_maps)
+		mem_share_log_maps(h->own_maps, h->share_maps);
+	else
+		mem_share_log_bytes(bytes, h->own_bytes, h->share_bytes);
+	return -ENOMEM;
+}
+
 int
 mem_registry_reserve(size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot)
 {
-	uint64_t own_bytes, own_maps, share_bytes, share_maps;
+	struct holding h;
 
 	pthread_mutex_lock(&registry.lock);
-	own_bytes = owner != NULL ? owner->mapped_bytes : 0;
-	own_maps = owner != NULL ? owner->n_maps : 0;
-	/* Slot 0 is not used. Nobody's mappings are bound by what is there. */
-	share_bytes = mem_share(MEM_SPACE_BYTES, registry.taken_bytes - own_bytes,
-			owner != NULL ? 0 : MEM_SPACE_BYTES);
-	share_maps = mem_share(MEM_MAX_SLOTS - 1, registry.n_taken - own_maps,
-			owner != NULL ? MEM_LEAST_MAPS : MEM_MAX_SLOTS);
-	*slot = 0;
-	if (own_maps < share_maps && own_bytes <= share_bytes &&
-			len_bytes <= share_bytes - own_bytes)
-		*slot = slot_reserve(len_bytes, owner);
+	h = holding_of(owner);
+	*slot = has_room(&h, len_bytes) ? slot_reserve(len_bytes, owner) : 0;
 	pthread_mutex_unlock(&registry.lock);
+	return *slot != 0 ? 0 : refuse(&h, len_bytes);
+}
 
-	if (*slot != 0)
-		return 0;
-	if (own_maps >= share_maps)
-		mem_share_log_maps(own_maps, share_maps);
-	else
-		mem_share_log_bytes(len_bytes, own_bytes, share_bytes);
-	return -ENOMEM;
+int
+mem_registry_check(uint64_t bytes, struct vhub_mem_owner *owner)
+{
+	struct holding h;
+
+	pthread_mutex_lock(&registry.lock);
+	h = holding_of(owner);
+	pthread_mutex_unlock(&registry.lock);
+	return has_room(&h, bytes) ? 0 : refuse(&h, bytes);
 }
 
 void

@@ -66,6 +66,26 @@ guard_regions(struct rvhost_path *path, struct vhub_mem_owner *owner)
 
 /* ---- the session, before its rings ---- */
 
+/*
+ * It maps files from their beginning, however far behind the region lies, and guard_regions() comes afterwards:
+ * what would be more than the front end's share is not to be mapped for a moment either.
+ */
+static int
+check_share(const struct session_record *rec, struct vhub_mem_owner *owner)
+{
+	uint64_t bytes = 0, end_bytes;
+	uint32_t i;
+
+	for (i = 0; i < rec->n_regions; i++) {
+		/* Within a file, of less than 2^63. */
+		end_bytes = rec->regions[i].desc.mmap_offset_bytes +
+				rec->regions[i].desc.size_bytes;
+		if (__builtin_add_overflow(bytes, end_bytes, &bytes))
+			return -ENOMEM;
+	}
+	return mem_registry_check(bytes, owner);
+}
+
 static int
 tell_memory(struct rvhost_path *path, const struct session_record *rec,
 		struct vhub_mem_owner *owner)
@@ -77,6 +97,9 @@ tell_memory(struct rvhost_path *path, const struct session_record *rec,
 
 	if (rec->n_regions > RVHOST_MAX_REGIONS)
 		return -E2BIG;
+	ret = check_share(rec, owner);
+	if (ret != 0)
+		return ret;
 	for (i = 0; i < rec->n_regions; i++) {
 		table.regions[i] = rec->regions[i].desc;
 		fds[i] = rec->regions[i].fd;

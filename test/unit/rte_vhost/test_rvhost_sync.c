@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #include <cmocka.h>
 
@@ -21,6 +22,8 @@
 #include "skeleton.h"
 
 #define N_STARTS 2u
+#define LARGE_BYTES \
+	(UINT64_C(1) << 45) /* more than a quarter of all addresses, and there for mmap(2) */
 
 static struct session session;
 /* Shared atomics: threads that start a device of the library's, and how many were seen beside each. */
@@ -137,6 +140,36 @@ test_devices_are_started_one_after_the_other(void **state)
 	}
 }
 
+static uint32_t n_large; /* mappings */
+
+/* In place of libc's, for the library. */
+__attribute__((visibility("default"))) void *
+mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	if (len > LARGE_BYTES)
+		n_large++;
+	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd, offset);
+}
+
+/* Of a sparse file, at whose end the region lies. */
+static void
+test_more_than_the_front_end_s_share_is_not_mapped(void **state)
+{
+	struct vhub_user_mem_region *desc = &session.rec.regions[0].desc;
+
+	(void)state;
+	session_describe(&session);
+	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, NULL,
+					 &session.path),
+			0);
+	desc->mmap_offset_bytes = LARGE_BYTES;
+	assert_int_equal(ftruncate(session.rec.regions[0].fd, LARGE_BYTES + MEMORY_BYTES), 0);
+	assert_int_equal(session_sync(&session, true), -ENOMEM);
+	assert_int_equal(n_large, 0);
+	session_stop_rings(&session);
+	session_end(&session);
+}
+
 static int
 begin(void **state)
 {
@@ -155,6 +188,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_devices_are_started_one_after_the_other),
 		cmocka_unit_test(test_an_engine_copies_in_memory_that_is_allocated),
+		cmocka_unit_test(test_more_than_the_front_end_s_share_is_not_mapped),
 	};
 
 	return cmocka_run_group_tests(tests, begin, NULL);
