@@ -437,6 +437,9 @@ net_describe(const struct vhub_device *device, char *buf, size_t len)
 	if (copies != 0)
 		return snprintf(buf, len, "%s: port %s, %u copies by DMA", device->name,
 				dev->target, copies);
+	if (dev->path != NULL && rvhost_waits(dev->path))
+		return snprintf(buf, len, "%s: port %s, which waits for librte_vhost", device->name,
+				dev->target);
 	return snprintf(buf, len, "%s: port %s", device->name, dev->target);
 }
 

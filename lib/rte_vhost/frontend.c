@@ -4,13 +4,22 @@
  * only what sync.c says, so an answer that does not fit is a fault, told by -EPROTO. After a fault the
  * next answer could be that to an earlier message: nothing is said any more until the path is opened
  * anew. Next: sync.c.
+ *
+ * The library has one thread for the messages of all ports, and looks at guest memory in it: a front end
+ * that punches a hole into its own can have it sleep for seconds, and the sessions of others are none the worse for
+ * it but for the time. So an answer is waited for as long as it takes; a sleep in the kernel ends.
  */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+#include <rte_common.h>
+
 #include "rvhost.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(net);
 
 static int
 send_message(int fd, const struct vhub_user_header *header, const void *payload, const int *fds,
@@ -45,26 +54,46 @@ send_message(int fd, const struct vhub_user_header *header, const void *payload,
 	return (size_t)sent == sizeof(*header) + header->size ? 0 : -EPROTO;
 }
 
-static int
-receive(int fd, void *buf, size_t len)
+/* Nothing for a while: says so, ever more rarely. */
+static void
+still_waiting(struct rvhost_path *path)
 {
+	const uint32_t n = path->n_looks + 1;
+
+	__atomic_store_n(&path->n_looks, n, __ATOMIC_RELAXED);
+	if (rte_is_power_of_2(n) && vhub_log_allowed(&path->log_limit))
+		VHUB_LOG(WARNING,
+				"%s: has waited %u s for librte_vhost, whose thread serves all ports and may be held up by another's front end",
+				path->dev->name, n * RVHOST_LOOK_SECONDS);
+}
+
+static int
+receive(struct rvhost_path *path, void *buf, size_t len)
+{
+	uint8_t *at = buf;
 	ssize_t got;
 
-	if (len == 0)
-		return 0;
-	do {
-		got = recv(fd, buf, len, MSG_WAITALL);
-	} while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	return (size_t)got == len ? 0 : -EPROTO;
+	while (len != 0) {
+		got = recv(path->fd, at, len, 0);
+		if (got > 0) {
+			at += got;
+			len -= (size_t)got;
+		} else if (got == 0) {
+			return -EPROTO;
+		} else if (errno == EAGAIN) {
+			still_waiting(path);
+		} else if (errno != EINTR) {
+			return -errno;
+		}
+	}
+	return 0;
 }
 
 static int
 receive_answer(struct rvhost_path *path, uint32_t request, void *reply, uint32_t reply_max)
 {
 	struct vhub_user_header header;
-	int ret = receive(path->fd, &header, sizeof(header));
+	int ret = receive(path, &header, sizeof(header));
 
 	if (ret != 0)
 		return ret;
@@ -72,7 +101,7 @@ receive_answer(struct rvhost_path *path, uint32_t request, void *reply, uint32_t
 			header.size > reply_max)
 		return -EPROTO;
 	memset(reply, 0, reply_max);
-	return receive(path->fd, reply, header.size);
+	return receive(path, reply, header.size);
 }
 
 static int
@@ -83,6 +112,7 @@ exchange(struct rvhost_path *path, const struct vhub_user_header *header, const 
 		path->lost = send_message(path->fd, header, payload, fds, n_fds);
 	if (path->lost == 0)
 		path->lost = receive_answer(path, header->request, reply, reply_max);
+	__atomic_store_n(&path->n_looks, 0, __ATOMIC_RELAXED);
 	return path->lost;
 }
 

@@ -47,6 +47,9 @@
 /** Copies of a ring that a DMA engine has at most: each keeps a packet buffer of ours. */
 #define RVHOST_DMA_MAX 512
 
+/** An answer of the library that takes longer than this, and as long again, is looked for with a line in the log. */
+#define RVHOST_LOOK_SECONDS 5u
+
 /** And mbufs of all rings together, of those that ports share (net/pool.c). */
 #define RVHOST_DMA_MBUFS 768u
 
@@ -94,6 +97,7 @@ struct rvhost_path {
 	/* WORK, while no lcore is in a ring (dev->syncing). */
 	int fd;	  /**< our end of the private socket; -1: the library has no device of ours */
 	int lost; /**< an answer on it, and all that would follow: why; 0 */
+	uint32_t n_looks; /**< shared atomic: for an answer that has not come yet */
 	char socket_path[108];
 	uint64_t library_features;
 	bool packed;
@@ -150,7 +154,7 @@ rvhost_open(struct rvhost_path *path);
 void
 rvhost_close(struct rvhost_path *path);
 
-/* ---- frontend.c, WORK ---- */
+/* ---- frontend.c, WORK; each may block for as long as others' front ends hold the library up ---- */
 
 /**
  * Sends a request of `size` bytes with `n_fds` fds and waits for its acknowledgement. Returns 0, -EIO: it was
@@ -159,6 +163,13 @@ rvhost_close(struct rvhost_path *path);
 int
 rvhost_tell(struct rvhost_path *path, uint32_t request, const void *payload, uint32_t size,
 		const int *fds, unsigned int n_fds);
+
+/** Whether an answer takes long. Thread: ANY. */
+static inline bool
+rvhost_waits(const struct rvhost_path *path)
+{
+	return __atomic_load_n(&path->n_looks, __ATOMIC_RELAXED) != 0;
+}
 
 /** Sends a request and waits for its reply of at most `reply_max` bytes. Returns 0 or as path->lost. */
 int

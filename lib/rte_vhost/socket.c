@@ -29,9 +29,6 @@
 
 VHUB_LOGTYPE(net);
 
-/* Longer than the library ever takes to answer, shorter than a person waits. */
-#define ANSWER_SECONDS 5
-
 /*
  * The library makes its thread with the first start, and two threads of ours, each for its own port, would have it
  * make two. Also for what we do before that.
@@ -166,14 +163,13 @@ start_library(struct rvhost_path *path)
 static int
 accept_library(struct rvhost_path *path, int listening)
 {
-	const struct timeval limit = { .tv_sec = ANSWER_SECONDS };
+	const struct timeval look = { .tv_sec = RVHOST_LOOK_SECONDS };
 
 	path->fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC);
 	if (path->fd < 0)
 		return -errno;
 	path->lost = 0;
-	setsockopt(path->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	setsockopt(path->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(path->fd, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof(look));
 	return 0;
 }
 

@@ -3,11 +3,13 @@
  * Messages on the private socket, whose other end is the test's in place of the library's.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -100,6 +102,39 @@ test_nothing_is_said_when_an_answer_was_lost(void **state)
 	assert_false(was_told(VHUB_USER_IOTLB_MSG));
 }
 
+/* When it has been looked for twice, and in two halves with another look in between. */
+static void *
+answer_late(void *arg)
+{
+	const struct message message = {
+		.header = { VHUB_USER_IOTLB_MSG, VHUB_USER_VERSION | VHUB_USER_REPLY, 8 },
+	};
+	const uint8_t *bytes = (const uint8_t *)&message;
+
+	while (__atomic_load_n(&path.n_looks, __ATOMIC_RELAXED) < 2)
+		usleep(1000);
+	if (!rvhost_waits(&path) || write(library_fd, bytes, 7) != 7)
+		return NULL;
+	while (__atomic_load_n(&path.n_looks, __ATOMIC_RELAXED) < 4)
+		usleep(1000);
+	return write(library_fd, bytes + 7, sizeof(message) - 7) > 0 ? arg : NULL;
+}
+
+static void
+test_a_late_answer_is_waited_for(void **state)
+{
+	const struct timeval look = { .tv_usec = 10000 };
+	pthread_t thread;
+	void *result;
+
+	assert_int_equal(setsockopt(path.fd, SOL_SOCKET, SO_RCVTIMEO, &look, sizeof(look)), 0);
+	assert_int_equal(pthread_create(&thread, NULL, answer_late, state), 0);
+	assert_int_equal(tell(VHUB_USER_IOTLB_MSG), 0);
+	pthread_join(thread, &result);
+	assert_ptr_equal(result, state);
+	assert_false(rvhost_waits(&path));
+}
+
 int
 main(void)
 {
@@ -107,6 +142,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		SOCKET_TEST(test_what_is_refused_is_told_and_the_next_goes_on),
 		SOCKET_TEST(test_nothing_is_said_when_an_answer_was_lost),
+		SOCKET_TEST(test_a_late_answer_is_waited_for),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
