@@ -70,7 +70,7 @@ foreign_sync(struct vhub_device_handler *h, handler_step_fn step)
 {
 	h->foreign_step = step;
 	h->dev->syncing = true;
-	return handler_work(h, sync_rings, synced);
+	return handler_library_work(h, sync_rings, synced);
 }
 
 /* ---- pause, sync, resume ---- */
@@ -187,5 +187,5 @@ req_iotlb_msg(struct vhub_req_handler *base, struct vhub_request *req)
 	if (ret != 0)
 		return 0; /* refused by the reply */
 	h->req = req;
-	return handler_work(h, tell_iotlb, iotlb_told);
+	return handler_library_work(h, tell_iotlb, iotlb_told);
 }

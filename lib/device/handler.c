@@ -25,15 +25,30 @@ work_done(struct vhub_work *work)
 	h->step(h, h->work_result);
 }
 
-int
-handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
-		handler_step_fn step)
+static int
+submit_work(struct vhub_device_handler *h, enum vhub_work_kind kind,
+		void (*run)(struct vhub_work *work), handler_step_fn step)
 {
 	h->step = step;
+	h->work.kind = kind;
 	h->work.run = run;
 	h->work.done = work_done;
 	vhub_work_submit(&h->work);
 	return VHUB_REQ_PENDING;
+}
+
+int
+handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step)
+{
+	return submit_work(h, VHUB_WORK_ORDINARY, run, step);
+}
+
+int
+handler_library_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step)
+{
+	return submit_work(h, VHUB_WORK_LIBRARY, run, step);
 }
 
 static void

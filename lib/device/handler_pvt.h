@@ -128,6 +128,11 @@ int
 handler_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
 		handler_step_fn step);
 
+/** The same, for what another library is told: it may wait for front ends of other devices. */
+int
+handler_library_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step);
+
 /** Begins h->event: no vrings, no phases. */
 void
 handler_event_begin(struct vhub_device_handler *h);

@@ -11,7 +11,8 @@
  *
  * There are 64 threads at most. Closing fds of front ends is a kind of work of its own, with a queue
  * of its own, and has no more than half of them, and never the last one that is idle: what is stuck
- * in close(2) holds up no other work.
+ * in close(2) holds up no other work. So is what other libraries are told, which may have to wait for
+ * what front ends of other devices do: it has a quarter.
  */
 #ifndef VHUB_WORK_H
 #define VHUB_WORK_H
@@ -27,7 +28,8 @@ extern "C" {
 
 enum vhub_work_kind {
 	VHUB_WORK_ORDINARY,
-	VHUB_WORK_CLOSE, /**< closes fds of front ends; has no `done` */
+	VHUB_WORK_CLOSE,   /**< closes fds of front ends; has no `done` */
+	VHUB_WORK_LIBRARY, /**< tells a library what to serve */
 	VHUB_WORK_KINDS,
 };
 
@@ -52,8 +54,8 @@ vhub_work_start(struct vhub_loop *loop);
 /**
  * Runs what is queued to its end and ends the threads; `done` callbacks not yet delivered are not
  * called. Thread: CTL, before the loop is destroyed. Blocks, for 200 ms at most: -EBUSY says that a
- * piece of ordinary work is stuck, or the making of a thread, and then the process should end without
- * giving anything else back. Else 0. Closes that are stuck then are left behind, with their threads, which go on with
+ * piece of work is stuck that closes nothing, or the making of a thread, and then the process should end
+ * without giving anything else back. Else 0. Closes that are stuck then are left behind, with their threads, which go on with
  * those that are queued and touch nothing else of the process; its end ends them.
  */
 VHUB_API int

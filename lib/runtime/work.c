@@ -20,14 +20,19 @@
 #include "vhub_work.h"
 
 #define WORK_MAX_THREADS 64u
-/* So the others are for ordinary work, however many closes are stuck. */
-#define WORK_MAX_CLOSING (WORK_MAX_THREADS / 2)
-/* Threads that are idle, if they can be had: one to begin to close, and one that is left then. */
+/* Threads that are idle, if they can be had: one to begin with what can be stuck, and one that is left then. */
 #define WORK_STANDBY 2u
 /* A piece that has waited so long for the one before it is taken by another thread. */
 #define WORK_PATIENCE_NS 20000000ull
 #define WORK_STOP_NS 200000000ull
 #define NS_PER_S 1000000000ull
+
+/* Threads of a kind at once: a quarter is for ordinary work, however much of the others is stuck. */
+static const unsigned int work_max_running[VHUB_WORK_KINDS] = {
+	[VHUB_WORK_ORDINARY] = WORK_MAX_THREADS,
+	[VHUB_WORK_CLOSE] = WORK_MAX_THREADS / 2,
+	[VHUB_WORK_LIBRARY] = WORK_MAX_THREADS / 4,
+};
 
 struct work_list {
 	struct vhub_work *head;
@@ -163,14 +168,18 @@ work_is_queued(const struct work_pool *pool)
 	return false;
 }
 
+/* All but closes, which nobody waits for at the end. */
+static bool
+work_is_idle(const struct work_pool *pool)
+{
+	return work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY]) &&
+			work_class_is_idle(&pool->classes[VHUB_WORK_LIBRARY]);
+}
+
 static bool
 work_all_is_idle(const struct work_pool *pool)
 {
-	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++) {
-		if (!work_class_is_idle(&pool->classes[kind]))
-			return false;
-	}
-	return true;
+	return work_is_idle(pool) && work_class_is_idle(&pool->classes[VHUB_WORK_CLOSE]);
 }
 
 /* Threads that run a piece. */
@@ -185,14 +194,16 @@ work_n_running(const struct work_pool *pool)
 }
 
 /*
- * Whether an idle thread may begin to close. Not the last idle one, even if no more can be had:
- * ordinary work could come.
+ * Whether an idle thread may begin with a piece of that kind. Not the last idle one with what can be stuck
+ * for long, even if no more can be had: ordinary work could come.
  */
 static bool
-work_may_close(const struct work_pool *pool)
+work_may_begin(const struct work_pool *pool, enum vhub_work_kind kind)
 {
-	if (pool->classes[VHUB_WORK_CLOSE].n_running == WORK_MAX_CLOSING)
+	if (pool->classes[kind].n_running == work_max_running[kind])
 		return false;
+	if (kind == VHUB_WORK_ORDINARY)
+		return true;
 	if (pool->stopping)
 		return pool->classes[VHUB_WORK_ORDINARY].todo.head == NULL;
 	return work_n_running(pool) + 1 < pool->n_threads;
@@ -215,7 +226,7 @@ work_take(struct work_pool *pool, uint64_t *due_ns)
 			continue;
 		if (class->n_running != 0 && class->todo.head->due_ns > now_ns)
 			*due_ns = RTE_MIN(*due_ns, class->todo.head->due_ns);
-		else if (kind != VHUB_WORK_CLOSE || work_may_close(pool))
+		else if (work_may_begin(pool, kind))
 			return work_list_pop(&class->todo);
 	}
 	return NULL;
@@ -448,7 +459,7 @@ vhub_work_stop(void)
 	while ((!work_all_is_idle(pool) || pool->spawning) &&
 			pthread_cond_timedwait(&pool->ended, &pool->lock, &end) == 0)
 		;
-	if (!work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY]) || pool->spawning) {
+	if (!work_is_idle(pool) || pool->spawning) {
 		pthread_mutex_unlock(&pool->lock);
 		return -EBUSY;
 	}

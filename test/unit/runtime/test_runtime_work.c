@@ -220,36 +220,57 @@ stop_runs_what_is_queued_and_forgets_completions(void **unused)
 	assert_int_equal(state.n_wrong, 0);
 }
 
-/* ---- closes that are stuck ---- */
+/* ---- work that is stuck ---- */
 
 #define N_CLOSES 100u
 #define MOST_AT_ONCE 32u
+#define MOST_OF_LIBRARIES 16u
 
-struct stuck_closes {
+struct stuck_works {
 	struct vhub_work works[N_CLOSES];
 	uint32_t n_begun;
 	uint32_t n_ended;
 };
 
-static struct stuck_closes closes;
+static struct stuck_works closes, of_libraries;
 
 static void
-run_stuck(struct vhub_work *work)
+run_stuck(struct stuck_works *some)
+{
+	__atomic_add_fetch(&some->n_begun, 1, __ATOMIC_ACQ_REL);
+	test_wait(&state.gate, 1);
+	__atomic_add_fetch(&some->n_ended, 1, __ATOMIC_ACQ_REL);
+}
+
+static void
+run_stuck_close(struct vhub_work *work)
 {
 	(void)work;
-	__atomic_add_fetch(&closes.n_begun, 1, __ATOMIC_ACQ_REL);
-	test_wait(&state.gate, 1);
-	__atomic_add_fetch(&closes.n_ended, 1, __ATOMIC_ACQ_REL);
+	run_stuck(&closes);
+}
+
+static void
+run_stuck_library(struct vhub_work *work)
+{
+	(void)work;
+	run_stuck(&of_libraries);
+}
+
+static void
+submit_stuck(struct stuck_works *some, unsigned int n, enum vhub_work_kind kind,
+		void (*run)(struct vhub_work *work))
+{
+	memset(some, 0, sizeof(*some));
+	for (unsigned int i = 0; i < n; i++) {
+		some->works[i] = (struct vhub_work){ .run = run, .kind = kind };
+		vhub_work_submit(&some->works[i]);
+	}
 }
 
 static void
 submit_stuck_closes(unsigned int n)
 {
-	memset(&closes, 0, sizeof(closes));
-	for (unsigned int i = 0; i < n; i++) {
-		closes.works[i] = (struct vhub_work){ .run = run_stuck, .kind = VHUB_WORK_CLOSE };
-		vhub_work_submit(&closes.works[i]);
-	}
+	submit_stuck(&closes, n, VHUB_WORK_CLOSE, run_stuck_close);
 }
 
 static void
@@ -260,17 +281,12 @@ too_late(struct vhub_timer *timer)
 	vhub_loop_stop(state.loop, -ETIMEDOUT);
 }
 
+/* Whatever else is stuck. */
 static void
-stuck_closes_leave_threads_for_other_work(void **unused)
+check_ordinary_work_goes_on(void)
 {
 	struct vhub_timer timer = { .fn = too_late };
 
-	(void)unused;
-	submit_stuck_closes(N_CLOSES);
-	assert_true(test_wait(&closes.n_begun, MOST_AT_ONCE));
-	/* As long as another thread takes to stand in, and more. */
-	usleep(100000);
-	assert_int_equal(test_load(&closes.n_begun), MOST_AT_ONCE);
 	for (unsigned int i = 0; i < N_WORKS; i++)
 		vhub_work_submit(work_make(i, N_WORKS));
 	vhub_timer_arm(state.loop, &timer, TEST_LOST_NS / 4000);
@@ -278,10 +294,28 @@ stuck_closes_leave_threads_for_other_work(void **unused)
 	vhub_timer_cancel(state.loop, &timer);
 	vhub_work_wait(VHUB_WORK_ORDINARY);
 	assert_int_equal(state.n_wrong, 0);
+}
+
+static void
+stuck_closes_and_libraries_leave_threads_for_other_work(void **unused)
+{
+	(void)unused;
+	submit_stuck_closes(N_CLOSES);
+	submit_stuck(&of_libraries, N_CLOSES, VHUB_WORK_LIBRARY, run_stuck_library);
+	assert_true(test_wait(&closes.n_begun, MOST_AT_ONCE));
+	assert_true(test_wait(&of_libraries.n_begun, MOST_OF_LIBRARIES));
+	/* As long as another thread takes to stand in, and more. */
+	usleep(100000);
+	assert_int_equal(test_load(&closes.n_begun), MOST_AT_ONCE);
+	assert_int_equal(test_load(&of_libraries.n_begun), MOST_OF_LIBRARIES);
+	check_ordinary_work_goes_on();
 	assert_int_equal(test_load(&closes.n_ended), 0);
+	assert_int_equal(test_load(&of_libraries.n_ended), 0);
 	test_store(&state.gate, 1);
 	vhub_work_wait(VHUB_WORK_CLOSE);
+	vhub_work_wait(VHUB_WORK_LIBRARY);
 	assert_int_equal(test_load(&closes.n_ended), N_CLOSES);
+	assert_int_equal(test_load(&of_libraries.n_ended), N_CLOSES);
 }
 
 /* They go on by themselves, those in the queue too; a new start is not concerned. */
@@ -297,6 +331,20 @@ stop_leaves_stuck_closes_behind(void **unused)
 	test_store(&state.gate, 1);
 	assert_true(test_wait(&closes.n_ended, N_CLOSES));
 	assert_int_equal(state.n_wrong, 0);
+}
+
+static void
+stop_tells_of_stuck_work_of_libraries(void **unused)
+{
+	(void)unused;
+	submit_stuck(&of_libraries, 1, VHUB_WORK_LIBRARY, run_stuck_library);
+	assert_true(test_wait(&of_libraries.n_begun, 1));
+	assert_int_equal(vhub_work_stop(), -EBUSY);
+	test_store(&state.gate, 1);
+	for (int i = 0; i < 1000 && vhub_work_stop() != 0; i++)
+		;
+	assert_int_equal(vhub_work_start(state.loop), 0);
+	assert_int_equal(test_load(&of_libraries.n_ended), 1);
 }
 
 static void
@@ -386,10 +434,13 @@ main(void)
 		cmocka_unit_test_setup_teardown(stop_runs_what_is_queued_and_forgets_completions,
 				setup, teardown),
 		cmocka_unit_test_setup_teardown(work_without_done_may_free_itself, setup, teardown),
-		cmocka_unit_test_setup_teardown(stuck_closes_leave_threads_for_other_work, setup,
+		cmocka_unit_test_setup_teardown(
+				stuck_closes_and_libraries_leave_threads_for_other_work, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(stop_leaves_stuck_closes_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_ordinary_work, setup, teardown),
+		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_work_of_libraries, setup,
+				teardown),
 		cmocka_unit_test_setup_teardown(started_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_thread_all_happens_at_once, setup,
 				teardown),
