@@ -132,8 +132,9 @@ let_go(struct blk_ring *ring)
 }
 
 /*
- * How far ahead the ring may pay. One that drains and has something left of a former life is waited for, and
- * waits itself only where the disk owes very much: hardly any region but a forged one brings that about.
+ * How far ahead the ring may pay. One that drains and has something left of a former life is waited for, as long
+ * as its front end is there, and waits itself only where the disk owes very much: hardly any region but a forged
+ * one brings that about.
  */
 struct room {
 	uint64_t iops_until;

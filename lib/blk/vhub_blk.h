@@ -328,9 +328,9 @@ struct vhub_blk_qos {
  * whichever lcore they are on. What is over it waits in the guest's rings, or, of ranges that are
  * zeroed or erased, here. A ring that drains does not wait with these: the disk owes them, but no more
  * than a minute, and takes nothing until they are paid. Requests that an inflight region brings count
- * again; they may be a second ahead of the limit, and a minute where the ring drains. Thread: CTL. Returns 0,
- * -EINVAL (not a blk device; a value out of bounds, which one sentence names), and nothing has
- * changed then.
+ * again; they may be a second ahead of the limit, and a minute where the ring drains for a front end that is
+ * there. Thread: CTL. Returns 0, -EINVAL (not a blk device; a value out of bounds, which one sentence names), and
+ * nothing has changed then.
  */
 VHUB_API int
 vhub_blk_set_qos(struct vhub_device *dev, const struct vhub_blk_qos *qos, char *error,

@@ -15,6 +15,9 @@
 
 VHUB_LOGTYPE(device);
 
+/* While rings drain, it is looked so often whether their front end is still there. */
+#define DRAIN_LOOK_US 100000
+
 /* ---- steps ---- */
 
 static void
@@ -56,6 +59,7 @@ event_done(struct lifecycle_event *event, int result)
 {
 	struct vhub_device_handler *h = vhub_container_of(event, struct vhub_device_handler, event);
 
+	vhub_timer_cancel(h->lifecycle.loop, &h->drain_timer);
 	h->step(h, result);
 }
 
@@ -85,6 +89,22 @@ handler_event_add_all(struct vhub_device_handler *h)
 	}
 }
 
+/*
+ * A session does not hear of its end while a request is pending, and a disk's limits may hold a drain for hours. The
+ * slot is not to wait any longer than a front end does.
+ */
+static void
+look_for_front_end(struct vhub_timer *timer)
+{
+	struct vhub_device_handler *h = vhub_container_of(timer, struct vhub_device_handler,
+			drain_timer);
+
+	if (vhub_session_is_leaving(h->session))
+		rings_front_end_gone(h);
+	else
+		vhub_timer_arm(h->lifecycle.loop, timer, DRAIN_LOOK_US);
+}
+
 static void
 post_event(struct vhub_device_handler *h, enum lifecycle_goal goal, unsigned int n,
 		enum vring_op first, enum vring_op second, handler_step_fn step)
@@ -95,6 +115,8 @@ post_event(struct vhub_device_handler *h, enum lifecycle_goal goal, unsigned int
 	h->event.phases[1] = second;
 	h->event.goal = goal;
 	h->event.done = event_done;
+	if (n != 0 && first == VRING_OP_DRAIN && h->session != NULL && !h->closing)
+		vhub_timer_arm(h->lifecycle.loop, &h->drain_timer, DRAIN_LOOK_US);
 	lifecycle_post(&h->lifecycle, &h->event);
 }
 
@@ -276,6 +298,7 @@ handler_close(struct vhub_req_handler *base, struct vhub_session *session, int r
 	(void)session;
 	(void)reason;
 	h->closing = true;
+	rings_front_end_gone(h);
 	handler_event_begin(h);
 	handler_event_add_all(h);
 	rings_stop(h, detached);
@@ -353,6 +376,7 @@ vhub_device_handler_create(struct vhub_device *dev, struct vhub_req_handler **ou
 	session_record_init(&h->rec);
 	h->lifecycle.loop = dev->executor.loop;
 	h->lifecycle.home = dev->executor.lcores[0];
+	h->drain_timer.fn = look_for_front_end;
 	queue_lcores_init(h);
 	dev->handler = h;
 	*out = &h->base;

@@ -54,6 +54,9 @@ struct vhub_device_handler {
 	bool closing;		   /**< the front end is gone */
 	handler_step_fn stop_step; /**< rings_stop(): what follows */
 
+	/* While rings drain: whether the front end is still there. */
+	struct vhub_timer drain_timer;
+
 	/* Inputs and outputs of the blocking work. */
 	struct vhub_mem_table *new_mem;
 	struct vhub_dirty_log *new_log;
@@ -187,6 +190,10 @@ struct vhub_dirty_log *
 handler_active_log(const struct vhub_device_handler *h);
 
 /* ---- rings.c: starting and stopping ---- */
+
+/** The front end has gone: no ring waits for what a former life left in flight, which stays in the region. */
+void
+rings_front_end_gone(struct vhub_device_handler *h);
 
 /** Stops the rings of h->event (drain all, then stop all), releases them, then `step`. */
 int

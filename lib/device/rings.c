@@ -310,6 +310,20 @@ foreign_paused(struct vhub_device_handler *h, int result)
 	handler_event_post(h, 1, VRING_OP_STOP, VRING_OP_STOP, foreign_stopped);
 }
 
+void
+rings_front_end_gone(struct vhub_device_handler *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->dev->max_queues; i++) {
+		if (h->vrings[i] == NULL)
+			continue;
+		/* Pairs with is_gone() in vring.c. */
+		__atomic_store_n(&h->vrings[i]->gone, true, __ATOMIC_RELAXED);
+		vhub_lcore_wake(h->vrings[i]->pub.lcore);
+	}
+}
+
 static int
 stop_after(struct vhub_device_handler *h, enum vring_op first, handler_step_fn step)
 {

@@ -52,11 +52,18 @@ tell_broken(struct vring_run *vring)
 	vhub_loop_post(vring->loop, &vring->broken_msg);
 }
 
+/* Relaxed: nothing comes with it. Pairs with rings_front_end_gone(). */
+static bool
+is_gone(const struct vring_run *vring)
+{
+	return __atomic_load_n(&vring->gone, __ATOMIC_RELAXED);
+}
+
 static void
 update_taking(struct vring_run *vring)
 {
 	/* A ring that drains may be asked too: it gives only what a former life left in flight. */
-	if (vring->suspending)
+	if (vring->suspending || is_gone(vring))
 		vring->pub.taking = false;
 	else if (vring->pub.dev->discards)
 		vring->pub.taking = !vring->draining && !vring->broken_told;
@@ -72,13 +79,14 @@ is_in_flight_abroad(const struct vring_run *vring)
 	return foreign->in_flight != NULL && foreign->in_flight(&vring->pub);
 }
 
-/* Nothing is in flight, neither of this life of the ring nor of a former one. */
+/* Nothing is in flight, neither of this life of the ring nor, while its front end is there, of a former one. */
 static bool
 is_drained(const struct vring_run *vring)
 {
 	if (is_foreign(vring))
 		return !is_in_flight_abroad(vring);
-	return vhub_virtq_in_flight(vring->pub.vq) == 0 && vhub_virtq_to_replay(vring->pub.vq) == 0;
+	return vhub_virtq_in_flight(vring->pub.vq) == 0 &&
+			(is_gone(vring) || vhub_virtq_to_replay(vring->pub.vq) == 0);
 }
 
 /* What a DRAIN or a SUSPEND waits for. */
@@ -136,6 +144,8 @@ vring_poll(struct vhub_poller *poller)
 	 * through this poller.
 	 */
 	if (vring->drain_pending) {
+		if (is_gone(vring))
+			update_taking(vring);
 		if (is_at_rest(vring))
 			end_drain(vring, 0);
 		else if (is_overdue(vring))

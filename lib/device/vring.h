@@ -19,7 +19,10 @@ struct lifecycle_event;
 /** What can be done to a started vring. */
 enum vring_op {
 	VRING_OP_START, /**< get the device's queue, begin to poll; a drain is over */
-	/** take nothing new; done when nothing is in flight, or -ETIMEDOUT at want.drain_until */
+	/**
+	 * take nothing new, and do what a former life left in flight, unless the front end has gone; done when
+	 * nothing is in flight, or -ETIMEDOUT at want.drain_until
+	 */
 	VRING_OP_DRAIN,
 	/** take nothing new, leave in flight what can be left; done when nothing is under way */
 	VRING_OP_SUSPEND,
@@ -67,6 +70,12 @@ struct vring_run {
 	bool stuck; /* a notification fd of the front end's blocked us; read by CTL after broken_msg */
 	int kick_fd;
 	int err_fd;
+
+	/**
+	 * Shared atomic, written by CTL: the front end has gone. Nobody waits for what a former life left in flight
+	 * any more, and what has not begun of that stays in the inflight region.
+	 */
+	bool gone;
 
 	/* Handed over with each operation. */
 	struct vhub_msg msg;

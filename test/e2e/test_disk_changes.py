@@ -7,9 +7,10 @@ import time
 import pytest
 
 from control import Control, Refused, vhubctl
-from vhostuser import BackendChannel, BlkDisk, F, Req, pattern
+from vhostuser import BackendChannel, BlkDisk, F, Inflight, Queue, Req, pattern, wait_until
 from vhostuser.blk import RANGE, T_WRITE_ZEROES
 from vhostuser.load import Load
+from vhostuser.protocol import VRING_STATE
 from test_idle import cpu_ns
 
 CONFIG_CHANGE = 2                       # VHOST_USER_BACKEND_CONFIG_CHANGE_MSG
@@ -197,6 +198,76 @@ def test_zeroes_of_a_disabled_ring_wait_until_it_stops(vhubd, blk, folder, path)
         assert disk.reap(timeout=2) == []
         control.call("device_set_qos", name="disk", bytes_per_s=0)
         disk.wait(requests)
+
+
+def forged(path, count):
+    """A front end whose region says that so many large reads are in flight, of which a limit holds most."""
+    disk = BlkDisk.open(str(path), queues=0)
+    ring = disk.new_ring(64)
+    disk.region = Inflight.create(1, 64, False)
+    disk.region.write_header(0, 0, 1, 64, 0, 0)
+    requests = [disk.prepare(0, 0, in_bytes=65536) for _ in range(count)]
+    for counter, request in enumerate(requests):
+        disk.region.write_desc(0, ring.add(disk.chain(request), request).head, 1, 0, counter + 1)
+    ring.publish()
+    disk.set_inflight(disk.region)
+    disk.start_queue(Queue(0, ring))
+    wait_until(lambda: disk.reap(timeout=0))
+    return disk, requests
+
+
+@pytest.fixture
+def limited(vhubd, blk, path):
+    """A limit at which 64 KiB take two minutes."""
+    return vhubd(blk("disk", size="8M", bytes_per_s=512, bytes_burst=512), args=["--control", str(path)])
+
+
+@pytest.mark.parametrize("asks", [False, True], ids=["idle", "while it waits for its ring"])
+def test_nobody_waits_for_what_a_front_end_that_has_gone_left_in_flight(limited, folder, path, asks):
+    disk, requests = forged(folder / "disk.sock", 12)
+    if asks:
+        disk.wire.send(Req.GET_VRING_BASE, VRING_STATE.pack(0, 0))
+        time.sleep(0.05)
+    disk.wire.close()
+    with Control(path, timeout=10) as control:
+        wait_until(lambda: not control.call("device_stats")[0]["session"]["connected"])
+        disk.reap(timeout=0)
+        left = disk.region.inflight(0)
+        # What is done is not in the region, and the rest is.
+        assert 0 < len(left) == sum(not request.done for request in requests) < 12
+        # All of it is done once it may be.
+        control.call("device_set_qos", name="disk", bytes_per_s=0)
+        again = BlkDisk(str(folder / "disk.sock"))
+        again.negotiate([bit for bit in range(64) if disk.features >> bit & 1 and bit != 30])
+        again.set_mem_table(disk.mem)
+        again.set_inflight(disk.region)
+        again.queues[0] = disk.queues[0]
+        again.start_queue(again.queues[0])
+        again.wait([request for request in requests if not request.done])
+        assert disk.region.inflight(0) == [] and again.reap(timeout=0.1) == []
+        disk.queues, disk.mem = {}, None
+        again.close()
+
+
+def test_a_disk_whose_limit_holds_a_forged_region_can_be_removed(limited, folder, path):
+    disk, _ = forged(folder / "disk.sock", 12)
+    disk.wire.send(Req.GET_VRING_BASE, VRING_STATE.pack(0, 0))
+    time.sleep(0.05)
+    with Control(path, timeout=10) as control:
+        assert control.call("device_remove", name="disk") is True
+    disk.close()
+
+
+def test_a_front_end_that_is_there_has_all_that_was_left_in_flight(limited, folder, path):
+    disk, requests = forged(folder / "disk.sock", 12)
+    with Control(path) as control:
+        disk.wire.send(Req.GET_VRING_BASE, VRING_STATE.pack(0, 0))
+        assert disk.wire.silent(0.5)
+        control.call("device_set_qos", name="disk", bytes_per_s=0)
+        assert VRING_STATE.unpack(disk.wire.recv().payload) == (0, 12)
+        disk.reap(timeout=0)
+        assert all(request.done for request in requests) and disk.region.inflight(0) == []
+    disk.close()
 
 
 def test_limits_are_checked_shown_and_saved(vhubd, blk, net, folder, path):
