@@ -32,7 +32,7 @@ enum slot_state {
 	SLOT_DESTROYING, /**< blocking work destroys the device */
 };
 
-/** One device. Others may read it on CTL; slots.c and slot_serve.c write it. */
+/** One device. Others may read it on CTL; slots.c and the files slot_*.c write it. */
 struct slot {
 	struct slots *slots;
 	struct slot *next;
