@@ -28,7 +28,19 @@ vhub_fetch_to_read(const void *from, size_t n_bytes)
 		__builtin_prefetch((const uint8_t *)from + at, 0, 3);
 }
 
-/** The same of what will be written: other processors lose their copies now, and not when it is. */
+/**
+ * The same into the second-level cache, which waits for more lines at once than the first one: for much that
+ * comes from memory, and is read or written a while later.
+ */
+static __rte_always_inline void
+vhub_fetch_early(const void *from, size_t n_bytes)
+{
+	VHUB_FETCH_IS_SOMETHING();
+	for (size_t at = 0; at < n_bytes; at += RTE_CACHE_LINE_SIZE)
+		__builtin_prefetch((const uint8_t *)from + at, 0, 2);
+}
+
+/** As the first one of what will be written: other processors lose their copies now, and not when it is. */
 static __rte_always_inline void
 vhub_fetch_to_write(const void *to, size_t n_bytes)
 {

@@ -19,13 +19,12 @@
 
 /* Around 100 us at the speed of memory. */
 #define TURN_BYTES (1u << 20)
-/* Of the next I/O, fetched while one is copied: what it reads, what it overwrites, and with what. */
-#define AHEAD_READ_BYTES 1024u
-#define AHEAD_WRITE_BYTES 2048u
-#define AHEAD_GUEST_BYTES 512u
-/* Behind an I/O that is no longer than this, it is so many that something is fetched of. */
+/* Fetched while an I/O is copied: so much of each of the next ones, so many at most, together about so long. */
+#define AHEAD_EACH_BYTES 4096u
+#define AHEAD_MAX 16u
+#define AHEAD_BYTES 8192u
+/* Guests' buffers that are no longer are fetched, too. */
 #define SMALL_BYTES 1024u
-#define SMALL_AHEAD 12u
 
 int
 malloc_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
@@ -122,28 +121,27 @@ fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)
 	const uint8_t *disk = q->data + io->offset_bytes;
 	const size_t len = io->len_bytes;
 
-	if (io->op == VHUB_BLK_READ) {
-		vhub_fetch_to_read(disk, RTE_MIN(len, AHEAD_READ_BYTES));
-		if (len <= SMALL_BYTES)
-			vhub_fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
-	} else if (io->op == VHUB_BLK_WRITE) {
-		vhub_fetch_to_read(io->iov[0].iov_base,
-				RTE_MIN(io->iov[0].iov_len, AHEAD_GUEST_BYTES));
-		vhub_fetch_to_write(disk, RTE_MIN(len, AHEAD_WRITE_BYTES));
-	}
+	if (io->op > VHUB_BLK_WRITE)
+		return;
+	vhub_fetch_early(disk, RTE_MIN(len, AHEAD_EACH_BYTES));
+	if (io->op == VHUB_BLK_WRITE)
+		vhub_fetch_early(io->iov[0].iov_base,
+				RTE_MIN(io->iov[0].iov_len, AHEAD_EACH_BYTES));
+	else if (len <= SMALL_BYTES)
+		vhub_fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
 }
 
 /*
- * A small copy is over before what the next one needs is there, so that of several is fetched ahead.
+ * A copy may be over before what the next one needs is there, so that of several is fetched ahead.
  * Fetches for all of them but one; returns that one.
  */
 static const struct vhub_blk_io *
 fetch_first(const struct malloc_queue *q)
 {
 	const struct vhub_blk_io *io = q->next->next;
-	unsigned int n = q->next->len_bytes <= SMALL_BYTES ? SMALL_AHEAD : 1;
+	uint32_t n = RTE_MIN(AHEAD_BYTES / RTE_MAX(q->next->len_bytes, 1u), AHEAD_MAX);
 
-	while (io != NULL && --n > 0) {
+	while (io != NULL && n-- > 1) {
 		fetch(q, io);
 		io = io->next;
 	}
