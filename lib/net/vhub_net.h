@@ -339,8 +339,8 @@ vhub_net_all_views(uint16_t n)
 /**
  * Copies packets to the guest of this queue pair, in order, from inside from_guest_views of a queue
  * of the same lcore; with that queue's or with another. What the guest has no room for waits for some
- * turns of its ring, behind a vIOMMU for some time while a translation is missing, then it is dropped and counted. The views are as they
- * were. Thread: LCORE, the pair's.
+ * turns of its ring, behind a vIOMMU for some time while a translation is missing, then it is dropped and
+ * counted. The views are as they were. Thread: LCORE, the pair's.
  */
 VHUB_API void
 vhub_net_views_to_guest(struct vhub_net_queue *queue, const struct vhub_net_view *views,

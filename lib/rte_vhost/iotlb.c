@@ -108,7 +108,6 @@ rvhost_iotlb(struct rvhost_path *path, const struct vhub_user_iotlb *msg)
 		.perm = msg->perm,
 		.type = msg->type,
 	};
-
 	int ret;
 
 	/* Without a device the library knows nothing of it, and will ask. */

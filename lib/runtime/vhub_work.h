@@ -55,8 +55,9 @@ vhub_work_start(struct vhub_loop *loop);
  * Runs what is queued to its end and ends the threads; `done` callbacks not yet delivered are not
  * called. Thread: CTL, before the loop is destroyed. Blocks, for 200 ms at most: -EBUSY says that a
  * piece of work is stuck that closes nothing, or the making of a thread, and then the process should end
- * without giving anything else back. Else 0. Closes that are stuck then are left behind, with their threads, which go on with
- * those that are queued and touch nothing else of the process; its end ends them.
+ * without giving anything else back. Else 0. Closes that are stuck then are left behind, with their
+ * threads, which go on with those that are queued and touch nothing else of the process; its end ends
+ * them.
  */
 VHUB_API int
 vhub_work_stop(void);
