@@ -13,7 +13,6 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 LOGS=$VHUB_ROOT/build-logs
-HUGEPAGE_MIB=1536
 ONLY=()
 QUICK=
 PASSED=0
@@ -36,8 +35,9 @@ STAGES=(
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
 FUZZ_SECONDS=10
-# Tests side by side: most wait a third of their time.
-SIDE_BY_SIDE=$(($(nproc) * 3 / 2))
+# Tests side by side: most wait a third of their time. With hugepages each takes some.
+SIDE_BY_SIDE=$(($(nproc) < 8 ? $(nproc) * 3 / 2 : 12))
+HUGEPAGE_MIB=$((SIDE_BY_SIDE * 768))
 # Each is given out as soon as a place is free. Not with -v: pytest-xdist then asks each worker what it is
 # before it gives it the tests, and if the worker has not done with the answer, execnet 1.9 runs the tests in
 # another thread than the main one, where no alarm rings.
