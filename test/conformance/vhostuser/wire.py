@@ -105,24 +105,24 @@ class Wire:
     @classmethod
     def connect_served(cls, path, timeout=PATIENCE, patience=PATIENCE):
         """A connection that is served: a back end which is still busy with the front end before
-        closes it, and then this tries again, for `patience` seconds (0: once)."""
+        closes it, one that begins does not listen yet, and then this tries again, for `patience`
+        seconds (0: once)."""
         deadline = time.monotonic() + patience
         while True:
-            wire = cls.connect(path, timeout)
-            if patience == 0:
-                return wire
+            wire = None
             try:
+                wire = cls.connect(path, timeout)
+                if patience == 0:
+                    return wire
                 wire.send(p.Req.GET_FEATURES)
                 wire.recv_reply(p.Req.GET_FEATURES)
                 return wire
-            except Closed:
-                wire.close()
-                if time.monotonic() > deadline:
+            except BaseException as error:
+                if wire is not None:
+                    wire.close()
+                if not isinstance(error, (Closed, ConnectionRefusedError)) or time.monotonic() >= deadline:
                     raise
                 time.sleep(0.05)
-            except BaseException:
-                wire.close()
-                raise
 
     def send_raw(self, data, fds=()):
         """Sends these bytes, the fds with the first of them."""
