@@ -6,7 +6,9 @@ not."""
 import fcntl
 import os
 import resource
+import shutil
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -49,6 +51,14 @@ class Image:
         with open(self.path, "rb") as file:
             file.seek(4096)
             return file.read(65536) == pattern(1, 65536)
+
+
+@pytest.fixture
+def folder():
+    """In memory: a disk that has much to write for others takes a minute for a small file, too."""
+    path = Path(tempfile.mkdtemp(prefix="vhub-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture
