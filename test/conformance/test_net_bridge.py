@@ -814,8 +814,12 @@ def test_a_port_whose_link_is_down_leaves_its_address_to_another(lan, begins):
     # With its link it is the guest's address again, and nobody else's.
     lan.control.call("port_set_link", name=whole, state="up")
     assert lan.stations()[text_of(mac(9)), 1] == "a"
-    other.send(frame(mac(9), mac(3)))
-    gets(cut, frame(mac(9), mac(3)))
+
+    def arrives():
+        other.send(frame(mac(9), mac(3)))
+        return not cut.quiet(seconds=QUIET)
+
+    wait_until(arrives)                 # its worker may have slept, and sees that a moment later
     active.wait_sent([active.send(frame(mac(3), mac(9)))])
     lan.wait_figure("b", "bridge_dropped_foreign", 1)
     # Without its guest it is nobody's, whatever the link.
