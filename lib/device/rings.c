@@ -230,9 +230,10 @@ rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step)
 		step(h, result);
 }
 
-/* The device knows these rings no more. */
+/* The device knows these rings no more. Then as rings_gone(). */
 static void
-release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, unsigned int n)
+release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, unsigned int n,
+		int result, handler_step_fn step)
 {
 	unsigned int i;
 
@@ -248,6 +249,10 @@ release_rings(struct vhub_device_handler *h, struct vring_run *const *vrings, un
 		session_record_set_fd(&rec->kick_fd, -1, handler_account(h));
 		ring_free(vring);
 	}
+	if (n > 0)
+		rings_gone(h, result, step);
+	else
+		step(h, result);
 }
 
 static void
@@ -259,11 +264,7 @@ rings_stopped(struct vhub_device_handler *h, int result)
 		h->vrings[h->event.vrings[i]->pub.index] = NULL;
 		h->rec.vrings[h->event.vrings[i]->pub.index].started = false;
 	}
-	release_rings(h, h->event.vrings, h->event.n_vrings);
-	if (h->event.n_vrings > 0)
-		rings_gone(h, result, h->stop_step);
-	else
-		h->stop_step(h, result);
+	release_rings(h, h->event.vrings, h->event.n_vrings, result, h->stop_step);
 }
 
 /* ---- the same with another library's rings: all pause, some stop, the others go on ---- */
@@ -278,11 +279,7 @@ foreign_stop_over(struct vhub_device_handler *h, int result)
 static void
 foreign_stop_synced(struct vhub_device_handler *h, int result)
 {
-	release_rings(h, h->stopping, h->n_stopping);
-	if (h->n_stopping > 0)
-		rings_gone(h, result, foreign_stop_over);
-	else
-		foreign_stop_over(h, result);
+	release_rings(h, h->stopping, h->n_stopping, result, foreign_stop_over);
 }
 
 static void
