@@ -38,20 +38,20 @@
 #define RVHOST_CALL_MAX 32
 /** The same of a packed ring from the guest, which it takes whole. */
 #define RVHOST_PACKED_CALL_MAX 64
-/** Mbufs of ports' pools that a packet from a guest takes at most: one of 64 KiB, with its Ethernet header. */
-#define RVHOST_PACKET_MBUFS 33u
-
 /** Packets for which it takes its batch path of packed rings. */
 #define RVHOST_PACKED_BATCH 4
 
 /** Copies of a ring that a DMA engine has at most: each keeps a packet buffer of ours. */
 #define RVHOST_DMA_MAX 512
 
-/** An answer of the library that takes longer than this, and as long again, is looked for with a line in the log. */
-#define RVHOST_LOOK_SECONDS 5u
-
 /** And mbufs of all rings together, of those that ports share (net/pool.c). */
 #define RVHOST_DMA_MBUFS 768u
+
+/** Mbufs of ports' pools that a packet from a guest takes at most: one of 64 KiB, with its Ethernet header. */
+#define RVHOST_PACKET_MBUFS 33u
+
+/** An answer of the library that takes longer than this, and as long again, is looked for with a line in the log. */
+#define RVHOST_LOOK_SECONDS 5u
 
 /** Figures of a ring that the library counts; those of 22.11 are 17. */
 #define RVHOST_MAX_STATS 32
