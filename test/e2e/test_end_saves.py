@@ -202,28 +202,36 @@ def test_while_another_disk_does_not_come_to_rest(vhubd, blk, kept, image, folde
         disk.close()
 
 
-def test_a_disk_that_does_not_come_to_rest_itself(vhubd, blk, image, folder):
-    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
-                   loads=[UNRULY])
+@pytest.fixture
+def restless(blk, image, folder):
+    """A disk in memory that ends nothing while the file "hold" is there."""
+    return blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold")
+
+
+def write_and_hold(image, folder, kind=0, sector=0, **shape):
+    """(a front end that has written and stays, the requests that it has in flight then)."""
     disk = image.write()
     (folder / "hold").touch()
-    disk.submit([disk.prepare(0, 0, in_bytes=512)])
+    requests = disk.submit([disk.prepare(kind, sector, **shape)])
     time.sleep(0.1)
+    return disk, requests
+
+
+def test_a_disk_that_does_not_come_to_rest_itself(vhubd, restless, image, folder):
+    daemon = vhubd(restless, loads=[UNRULY])
+    disk, _ = write_and_hold(image, folder, in_bytes=512)
     assert status_at_the_end(daemon) == STUCK
     assert image.is_saved()
     assert "kept does not come to rest" in daemon.log
     disk.close()
 
 
-def test_what_such_a_disk_completes_late_is_saved_too(vhubd, blk, image, folder, stall):
+def test_what_such_a_disk_completes_late_is_saved_too(vhubd, blk, restless, image, folder, stall):
     """While the end waits for another one."""
-    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
+    daemon = vhubd(restless,
                    blk("slow", driver="unruly", over="malloc", size="8M", file=folder / "slow.img", stall=stall),
                    loads=[UNRULY])
-    disk = image.write()
-    (folder / "hold").touch()
-    late = disk.submit([disk.prepare(T_OUT, 1024, out=pattern(2, 4096))])
-    time.sleep(0.1)
+    disk, late = write_and_hold(image, folder, T_OUT, 1024, out=pattern(2, 4096))
     daemon.process.send_signal(signal.SIGTERM)
     daemon.wait_log("slow has something to save, and is not done yet")
     assert image.is_saved()
@@ -235,13 +243,9 @@ def test_what_such_a_disk_completes_late_is_saved_too(vhubd, blk, image, folder,
     disk.close()
 
 
-def test_a_disk_that_does_not_come_to_rest_and_cannot_be_saved(vhubd, blk, image, folder):
-    daemon = vhubd(blk("kept", driver="unruly", over="malloc", size="8M", file=image.path, hold=folder / "hold"),
-                   loads=[UNRULY])
-    disk = image.write()
-    (folder / "hold").touch()
-    disk.submit([disk.prepare(0, 0, in_bytes=512)])
-    time.sleep(0.1)
+def test_a_disk_that_does_not_come_to_rest_and_cannot_be_saved(vhubd, restless, image, folder):
+    daemon = vhubd(restless, loads=[UNRULY])
+    disk, _ = write_and_hold(image, folder, in_bytes=512)
     resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (32768, 32768))     # larger than the log
     assert status_at_the_end(daemon) == STUCK
     assert f"kept: what was written since the last flush is lost: file={image.path}: File too large" in daemon.log

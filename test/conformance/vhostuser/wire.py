@@ -109,20 +109,23 @@ class Wire:
         seconds (0: once)."""
         deadline = time.monotonic() + patience
         while True:
-            wire = None
             try:
                 wire = cls.connect(path, timeout)
-                if patience == 0:
-                    return wire
-                wire.send(p.Req.GET_FEATURES)
-                wire.recv_reply(p.Req.GET_FEATURES)
-                return wire
-            except BaseException as error:
-                if wire is not None:
-                    wire.close()
-                if not isinstance(error, (Closed, ConnectionRefusedError)) or time.monotonic() >= deadline:
+                return wire if patience == 0 else wire.answered()
+            except (Closed, ConnectionRefusedError):
+                if time.monotonic() >= deadline:
                     raise
                 time.sleep(0.05)
+
+    def answered(self):
+        """Itself, once the back end has answered something; closed if it does not."""
+        try:
+            self.send(p.Req.GET_FEATURES)
+            self.recv_reply(p.Req.GET_FEATURES)
+            return self
+        except BaseException:
+            self.close()
+            raise
 
     def send_raw(self, data, fds=()):
         """Sends these bytes, the fds with the first of them."""

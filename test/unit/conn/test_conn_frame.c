@@ -234,26 +234,33 @@ test_a_taken_fd_is_not_closed_with_the_rest(void **state)
 	ends_down(&ends);
 }
 
+/* As many as one message can have. */
+static void
+send_253_fds(const struct ends *ends)
+{
+	const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	uint8_t message[64];
+	int fds[253];
+
+	for (int i = 0; i < 253; i++)
+		fds[i] = fd;
+	fe_send_bytes(ends->front, message, make_message(message, VHUB_USER_SET_OWNER, 0), fds,
+			253);
+	close(fd);
+}
+
 static void
 test_253_fds(void **state)
 {
-	uint8_t message[64];
 	struct ends ends;
-	int fds[253];
-	size_t len;
-	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	(void)state;
-	len = make_message(message, VHUB_USER_SET_OWNER, 0);
-	for (int i = 0; i < 253; i++)
-		fds[i] = fd;
 	ends_up(&ends);
-	fe_send_bytes(ends.front, message, len, fds, 253);
+	send_253_fds(&ends);
 	assert_int_equal(read_on(&ends), 1);
 	assert_int_equal(ends.req.n_fds, VHUB_USER_MAX_TABLE_REGIONS);
 	assert_int_equal(ends.in.n_fds_surplus, 253 - VHUB_USER_MAX_TABLE_REGIONS);
 	ends_down(&ends);
-	close(fd);
 }
 
 /* A look finds the fds behind what is read: they come with their own message, and once. */
@@ -405,22 +412,14 @@ test_no_fd_gets_into_the_reserve(void **state)
 {
 	struct ends ends;
 	struct stuck_close stuck = { .job = { .run = read_while_stuck }, .ends = &ends };
-	uint8_t message[64];
-	int fds[253];
-	size_t len;
-	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	(void)state;
-	len = make_message(message, VHUB_USER_SET_OWNER, 0);
-	for (int i = 0; i < 253; i++)
-		fds[i] = fd;
 	ends_up(&ends);
-	fe_send_bytes(ends.front, message, len, fds, 253);
+	send_253_fds(&ends);
 	vhub_fd_account_run(NULL, &stuck.job);
 	assert_int_equal(read_on(&ends), 1);
 	assert_int_equal(ends.req.n_fds + ends.in.n_fds_surplus, 253);
 	ends_down(&ends);
-	close(fd);
 }
 
 static void

@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include <rte_mbuf.h>
+
 #include "rvhost.h"
 
 #define N_RINGS 2u
@@ -89,6 +91,14 @@ session_describe(struct session *s)
 		session_describe_ring(s, i);
 }
 
+/* Described, and with a path that takes mbufs of `pool` and takes over `dma`. */
+static inline void
+session_begin(struct session *s, bool trusted, struct rte_mempool *pool, struct rvhost_dma *dma)
+{
+	session_describe(s);
+	assert_int_equal(rvhost_create(&s->port, N_RINGS, false, trusted, pool, dma, &s->path), 0);
+}
+
 static inline int
 session_sync(struct session *s, bool anew)
 {
@@ -106,12 +116,36 @@ session_stop_rings(struct session *s)
 	assert_int_equal(s->path->fd, -1);
 }
 
+/* Its rings stop, if they have not. */
 static inline void
 session_end(struct session *s)
 {
+	session_stop_rings(s);
 	rvhost_destroy(s->path);
 	munmap(s->memory, MEMORY_BYTES);
 	session_record_clear(&s->rec, NULL);
+}
+
+/* The one of a test program, of whose tests each begins it. */
+static struct session session;
+
+static inline int
+end_session(void **state)
+{
+	(void)state;
+	session_end(&session);
+	return 0;
+}
+
+#define SESSION_TEST(name) cmocka_unit_test_setup_teardown(name, begin_session, end_session)
+
+/* For a group's setup: 0 or -1. */
+static inline int
+packets_pool(unsigned int n_mbufs, struct rte_mempool **pool)
+{
+	*pool = rte_pktmbuf_pool_create("pool", n_mbufs, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+			SOCKET_ID_ANY);
+	return *pool != NULL ? 0 : -1;
 }
 
 #endif /* TEST_RVHOST_SESSION_H */

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * DPDK's skeleton of a DMA device, whose ways with copies a test replaces by its own, for
- * test_rvhost_engine.c and test_rvhost_abandon.c.
+ * test_rvhost_engine.c, test_rvhost_abandon.c and test_rvhost_sync.c.
  */
 #ifndef TEST_RVHOST_SKELETON_H
 #define TEST_RVHOST_SKELETON_H
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include <rte_common.h>
 #include <rte_dev.h>
 #include <rte_dmadev.h>
 
 #include "../eal_fixture.h"
+#include "engine.h"
 
 #define DEVICE "dma_skeleton0"
 
@@ -39,6 +45,17 @@ skeleton_begin(int16_t *id)
 	*id = (int16_t)ret;
 	rte_dma_fp_objs[*id].submit = skeleton_submit;
 	return 0;
+}
+
+/* A reference to the engine that it is. */
+static inline struct rvhost_dma *
+skeleton_engine(void)
+{
+	struct rvhost_dma *dma;
+	char error[256];
+
+	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
+	return dma;
 }
 
 #endif /* TEST_RVHOST_SKELETON_H */

@@ -84,32 +84,16 @@ device_burst_capacity(const void *private, uint16_t channel)
 
 /* ---- a front end ---- */
 
-static struct session session;
 static struct rte_mempool *pool;
 static int16_t id;
 
 static int
 begin_session(void **state)
 {
-	struct rvhost_dma *dma;
-	char error[256];
-
 	(void)state;
 	memset(&device, 0, sizeof(device));
-	session_describe(&session);
-	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, dma,
-					 &session.path),
-			0);
+	session_begin(&session, true, pool, skeleton_engine());
 	assert_int_equal(session_sync(&session, true), 0);
-	return 0;
-}
-
-static int
-end_session(void **state)
-{
-	(void)state;
-	session_end(&session);
 	return 0;
 }
 
@@ -206,23 +190,19 @@ test_memory_stays_while_a_copy_may_come(void **state)
 static int
 begin(void **state)
 {
-	struct rvhost_dma *dma;
-	char error[256];
-
 	(void)state;
 	if (skeleton_begin(&id) != 0)
 		return -1;
 	rte_dma_fp_objs[id].copy = device_copy;
 	rte_dma_fp_objs[id].completed = device_completed;
 	rte_dma_fp_objs[id].burst_capacity = device_burst_capacity;
-	pool = rte_pktmbuf_pool_create("pool", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	return pool != NULL && rvhost_dma_get(DEVICE, &dma, error, sizeof(error)) == 0 ? 0 : -1;
+	skeleton_engine();
+	return packets_pool(63, &pool);
 }
 
 int
 main(void)
 {
-#define SESSION_TEST(name) cmocka_unit_test_setup_teardown(name, begin_session, end_session)
 	const struct CMUnitTest tests[] = {
 		SESSION_TEST(test_memory_is_unmapped_when_copies_have_ended),
 		SESSION_TEST(test_a_session_that_fails_ends_all_copies),

@@ -22,7 +22,6 @@
 #define FAR_TOO_LONG (MEMORY_BYTES - BUFFER_AT - BUFFER_BYTES) /* some 950 mbufs */
 #define UNTOUCHED 0xa5
 
-static struct session session;
 static struct vhub_vring from_guest = { .index = 1 };
 static struct rte_mempool *pool;
 
@@ -47,19 +46,7 @@ static int
 begin_session(void **state)
 {
 	(void)state;
-	session_describe(&session);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, false, pool, NULL,
-					 &session.path),
-			0);
-	return 0;
-}
-
-static int
-end_session(void **state)
-{
-	(void)state;
-	session_stop_rings(&session);
-	session_end(&session);
+	session_begin(&session, false, pool, NULL);
 	return 0;
 }
 
@@ -111,17 +98,12 @@ static int
 begin(void **state)
 {
 	(void)state;
-	if (test_eal_init() != 0)
-		return -1;
-	pool = rte_pktmbuf_pool_create("pool", N_MBUFS, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
-			SOCKET_ID_ANY);
-	return pool != NULL ? 0 : -1;
+	return test_eal_init() == 0 ? packets_pool(N_MBUFS, &pool) : -1;
 }
 
 int
 main(void)
 {
-#define SESSION_TEST(name) cmocka_unit_test_setup_teardown(name, begin_session, end_session)
 	const struct CMUnitTest tests[] = {
 		SESSION_TEST(test_a_packet_that_is_far_too_long_takes_few_and_is_dropped),
 		SESSION_TEST(test_the_longest_packets_are_taken_whole),

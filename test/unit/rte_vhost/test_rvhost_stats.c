@@ -20,7 +20,6 @@
 
 #define FRAME_BYTES 60u
 
-static struct session session;
 static struct vhub_vring to_guest;
 static struct rte_mempool *pool;
 static unsigned int n_looks; /* that took the library's lock */
@@ -41,21 +40,9 @@ static int
 begin_session(void **state)
 {
 	(void)state;
-	session_describe(&session);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, NULL,
-					 &session.path),
-			0);
+	session_begin(&session, true, pool, NULL);
 	assert_int_equal(session_sync(&session, true), 0);
 	n_looks = 0;
-	return 0;
-}
-
-static int
-end_session(void **state)
-{
-	(void)state;
-	session_stop_rings(&session);
-	session_end(&session);
 	return 0;
 }
 
@@ -125,16 +112,12 @@ static int
 begin(void **state)
 {
 	(void)state;
-	if (test_eal_init() != 0)
-		return -1;
-	pool = rte_pktmbuf_pool_create("pool", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	return pool != NULL ? 0 : -1;
+	return test_eal_init() == 0 ? packets_pool(63, &pool) : -1;
 }
 
 int
 main(void)
 {
-#define SESSION_TEST(name) cmocka_unit_test_setup_teardown(name, begin_session, end_session)
 	const struct CMUnitTest tests[] = {
 		SESSION_TEST(test_what_is_told_was_seen_by_the_lcore),
 		SESSION_TEST(test_what_was_counted_stays_when_the_device_goes),

@@ -25,7 +25,6 @@
 #define LARGE_BYTES \
 	(UINT64_C(1) << 45) /* more than a quarter of all addresses, and there for mmap(2) */
 
-static struct session session;
 /* Shared atomics: threads that start a device of the library's, and how many were seen beside each. */
 static uint32_t n_starting, n_beside;
 
@@ -61,14 +60,7 @@ blocks(void)
 static void
 begin_session(void)
 {
-	struct rvhost_dma *dma;
-	char error[256];
-
-	session_describe(&session);
-	assert_int_equal(rvhost_dma_get(DEVICE, &dma, error, sizeof(error)), 0);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, dma,
-					 &session.path),
-			0);
+	session_begin(&session, true, pool, skeleton_engine());
 }
 
 static void
@@ -101,7 +93,6 @@ test_an_engine_copies_in_memory_that_is_allocated(void **state)
 	/* What lies before the region is mapped as well. */
 	assert_int_equal(ftruncate(fd, MEMORY_BYTES + 0x1000), 0);
 	check_copies_by_dma(false);
-	session_stop_rings(&session);
 	session_end(&session);
 }
 
@@ -122,10 +113,7 @@ test_devices_are_started_one_after_the_other(void **state)
 
 	(void)state;
 	for (i = 0; i < N_STARTS; i++) {
-		session_describe(&sessions[i]);
-		assert_int_equal(rvhost_create(&sessions[i].port, N_RINGS, false, true, pool, NULL,
-						 &sessions[i].path),
-				0);
+		session_begin(&sessions[i], true, pool, NULL);
 	}
 	for (i = 0; i < N_STARTS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, sync_anew, &sessions[i]), 0);
@@ -135,7 +123,6 @@ test_devices_are_started_one_after_the_other(void **state)
 	}
 	assert_int_equal(n_beside, 0);
 	for (i = 0; i < N_STARTS; i++) {
-		session_stop_rings(&sessions[i]);
 		session_end(&sessions[i]);
 	}
 }
@@ -158,15 +145,11 @@ test_more_than_the_front_end_s_share_is_not_mapped(void **state)
 	struct vhub_user_mem_region *desc = &session.rec.regions[0].desc;
 
 	(void)state;
-	session_describe(&session);
-	assert_int_equal(rvhost_create(&session.port, N_RINGS, false, true, pool, NULL,
-					 &session.path),
-			0);
+	session_begin(&session, true, pool, NULL);
 	desc->mmap_offset_bytes = LARGE_BYTES;
 	assert_int_equal(ftruncate(session.rec.regions[0].fd, LARGE_BYTES + MEMORY_BYTES), 0);
 	assert_int_equal(session_sync(&session, true), -ENOMEM);
 	assert_int_equal(n_large, 0);
-	session_stop_rings(&session);
 	session_end(&session);
 }
 
@@ -176,10 +159,7 @@ begin(void **state)
 	int16_t id;
 
 	(void)state;
-	if (skeleton_begin(&id) != 0)
-		return -1;
-	pool = rte_pktmbuf_pool_create("pool", 63, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
-	return pool != NULL ? 0 : -1;
+	return skeleton_begin(&id) == 0 ? packets_pool(63, &pool) : -1;
 }
 
 int
