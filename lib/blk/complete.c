@@ -77,6 +77,7 @@ answer_common(struct vhub_blk_io *const *ios, uint16_t n)
 	uint64_t bytes = 0, writes = 0, written_bytes = 0;
 	uint16_t i;
 
+	vhub_virtq_prefetch_used(ring->vring->vq, n);
 	for (i = 0; i < n; i++) {
 		struct blk_req *req = vhub_container_of(ios[i], struct blk_req, io);
 

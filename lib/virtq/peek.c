@@ -174,6 +174,19 @@ vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n)
 	}
 }
 
+/* Each line, though the first entry lies anywhere in one. */
+void
+vhub_virtq_prefetch_used(const struct vhub_virtq *vq, uint16_t n)
+{
+	const uint32_t a_line = RTE_CACHE_LINE_SIZE / sizeof(struct split_used_elem);
+	const uint32_t mask = vq->size - 1;
+
+	if (vq->packed)
+		return;
+	for (uint32_t i = 0; i < n + a_line - 1; i += a_line)
+		vhub_fetch_to_write(&vq->used->ring[(vq->used_idx + i) & mask], 1);
+}
+
 void
 vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n)
 {

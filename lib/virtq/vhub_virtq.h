@@ -288,6 +288,13 @@ VHUB_API void
 vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n);
 
 /**
+ * Has the entries of a split ring brought near to be written that the next `n` chains are given back in. Of a
+ * packed ring, where they were taken from, they are near. Changes nothing. Thread: LCORE, the ring's.
+ */
+VHUB_API void
+vhub_virtq_prefetch_used(const struct vhub_virtq *vq, uint16_t n);
+
+/**
  * How long the guest of a ring wants to be left alone (VIRTIO 1.2, 5.1.6.5.9). Shared atomics, the
  * owner's, who may change them at any time. Both 0: it is told at once.
  */
