@@ -13,7 +13,6 @@
 #include <rte_branch_prediction.h>
 
 #include "decode_common.h"
-#include "vhub_fetch.h"
 
 uint8_t
 blk_write_flags(const struct blk_ring *ring)
@@ -71,21 +70,6 @@ decode_other(struct blk_ring *ring, struct blk_req *req, uint8_t write_flags)
 	return false;
 }
 
-/*
- * Where the status goes there is the header, too, with most drivers: a line that is looked at soon, and
- * written later. It is fetched once for both.
- */
-static __rte_always_inline void
-fetch_statuses(struct vhub_chain *const *chains, uint16_t n)
-{
-	for (uint16_t i = 0; i < n; i++) {
-		const struct vhub_chain *chain = chains[i];
-
-		if (likely(chain->n_in != 0))
-			vhub_fetch_to_write(chain->iov[chain->n_out + chain->n_in - 1].iov_base, 1);
-	}
-}
-
 /* Decodes a burst: what is for the driver begins to wait, the rest is answered. */
 static void
 decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n)
@@ -96,7 +80,6 @@ decode_burst(struct blk_ring *ring, struct vhub_chain *const *chains, uint16_t n
 
 	blk_common_init(&common, &ring->dev->limits, write_flags);
 	ring->wait_first = 0;
-	fetch_statuses(chains, n);
 	for (uint16_t i = 0; i < n; i++) {
 		struct blk_req *req = vhub_container_of(chains[i], struct blk_req, chain);
 

@@ -11,6 +11,7 @@
 #ifndef VIRTQ_CHAIN_H
 #define VIRTQ_CHAIN_H
 
+#include "vhub_fetch.h"
 #include "virtq_pvt.h"
 
 /* Beside the reasons: no block for a long chain is free, try again later. */
@@ -58,6 +59,24 @@ chain_table_open(struct vhub_virtq *vq, struct chain_table *table, uint64_t gpa,
 bool
 chain_table_read_slow(struct vhub_virtq *vq, const struct chain_table *table, uint32_t i,
 		void *dst);
+
+/*
+ * Where a device answers, the last byte of what is written, there is what it reads first, too, with most
+ * drivers: a line that is looked at soon, and written later. It is fetched once for both.
+ */
+static __rte_always_inline void
+chain_fetch_answer(const struct iovec *last)
+{
+	vhub_fetch_to_write((const uint8_t *)last->iov_base + last->iov_len - 1, 1);
+}
+
+/* The same of a chain that is put together, if it has both. */
+static __rte_always_inline void
+chain_fetch_end(const struct vhub_chain *chain)
+{
+	if (likely(chain->n_out != 0 && chain->n_in != 0))
+		chain_fetch_answer(&chain->iov[chain->n_out + chain->n_in - 1]);
+}
 
 /* Begins with a request of the stack, which stays there until virtq_chains_taken(). */
 static __rte_always_inline void
@@ -115,6 +134,7 @@ chain_end(const struct chain_build *b)
 	chain->out_bytes = (uint32_t)b->out_bytes;
 	chain->in_bytes = (uint32_t)b->in_bytes;
 	chain->used_bytes = 0;
+	chain_fetch_end(chain);
 	return VHUB_VIRTQ_OK;
 }
 
@@ -217,6 +237,7 @@ chain_quick_end(struct vhub_chain *chain, const struct iovec *in, const struct i
 	chain->out_bytes = (uint32_t)out_bytes;
 	chain->in_bytes = (uint32_t)in_bytes;
 	chain->used_bytes = 0;
+	chain_fetch_end(chain);
 	return true;
 }
 
@@ -266,6 +287,7 @@ chain_three_end(struct vhub_chain *chain, bool write, uint64_t bytes, uint64_t o
 	memcpy((uint8_t *)chain + offsetof(struct vhub_chain, n_out), &pieces, sizeof(pieces));
 	memcpy((uint8_t *)chain + offsetof(struct vhub_chain, out_bytes), &lens, sizeof(lens));
 	chain->used_bytes = 0;
+	chain_fetch_answer(&chain->inline_iov[2]);
 	return true;
 }
 

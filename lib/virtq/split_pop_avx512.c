@@ -126,6 +126,7 @@ vector_walk_row(const struct vector_burst *v, struct vhub_chain *chain, const vo
 		return false;
 	if (unlikely(chain->iov != chain->inline_iov))
 		chain->iov = chain->inline_iov;
+	chain_fetch_answer(&chain->inline_iov[2]);
 	return true;
 }
 

@@ -220,7 +220,8 @@ vhub_inflight_queue_init(void *part, uint64_t part_bytes, uint16_t size, bool pa
  */
 
 /**
- * Takes up to `max` (<= VHUB_VIRTQ_BURST) chains. Returns how many; 0 also when the ring is broken.
+ * Takes up to `max` (<= VHUB_VIRTQ_BURST) chains. Returns how many; 0 also when the ring is broken. Has the
+ * last writable byte of those that can be read, too, brought near to be written: devices answer there.
  */
 VHUB_API uint16_t
 vhub_virtq_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
