@@ -13,7 +13,9 @@
 #ifndef BLK_PVT_H
 #define BLK_PVT_H
 
+#include <assert.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -96,24 +98,33 @@ struct blk_ranges {
 	struct blk_range range[BLK_RANGES_MAX];
 };
 
-/* A request; the ring has one for each of its slots. */
+/*
+ * A request; the ring has one for each of its slots. What most of them need is in three lines: the head of
+ * the chain, its first pieces, and what is behind the others of these up to io.next.
+ */
 struct blk_req {
 	struct vhub_chain chain; /* first: virtq's view */
-	struct vhub_blk_io io;	 /* the driver's view */
 	struct blk_ring *ring;	 /* that it was taken from */
 	/* Set by decode. */
+	uint8_t *status_hva; /* NULL: there is no place for a status */
 	/*
-	 * one byte shorter while the request is under way; NULL: it holds nothing but the status, or
-	 * nothing is under way
+	 * The piece of the chain that it was cut off of, and that is one byte shorter while the request
+	 * is under way, plus 1; 0: it holds nothing but the status, or nothing is under way.
 	 */
-	struct iovec *status_piece;
-	uint8_t *status_hva; /* that byte; NULL: there is no place for a status */
-	uint8_t status;	     /* VIRTIO_BLK_S_*, when it is answered without the driver */
-	uint8_t op;	     /* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
+	uint16_t status_piece;
+	uint8_t status; /* VIRTIO_BLK_S_*, when it is answered without the driver */
+	uint8_t op;	/* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
+	struct vhub_blk_io io; /* the driver's view */
 	/* Of DISCARD and the like. */
 	struct blk_req *next_ranges;
 	struct blk_ranges *ranges; /* NULL: not worked on yet */
 } __rte_cache_aligned;
+
+static_assert(offsetof(struct blk_req, ring) % RTE_CACHE_LINE_SIZE == 0 &&
+				offsetof(struct blk_req, io.driver) ==
+						offsetof(struct blk_req, ring) +
+								RTE_CACHE_LINE_SIZE,
+		"in one line");
 
 /*
  * Counters of one queue of the disk. Written by the lcore that owns the ring now, read by anybody:
@@ -308,9 +319,9 @@ static __rte_always_inline void
 blk_put_status(struct blk_req *req, uint8_t status)
 {
 	*req->status_hva = status;
-	if (unlikely(req->status_piece != NULL)) {
-		req->status_piece->iov_len++;
-		req->status_piece = NULL;
+	if (unlikely(req->status_piece != 0)) {
+		req->chain.iov[req->status_piece - 1].iov_len++;
+		req->status_piece = 0;
 	}
 }
 

@@ -52,7 +52,7 @@ take_status(struct blk_req *req)
 		piece--;
 		if (likely(piece->iov_len != 0)) {
 			piece->iov_len--;
-			req->status_piece = piece;
+			req->status_piece = (uint16_t)(piece - chain->iov + 1);
 			req->status_hva = (uint8_t *)piece->iov_base + piece->iov_len;
 			return true;
 		}
@@ -98,8 +98,10 @@ data_in(const struct blk_req *req)
 	struct iovec *first = &chain->iov[chain->n_out];
 	struct iovec *end = &first[chain->n_in - 1];
 
-	if (unlikely(req->status_piece != NULL))
-		end = req->status_piece + (req->status_piece->iov_len != 0);
+	if (unlikely(req->status_piece != 0)) {
+		end = &chain->iov[req->status_piece - 1];
+		end += end->iov_len != 0;
+	}
 
 	return (struct data_part){
 		.iov = first,

@@ -22,6 +22,8 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include <rte_common.h>
+
 #include "vhub_common.h"
 #include "vhub_lcore.h"
 #include "vhub_mem.h"
@@ -82,7 +84,8 @@ struct vhub_chain {
 	uint16_t n_slots;	/**< packed: ring slots that the chain takes; split: 1 */
 	uint16_t inflight_slot; /**< packed: its entry in the inflight region */
 	uint16_t long_block;	/**< index + 1 of the borrowed block, 0 none */
-	struct iovec inline_iov[VHUB_CHAIN_INLINE_IOV];
+	/** in lines of their own, of which most chains need one */
+	struct iovec inline_iov[VHUB_CHAIN_INLINE_IOV] __rte_cache_aligned;
 };
 
 /** Whether these features make a packed ring. Thread: ANY. */
