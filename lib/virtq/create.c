@@ -134,54 +134,36 @@ place_arrays(struct vhub_virtq *vq, const struct virtq_plan *plan)
 		vq->free[vq->n_free++] = (void *)(vq->requests + (i - 1) * vq->request_bytes);
 }
 
+/* Split and packed; without and with an inflight region. */
+#define VARIANTS(split, packed) \
+	{ \
+		{ { .pop = (split), .unpop = split_unpop, .push = split_push_plain }, \
+			{ .pop = (split), \
+					.replay = split_replay, \
+					.push = split_push_inflight, \
+					.note = split_note } }, \
+				{ { .pop = (packed), \
+						  .unpop = packed_unpop, \
+						  .push = packed_push_plain }, \
+					{ .pop = (packed), \
+							.replay = packed_replay, \
+							.push = packed_push_inflight, \
+							.note = packed_note } }, \
+	}
+
+static const struct virtq_ops variants[2][2] = VARIANTS(split_pop, packed_pop);
+
 /* Set by the build where the compiler knows the instructions. */
 #ifdef VHUB_HAS_AVX512
+static const struct virtq_ops avx512_variants[2][2] = VARIANTS(split_pop_avx512, packed_pop_avx512);
+
 static bool
 has_avx512(void)
 {
 	/* Unlike DPDK's flags this also asks whether the operating system saves the registers. */
 	return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
 }
-
-static const struct virtq_ops split_avx512_ops = {
-	.pop = split_pop_avx512,
-	.unpop = split_unpop,
-	.push = split_push_plain,
-};
-
-static const struct virtq_ops split_inflight_avx512_ops = {
-	.pop = split_pop_avx512,
-	.replay = split_replay,
-	.push = split_push_inflight,
-	.note = split_note,
-};
 #endif
-
-static const struct virtq_ops split_ops = {
-	.pop = split_pop,
-	.unpop = split_unpop,
-	.push = split_push_plain,
-};
-
-static const struct virtq_ops split_inflight_ops = {
-	.pop = split_pop,
-	.replay = split_replay,
-	.push = split_push_inflight,
-	.note = split_note,
-};
-
-static const struct virtq_ops packed_ops = {
-	.pop = packed_pop,
-	.unpop = packed_unpop,
-	.push = packed_push_plain,
-};
-
-static const struct virtq_ops packed_inflight_ops = {
-	.pop = packed_pop,
-	.replay = packed_replay,
-	.push = packed_push_inflight,
-	.note = packed_note,
-};
 
 static void
 choose_variant(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
@@ -191,13 +173,10 @@ choose_variant(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 	vq->indirect = (config->features & VIRTQ_F_INDIRECT) != 0;
 	vq->in_order = (config->features & VIRTQ_F_IN_ORDER) != 0;
 	vq->has_region = config->inflight != NULL;
-	if (vq->packed)
-		vq->ops = config->inflight != NULL ? &packed_inflight_ops : &packed_ops;
-	else
-		vq->ops = config->inflight != NULL ? &split_inflight_ops : &split_ops;
+	vq->ops = &variants[vq->packed][vq->has_region];
 #ifdef VHUB_HAS_AVX512
-	if (!vq->packed && has_avx512())
-		vq->ops = config->inflight != NULL ? &split_inflight_avx512_ops : &split_avx512_ops;
+	if (has_avx512())
+		vq->ops = &avx512_variants[vq->packed][vq->has_region];
 #endif
 }
 

@@ -29,6 +29,8 @@
 #define DESC_F_INDIRECT 0x4u
 #define DESC_F_AVAIL 0x80u
 #define DESC_F_USED 0x8000u
+/* Which way a piece goes, or where it is. */
+#define DIRECTION_FLAGS (DESC_F_WRITE | DESC_F_INDIRECT)
 
 /* ---- split (2.7) ---- */
 

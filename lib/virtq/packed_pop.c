@@ -8,23 +8,7 @@
  * buffers", packed). All is written into entries that are still free; one store of both list heads
  * then makes them a chain in flight. A crash before it leaves free entries.
  */
-#include "chain.h"
-#include "vhub_fetch.h"
-
-/*
- * A driver's descriptors come from another processor's cache, line by line: they are on their way
- * before they are looked at. What it has not written yet it would have to fetch back, so nothing is
- * fetched behind what the last burst makes likely; and where a burst begins, only if that was long.
- */
-#define FETCH_SLOTS_AHEAD 16u
-#define FETCH_FIRST_FROM 64u
-
-static __rte_always_inline void
-packed_fetch_ahead(const struct vhub_virtq *vq, uint32_t at)
-{
-	at += FETCH_SLOTS_AHEAD;
-	vhub_fetch_to_read(&vq->ring[at < vq->size ? at : at - vq->size], 1);
-}
+#include "packed_pop.h"
 
 static enum vhub_virtq_reason
 packed_walk_table(struct vhub_virtq *vq, struct chain_build *b, const struct packed_desc *by)
@@ -59,18 +43,6 @@ packed_add(struct vhub_virtq *vq, struct chain_build *b, const struct packed_des
 	if ((d->flags & DESC_F_INDIRECT) != 0)
 		return first ? packed_walk_table(vq, b, d) : VHUB_VIRTQ_BAD_INDIRECT;
 	return chain_add(vq, b, d->addr, d->len, (d->flags & DESC_F_WRITE) != 0);
-}
-
-/* Each field once; what is not the address was loaded as `word` before. */
-static __rte_always_inline struct packed_desc
-packed_read(const struct packed_desc *slot, uint64_t word)
-{
-	return (struct packed_desc){
-		.addr = __atomic_load_n(&slot->addr, __ATOMIC_RELAXED),
-		.len = (uint32_t)word,
-		.id = (uint16_t)(word >> 32),
-		.flags = (uint16_t)(word >> 48),
-	};
 }
 
 /* The descriptor behind `*at`, which goes there. */
@@ -236,25 +208,8 @@ packed_walk_three(const struct chain_quick *q, struct vhub_chain *chain,
 	return d.id;
 }
 
-/* The same in the indirect table that `by` tells of. */
-static __rte_always_inline bool
-packed_table_three(const struct vhub_virtq *vq, const struct chain_quick *q,
-		struct vhub_chain *chain, const struct packed_desc *by)
-{
-	const uint64_t at = by->addr - q->gpa;
-	const struct packed_desc *table;
-
-	if ((by->flags & (DESC_F_INDIRECT | DESC_F_NEXT)) != DESC_F_INDIRECT || !vq->indirect ||
-			by->len != 3 * sizeof(*by) || at >= q->size_bytes ||
-			q->size_bytes - at < by->len)
-		return false;
-	table = (const void *)(q->hva + at);
-	return packed_walk_three(q, chain, table, guest_read_packed(table), true) != UINT32_MAX;
-}
-
-/* Puts the chain together that begins at `at`. */
-static __rte_noinline enum vhub_virtq_reason
-packed_fetch_other(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t at, uint64_t word,
+enum vhub_virtq_reason
+packed_fetch_at(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t at, uint64_t word,
 		uint32_t room)
 {
 	struct chain_quick q;
@@ -268,80 +223,35 @@ packed_fetch_other(struct vhub_virtq *vq, struct vhub_chain *chain, uint32_t at,
 	return VHUB_VIRTQ_OK;
 }
 
-static __rte_always_inline enum vhub_virtq_reason
-packed_fetch(struct vhub_virtq *vq, struct chain_quick *q, struct vhub_chain *chain, uint32_t at,
-		uint64_t word, uint32_t room)
+static void
+scalar_init(const struct vhub_virtq *vq, void *burst)
 {
-	const struct packed_desc *desc = &vq->ring[at];
-	const struct packed_desc d = packed_read(desc, word);
-	enum vhub_virtq_reason why;
-	uint32_t id;
+	chain_quick_init(vq, burst);
+}
 
-	if (likely(room >= 3 && at + 3 <= vq->size)) {
-		id = packed_walk_three(q, chain, desc, d, false);
-		if (likely(id != UINT32_MAX)) {
-			chain->id = (uint16_t)id;
-			chain->n_slots = 3;
-			return VHUB_VIRTQ_OK;
-		}
-	}
-	if (packed_table_three(vq, q, chain, &d)) {
-		chain->id = d.id;
-		chain->n_slots = 1;
-		return VHUB_VIRTQ_OK;
-	}
-	why = packed_fetch_other(vq, chain, at, word, room);
-	chain_quick_init(vq, q);
-	return why;
+static __rte_always_inline bool
+scalar_ring(const void *burst, struct vhub_chain *chain, const struct packed_desc *desc,
+		uint64_t word)
+{
+	const uint32_t id = packed_walk_three(burst, chain, desc, packed_read(desc, word), false);
+
+	chain->id = (uint16_t)id;
+	return id != UINT32_MAX;
+}
+
+static __rte_always_inline bool
+scalar_table(const void *burst, struct vhub_chain *chain, const void *table)
+{
+	return packed_walk_three(burst, chain, table, guest_read_packed(table), true) != UINT32_MAX;
 }
 
 uint16_t
 packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 {
-	struct packed_pos pos = { vq->last_avail, vq->avail_wrap };
-	enum vhub_virtq_reason why = VHUB_VIRTQ_OK;
-	uint32_t room = vq->size - vq->slots;
-	const uint32_t fetch_until = room + FETCH_SLOTS_AHEAD;
-	const uint32_t likely_slots = vq->burst_slots;
+	const struct packed_three three = { scalar_init, scalar_ring, scalar_table };
 	struct chain_quick q;
-	uint16_t n;
 
-	chain_quick_init(vq, &q);
-	if (likely_slots >= FETCH_FIRST_FROM)
-		vhub_virtq_prefetch(vq, FETCH_SLOTS_AHEAD - 1);
-	for (n = 0; n < max; n++) {
-		/* Acquire: pairs with the driver's release of the flags, behind the whole chain. */
-		const uint64_t word = __atomic_load_n(PACKED_WORD(&vq->ring[pos.idx]),
-				__ATOMIC_ACQUIRE);
-		const uint16_t flags = (uint16_t)(word >> 48);
-		struct vhub_chain *chain;
-
-		if ((flags & (DESC_F_AVAIL | DESC_F_USED)) != packed_avail_flags(pos.wrap))
-			break;
-		if (unlikely(room == 0)) {
-			why = VHUB_VIRTQ_AVAIL_RUNAWAY;
-			break;
-		}
-		if (room + likely_slots > fetch_until)
-			packed_fetch_ahead(vq, pos.idx);
-		chain = virtq_chain_next(vq, n);
-		why = packed_fetch(vq, &q, chain, pos.idx, word, room);
-		if (unlikely(why != VHUB_VIRTQ_OK))
-			break;
-		chain->order = (uint16_t)(vq->next_order + n);
-		room -= chain->n_slots;
-		packed_pos_add(&pos, chain->n_slots, vq->size);
-		chains[n] = chain;
-	}
-	virtq_offers_taken(vq, n);
-	if (n != 0)
-		vq->burst_slots = vq->size - vq->slots - room;
-	vq->slots = vq->size - room;
-	vq->last_avail = (uint16_t)pos.idx;
-	vq->avail_wrap = (uint8_t)pos.wrap;
-	if (unlikely(why != VHUB_VIRTQ_OK))
-		chain_refused(vq, why);
-	return n;
+	return packed_pop_three(vq, chains, max, &three, &q);
 }
 
 void

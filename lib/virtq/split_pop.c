@@ -6,9 +6,6 @@
  */
 #include "split_pop.h"
 
-/* Which way a piece goes, or where it is. */
-#define DIRECTION_FLAGS (DESC_F_WRITE | DESC_F_INDIRECT)
-
 /* The chain goes on in an indirect table, and ends there (2.7.5.3). */
 static enum vhub_virtq_reason
 split_walk_table(struct vhub_virtq *vq, struct chain_build *b, const struct split_desc *by)

@@ -328,6 +328,8 @@ split_push_inflight(struct vhub_virtq *vq, struct vhub_chain *const *chains, uin
 uint16_t
 packed_pop(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 uint16_t
+packed_pop_avx512(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
+uint16_t
 packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max);
 void
 packed_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);
