@@ -204,6 +204,20 @@ blk_queue_release(struct vhub_device *dev, struct vhub_vring *vring)
 	vring->priv = NULL;
 }
 
+/* A front end can ask again and again. */
+static void
+tell_lock(struct blk_dev *dev, bool locked, const char *error)
+{
+	if (!vhub_log_allowed(&dev->lock_limit))
+		return;
+	if (locked)
+		VHUB_LOG(ERR, "%s: %s", dev->dev.name, error);
+	else
+		VHUB_LOG(WARNING,
+				"%s: %s; where others find the image locked, remove this disk, which closes the image",
+				dev->dev.name, error);
+}
+
 static int
 blk_lock(struct vhub_device *device, bool locked)
 {
@@ -214,15 +228,11 @@ blk_lock(struct vhub_device *device, bool locked)
 	if (dev->locked == locked)
 		return 0;
 	ret = dev->driver->lock(dev->disk, locked, error, sizeof(error));
-	if (ret != 0) {
-		/* A front end can ask again and again. */
-		if (vhub_log_allowed(&dev->lock_limit))
-			VHUB_LOG(ERR, "%s: %s", device->name,
-					error[0] != '\0' ? error : strerror(-ret));
-		return ret;
-	}
-	dev->locked = locked;
-	return 0;
+	/* What could not be given back is not ours either: the next start asks for it again. */
+	dev->locked = locked && ret == 0;
+	if (ret != 0)
+		tell_lock(dev, locked, error[0] != '\0' ? error : strerror(-ret));
+	return ret;
 }
 
 static int

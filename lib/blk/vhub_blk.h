@@ -163,7 +163,7 @@ struct vhub_blk_driver_ops {
 	void (*info)(const struct vhub_blk_disk *disk, struct vhub_blk_info *info);
 	/**
 	 * Optional. WORK; may block. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else
-	 * holds it; `error` names the image.
+	 * holds it; `error` names the image. One that could not be given back may be taken again.
 	 */
 	int (*lock)(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
 	/**

@@ -206,7 +206,7 @@ set_running(struct vhub_device_handler *h, bool running)
 		h->dev->ops->set_running(h->dev, running);
 }
 
-/* WORK. The result is kept for the step that follows. */
+/* WORK. The device tells of what it cannot give back; h->work_result is for the step that follows. */
 static void
 unlock_device(struct vhub_work *work)
 {

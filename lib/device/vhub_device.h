@@ -177,7 +177,8 @@ struct vhub_device_ops {
 	 * For devices with `locks`. WORK, one at a time for each device; may block. Image locks: taken
 	 * (`locked`) before the first ring starts, given back when the last one has stopped, and before
 	 * that is answered. 0, -EAGAIN (somebody else has it: it is tried again for a second, unless the
-	 * session ends), or another -errno. Giving back what was not taken does nothing.
+	 * session ends), or another -errno. Giving back what was not taken does nothing; after giving
+	 * back, whatever came of it, the next taking asks again.
 	 */
 	int (*lock)(struct vhub_device *dev, bool locked);
 	/**

@@ -85,6 +85,7 @@ uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_le
 					       F_WRLCK,
 		.l_whence = SEEK_SET, /* from 0 to the end, wherever that is */
 	};
+	int ret;
 
 	if (fcntl(d->fd, F_OFD_SETLK, &lock) == 0)
 		return 0;
@@ -92,8 +93,10 @@ uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_le
 		snprintf(error, error_len, "%s is in use: somebody else has locked it", d->path);
 		return -EAGAIN;
 	}
-	snprintf(error, error_len, "%s cannot be locked: %s", d->path, strerror(errno));
-	return -errno;
+	ret = -errno;
+	snprintf(error, error_len, "%s cannot be %s: %s", d->path, locked ? "locked" : "unlocked",
+			strerror(-ret));
+	return ret;
 }
 
 static int

@@ -912,6 +912,34 @@ test_the_image_is_locked_while_rings_run(void **state)
 	assert_int_equal(spy.n_locks, 2);
 }
 
+/* Else two hosts could write to one image. */
+static void
+test_an_image_that_was_not_unlocked_is_locked_again(void **state)
+{
+	char *text = NULL;
+	size_t len = 0;
+	FILE *lines = open_memstream(&text, &len);
+
+	(void)state;
+	assert_non_null(lines);
+	assert_int_equal(dev->ops->lock(dev, true), 0);
+	assert_int_equal(rte_openlog_stream(lines), 0);
+	spy.lock_result = -EIO;
+	assert_int_equal(dev->ops->lock(dev, false), -EIO);
+	rte_openlog_stream(NULL);
+	fclose(lines);
+	assert_non_null(strstr(text, dev->name));
+	assert_non_null(strstr(text, "remove this disk"));
+	free(text);
+	spy.lock_result = -EAGAIN;
+	assert_int_equal(dev->ops->lock(dev, true), -EAGAIN);
+	spy.lock_result = 0;
+	assert_int_equal(dev->ops->lock(dev, true), 0);
+	assert_int_equal(spy.n_locks, 2);
+	assert_int_equal(dev->ops->lock(dev, false), 0);
+	assert_int_equal(spy.n_unlocks, 1);
+}
+
 /* A front end can start rings as often as it likes. */
 static void
 test_an_image_in_use_is_told_of_now_and_then(void **state)
@@ -1056,6 +1084,7 @@ main(void)
 		CACHE(test_write_through_is_kept_and_recalled),
 		CACHE(test_state_is_carried_and_checked),
 		SPY(test_the_image_is_locked_while_rings_run),
+		SPY(test_an_image_that_was_not_unlocked_is_locked_again),
 		SPY(test_an_image_in_use_is_told_of_now_and_then),
 		SPY(test_a_disk_changes_its_size_under_a_ring),
 		MALLOC(test_statistics_are_of_blk_devices),
