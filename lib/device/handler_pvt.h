@@ -71,6 +71,7 @@ struct vhub_device_handler {
 	int new_fd;
 	int *new_fd_slot;
 	struct vhub_socket_ends new_ends;
+	void *new_state; /**< of the device, as its front end has sent it; NULL: no memory */
 
 	/* Rings of another library (foreign.c). */
 	bool foreign_stale; /* what it runs, or ran, was made from another record than this */

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * SET_DEVICE_STATE_FD and CHECK_DEVICE_STATE ("Migrating back-end state"). The channel is always a
- * memory file of ours, handed to the front end with the reply: reading and writing it never blocks,
- * whatever the front end does at its end. Next: the device's snapshot and restore.
+ * memory file of ours, handed to the front end with the reply. It is written before anybody else has
+ * it. Reading it waits for nothing that the front end is to do, but it can wait for the kernel, which
+ * the front end can have swap out what it has written: that is blocking work. Next: the device's
+ * snapshot and restore.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "handler_pvt.h"
@@ -40,23 +41,20 @@ save(struct vhub_device_handler *h, int fd)
 	return ret < 0 ? ret : 0;
 }
 
-static int
-load(struct vhub_device_handler *h)
+/* WORK: up to one byte more than any state has. The file's size is not asked for: it can change at any time. */
+static void
+read_state(struct vhub_work *work)
 {
-	void *buf = malloc(STATE_MAX_BYTES);
-	struct stat st;
-	ssize_t len;
-	int ret = -EINVAL;
+	struct vhub_device_handler *h = handler_of_work(work);
+	ssize_t len = -ENOMEM;
 
-	if (buf == NULL)
-		return -ENOMEM;
-	if (fstat(h->state_fd, &st) == 0 && st.st_size <= (off_t)STATE_MAX_BYTES) {
-		len = pread(h->state_fd, buf, STATE_MAX_BYTES, 0);
-		if (len >= 0)
-			ret = h->dev->ops->restore(h->dev, buf, (uint32_t)len);
+	h->new_state = malloc(STATE_MAX_BYTES + 1);
+	if (h->new_state != NULL) {
+		len = pread(h->state_fd, h->new_state, STATE_MAX_BYTES + 1, 0);
+		if (len < 0)
+			len = -errno;
 	}
-	free(buf);
-	return ret;
+	h->work_result = (int)len;
 }
 
 static int
@@ -102,16 +100,37 @@ req_set_device_state_fd(struct vhub_req_handler *base, struct vhub_request *req)
 	return 0;
 }
 
+/* `result`: 0 or -errno */
+static void
+answer_check(struct vhub_device_handler *h, struct vhub_request *req, int result)
+{
+	state_drop(h);
+	req->reply.u64 = (uint64_t)-result;
+	req->reply_size_bytes = sizeof(req->reply.u64);
+}
+
+static void
+state_read(struct vhub_device_handler *h, int result)
+{
+	if (result > (int)STATE_MAX_BYTES)
+		result = -EINVAL;
+	else if (result >= 0)
+		result = h->dev->ops->restore(h->dev, h->new_state, (uint32_t)result);
+	free(h->new_state);
+	h->new_state = NULL;
+	answer_check(h, h->req, result);
+	handler_finish(h, 0);
+}
+
 int
 req_check_device_state(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
-	int ret = h->state_fd < 0 ? -EINVAL : 0;
 
-	if (ret == 0 && h->state_loading)
-		ret = load(h);
-	state_drop(h);
-	req->reply.u64 = ret == 0 ? 0 : (uint64_t)-ret;
-	req->reply_size_bytes = sizeof(req->reply.u64);
-	return 0;
+	if (h->state_fd < 0 || !h->state_loading) {
+		answer_check(h, req, h->state_fd < 0 ? -EINVAL : 0);
+		return 0;
+	}
+	h->req = req;
+	return handler_work(h, read_state, state_read);
 }
