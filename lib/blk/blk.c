@@ -44,19 +44,15 @@ static int
 blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
-	struct blk_ring *ring;
+	struct blk_ring *ring = vring->priv;
 
 	if (vring->index >= device->max_queues)
 		return -EINVAL;
-	ring = vhub_zalloc_node(sizeof(*ring), vhub_lcore_node(vring->lcore));
-	if (ring == NULL)
-		return -ENOMEM;
 	ring->vring = vring;
 	ring->dev = dev;
 	ring->stats = &dev->stats[vring->index];
 	ring->fua = blk_fua_mode(dev, vring->features);
 	blk_ranges_init(ring);
-	vring->priv = ring;
 	return 0;
 }
 
@@ -196,14 +192,6 @@ blk_queue_stop(struct vhub_vring *vring)
 	}
 }
 
-static void
-blk_queue_release(struct vhub_device *dev, struct vhub_vring *vring)
-{
-	(void)dev;
-	vhub_free(vring->priv, sizeof(struct blk_ring));
-	vring->priv = NULL;
-}
-
 /* A front end can ask again and again. */
 static void
 tell_lock(struct blk_dev *dev, bool locked, const char *error)
@@ -301,7 +289,6 @@ static const struct vhub_device_ops blk_ops = {
 	.queue_park = blk_queue_park,
 	.queue_resume = blk_queue_resume,
 	.queue_stop = blk_queue_stop,
-	.queue_release = blk_queue_release,
 	.lock = blk_lock,
 	.reset = blk_reset,
 	.keep = blk_keep,
@@ -420,6 +407,7 @@ blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
 	dev->dev.ops = &blk_ops;
 	dev->dev.executor = *executor;
 	dev->dev.chain_bytes = sizeof(struct blk_req);
+	dev->dev.ring_bytes = sizeof(struct blk_ring);
 	dev->dev.locks = dev->driver->lock != NULL;
 	if (dev->driver->cancel != NULL)
 		dev->dev.protocol_features = VHUB_USER_PF(GET_VRING_BASE_INFLIGHT) |

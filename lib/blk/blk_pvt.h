@@ -171,7 +171,7 @@ enum blk_fua {
 	BLK_FUA_BY_WCE, /* as the writeback field says */
 };
 
-/* A started ring: vring->priv. */
+/* A started ring: vring->priv, made by the device handler. */
 struct blk_ring {
 	/* Immutable. */
 	struct vhub_vring *vring;

@@ -62,7 +62,7 @@ struct vhub_device_handler {
 	struct vhub_dirty_log *new_log;
 	struct vhub_mem_map *new_map;
 	void *new_hva;
-	struct vhub_virtq *new_vq;
+	struct vring_run *new_vring;
 	struct vhub_virtq_config new_config;
 	unsigned int new_index;
 	uint16_t new_inflight_size; /**< entries that the region is made for */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "handler_pvt.h"
+#include "vhub_alloc.h"
 
 VHUB_LOGTYPE(device);
 
@@ -144,13 +145,14 @@ tell_log(struct vhub_device_handler *h, const struct vring_run *vring)
 								vhub_virtq_broken(vring->pub.vq)));
 }
 
-/* WORK: a large ring is many pages. Nobody else knows it any more. */
+/* WORK: a large ring is many pages. Nobody else knows it any more; the device may be gone. */
 static void
 destroy_ring(struct vhub_work *work)
 {
 	struct vring_run *vring = vhub_container_of(work, struct vring_run, free_work);
 
 	vhub_virtq_destroy(vring->pub.vq);
+	vhub_free(vring->part, vring->part_bytes);
 	free(vring);
 }
 
@@ -185,7 +187,8 @@ ring_free(struct vring_run *vring)
 {
 	struct vhub_device *dev = vring->pub.dev;
 
-	dev->ops->queue_release(dev, &vring->pub);
+	if (dev->ops->queue_release != NULL)
+		dev->ops->queue_release(dev, &vring->pub);
 	vring->released = true;
 	if (!vring->broken_told || vring->broken_heard)
 		ring_destroy(vring);
@@ -379,15 +382,17 @@ ring_started(struct vhub_device_handler *h, int result)
 		handler_finish(h, 0);
 }
 
-static struct vring_run *
-ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq *vq)
+/* WORK, or CTL with the rings of another library. `vq` is the ring's, on success only. */
+static int
+ring_alloc(struct vhub_device_handler *h, struct vhub_virtq *vq, struct vring_run **out)
 {
+	const unsigned int index = h->new_index;
 	struct vhub_device *dev = h->dev;
 	struct vring_record *rec = &h->rec.vrings[index];
 	struct vring_run *vring = calloc(1, sizeof(*vring));
 
 	if (vring == NULL)
-		return NULL;
+		return -ENOMEM;
 	vring_init(vring);
 	vring->pub.dev = dev;
 	vring->pub.vq = vq;
@@ -402,16 +407,28 @@ ring_alloc(struct vhub_device_handler *h, unsigned int index, struct vhub_virtq 
 	vring->broken = ring_broken;
 	vring->owner = h;
 	vring->err_fd = rec->err_fd;
-	return vring;
+	if (dev->ring_bytes != 0) {
+		vring->part_bytes = dev->ring_bytes;
+		vring->part = vhub_zalloc_node(vring->part_bytes,
+				vhub_lcore_node(vring->pub.lcore));
+		if (vring->part == NULL) {
+			free(vring);
+			return -ENOMEM;
+		}
+		vring->pub.priv = vring->part;
+	}
+	*out = vring;
+	return 0;
 }
 
 /* The ring is made; the device and then its lcore take it. */
 static void
 ring_created(struct vhub_device_handler *h, int result)
 {
-	struct vhub_virtq *vq = h->dev->foreign != NULL ? NULL : h->new_vq;
 	struct vring_run *vring;
 
+	if (result == 0 && h->dev->foreign != NULL)
+		result = ring_alloc(h, NULL, &h->new_vring);
 	if (result != 0) {
 		h->rec.vrings[h->new_index].started = false;
 		vhub_request_refuse(h->req, result, "vring %u cannot be made: %s", h->new_index,
@@ -420,14 +437,13 @@ ring_created(struct vhub_device_handler *h, int result)
 		start_failed(h, result);
 		return;
 	}
-	vring = ring_alloc(h, h->new_index, vq);
-	result = vring == NULL ? -ENOMEM : h->dev->ops->queue_prepare(h->dev, &vring->pub);
+	vring = h->new_vring;
+	result = h->dev->ops->queue_prepare(h->dev, &vring->pub);
 	if (result != 0) {
 		h->rec.vrings[h->new_index].started = false;
 		vhub_request_refuse(h->req, result, "vring %u is not there: %s", h->new_index,
 				strerror(-result));
-		free(vring);
-		vhub_virtq_destroy(vq);
+		ring_destroy(vring);
 		start_failed(h, result);
 		return;
 	}
@@ -448,20 +464,32 @@ paused_for_start(struct vhub_device_handler *h, int result)
 }
 
 /* WORK: allocates the ring's requests, reads its used index and inflight region. */
+static int
+make_virtq(const struct vhub_device_handler *h, struct vhub_virtq **out)
+{
+	const struct vhub_virtq_config *config = &h->new_config;
+	int ret = 0;
+
+	if (config->inflight != NULL)
+		ret = vhub_inflight_queue_init(config->inflight, config->inflight_bytes,
+				h->new_inflight_size, vhub_virtq_is_packed(config->features));
+	return ret != 0 ? ret : vhub_virtq_create(config, out);
+}
+
 static void
 create_ring(struct vhub_work *work)
 {
 	struct vhub_device_handler *h = handler_of_work(work);
-	const struct vhub_virtq_config *config = &h->new_config;
+	struct vhub_virtq *vq;
 
-	h->work_result = 0;
-	if (config->inflight != NULL)
-		h->work_result = vhub_inflight_queue_init(config->inflight, config->inflight_bytes,
-				h->new_inflight_size, vhub_virtq_is_packed(config->features));
-	if (h->work_result == 0)
-		h->work_result = vhub_virtq_create(config, &h->new_vq);
+	h->work_result = make_virtq(h, &vq);
+	if (h->work_result != 0)
+		return;
+	h->work_result = ring_alloc(h, vq, &h->new_vring);
 	if (h->work_result == 0)
 		inflight_kept_put(h);
+	else
+		vhub_virtq_destroy(vq);
 }
 
 /*

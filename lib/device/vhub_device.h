@@ -50,7 +50,7 @@ struct vhub_vring {
 	uint64_t features;	  /**< negotiated */
 	uint16_t index;
 	bool has_kick_fd;
-	void *priv; /**< the device's, from queue_prepare on */
+	void *priv; /**< the device's, from queue_prepare on: dev->ring_bytes, or what that sets */
 
 	/* LCORE. */
 	/**
@@ -113,7 +113,7 @@ struct vhub_device_ops {
 	 */
 	void (*memory)(struct vhub_device *dev, struct vhub_mem_table *mem);
 	/**
-	 * Required. CTL. The ring is about to start on vring->lcore: allocate vring->priv. It may
+	 * Required. CTL. The ring is about to start on vring->lcore: fill vring->priv. It may
 	 * go on on another lcore later: queue_stop on the one, then queue_start on the other.
 	 */
 	int (*queue_prepare)(struct vhub_device *dev, struct vhub_vring *vring);
@@ -166,7 +166,7 @@ struct vhub_device_ops {
 	void (*queue_resume)(struct vhub_vring *vring);
 	/** Required. LCORE. Nothing is under way: give back what queue_start got. */
 	void (*queue_stop)(struct vhub_vring *vring);
-	/** Required. CTL. Free vring->priv. */
+	/** Optional. CTL. Let go of vring->priv; what the handler has made of it, that frees. */
 	void (*queue_release)(struct vhub_device *dev, struct vhub_vring *vring);
 	/**
 	 * Optional. CTL. The last ring has stopped (suspended) or the first one is about to start:
@@ -273,6 +273,12 @@ struct vhub_device {
 	uint64_t protocol_features; /**< offered beyond those of the stock handler */
 	uint32_t config_bytes;
 	uint32_t chain_bytes; /**< of its request, which starts with a struct vhub_chain */
+	/**
+	 * of what the stock handler makes for each ring (WORK: to map and to unmap waits for whoever else
+	 * does it), zeroed, on the node of its lcore: vring->priv before queue_prepare. 0: nothing, as
+	 * always with foreign rings
+	 */
+	uint32_t ring_bytes;
 	/** vrings that share an lcore: 2 for net, whose queue is a pair of them; 0 is 1 */
 	uint16_t vrings_per_queue;
 	const struct vhub_foreign_ops *foreign; /**< NULL: the rings are ours */

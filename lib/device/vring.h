@@ -94,6 +94,8 @@ struct vring_run {
 	bool released;				 /**< CTL: the device knows it no more */
 	void *owner;				 /**< CTL: the device handler */
 	struct vhub_work free_work;		 /**< CTL, WORK: the last of it */
+	void *part; /**< WORK: the device's, of part_bytes; NULL: none */
+	size_t part_bytes;
 };
 
 /**

@@ -22,6 +22,7 @@
 #include <rte_kvargs.h>
 
 #include "../eal_fixture.h"
+#include "vhub_alloc.h"
 #include "vhub_device.h"
 #include "vhub_lcore.h"
 #include "vhub_loop.h"
@@ -138,6 +139,8 @@ guest_prepare(struct guest *g, struct vhub_device *dev, unsigned int index, uint
 	r->vring.taking = true;
 	r->vring.enabled = true;
 	assert_int_equal(vhub_virtq_create(&config, &r->vring.vq), 0);
+	r->vring.priv = vhub_zalloc_node(dev->ring_bytes, -1);
+	assert_non_null(r->vring.priv);
 	assert_int_equal(dev->ops->queue_prepare(dev, &r->vring), 0);
 }
 
@@ -151,8 +154,9 @@ guest_start(struct guest *g, struct vhub_device *dev, unsigned int index, uint64
 static inline void
 guest_release(struct guest_ring *r)
 {
-	r->vring.dev->ops->queue_release(r->vring.dev, &r->vring);
-	assert_null(r->vring.priv);
+	assert_null(r->vring.dev->ops->queue_release);
+	vhub_free(r->vring.priv, r->vring.dev->ring_bytes);
+	r->vring.priv = NULL;
 	vhub_virtq_destroy(r->vring.vq);
 	r->vring.vq = NULL;
 }

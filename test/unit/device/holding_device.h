@@ -45,6 +45,7 @@ struct hold_device {
 	uint8_t kept; /* to be kept, or recalled */
 	int recalls;
 	uint32_t refusing; /* shared atomic: lcores, by index, on which no queue starts */
+	int prepare_result;
 
 	/* hold_let_go_soon() */
 	struct vhub_msg soon_msg;
@@ -79,9 +80,8 @@ hold_config_read(struct vhub_device *dev, uint32_t offset, void *buf, uint32_t l
 static inline int
 hold_prepare(struct vhub_device *dev, struct vhub_vring *vring)
 {
-	(void)dev;
 	(void)vring;
-	return 0;
+	return hold_of(dev)->prepare_result;
 }
 
 static inline int
