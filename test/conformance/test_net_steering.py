@@ -97,12 +97,10 @@ def test_a_pair_that_takes_no_packets_is_passed_over(lan, ends):
     several.send(ip_frame(1, back=True), 2)
     single.receive()
     several.get_vring_base(4)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        single.send(ip_frame(1))
-        if pair_of(several, ip_frame(1)) != 2:
-            break
-        assert time.monotonic() < deadline
+    # librte_vhost's other rings pause for that, and take packets again from their next turn on.
+    lan.control.settle()
+    single.send(ip_frame(1))
+    assert pair_of(several, ip_frame(1)) != 2
 
 
 @only_direct
