@@ -10,12 +10,13 @@ import contextlib
 import itertools
 import struct
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from control import Control
-from vhostuser import PATIENCE, NetPort, packets, wait_until
+from vhostuser import PATIENCE, NetPort, net, packets, wait_until
 from vhubd import Vhubd, worker_arguments
 
 QUIET = 0.05
@@ -38,6 +39,30 @@ def frame(to, by, seed=1, size=100, vlan=None):
     """A frame of no protocol that anybody looks into, with a tag where a VLAN is given."""
     tag = b"" if vlan is None else struct.pack("!HH", 0x8100, vlan)
     return to + by + tag + packets.plain(seed, size)[12:]
+
+
+def newest_arrives(sender, receiver, frames, seconds=PATIENCE):
+    """Sends these, no two of them alike, until the one that was sent last has come: a worker that slept when its port's
+    link came up sees it a moment later, and what others have sent to the port until then is lost. Of those before the
+    last one none is still to come, for they keep their order."""
+    deadline = time.monotonic() + seconds
+    for each in frames:
+        sender.send(each)
+        try:
+            while receiver.receive(timeout=0.2).frame != each:
+                pass
+            return
+        except net.NoPacket:
+            assert time.monotonic() < deadline
+
+
+def all_pairs_open(session, pairs, other):
+    """After a command for more pairs, whose answer waits no longer than some milliseconds for the worker of each to see
+    it: whatever the guest has sent by a pair was taken in a turn that the worker has begun since. The first frame
+    may have come in the middle of that turn, the second one tells that it is over."""
+    for pair in 2 * list(range(pairs)):
+        session.send(frame(mac(254), mac(253)), pair)
+        assert other.receive().frame == frame(mac(254), mac(253))
 
 
 class Lan:

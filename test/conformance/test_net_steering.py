@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lan import QUIET, control, daemon, frame, lan, mac, only_direct   # noqa: F401
+from lan import QUIET, all_pairs_open, control, daemon, frame, lan, mac, only_direct   # noqa: F401
 from vhostuser import PATIENCE, NF, ctrl, packets
 
 PAIRS = 4
@@ -108,6 +108,7 @@ def test_a_guest_that_asks_for_scaling_gets_that(lan, ends):
     single, several = ends("bridge", features=ctrl.FEATURES + (NF.RSS,))
     guest = ctrl.Control(several)
     guest.pairs(PAIRS)
+    all_pairs_open(several, PAIRS, single)
     several.send(ip_frame(1, back=True), 2)
     single.receive()
     single.send(ip_frame(1))
