@@ -142,6 +142,7 @@ save_as(struct vhub_control_call *call, const char *path, char *contents)
 	}
 	save->call = call;
 	save->text = contents;
+	save->work.kind = VHUB_WORK_STORAGE;
 	save->work.run = run_save;
 	save->work.done = saved;
 	vhub_work_submit(&save->work);

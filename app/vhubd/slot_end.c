@@ -63,6 +63,8 @@ slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
 		void (*done)(struct vhub_work *work))
 {
 	set_work(slot, run);
+	/* What waits for none takes nobody's place: there is a thread for each device. */
+	slot->work.kind = VHUB_WORK_STORAGE;
 	slot->work.run = run_work;
 	slot->work.done = done;
 	vhub_work_submit(&slot->work);

@@ -90,7 +90,7 @@ slots_end(struct slots *slots);
 void
 slots_destroy(struct slots *slots);
 
-/** Submits slot->work: `run` on WORK, then `done` on CTL. Thread: CTL; none is under way. */
+/** Submits slot->work, as work for storage: `run` on WORK, then `done` on CTL. Thread: CTL; none is under way. */
 void
 slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
 		void (*done)(struct vhub_work *work));

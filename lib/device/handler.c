@@ -54,6 +54,13 @@ handler_library_work(struct vhub_device_handler *h, void (*run)(struct vhub_work
 	return submit_work(h, VHUB_WORK_LIBRARY, run, step);
 }
 
+int
+handler_storage_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step)
+{
+	return submit_work(h, VHUB_WORK_STORAGE, run, step);
+}
+
 static void
 event_done(struct lifecycle_event *event, int result)
 {

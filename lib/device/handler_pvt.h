@@ -137,6 +137,11 @@ int
 handler_library_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
 		handler_step_fn step);
 
+/** The same, for what may wait for the device's storage. */
+int
+handler_storage_work(struct vhub_device_handler *h, void (*run)(struct vhub_work *work),
+		handler_step_fn step);
+
 /** Begins h->event: no vrings, no phases. */
 void
 handler_event_begin(struct vhub_device_handler *h);

@@ -228,7 +228,7 @@ rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step)
 	set_running(h, false);
 	h->work_result = result;
 	if (h->dev->locks)
-		handler_work(h, unlock_device, step);
+		handler_storage_work(h, unlock_device, step);
 	else
 		step(h, result);
 }
@@ -616,8 +616,8 @@ lock_device(struct vhub_work *work)
 static void
 try_to_lock(struct vhub_timer *timer)
 {
-	handler_work(vhub_container_of(timer, struct vhub_device_handler, lock_timer), lock_device,
-			locked);
+	handler_storage_work(vhub_container_of(timer, struct vhub_device_handler, lock_timer),
+			lock_device, locked);
 }
 
 int
@@ -635,7 +635,7 @@ rings_start(struct vhub_device_handler *h, unsigned int index)
 	if (h->dev->locks) {
 		h->lock_tries = 0;
 		h->lock_timer.fn = try_to_lock;
-		return handler_work(h, lock_device, locked);
+		return handler_storage_work(h, lock_device, locked);
 	}
 	set_running(h, true);
 	return make_ring(h);

@@ -9,10 +9,12 @@
  * over, and pieces may overtake the one that is stuck. Pieces that need an order among themselves
  * are submitted one after the other, each from the `done` of the last.
  *
- * There are 64 threads at most. Closing fds of front ends is a kind of work of its own, with a queue
- * of its own, and has no more than half of them, and never the last one that is idle: what is stuck
- * in close(2) holds up no other work. So is what other libraries are told, which may have to wait for
- * what front ends of other devices do: it has a quarter.
+ * Each kind of work has a queue of its own, and is named by what it may wait for. 64 threads are for
+ * all but storage. Closes of fds of front ends have no more than half of them, what other libraries
+ * are told has a quarter: that may have to wait for what front ends of other devices do. What waits
+ * for storage has up to 512 more, made as they are needed, which is one for each disk that may hang,
+ * so that those of other storage go on. None of the three has ever the last thread that is idle: what
+ * is stuck there holds up no ordinary work, also where no more threads can be had.
  */
 #ifndef VHUB_WORK_H
 #define VHUB_WORK_H
@@ -30,6 +32,8 @@ enum vhub_work_kind {
 	VHUB_WORK_ORDINARY,
 	VHUB_WORK_CLOSE,   /**< closes fds of front ends; has no `done` */
 	VHUB_WORK_LIBRARY, /**< tells a library what to serve */
+	/** locks, opens, closes, resizes or saves an image or another file of the administrator's */
+	VHUB_WORK_STORAGE,
 	VHUB_WORK_KINDS,
 };
 

@@ -19,7 +19,11 @@
 
 #include "vhub_work.h"
 
-#define WORK_MAX_THREADS 64u
+/* For all but storage. */
+#define WORK_THREADS 64u
+/* As many as a vhubd can have disks. */
+#define WORK_STORAGE_THREADS 512u
+#define WORK_MAX_THREADS (WORK_THREADS + WORK_STORAGE_THREADS)
 /* Threads that are idle, if they can be had: one to begin with what can be stuck, and one that is left then. */
 #define WORK_STANDBY 2u
 /* A piece that has waited so long for the one before it is taken by another thread. */
@@ -27,11 +31,12 @@
 #define WORK_STOP_NS 200000000ull
 #define NS_PER_S 1000000000ull
 
-/* Threads of a kind at once: a quarter is for ordinary work, however much of the others is stuck. */
+/* Threads of a kind at once: 16 are for ordinary work, however much of the others is stuck. */
 static const unsigned int work_max_running[VHUB_WORK_KINDS] = {
-	[VHUB_WORK_ORDINARY] = WORK_MAX_THREADS,
-	[VHUB_WORK_CLOSE] = WORK_MAX_THREADS / 2,
-	[VHUB_WORK_LIBRARY] = WORK_MAX_THREADS / 4,
+	[VHUB_WORK_ORDINARY] = WORK_THREADS,
+	[VHUB_WORK_CLOSE] = WORK_THREADS / 2,
+	[VHUB_WORK_LIBRARY] = WORK_THREADS / 4,
+	[VHUB_WORK_STORAGE] = WORK_STORAGE_THREADS,
 };
 
 struct work_list {
@@ -172,8 +177,11 @@ work_is_queued(const struct work_pool *pool)
 static bool
 work_is_idle(const struct work_pool *pool)
 {
-	return work_class_is_idle(&pool->classes[VHUB_WORK_ORDINARY]) &&
-			work_class_is_idle(&pool->classes[VHUB_WORK_LIBRARY]);
+	for (unsigned int kind = 0; kind < VHUB_WORK_KINDS; kind++) {
+		if (kind != VHUB_WORK_CLOSE && !work_class_is_idle(&pool->classes[kind]))
+			return false;
+	}
+	return true;
 }
 
 static bool

@@ -9,8 +9,8 @@
  *   shuffle=on    and up to SHUFFLE_US more, each its own: they complete in any order
  *   fail_every=N  each N-th I/O of a queue is never done, and ends with EIO
  *   hold=PATH     no I/O reaches the driver while there is a file PATH
- *   stall=PATH    the blocking call stall_in=open, place, resize or destroy (which is meant without it) does not
- *                 reach the driver while there is a file PATH
+ *   stall=PATH    the blocking call stall_in=open, place, lock, resize or destroy (which is meant without it) does
+ *                 not reach the driver while there is a file PATH
  *
  * What waits is not done yet: its data are moved when the delay is over.
  */
@@ -31,11 +31,12 @@
 #define SHUFFLE_US 500u
 #define MAX_KEYS 64u
 
-static const char *const call_names[] = { "open", "place", "resize", "destroy", NULL };
+static const char *const call_names[] = { "open", "place", "lock", "resize", "destroy", NULL };
 
 enum call {
 	CALL_OPEN,
 	CALL_PLACE,
+	CALL_LOCK,
 	CALL_RESIZE,
 	CALL_DESTROY,
 };
@@ -88,7 +89,7 @@ unruly_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 static void
 stall(const struct unruly_disk *d, enum call call)
 {
-	const struct timespec pause = { .tv_nsec = 1000000 };
+	const struct timespec pause = { .tv_nsec = 10000000 };
 
 	while (d->stall != NULL && d->stall_in == call && access(d->stall, F_OK) == 0)
 		nanosleep(&pause, NULL);
@@ -146,6 +147,7 @@ unruly_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_l
 {
 	struct vhub_blk_disk *inner = disk_of(disk)->inner;
 
+	stall(disk_of(disk), CALL_LOCK);
 	return inner->ops->lock == NULL ? 0 : inner->ops->lock(inner, locked, error, error_len);
 }
 
@@ -318,7 +320,7 @@ static const char *unruly_keys[MAX_KEYS + 1] = { "over", "shuffle", "delay_us", 
 static const struct vhub_blk_driver_ops unruly_ops = {
 	.name = "unruly",
 	.help = "over=NAME and its arguments, shuffle=on|off, delay_us=N, fail_every=N, hold=PATH, "
-		"stall=PATH, stall_in=open|place|resize|destroy",
+		"stall=PATH, stall_in=open|place|lock|resize|destroy",
 	.keys = unruly_keys,
 	.parse = unruly_parse,
 	.open = unruly_open,

@@ -240,16 +240,18 @@ stop_runs_what_is_queued_and_forgets_completions(void **unused)
 /* ---- work that is stuck ---- */
 
 #define N_CLOSES 100u
+#define N_OF_STORAGE 600u
 #define MOST_AT_ONCE 32u
 #define MOST_OF_LIBRARIES 16u
+#define MOST_OF_STORAGE 512u
 
 struct stuck_works {
-	struct vhub_work works[N_CLOSES];
+	struct vhub_work works[N_OF_STORAGE];
 	uint32_t n_begun;
 	uint32_t n_ended;
 };
 
-static struct stuck_works closes, of_libraries;
+static struct stuck_works closes, of_libraries, of_storage;
 
 static void
 run_stuck(struct stuck_works *some)
@@ -271,6 +273,13 @@ run_stuck_library(struct vhub_work *work)
 {
 	(void)work;
 	run_stuck(&of_libraries);
+}
+
+static void
+run_stuck_storage(struct vhub_work *work)
+{
+	(void)work;
+	run_stuck(&of_storage);
 }
 
 static void
@@ -334,6 +343,26 @@ stuck_closes_and_libraries_leave_threads_for_other_work(void **unused)
 	assert_int_equal(test_load(&of_libraries.n_ended), N_CLOSES);
 }
 
+/* However many disks there are on it. */
+static void
+stuck_storage_leaves_threads_for_all_other_work(void **unused)
+{
+	(void)unused;
+	submit_stuck(&of_storage, N_OF_STORAGE, VHUB_WORK_STORAGE, run_stuck_storage);
+	assert_true(test_wait(&of_storage.n_begun, MOST_OF_STORAGE));
+	submit_stuck_closes(N_CLOSES);
+	submit_stuck(&of_libraries, N_CLOSES, VHUB_WORK_LIBRARY, run_stuck_library);
+	assert_true(test_wait(&closes.n_begun, MOST_AT_ONCE));
+	assert_true(test_wait(&of_libraries.n_begun, MOST_OF_LIBRARIES));
+	usleep(100000);
+	assert_int_equal(test_load(&of_storage.n_begun), MOST_OF_STORAGE);
+	check_ordinary_work_goes_on();
+	assert_int_equal(test_load(&of_storage.n_ended), 0);
+	test_store(&state.gate, 1);
+	vhub_work_wait(VHUB_WORK_STORAGE);
+	assert_int_equal(test_load(&of_storage.n_ended), N_OF_STORAGE);
+}
+
 /* They go on by themselves, those in the queue too; a new start is not concerned. */
 static void
 stop_leaves_stuck_closes_behind(void **unused)
@@ -350,17 +379,31 @@ stop_leaves_stuck_closes_behind(void **unused)
 }
 
 static void
-stop_tells_of_stuck_work_of_libraries(void **unused)
+check_stop_tells_of(struct stuck_works *some, enum vhub_work_kind kind,
+		void (*run)(struct vhub_work *work))
 {
-	(void)unused;
-	submit_stuck(&of_libraries, 1, VHUB_WORK_LIBRARY, run_stuck_library);
-	assert_true(test_wait(&of_libraries.n_begun, 1));
+	submit_stuck(some, 1, kind, run);
+	assert_true(test_wait(&some->n_begun, 1));
 	assert_int_equal(vhub_work_stop(), -EBUSY);
 	test_store(&state.gate, 1);
 	for (int i = 0; i < 1000 && vhub_work_stop() != 0; i++)
 		;
 	assert_int_equal(vhub_work_start(state.loop), 0);
-	assert_int_equal(test_load(&of_libraries.n_ended), 1);
+	assert_int_equal(test_load(&some->n_ended), 1);
+}
+
+static void
+stop_tells_of_stuck_work_of_libraries(void **unused)
+{
+	(void)unused;
+	check_stop_tells_of(&of_libraries, VHUB_WORK_LIBRARY, run_stuck_library);
+}
+
+static void
+stop_tells_of_stuck_storage(void **unused)
+{
+	(void)unused;
+	check_stop_tells_of(&of_storage, VHUB_WORK_STORAGE, run_stuck_storage);
 }
 
 static void
@@ -453,10 +496,13 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 				stuck_closes_and_libraries_leave_threads_for_other_work, setup,
 				teardown),
+		cmocka_unit_test_setup_teardown(stuck_storage_leaves_threads_for_all_other_work,
+				setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_leaves_stuck_closes_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_ordinary_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_work_of_libraries, setup,
 				teardown),
+		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_storage, setup, teardown),
 		cmocka_unit_test_setup_teardown(started_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_thread_all_happens_at_once, setup,
 				teardown),

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""Storage that does not answer, under as many disks as there are threads for work that does not wait for storage, and
+more: other disks come, serve new front ends and go, whatever hangs."""
+
+from pathlib import Path
+
+import pytest
+
+from control import Control
+from vhostuser import PF, BlkDisk, Queue, Req, pattern, wait_until
+from vhubd import build_dir
+
+UNRULY = build_dir() / "test/tools/unruly.so"
+
+#: The most that there are for work that does not wait for storage (vhub_work.h).
+WORK_THREADS = 64
+NAMES = [f"d{i}" for i in range(WORK_THREADS + 2)]
+
+
+@pytest.fixture
+def path(folder):
+    return folder / "control.sock"
+
+
+@pytest.fixture
+def mount(folder):
+    """While this file is there, the storage does not answer."""
+    return folder / "stall"
+
+
+@pytest.fixture
+def dead(blk, mount):
+    """The text of a disk on it: dead(name, call), where the call of the driver hangs."""
+    return lambda name, call: blk(name, driver="unruly", over="malloc", size="1M", stall=mount, stall_in=call)
+
+
+def work_threads(pid):
+    return [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/comm")].count("vhub-work\n")
+
+
+def check_is_served(path):
+    with BlkDisk.open(str(path)) as disk:
+        disk.write(8, pattern(1, 4096))
+        assert disk.read(8, 4096) == pattern(1, 4096)
+
+
+def check_others_go_on(path, folder):
+    check_is_served(folder / "good.sock")
+    with Control(path) as control:
+        assert control.call("device_add", kind="blk", name="new",
+                            args=f"socket={folder}/new.sock,driver=malloc,size=8M")
+        check_is_served(folder / "new.sock")
+        assert control.call("device_resize", name="new", size=16 << 20) == {"size_bytes": 16 << 20}
+        assert control.call("config_save", path=str(folder / "saved")) == {"path": str(folder / "saved")}
+        assert control.call("device_remove", name="new")
+
+
+def start(folder, name):
+    """A front end that waits for no answer."""
+    disk = BlkDisk.open(str(folder / f"{name}.sock"), queues=0, drop=(PF.REPLY_ACK,))
+    disk.start_queue(Queue(0, disk.new_ring(8)))
+    return disk
+
+
+@pytest.mark.parametrize("locked", [True, False], ids=["taken", "given back"])
+def test_locks_of_images(vhubd, blk, dead, mount, folder, path, locked):
+    daemon = vhubd(blk("good", size="8M"), *[dead(name, "lock") for name in NAMES], loads=[UNRULY],
+                   args=["--control", str(path)])
+    if locked:
+        mount.touch()
+    disks = [start(folder, name) for name in NAMES]
+    if not locked:
+        for disk in disks:
+            disk.ask_u64(Req.GET_FEATURES)   # answered after the start of its ring
+        mount.touch()
+        for disk in disks:
+            disk.close()
+    wait_until(lambda: work_threads(daemon.pid) >= WORK_THREADS)
+    check_others_go_on(path, folder)
+    mount.unlink()
+    for name, disk in zip(NAMES, disks):
+        disk.close()
+        check_is_served(folder / f"{name}.sock")
+
+
+@pytest.mark.parametrize("call", ["resize", "destroy"])
+def test_changes_and_removals(vhubd, blk, dead, mount, folder, path, call):
+    daemon = vhubd(blk("good", size="8M"), *[dead(name, call) for name in NAMES], loads=[UNRULY],
+                   args=["--control", str(path)])
+    mount.touch()
+    with Control(path) as control:
+        for name in NAMES:
+            if call == "resize":
+                control.begin("device_resize", name=name, size=2 << 20)
+            else:
+                control.begin("device_remove", name=name)
+        wait_until(lambda: work_threads(daemon.pid) >= WORK_THREADS)
+        check_others_go_on(path, folder)
+        mount.unlink()
+        for _ in NAMES:
+            assert "result" in control.receive()
