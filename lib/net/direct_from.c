@@ -197,6 +197,7 @@ give(struct net_pair *pair, struct found *found, uint16_t n)
 
 	vhub_count(&pair->counters.from_guest.packets, n);
 	vhub_count(&pair->counters.from_guest.bytes, found->bytes);
+	net_sender = net_sender_of(pair);
 	if (unlikely(net_is_served(pair->dev, NET_FROM_GUEST)))
 		found->n = net_serve_own_views(pair, NET_FROM_GUEST, found->views, found->n);
 	if (unlikely(found->n == 0))

@@ -533,6 +533,13 @@ to_complete(const struct net_pair *pair, const struct vhub_net_view *views, uint
 	return found;
 }
 
+/* Of one that the guest does not take: what would be dropped in the end is not copied before. */
+static bool
+may_be_cut(const struct vhub_net_view *view)
+{
+	return view->offload.gso == VHUB_NET_GSO_NONE || net_offload_may_cut(net_sender);
+}
+
 /* In order: runs of those that go as they are, and in between those that are completed first. */
 static __rte_noinline void
 give_rest(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
@@ -556,6 +563,10 @@ give_rest(struct net_pair *pair, const struct vhub_net_view *views, uint64_t whi
 		} else {
 			run = next & -next;
 			which &= ~run;
+			if (!may_be_cut(&views[__builtin_ctzll(run)])) {
+				vhub_count(&pair->counters.drops[VHUB_NET_DROP_OFFLOAD], 1);
+				continue;
+			}
 		}
 		give_as_mbufs(pair, views, run);
 	}

@@ -65,6 +65,8 @@ net_poll_from_guest(struct net_pair *pair, bool take)
 	if (unlikely(look.shortest_bytes < RTE_ETHER_HDR_LEN ||
 			    look.longest_bytes > dev->max_frame_bytes))
 		kept = drop_odd_sizes(pair, pkts, n);
+	if (unlikely(look.offloads != 0))
+		net_offload_mark(net_sender_of(pair), pkts, kept);
 	if (unlikely(net_is_served(dev, NET_FROM_GUEST)))
 		kept = net_serve_mbufs(pair, NET_FROM_GUEST, pkts, kept);
 	if (unlikely(dev->flows != NULL) && net_flows_matter(dev))

@@ -103,8 +103,6 @@ struct net_pair {
 	bool mergeable;	      /* direct */
 	bool coalesces;	      /* its guest may have notifications kept back; direct */
 	bool ends; /* it pauses, and these are the guest's last packets, which were under way by DMA */
-	uint32_t n_pieces;    /* that packets were cut into in this turn */
-	uint64_t pieces_turn; /* which is that */
 	struct {
 		uint16_t want;	     /* entries that are waited for; 0: none */
 		uint16_t enough;     /* what that is at most */
@@ -336,11 +334,35 @@ net_drop_held(struct net_pair *pair);
 typedef void (*net_sink_fn)(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 
 /*
- * What a pair's packets may be cut into is bounded in a turn: here the turn of another sender begins, who is not to
- * find it used up.
+ * What the packets of a sender may be cut into is bounded in a turn, all receivers together; that of other senders
+ * is not used up by it. Who is the sender of a packet with segmentation its mbuf says in hash.usr, on whatever
+ * lcore it is cut. Senders are told from each other by these, as long as they are there.
  */
+static inline uint32_t
+net_sender_of(const struct net_pair *pair)
+{
+	return (uint32_t)((uintptr_t)pair / (RTE_CACHE_LINE_SIZE / 2));
+}
+
+/* Of what mirrors bring to the pair, which is nobody's own. */
+static inline uint32_t
+net_sender_of_mirrored(const struct net_pair *pair)
+{
+	return net_sender_of(pair) + 1;
+}
+
+/*
+ * LCORE: whose views are on their way; their mbufs are marked with it as they are made. Initial-exec: on the
+ * fast path.
+ */
+extern __thread uint32_t net_sender __attribute__((tls_model("initial-exec")));
+
+/* Mbufs that were not made of views. */
 void
-net_offload_anew(struct net_pair *pair);
+net_offload_mark(uint32_t sender, struct rte_mbuf **pkts, uint16_t n);
+/* LCORE: whether a packet of the sender's may be cut in this turn. */
+bool
+net_offload_may_cut(uint32_t sender);
 /*
  * Does in software what the receiver does not take, in order, and gives the packets to `sink`, some
  * of them in many pieces. For bursts in which something is to be done.

@@ -12,6 +12,7 @@
 
 #include <rte_ethdev.h>
 #include <rte_gso.h>
+#include <rte_hash_crc.h>
 #include <rte_ip.h>
 #include <rte_tcp.h>
 #include <rte_udp.h>
@@ -21,11 +22,60 @@
 /* Most pieces of one packet: 64 KiB in the smallest MTU's are more, and are refused. */
 #define MAX_PIECES 256
 /*
- * And most of a pair's packets in a turn: a burst of the largest, cut for an ordinary MTU, are fewer. Who
- * asks for pieces of a few bytes would keep the lcore from everybody else.
+ * And most of what a sender's packets become in a turn of an lcore, for however many receivers: a burst of the
+ * largest, cut for an ordinary MTU, are fewer. Who asks for pieces of a few bytes, or for many to be cut for many
+ * receivers, would keep the lcore from everybody else.
  */
 #define MAX_PIECES_OF_TURN 4096u
+/* Senders of a turn that are told from each other, of those whose packets are cut. A power of two. */
+#define N_ACCOUNTS 128u
 #define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+
+/* ---- the pieces of a sender's packets ---- */
+
+/* What has become of a sender's packets in the lcore's turn. Of another turn it says nothing. */
+struct account {
+	uint64_t turn;
+	uint32_t sender;
+	uint32_t n_pieces;
+};
+
+static __thread struct account accounts[N_ACCOUNTS];
+
+__thread uint32_t net_sender __attribute__((tls_model("initial-exec")));
+
+/* Where there are more senders in a turn than accounts, those that come last share one. */
+static struct account *
+account_of(uint32_t sender)
+{
+	const uint64_t turn = vhub_lcore_turn();
+	const uint32_t first = rte_hash_crc_4byte(sender, 0);
+	struct account *account = NULL;
+
+	for (uint32_t i = 0; i < N_ACCOUNTS; i++) {
+		account = &accounts[(first + i) % N_ACCOUNTS];
+		if (turn == 0 || account->turn != turn) {
+			*account = (struct account){ .turn = turn, .sender = sender };
+			break;
+		}
+		if (account->sender == sender)
+			break;
+	}
+	return account;
+}
+
+bool
+net_offload_may_cut(uint32_t sender)
+{
+	return account_of(sender)->n_pieces < MAX_PIECES_OF_TURN;
+}
+
+void
+net_offload_mark(uint32_t sender, struct rte_mbuf **pkts, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++)
+		pkts[i]->hash.usr = sender;
+}
 
 /* ---- what is to be done ---- */
 
@@ -260,28 +310,13 @@ may_go_on(uint32_t takes, struct rte_mbuf *m)
 	return need == VHUB_NET_TAKES_CSUM && complete_checksum(m);
 }
 
-void
-net_offload_anew(struct net_pair *pair)
-{
-	pair->pieces_turn = vhub_lcore_turn();
-	pair->n_pieces = 0;
-}
-
-static bool
-may_be_cut(struct net_pair *pair)
-{
-	const uint64_t turn = vhub_lcore_turn();
-
-	if (turn == 0 || turn != pair->pieces_turn)
-		net_offload_anew(pair);
-	return pair->n_pieces < MAX_PIECES_OF_TURN;
-}
-
 static void
 send_one_by_itself(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 {
-	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m) && may_be_cut(pair))
-		pair->n_pieces += segment(pair, m, sink);
+	const uint32_t sender = m->hash.usr;
+
+	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m) && net_offload_may_cut(sender))
+		account_of(sender)->n_pieces += segment(pair, m, sink);
 	else
 		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
 }

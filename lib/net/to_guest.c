@@ -257,6 +257,7 @@ give_mirrored(struct net_pair *pair)
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	const uint16_t n = net_mirror_take(pair, pkts, VHUB_NET_BURST);
 
+	net_offload_mark(net_sender_of_mirrored(pair), pkts, n);
 	if (n != 0)
 		give(pair, pkts, n);
 	return n;

@@ -115,7 +115,6 @@ net_uplink_give_views(struct net_pair *pair, const struct vhub_net_view *views, 
 {
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 
-	net_offload_anew(pair);
 	which = vhub_net_views_to_mbufs(&pair->queue, views, which, pkts);
 	net_uplink_give(pair, pkts, vhub_net_gather(pkts, which));
 }
@@ -129,9 +128,9 @@ poll_to_wire(struct net_pair *pair)
 	unsigned int total = 0, i;
 	uint16_t n = VHUB_NET_BURST;
 
-	net_offload_anew(pair);
 	if (unlikely(net_is_watching(pair->dev))) {
 		total = net_mirror_take(pair, pkts, VHUB_NET_BURST);
+		net_offload_mark(net_sender_of_mirrored(pair), pkts, (uint16_t)total);
 		if (total != 0)
 			complete_and_send(pair, pkts, (uint16_t)total);
 	}

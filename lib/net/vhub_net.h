@@ -113,7 +113,7 @@ enum vhub_net_drop {
 	VHUB_NET_DROP_PORT_FULL, /**< from guest: the port took no more */
 	VHUB_NET_DROP_RUNT,	 /**< shorter than an Ethernet header */
 	VHUB_NET_DROP_OVERSIZE,	 /**< longer than the MTU allows, or its segments would be */
-	VHUB_NET_DROP_OFFLOAD,	 /**< an offload that nobody here can do, or that makes no sense */
+	VHUB_NET_DROP_OFFLOAD,	 /**< an offload that nobody here can do, or too many pieces */
 	VHUB_NET_DROP_NO_MBUF,	 /**< no mbuf left for a segment or a copy */
 	VHUB_NET_DROP_FILTERED,	 /**< to guest: not what it has asked for by its control queue */
 	VHUB_NET_DROP_LINK_DOWN, /**< the link is down by command */
@@ -197,6 +197,35 @@ vhub_net_mbuf_segment_bytes(const struct rte_mbuf *m)
 	if ((m->ol_flags & RTE_MBUF_F_TX_UDP_SEG) == 0)
 		header_bytes += m->l4_len;
 	return RTE_MIN(m->pkt_len, header_bytes + m->tso_segsz);
+}
+
+/** In how many pieces `bytes` of payload go, each of up to `piece_bytes`; at least one. */
+static inline uint32_t
+vhub_net_pieces(uint32_t bytes, uint32_t piece_bytes)
+{
+	return bytes <= piece_bytes || piece_bytes == 0 ? 1 : (bytes - 1) / piece_bytes + 1;
+}
+
+/** How many frames the packet is to be cut into; 1: it is not. Thread: ANY. */
+static inline uint32_t
+vhub_net_segments(const struct vhub_net_view *view)
+{
+	const struct vhub_net_offload *offload = &view->offload;
+
+	if (offload->gso == VHUB_NET_GSO_NONE)
+		return 1;
+	return vhub_net_pieces(view->bytes - offload->header_bytes, offload->gso_bytes);
+}
+
+/** The same of a packet in an mbuf. */
+static inline uint32_t
+vhub_net_mbuf_segments(const struct rte_mbuf *m)
+{
+	const uint32_t header_bytes = m->l2_len + m->l3_len + m->l4_len;
+
+	if ((m->ol_flags & (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)) == 0)
+		return 1;
+	return vhub_net_pieces(m->pkt_len - RTE_MIN(m->pkt_len, header_bytes), m->tso_segsz);
 }
 
 /** One queue pair of a guest on its lcore, as the port's driver sees it. Embedded in lib/net. */

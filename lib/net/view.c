@@ -73,6 +73,8 @@ fill(struct rte_mbuf *m, const struct vhub_net_view *view)
 		if (!append(m, &last, view->iov[i].iov_base, view->iov[i].iov_len))
 			return false;
 	}
+	if (unlikely(view->offload.gso != VHUB_NET_GSO_NONE))
+		m->hash.usr = net_sender;
 	if (unlikely(view->offload.csum) &&
 			!net_offload_to_mbuf(&view->offload, view->head, view->head_bytes, m))
 		complete_sum(m, &view->offload);

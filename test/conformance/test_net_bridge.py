@@ -331,6 +331,29 @@ def test_flooding_is_limited_and_nothing_else(lan, to, key):
     lan.wait_figure("b", "to_guest_packets", before + passed + 100)
 
 
+@pytest.mark.parametrize("to, key", [(mac(9), "flood_limit"), (BROADCAST, "broadcast_limit")],
+                         ids=["unknown", "broadcast"])
+def test_what_is_to_be_cut_counts_as_its_segments(lan, to, key):
+    """A limit of one a second lets 64 through at once, and no packet of more."""
+    a = lan.port("a", session={"size": 256, "features": (NF.CSUM, NF.HOST_TSO4)}, **{key: 1})
+    b = lan.port("b", session={"size": 256, "buffers": 200})
+    lan.learn(b, mac(2))
+
+    def send(*counts):
+        for count in counts:
+            made = packets.segment(4, packets.TCP, b"z" * 100 * count, gso_size=100)
+            a.wait_sent([a.send(to + mac(1) + made.frame[12:], header=made.header)])
+
+    before = lan.figures("b")["to_guest_packets"]
+    send(66, 40, 40)
+    figures = lan.wait_all_seen("a", 3)
+    assert figures["bridge_flooded_packets"] == 1
+    assert figures["bridge_dropped_" + key] == 2
+    lan.wait_figure("b", "to_guest_packets", before + 40)
+    for _ in range(40):
+        assert len(b.receive().frame) == 54 + 100
+
+
 def test_a_port_with_a_smaller_mtu_gets_no_more_than_that(lan):
     a = lan.port("a", mtu=9000)
     b = lan.port("b", mtu=1500)

@@ -59,7 +59,7 @@ struct bridge_counters {
 	uint64_t drops[BRIDGE_DROPS];
 };
 
-/* A limit in packets, for one queue pair. */
+/* A limit in packets, for one queue pair; one that is to be cut counts as what it becomes. */
 struct bridge_limit {
 	bool on;
 	struct rte_meter_srtcm_profile profile;

@@ -243,12 +243,20 @@ send_by_inbox(struct bridge_burst *b, uint64_t mask, struct vhub_net_inbox *cons
 
 /* ---- to all ---- */
 
+/* What frame i costs: each receiver gets it in as many, or has the work of it. */
+static uint32_t
+segments(const struct bridge_burst *b, uint16_t i)
+{
+	return bridge_bit(b->is_view, i) ? vhub_net_segments(&b->views[i]) :
+					   vhub_net_mbuf_segments(b->pkts[i]);
+}
+
 static inline bool
-is_within(struct bridge_limit *limit)
+is_within(struct bridge_limit *limit, const struct bridge_burst *b, uint16_t i)
 {
 	return !limit->on ||
 			rte_meter_srtcm_color_blind_check(&limit->meter, &limit->profile,
-					rte_rdtsc(), 1) == RTE_COLOR_GREEN;
+					rte_rdtsc(), segments(b, i)) == RTE_COLOR_GREEN;
 }
 
 /* A copy of frame i for this receiver; NULL: counted. */
@@ -360,7 +368,7 @@ bridge_forward(struct bridge_burst *b)
 				keys[n++] = key;
 			at[i] = (uint8_t)(n - 1);
 			to_one |= UINT64_C(1) << i;
-		} else if (likely(is_within(&q->broadcast))) {
+		} else if (likely(is_within(&q->broadcast, b, i))) {
 			to_all |= UINT64_C(1) << i;
 		} else {
 			bridge_drop(b, i, BRIDGE_DROP_BROADCAST_LIMIT);
@@ -378,7 +386,7 @@ bridge_forward(struct bridge_burst *b)
 		} else if (likely(port != TABLE_NO_PORT)) {
 			inboxes[i] = inbox_of_station(b, i, port);
 			known |= (uint64_t)(inboxes[i] != NULL) << i;
-		} else if (likely(is_within(&q->flood))) {
+		} else if (likely(is_within(&q->flood, b, i))) {
 			to_all |= UINT64_C(1) << i;
 		} else {
 			bridge_drop(b, i, BRIDGE_DROP_FLOOD_LIMIT);

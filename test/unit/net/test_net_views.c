@@ -10,7 +10,7 @@
 
 #include <rte_ip.h>
 
-#include "../eal_fixture.h"
+#include "../runtime/lcore_test.h"
 #include "../virtq/guest.h"
 #include "direct.h"
 #include "vring.h"
@@ -576,9 +576,9 @@ test_what_is_kept_is_an_mbuf(void **state)
 
 /* ---- the MTU ---- */
 
-/* A frame of TCP over IPv4 that asks for segments of `gso_bytes`. Returns whether it went on. */
-static bool
-goes_on(uint32_t bytes, uint16_t gso_bytes)
+/* A frame of TCP over IPv4 that asks for segments of `gso_bytes`. */
+static void
+send_to_be_cut(uint64_t at, uint32_t bytes, uint16_t gso_bytes)
 {
 	const struct virtio_net_hdr hdr = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM,
 		.gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
@@ -586,7 +586,6 @@ goes_on(uint32_t bytes, uint16_t gso_bytes)
 		.csum_start = 34,
 		.csum_offset = 16 };
 	static uint8_t frame[9014];
-	bool went;
 
 	assert_true(bytes <= sizeof(frame));
 	fill(frame, bytes, 1);
@@ -596,7 +595,16 @@ goes_on(uint32_t bytes, uint16_t gso_bytes)
 	frame[20] = frame[21] = 0;
 	frame[23] = IPPROTO_TCP;
 	frame[46] = 5 << 4;
-	send_packet(0, &hdr, frame, bytes, 20000);
+	send_packet(at, &hdr, frame, bytes, 20000);
+}
+
+/* Returns whether such a frame went on. */
+static bool
+goes_on(uint32_t bytes, uint16_t gso_bytes)
+{
+	bool went;
+
+	send_to_be_cut(0, bytes, gso_bytes);
 	n_kept = 0;
 	poll_sender(1);
 	went = n_kept == 1;
@@ -625,6 +633,95 @@ test_segments_are_held_to_the_mtu(void **state)
 	assert_true(goes_on(1522, UINT16_MAX));
 	assert_int_equal(drops[VHUB_NET_DROP_OVERSIZE], 3);
 	assert_int_equal(drops[VHUB_NET_DROP_OFFLOAD], 0);
+	end();
+}
+
+/* ---- what is cut in a turn ---- */
+
+#define TCP_BYTES 54u
+#define N_PIECES 250u
+#define N_BEFORE 16u /* packets in a turn, so that one more may be cut */
+
+static unsigned int n_sunk;
+
+static void
+sink(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	(void)pair;
+	n_sunk += n;
+	rte_pktmbuf_free_bulk(pkts, n);
+}
+
+static void
+send_in_pieces(unsigned int n)
+{
+	const uint32_t bytes = TCP_BYTES + N_PIECES * 8;
+
+	for (unsigned int i = 0; i < n; i++)
+		send_to_be_cut(i % 8 * 3000, bytes, 8);
+}
+
+/* A turn in which the sender's packets are cut first for one receiver, then those of a burst for all. */
+static void
+cut_in_a_turn(void *arg)
+{
+	unsigned int *n_taken = arg;
+
+	net_offload(pair_of(&receivers[0]), 0, kept, N_BEFORE, sink);
+	*n_taken = direct_poll_from_guest(pair_of(&sender));
+	/* Another sender's. */
+	net_offload_mark(net_sender_of(pair_of(&receivers[1])), &kept[N_BEFORE], 1);
+	net_offload(pair_of(&receivers[0]), 0, &kept[N_BEFORE], 1, sink);
+}
+
+static void
+poll_in_a_turn(void *arg)
+{
+	unsigned int *n_taken = arg;
+
+	*n_taken = direct_poll_from_guest(pair_of(&sender));
+}
+
+static unsigned int
+reap_all(struct port *p)
+{
+	unsigned int n = 0;
+
+	while (driver_reap(&p->d) != NULL)
+		n++;
+	return n;
+}
+
+/* Of a sender's packets only so many pieces are made in a turn, for however many receivers. */
+static void
+test_what_a_sender_has_cut_in_a_turn_is_bounded(void **state)
+{
+	unsigned int n_taken = 0;
+
+	(void)state;
+	begin(F_CSUM | UINT64_C(1) << VIRTIO_NET_F_HOST_TSO4, F_MERGEABLE, F_MERGEABLE);
+	for (unsigned int r = 0; r < N_RECEIVERS; r++)
+		offer(&receivers[r], 3 * N_PIECES);
+	driver_ops.from_guest_views = keep;
+	send_in_pieces(N_BEFORE + 1);
+	poll_sender(N_BEFORE + 1);
+	assert_int_equal(n_kept, N_BEFORE + 1);
+	driver_ops.from_guest_views = flood;
+	send_in_pieces(2);
+	n_sunk = 0;
+	test_on_lcore(0, cut_in_a_turn, &n_taken);
+	assert_int_equal(n_taken, 2);
+	assert_int_equal(n_sunk, (N_BEFORE + 1) * N_PIECES);
+	assert_int_equal(reap_all(&receivers[0]), N_PIECES);
+	assert_int_equal(reap_all(&receivers[1]), 0);
+	assert_int_equal(pair_of(&receivers[0])->counters.drops[VHUB_NET_DROP_OFFLOAD], 1);
+	assert_int_equal(pair_of(&receivers[1])->counters.drops[VHUB_NET_DROP_OFFLOAD], 2);
+	/* Its next turn is another one. */
+	send_in_pieces(1);
+	test_on_lcore(0, poll_in_a_turn, &n_taken);
+	for (unsigned int r = 0; r < N_RECEIVERS; r++)
+		assert_int_equal(reap_all(&receivers[r]), N_PIECES);
+	reap_all(&sender);
 	end();
 }
 
@@ -773,11 +870,11 @@ main(void)
 		cmocka_unit_test(test_views_that_are_completed_keep_their_order),
 		cmocka_unit_test(test_what_is_kept_is_an_mbuf),
 		cmocka_unit_test(test_segments_are_held_to_the_mtu),
+		cmocka_unit_test_setup_teardown(test_what_a_sender_has_cut_in_a_turn_is_bounded,
+				test_start_poll, test_stop_lcores),
 		cmocka_unit_test(test_what_waits_for_room_leaves_memory_to_others),
 		cmocka_unit_test(test_nothing_waits_for_a_ring_that_is_not_open),
 	};
 
-	if (test_eal_init() != 0)
-		return 1;
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, test_group_setup, test_group_teardown);
 }
