@@ -32,7 +32,8 @@
  *   in which all headers are, and the place of the rest in the sender's memory.
  *
  *   - Only the private copy may be looked at, decided upon and changed. The rest belongs to a guest,
- *     which writes to it whenever it likes: it is read once, by the copy into the receiver's ring.
+ *     which writes to it whenever it likes: each copy reads it once, and two copies, for two receivers
+ *     or for a mirror or capture beside a receiver, need not be alike.
  *   - Views are lent: they and what they point to are there until from_guest_views returns. Then the
  *     sender's buffers go back to it. What is to be kept longer becomes an mbuf
  *     (vhub_net_views_to_mbufs()).
