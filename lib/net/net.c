@@ -62,6 +62,9 @@ net_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 		return -ENXIO;
 	vring->priv = &dev->pairs[vring->index / 2];
 	record(vring->priv, vring->index, true);
+	/* Nothing of the pair's ring to the guest runs. */
+	if (!net_is_from_guest(vring))
+		dev->pairs[vring->index / 2].goes_on = false;
 	return 0;
 }
 
@@ -122,6 +125,19 @@ set_open(struct net_pair *pair, bool open)
 	__atomic_add_fetch(&pair->dev->n_open, open ? 1 : -1u, __ATOMIC_RELAXED);
 }
 
+static inline bool
+is_broken(const struct vhub_vring *vring)
+{
+	return vring->vq != NULL && vhub_virtq_broken(vring->vq) != VHUB_VIRTQ_OK;
+}
+
+/* Whether the guest would take packets by this ring to it, but for what the ring is about. */
+static inline bool
+wants_packets(const struct net_pair *pair, const struct vhub_vring *vring)
+{
+	return vring->enabled && !(unlikely(net_is_restricted(pair->dev)) && net_rules_close(pair));
+}
+
 /*
  * Others, who may have packets for this guest, want to know as well. What waits for it is not kept
  * either: the ring may stay like this as long as the guest likes.
@@ -132,8 +148,12 @@ tell_open(struct net_pair *pair, bool open)
 	const struct vhub_net_driver_ops *driver = pair->dev->driver;
 
 	set_open(pair, open);
-	if (open)
+	if (open) {
+		if (driver->opened != NULL)
+			driver->opened(&pair->queue, !pair->goes_on);
 		return;
+	}
+	pair->goes_on = wants_packets(pair, pair->to_ring) && !is_broken(pair->to_ring);
 	net_drop_held(pair);
 	net_mirror_empty(pair);
 	if (driver->closed != NULL)
@@ -180,12 +200,6 @@ net_queue_release(struct vhub_device *device, struct vhub_vring *vring)
 	vring->priv = NULL;
 }
 
-static inline bool
-is_broken(const struct vhub_vring *vring)
-{
-	return vring->vq != NULL && vhub_virtq_broken(vring->vq) != VHUB_VIRTQ_OK;
-}
-
 /*
  * A pair pauses and goes on as one: what its guest sends in between waits in the ring. A ring that is
  * broken will not go on.
@@ -202,8 +216,18 @@ is_paused(const struct net_pair *pair, const struct vhub_vring *vring)
 static inline bool
 takes_packets(const struct net_pair *pair, const struct vhub_vring *vring)
 {
-	return net_ring_is_open(vring) &&
-			!(unlikely(net_is_restricted(pair->dev)) && net_rules_close(pair));
+	return vring->taking && wants_packets(pair, vring);
+}
+
+static inline void
+look_whether_open(struct net_pair *pair, const struct vhub_vring *vring)
+{
+	const bool open = takes_packets(pair, vring);
+
+	if (unlikely(open != pair->queue.open))
+		tell_open(pair, open);
+	else if (unlikely(!open) && vring->taking)
+		pair->goes_on = false;
 }
 
 /* Of a ring that is librte_vhost's: copies that a DMA engine makes go on, whatever the ring may take. */
@@ -238,8 +262,8 @@ net_queue_poll(struct vhub_vring *vring)
 		return net_ctrl_poll(net_dev_of(vring->dev), vring);
 	if (unlikely(pair->coalesces))
 		net_coalesce_turn(vring, false);
-	if (!net_is_from_guest(vring) && unlikely(takes_packets(pair, vring) != pair->queue.open))
-		tell_open(pair, !pair->queue.open);
+	if (!net_is_from_guest(vring))
+		look_whether_open(pair, vring);
 	if (unlikely(vring->vq == NULL))
 		return poll_library(pair, vring);
 	if (unlikely(is_paused(pair, vring)))

@@ -102,6 +102,7 @@ struct net_pair {
 	uint8_t header_bytes; /* of a packet's virtio_net_hdr; direct */
 	bool mergeable;	      /* direct */
 	bool coalesces;	      /* its guest may have notifications kept back; direct */
+	bool goes_on; /* it is not open only since its ring stops, perhaps to go on on another lcore */
 	bool ends; /* it pauses, and these are the guest's last packets, which were under way by DMA */
 	struct {
 		uint16_t want;	     /* entries that are waited for; 0: none */

@@ -14,11 +14,13 @@ import time
 
 import pytest
 
+from control import Control
 from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
 from vhostuser import NetPort, wait_until
 from vhostuser.flow import flow
+from vhostuser.net import NoPacket
 from vhubd import no_huge_arguments
 
 PCAP_HEADER = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
@@ -136,6 +138,59 @@ def test_a_frame_wakes_a_worker_that_sleeps(vhubd, net, testpmd, folder, namespa
         assert share(daemon.pid, 2) < 0.05, "it does not sleep"
         echoed(sock, frame(1001))
     front.stop()
+
+
+def came(port, sock, first):
+    """Sends frames with this number and later ones until one comes, since those that were sent before the ring was
+    open do not; no other frame comes but what a session had left to be received before."""
+    for number in range(first, first + 30000):
+        sock.send(frame(number))
+        try:
+            got = struct.unpack_from(">I", port.receive(timeout=0.01).frame, 14)[0]
+        except NoPacket:
+            continue
+        assert got >= 1000, "what came before is not for the guest"
+        if got >= first:
+            return
+    raise AssertionError("nothing comes")
+
+
+@pytest.mark.parametrize("why", ["disabled", "link", "no session"])
+@pytest.mark.parametrize("datapath", ["direct", "librte_vhost"])
+def test_what_came_before_is_not_for_the_guest(vhubd, net, folder, namespace, why, datapath):
+    path = str(folder / "port0.sock")
+    vhubd(nets=[net(driver="ethdev", port="[net_tap0,iface=tap0]", datapath=datapath, rxd=64)],
+          args=["--control", folder / "control.sock"])
+    with wire("tap0") as sock, Control(folder / "control.sock") as control:
+        def stats():
+            return control.call("device_stats", name="port0")[0]
+
+        def turns():
+            return control.call("lcore_list")[0]["turns"]
+
+        port = NetPort.open(path, buffers=128, size=256)
+        came(port, sock, 1000)
+        if why == "disabled":
+            port.set_vring_enable(0, False)
+        elif why == "link":
+            before = turns()
+            control.call("port_set_link", name="port0", state="down")
+            # It is told by a word, for which a worker that sleeps is woken.
+            wait_until(lambda: turns() > before + 1, turns)
+        else:
+            port.close()
+            wait_until(lambda: stats()["session"]["started_queues"] == 0, stats)
+        for number in range(300):
+            sock.send(frame(number))
+        if why == "disabled":
+            port.set_vring_enable(0, True)
+        elif why == "link":
+            control.call("port_set_link", name="port0", state="up")
+        else:
+            port = NetPort.open(path, buffers=128, size=256)
+        came(port, sock, 1 << 20)
+        port.close()
+        assert stats()["figures"]["dropped_no_ring"] >= 300
 
 
 def test_frames_cross_a_veth_pair(vhubd, net, testpmd, folder, namespace):

@@ -20,6 +20,8 @@
 /* At most: many ports have fewer each (room.c). */
 #define ETHDEV_DEFAULT_TX_DESCRIPTORS 256u
 #define ETHDEV_MAX_DESCRIPTORS 32768u
+/* Packets that the kernel keeps for an interface that its driver reads from, whatever the descriptors. */
+#define ETHDEV_KERNEL_PACKETS 1024u
 
 /* For so many milliseconds an uplink's packets are waited for at its end. */
 #define ETHDEV_POOL_LOOKS 200u
@@ -48,14 +50,21 @@ struct ethdev_port {
 	struct rte_eth_dev_info dev; /* as before it was configured */
 	bool far_mac;		     /* the port's address is that of the other end of the wire */
 	bool takes_guest_mac;	     /* it filters for the guest's address */
+	bool is_file;		     /* what it receives waits for whoever reads it */
 	uint32_t takes;		     /* VHUB_NET_TAKES_* */
 	uint16_t n_pairs;
+	uint32_t max_waiting;	  /* packets that may wait in an rx queue, about */
 	uint32_t n_tx_room;	  /* room.c's: descriptors of all its tx queues */
 	uint16_t n_tx_segs;	  /* most mbufs of a packet that it can send */
 	struct rte_mempool *pool; /* of its rx queues */
 	/* For each pair: what tells of packets, -1 nothing; an eventfd, or the wire itself. */
 	int wake_fds[VHUB_NET_MAX_PAIRS];
 	bool wake_is_eventfd[VHUB_NET_MAX_PAIRS];
+	/*
+	 * LCORE, each pair's. At most so many of the packets that wait in its rx queue are not for the guest;
+	 * 0: none is. The pair may stop and go on before they are dropped.
+	 */
+	uint32_t to_drop[VHUB_NET_MAX_PAIRS];
 };
 
 static inline struct ethdev_port *
@@ -119,6 +128,11 @@ uint16_t
 ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 uint16_t
 ethdev_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max);
+/* What has waited in the rx queue while the guest took nothing is dropped, in the turns that follow. */
+void
+ethdev_opened(struct vhub_net_queue *queue, bool anew);
+void
+ethdev_closed(struct vhub_net_queue *queue);
 int
 ethdev_arm(struct vhub_net_queue *queue);
 void

@@ -20,8 +20,9 @@ struct ethdev_queue {
 	uint16_t n_tx_segs;
 	int wake_fd; /* -1: none */
 	bool wake_is_eventfd;
-	bool watched; /* wake_fd wakes this lcore */
-	bool enabled; /* rx interrupts are on */
+	bool watched;	   /* wake_fd wakes this lcore */
+	bool enabled;	   /* rx interrupts are on */
+	uint32_t *to_drop; /* the port's */
 	/* What the last look before a sleep has found. */
 	uint16_t n_kept;
 	uint16_t next_kept;
@@ -35,7 +36,7 @@ static __thread LIST_HEAD(, ethdev_queue) own_queues;
 int
 ethdev_queue_get(struct vhub_net_queue *queue)
 {
-	const struct ethdev_port *p = ethdev_port_of(queue->port);
+	struct ethdev_port *p = ethdev_port_of(queue->port);
 	struct ethdev_queue *q = calloc(1, sizeof(*q));
 
 	if (q == NULL)
@@ -45,6 +46,7 @@ ethdev_queue_get(struct vhub_net_queue *queue)
 	q->n_tx_segs = p->n_tx_segs;
 	q->wake_fd = p->wake_fds[queue->index];
 	q->wake_is_eventfd = p->wake_is_eventfd[queue->index];
+	q->to_drop = &p->to_drop[queue->index];
 	queue->priv = q;
 	LIST_INSERT_HEAD(&own_queues, q, of_lcore);
 	return 0;
@@ -55,8 +57,7 @@ ethdev_queue_put(struct vhub_net_queue *queue)
 {
 	struct ethdev_queue *q = queue->priv;
 
-	if (q->n_kept != 0)
-		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, &q->kept[q->next_kept], q->n_kept);
+	ethdev_closed(queue);
 	if (q->watched)
 		vhub_lcore_remove_wake_fd(q->wake_fd);
 	LIST_REMOVE(q, of_lcore);
@@ -168,14 +169,55 @@ take_kept(struct ethdev_queue *q, struct rte_mbuf **pkts, uint16_t max)
 	return n;
 }
 
+/*
+ * A burst in each turn, as of packets that go to the guest. Where packets come as fast as they are dropped the
+ * first ones after those that were waiting go too: nobody can tell them apart.
+ */
+static void
+drop_waiting(struct vhub_net_queue *queue, struct ethdev_queue *q)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint16_t n = rte_eth_rx_burst(q->port_id, q->index, pkts, VHUB_NET_BURST);
+
+	*q->to_drop -= n == 0 ? *q->to_drop : RTE_MIN(n, *q->to_drop);
+	if (n != 0)
+		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, pkts, n);
+}
+
 uint16_t
 ethdev_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max)
 {
 	struct ethdev_queue *q = queue->priv;
 
+	if (unlikely(*q->to_drop != 0)) {
+		drop_waiting(queue, q);
+		return 0;
+	}
 	if (unlikely(q->n_kept != 0))
 		return take_kept(q, pkts, max);
 	return rte_eth_rx_burst(q->port_id, q->index, pkts, max);
+}
+
+/* ---- open or not ---- */
+
+void
+ethdev_opened(struct vhub_net_queue *queue, bool anew)
+{
+	struct ethdev_port *p = ethdev_port_of(queue->port);
+	struct ethdev_queue *q = queue->priv;
+
+	if (anew && !p->is_file)
+		*q->to_drop = p->max_waiting;
+}
+
+void
+ethdev_closed(struct vhub_net_queue *queue)
+{
+	struct ethdev_queue *q = queue->priv;
+
+	if (q->n_kept != 0)
+		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, &q->kept[q->next_kept], q->n_kept);
+	q->n_kept = 0;
 }
 
 /* ---- sleeping ---- */
@@ -207,6 +249,8 @@ ethdev_arm(struct vhub_net_queue *queue)
 
 	if (q->wake_fd < 0)
 		return -ENOTSUP;
+	if (*q->to_drop != 0)
+		return -EAGAIN;
 	/* From the first sleep on, so that lcores that never sleep do not pay for it. */
 	if (!q->watched) {
 		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->wake_fd) != 0)

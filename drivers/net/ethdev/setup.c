@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <rte_dev.h>
+#include <rte_devargs.h>
 #include <rte_ethdev.h>
 #include <rte_log.h>
 
@@ -55,6 +57,16 @@ apply_quirks(struct ethdev_port *p)
 		p->far_mac = quirks[i].far_mac;
 		p->takes &= ~quirks[i].takes_not;
 	}
+}
+
+/* One packet after the other out of a file: none of them has waited. */
+static bool
+reads_file(const struct ethdev_port *p)
+{
+	const struct rte_devargs *devargs = rte_dev_devargs(p->dev.device);
+
+	return strcmp(p->dev.driver_name, "net_pcap") == 0 && devargs != NULL &&
+			devargs->args != NULL && strstr(devargs->args, "rx_pcap=") != NULL;
 }
 
 static int
@@ -373,6 +385,8 @@ ethdev_start(struct ethdev_port *p, uint16_t n_pairs, const struct rte_ether_add
 	ret = bring_up(p, &plan, mtu, error, error_len);
 	if (ret != 0)
 		return ret;
+	p->is_file = reads_file(p);
+	p->max_waiting = RTE_MAX((uint32_t)plan.rx_descriptors, ETHDEV_KERNEL_PACKETS);
 	set_mac(p, mac);
 	find_wake_fds(p);
 	VHUB_LOG(INFO, "port %s (%s): %u queue pairs of %u and %u descriptors, MTU %u%s", p->name,

@@ -790,7 +790,15 @@ destroy_nothing(struct vhub_net_port *port)
 	(void)port;
 }
 
-static unsigned int n_closed;
+static unsigned int n_closed, n_opened, n_opened_anew;
+
+static void
+count_opened(struct vhub_net_queue *queue, bool anew)
+{
+	assert_true(queue->open);
+	n_opened++;
+	n_opened_anew += anew;
+}
 
 static void
 count_closed(struct vhub_net_queue *queue)
@@ -855,6 +863,73 @@ test_nothing_waits_for_a_ring_that_is_not_open(void **state)
 	end();
 }
 
+/* The ring has a turn, and is open or not as it says. Whether that was told as anew. */
+static bool
+turn(struct vhub_device *device, struct vhub_vring *vring, bool taking)
+{
+	const unsigned int opened = n_opened, anew = n_opened_anew;
+
+	vring->taking = taking;
+	device->ops->queue_poll(vring);
+	assert_int_equal(n_opened, opened + (taking && vring->enabled));
+	return n_opened_anew != anew;
+}
+
+/* Drains and stops here; goes on on another lcore, where it has turns of which the first ones are disabled. */
+static bool
+move(struct vhub_device *device, struct vhub_vring *vring, unsigned int n_disabled)
+{
+	turn(device, vring, false);
+	device->ops->queue_stop(vring);
+	assert_int_equal(device->ops->queue_start(vring), 0);
+	for (vring->enabled = false; n_disabled > 0; n_disabled--)
+		turn(device, vring, true);
+	vring->enabled = true;
+	return turn(device, vring, true);
+}
+
+/* A ring that moves misses nothing; for one that its guest has closed meanwhile what came is not. */
+static void
+test_a_ring_that_moves_is_not_opened_anew(void **state)
+{
+	const struct net_params params = { .name = "moving", .n_pairs = 1 };
+	const struct vhub_executor executor = { .n_lcores = 0 };
+	struct vhub_net_port port = { .ops = &driver_ops };
+	struct vhub_vring *vring = &receivers[0].run.pub;
+	struct vhub_device *device;
+	char error[128];
+
+	(void)state;
+	begin(0, F_MERGEABLE, 0);
+	driver_ops.info = say_nothing;
+	driver_ops.destroy = destroy_nothing;
+	driver_ops.opened = count_opened;
+	n_opened = n_opened_anew = 0;
+	assert_int_equal(net_create(&params, &port, &executor, &device, error, sizeof(error)), 0);
+	vring->dev = device;
+	for (unsigned int session = 0; session < 2; session++) {
+		assert_int_equal(device->ops->queue_prepare(device, vring), 0);
+		assert_int_equal(device->ops->queue_start(vring), 0);
+		assert_true(turn(device, vring, true));
+		assert_false(move(device, vring, 0));
+		assert_true(move(device, vring, 1));
+		/* Closed by its guest when it begins to move. */
+		vring->enabled = false;
+		turn(device, vring, true);
+		assert_true(move(device, vring, 0));
+		net_set_link(net_dev_of(device), false);
+		device->ops->queue_poll(vring);
+		net_set_link(net_dev_of(device), true);
+		assert_true(turn(device, vring, true));
+		/* It stops, as for a move. */
+		turn(device, vring, false);
+		device->ops->queue_stop(vring);
+		device->ops->queue_release(device, vring);
+	}
+	device->ops->destroy(device);
+	end();
+}
+
 int
 main(void)
 {
@@ -874,6 +949,7 @@ main(void)
 				test_start_poll, test_stop_lcores),
 		cmocka_unit_test(test_what_waits_for_room_leaves_memory_to_others),
 		cmocka_unit_test(test_nothing_waits_for_a_ring_that_is_not_open),
+		cmocka_unit_test(test_a_ring_that_moves_is_not_opened_anew),
 	};
 
 	return cmocka_run_group_tests(tests, test_group_setup, test_group_teardown);

@@ -84,6 +84,8 @@ queue_begin(struct vhub_net_queue *queue, struct vhub_net_port *port, uint16_t i
 {
 	*queue = (struct vhub_net_queue){ .port = port, .index = index };
 	assert_int_equal(port->ops->queue_get(queue), 0);
+	queue->open = true;
+	port->ops->opened(queue, false);
 	memset(double_drops, 0, sizeof(double_drops));
 }
 
@@ -272,6 +274,89 @@ test_a_loop_brings_packets_back_in_order(void **state)
 	assert_int_equal(double_stat(port, "opackets"), 3 * VHUB_NET_BURST);
 	assert_int_equal(double_stat(port, "ipackets"), 3 * VHUB_NET_BURST);
 	assert_int_equal(port->ops->arm(&queue), -ENOTSUP);
+	queue_end(&queue);
+}
+
+/* By a loop: `n` frames that begin with `first`, and the numbers after it. */
+static void
+loop(struct vhub_net_queue *queue, unsigned int n, uint8_t first)
+{
+	struct rte_mbuf *m;
+
+	for (unsigned int i = 0; i < n; i++) {
+		m = double_packet(60, 60, (uint8_t)(first + i));
+		assert_int_equal(queue->port->ops->from_guest(queue, &m, 1), 1);
+	}
+}
+
+/* Turns until some come: these `n`, and in the next turns none. */
+static void
+comes(struct vhub_net_queue *queue, unsigned int n, uint8_t first)
+{
+	unsigned int n_got = 0;
+
+	for (unsigned int turns = 0; turns < 32; turns++) {
+		const uint16_t n_burst = queue->port->ops->to_guest(queue, burst, VHUB_NET_BURST);
+
+		for (uint16_t i = 0; i < n_burst; i++, n_got++)
+			assert_int_equal(*rte_pktmbuf_mtod(burst[i], uint8_t *),
+					(uint8_t)(first + n_got));
+		rte_pktmbuf_free_bulk(burst, n_burst);
+	}
+	assert_int_equal(n_got, n);
+}
+
+static void
+test_what_came_before_is_not_for_the_guest(void **state)
+{
+	struct vhub_net_port *port = open_port("net_ring0", 1);
+	const struct vhub_net_driver_ops *ops = port->ops;
+	struct vhub_net_queue queue;
+
+	(void)state;
+	queue_begin(&queue, port, 0);
+	loop(&queue, 200, 1);
+	/* It was on its way to this lcore. */
+	comes(&queue, 200, 1);
+	ops->closed(&queue);
+	loop(&queue, 300, 1);
+	ops->opened(&queue, true);
+	comes(&queue, 0, 0);
+	assert_int_equal(double_drops[VHUB_NET_DROP_NO_RING], 300);
+	loop(&queue, 10, 7);
+	comes(&queue, 10, 7);
+	/* A burst in a turn. */
+	ops->closed(&queue);
+	loop(&queue, 300, 1);
+	ops->opened(&queue, true);
+	assert_int_equal(ops->to_guest(&queue, burst, VHUB_NET_BURST), 0);
+	assert_int_equal(double_drops[VHUB_NET_DROP_NO_RING], 300 + VHUB_NET_BURST);
+	/* It moves in the middle of that. */
+	ops->closed(&queue);
+	ops->queue_put(&queue);
+	assert_int_equal(ops->queue_get(&queue), 0);
+	ops->opened(&queue, false);
+	comes(&queue, 0, 0);
+	assert_int_equal(double_drops[VHUB_NET_DROP_NO_RING], 600);
+	queue_end(&queue);
+}
+
+/* A port that always has something: nobody can tell what of it has waited. */
+static void
+test_no_more_is_dropped_than_can_have_waited(void **state)
+{
+	struct vhub_net_port *port = open_port("net_null0", 1);
+	struct vhub_net_queue queue;
+	unsigned int turns = 0;
+
+	(void)state;
+	queue_begin(&queue, port, 0);
+	port->ops->closed(&queue);
+	port->ops->opened(&queue, true);
+	while (port->ops->to_guest(&queue, burst, 1) == 0)
+		assert_in_range(turns++, 0, 1024 / VHUB_NET_BURST);
+	rte_pktmbuf_free(burst[0]);
+	assert_in_range(double_drops[VHUB_NET_DROP_NO_RING], 64, 1024 + VHUB_NET_BURST);
 	queue_end(&queue);
 }
 
@@ -581,6 +666,9 @@ test_files_are_read_and_written(void **state)
 	(void)state;
 	port = open_pcap(40, 0);
 	queue_begin(&queue, port, 0);
+	/* Nothing of a file has come before it is read. */
+	port->ops->closed(&queue);
+	port->ops->opened(&queue, true);
 	while ((n = port->ops->to_guest(&queue, burst, VHUB_NET_BURST)) > 0) {
 		for (uint16_t i = 0; i < n; i++, n_all++) {
 			assert_int_equal(burst[i]->pkt_len, 60 + n_all);
@@ -841,6 +929,8 @@ main(void)
 		cmocka_unit_test(test_a_port_that_was_there_stays),
 		cmocka_unit_test(test_info_tells_what_the_port_is),
 		cmocka_unit_test(test_a_loop_brings_packets_back_in_order),
+		cmocka_unit_test(test_what_came_before_is_not_for_the_guest),
+		cmocka_unit_test(test_no_more_is_dropped_than_can_have_waited),
 		cmocka_unit_test(test_a_full_port_takes_no_more),
 		cmocka_unit_test(test_tx_descriptors_of_all_ports_are_bounded),
 		cmocka_unit_test(test_ports_are_shorter_the_more_there_are),
