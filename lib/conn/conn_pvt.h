@@ -6,6 +6,7 @@
  *   listener.c, stream.c, dialer.c   bring connected sockets (connection->deliver)
  *   connection.c, server.c           the slots: one front end, or one after the other for ever
  *   session.c                        one front end on one socket
+ *   cost.c                           what its socket costs this thread
  *   peer.c                           the sockets of those that are open
  *   unread.c                         what one leaves unread when it ends
  */
@@ -15,6 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cost.h"
 #include "vhub_conn.h"
 #include "vhub_fd.h"
 #include "vhub_log.h"
@@ -134,6 +136,7 @@ struct conn_slot {
 	/** The session is gone, its memory too; `reason` as in vhub_complete_fn. */
 	void (*closed)(struct conn_slot *slot, int reason);
 	struct conn_unread *unread; /**< NULL: none */
+	struct conn_cost cost;
 	struct vhub_server_stats stats;
 	/* One for each kind of line, so that a flood of one does not hide another. */
 	struct vhub_log_limit end_limit;     /**< sessions that ended badly */
@@ -158,18 +161,11 @@ conn_handler_is_complete(const struct vhub_req_handler *handler);
 
 /**
  * A front end is there on the connected socket `fd`, which is taken in every case. Returns 0 and
- * then slot->closed() will run, -EBUSY (conn_unread_is_left()), -ENOMEM or what the handler's open
- * refused it with.
+ * then slot->closed() will run, -EAGAIN (the slot is closed for a while), -EBUSY (conn_unread_is_left()),
+ * -ENOMEM or what the handler's open refused it with.
  */
 int
 conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out);
-
-/**
- * Ends a connected socket: its peer hears at once, the close, and that of fds still queued in it,
- * is left to others, on `fds`.
- */
-void
-conn_hang_up(int fd, struct vhub_fd_account *fds);
 
 /**
  * Closes the socket that `connection` holds for later. One that was never run may be a copy whose
@@ -185,7 +181,7 @@ conn_close_held(const struct vhub_connection *connection, int fd);
 bool
 conn_is_unread(int fd);
 
-/** Hangs up as conn_hang_up() does, and has the slot remember that the peer has not read all. */
+/** Hangs up as vhub_fd_hang_up() does, and has the slot remember that the peer has not read all. */
 void
 conn_unread_keep(struct conn_slot *slot, int fd);
 

@@ -15,6 +15,7 @@
 
 #include "frame.h"
 #include "vhub_fd.h"
+#include "vhub_loop.h"
 
 /* Most fds that the kernel lets one sendmsg(2) carry (SCM_MAX_FD). */
 #define FRAME_MAX_FDS 253
@@ -91,15 +92,36 @@ conn_frame_prepare(int sock)
 				sizeof(options[i].value));
 }
 
-/* Returns as recvmsg(2), but -errno, 0 for nothing yet, and -ENODATA for the end. */
-static int
-frame_receive(int sock, struct msghdr *msg, int flags)
+static uint64_t
+step_begin(const struct conn_cost *cost)
 {
+	return cost != NULL ? vhub_thread_cpu_ns() : 0;
+}
+
+static void
+step_end(struct conn_cost *cost, uint64_t begin)
+{
+	const int err = errno;
+
+	if (cost != NULL)
+		conn_cost_add(cost, vhub_thread_cpu_ns() - begin);
+	errno = err;
+}
+
+/*
+ * Returns as recvmsg(2), but -errno, 0 for nothing yet, and -ENODATA for the end. `cost`: NULL for a look, which
+ * tells nobody that there is room again.
+ */
+static int
+frame_receive(int sock, struct msghdr *msg, int flags, struct conn_cost *cost)
+{
+	const uint64_t begin = step_begin(cost);
 	ssize_t n;
 
 	do {
 		n = recvmsg(sock, msg, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 	} while (n < 0 && errno == EINTR);
+	step_end(cost, begin);
 	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 		return 0;
 	if (n < 0)
@@ -192,7 +214,7 @@ look(int sock, struct iovec *iov, unsigned int max, struct frame_fds *fds, bool 
 	fds->n = 0;
 	if (!numbers_are_free(sock, max))
 		return -EMFILE;
-	n = frame_receive(sock, &msg, MSG_PEEK);
+	n = frame_receive(sock, &msg, MSG_PEEK, NULL);
 	if (n <= 0)
 		return n;
 	take_fds(&msg, fds);
@@ -256,6 +278,13 @@ take_ahead(struct conn_frame_in *in, struct frame_fds *fds)
 	in->n_ahead = 0;
 }
 
+/* Of `len` bytes that are wanted, how many are read in one step. */
+static size_t
+step_bytes(const struct conn_frame_in *in, size_t len)
+{
+	return in->cost != NULL ? RTE_MIN(len, conn_cost_step_bytes(in->cost)) : len;
+}
+
 /*
  * Reads up to `len` bytes; fds may come with any of them. Returns how many came, or as
  * conn_frame_read_header().
@@ -276,7 +305,7 @@ take_ahead(struct conn_frame_in *in, struct frame_fds *fds)
 static int
 frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *buf, size_t len)
 {
-	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct iovec iov = { .iov_base = buf, .iov_len = step_bytes(in, len) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct frame_fds fds;
 	int n;
@@ -285,7 +314,7 @@ frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *b
 		return -EDQUOT;
 	take_ahead(in, &fds);
 	if (fds.n == 0) {
-		n = frame_receive(sock, &msg, MSG_PEEK);
+		n = frame_receive(sock, &msg, MSG_PEEK, NULL);
 		if (n > 0 && (msg.msg_flags & MSG_CTRUNC) != 0)
 			n = peek_with_fds(sock, in, req, &iov, &fds);
 		if (n <= 0)
@@ -295,7 +324,7 @@ frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *b
 		iov.iov_len = (size_t)n;
 		msg.msg_flags = 0;
 	}
-	n = frame_receive(sock, &msg, 0);
+	n = frame_receive(sock, &msg, 0, in->cost);
 	/* Not before: ours may be the last now. */
 	if ((msg.msg_flags & MSG_CTRUNC) != 0)
 		keep_fds(in, req, &fds);
@@ -306,7 +335,8 @@ frame_recv(int sock, struct conn_frame_in *in, struct vhub_request *req, void *b
 
 /*
  * Both readers stop at the first short read instead of trying until the socket is empty: who feeds
- * us a byte at a time gets one byte a turn, and the loop goes round to the others in between.
+ * us a byte at a time gets one byte a turn, and the loop goes round to the others in between. So it does
+ * when the turn has cost enough.
  */
 int
 conn_frame_read_header(int sock, struct conn_frame_in *in, struct vhub_request *req)
@@ -348,7 +378,9 @@ conn_frame_read_payload(int sock, struct conn_frame_in *in, struct vhub_request 
 	int n;
 
 	while (in->payload_bytes < req->header.size) {
-		room = payload_room(in, req, scratch, sizeof(scratch), &dst);
+		if (in->cost != NULL && conn_cost_turn_is_over(in->cost))
+			return 0;
+		room = step_bytes(in, payload_room(in, req, scratch, sizeof(scratch), &dst));
 		n = frame_recv(sock, in, req, dst, room);
 		if (n < 0)
 			return n;
@@ -403,10 +435,13 @@ send_some(int sock, const struct conn_frame_out *out)
 int
 conn_frame_send(int sock, struct conn_frame_out *out)
 {
+	uint64_t begin;
 	ssize_t n;
 
 	while (out->sent_bytes < out->size_bytes) {
+		begin = step_begin(out->cost);
 		n = send_some(sock, out);
+		step_end(out->cost, begin);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)

@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "cost.h"
 #include "vhub_conn.h"
 
 /** More than any message has; what is larger is not read. */
@@ -22,14 +23,16 @@ struct conn_frame_in {
 	/** of the next piece that has some, which is not read yet */
 	uint32_t n_ahead;
 	int ahead[VHUB_USER_MAX_TABLE_REGIONS];
-	uint32_t n_losses; /**< looks in a row that missed fds though numbers were free */
+	uint32_t n_losses;	/**< looks in a row that missed fds though numbers were free */
+	struct conn_cost *cost; /**< of what is read; NULL: nobody asks */
 };
 
 /** A reply on its way out. Zeroed but for fd = -1: nothing. */
 struct conn_frame_out {
 	uint32_t size_bytes; /**< 0: there is none */
 	uint32_t sent_bytes;
-	int fd; /**< goes with the first byte and is closed then; -1: none */
+	int fd;			/**< goes with the first byte and is closed then; -1: none */
+	struct conn_cost *cost; /**< of what is sent; NULL: nobody asks */
 	uint8_t bytes[sizeof(struct vhub_user_header) + sizeof(union vhub_user_payload)];
 };
 
@@ -47,7 +50,7 @@ conn_frame_close(struct conn_frame_in *in, struct vhub_request *req);
 
 /**
  * Reads what is missing of the header. Returns 1 when it is whole, 0 when the rest has to be waited
- * for, -ENODATA when the peer has hung up. Worth another look later: -EDQUOT when too many fds of its
+ * for, or for the next turn; -ENODATA when the peer has hung up. Worth another look later: -EDQUOT when too many fds of its
  * slot wait to be closed, and nothing was read; -EMFILE when fds come for which too few numbers are
  * free, and what is left stays in the socket. -EMSGSIZE when fds cannot be had for another reason, or
  * an errno of recvmsg(2).

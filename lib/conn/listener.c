@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "conn_pvt.h"
+#include "vhub_fd.h"
 
 VHUB_LOGTYPE(conn);
 
@@ -193,7 +194,7 @@ on_listening(struct vhub_watch *watch, uint32_t events)
 	}
 	if (!peer_may(listener, fd)) {
 		connection->n_refused++;
-		conn_hang_up(fd, connection->fds);
+		vhub_fd_hang_up(fd, connection->fds);
 		return;
 	}
 	connection->deliver(connection, fd);

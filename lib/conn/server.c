@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "conn_pvt.h"
+#include "vhub_fd.h"
 
 VHUB_LOGTYPE(conn);
 
@@ -36,7 +37,7 @@ struct vhub_server {
 static void
 turn_away(struct vhub_server *server, int fd, const char *why)
 {
-	conn_hang_up(fd, server->slot.fds);
+	vhub_fd_hang_up(fd, server->slot.fds);
 	server->slot.stats.refused++;
 	if (vhub_log_allowed(&server->slot.busy_limit))
 		VHUB_LOG(NOTICE, "%s: another front end was turned away: %s",
@@ -82,7 +83,7 @@ static void
 wait_for_slot(struct vhub_server *server, int fd)
 {
 	if (server->waiting_fd >= 0 && conn_peer_has_hung_up(server->waiting_fd)) {
-		conn_hang_up(server->waiting_fd, server->slot.fds);
+		vhub_fd_hang_up(server->waiting_fd, server->slot.fds);
 		server->waiting_fd = -1;
 	}
 	if (server->waiting_fd >= 0) {
@@ -170,7 +171,7 @@ vhub_server_stop(struct vhub_server *server, vhub_complete_fn complete, void *ar
 	server->connection = NULL;
 	vhub_timer_cancel(loop, &server->wait_timer);
 	if (server->waiting_fd >= 0)
-		conn_hang_up(server->waiting_fd, server->slot.fds);
+		vhub_fd_hang_up(server->waiting_fd, server->slot.fds);
 	server->waiting_fd = -1;
 	if (server->session != NULL)
 		vhub_session_end(server->session, -ESHUTDOWN, "the server stops");

@@ -6,7 +6,7 @@
  *
  *   OPEN      requests are read, but while one is pending, the handler holds the session, a reply
  *             waits for room in the socket or one with an fd to be read, too many fds of the slot
- *             wait to be closed or too few are free for what comes
+ *             wait to be closed or too few are free for what comes, or the slot rests (cost.h)
  *   ENDING    nothing is read any more; a pending request is waited for, and a handler that holds
  *             the session; then the close slot is due
  *   CLOSING   the close slot has run; the handler gives everything back
@@ -60,6 +60,8 @@ struct vhub_session {
 	struct vhub_timer unread_timer;
 	/* Armed: nothing is read, for want of fds. */
 	struct vhub_timer fds_timer;
+	/* Armed: nothing is read or sent, for what that has cost. */
+	struct vhub_timer rest_timer;
 	/* Armed: a message is half there, and fds of it are. */
 	struct vhub_timer half_timer;
 	uint64_t fds_wait_us; /* the next wait; CONN_FDS_WAIT_MIN_US after something was read */
@@ -80,13 +82,6 @@ struct vhub_session {
 	struct conn_frame_out out;
 	bool peer_gone; /* replies go nowhere; requests that it left behind are still served */
 };
-
-void
-conn_hang_up(int fd, struct vhub_fd_account *fds)
-{
-	shutdown(fd, SHUT_RDWR);
-	vhub_fd_discard(fd, fds);
-}
 
 bool
 conn_peer_has_hung_up(int fd)
@@ -120,7 +115,8 @@ wanted_events(const struct vhub_session *session)
 	 * Not watched at all while a request is pending or the session is held: a hang-up is told as
 	 * long as it lasts, and would keep us awake.
 	 */
-	if (session->state != SESSION_OPEN || session->pending || session->held)
+	if (session->state != SESSION_OPEN || session->pending || session->held ||
+			session->rest_timer.armed)
 		return 0;
 	if (session->out.size_bytes != 0)
 		return EPOLLOUT;
@@ -174,6 +170,7 @@ cancel_timers(struct vhub_session *session)
 	vhub_timer_cancel(loop, &session->unread_timer);
 	vhub_timer_cancel(loop, &session->fds_timer);
 	vhub_timer_cancel(loop, &session->half_timer);
+	vhub_timer_cancel(loop, &session->rest_timer);
 }
 
 static void
@@ -271,6 +268,47 @@ vhub_session_end(struct vhub_session *session, int reason, const char *why)
 	start_ending(session, reason);
 }
 
+void
+vhub_session_punish(struct vhub_session *session, int reason, const char *why)
+{
+	struct conn_slot *slot = session->slot;
+
+	VHUB_LOG(NOTICE, "%s: the slot is closed for %u s", slot->handler->name,
+			conn_cost_close(&slot->cost));
+	vhub_session_end(session, reason, why);
+}
+
+/* Judges what the last steps have cost. */
+static void
+judge_cost(struct vhub_session *session)
+{
+	struct conn_slot *slot = session->slot;
+	const uint64_t rest_us = conn_cost_rest_us(&slot->cost);
+
+	if (slot->cost.exceeded) {
+		slot->cost.exceeded = false;
+		vhub_session_punish(session, -ETIMEDOUT,
+				"to use a socket of its takes milliseconds each time: too many wait on it");
+	} else if (rest_us != 0 && session->state == SESSION_OPEN) {
+		vhub_timer_arm(slot->loop, &session->rest_timer, rest_us);
+	}
+}
+
+void
+vhub_session_charge(struct vhub_session *session, uint64_t cpu_ns)
+{
+	conn_cost_add(&session->slot->cost, cpu_ns);
+	judge_cost(session);
+	if (session->state == SESSION_OPEN)
+		watch_again(session);
+}
+
+bool
+vhub_session_rests(const struct vhub_session *session)
+{
+	return session->rest_timer.armed;
+}
+
 static bool
 fd_is_unread(struct vhub_session *session)
 {
@@ -295,7 +333,7 @@ free_session(struct vhub_session *session)
 					session->name);
 		conn_unread_keep(slot, session->fd);
 	} else {
-		conn_hang_up(session->fd, slot->fds);
+		vhub_fd_hang_up(session->fd, slot->fds);
 	}
 	free(session);
 }
@@ -352,12 +390,19 @@ reply_timed_out(struct vhub_timer *timer)
 				CONN_REPLY_TIMEOUT_US / 1000);
 }
 
-/* Sends what is left of the reply; what does not go now goes when the socket is writable. */
+/*
+ * Sends what is left of the reply; what does not go now goes when the socket is writable, and the slot
+ * does not rest.
+ */
 static void
 send_reply(struct vhub_session *session)
 {
-	int ret = conn_frame_send(session->fd, &session->out);
+	int ret;
 
+	if (session->rest_timer.armed)
+		return;
+	ret = conn_frame_send(session->fd, &session->out);
+	judge_cost(session);
 	if (ret == 0) {
 		if (session->state == SESSION_OPEN && !session->reply_timer.armed)
 			vhub_timer_arm(session->slot->loop, &session->reply_timer,
@@ -577,14 +622,18 @@ look_again(struct vhub_timer *timer)
 	watch_again(session);
 }
 
-/* Judges what a read told. Returns whether the part that was read for is whole. */
+/*
+ * Judges what a read told. Returns whether the part that was read for is whole, and the turn may go on with
+ * it: else it is whole when the slot has rested.
+ */
 static bool
 read_is_whole(struct vhub_session *session, int ret)
 {
 	struct conn_violation violation = { .text = "fds that came with it cannot be had" };
 
+	judge_cost(session);
 	if (ret > 0)
-		return true;
+		return session->state == SESSION_OPEN && !session->rest_timer.armed;
 	if (ret == -ENODATA)
 		hung_up(session);
 	else if (ret == -EMFILE)
@@ -645,24 +694,44 @@ look_for_reader(struct vhub_timer *timer)
 	watch_again(session);
 }
 
-static void
-on_socket(struct vhub_watch *watch, uint32_t events)
+/* Whether one more request may be read in this turn. */
+static bool
+turn_goes_on(const struct vhub_session *session, unsigned int n_requests)
 {
-	struct vhub_session *session = vhub_container_of(watch, struct vhub_session, watch);
+	return n_requests < CONN_REQUESTS_PER_TURN && !conn_cost_turn_is_over(&session->slot->cost);
+}
+
+static void
+take_turn(struct vhub_session *session)
+{
 	unsigned int n = 0;
 
-	(void)events; /* a hang-up is read as one, after what was sent before it */
+	session->slot->cost.turn_ns = 0;
 	if (session->out.size_bytes != 0)
 		send_reply(session);
 	if (wanted_events(session) == EPOLLIN && fd_is_unread(session))
 		wait_for_reader(session);
 	if (wanted_events(session) == EPOLLIN) {
-		while (n < CONN_REQUESTS_PER_TURN && read_request(session))
+		while (turn_goes_on(session, n) && read_request(session))
 			n++;
 		if (!session->fds_timer.armed)
 			session->fds_wait_us = CONN_FDS_WAIT_MIN_US;
 	}
 	watch_again(session);
+}
+
+static void
+on_socket(struct vhub_watch *watch, uint32_t events)
+{
+	(void)events; /* a hang-up is read as one, after what was sent before it */
+	take_turn(vhub_container_of(watch, struct vhub_session, watch));
+}
+
+/* What has been read before the rest, the socket does not tell of again. */
+static void
+rested(struct vhub_timer *timer)
+{
+	take_turn(vhub_container_of(timer, struct vhub_session, rest_timer));
 }
 
 /* ---- what handlers ask ---- */
@@ -740,8 +809,11 @@ make_session(struct conn_slot *slot, int fd)
 	session->unread_timer.fn = look_for_reader;
 	session->fds_timer.fn = look_again;
 	session->half_timer.fn = half_timed_out;
+	session->rest_timer.fn = rested;
 	session->fds_wait_us = CONN_FDS_WAIT_MIN_US;
 	session->out.fd = -1;
+	session->in.cost = &slot->cost;
+	session->out.cost = &slot->cost;
 	session->req.session = session;
 	session->req.reply_fd = -1;
 	conn_frame_reset(&session->in, &session->req);
@@ -758,13 +830,14 @@ conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out)
 	struct vhub_session *session;
 	int ret;
 
-	if (conn_unread_is_left(slot)) {
-		conn_hang_up(fd, slot->fds);
-		return -EBUSY;
+	ret = conn_cost_is_closed(&slot->cost) ? -EAGAIN : conn_unread_is_left(slot) ? -EBUSY : 0;
+	if (ret != 0) {
+		vhub_fd_hang_up(fd, slot->fds);
+		return ret;
 	}
 	session = make_session(slot, fd);
 	if (session == NULL) {
-		conn_hang_up(fd, slot->fds);
+		vhub_fd_hang_up(fd, slot->fds);
 		return -ENOMEM;
 	}
 	ret = slot->handler->ops->open(slot->handler, session);
@@ -775,6 +848,7 @@ conn_session_open(struct conn_slot *slot, int fd, struct vhub_session **out)
 	slot->stats.sessions++;
 	if (vhub_log_allowed(&slot->chat_limit))
 		VHUB_LOG(INFO, "%s: front end connected", session->name);
+	judge_cost(session); /* of the one before */
 	ret = update_watch(session);
 	if (ret != 0)
 		vhub_session_end(session, ret, "its socket cannot be watched");

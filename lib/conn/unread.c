@@ -50,6 +50,7 @@ empty_socket(struct vhub_fd_job *job)
 	char bytes[4096];
 	ssize_t n;
 
+	shutdown(unread->fd, SHUT_RDWR); /* from now on nothing comes either */
 	do {
 		n = recv(unread->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
 	} while (n > 0 || (n < 0 && errno == EINTR));
@@ -66,10 +67,9 @@ conn_unread_keep(struct conn_slot *slot, int fd)
 
 	conn_unread_forget(slot);
 	if (unread == NULL) {
-		conn_hang_up(fd, slot->fds);
+		vhub_fd_hang_up(fd, slot->fds);
 		return;
 	}
-	shutdown(fd, SHUT_RDWR); /* from now on nothing comes either */
 	unread->fd = fd;
 	unread->refs = 2;
 	unread->job.run = empty_socket;

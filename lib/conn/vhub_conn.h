@@ -147,6 +147,26 @@ VHUB_API void
 vhub_session_end(struct vhub_session *session, int reason, const char *why);
 
 /**
+ * As vhub_session_end(), and the slot takes nobody for a while: one second, and twice as long for each time that
+ * follows soon, up to a minute. For a front end whose doings have cost one of our threads milliseconds,
+ * and others with it. Thread: CTL.
+ */
+VHUB_API void
+vhub_session_punish(struct vhub_session *session, int reason, const char *why);
+
+/**
+ * One system call on a socket that the session's front end shares has cost the calling thread so much CPU
+ * time, vhub_thread_cpu_ns(): of an honest one's, microseconds. After more than that nothing is read for a
+ * while, and who does it again and again is punished. Thread: CTL.
+ */
+VHUB_API void
+vhub_session_charge(struct vhub_session *session, uint64_t cpu_ns);
+
+/** Whether nothing is read for what was charged: then nothing else of this kind should be done either. Thread: CTL. */
+VHUB_API bool
+vhub_session_rests(const struct vhub_session *session);
+
+/**
  * The handler has given everything back, in or after its close slot. The socket is closed and the
  * session freed on the loop's next turn; the run's or the server's completion comes after that.
  * Thread: CTL.

@@ -17,8 +17,9 @@
 
 #include <rte_common.h>
 
-#include "conn_pvt.h"
 #include "control_pvt.h"
+#include "vhub_fd.h"
+#include "vhub_log.h"
 
 VHUB_LOGTYPE(control);
 
@@ -358,7 +359,7 @@ control_client_open(struct vhub_control *control, int fd)
 free_client:
 	free(client);
 hang_up:
-	conn_hang_up(fd, NULL);
+	vhub_fd_hang_up(fd, NULL);
 	return ret;
 }
 
@@ -394,7 +395,7 @@ control_client_close(struct control_client *client)
 	vhub_timer_cancel(control->loop, &client->timer);
 	vhub_loop_unwatch(control->loop, &client->watch);
 	/* What it has not read yet of an answer is still its to read. */
-	conn_hang_up(client->watch.fd, NULL);
+	vhub_fd_hang_up(client->watch.fd, NULL);
 	free(client->in.bytes);
 	free(client->out.bytes);
 	free(client);

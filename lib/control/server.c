@@ -8,6 +8,7 @@
 
 #include "conn_pvt.h"
 #include "control_pvt.h"
+#include "vhub_fd.h"
 
 static void
 accepted(struct vhub_connection *listener, int fd)
@@ -18,7 +19,7 @@ accepted(struct vhub_connection *listener, int fd)
 	if (control->n_clients == VHUB_CONTROL_MAX_CLIENTS) {
 		quietest = control_client_quietest(control);
 		if (quietest == NULL) {
-			conn_hang_up(fd, NULL);
+			vhub_fd_hang_up(fd, NULL);
 			return;
 		}
 		control_client_close(quietest);

@@ -14,11 +14,46 @@ VHUB_LOGTYPE(device);
 
 #define CHANNEL_EVENTS (EPOLLIN | EPOLLRDHUP)
 
+/*
+ * What the front end may have wait on the channel's ends makes all this take long: a send walks through them,
+ * and a watch needs a lock that a send of its own holds meanwhile.
+ */
+static int
+channel_watch(struct vhub_device_handler *h)
+{
+	const uint64_t begin = vhub_thread_cpu_ns();
+	const int ret = vhub_loop_watch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS);
+
+	vhub_session_charge(h->session, vhub_thread_cpu_ns() - begin);
+	return ret;
+}
+
+static void
+channel_unwatch(struct vhub_device_handler *h)
+{
+	const uint64_t begin = vhub_thread_cpu_ns();
+
+	vhub_loop_unwatch(h->lifecycle.loop, &h->channel_watch);
+	vhub_session_charge(h->session, vhub_thread_cpu_ns() - begin);
+}
+
+static ssize_t
+channel_send(struct vhub_device_handler *h, const void *msg, size_t len)
+{
+	const uint64_t begin = vhub_thread_cpu_ns();
+	const ssize_t sent = send(h->rec.backend_fd, msg, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	const int err = errno;
+
+	vhub_session_charge(h->session, vhub_thread_cpu_ns() - begin);
+	errno = err;
+	return sent;
+}
+
 void
 backend_channel_drop(struct vhub_device_handler *h)
 {
 	if (h->channel_watched)
-		vhub_loop_unwatch(h->lifecycle.loop, &h->channel_watch);
+		channel_unwatch(h);
 	h->channel_watched = false;
 	h->config_change_due = false;
 	session_record_set_fd(&h->rec.backend_fd, -1, handler_account(h));
@@ -60,7 +95,7 @@ backend_channel_flush(struct vhub_device_handler *h)
 	if (!h->config_change_due || h->rec.backend_fd < 0 || !handler_running(h) ||
 			(h->rec.protocol_features & VHUB_USER_PF(CONFIG)) == 0)
 		return;
-	sent = send(h->rec.backend_fd, &header, sizeof(header), MSG_DONTWAIT | MSG_NOSIGNAL);
+	sent = channel_send(h, &header, sizeof(header));
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
 		vhub_loop_rewatch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS | EPOLLOUT);
 		return;
@@ -96,7 +131,7 @@ channel_open(struct vhub_device_handler *h, int fd)
 	h->rec.backend_fd = fd;
 	h->channel_watch.fd = fd;
 	h->channel_watch.fn = channel_event;
-	ret = vhub_loop_watch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS);
+	ret = channel_watch(h);
 	if (ret != 0) {
 		backend_channel_drop(h);
 		return ret;
@@ -155,8 +190,9 @@ vhub_device_iotlb_miss(struct vhub_device *dev, const struct vhub_user_iotlb *mi
 
 	if (h == NULL || h->session == NULL || h->rec.backend_fd < 0)
 		return -ENOTCONN;
-	if (send(h->rec.backend_fd, &msg, sizeof(msg), MSG_DONTWAIT | MSG_NOSIGNAL) ==
-			(ssize_t)sizeof(msg))
+	if (vhub_session_rests(h->session))
+		return -EAGAIN;
+	if (channel_send(h, &msg, sizeof(msg)) == (ssize_t)sizeof(msg))
 		return 0;
 	/* A part of a message in a stream would be the end of it; so small a one goes whole or not. */
 	return errno == EAGAIN || errno == EINTR ? -EAGAIN : -EPIPE;

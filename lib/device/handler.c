@@ -203,27 +203,6 @@ handler_active_log(const struct vhub_device_handler *h)
 	return (h->rec.features & (UINT64_C(1) << VHUB_F_LOG_ALL)) != 0 ? h->log : NULL;
 }
 
-/* ---- a front end that harms others ---- */
-
-#define PUNISH_FIRST_NS 1000000000ull
-#define PUNISH_LONGEST_NS 60000000000ull
-#define PUNISH_FORGET_NS 600000000000ull
-
-void
-handler_punish(struct vhub_device_handler *h, int reason, const char *why)
-{
-	uint64_t now = vhub_now_ns();
-
-	if (h->punished_for_ns == 0 || now > h->punished_until_ns + PUNISH_FORGET_NS)
-		h->punished_for_ns = PUNISH_FIRST_NS;
-	else
-		h->punished_for_ns = RTE_MIN(h->punished_for_ns * 2, PUNISH_LONGEST_NS);
-	h->punished_until_ns = now + h->punished_for_ns;
-	VHUB_LOG(NOTICE, "%s: the slot is closed for %u s", h->dev->name,
-			(unsigned int)(h->punished_for_ns / PUNISH_FIRST_NS));
-	vhub_session_end(h->session, reason, why);
-}
-
 /* ---- life of a session ---- */
 
 /*
@@ -237,7 +216,8 @@ memory_broken(struct vhub_mem_owner *owner)
 			mem_owner);
 
 	if (h->session != NULL)
-		handler_punish(h, -EFAULT, "a file that it shares as memory was truncated");
+		vhub_session_punish(h->session, -EFAULT,
+				"a file that it shares as memory was truncated");
 }
 
 static void
@@ -254,8 +234,6 @@ handler_open(struct vhub_req_handler *base, struct vhub_session *session)
 
 	if (h->session != NULL)
 		return -EBUSY;
-	if (vhub_now_ns() < h->punished_until_ns)
-		return -EAGAIN;
 	h->session = session;
 	memset(h->notify_accounts, 0, sizeof(h->notify_accounts));
 	h->closing = false;

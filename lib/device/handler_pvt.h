@@ -102,12 +102,6 @@ struct vhub_device_handler {
 	bool config_change_due;
 
 	struct vhub_log_limit log_limit;
-
-	/*
-	 * A front end that held up an lcore: the slot takes nobody until then (handler_punish()).
-	 */
-	uint64_t punished_until_ns;
-	uint64_t punished_for_ns;
 };
 
 static inline struct vhub_device_handler *
@@ -168,14 +162,6 @@ handler_quiesce(struct vhub_device_handler *h, int result, handler_step_fn step)
 /** Ends the pending request with `result`. Also a step. */
 void
 handler_finish(struct vhub_device_handler *h, int result);
-
-/**
- * Ends the session with `reason`, as vhub_session_end(), and closes the slot for a while: one second,
- * and twice as long for each time that follows soon. What the front end did cost an lcore some
- * milliseconds, and others with it.
- */
-void
-handler_punish(struct vhub_device_handler *h, int reason, const char *why);
 
 static inline struct vhub_device_handler *
 handler_of_work(struct vhub_work *work)

@@ -178,7 +178,8 @@ ring_broken(struct vring_run *vring)
 		return;
 	tell_log(h, vring);
 	if (vring->stuck)
-		handler_punish(h, -ETIMEDOUT, "a notification fd of its blocked an lcore");
+		vhub_session_punish(h->session, -ETIMEDOUT,
+				"a notification fd of its blocked an lcore");
 }
 
 /* A message on its way to ring_broken() has it destroyed there. */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "vhub_fd.h"
@@ -17,6 +18,7 @@
 struct discarded {
 	struct vhub_fd_job job;
 	int fd;
+	bool hang_up; /* a socket whose peer is told before it is closed */
 };
 
 struct vhub_fd_account {
@@ -149,25 +151,40 @@ close_discarded(struct vhub_fd_job *job)
 {
 	struct discarded *d = vhub_container_of(job, struct discarded, job);
 
+	if (d->hang_up)
+		shutdown(d->fd, SHUT_RDWR);
 	close(d->fd);
 	free(d);
 }
 
-void
-vhub_fd_discard(int fd, struct vhub_fd_account *account)
+static void
+discard(int fd, bool hang_up, struct vhub_fd_account *account)
 {
-	struct discarded *d;
+	struct discarded *d = calloc(1, sizeof(*d));
 
-	if (fd < 0)
-		return;
-	d = calloc(1, sizeof(*d));
 	if (d == NULL) {
+		if (hang_up)
+			shutdown(fd, SHUT_RDWR);
 		close(fd);
 		return;
 	}
 	d->job.run = close_discarded;
 	d->fd = fd;
+	d->hang_up = hang_up;
 	vhub_fd_account_run(account, &d->job);
+}
+
+void
+vhub_fd_discard(int fd, struct vhub_fd_account *account)
+{
+	if (fd >= 0)
+		discard(fd, false, account);
+}
+
+void
+vhub_fd_hang_up(int fd, struct vhub_fd_account *account)
+{
+	discard(fd, true, account);
 }
 
 void

@@ -66,6 +66,13 @@ VHUB_API void
 vhub_fd_discard(int fd, struct vhub_fd_account *account);
 
 /**
+ * Shuts the connected socket `fd` down, so that its peer hears of it whoever else has a copy, and closes it, as
+ * vhub_fd_discard(): either can take as long as the peer likes. Thread: CTL. Never blocks, never fails.
+ */
+VHUB_API void
+vhub_fd_hang_up(int fd, struct vhub_fd_account *account);
+
+/**
  * Waits until nothing given to vhub_fd_discard() is open: for tests that count fds. Thread: CTL.
  * Blocks.
  */

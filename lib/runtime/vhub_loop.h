@@ -102,6 +102,13 @@ vhub_loop_unwatch(struct vhub_loop *loop, struct vhub_watch *watch);
 VHUB_API uint64_t
 vhub_now_ns(void);
 
+/**
+ * CPU time that the calling thread has taken, in nanoseconds: what a system call has cost, however often
+ * others had the CPU meanwhile. Thread: ANY. Does not block.
+ */
+VHUB_API uint64_t
+vhub_thread_cpu_ns(void);
+
 /** Arms or re-arms `timer` to fire once after `delay_us` microseconds. Thread: CTL. */
 VHUB_API void
 vhub_timer_arm(struct vhub_loop *loop, struct vhub_timer *timer, uint64_t delay_us);

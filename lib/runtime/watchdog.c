@@ -21,7 +21,6 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <rte_branch_prediction.h>
@@ -209,15 +208,6 @@ notify_write(int fd)
 	return write(fd, &one, sizeof(one)) < 0 ? -errno : 0;
 }
 
-static uint64_t
-thread_cpu_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
-}
-
 /* Whether the ring's writes are (still) to be measured. */
 static __rte_noinline bool
 is_suspect(struct vhub_notify_account *account, uint64_t now)
@@ -256,9 +246,9 @@ is_front_ends_doing(struct vhub_notify_account *account, uint64_t ns)
 static __rte_noinline int
 notify_write_measured(struct vhub_notify_account *account, int fd)
 {
-	const uint64_t begin = thread_cpu_ns();
+	const uint64_t begin = vhub_thread_cpu_ns();
 	const int ret = notify_write(fd);
-	const uint64_t ns = thread_cpu_ns() - begin;
+	const uint64_t ns = vhub_thread_cpu_ns() - begin;
 
 	if (likely(ns <= WATCHDOG_LONG_WRITE_NS)) {
 		if (account->near_writes != 0 && --account->near_writes == 0)

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from waiters import too_many_waiting
 from vhostuser import BlkDisk, Closed, Req, Wire, pattern, wait_until
 from vhostuser import blk
 from vhostuser import protocol as p
@@ -151,3 +152,16 @@ def test_the_storage_is_whole_after_all_that(scene):
     again = scene.open()
     for i in range(16):
         assert again.read(i * 8, 4096) == pattern(i, 4096)
+
+
+def test_many_who_wait_on_a_session_socket_end_the_session_and_nothing_else(scene):
+    """Each reply that is sent, and each request that is read, wakes all who wait on the front end's end of the
+    socket, in the daemon's thread that serves all sessions."""
+    wire = scene.wire()
+    with too_many_waiting(wire.sock.fileno()):
+        count = scene.neighbour.count
+        for _ in range(16):
+            wire.send(Req.GET_FEATURES)
+        scene.ended(wire, "too many wait on it")
+        scene.reason("the slot is closed for")
+        scene.neighbour.check(count)

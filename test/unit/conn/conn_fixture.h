@@ -47,6 +47,7 @@ struct fake {
 	bool hold_close;   /* the test calls vhub_session_closed() */
 	int reply_fd;	   /* dup of it is sent with replies; -1: none */
 	unsigned int take_fds;
+	struct vhub_loop *stop_loop; /* its run ends with the turn */
 
 	/* What it saw. */
 	unsigned int n_opened;
@@ -121,6 +122,8 @@ fake_request(struct vhub_req_handler *handler, struct vhub_request *req)
 	fake->n_calls++;
 	fake->calls[request]++;
 	fake->last = *req;
+	if (fake->stop_loop != NULL)
+		vhub_loop_stop(fake->stop_loop, 0);
 	for (unsigned int i = 0; i < fake->take_fds; i++)
 		fake->taken[i] = vhub_request_take_fd(req, i);
 	if (result >= 0 || fake->fill_reply_when_refused) {
