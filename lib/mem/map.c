@@ -36,6 +36,7 @@ struct vhub_mem_map {
 	uint32_t slot; /* in the registry */
 	void *base;
 	size_t len_bytes;
+	uint64_t page_bytes;   /* 0: adopted */
 	bool adopted;	       /* another's mapping: guarded, but not ours to unmap */
 	struct vhub_work work; /* the unmapping */
 };
@@ -139,20 +140,15 @@ map_enter(struct vhub_mem_map *map, int fd, off_t start_offset_bytes, struct vhu
 	return 0;
 }
 
-/*
- * Takes the pages out of a mapping, after which it is unmapped in no time. In parts: the kernel holds
- * a lock of the whole address space over each, and other threads that map or unmap something wait for
- * it. What it refuses, as half a huge page, is few pages.
- */
-static void
-map_empty(struct vhub_mem_map *map)
+void
+mem_empty(void *base, size_t len_bytes)
 {
 	uint64_t at, n, next = EMPTY_BYTES, start_ns;
 
-	for (at = 0; at < map->len_bytes; at += n) {
-		n = RTE_MIN(map->len_bytes - at, next);
+	for (at = 0; at < len_bytes; at += n) {
+		n = RTE_MIN(len_bytes - at, next);
 		start_ns = vhub_now_ns();
-		madvise((uint8_t *)map->base + at, n, MADV_DONTNEED);
+		madvise((uint8_t *)base + at, n, MADV_DONTNEED);
 		if (vhub_now_ns() - start_ns > EMPTY_QUICK_NS)
 			next = EMPTY_BYTES;
 		else
@@ -164,7 +160,7 @@ static void
 map_leave(struct vhub_mem_map *map)
 {
 	mem_registry_remove(map->slot);
-	map_empty(map);
+	mem_empty(map->base, map->len_bytes);
 	if (map->adopted || munmap(map->base, map->len_bytes) == 0)
 		mem_registry_give_back(map->len_bytes);
 	else
@@ -190,6 +186,7 @@ mem_map_file(int fd, const struct mem_file *file, uint64_t offset_bytes, uint64_
 		return -ENOMEM;
 	map->refs = 1;
 	map->len_bytes = len_bytes;
+	map->page_bytes = file->page_bytes;
 	ret = map_enter(map, fd, (off_t)(offset_bytes - before_bytes), owner);
 	if (ret < 0) {
 		free(map);
@@ -221,6 +218,12 @@ vhub_mem_map_adopt(void *addr, size_t len_bytes, struct vhub_mem_owner *owner,
 	map_is_there(map);
 	*out = map;
 	return 0;
+}
+
+uint64_t
+mem_map_page_bytes(const struct vhub_mem_map *map)
+{
+	return map->page_bytes;
 }
 
 bool

@@ -109,6 +109,48 @@ vhub_mem_map_get(struct vhub_mem_map *map);
 VHUB_API void
 vhub_mem_map_put(struct vhub_mem_map *map);
 
+/* ---- windows ---- */
+
+/**
+ * A range of a mapping by which a system call reaches the pages that the front end's file has, and
+ * makes none: where one is missing, it fails with EFAULT. Without one, to pin guest memory
+ * takes pages from us where the front end has punched a hole, at whatever moment it likes.
+ */
+struct vhub_mem_window {
+	uint8_t *hva; /**< by which the range is reached while the window is open */
+	/* lib/mem's. */
+	int uffd;
+	uint8_t *base;
+	size_t len_bytes;
+	bool own; /* a mapping of its own */
+};
+
+/**
+ * An fd that windows are opened with, one after the other; the caller closes it (a look at all mappings
+ * of the process). Needs no privilege. Thread: CTL before vhubd serves, or WORK. Returns 0 or the errno of
+ * userfaultfd(2): -ENOSYS or -EPERM where it cannot be had.
+ */
+VHUB_API int
+vhub_mem_window_start(int *uffd);
+
+/**
+ * Opens a window at `bytes` from `hva`, which lie in `map`, one that vhub_mem_map_create() or a table
+ * has made. It is another mapping of the file, for the kernel only: no guard is there for who touches it. What
+ * system calls have pinned stays pinned when it closes.
+ *
+ * For hugetlbfs it is the mapping itself, with whole pages of the file around the range. Whoever else touches a
+ * page there meanwhile that the file has no more meets what he does where the file was cut: his session ends.
+ *
+ * Thread: WORK (blocks). Returns 0, -ENOMEM, or another errno of mremap(2) or ioctl_userfaultfd(2).
+ */
+VHUB_API int
+vhub_mem_window_open(int uffd, const struct vhub_mem_map *map, uint8_t *hva, uint64_t bytes,
+		struct vhub_mem_window *w);
+
+/** Thread: WORK (blocks for as long as there are pages, a millisecond for 8 MiB of small ones). */
+VHUB_API void
+vhub_mem_window_close(struct vhub_mem_window *w);
+
 /* ---- tables ---- */
 
 /** One region, translated: sorted by gpa, none overlaps another in gpa or in uva. */
