@@ -161,8 +161,8 @@ struct vhub_mem_region {
 	uint64_t uva;
 	struct vhub_mem_map *map;
 	/**
-	 * all of its file had its pages when the region was described: to pin them takes no memory
-	 * that was not taken yet
+	 * all of its file had its pages when the region was described: the front end may have taken
+	 * some out since (windows, above)
 	 */
 	bool allocated;
 	/*

@@ -120,6 +120,24 @@ def test_memory_without_pages_is_neither_pinned_nor_filled(modes, opened):
     assert sum(os.fstat(region.fd).st_blocks for region in disk.mem.regions) * 512 < 4 * MB
 
 
+def test_memory_whose_pages_went_is_neither_pinned_nor_filled(modes, opened):
+    """A front end has the pages of one region at a time, and describes many."""
+    disk = opened(modes.path("pinned"), regions=(0, 0, 0), mem=GuestMemory().allocate())
+    model = Model(disk, 5, align=4096)
+    modes.wait_pinned(lambda kb: kb == total_kb(disk), "the first table")
+    empty = [Region(0x2_0000_0000 + i * 0x100_0000, 4 * MB, 0x7e50_0000_0000 + i * 0x100_0000) for i in range(8)]
+    for region in empty:
+        disk.add_region(region.allocate())
+        region.punch()
+    full = Region(0x3_0000_0000, 6 * MB, 0x7e60_0000_0000)
+    disk.add_region(full.allocate())
+    modes.wait_pinned(lambda kb: kb == total_kb(disk) + full.size // 1024, "what has its pages")
+    assert [os.fstat(region.fd).st_blocks for region in empty] == [0] * len(empty)
+    model.step()
+    for region in [*empty, full]:
+        region.close()
+
+
 @both_kinds
 def test_pinned_memory_that_is_cut_costs_the_session_alone(modes, opened, packed):
     """What was pinned is still there for the kernel; whoever else touches it ends the session."""

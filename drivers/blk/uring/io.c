@@ -86,14 +86,15 @@ prepare_one(struct uring_queue *q, const struct uring_slot *slot, struct io_urin
 		void *buf, uint64_t offset)
 {
 	const bool read = slot->io->op == VHUB_BLK_READ;
-	const int slice = q->pins == NULL ? -1 : pins_find(q, buf, slot->step_bytes);
+	void *registered = NULL;
+	const int slice = q->pins == NULL ? -1 : pins_find(q, buf, slot->step_bytes, &registered);
 
 	if (slice >= 0 && read)
-		io_uring_prep_read_fixed(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset,
-				slice);
+		io_uring_prep_read_fixed(sqe, URING_FIXED_FILE, registered, slot->step_bytes,
+				offset, slice);
 	else if (slice >= 0)
-		io_uring_prep_write_fixed(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset,
-				slice);
+		io_uring_prep_write_fixed(sqe, URING_FIXED_FILE, registered, slot->step_bytes,
+				offset, slice);
 	else if (read)
 		io_uring_prep_read(sqe, URING_FIXED_FILE, buf, slot->step_bytes, offset);
 	else

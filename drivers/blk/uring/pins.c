@@ -10,6 +10,10 @@
  * short call (Linux 6.12): some 20 us. Disks take turns, a slice each, so that this keeps one thread
  * of the blocking work from others, whatever guests there are.
  *
+ * The kernel makes what pages are missing, of our memory, and a front end may have taken them out of its file
+ * since it described it. So each slice is registered by a window (lib/mem), where none is made, and goes
+ * without where one is missing; its I/O names addresses of the window that was.
+ *
  *   CTL    uring_memory(): nobody finds what was there; WORK makes anew, CTL publishes
  *   LCORE  pins_look(), in each turn: what is published is not what the io_uring has: pins_follow()
  *
@@ -76,8 +80,11 @@ struct uring_pins {
 	int result;
 	bool has_ring;
 	struct io_uring ring;
+	int uffd; /* -1, or windows are opened with it */
 	uint64_t bytes;
 	uint64_t left_bytes; /* without pages, or too much */
+	uint32_t n_slices;
+	uintptr_t *slices; /* where each was registered; 0: it was not */
 	unsigned int slice_shift;
 	uint32_t next_range; /* and where in it: the next slice */
 	uint64_t next_at_bytes;
@@ -110,7 +117,7 @@ try_to_share(struct io_uring *from, struct io_uring *to)
 }
 
 static int
-probe(void)
+probe_sharing(void)
 {
 	struct io_uring from, to;
 	int ret = io_uring_queue_init(1, &from, 0);
@@ -123,6 +130,16 @@ probe(void)
 		io_uring_queue_exit(&to);
 	}
 	io_uring_queue_exit(&from);
+	return ret;
+}
+
+static int
+probe_window(void)
+{
+	int uffd, ret = vhub_mem_window_start(&uffd);
+
+	if (ret == 0)
+		close(uffd);
 	return ret;
 }
 
@@ -139,14 +156,22 @@ pins_learn(struct uring_disk *d)
 		d->pin = false;
 		return;
 	}
-	ret = probe();
-	if (ret == 0)
+	ret = probe_sharing();
+	if (ret != 0) {
+		VHUB_LOG(WARNING, "%s: pin=on: %s; guests' memory is not pinned", d->path,
+				ret == -EINVAL		       ? "this needs Linux 6.12" :
+						ret == -ENOMEM ? "RLIMIT_MEMLOCK allows nothing" :
+								 strerror(-ret));
+		d->pin = false;
 		return;
-	VHUB_LOG(WARNING, "%s: pin=on: %s; guests' memory is not pinned", d->path,
-			ret == -EINVAL		       ? "this needs Linux 6.12" :
-					ret == -ENOMEM ? "RLIMIT_MEMLOCK allows nothing" :
-							 strerror(-ret));
-	d->pin = false;
+	}
+	ret = probe_window();
+	if (ret != 0) {
+		VHUB_LOG(WARNING,
+				"%s: pin=on: this needs userfaultfd: %s; guests' memory is not pinned",
+				d->path, strerror(-ret));
+		d->pin = false;
+	}
 }
 
 /* ---- WORK: registering ---- */
@@ -184,7 +209,7 @@ choose_slice_shift(const struct vhub_mem_table *mem)
 /*
  * What the front end has not filled is left out: to pin it would take its pages now, from us, and as
  * many as a front end cares to name. So is what makes more than the host has, which is the same pages
- * again.
+ * again. What is missing since then register_slice() finds.
  */
 static uint32_t
 choose_ranges(struct uring_pins *pins)
@@ -206,7 +231,7 @@ choose_ranges(struct uring_pins *pins)
 			continue;
 		}
 		pins->ranges[pins->n_ranges++] = (struct uring_pin_range){ (uintptr_t)r->hva,
-			r->size_bytes, n_slices };
+			r->size_bytes, n_slices, r->map };
 		n_slices += (uint32_t)n;
 		pins->bytes += r->size_bytes;
 	}
@@ -214,18 +239,31 @@ choose_ranges(struct uring_pins *pins)
 	return n_slices;
 }
 
-static int
-prepare(struct uring_pins *pins)
+static void
+end_windows(struct uring_pins *pins)
 {
-	uint32_t n_slices = choose_ranges(pins);
-	int ret;
+	if (pins->uffd >= 0)
+		close(pins->uffd);
+	pins->uffd = -1;
+}
 
-	if (n_slices == 0)
-		return -ENODATA;
-	ret = io_uring_queue_init(1, &pins->ring, 0);
+/* What prepare() has made, but for the io_uring. */
+static void
+clear(struct uring_pins *pins)
+{
+	end_windows(pins);
+	free(pins->slices);
+	pins->slices = NULL;
+}
+
+static int
+prepare_ring(struct uring_pins *pins)
+{
+	int ret = io_uring_queue_init(1, &pins->ring, 0);
+
 	if (ret != 0)
 		return ret;
-	ret = io_uring_register_buffers_sparse(&pins->ring, n_slices);
+	ret = io_uring_register_buffers_sparse(&pins->ring, pins->n_slices);
 	if (ret != 0)
 		io_uring_queue_exit(&pins->ring);
 	pins->has_ring = ret == 0;
@@ -233,22 +271,73 @@ prepare(struct uring_pins *pins)
 }
 
 static int
+prepare(struct uring_pins *pins)
+{
+	int ret;
+
+	pins->n_slices = choose_ranges(pins);
+	if (pins->n_slices == 0)
+		return -ENODATA;
+	ret = vhub_mem_window_start(&pins->uffd);
+	if (ret != 0)
+		return ret;
+	pins->slices = calloc(pins->n_slices, sizeof(pins->slices[0]));
+	ret = pins->slices == NULL ? -ENOMEM : prepare_ring(pins);
+	if (ret != 0)
+		clear(pins);
+	return ret;
+}
+
+/* Returns 0, -EFAULT: not all of it has pages, or an error that ends all. */
+static int
+register_in_window(struct uring_pins *pins, unsigned int index, const struct uring_pin_range *range,
+		uint64_t at, uint64_t bytes)
+{
+	struct vhub_mem_window window;
+	struct iovec iov;
+	int ret = vhub_mem_window_open(pins->uffd, range->map, (uint8_t *)(range->hva + at), bytes,
+			&window);
+
+	/* No mapping is left, or the guard has put another one in its place. */
+	if (ret != 0)
+		return -EFAULT;
+	iov = (struct iovec){ window.hva, bytes };
+	ret = io_uring_register_buffers_update_tag(&pins->ring, index, &iov, NULL, 1);
+	vhub_mem_window_close(&window);
+	if (ret == 1)
+		pins->slices[index] = (uintptr_t)window.hva;
+	return ret == 1 ? 0 : ret < 0 ? ret : -EIO;
+}
+
+static void
+leave_out(struct uring_pins *pins, uint64_t bytes)
+{
+	pins->bytes -= bytes;
+	pins->left_bytes += bytes;
+}
+
+static int
 register_slice(struct uring_pins *pins)
 {
 	const struct uring_pin_range *range = &pins->ranges[pins->next_range];
 	const uint64_t at = pins->next_at_bytes, slice_bytes = UINT64_C(1) << pins->slice_shift;
-	struct iovec iov = { (void *)(range->hva + at), RTE_MIN(range->bytes - at, slice_bytes) };
+	const uint64_t bytes = RTE_MIN(range->bytes - at, slice_bytes);
 	unsigned int index = range->first_slice + (unsigned int)(at >> pins->slice_shift);
-	int ret = io_uring_register_buffers_update_tag(&pins->ring, index, &iov, NULL, 1);
+	int ret = register_in_window(pins, index, range, at, bytes);
 
-	if (ret != 1)
-		return ret < 0 ? ret : -EIO;
+	if (ret == -EFAULT)
+		leave_out(pins, bytes);
+	else if (ret != 0)
+		return ret;
 	pins->next_at_bytes += slice_bytes;
-	if (pins->next_at_bytes >= range->bytes) {
-		pins->next_range++;
-		pins->next_at_bytes = 0;
-	}
-	return 0;
+	if (pins->next_at_bytes < range->bytes)
+		return 0;
+	pins->next_at_bytes = 0;
+	pins->next_range++;
+	if (pins->next_range < pins->n_ranges)
+		return 0;
+	end_windows(pins);
+	return pins->bytes == 0 ? -ENODATA : 0;
 }
 
 /*
@@ -265,6 +354,7 @@ step_work(struct vhub_work *work)
 		return;
 	io_uring_queue_exit(&pins->ring);
 	pins->has_ring = false;
+	clear(pins);
 	pins->next_range = 0;
 	pins->next_at_bytes = 0;
 }
@@ -284,6 +374,7 @@ put(struct uring_pins *pins)
 		return;
 	if (pins->has_ring)
 		io_uring_queue_exit(&pins->ring);
+	clear(pins);
 	free(pins);
 }
 
@@ -335,7 +426,7 @@ tell(struct uring_disk *d, const struct uring_pins *pins)
 				d->path, pins->bytes / mib, pins->left_bytes / mib);
 	else if (pins->result == -ENODATA)
 		VHUB_LOG(NOTICE,
-				"%s: guest memory is not pinned: it was not allocated (QEMU: prealloc=on)",
+				"%s: guest memory is not pinned: it is not allocated (QEMU: prealloc=on)",
 				d->path);
 	else
 		VHUB_LOG(WARNING, "%s: %" PRIu64 " MiB of guest memory cannot be pinned: %s%s",
@@ -522,6 +613,7 @@ uring_memory(struct vhub_blk_disk *disk, struct vhub_mem_table *mem)
 		return;
 	}
 	pins->disk = d;
+	pins->uffd = -1;
 	pins->mem = vhub_mem_table_get(mem);
 	pins->refs = 1;
 	pins->making = true;
@@ -608,20 +700,27 @@ find_range(const struct uring_pins *pins, uintptr_t addr)
 }
 
 int
-pins_find(struct uring_queue *q, const void *buf, uint32_t len)
+pins_find(struct uring_queue *q, const void *buf, uint32_t len, void **registered)
 {
 	const uintptr_t addr = (uintptr_t)buf;
 	const struct uring_pin_range *range = q->pin_last;
+	const struct uring_pins *pins = q->pins;
 	uint64_t at;
+	uint32_t slice;
 
 	if (unlikely(addr - range->hva >= range->bytes)) {
-		range = find_range(q->pins, addr);
+		range = find_range(pins, addr);
 		if (range == NULL)
 			return -1;
 		q->pin_last = range;
 	}
 	at = addr - range->hva;
-	if (unlikely(len > range->bytes - at || (at ^ (at + len - 1)) >> q->pins->slice_shift != 0))
+	if (unlikely(len > range->bytes - at || (at ^ (at + len - 1)) >> pins->slice_shift != 0))
 		return -1;
-	return (int)(range->first_slice + (at >> q->pins->slice_shift));
+	slice = range->first_slice + (uint32_t)(at >> pins->slice_shift);
+	if (unlikely(pins->slices[slice] == 0))
+		return -1;
+	at &= (UINT64_C(1) << pins->slice_shift) - 1;
+	*registered = (void *)(pins->slices[slice] + at);
+	return (int)slice;
 }

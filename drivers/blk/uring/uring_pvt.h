@@ -70,6 +70,7 @@ struct uring_pin_range {
 	uintptr_t hva;
 	uint64_t bytes;
 	uint32_t first_slice;
+	const struct vhub_mem_map *map; /* while slices are registered */
 };
 
 enum uring_direct {
@@ -426,9 +427,12 @@ pins_look(struct uring_queue *q)
 	if (unlikely(seq != q->pins_seq))
 		pins_follow(q, seq);
 }
-/* LCORE: the slice that holds all of these bytes, or -1. Only while q->pins is not NULL. */
+/*
+ * LCORE: the slice that holds all of these bytes, and the address that they were registered by; or -1. Only
+ * while q->pins is not NULL.
+ */
 int
-pins_find(struct uring_queue *q, const void *buf, uint32_t len);
+pins_find(struct uring_queue *q, const void *buf, uint32_t len, void **registered);
 
 /* ---- bounce.c ---- */
 

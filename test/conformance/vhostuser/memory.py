@@ -46,6 +46,10 @@ class Region:
         os.posix_fallocate(self.fd, 0, self.mmap_offset + self.size)
         return self
 
+    def punch(self):
+        """Takes the region's pages out of the file, which stays as long."""
+        self.map.madvise(mmap.MADV_REMOVE)
+
     def payload(self):
         """The region as SET_MEM_TABLE and the memory slot requests describe it."""
         return p.REGION.pack(self.gpa, self.size, self.uva, self.mmap_offset)

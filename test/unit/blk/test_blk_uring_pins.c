@@ -10,13 +10,20 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #include <rte_common.h>
 
@@ -39,22 +46,34 @@ struct guest {
 	uint8_t *hva;
 	uint8_t *own;
 	size_t bytes;
+	size_t offset_bytes;
 };
+
+/* From there on in its file. */
+static void
+guest_create_in(struct guest *g, int fd, size_t bytes, size_t offset_bytes, bool allocated)
+{
+	struct vhub_user_mem_region region = { .guest_addr_gpa = 0x100000,
+		.size_bytes = bytes,
+		.mmap_offset_bytes = offset_bytes };
+	const size_t file_bytes = offset_bytes + bytes;
+
+	*g = (struct guest){ .fd = fd, .bytes = bytes, .offset_bytes = offset_bytes };
+	assert_true(g->fd >= 0);
+	assert_int_equal(ftruncate(g->fd, (off_t)file_bytes), 0);
+	if (allocated)
+		assert_int_equal(fallocate(g->fd, 0, 0, (off_t)file_bytes), 0);
+	assert_int_equal(vhub_mem_table_build(NULL, &region, &g->fd, 1, NULL, &g->table), 0);
+	g->hva = g->table->regions[0].hva;
+	g->own = mmap(NULL, file_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->fd, 0);
+	assert_true(g->own != MAP_FAILED);
+	g->own += offset_bytes;
+}
 
 static void
 guest_create(struct guest *g, size_t bytes, bool allocated)
 {
-	struct vhub_user_mem_region region = { .guest_addr_gpa = 0x100000, .size_bytes = bytes };
-
-	*g = (struct guest){ .fd = memfd_create("guest", MFD_CLOEXEC), .bytes = bytes };
-	assert_true(g->fd >= 0);
-	assert_int_equal(ftruncate(g->fd, (off_t)bytes), 0);
-	if (allocated)
-		assert_int_equal(fallocate(g->fd, 0, 0, (off_t)bytes), 0);
-	assert_int_equal(vhub_mem_table_build(NULL, &region, &g->fd, 1, NULL, &g->table), 0);
-	g->hva = g->table->regions[0].hva;
-	g->own = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->fd, 0);
-	assert_true(g->own != MAP_FAILED);
+	guest_create_in(g, memfd_create("guest", MFD_CLOEXEC), bytes, 0, allocated);
 }
 
 /* Memory in two regions, which nobody looks into. */
@@ -93,10 +112,36 @@ guest_replace(struct guest *g)
 }
 
 static void
+guest_restore(struct guest *g)
+{
+	assert_ptr_equal(mmap(g->hva, g->bytes, PROT_READ | PROT_WRITE, MAP_FIXED | MAP_SHARED,
+					 g->fd, 0),
+			g->hva);
+}
+
+static void
+guest_punch(struct guest *g, size_t at, size_t bytes)
+{
+	assert_int_equal(fallocate(g->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)at,
+					 (off_t)bytes),
+			0);
+}
+
+/* What the guest's file has. */
+static size_t
+guest_filled_bytes(struct guest *g)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(g->fd, &st), 0);
+	return (size_t)st.st_blocks * 512;
+}
+
+static void
 guest_destroy(struct guest *g)
 {
 	vhub_mem_table_put(g->table);
-	munmap(g->own, g->bytes);
+	munmap(g->own - g->offset_bytes, g->offset_bytes + g->bytes);
 	close(g->fd);
 }
 
@@ -208,17 +253,16 @@ test_each_queue_follows_the_table(void **state)
 	assert_true(goes_by_registration(&d, &a, 0, 1));
 	assert_true(goes_by_registration(&other, &a, 4096, 1));
 	assert_false(goes_by_registration(&d, &b, 0, 1));
-	/* Of b, the pages that are there now are registered. */
+	/* What a guard has put in the place of b is not. */
+	d.ops->memory(d.disk, b.table);
+	assert_false(goes_by_registration(&d, &b, 0, 1));
+	guest_restore(&b);
 	d.ops->memory(d.disk, b.table);
 	assert_false(goes_by_registration(&other, &a, 0, 1));
 	assert_false(goes_by_registration(&d, &a, 4096, 1));
-	assert_int_equal(read_to(&d, &b, 0, 1), 0);
 	guest_replace(&b);
-	memset(b.hva, 0, 8192);
-	assert_int_equal(read_to(&d, &b, 0, 1), 0);
-	assert_true(is_all(b.hva, 0));
-	assert_int_equal(read_to(&other, &b, 0, 1), 0);
-	assert_true(is_all(b.hva, 0));
+	assert_true(goes_by_registration(&d, &b, 0, 1));
+	assert_true(goes_by_registration(&other, &b, 4096, 1));
 	/* A queue that was got before and has seen nothing lets go of it as well. */
 	d.ops->memory(d.disk, NULL);
 	assert_int_equal(read_to(&d, &b, 0, 1), 0);
@@ -287,6 +331,90 @@ test_memory_that_is_not_there_is_not_taken(void **state)
 	guest_destroy(&g);
 }
 
+/* Nor what it has taken out again since: a slice with a hole goes without, and the others do not. */
+static void
+test_a_slice_with_a_hole_goes_without(void **state)
+{
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	guest_create(&g, GUEST_BYTES, true);
+	open_disk(&d, ",pin=on");
+	guest_punch(&g, 2 * SLICE_BYTES - 4096, 4096);
+	d.ops->memory(d.disk, g.table);
+	assert_int_equal(read_to(&d, &g, SLICE_BYTES, 1), 0);
+	assert_int_equal(guest_filled_bytes(&g), GUEST_BYTES - 4096);
+	guest_replace(&g);
+	assert_true(goes_by_registration(&d, &g, SLICE_BYTES - 8192, 1));
+	assert_false(goes_by_registration(&d, &g, SLICE_BYTES, 1));
+	assert_true(goes_by_registration(&d, &g, 2 * SLICE_BYTES, 1));
+	driver_close(&d);
+	guest_destroy(&g);
+}
+
+/* From its end, while slices are registered from its beginning: one of them meets it. */
+static void *
+punch_it_all(void *arg)
+{
+	struct guest *g = arg;
+
+	for (size_t at = GUEST_BYTES; at != 0; at -= MB)
+		guest_punch(g, at - MB, MB);
+	return NULL;
+}
+
+static void
+test_memory_that_goes_meanwhile_is_not_filled(void **state)
+{
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	open_disk(&d, ",pin=on");
+	for (unsigned int round = 0; round < 4; round++) {
+		pthread_t thread;
+
+		guest_create(&g, GUEST_BYTES, true);
+		assert_int_equal(pthread_create(&thread, NULL, punch_it_all, &g), 0);
+		d.ops->memory(d.disk, g.table);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(guest_filled_bytes(&g), 0);
+		d.ops->memory(d.disk, NULL);
+		guest_destroy(&g);
+	}
+	driver_close(&d);
+}
+
+/* Its offset in the file is in the middle of a page, so that a slice ends there too. */
+static void
+test_hugetlb_goes_by_registration_and_is_not_filled(void **state)
+{
+	const size_t huge = 2 * MB, bytes = 4 * huge;
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	guest_create_in(&g, memfd_create("guest", MFD_CLOEXEC | MFD_HUGETLB | (21u << 26)),
+			bytes - MB, MB, true);
+	open_disk(&d, ",pin=on");
+	d.ops->memory(d.disk, g.table);
+	assert_int_equal(read_to(&d, &g, 4096, 1), 0);
+	assert_true(is_all(g.own + 4096, 7));
+	/* What is pinned is not the file's any more. */
+	guest_punch(&g, 0, bytes);
+	memset(g.own + 4096, 0, 8192);
+	assert_int_equal(read_to(&d, &g, 4096, 1), 0);
+	assert_true(is_all(g.own + 4096, 0));
+	assert_int_equal(guest_filled_bytes(&g), huge);
+	d.ops->memory(d.disk, g.table);
+	assert_int_equal(guest_filled_bytes(&g), huge);
+	assert_int_equal(read_to(&d, &g, 4096, 1), 0);
+	assert_true(is_all(g.own + 4096, 7));
+	driver_close(&d);
+	guest_destroy(&g);
+}
+
 /* A user who may lock less than the guest has. */
 static int
 refused(void)
@@ -306,7 +434,7 @@ refused(void)
 	return goes_by_registration(&d, &g, 0, 1) ? 2 : 0;
 }
 
-/* What is limited is the user's: in a process of another one. */
+/* What is limited is the user's, and a filter is for ever: in a process of its own. */
 static void
 run_as_another(int (*fn)(void))
 {
@@ -326,6 +454,37 @@ test_what_is_refused_goes_on_without(void **state)
 {
 	(void)state;
 	run_as_another(refused);
+}
+
+/* Where a filter forbids userfaultfd(2), nothing could be registered without making pages. */
+static int
+without_windows(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_userfaultfd, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { .len = RTE_DIM(filter), .filter = filter };
+	struct driver_disk d;
+	struct guest g;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+			prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		return 1;
+	guest_create(&g, MB, true);
+	open_disk(&d, ",pin=on");
+	d.ops->memory(d.disk, g.table);
+	guest_replace(&g);
+	return goes_by_registration(&d, &g, 0, 1) ? 2 : 0;
+}
+
+static void
+test_without_windows_nothing_is_registered(void **state)
+{
+	(void)state;
+	run_as_another(without_windows);
 }
 
 static unsigned long
@@ -501,7 +660,11 @@ main(void)
 		cmocka_unit_test(test_each_queue_follows_the_table),
 		cmocka_unit_test(test_a_table_may_change_with_ios_in_flight),
 		cmocka_unit_test(test_memory_that_is_not_there_is_not_taken),
+		cmocka_unit_test(test_a_slice_with_a_hole_goes_without),
+		cmocka_unit_test(test_memory_that_goes_meanwhile_is_not_filled),
+		cmocka_unit_test(test_hugetlb_goes_by_registration_and_is_not_filled),
 		cmocka_unit_test(test_what_is_refused_goes_on_without),
+		cmocka_unit_test(test_without_windows_nothing_is_registered),
 		cmocka_unit_test(test_a_table_that_changes_twice_is_pinned_in_the_end),
 		cmocka_unit_test(test_of_two_disks_that_do_not_fit_one_is_pinned),
 		cmocka_unit_test(test_nothing_stays_pinned),
