@@ -14,9 +14,6 @@
 #include "net_pvt.h"
 #include "services.h"
 #include "vhub_alloc.h"
-#include "vhub_log.h"
-
-VHUB_LOGTYPE(net)
 
 /* ---- frames ---- */
 
@@ -210,24 +207,24 @@ vhub_net_capture_start(struct vhub_device *device, const struct vhub_net_capture
 	return 0;
 }
 
-int
-net_capture_stop(struct net_dev *dev, struct vhub_net_captured *out)
+void
+net_capture_leave(struct net_dev *dev)
+{
+	net_services_set(&dev->services, NET_FROM_GUEST, NET_SERVES_CAPTURE, 0);
+	net_services_set(&dev->services, NET_TO_GUEST, NET_SERVES_CAPTURE, 0);
+}
+
+void
+net_capture_end(struct net_dev *dev, struct vhub_net_captured *out)
 {
 	struct net_capture *capture = dev->services.capture;
 
-	net_services_set(&dev->services, NET_FROM_GUEST, NET_SERVES_CAPTURE, 0);
-	net_services_set(&dev->services, NET_TO_GUEST, NET_SERVES_CAPTURE, 0);
-	if (vhub_quiesce_wait() != 0) {
-		VHUB_LOG(ERR, "%s: an lcore is stuck: the capture goes on", dev->dev.name);
-		return -ETIMEDOUT;
-	}
 	dev->services.capture = NULL;
 	capture_file_close(capture);
 	*out = (struct vhub_net_captured){ .packets = capture->packets,
 		.bytes = capture->bytes,
 		.error = capture->error };
 	destroy(capture);
-	return 0;
 }
 
 int
@@ -243,8 +240,14 @@ vhub_net_capture_stop(struct vhub_device *device, struct vhub_net_captured *out,
 		snprintf(error, error_len, "%s is not being captured", device->name);
 		return -EINVAL;
 	}
-	ret = net_capture_stop(dev, out);
-	if (ret != 0)
-		snprintf(error, error_len, "%s: an lcore is stuck", device->name);
-	return ret;
+	net_capture_leave(dev);
+	ret = vhub_quiesce_wait();
+	if (ret != 0) {
+		snprintf(error, error_len,
+				"%s: an lcore is stuck: the capture is not closed, try again",
+				device->name);
+		return ret;
+	}
+	net_capture_end(dev, out);
+	return 0;
 }

@@ -19,9 +19,6 @@
 
 #include "net_pvt.h"
 #include "services.h"
-#include "vhub_log.h"
-
-VHUB_LOGTYPE(net)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct net_dev *ports; /* all that there are */
@@ -198,8 +195,8 @@ net_mirror_create(struct net_dev *dev, int node)
 	return 0;
 }
 
-int
-net_mirror_destroy(struct net_dev *dev)
+void
+net_mirror_leave(struct net_dev *dev)
 {
 	struct net_dev **link;
 
@@ -209,12 +206,12 @@ net_mirror_destroy(struct net_dev *dev)
 	*link = dev->services.next;
 	join();
 	pthread_mutex_unlock(&lock);
-	if (dev->services.is_watching && vhub_quiesce_wait() != 0) {
-		VHUB_LOG(ERR, "%s: an lcore is stuck: the port stays in memory", dev->dev.name);
-		return -ETIMEDOUT;
-	}
+}
+
+void
+net_mirror_destroy(struct net_dev *dev)
+{
 	vhub_net_inbox_destroy(dev->services.inbox);
-	return 0;
 }
 
 int

@@ -17,14 +17,32 @@
 #include "net_pvt.h"
 #include "vhub_alloc.h"
 
-bool
-net_dev_end_services(struct net_dev *dev)
+void
+net_dev_leave(struct net_dev *dev)
 {
+	net_mirror_leave(dev);
+	net_capture_leave(dev);
+}
+
+/* No lcore has it any more. */
+static void
+end_dev(struct vhub_work *work)
+{
+	struct net_dev *dev = vhub_container_of(work, struct net_dev, end_work);
 	struct vhub_net_captured captured;
 
-	if (net_mirror_destroy(dev) != 0)
-		return false;
-	return dev->services.capture == NULL || net_capture_stop(dev, &captured) == 0;
+	net_mirror_destroy(dev);
+	if (dev->services.capture != NULL)
+		net_capture_end(dev, &captured);
+	net_flows_destroy(dev);
+	net_dev_free(dev);
+}
+
+void
+net_dev_end(struct net_dev *dev)
+{
+	dev->end_work = (struct vhub_work){ .run = end_dev };
+	vhub_quiesce_then(&dev->end_work, dev->dev.name);
 }
 
 static void
@@ -32,12 +50,10 @@ net_destroy(struct vhub_device *device)
 {
 	struct net_dev *dev = net_dev_of(device);
 
-	if (!net_dev_end_services(dev))
-		return;
+	net_dev_leave(dev);
 	dev->driver->destroy(dev->port);
 	rvhost_destroy(dev->path);
-	net_flows_destroy(dev);
-	net_dev_free(dev);
+	net_dev_end(dev);
 }
 
 /* ---- rings ---- */

@@ -33,6 +33,7 @@
 #include "vhub_device.h"
 #include "vhub_net.h"
 #include "vhub_user.h"
+#include "vhub_work.h"
 
 /* As for disks: behind the fields of virtio-net the config space reads as zero. */
 #define NET_CONFIG_BYTES VHUB_USER_MAX_CONFIG
@@ -201,6 +202,7 @@ struct net_dev {
 	struct net_rarp rarp;
 
 	struct net_ctrl ctrl;
+	struct vhub_work end_work;
 	size_t bytes; /* immutable: of all this */
 	struct net_pair pairs[];
 };
@@ -441,9 +443,15 @@ net_dev_alloc(const struct vhub_device_ops *ops, const struct net_params *params
 		struct vhub_net_port *port, const struct vhub_executor *executor, int node);
 void
 net_dev_free(struct net_dev *dev);
-/* What is left running for it ends: copies and captures. Returns false when an lcore is stuck. WORK. */
-bool
-net_dev_end_services(struct net_dev *dev);
+/* Neither copies nor captures of it begin any more. CTL or WORK. */
+void
+net_dev_leave(struct net_dev *dev);
+/*
+ * After that: frees it, once no lcore can have it or its queues any more. Its port has gone, or waits for the same
+ * and does not use it. CTL or WORK; blocks.
+ */
+void
+net_dev_end(struct net_dev *dev);
 
 /* Makes the device of an opened port, which it owns from then on. Errors as a builder's. */
 int

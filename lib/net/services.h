@@ -147,8 +147,10 @@ net_sizes_emit(const struct net_pair *pair, vhub_stat_fn emit, void *arg);
 /* The port can be found, and is to be mirrored as its parameters say. CTL. Returns 0 or -ENOMEM. */
 int
 net_mirror_create(struct net_dev *dev, int node);
-/* It is found no more. CTL or WORK, may block. Returns 0, or -ETIMEDOUT: an lcore may still have it. */
-int
+/* It is found no more, and goes when no lcore has it any more. CTL or WORK. */
+void
+net_mirror_leave(struct net_dev *dev);
+void
 net_mirror_destroy(struct net_dev *dev);
 /* Whether a port of this name may be mirrored so: 0, or -EINVAL with one sentence. */
 int
@@ -185,8 +187,11 @@ net_mirror_park(struct net_pair *pair, struct vhub_lcore_word *word);
 void
 net_capture_frames(struct net_pair *pair, enum net_direction direction,
 		const struct net_frames *frames, uint64_t which);
-/* Ends the one there is. CTL or WORK, may block. Returns 0, or -ETIMEDOUT: an lcore may still have it. */
-int
-net_capture_stop(struct net_dev *dev, struct vhub_net_captured *out);
+/* No frame comes any more; the one there is, if any, ends when no lcore has it any more. CTL or WORK. */
+void
+net_capture_leave(struct net_dev *dev);
+/* May block. */
+void
+net_capture_end(struct net_dev *dev, struct vhub_net_captured *out);
 
 #endif /* NET_SERVICES_H */

@@ -376,7 +376,7 @@ free_uplink(struct net_uplink *uplink)
 	pthread_cond_destroy(&uplink->changed);
 	pthread_mutex_destroy(&uplink->lock);
 	vhub_free(uplink, uplink->bytes);
-	net_dev_free(dev);
+	net_dev_end(dev);
 }
 
 static void
@@ -391,8 +391,8 @@ uplink_destroy(struct vhub_device *device)
 		VHUB_LOG(ERR, "%s: an lcore is stuck: the uplink stays until it is not", name);
 		return;
 	}
-	if (net_dev_end_services(dev))
-		free_uplink(dev->uplink);
+	net_dev_leave(dev);
+	free_uplink(dev->uplink);
 }
 
 static int

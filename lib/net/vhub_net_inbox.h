@@ -9,7 +9,7 @@
  *
  * A driver opens an inbox in queue_get, closes it in queue_put, takes packets from it in to_guest, and
  * calls its arm, disarm, park and empty (closed) for its own. It destroys an inbox when no lcore can reach it any more
- * (vhub_quiesce_wait()).
+ * (vhub_quiesce_then()).
  *
  * Packets that one lcore sends to an inbox arrive in their order. What is in it when it closes, or its
  * queue is not open any more, is dropped; and what gets there later by who has sent it.

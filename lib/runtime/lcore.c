@@ -451,11 +451,16 @@ vhub_lcores_start(struct vhub_loop *loop, enum vhub_idle_policy policy, uint32_t
 	ret = watchdog_start(loop);
 	if (ret != 0)
 		goto destroy;
-	ret = lcores_launch((unsigned int)n, policy, idle_us);
+	ret = quiesce_start(loop);
 	if (ret != 0)
 		goto stop_watchdog;
+	ret = lcores_launch((unsigned int)n, policy, idle_us);
+	if (ret != 0)
+		goto stop_quiesce;
 	return 0;
 
+stop_quiesce:
+	quiesce_stop();
 stop_watchdog:
 	watchdog_stop();
 destroy:
@@ -472,6 +477,7 @@ vhub_lcores_stop(void)
 		return;
 	lcores_join(n);
 	lcores_publish(0);
+	quiesce_stop();
 	watchdog_stop();
 	lcores_destroy(n);
 }

@@ -145,6 +145,16 @@ int
 quiesce_register(unsigned int n);
 
 /*
+ * From here on, until the stop, what an lcore keeps from being freed is looked at on `loop`. Thread: CTL, before
+ * lcores are launched. Returns 0 or an errno.
+ */
+int
+quiesce_start(struct vhub_loop *loop);
+/* No lcore runs any more: what is left is freed. Thread: CTL. */
+void
+quiesce_stop(void);
+
+/*
  * Where lcores report their quiescent states; lasts until the process ends. Thread: ANY, after
  * quiesce_register().
  */

@@ -267,6 +267,19 @@ vhub_quiesce_begin(struct vhub_loop *loop, struct vhub_quiesce *quiesce);
 VHUB_API int
 vhub_quiesce_wait(void);
 
+struct vhub_work;
+
+/**
+ * For who gives something back that lcores may still reach: waits as vhub_quiesce_wait() does, then calls
+ * work->run(work) in the caller and returns 0. When an lcore is stuck it says so in the log and returns
+ * -ETIMEDOUT, at once if an earlier caller has waited in vain; `run` is then called as blocking work once
+ * all lcores have passed, by vhub_lcores_stop() at the latest. The work and what `run` uses are the caller's
+ * no more, so `run` may free them; `done` is not called. `what` names in the log what is kept. Thread: as
+ * vhub_quiesce_wait().
+ */
+VHUB_API int
+vhub_quiesce_then(struct vhub_work *work, const char *what);
+
 struct rte_rcu_qsbr;
 
 /**

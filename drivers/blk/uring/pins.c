@@ -88,6 +88,7 @@ struct uring_pins {
 	unsigned int slice_shift;
 	uint32_t next_range; /* and where in it: the next slice */
 	uint64_t next_at_bytes;
+	unsigned int n_looks; /* before it is let go of */
 	/* Shared atomic. */
 	uint32_t refs; /* one is CTL's and WORK's, the others are queues' */
 
@@ -378,20 +379,26 @@ put(struct uring_pins *pins)
 	free(pins);
 }
 
-/* After up to `looks` for lcores that share them. */
+/* After `n_looks` at most for lcores that share them. */
 static void
-let_go(struct uring_pins *pins, unsigned int looks)
+put_work(struct vhub_work *work)
 {
+	struct uring_pins *pins = vhub_container_of(work, struct uring_pins, work);
 	const struct timespec pause = { .tv_nsec = 1000000 };
+	unsigned int looks = pins->n_looks;
 
-	/* An lcore may just have found it. */
-	if (vhub_quiesce_wait() != 0) {
-		VHUB_LOG(ERR, "an lcore is stuck: guest memory stays pinned");
-		return;
-	}
 	for (; looks != 0 && __atomic_load_n(&pins->refs, __ATOMIC_RELAXED) != 1; looks--)
 		nanosleep(&pause, NULL);
 	put(pins);
+}
+
+static void
+let_go(struct uring_pins *pins, unsigned int n_looks)
+{
+	pins->n_looks = n_looks;
+	pins->work = (struct vhub_work){ .run = put_work };
+	/* An lcore may just have found it. */
+	vhub_quiesce_then(&pins->work, "pinned guest memory");
 }
 
 static void

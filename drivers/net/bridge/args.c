@@ -13,6 +13,7 @@
 
 #include "bridge_pvt.h"
 #include "vhub_alloc.h"
+#include "vhub_lcore.h"
 
 /* What a port may know unless it says: what a guest with containers needs, and not the whole table. */
 #define DEFAULT_LEARN_LIMIT 1024u
@@ -78,16 +79,30 @@ bridge_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether
 }
 
 static void
-bridge_destroy(struct vhub_net_port *port)
+free_port(struct vhub_work *work)
 {
-	struct bridge_port *p = bridge_port_of(port);
+	struct bridge_port *p = vhub_container_of(work, struct bridge_port, free_work);
 
-	if (p->joined && !bridge_leave(p))
-		return;
+	if (p->joined)
+		bridge_put(p->bridge);
 	for (uint16_t i = 0; i < p->n_queues; i++)
 		vhub_net_inbox_destroy(p->queues[i].inbox);
 	vhub_free(p->queues, p->queues_bytes);
 	free(p);
+}
+
+static void
+bridge_destroy(struct vhub_net_port *port)
+{
+	struct bridge_port *p = bridge_port_of(port);
+
+	p->free_work.run = free_port;
+	if (!p->joined) {
+		free_port(&p->free_work);
+		return;
+	}
+	bridge_leave(p);
+	vhub_quiesce_then(&p->free_work, port->name);
 }
 
 /* What a receiver does not take is done for it, as far as lib/net can. */

@@ -179,7 +179,7 @@ bridge_join(struct bridge_port *p, char *error, size_t error_len)
 	return ret;
 }
 
-bool
+void
 bridge_leave(struct bridge_port *p)
 {
 	struct bridge *bridge = p->bridge;
@@ -188,15 +188,13 @@ bridge_leave(struct bridge_port *p)
 	__atomic_store_n(&bridge->slots[p->index], NULL, __ATOMIC_RELEASE);
 	table_forget_port(bridge->table, p->index);
 	bridge_unlock();
-	p->joined = false;
-	/* It still counts among the bridge's ports, which therefore stays. */
-	if (vhub_quiesce_wait() != 0) {
-		VHUB_LOG(ERR, "%s: an lcore is stuck: the port stays in memory", p->port.name);
-		return false;
-	}
+}
+
+void
+bridge_put(struct bridge *bridge)
+{
 	bridge_lock();
 	if (--bridge->n_ports == 0)
 		destroy_bridge(bridge);
 	bridge_unlock();
-	return true;
 }

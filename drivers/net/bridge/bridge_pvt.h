@@ -26,6 +26,7 @@
 
 #include "table.h"
 #include "vhub_net_inbox.h"
+#include "vhub_work.h"
 
 #define BRIDGE_MAX_VLAN 4094u
 /* Bytes of a VLAN tag. */
@@ -99,6 +100,7 @@ struct bridge_port {
 	uint16_t n_queues;
 	struct bridge_queue *queues;
 	size_t queues_bytes;
+	struct vhub_work free_work;
 	/* Shared atomic. */
 	uint32_t n_got; /* queues got; the first one brings the static station */
 };
@@ -111,7 +113,7 @@ struct bridge {
 	struct table *table;
 	/* With the lock of bridge.c. */
 	struct bridge *next;
-	unsigned int n_ports;
+	unsigned int n_ports; /* and those that lcores may still have */
 	/* Shared atomics, written with the lock: ports by slot, and how many slots were in use ever. */
 	uint32_t n_slots;
 	struct bridge_port *slots[TABLE_MAX_PORTS];
@@ -195,12 +197,15 @@ bridge_drop(struct bridge_burst *b, uint16_t i, enum bridge_drop why)
 
 /* ---- bridge.c ---- */
 
-/* Joins the port to its bridge, which is made if it is the first one. Undone by bridge_leave(). */
+/* Joins the port to its bridge, which is made if it is the first one. Undone by the two below. */
 int
 bridge_join(struct bridge_port *p, char *error, size_t error_len);
-/* Returns false when an lcore is stuck: the port has to stay in memory. Thread: CTL or WORK; blocks. */
-bool
+/* Lcores do not find it from now on. Thread: CTL or WORK. */
+void
 bridge_leave(struct bridge_port *p);
+/* No lcore has the port any more that has left. The last one's bridge goes. Thread: CTL or WORK. */
+void
+bridge_put(struct bridge *bridge);
 void
 bridge_lock(void);
 void

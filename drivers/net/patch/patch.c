@@ -16,10 +16,9 @@
 
 #include <rte_common.h>
 
-#include "vhub_log.h"
+#include "vhub_lcore.h"
 #include "vhub_net_inbox.h"
-
-VHUB_LOGTYPE(net)
+#include "vhub_work.h"
 
 struct patch_port {
 	struct vhub_net_port port; /* first */
@@ -28,6 +27,7 @@ struct patch_port {
 	bool joined;
 	uint16_t n_pairs;
 	struct vhub_net_inbox *inboxes[VHUB_NET_MAX_PAIRS];
+	struct vhub_work free_work;
 	/* With the lock. */
 	struct patch_port *next;
 	/* Shared atomics. */
@@ -116,23 +116,29 @@ patch_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether_
 }
 
 static void
+free_port(struct vhub_work *work)
+{
+	struct patch_port *p = vhub_container_of(work, struct patch_port, free_work);
+
+	for (uint16_t i = 0; i < p->n_pairs; i++)
+		vhub_net_inbox_destroy(p->inboxes[i]);
+	free(p);
+}
+
+static void
 patch_destroy(struct vhub_net_port *port)
 {
 	struct patch_port *p = patch_port_of(port);
 
-	if (p->joined) {
-		pthread_mutex_lock(&lock);
-		leave(p);
-		pthread_mutex_unlock(&lock);
-		if (vhub_quiesce_wait() != 0) {
-			VHUB_LOG(ERR, "%s: an lcore is stuck: the end of the wire stays in memory",
-					port->name);
-			return;
-		}
+	p->free_work.run = free_port;
+	if (!p->joined) {
+		free_port(&p->free_work);
+		return;
 	}
-	for (uint16_t i = 0; i < p->n_pairs; i++)
-		vhub_net_inbox_destroy(p->inboxes[i]);
-	free(p);
+	pthread_mutex_lock(&lock);
+	leave(p);
+	pthread_mutex_unlock(&lock);
+	vhub_quiesce_then(&p->free_work, port->name);
 }
 
 /* The other guest takes what this one leaves to be done, or lib/net does it for it. */

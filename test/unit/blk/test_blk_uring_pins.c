@@ -28,6 +28,7 @@
 #include <rte_common.h>
 
 #include "../eal_fixture.h"
+#include "vhub_lcore.h"
 #include "vhub_loop.h"
 #include "vhub_mem.h"
 #include "vhub_work.h"
@@ -651,6 +652,52 @@ test_nothing_stays_pinned(void **state)
 	driver_close(&d);
 }
 
+static uint32_t inside, let_on;
+
+/* An lcore that is elsewhere. */
+static void
+be_elsewhere(struct vhub_msg *msg)
+{
+	(void)msg;
+	__atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
+	while (__atomic_load_n(&let_on, __ATOMIC_ACQUIRE) == 0)
+		;
+}
+
+/* Nor what an lcore that was stuck could have found. */
+static void
+test_nothing_stays_pinned_that_a_stuck_lcore_could_have(void **state)
+{
+	struct vhub_msg elsewhere = { .fn = be_elsewhere };
+	unsigned long stuck_kb;
+	struct driver_disk d;
+	struct guest g;
+
+	(void)state;
+	assert_int_equal(vhub_loop_create(&loop), 0);
+	open_disk(&d, ",pin=on");
+	guest_create(&g, MB, true);
+	d.ops->memory(d.disk, g.table);
+	d.ops->queue_put(d.queue);
+	assert_int_equal(vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0), 0);
+	vhub_lcore_post(vhub_lcore_at(1), &elsewhere);
+	while (__atomic_load_n(&inside, __ATOMIC_ACQUIRE) == 0)
+		usleep(100);
+	/* Here it waits, for there are no threads for that. */
+	d.ops->memory(d.disk, NULL);
+	assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
+	stuck_kb = pinned_kb();
+	__atomic_store_n(&let_on, 1, __ATOMIC_RELEASE);
+	for (unsigned int i = 0; i < 1000 && pinned_kb() != 0; i++)
+		go_on(&d);
+	vhub_lcores_stop();
+	assert_true(stuck_kb >= MB / 1024);
+	assert_int_equal(pinned_kb(), 0);
+	guest_destroy(&g);
+	driver_close(&d);
+	vhub_loop_destroy(loop);
+}
+
 int
 main(void)
 {
@@ -668,6 +715,7 @@ main(void)
 		cmocka_unit_test(test_a_table_that_changes_twice_is_pinned_in_the_end),
 		cmocka_unit_test(test_of_two_disks_that_do_not_fit_one_is_pinned),
 		cmocka_unit_test(test_nothing_stays_pinned),
+		cmocka_unit_test(test_nothing_stays_pinned_that_a_stuck_lcore_could_have),
 	};
 	uint8_t sevens[8192];
 	int fd, failed;

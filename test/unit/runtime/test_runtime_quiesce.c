@@ -2,7 +2,10 @@
 /* Quiescence: waits for lcores that work, not for those that sleep or are gone. */
 #include "lcore_test.h"
 
+#include <errno.h>
 #include <stdlib.h>
+
+#include "vhub_work.h"
 
 struct waiter {
 	struct vhub_quiesce quiesce;
@@ -136,6 +139,107 @@ lcores_stopped_and_started_meanwhile(void **unused)
 	}
 }
 
+/* ---- what is freed later where an lcore is stuck ---- */
+
+/* Stays in its poll until it is told. */
+struct stuck_poller {
+	struct vhub_poller poller;
+	uint32_t inside;
+	uint32_t go_on;
+};
+
+static unsigned int
+poll_stuck(struct vhub_poller *poller)
+{
+	struct stuck_poller *p = vhub_container_of(poller, struct stuck_poller, poller);
+
+	test_store(&p->inside, 1);
+	while (test_load(&p->go_on) == 0)
+		;
+	return 0;
+}
+
+static const struct vhub_poller_ops stuck_ops = { .poll = poll_stuck, .arm = arm_always };
+
+static void
+make_stuck(struct stuck_poller *p)
+{
+	*p = (struct stuck_poller){ .poller.ops = &stuck_ops };
+	test_on_lcore(1, test_add_poller, &p->poller);
+	assert_true(test_wait(&p->inside, 1));
+}
+
+struct thing {
+	struct vhub_work work;
+	uint32_t n_freed;
+};
+
+static void
+free_thing(struct vhub_work *work)
+{
+	struct thing *thing = vhub_container_of(work, struct thing, work);
+
+	test_store(&thing->n_freed, thing->n_freed + 1);
+}
+
+static void
+nobody_stuck_frees_at_once(void **unused)
+{
+	struct thing thing = { .work.run = free_thing };
+
+	(void)unused;
+	assert_int_equal(vhub_quiesce_then(&thing.work, "a thing"), 0);
+	assert_int_equal(thing.n_freed, 1);
+}
+
+static void
+what_a_stuck_lcore_may_have_is_freed_when_it_goes_on(void **unused)
+{
+	struct thing things[3] = { 0 };
+	struct stuck_poller p;
+
+	(void)unused;
+	make_stuck(&p);
+	for (unsigned int i = 0; i < 3; i++) {
+		things[i].work.run = free_thing;
+		assert_int_equal(vhub_quiesce_then(&things[i].work, "a thing"), -ETIMEDOUT);
+		/* CTL looks for them meanwhile. */
+		test_run_loop(250000);
+		assert_int_equal(test_load(&things[0].n_freed), 0);
+	}
+	test_store(&p.go_on, 1);
+	test_on_lcore(1, test_remove_poller, &p.poller);
+	for (unsigned int i = 0; i < 300 && test_load(&things[0].n_freed) == 0; i++)
+		test_run_loop(100000);
+	for (unsigned int i = 0; i < 3; i++)
+		assert_int_equal(test_load(&things[i].n_freed), 1);
+	/* The next one waits anew. */
+	nobody_stuck_frees_at_once(NULL);
+}
+
+static void
+what_is_left_is_freed_when_lcores_stop(void **unused)
+{
+	struct thing thing = { .work.run = free_thing };
+	struct stuck_poller p;
+
+	(void)unused;
+	for (unsigned int restart = 0; restart < 2; restart++) {
+		thing.n_freed = 0;
+		assert_int_equal(vhub_lcores_start(test_loop, VHUB_IDLE_POLL, 0), 0);
+		make_stuck(&p);
+		assert_int_equal(vhub_quiesce_then(&thing.work, "a thing"), -ETIMEDOUT);
+		/* Its timer may be armed by then, or not. */
+		if (restart != 0)
+			test_run_loop(1000);
+		assert_int_equal(thing.n_freed, 0);
+		test_store(&p.go_on, 1);
+		test_on_lcore(1, test_remove_poller, &p.poller);
+		vhub_lcores_stop();
+		assert_int_equal(thing.n_freed, 1);
+	}
+}
+
 /* ---- what it is for: nobody reads what was replaced before the wait ---- */
 
 struct reader {
@@ -204,6 +308,11 @@ main(void)
 		cmocka_unit_test_setup_teardown(spinning_lcores_pass_quickly, test_start_poll,
 				test_stop_lcores),
 		cmocka_unit_test(lcores_stopped_and_started_meanwhile),
+		cmocka_unit_test(nobody_stuck_frees_at_once),
+		cmocka_unit_test_setup_teardown(
+				what_a_stuck_lcore_may_have_is_freed_when_it_goes_on,
+				test_start_adaptive, test_stop_lcores),
+		cmocka_unit_test(what_is_left_is_freed_when_lcores_stop),
 		cmocka_unit_test_setup_teardown(replaced_is_not_read_after_the_wait,
 				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test(without_lcores_it_comes_at_once), /* also after there were some */
