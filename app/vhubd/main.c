@@ -39,7 +39,7 @@ struct daemon_state {
 	struct control_context context; /* of the control methods */
 	struct vhub_control *control;
 	struct vhub_watch signals;
-	unsigned int n_added; /* slots that are served */
+	unsigned int n_served; /* of the options' slots */
 	bool stopping;
 	uint64_t n_not_saved; /* disks that had gone so before the end */
 	int result;	      /* of the run, once it has ended */
@@ -161,7 +161,14 @@ start_parts(struct daemon_state *d, const sigset_t *set)
 }
 
 static void
-add_next(struct daemon_state *d);
+tell_ready(struct daemon_state *d)
+{
+	if (options.ends_with_front_end)
+		vhub_server_on_left(slots_first(d->slots)->server, front_end_left, d);
+	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
+			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
+			vhub_lcore_count() == 1 ? "" : "s");
+}
 
 static void
 slot_added(void *arg, int result, const char *why)
@@ -172,36 +179,31 @@ slot_added(void *arg, int result, const char *why)
 	if (d->stopping)
 		return;
 	if (result != 0) {
-		/* Those before it give their sockets back. */
+		/* Those that are served give their sockets back. */
 		d->result = result;
 		stop(d);
 		return;
 	}
-	d->n_added++;
-	add_next(d);
+	if (++d->n_served == options.n_slots)
+		tell_ready(d);
 }
 
-/* One after the other, while signals are served already. */
+/* They are built and served while signals are served already. */
 static void
-add_next(struct daemon_state *d)
+add_all(struct daemon_state *d)
 {
 	char error[512];
 	int ret;
 
-	if (d->n_added < options.n_slots) {
-		ret = slots_add(d->slots, &options.slots[d->n_added], slot_added, d, error,
-				sizeof(error));
+	for (unsigned int i = 0; i < options.n_slots && !d->stopping; i++) {
+		ret = slots_add(d->slots, &options.slots[i], slot_added, d, error, sizeof(error));
 		if (ret != 0) {
-			VHUB_LOG(ERR, "%s: %s", options.slots[d->n_added].name, error);
+			VHUB_LOG(ERR, "%s: %s", options.slots[i].name, error);
 			slot_added(d, ret, error);
 		}
-		return;
 	}
-	if (options.ends_with_front_end)
-		vhub_server_on_left(slots_first(d->slots)->server, front_end_left, d);
-	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
-			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
-			vhub_lcore_count() == 1 ? "" : "s");
+	if (options.n_slots == 0)
+		tell_ready(d);
 }
 
 static int
@@ -209,7 +211,7 @@ serve(struct daemon_state *d)
 {
 	int ret;
 
-	add_next(d);
+	add_all(d);
 	ret = vhub_loop_run(d->loop);
 	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

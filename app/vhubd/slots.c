@@ -22,7 +22,11 @@ struct slots {
 	struct vhub_loop *loop;
 	struct slot *first; /* in the order of adding */
 	unsigned int n;
-	struct slot *building; /* one at a time */
+
+	/* Building. */
+	struct slot *newest; /* that was begun; NULL: it has ended, or takes long */
+	struct slot *single; /* of a kind whose devices are built one at a time */
+	struct vhub_timer build_timer;
 
 	/* The end. */
 	bool stopping;
@@ -36,8 +40,14 @@ struct slots {
 /* What is waited for at the end is looked at so often. */
 #define STOP_LOOK_US 100000u
 
+/* A build that takes longer may be one that hangs: the next begins beside it. */
+#define BUILD_PATIENCE_US 50000u
+
 static void
 build_next(struct slots *slots);
+
+static void
+build_takes_long(struct vhub_timer *timer);
 
 /* ---- the list ---- */
 
@@ -49,6 +59,7 @@ slots_create(struct vhub_loop *loop, struct slots **out)
 	if (slots == NULL)
 		return -ENOMEM;
 	slots->loop = loop;
+	slots->build_timer.fn = build_takes_long;
 	*out = slots;
 	return 0;
 }
@@ -143,6 +154,7 @@ slots_destroy(struct slots *slots)
 
 	if (slots == NULL)
 		return;
+	vhub_timer_cancel(slots->loop, &slots->build_timer);
 	while ((slot = slots->first) != NULL) {
 		unlink_slot(slots, slot);
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
@@ -194,12 +206,22 @@ destroy_device(struct slot *slot)
 /* ---- adding ---- */
 
 static void
+end_patience(struct slots *slots)
+{
+	vhub_timer_cancel(slots->loop, &slots->build_timer);
+	slots->newest = NULL;
+}
+
+static void
 device_built(struct vhub_work *work)
 {
 	struct slot *slot = vhub_container_of(work, struct slot, work);
 	struct slots *slots = slot->slots;
 
-	slots->building = NULL;
+	if (slots->newest == slot)
+		end_patience(slots);
+	if (slots->single == slot)
+		slots->single = NULL;
 	/* A device has taken over what it had. */
 	if (slot->options.builder != NULL)
 		slot->options.builder->ops->destroy(slot->options.builder);
@@ -221,21 +243,42 @@ device_built(struct vhub_work *work)
 	build_next(slots);
 }
 
+/* The first one; without those of a kind that is built one at a time while such a one is being built. */
+static struct slot *
+find_waiting(const struct slots *slots)
+{
+	struct slot *slot;
+
+	for (slot = slots->first; slot != NULL; slot = slot->next) {
+		if (slot->state == SLOT_WAITING &&
+				(slots->single == NULL || slot->options.ops->concurrent))
+			return slot;
+	}
+	return NULL;
+}
+
 static void
 build_next(struct slots *slots)
 {
-	struct slot *slot = slots->first;
+	struct slot *slot = find_waiting(slots);
 
-	if (slots->building != NULL || slots->stopping)
+	if (slot == NULL || slots->newest != NULL || slots->stopping)
 		return;
-	while (slot != NULL && slot->state != SLOT_WAITING)
-		slot = slot->next;
-	if (slot == NULL)
-		return;
-	slot_choose_executor(slot, slots->loop, slots->first);
-	slots->building = slot;
+	if (!slot->options.ops->concurrent)
+		slots->single = slot;
+	slots->newest = slot;
+	vhub_timer_arm(slots->loop, &slots->build_timer, BUILD_PATIENCE_US);
 	slot->state = SLOT_BUILDING;
 	slots_begin_work(slot, slot_build, device_built);
+}
+
+static void
+build_takes_long(struct vhub_timer *timer)
+{
+	struct slots *slots = vhub_container_of(timer, struct slots, build_timer);
+
+	slots->newest = NULL;
+	build_next(slots);
 }
 
 int
@@ -260,6 +303,8 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 	memset(options, 0, sizeof(*options));
 	slot->done = done;
 	slot->arg = arg;
+	/* By the order of adding, whichever is built first. */
+	slot_choose_executor(slot, slots->loop, slots->first);
 	append(slots, slot);
 	build_next(slots);
 	return 0;

@@ -39,8 +39,8 @@ struct slot {
 	/** its builder is gone once the device is built, or could not be */
 	struct slot_options options;
 	enum slot_state state;
-	struct vhub_executor executor; /**< from BUILDING on */
-	struct vhub_device *device;    /**< not NULL while SERVING and STOPPING */
+	struct vhub_executor executor;
+	struct vhub_device *device; /**< not NULL while SERVING and STOPPING */
 	struct vhub_req_handler *handler;
 	/** not NULL while SERVING and STOPPING, but for a device without a front end */
 	struct vhub_server *server;

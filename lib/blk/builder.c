@@ -224,6 +224,7 @@ static const struct vhub_builder_ops blk_builder_ops = {
 	.destroy = builder_destroy,
 	.max_lcores = builder_max_lcores,
 	.drivers = &blk_drivers,
+	.concurrent = true,
 };
 
 static int

@@ -22,6 +22,9 @@
  *   save        CTL or WORK, may block: likewise, and while its size does not change.
  *   destroy     CTL or WORK, may block: with no queue got.
  *
+ * Calls for different disks run at the same time, but for those on CTL: what one disk waits for in open or
+ * destroy holds up no other.
+ *
  * A driver never sees a guest's address: iovecs are host addresses, sectors are bytes, and both
  * were checked against the capacity. Guest memory may vanish under it (EFAULT from the kernel, zero
  * pages from the guard); that is an I/O error and nothing more. The smallest example is

@@ -425,6 +425,11 @@ struct vhub_builder_ops {
 	 * ops only destroy, describe, stats, lcore_stats and queue_lcore are called.
 	 */
 	bool standalone;
+	/**
+	 * On WORK, open and build may run for several builders at a time, so that one that hangs holds up no
+	 * other. Without it they run for one at a time, in the order of the devices.
+	 */
+	bool concurrent;
 };
 
 /** Embedded first by its implementation. */

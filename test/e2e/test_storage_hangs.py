@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Storage that does not answer, under as many disks as there are threads for work that does not wait for storage, and
-more: other disks come, serve new front ends and go, whatever hangs."""
+more: other devices are built, serve new front ends and go, whatever hangs."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
-from control import Control
+from control import Control, Refused
 from vhostuser import PF, BlkDisk, Queue, Req, pattern, wait_until
 from vhubd import build_dir
 
@@ -99,3 +100,60 @@ def test_changes_and_removals(vhubd, blk, dead, mount, folder, path, call):
         mount.unlink()
         for _ in NAMES:
             assert "result" in control.receive()
+
+
+def test_devices_that_are_added(vhubd, blk, mount, folder, path):
+    """A port is not held up either, and the order of adding is that of the list."""
+    names = NAMES[:8]
+    vhubd(blk("good", size="8M"), loads=[UNRULY], args=["--control", str(path)])
+    mount.touch()
+    with Control(path) as control, Control(path) as other:
+        for name in names:
+            control.begin("device_add", kind="blk", name=name,
+                          args=f"socket={folder}/{name}.sock,driver=unruly,over=malloc,size=1M,stall={mount},stall_in=open")
+        wait_until(lambda: names[-1] in other.names())
+        check_others_go_on(path, folder)
+        assert other.call("device_add", kind="net", name="port", args=f"socket={folder}/port.sock,driver=echo")
+        states = [(each["name"], each["state"]) for each in other.call("device_list")]
+        assert states == [("good", "serving"), *((name, "building") for name in names), ("port", "serving")]
+        with pytest.raises(Refused, match="d0 is being added") as refused:
+            other.call("device_remove", name="d0")
+        assert refused.value.code == -32003
+        mount.unlink()
+        for _ in names:
+            assert control.receive()["result"] is True
+    for name in names:
+        check_is_served(folder / f"{name}.sock")
+
+
+def test_devices_of_the_start(vhubd, blk, net, dead, mount, folder, path):
+    """Those behind them, too; and vhubd is ready when all are served."""
+    names = NAMES[:8]
+    mount.touch()
+    daemon = vhubd(*[dead(name, "open") for name in names], blk("good", size="8M"), nets=[net("port", driver="echo")],
+                   loads=[UNRULY], args=["--control", str(path)], wait=False)
+    wait_until(lambda: (folder / "good.sock").is_socket() and (folder / "port.sock").is_socket())
+    check_others_go_on(path, folder)
+    assert "ready" not in daemon.log
+    mount.unlink()
+    daemon.wait_log("ready")
+    for name in names:
+        check_is_served(folder / f"{name}.sock")
+
+
+def test_the_end_while_devices_of_the_start_hang(vhubd, blk, dead, mount, folder):
+    mount.touch()
+    daemon = vhubd(*[dead(name, "open") for name in NAMES[:8]], blk("good", size="8M"), loads=[UNRULY], wait=False)
+    wait_until((folder / "good.sock").is_socket)
+    check_is_served(folder / "good.sock")
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.process.wait(60) == 0
+    assert not (folder / "good.sock").exists()
+
+
+def test_a_device_that_cannot_be_built_while_others_hang(vhubd, blk, dead, mount, folder):
+    mount.touch()
+    daemon = vhubd(*[dead(name, "open") for name in NAMES[:8]], blk("wrong", driver="uring", path=folder / "none"),
+                   loads=[UNRULY], wait=False)
+    assert daemon.process.wait(60) == 1
+    assert "wrong cannot be served" in daemon.log
