@@ -35,6 +35,9 @@
 #define EAL_MEMORY_MB 64
 /* Without hugepages: packet buffers have a page each there, in place of 2.3 KB. */
 #define EAL_ORDINARY_MEMORY_MB 80
+/* And for each worker beyond the first: what waits for it and what its caches keep, of all ports and an uplink. */
+#define WORKER_MEMORY_MB 2
+#define WORKER_ORDINARY_MEMORY_MB 4
 #define HUGEPAGE_MB 2
 #define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define MAX_ARGS 24
@@ -91,8 +94,8 @@ end_turn(int fd)
 		close(fd);
 }
 
-/* "0@2,1@3,2@4": lcores are numbered, CPUs are those of the mask. */
-static void
+/* "0@2,1@3,2@4": lcores are numbered, CPUs are those of the mask. Returns how many of them are workers. */
+static unsigned int
 lcores_from_affinity(char *text, size_t len)
 {
 	cpu_set_t cpus;
@@ -114,19 +117,31 @@ lcores_from_affinity(char *text, size_t len)
 	}
 	if (n == 1)
 		snprintf(text + used, len - used, ",1@%d", first);
+	return RTE_MAX(n, 2u) - 1;
+}
+
+/* `free_mb`: in hugepages; 0: there are too few. No more of them than there are. */
+static long
+memory_mb(unsigned int n_workers, long free_mb)
+{
+	const long more = (long)n_workers - 1;
+
+	if (free_mb == 0)
+		return EAL_ORDINARY_MEMORY_MB + more * WORKER_ORDINARY_MEMORY_MB;
+	return RTE_MIN(EAL_MEMORY_MB + more * WORKER_MEMORY_MB, free_mb);
 }
 
 /* One limit for each NUMA node, so that the heap cannot grow on any. */
 static void
-memory_limit(char *text, size_t len)
+memory_limit(long memory, char *text, size_t len)
 {
 	int nodes = numa_available() < 0 ? 1 : numa_max_node() + 1;
 	size_t used = 0;
 	int i;
 
 	for (i = 0; i < nodes && i < RTE_MAX_NUMA_NODES; i++)
-		used += (size_t)snprintf(text + used, len - used, "%s%d", i > 0 ? "," : "",
-				EAL_MEMORY_MB);
+		used += (size_t)snprintf(text + used, len - used, "%s%ld", i > 0 ? "," : "",
+				memory);
 }
 
 static void
@@ -137,13 +152,17 @@ add(struct eal_args *args, const char *arg)
 }
 
 static void
-make_args(struct eal_args *args, const struct options *options, bool hugepages)
+make_args(struct eal_args *args, const struct options *options, long free_mb)
 {
+	const bool hugepages = free_mb != 0;
+	unsigned int n_workers;
+	long memory;
+
 	memset(args, 0, sizeof(*args));
-	lcores_from_affinity(args->lcores, sizeof(args->lcores));
-	memory_limit(args->limit, sizeof(args->limit));
-	snprintf(args->memory, sizeof(args->memory), "%d",
-			hugepages ? EAL_MEMORY_MB : EAL_ORDINARY_MEMORY_MB);
+	n_workers = lcores_from_affinity(args->lcores, sizeof(args->lcores));
+	memory = memory_mb(n_workers, free_mb);
+	memory_limit(memory, args->limit, sizeof(args->limit));
+	snprintf(args->memory, sizeof(args->memory), "%ld", memory);
 	add(args, "vhubd");
 	add(args, "--lcores");
 	add(args, args->lcores);
@@ -196,13 +215,14 @@ static int
 init_by_ourselves(const struct options *options)
 {
 	const int turn = begin_turn();
-	const bool hugepages = free_hugepages() * HUGEPAGE_MB >= EAL_MEMORY_MB;
+	const long free_mb = free_hugepages() * HUGEPAGE_MB;
+	const bool hugepages = free_mb >= EAL_MEMORY_MB;
 	struct eal_args args;
 	int ret;
 
 	if (!hugepages)
 		end_turn(turn);
-	make_args(&args, options, hugepages);
+	make_args(&args, options, hugepages ? free_mb : 0);
 	ret = rte_eal_init(args.n, args.argv);
 	if (hugepages)
 		end_turn(turn);

@@ -8,18 +8,12 @@
 
 #include <rte_ring.h>
 
+#include "mbufs.h"
 #include "vhub_alloc.h"
 #include "vhub_net_inbox.h"
 
 /* Packets that wait for one pair. */
 #define INBOX_PACKETS 512u
-/*
- * Mbufs that wait for all inboxes together: half of what ports share (pool.c). Each lcore has its
- * share, so that one that lags behind does not leave the others without; and an inbox gets no more of
- * it than it leaves to others, so that a guest that takes nothing does not either.
- */
-#define INBOX_ALL_MBUFS 4096u
-_Static_assert(INBOX_ALL_MBUFS <= VHUB_NET_MAX_WAITING * 2 / 3, "to_guest.c has the rest");
 
 struct vhub_net_inbox {
 	/* Immutable. */
@@ -29,8 +23,12 @@ struct vhub_net_inbox {
 	/* Written by the owner. */
 	struct vhub_lcore *lcore;     /* shared atomic; NULL: closed */
 	struct vhub_net_queue *queue; /* valid while lcore is not NULL */
-	uint32_t max_waiting;	      /* mbufs of the owner */
-	uint64_t crossed;	      /* shared atomic */
+	/*
+	 * Mbufs of the owner's inboxes, its share (mbufs.h): each gets no more of it than it leaves to others,
+	 * so that a guest that takes nothing does not leave them without.
+	 */
+	uint32_t max_waiting;
+	uint64_t crossed; /* shared atomic */
 	/* Shared atomic, the owner's but for what a sender drops: in all, beside put_mbufs. */
 	uint32_t taken_mbufs;
 
@@ -148,12 +146,10 @@ vhub_net_inbox_destroy(struct vhub_net_inbox *inbox)
 void
 vhub_net_inbox_open(struct vhub_net_inbox *inbox, struct vhub_net_queue *queue)
 {
-	const unsigned int n_lcores = RTE_MAX(1u, vhub_lcore_count());
-
 	/* What somebody has left there for the guest before. */
 	vhub_net_inbox_empty(inbox);
 	inbox->queue = queue;
-	inbox->max_waiting = RTE_MAX(INBOX_ALL_MBUFS / n_lcores, VHUB_NET_BURST);
+	inbox->max_waiting = net_inboxes_share(vhub_lcore_count());
 	/* Pairs with the acquires of those who send. */
 	__atomic_store_n(&inbox->lcore, vhub_lcore_self(), __ATOMIC_RELEASE);
 }

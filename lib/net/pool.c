@@ -13,26 +13,20 @@
 #include <rte_malloc.h>
 #include <rte_mempool.h>
 
-#include "capture.h"
+#include "mbufs.h"
 #include "net_pvt.h"
 
-/*
- * An lcore has at most two bursts under way, each packet with up to 33 mbufs (64 KiB), also while
- * librte_vhost copies those of a guest that is not trusted (rte_vhost/mbufs.c). What waits longer is
- * bounded: in inboxes half of these (inbox.c), for room in rings a quarter (to_guest.c), in copies by
- * DMA engines and for the files of captures a little each (rte_vhost/dma.c, capture.c).
- */
-#define POOL_MBUFS 8191u
-#define POOL_CACHE 256
-_Static_assert(VHUB_NET_MAX_WAITING + RVHOST_DMA_MBUFS + CAPTURES_MBUFS < POOL_MBUFS - 500,
-		"some are for those under way");
+/* Of each lcore. */
+#define POOL_CACHE 256u
+_Static_assert(POOL_CACHE <= RTE_MEMPOOL_CACHE_MAX_SIZE, "EAL has no larger ones");
 _Static_assert(NET_LONGEST_FRAME_BYTES <= RVHOST_PACKET_MBUFS * RTE_MBUF_DEFAULT_DATAROOM,
 		"a packet has no more");
 
 /*
- * And beside these, what drivers keep in tx queues, which hold what they have sent until they need its
- * room. One for so many bytes of EAL's heap, a small part of it: 1024 with the 64 MB that there are
- * without arguments. Who has many ports needs more memory for their rx queues too.
+ * And beside those that mbufs.h counts, what drivers keep in tx queues, which hold what they have sent
+ * until they need its room. One for so many bytes of EAL's heap, a small part of it: 1024 with the 64 MB
+ * that there are without arguments and with one worker. Who has many ports needs more memory for their rx
+ * queues too.
  */
 #define MIN_TX_MBUFS 1024u
 #define MAX_TX_MBUFS 32768u
@@ -40,6 +34,28 @@ _Static_assert(NET_LONGEST_FRAME_BYTES <= RVHOST_PACKET_MBUFS * RTE_MBUF_DEFAULT
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t tx_mbufs; /* 0: nobody has asked yet */
+
+/*
+ * Workers, by EAL's count, which is known before they run: no fewer than vhub_lcore_count() will tell, by which what
+ * waits is shared out.
+ */
+static uint32_t
+n_workers(void)
+{
+	return RTE_MAX(rte_lcore_count(), 2u) - 1;
+}
+
+uint32_t
+vhub_net_max_waiting(void)
+{
+	return net_max_waiting(n_workers());
+}
+
+uint32_t
+vhub_net_max_cached(uint32_t cache_size)
+{
+	return net_max_cached(n_workers() + 1, cache_size);
+}
 
 /* As the heap is when this is asked for first: that number the pools are made with. */
 static uint32_t
@@ -82,8 +98,9 @@ vhub_net_pool(int node)
 	pthread_mutex_lock(&lock);
 	pool = rte_mempool_lookup(name);
 	if (pool == NULL)
-		pool = rte_pktmbuf_pool_create(name, POOL_MBUFS + find_tx_mbufs(), POOL_CACHE, 0,
-				RTE_MBUF_DEFAULT_BUF_SIZE, node);
+		pool = rte_pktmbuf_pool_create(name,
+				net_pool_mbufs(n_workers(), POOL_CACHE) + find_tx_mbufs(),
+				POOL_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
 	pthread_mutex_unlock(&lock);
 	return pool;
 }
@@ -93,7 +110,9 @@ net_pool_explain(char *error, size_t error_len)
 {
 	const uint64_t mbuf_bytes = sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE +
 			RTE_CACHE_LINE_SIZE;
-	const uint64_t bytes = (POOL_MBUFS + vhub_net_pool_tx_mbufs()) * mbuf_bytes;
+	const uint64_t bytes = (net_pool_mbufs(n_workers(), POOL_CACHE) +
+					       vhub_net_pool_tx_mbufs()) *
+			mbuf_bytes;
 
 	snprintf(error, error_len,
 			"no memory for packets: EAL has to have %" PRIu64 " MB free for them (-m)",

@@ -7,17 +7,14 @@
 #include <string.h>
 
 #include "direct.h"
+#include "mbufs.h"
 #include "net_pvt.h"
 
 /*
- * Mbufs that wait for room in all rings together: a quarter of what ports share (pool.c). Each lcore
- * has its share, and a pair no more of it than it leaves to others: guests that give no buffers, to
- * packets as long as they come, take nobody's memory.
+ * Mbufs that wait for room in rings, of this lcore's pairs, which are dropped before they leave it. The lcore has its
+ * share (mbufs.h), and a pair no more of it than it leaves to others: guests that give no buffers, to packets as
+ * long as they come, take nobody's memory. Initial-exec: on the fast path.
  */
-#define HELD_ALL_MBUFS 2048u
-_Static_assert(HELD_ALL_MBUFS <= VHUB_NET_MAX_WAITING / 3, "inbox.c has the rest");
-
-/* Of this lcore's pairs, which are dropped before they leave it. Initial-exec: on the fast path. */
 static __thread uint32_t lcore_held_mbufs __attribute__((tls_model("initial-exec")));
 
 static bool
@@ -52,8 +49,7 @@ forget_held(struct net_pair *pair)
 static void
 keep_or_drop(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	const uint32_t share = HELD_ALL_MBUFS / RTE_MAX(1u, vhub_lcore_count());
-	const uint32_t max_mbufs = RTE_MAX(share, 2 * VHUB_NET_BURST);
+	const uint32_t max_mbufs = net_held_share(vhub_lcore_count());
 	uint16_t kept = 0;
 
 	if (pair->n_held == 0) {

@@ -123,12 +123,6 @@ enum vhub_net_drop {
 	VHUB_NET_DROPS
 };
 
-/**
- * Packets, in mbufs, that wait for guests at most: of all ports together, in inboxes and for room in
- * rings. Who brings packets in a pool of its own for many guests has so many more there.
- */
-#define VHUB_NET_MAX_WAITING 6144u
-
 struct vhub_device;
 struct vhub_net_port;
 
@@ -511,6 +505,20 @@ vhub_net_capture_start(struct vhub_device *device, const struct vhub_net_capture
 VHUB_API int
 vhub_net_capture_stop(struct vhub_device *device, struct vhub_net_captured *out, char *error,
 		size_t error_len);
+
+/**
+ * Packets, in mbufs, that wait for guests at most: of all ports together, in inboxes and for room in
+ * rings. Who brings packets in a pool of its own for many guests has so many more there, and with these what lcores
+ * keep of it. The more workers, the more. Thread: CTL or WORK, after rte_eal_init().
+ */
+VHUB_API uint32_t
+vhub_net_max_waiting(void);
+/**
+ * Mbufs that the caches of all lcores keep of a pool at most, where each has one of this size and any of
+ * them may free a packet. Thread: CTL or WORK, after rte_eal_init().
+ */
+VHUB_API uint32_t
+vhub_net_max_cached(uint32_t cache_size);
 
 /**
  * The pool that packets of ports come from, for drivers that make some: shared by all ports of a

@@ -63,6 +63,8 @@ ethdev_queue_put(struct vhub_net_queue *queue)
 	LIST_REMOVE(q, of_lcore);
 	free(q);
 	queue->priv = NULL;
+	/* An lcore that has no queue of the port any more has nothing of its pool either. */
+	rte_mempool_cache_flush(NULL, ethdev_port_of(queue->port)->pool);
 }
 
 /* ---- from guest ---- */

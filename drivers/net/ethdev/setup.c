@@ -21,9 +21,10 @@ VHUB_LOGTYPE(net)
 
 /* Bytes of a frame beside the MTU's: Ethernet header, two VLAN tags, checksum. */
 #define FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN + RTE_ETHER_CRC_LEN)
-/* Mbufs of a queue beside those in its descriptors: bursts on their way, and an lcore's cache. */
+/* Mbufs of a queue beside those in its descriptors: bursts on their way, and what its lcore's cache has at most. */
 #define MBUFS_ON_THE_WAY (4 * VHUB_NET_BURST)
 #define MBUF_CACHE 128u
+#define MBUFS_CACHED (MBUF_CACHE + MBUF_CACHE / 2)
 #define RSS_WANTED (RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP)
 
 /* What a port is to be configured with. */
@@ -204,14 +205,26 @@ configure(struct ethdev_port *p, struct plan *plan, char *error, size_t error_le
 }
 
 /*
+ * What waits, and what caches keep: what a guest's port receives is freed by the lcores that have its queues
+ * (ethdev_queue_put()), what comes through an uplink by any.
+ */
+static uint32_t
+mbufs_elsewhere(const struct ethdev_port *p)
+{
+	if (!p->port.is_uplink)
+		return p->n_pairs * MBUFS_CACHED;
+	return vhub_net_max_waiting() + vhub_net_max_cached(MBUF_CACHE);
+}
+
+/*
  * One pool for all rx queues of the port. It is the port's own, so that no other can drain it, and has
  * room for what waits for guests behind a bridge, however slow they are. Its name says all about it: one that was left with a port that stays is taken again.
  */
 static int
 create_pool(struct ethdev_port *p, const struct plan *plan, char *error, size_t error_len)
 {
-	const uint32_t n = p->n_pairs * (plan->rx_descriptors + MBUFS_ON_THE_WAY + MBUF_CACHE) +
-			(p->port.is_uplink ? VHUB_NET_MAX_WAITING : 0);
+	const uint32_t n = p->n_pairs * (plan->rx_descriptors + MBUFS_ON_THE_WAY) +
+			mbufs_elsewhere(p);
 	char name[RTE_MEMPOOL_NAMESIZE];
 
 	snprintf(name, sizeof(name), "vhub%u_%ux%u", p->port_id, n, plan->mbuf_bytes);

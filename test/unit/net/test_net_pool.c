@@ -17,6 +17,7 @@
 #include <rte_tcp.h>
 
 #include "../eal_fixture.h"
+#include "mbufs.h"
 #include "net_pvt.h"
 
 #define N_KEPT 100u
@@ -282,8 +283,37 @@ test_the_pool_has_those_that_tx_queues_may_keep(void **state)
 
 	(void)state;
 	assert_in_range(n, 1024, 32768);
-	assert_int_equal(vhub_net_pool(-1)->size, 8191 + n);
+	assert_int_equal(vhub_net_pool(-1)->size,
+			net_pool_mbufs(TEST_N_WORKERS, vhub_net_pool(-1)->cache_size) + n);
 	assert_int_equal(vhub_net_pool_tx_mbufs(), n);
+}
+
+/* All that may be somewhere else, with however many workers, leaves some to those under way. */
+static void
+test_what_waits_and_what_caches_keep_has_its_bounds(void **state)
+{
+	const uint32_t cache_size = vhub_net_pool(-1)->cache_size;
+	uint32_t before = 0;
+
+	(void)state;
+	assert_int_equal(vhub_net_max_waiting(), net_max_waiting(TEST_N_WORKERS));
+	assert_int_equal(vhub_net_max_cached(128), (TEST_N_WORKERS + 1) * 192);
+	for (uint32_t n = 1; n <= VHUB_MAX_LCORES; n++) {
+		const uint32_t waiting = n * (net_inboxes_share(n) + net_held_share(n));
+		/* One more lcore than workers has a cache, of up to 1.5 times its size. */
+		const uint32_t cached = (n + 1) * (cache_size * 3 / 2);
+		const uint32_t elsewhere = waiting + cached + RVHOST_DMA_MBUFS + CAPTURES_MBUFS;
+
+		assert_in_range(waiting, 1, net_max_waiting(n));
+		assert_in_range(net_max_waiting(n), before, UINT32_MAX);
+		before = net_max_waiting(n);
+		assert_in_range(net_pool_mbufs(n, cache_size), elsewhere + 500, UINT32_MAX);
+		assert_in_range(net_pool_mbufs(n, cache_size), elsewhere + n * VHUB_NET_BURST,
+				UINT32_MAX);
+		/* The longest packet may wait, whatever the share. */
+		assert_in_range(net_inboxes_share(n), RVHOST_PACKET_MBUFS, NET_INBOXES_MBUFS);
+		assert_in_range(net_held_share(n), RVHOST_PACKET_MBUFS, NET_HELD_MBUFS);
+	}
 }
 
 int
@@ -302,6 +332,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_the_library_gets_what_drivers_are_done_with,
 				empty_pool, fill_pool),
 		cmocka_unit_test(test_the_pool_has_those_that_tx_queues_may_keep),
+		cmocka_unit_test(test_what_waits_and_what_caches_keep_has_its_bounds),
 	};
 
 	if (test_eal_init() != 0 || vhub_net_driver_register(&keeper) != 0)

@@ -50,6 +50,18 @@ vhub_net_pool(int node)
 }
 
 uint32_t
+vhub_net_max_waiting(void)
+{
+	return DOUBLE_MAX_WAITING;
+}
+
+uint32_t
+vhub_net_max_cached(uint32_t cache_size)
+{
+	return DOUBLE_N_CACHES * (cache_size + cache_size / 2);
+}
+
+uint32_t
 vhub_net_pool_tx_mbufs(void)
 {
 	return DOUBLE_TX_MBUFS;

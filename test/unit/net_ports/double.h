@@ -27,6 +27,9 @@ extern int double_epoll;
 
 /* What vhub_net_pool_tx_mbufs() says. */
 #define DOUBLE_TX_MBUFS 2048u
+/* And vhub_net_max_waiting(), and for how many lcores vhub_net_max_cached(). */
+#define DOUBLE_MAX_WAITING 6144u
+#define DOUBLE_N_CACHES 3u
 
 /* parse, and the outcome; `error` (may be NULL) gets the sentence. */
 int

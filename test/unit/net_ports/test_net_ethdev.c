@@ -5,6 +5,7 @@
  * may make one). And what tx queues of all ports together may keep.
  */
 #include "double.h"
+#include "../../../drivers/net/ethdev/ethdev_pvt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -474,6 +475,41 @@ test_tx_descriptors_of_all_ports_are_bounded(void **state)
 	assert_int_equal(left(), DOUBLE_TX_MBUFS);
 }
 
+/* ---- buffers of a port ---- */
+
+/* What may wait for guests, and be kept by lcores that free some, is no part of what its queues need. */
+static void
+test_an_uplink_has_buffers_for_all_that_may_have_some(void **state)
+{
+	struct vhub_net_port *port = open_null(0, "", 2, true);
+	const struct rte_mempool *pool = ethdev_port_of(port)->pool;
+	const uint32_t elsewhere = DOUBLE_MAX_WAITING + DOUBLE_N_CACHES * pool->cache_size * 3 / 2;
+
+	(void)state;
+	assert_in_range(pool->size, elsewhere + 2 * (64 + 4 * VHUB_NET_BURST), UINT32_MAX);
+	port->ops->destroy(port);
+}
+
+static void
+test_an_lcore_that_has_given_a_queue_back_keeps_no_buffers(void **state)
+{
+	struct vhub_net_port *port = open_null(0, "", 1, false);
+	struct rte_mempool *pool = ethdev_port_of(port)->pool;
+	const struct rte_mempool_cache *cache = rte_mempool_default_cache(pool, rte_lcore_id());
+	struct vhub_net_queue queue = { .port = port };
+	struct rte_mbuf *some[VHUB_NET_BURST];
+
+	(void)state;
+	assert_in_range(pool->size, 64 + 4 * VHUB_NET_BURST + pool->cache_size * 3 / 2, UINT32_MAX);
+	assert_int_equal(port->ops->queue_get(&queue), 0);
+	assert_int_equal(rte_pktmbuf_alloc_bulk(pool, some, VHUB_NET_BURST), 0);
+	rte_pktmbuf_free_bulk(some, VHUB_NET_BURST);
+	assert_int_not_equal(cache->len, 0);
+	port->ops->queue_put(&queue);
+	assert_int_equal(cache->len, 0);
+	port->ops->destroy(port);
+}
+
 /* Descriptors of each queue that a port gets which asks for no number. */
 static unsigned int
 default_of(struct vhub_net_port **port, unsigned int i, uint16_t n_pairs, bool is_uplink)
@@ -934,6 +970,8 @@ main(void)
 		cmocka_unit_test(test_a_full_port_takes_no_more),
 		cmocka_unit_test(test_tx_descriptors_of_all_ports_are_bounded),
 		cmocka_unit_test(test_ports_are_shorter_the_more_there_are),
+		cmocka_unit_test(test_an_uplink_has_buffers_for_all_that_may_have_some),
+		cmocka_unit_test(test_an_lcore_that_has_given_a_queue_back_keeps_no_buffers),
 		cmocka_unit_test(test_what_was_sent_comes_back_when_there_are_no_mbufs),
 		cmocka_unit_test(test_files_are_read_and_written),
 		cmocka_unit_test(test_chains_are_joined_or_dropped_in_order),
