@@ -50,11 +50,19 @@ static struct options options;
 
 /* ---- signals ---- */
 
-/* Before EAL starts its threads, so that they inherit the mask and the signals come to us only. */
+/*
+ * Before EAL starts its threads, so that they inherit the mask and the signals come to us only. A terminal that
+ * goes away is a reason to end as well, unless whoever has started us (nohup) has it ignored.
+ */
 static void
 block_signals(sigset_t *set)
 {
+	struct sigaction hup = { .sa_handler = SIG_DFL };
+
 	sigemptyset(set);
+	sigaction(SIGHUP, NULL, &hup);
+	if (hup.sa_handler != SIG_IGN)
+		sigaddset(set, SIGHUP);
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigprocmask(SIG_BLOCK, set, NULL);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""How vhubd ends: on SIGTERM and SIGINT, with storage that is stuck, with options that are
+"""How vhubd ends: on SIGTERM, SIGINT and SIGHUP, with storage that is stuck, with options that are
 wrong."""
 
 import os
@@ -13,7 +13,7 @@ from hold import Hold, wait_taken
 from test_inflight import start, tracked
 from vhostuser import PATIENCE, BlkDisk, Inflight, Queue, Wire, pattern, wait_until
 from vhostuser import blk as requests
-from vhubd import build_dir, seconds_until
+from vhubd import build_dir, hangups, seconds_until
 
 
 #: Less than whatever a daemon waits for, front ends that do not answer among it (5 s), as seconds_until() counts, of
@@ -36,6 +36,15 @@ def test_a_signal_ends_an_idle_daemon_within_a_second(vhubd, blk, sig):
     assert status == 0
     assert seconds < SOON
     assert not any(path.exists() for path in daemon.sockets)
+
+
+def test_a_daemon_that_was_started_to_outlive_its_terminal_does(vhubd, blk):
+    with hangups(signal.SIG_IGN):
+        daemon = vhubd(blk("a"))
+    daemon.process.send_signal(signal.SIGHUP)
+    _, status = end(daemon)
+    assert status == 0
+    assert "Terminated: stopping" in daemon.log and "Hangup" not in daemon.log
 
 
 def test_a_signal_ends_a_daemon_with_idle_front_ends(vhubd, blk):

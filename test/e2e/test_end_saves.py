@@ -19,7 +19,7 @@ from control import Control
 from lingering import lingering_socket
 from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_until
 from vhostuser.blk import T_OUT
-from vhubd import build_dir
+from vhubd import build_dir, hangups
 
 MB = 1 << 20
 F_ADD_SEALS, F_SEAL_WRITE = 1033, 8
@@ -83,8 +83,8 @@ def path(folder):
     return folder / "control.sock"
 
 
-def status_at_the_end(daemon):
-    daemon.process.send_signal(signal.SIGTERM)
+def status_at_the_end(daemon, sig=signal.SIGTERM):
+    daemon.process.send_signal(sig)
     return daemon.process.wait(60)
 
 
@@ -100,6 +100,15 @@ def no_more_threads(pid):
 
 def wait_state(control, name, state):
     wait_until(lambda: [each["state"] for each in control.call("device_list") if each["name"] == name] == [state])
+
+
+def test_when_the_terminal_goes_away(vhubd, kept, image):
+    with hangups(signal.SIG_DFL):
+        daemon = vhubd(kept)
+    disk = image.write()
+    assert status_at_the_end(daemon, signal.SIGHUP) == IN_ORDER
+    assert image.is_saved()
+    disk.close()
 
 
 def test_while_another_disk_is_being_built(vhubd, blk, kept, image, stall):

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -290,6 +291,16 @@ def dies_with_us(command):
     """Has the kernel end the daemon when the tests end, even where nothing could be cleaned up."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "KILL", "--", *command] if setpriv else list(command)
+
+
+@contextmanager
+def hangups(action):
+    """What is started inside has SIGHUP's action from us."""
+    before = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def no_huge():
