@@ -75,6 +75,23 @@ def test_a_device_is_added_served_and_removed(vhubd, blk, folder, path):
         works(folder / "d.sock")
 
 
+def test_ports_that_dpdk_makes_come_and_go_side_by_side(vhubd, folder, path):
+    """Each by a thread of its own. What DPDK shares between them without a lock of its own, no test can see."""
+    vhubd(args=["--control", str(path)])
+    clients = [Control(path) for _ in range(4)]
+    for _ in range(ROUNDS):
+        for i, client in enumerate(clients):
+            client.begin("device_add", kind="net", name=f"n{i}",
+                         args=f"socket={folder}/n{i}.sock,driver=ethdev,port=net_null{i},rxd=64,txd=64")
+        assert [client.receive()["result"] for client in clients] == [True] * len(clients)
+        for i, client in enumerate(clients):
+            client.begin("device_remove", name=f"n{i}")
+        assert [client.receive()["result"] for client in clients] == [True] * len(clients)
+    assert clients[0].names() == []
+    for client in clients:
+        client.__exit__()
+
+
 def test_the_queues_of_a_port_are_its_pairs(vhubd, net, folder, path):
     vhubd(nets=[net("port", queues=3)], args=["--control", str(path)])
     with Control(path) as control, NetPort.open(str(folder / "port.sock"), pairs=2) as port:

@@ -5,6 +5,7 @@
  * ethdev.c; setup.c comes next.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -16,6 +17,12 @@
 #include "vhub_log.h"
 
 VHUB_LOGTYPE(net)
+
+/*
+ * Ports come and go on several threads of the blocking work at once, and DPDK 22.11 keeps the arguments of all
+ * devices in a list without a lock, which buses walk while they look for a device.
+ */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool
 is_pci_address(const char *name)
@@ -45,6 +52,7 @@ find_probed(struct ethdev_port *p)
 	return found == RTE_MAX_ETHPORTS ? -ENODEV : 0;
 }
 
+/* With the lock, also to walk what buses have. */
 static int
 probe(struct ethdev_port *p, char *error, size_t error_len)
 {
@@ -73,7 +81,9 @@ find_or_probe(struct ethdev_port *p, char *error, size_t error_len)
 	int ret = 0;
 
 	if (rte_eth_dev_get_port_by_name(p->name, &p->port_id) != 0) {
+		pthread_mutex_lock(&lock);
 		ret = probe(p, error, error_len);
+		pthread_mutex_unlock(&lock);
 	} else if (strcmp(p->name, p->devargs) != 0) {
 		snprintf(error, error_len,
 				"port=[%s]: %s exists already, so its arguments would mean nothing; "
@@ -134,8 +144,11 @@ remove_device(const struct ethdev_port *p)
 	struct rte_devargs devargs = { 0 };
 	int ret = rte_devargs_parse(&devargs, p->devargs);
 
-	if (ret == 0)
+	if (ret == 0) {
+		pthread_mutex_lock(&lock);
 		ret = rte_eal_hotplug_remove(rte_bus_name(devargs.bus), devargs.name);
+		pthread_mutex_unlock(&lock);
+	}
 	rte_devargs_reset(&devargs);
 	return ret;
 }
