@@ -18,10 +18,10 @@ from control import Control
 from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
-from vhostuser import NetPort, wait_until
+from vhostuser import PATIENCE, NetPort, wait_until
 from vhostuser.flow import flow
 from vhostuser.net import NoPacket
-from vhubd import no_huge_arguments
+from vhubd import no_huge_arguments, worker_arguments
 
 PCAP_HEADER = struct.pack("<IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1)
 # For local experiments (IEEE 802): the kernel sends none of its own accord.
@@ -191,6 +191,56 @@ def test_what_came_before_is_not_for_the_guest(vhubd, net, folder, namespace, wh
         came(port, sock, 1 << 20)
         port.close()
         assert stats()["figures"]["dropped_no_ring"] >= 300
+
+
+def datagram(number):
+    """Of a flow of its own."""
+    head = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 60, number, 0, 64, 17, 0, bytes([10, 7, 0, 1]), bytes([10, 7, 0, 2]))
+    total = sum(struct.unpack(">10H", head))
+    total = (total & 0xffff) + (total >> 16)
+    head = head[:10] + struct.pack(">H", ~total & 0xffff) + head[12:]
+    return GUEST + HOST + b"\x08\x00" + head + struct.pack(">HHHHI", 1000 + number, 9, 40, 0, number) + bytes(28)
+
+
+def by_pairs(port, pairs, count):
+    """Numbers of datagrams that come, by these pairs and no other, until there are so many."""
+    numbers, late = [], time.monotonic() + PATIENCE
+    while len(numbers) < count:
+        assert time.monotonic() < late, f"{count - len(numbers)} are missing"
+        for pair in range(4):
+            try:
+                number = struct.unpack_from(">I", port.receive(pair, timeout=0).frame, 42)[0]
+            except NoPacket:
+                continue
+            assert pair in pairs
+            numbers.append(number)
+    return numbers
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("datapath", ["direct", "librte_vhost"])
+def test_flows_reach_a_guest_by_the_pairs_that_it_uses(vhubd, net, folder, namespace, workers, datapath):
+    """Of four rx queues, over which the kernel spreads flows: by the first pair, by all, by some while they open and
+    close. The workers sleep in between."""
+    vhubd(nets=[net(driver="ethdev", port="[net_tap0,iface=tap0]", queues=4, datapath=datapath)],
+          eal=worker_arguments(workers, 256), args=["--idle-us", "50", "--control", folder / "control.sock"])
+    with wire("tap0") as sock, Control(folder / "control.sock") as control, \
+            NetPort.open(str(folder / "port0.sock"), pairs=4, buffers=128, size=256, enable=False) as port:
+        number = 0
+        for pairs in ((0,), (0, 1, 2, 3), (1, 3), (2,), (0, 1, 2), (0,)):
+            # What comes before the first one is open is not for the guest; until one is closed another one is open.
+            for pair in sorted(range(4), key=lambda each: each not in pairs):
+                port.set_vring_enable(2 * pair, pair in pairs)
+                port.set_vring_enable(2 * pair + 1, pair in pairs)
+            if number == 0:
+                while port.quiet(seconds=0.01):
+                    sock.send(datagram(0))
+            control.settle()
+            while not port.quiet(seconds=0.01):
+                pass
+            for number in range(number + 1, number + 101):
+                sock.send(datagram(number))
+            assert sorted(by_pairs(port, pairs, 100)) == list(range(number - 99, number + 1))
 
 
 def test_frames_cross_a_veth_pair(vhubd, net, testpmd, folder, namespace):

@@ -4,16 +4,18 @@
  *
  *     ethdev.c (arguments, ops) -> probe.c (a name to a port that is ours)
  *             -> setup.c (queues, offloads, addresses, start; room.c: how long tx queues may be)
- *             -> queue.c (an lcore's queue pair)
+ *             -> queue.c (an lcore's queue pair; share.c: by which pair which rx queue is polled)
  */
 #ifndef ETHDEV_PVT_H
 #define ETHDEV_PVT_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include <rte_ethdev.h>
 
+#include "vhub_lcore.h"
 #include "vhub_net.h"
 
 #define ETHDEV_DEFAULT_RX_DESCRIPTORS 1024u
@@ -60,17 +62,49 @@ struct ethdev_port {
 	/* For each pair: what tells of packets, -1 nothing; an eventfd, or the wire itself. */
 	int wake_fds[VHUB_NET_MAX_PAIRS];
 	bool wake_is_eventfd[VHUB_NET_MAX_PAIRS];
+	/* Shared atomics, a bit for each pair; share.c. */
+	uint64_t open;	/* the guest takes packets by it */
+	uint64_t free;	/* its rx queue is held by no pair */
+	uint64_t stale; /* what waits in its rx queue came when no pair was open */
+	struct vhub_lcore *lcores[VHUB_NET_MAX_PAIRS]; /* of those that are open */
 	/*
-	 * LCORE, each pair's. At most so many of the packets that wait in its rx queue are not for the guest;
-	 * 0: none is. The pair may stop and go on before they are dropped.
+	 * Of each rx queue, whose holder writes it: at most so many of the packets that wait there are not for the
+	 * guest; 0: none is. It may change hands before they are dropped.
 	 */
 	uint32_t to_drop[VHUB_NET_MAX_PAIRS];
+};
+
+/* A pair's. LCORE. Words have a bit for each rx queue of the port. */
+struct ethdev_queue {
+	struct ethdev_port *port;
+	uint16_t port_id;
+	uint16_t index;
+	uint16_t n_tx_segs;
+	uint16_t next;	  /* the rx queue that is polled first in the next turn */
+	uint64_t own;	  /* the one of its number */
+	uint64_t held;	  /* that it polls */
+	uint64_t lacking; /* that it is to poll, and others hold still */
+	uint64_t seen; /* the port's word of open pairs by which that is so; 0: it is not open itself */
+	uint64_t dropping; /* of those that it holds: to_drop is not 0 */
+	uint64_t watched;  /* their wake_fds wake this lcore */
+	uint64_t enabled;  /* their rx interrupts are on */
+	/* What the last look before a sleep has found. */
+	uint16_t n_kept;
+	uint16_t next_kept;
+	struct rte_mbuf *kept[VHUB_NET_BURST];
+	LIST_ENTRY(ethdev_queue) of_lcore;
 };
 
 static inline struct ethdev_port *
 ethdev_port_of(const struct vhub_net_port *port)
 {
 	return vhub_container_of(port, struct ethdev_port, port);
+}
+
+static inline uint64_t
+ethdev_all_pairs(const struct ethdev_port *p)
+{
+	return p->n_pairs >= 64 ? UINT64_MAX : (UINT64_C(1) << p->n_pairs) - 1;
 }
 
 /* As many pairs as there are queues in both directions. */
@@ -128,11 +162,6 @@ uint16_t
 ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n);
 uint16_t
 ethdev_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max);
-/* What has waited in the rx queue while the guest took nothing is dropped, in the turns that follow. */
-void
-ethdev_opened(struct vhub_net_queue *queue, bool anew);
-void
-ethdev_closed(struct vhub_net_queue *queue);
 int
 ethdev_arm(struct vhub_net_queue *queue);
 void
@@ -140,5 +169,26 @@ ethdev_disarm(struct vhub_net_queue *queue);
 /* What this lcore's queues have sent goes back to its pools, where the driver can do that. */
 void
 ethdev_reclaim(void);
+
+/* ---- share.c: LCORE ---- */
+
+/* What has waited in rx queues while the guest took nothing is dropped, in the turns that follow. */
+void
+ethdev_opened(struct vhub_net_queue *queue, bool anew);
+void
+ethdev_closed(struct vhub_net_queue *queue);
+/* A queue that was got; after it ethdev_closed() gives back what it holds. */
+void
+ethdev_share_begin(struct ethdev_queue *q);
+/* Of an open pair that is not settled: gives back what others are to poll, takes what it is to poll. */
+void
+ethdev_share_settle(struct ethdev_queue *q);
+
+/* Whether the pair polls what it is to poll. One load, as a rule. */
+static inline bool
+ethdev_share_is_settled(const struct ethdev_queue *q)
+{
+	return __atomic_load_n(&q->port->open, __ATOMIC_RELAXED) == q->seen && q->lacking == 0;
+}
 
 #endif /* ETHDEV_PVT_H */

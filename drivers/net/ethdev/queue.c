@@ -1,34 +1,15 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A guest's queue pair on a port: its rx and its tx queue of the same number, both of the lcore
+ * A guest's queue pair on a port: its tx queue, and the rx queues that it polls (share.c), all of the lcore
  * that has the pair. Called by lib/net.
  */
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
-#include <sys/queue.h>
 
 #include <rte_ethdev.h>
 
 #include "ethdev_pvt.h"
-#include "vhub_lcore.h"
-
-/* LCORE. */
-struct ethdev_queue {
-	uint16_t port_id;
-	uint16_t index;
-	uint16_t n_tx_segs;
-	int wake_fd; /* -1: none */
-	bool wake_is_eventfd;
-	bool watched;	   /* wake_fd wakes this lcore */
-	bool enabled;	   /* rx interrupts are on */
-	uint32_t *to_drop; /* the port's */
-	/* What the last look before a sleep has found. */
-	uint16_t n_kept;
-	uint16_t next_kept;
-	struct rte_mbuf *kept[VHUB_NET_BURST];
-	LIST_ENTRY(ethdev_queue) of_lcore;
-};
 
 /* The queues of this lcore. */
 static __thread LIST_HEAD(, ethdev_queue) own_queues;
@@ -41,12 +22,12 @@ ethdev_queue_get(struct vhub_net_queue *queue)
 
 	if (q == NULL)
 		return -ENOMEM;
+	q->port = p;
 	q->port_id = p->port_id;
 	q->index = queue->index;
 	q->n_tx_segs = p->n_tx_segs;
-	q->wake_fd = p->wake_fds[queue->index];
-	q->wake_is_eventfd = p->wake_is_eventfd[queue->index];
-	q->to_drop = &p->to_drop[queue->index];
+	q->own = UINT64_C(1) << queue->index;
+	ethdev_share_begin(q);
 	queue->priv = q;
 	LIST_INSERT_HEAD(&own_queues, q, of_lcore);
 	return 0;
@@ -58,8 +39,6 @@ ethdev_queue_put(struct vhub_net_queue *queue)
 	struct ethdev_queue *q = queue->priv;
 
 	ethdev_closed(queue);
-	if (q->watched)
-		vhub_lcore_remove_wake_fd(q->wake_fd);
 	LIST_REMOVE(q, of_lcore);
 	free(q);
 	queue->priv = NULL;
@@ -172,18 +151,44 @@ take_kept(struct ethdev_queue *q, struct rte_mbuf **pkts, uint16_t max)
 }
 
 /*
- * A burst in each turn, as of packets that go to the guest. Where packets come as fast as they are dropped the
- * first ones after those that were waiting go too: nobody can tell them apart.
+ * As many in a turn as of packets that go to the guest. Where packets come as fast as they are dropped the first
+ * ones after those that were waiting go too: nobody can tell them apart.
  */
 static void
-drop_waiting(struct vhub_net_queue *queue, struct ethdev_queue *q)
+drop_waiting(struct vhub_net_queue *queue, uint16_t index, struct rte_mbuf **pkts, uint16_t n)
 {
-	struct rte_mbuf *pkts[VHUB_NET_BURST];
-	const uint16_t n = rte_eth_rx_burst(q->port_id, q->index, pkts, VHUB_NET_BURST);
+	struct ethdev_queue *q = queue->priv;
+	uint32_t *to_drop = &q->port->to_drop[index];
 
-	*q->to_drop -= n == 0 ? *q->to_drop : RTE_MIN(n, *q->to_drop);
+	*to_drop -= n == 0 ? *to_drop : RTE_MIN(n, *to_drop);
+	if (*to_drop == 0)
+		q->dropping &= ~(UINT64_C(1) << index);
 	if (n != 0)
 		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, pkts, n);
+}
+
+/* One rx queue after the other, up to `max` packets in all: who comes last is the first one in the next turn. */
+static uint16_t
+poll_all(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t max)
+{
+	struct ethdev_queue *q = queue->priv;
+	const uint64_t behind = q->held & UINT64_MAX << q->next;
+	uint64_t rest, both[2] = { behind, q->held & ~behind };
+	uint16_t n, n_given = 0, n_left = max, index;
+
+	for (unsigned int i = 0; i < RTE_DIM(both); i++) {
+		for (rest = both[i]; rest != 0 && n_left != 0; rest &= rest - 1) {
+			index = (uint16_t)__builtin_ctzll(rest);
+			q->next = (index + 1) % VHUB_NET_MAX_PAIRS;
+			n = rte_eth_rx_burst(q->port_id, index, &pkts[n_given], n_left);
+			n_left -= n;
+			if (unlikely((q->dropping >> index & 1) != 0))
+				drop_waiting(queue, index, &pkts[n_given], n);
+			else
+				n_given += n;
+		}
+	}
+	return n_given;
 }
 
 uint16_t
@@ -191,38 +196,40 @@ ethdev_to_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t m
 {
 	struct ethdev_queue *q = queue->priv;
 
-	if (unlikely(*q->to_drop != 0)) {
-		drop_waiting(queue, q);
-		return 0;
-	}
+	if (unlikely(!ethdev_share_is_settled(q)))
+		ethdev_share_settle(q);
 	if (unlikely(q->n_kept != 0))
 		return take_kept(q, pkts, max);
+	if (unlikely(((q->held ^ q->own) | q->dropping) != 0))
+		return poll_all(queue, pkts, max);
 	return rte_eth_rx_burst(q->port_id, q->index, pkts, max);
 }
 
-/* ---- open or not ---- */
-
-void
-ethdev_opened(struct vhub_net_queue *queue, bool anew)
-{
-	struct ethdev_port *p = ethdev_port_of(queue->port);
-	struct ethdev_queue *q = queue->priv;
-
-	if (anew && !p->is_file)
-		*q->to_drop = p->max_waiting;
-}
-
-void
-ethdev_closed(struct vhub_net_queue *queue)
-{
-	struct ethdev_queue *q = queue->priv;
-
-	if (q->n_kept != 0)
-		vhub_net_drop(queue, VHUB_NET_DROP_NO_RING, &q->kept[q->next_kept], q->n_kept);
-	q->n_kept = 0;
-}
-
 /* ---- sleeping ---- */
+
+/* From the first sleep on, so that lcores that never sleep do not pay for it. */
+static int
+watch(struct ethdev_queue *q, uint16_t index)
+{
+	const uint64_t bit = UINT64_C(1) << index;
+	int ret;
+
+	if (q->port->wake_fds[index] < 0)
+		return -ENOTSUP;
+	if ((q->watched & bit) == 0) {
+		if (vhub_lcore_self() == NULL ||
+				vhub_lcore_add_wake_fd(q->port->wake_fds[index]) != 0)
+			return -ENOTSUP;
+		q->watched |= bit;
+	}
+	/* A driver with an fd and without this call has nothing to enable. */
+	ret = rte_eth_dev_rx_intr_enable(q->port_id, index);
+	if (ret != 0 && ret != -ENOTSUP)
+		return -ENOTSUP;
+	if (ret == 0)
+		q->enabled |= bit;
+	return 0;
+}
 
 /*
  * The last look. An fd that is no eventfd is the wire itself: net_tap's driver reads from it only
@@ -230,41 +237,42 @@ ethdev_closed(struct vhub_net_queue *queue)
  * As long as something is in there, no sleep.
  */
 static bool
-anything_there(struct ethdev_queue *q)
+anything_there(struct ethdev_queue *q, uint16_t index)
 {
-	struct pollfd wire = { .fd = q->wake_fd, .events = POLLIN };
+	struct pollfd wire = { .fd = q->port->wake_fds[index], .events = POLLIN };
 
 	if (q->n_kept != 0)
 		return true;
 	q->next_kept = 0;
-	q->n_kept = rte_eth_rx_burst(q->port_id, q->index, q->kept, VHUB_NET_BURST);
+	q->n_kept = rte_eth_rx_burst(q->port_id, index, q->kept, VHUB_NET_BURST);
 	if (q->n_kept != 0)
 		return true;
-	return !q->wake_is_eventfd && poll(&wire, 1, 0) > 0 && (wire.revents & POLLIN) != 0;
+	return !q->port->wake_is_eventfd[index] && poll(&wire, 1, 0) > 0 &&
+			(wire.revents & POLLIN) != 0;
 }
 
 int
 ethdev_arm(struct vhub_net_queue *queue)
 {
 	struct ethdev_queue *q = queue->priv;
+	uint64_t rest;
 	int ret;
 
-	if (q->wake_fd < 0)
-		return -ENOTSUP;
-	if (*q->to_drop != 0)
+	if (!ethdev_share_is_settled(q))
+		ethdev_share_settle(q);
+	/* What others still hold they give back without a word. */
+	if (q->lacking != 0 || q->dropping != 0)
 		return -EAGAIN;
-	/* From the first sleep on, so that lcores that never sleep do not pay for it. */
-	if (!q->watched) {
-		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->wake_fd) != 0)
-			return -ENOTSUP;
-		q->watched = true;
+	for (rest = q->held; rest != 0; rest &= rest - 1) {
+		ret = watch(q, (uint16_t)__builtin_ctzll(rest));
+		if (ret != 0)
+			return ret;
 	}
-	/* A driver with an fd and without this call has nothing to enable. */
-	ret = rte_eth_dev_rx_intr_enable(q->port_id, q->index);
-	if (ret != 0 && ret != -ENOTSUP)
-		return -ENOTSUP;
-	q->enabled = ret == 0;
-	return anything_there(q) ? -EAGAIN : 0;
+	for (rest = q->held; rest != 0; rest &= rest - 1) {
+		if (anything_there(q, (uint16_t)__builtin_ctzll(rest)))
+			return -EAGAIN;
+	}
+	return 0;
 }
 
 void
@@ -272,7 +280,6 @@ ethdev_disarm(struct vhub_net_queue *queue)
 {
 	struct ethdev_queue *q = queue->priv;
 
-	if (q->enabled)
-		rte_eth_dev_rx_intr_disable(q->port_id, q->index);
-	q->enabled = false;
+	for (; q->enabled != 0; q->enabled &= q->enabled - 1)
+		rte_eth_dev_rx_intr_disable(q->port_id, (uint16_t)__builtin_ctzll(q->enabled));
 }

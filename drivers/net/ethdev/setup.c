@@ -142,6 +142,7 @@ plan_queues(struct ethdev_port *p, uint16_t n_pairs, char *error, size_t error_l
 		return -EINVAL;
 	}
 	p->n_pairs = n_pairs;
+	p->free = ethdev_all_pairs(p);
 	return 0;
 }
 

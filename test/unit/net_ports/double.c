@@ -12,6 +12,8 @@
 
 uint64_t double_drops[VHUB_NET_DROPS];
 int double_epoll = -1;
+struct vhub_lcore *double_woken;
+unsigned int double_wakes;
 
 static struct vhub_registry drivers;
 
@@ -90,6 +92,13 @@ void
 vhub_lcore_remove_wake_fd(int fd)
 {
 	assert_int_equal(epoll_ctl(double_epoll, EPOLL_CTL_DEL, fd, NULL), 0);
+}
+
+void
+vhub_lcore_wake(struct vhub_lcore *lcore)
+{
+	double_woken = lcore;
+	double_wakes++;
 }
 
 /* The one lcore there is, is the caller's. */

@@ -25,6 +25,10 @@ extern uint64_t double_drops[VHUB_NET_DROPS];
 /* An epoll instance with all that vhub_lcore_add_wake_fd() was given; EPOLLIN | EPOLLET. */
 extern int double_epoll;
 
+/* What vhub_lcore_wake() was last told to wake, and how often it was called. */
+extern struct vhub_lcore *double_woken;
+extern unsigned int double_wakes;
+
 /* What vhub_net_pool_tx_mbufs() says. */
 #define DOUBLE_TX_MBUFS 2048u
 /* And vhub_net_max_waiting(), and for how many lcores vhub_net_max_cached(). */

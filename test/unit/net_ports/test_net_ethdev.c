@@ -354,11 +354,162 @@ test_no_more_is_dropped_than_can_have_waited(void **state)
 	queue_begin(&queue, port, 0);
 	port->ops->closed(&queue);
 	port->ops->opened(&queue, true);
-	while (port->ops->to_guest(&queue, burst, 1) == 0)
+	while (port->ops->to_guest(&queue, burst, VHUB_NET_BURST) == 0)
 		assert_in_range(turns++, 0, 1024 / VHUB_NET_BURST);
-	rte_pktmbuf_free(burst[0]);
+	rte_pktmbuf_free_bulk(burst, VHUB_NET_BURST);
 	assert_in_range(double_drops[VHUB_NET_DROP_NO_RING], 64, 1024 + VHUB_NET_BURST);
 	queue_end(&queue);
+}
+
+/* ---- rx queues of pairs that are closed ---- */
+
+#define N_PAIRS 4u
+
+/* Pairs of a port that loops; lcores that are somebody else's than the caller. */
+static struct vhub_net_queue pairs[N_PAIRS];
+static char lcores[N_PAIRS];
+
+static void
+pair_open(struct vhub_net_port *port, uint16_t index, bool anew)
+{
+	pairs[index] = (struct vhub_net_queue){ .port = port, .index = index };
+	pairs[index].lcore = (struct vhub_lcore *)&lcores[index];
+	assert_int_equal(port->ops->queue_get(&pairs[index]), 0);
+	pairs[index].open = true;
+	port->ops->opened(&pairs[index], anew);
+}
+
+static void
+pair_close(uint16_t index)
+{
+	pairs[index].open = false;
+	pairs[index].port->ops->closed(&pairs[index]);
+	pairs[index].port->ops->queue_put(&pairs[index]);
+}
+
+/* A frame into each rx queue, with its number. */
+static void
+spread(void)
+{
+	struct rte_mbuf *m;
+	uint16_t id;
+
+	assert_int_equal(rte_eth_dev_get_port_by_name("net_ring0", &id), 0);
+	for (uint8_t i = 0; i < N_PAIRS; i++) {
+		m = double_packet(60, 60, i);
+		assert_int_equal(rte_eth_tx_burst(id, i, &m, 1), 1);
+	}
+}
+
+/* A turn: what comes by the pair, a bit for each number. */
+static unsigned int
+turn(uint16_t index)
+{
+	const uint16_t n = pairs[index].port->ops->to_guest(&pairs[index], burst, VHUB_NET_BURST);
+	unsigned int numbers = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		assert_int_equal(numbers >> *rte_pktmbuf_mtod(burst[i], uint8_t *) & 1, 0);
+		numbers |= 1u << *rte_pktmbuf_mtod(burst[i], uint8_t *);
+	}
+	rte_pktmbuf_free_bulk(burst, n);
+	return numbers;
+}
+
+static void
+test_open_pairs_take_what_comes_for_closed_ones(void **state)
+{
+	struct vhub_net_port *port = open_port("net_ring0", N_PAIRS);
+	const struct vhub_net_driver_ops *ops = port->ops;
+
+	(void)state;
+	memset(double_drops, 0, sizeof(double_drops));
+	double_wakes = 0;
+	/* The first one alone, as guests begin. */
+	pair_open(port, 0, true);
+	assert_int_equal(turn(0), 0);
+	spread();
+	assert_int_equal(turn(0), 0xf);
+	assert_int_equal(double_wakes, 0);
+	/* Of two each has half of them; until the other one looks nobody touches its queues, and nobody sleeps. */
+	pair_open(port, 1, true);
+	assert_int_equal(double_wakes, 1);
+	assert_ptr_equal(double_woken, &lcores[0]);
+	spread();
+	assert_int_equal(turn(1), 0);
+	assert_int_equal(ops->arm(&pairs[1]), -EAGAIN);
+	ops->disarm(&pairs[1]);
+	assert_int_equal(turn(0), 0x5);
+	assert_int_equal(turn(1), 0xa);
+	/* One that is left has all again, also of pairs below it. */
+	pair_close(0);
+	assert_int_equal(double_wakes, 2);
+	assert_ptr_equal(double_woken, &lcores[1]);
+	spread();
+	assert_int_equal(turn(1), 0xf);
+	/* Each its own. */
+	pair_open(port, 0, true);
+	pair_open(port, 2, true);
+	pair_open(port, 3, true);
+	spread();
+	assert_int_equal(turn(1), 0x2);
+	assert_int_equal(turn(0), 0x1);
+	assert_int_equal(turn(2), 0x4);
+	assert_int_equal(turn(3), 0x8);
+	/* Of three. */
+	pair_close(2);
+	spread();
+	assert_int_equal(turn(0) | turn(1) << 4 | turn(3) << 8, 0x1 | 0x2 << 4 | 0xc << 8);
+	assert_int_equal(double_drops[VHUB_NET_DROP_NO_RING], 0);
+	pair_close(0);
+	pair_close(1);
+	pair_close(3);
+	/* Nobody is there: not for the next guest, by whichever pair. But one that moves misses nothing. */
+	spread();
+	pair_open(port, 3, true);
+	while (double_drops[VHUB_NET_DROP_NO_RING] < N_PAIRS)
+		assert_int_equal(turn(3), 0);
+	assert_int_equal(turn(3), 0);
+	spread();
+	pair_close(3);
+	pair_open(port, 3, false);
+	assert_int_equal(turn(3), 0xf);
+	pair_close(3);
+	assert_int_equal(double_drops[VHUB_NET_DROP_NO_RING], N_PAIRS);
+	port->ops->destroy(port);
+	assert_int_equal(double_in_use(), 0);
+}
+
+/* One queue that always has something leaves the others their turn, and no turn is longer for there being many. */
+static void
+test_queues_of_closed_pairs_come_in_turn(void **state)
+{
+	struct vhub_net_port *port = open_port("net_ring0", N_PAIRS);
+	unsigned int numbers = 0;
+	struct rte_mbuf *m;
+	uint16_t id;
+
+	(void)state;
+	pair_open(port, 0, true);
+	assert_int_equal(turn(0), 0);
+	assert_int_equal(rte_eth_dev_get_port_by_name("net_ring0", &id), 0);
+	for (unsigned int i = 0; i < VHUB_NET_BURST; i++) {
+		for (uint16_t k = 0; k < N_PAIRS - 1; k++) {
+			m = double_packet(60, 60, (uint8_t)k);
+			assert_int_equal(rte_eth_tx_burst(id, k, &m, 1), 1);
+		}
+	}
+	for (unsigned int i = 0; i < N_PAIRS - 1; i++) {
+		assert_int_equal(port->ops->to_guest(&pairs[0], burst, VHUB_NET_BURST),
+				VHUB_NET_BURST);
+		numbers |= 1u << *rte_pktmbuf_mtod(burst[0], uint8_t *);
+		rte_pktmbuf_free_bulk(burst, VHUB_NET_BURST);
+	}
+	assert_int_equal(numbers, 0x7);
+	assert_int_equal(turn(0), 0);
+	pair_close(0);
+	port->ops->destroy(port);
+	assert_int_equal(double_in_use(), 0);
 }
 
 /* A ring of 1024 that nobody empties: the caller keeps the rest. */
@@ -967,6 +1118,8 @@ main(void)
 		cmocka_unit_test(test_a_loop_brings_packets_back_in_order),
 		cmocka_unit_test(test_what_came_before_is_not_for_the_guest),
 		cmocka_unit_test(test_no_more_is_dropped_than_can_have_waited),
+		cmocka_unit_test(test_open_pairs_take_what_comes_for_closed_ones),
+		cmocka_unit_test(test_queues_of_closed_pairs_come_in_turn),
 		cmocka_unit_test(test_a_full_port_takes_no_more),
 		cmocka_unit_test(test_tx_descriptors_of_all_ports_are_bounded),
 		cmocka_unit_test(test_ports_are_shorter_the_more_there_are),
