@@ -77,8 +77,9 @@ class Telemetry:
 
     def __init__(self, prefix):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.sock.settimeout(30)
+        # Without a limit of time: with one, connecting fails at once where others wait to be accepted.
         self.sock.connect(str(run_dir(prefix) / "dpdk_telemetry.v2"))
+        self.sock.settimeout(30)
         self.sock.recv(1024)
 
     def ask(self, command):
