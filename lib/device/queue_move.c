@@ -151,13 +151,65 @@ go_back(struct vhub_device_handler *h)
 
 /* ---- the way there ---- */
 
+/* Until here the kicks of the rings wake both lcores: now the one where they run. */
+static void
+forget_kicks(struct vhub_device_handler *h, bool moved)
+{
+	const unsigned int n = vhub_device_vrings_per_queue(h->dev);
+	const unsigned int first = h->moves->queue * n;
+	unsigned int i;
+
+	for (i = first; i < first + n; i++) {
+		struct vring_run *vring = h->vrings[i];
+
+		if (vring == NULL)
+			continue;
+		vhub_lcore_unwatch_kick(moved ? &vring->kick : &vring->new_kick,
+				handler_account(h));
+		if (moved)
+			vring->kick = vring->new_kick;
+		vring->new_kick = (struct vhub_kick_watch){ 0 };
+	}
+}
+
 static void
 arrived(struct vhub_device_handler *h, int result)
 {
+	forget_kicks(h, result == 0);
 	if (result != 0)
 		go_back(h);
 	else
 		move_over(h, 0);
+}
+
+static void
+kicks_watched(struct vhub_device_handler *h, int result)
+{
+	rings_charge_watches(h);
+	if (result == 0) {
+		start_on(h, h->moves->lcore, arrived);
+		return;
+	}
+	forget_kicks(h, false);
+	h->result = result;
+	start_on(h, h->queue_lcores[h->moves->queue], back_where_it_was);
+}
+
+/* WORK */
+static void
+watch_kicks(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+	unsigned int i;
+
+	h->work_result = 0;
+	for (i = 0; i < h->event.n_vrings && h->work_result == 0; i++) {
+		struct vring_run *vring = h->event.vrings[i];
+
+		if (vring->kick.lcore != NULL)
+			h->work_result = rings_watch_kick(h, &vring->new_kick, h->moves->lcore,
+					h->rec.vrings[vring->pub.index].kick_fd);
+	}
 }
 
 /* It was not drained in time, and takes what its guest offers again. */
@@ -172,7 +224,7 @@ static void
 left(struct vhub_device_handler *h, int result)
 {
 	if (result == 0) {
-		start_on(h, h->moves->lcore, arrived);
+		handler_work(h, watch_kicks, kicks_watched);
 		return;
 	}
 	handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, stayed);

@@ -216,6 +216,39 @@ fd_applied(struct vhub_device_handler *h, int result)
 	handler_finish(h, result);
 }
 
+/* The same with a kick fd: what is not used any more wakes nobody. */
+static void
+kick_applied(struct vhub_device_handler *h, int result)
+{
+	struct vring_run *run = h->event.vrings[0];
+
+	vhub_lcore_unwatch_kick(result == 0 ? &run->kick : &h->new_kick, handler_account(h));
+	if (result == 0)
+		run->kick = h->new_kick;
+	h->new_kick = (struct vhub_kick_watch){ 0 };
+	fd_applied(h, result);
+}
+
+static void
+new_kick_watched(struct vhub_device_handler *h, int result)
+{
+	rings_charge_watches(h);
+	if (result == 0)
+		handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, kick_applied);
+	else
+		fd_applied(h, result);
+}
+
+/* WORK */
+static void
+watch_new_kick(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->work_result = rings_watch_kick(h, &h->new_kick, h->event.vrings[0]->pub.lcore,
+			h->new_fd);
+}
+
 static int
 change_running_fd(struct vhub_device_handler *h, struct vhub_request *req, struct vring_run *run,
 		uint32_t mask, int *slot, int fd)
@@ -229,7 +262,10 @@ change_running_fd(struct vhub_device_handler *h, struct vhub_request *req, struc
 	run->want.kick_fd = fd;
 	run->want.call_fd = fd;
 	run->want.err_fd = fd;
-	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, fd_applied);
+	if (mask == VRING_WANT_KICK && fd >= 0)
+		return handler_work(h, watch_new_kick, new_kick_watched);
+	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY,
+			mask == VRING_WANT_KICK ? kick_applied : fd_applied);
 }
 
 int

@@ -190,6 +190,7 @@ ring_free(struct vring_run *vring)
 
 	if (dev->ops->queue_release != NULL)
 		dev->ops->queue_release(dev, &vring->pub);
+	vhub_lcore_unwatch_kick(&vring->kick, handler_account(vring->owner));
 	vring->released = true;
 	if (!vring->broken_told || vring->broken_heard)
 		ring_destroy(vring);
@@ -356,6 +357,7 @@ rings_suspend(struct vhub_device_handler *h, handler_step_fn step)
 static void
 start_failed(struct vhub_device_handler *h, int result)
 {
+	vhub_lcore_unwatch_kick(&h->new_kick, handler_account(h));
 	/* The library has a ring that nobody will serve: the end of the session takes it back. */
 	if (h->dev->foreign != NULL)
 		vhub_session_end(h->session, result, "a ring cannot be started");
@@ -383,6 +385,12 @@ ring_started(struct vhub_device_handler *h, int result)
 		handler_finish(h, 0);
 }
 
+static struct vhub_lcore *
+rings_lcore(const struct vhub_device_handler *h, unsigned int index)
+{
+	return h->queue_lcores[index / vhub_device_vrings_per_queue(h->dev)];
+}
+
 /* WORK, or CTL with the rings of another library. `vq` is the ring's, on success only. */
 static int
 ring_alloc(struct vhub_device_handler *h, struct vhub_virtq *vq, struct vring_run **out)
@@ -397,7 +405,7 @@ ring_alloc(struct vhub_device_handler *h, struct vhub_virtq *vq, struct vring_ru
 	vring_init(vring);
 	vring->pub.dev = dev;
 	vring->pub.vq = vq;
-	vring->pub.lcore = h->queue_lcores[index / vhub_device_vrings_per_queue(dev)];
+	vring->pub.lcore = rings_lcore(h, index);
 	vring->pub.features = h->rec.features;
 	vring->pub.index = (uint16_t)index;
 	vring->pub.enabled = rec->enabled;
@@ -448,6 +456,8 @@ ring_created(struct vhub_device_handler *h, int result)
 		start_failed(h, result);
 		return;
 	}
+	vring->kick = h->new_kick;
+	h->new_kick = (struct vhub_kick_watch){ 0 };
 	h->vrings[h->new_index] = vring;
 	handler_event_begin(h);
 	handler_event_add(h, vring);
@@ -569,9 +579,9 @@ ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned in
 	return check_places(h, req, index, config);
 }
 
-/* The device may run: the ring is made. */
+/* Its kicks wake its lcore, or it has none. */
 static int
-make_ring(struct vhub_device_handler *h)
+make_watched_ring(struct vhub_device_handler *h)
 {
 	h->rec.vrings[h->new_index].left_base = 0;
 	if (h->dev->foreign != NULL)
@@ -579,6 +589,56 @@ make_ring(struct vhub_device_handler *h)
 	h->new_inflight_size = h->rec.inflight.queue_size;
 	inflight_kept_get(h);
 	return handler_work(h, create_ring, ring_created);
+}
+
+int
+rings_watch_kick(struct vhub_device_handler *h, struct vhub_kick_watch *watch,
+		struct vhub_lcore *lcore, int fd)
+{
+	const uint64_t begin = vhub_thread_cpu_ns();
+	const int ret = vhub_lcore_watch_kick(watch, lcore, fd);
+
+	h->watch_cpu_ns += vhub_thread_cpu_ns() - begin;
+	return ret;
+}
+
+void
+rings_charge_watches(struct vhub_device_handler *h)
+{
+	vhub_session_charge(h->session, h->watch_cpu_ns);
+	h->watch_cpu_ns = 0;
+}
+
+static void
+kick_watched(struct vhub_device_handler *h, int result)
+{
+	rings_charge_watches(h);
+	if (result == 0) {
+		make_watched_ring(h);
+		return;
+	}
+	vhub_request_refuse(h->req, result, "the kick fd of vring %u cannot be watched: %s",
+			h->new_index, strerror(-result));
+	start_failed(h, result);
+}
+
+/* WORK. An lcore does not: it would wait for a lock of the front end's. */
+static void
+watch_kick(struct vhub_work *work)
+{
+	struct vhub_device_handler *h = handler_of_work(work);
+
+	h->work_result = rings_watch_kick(h, &h->new_kick, rings_lcore(h, h->new_index),
+			h->rec.vrings[h->new_index].kick_fd);
+}
+
+/* The device may run: the ring is made. */
+static int
+make_ring(struct vhub_device_handler *h)
+{
+	if (h->rec.vrings[h->new_index].kick_fd < 0)
+		return make_watched_ring(h);
+	return handler_work(h, watch_kick, kick_watched);
 }
 
 /*

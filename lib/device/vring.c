@@ -244,24 +244,6 @@ static const struct vhub_poller_ops vring_poller_ops = {
 	.resume = vring_resume,
 };
 
-/* The new fd is watched before the old one is let go, so that a failure changes nothing. */
-static int
-set_kick_fd(struct vring_run *vring, int fd)
-{
-	int ret;
-
-	if (fd >= 0) {
-		ret = vhub_lcore_add_wake_fd(fd);
-		if (ret != 0)
-			return ret;
-	}
-	if (vring->kick_fd >= 0)
-		vhub_lcore_remove_wake_fd(vring->kick_fd);
-	vring->kick_fd = fd;
-	vring->pub.has_kick_fd = fd >= 0;
-	return 0;
-}
-
 /* The ring takes what its guest offers again. */
 static void
 end_draining(struct vring_run *vring)
@@ -276,15 +258,12 @@ end_draining(struct vring_run *vring)
 static int
 op_start(struct vring_run *vring)
 {
-	int ret = set_kick_fd(vring, vring->want.kick_fd);
+	int ret;
 
+	vring->pub.has_kick_fd = vring->want.kick_fd >= 0;
+	ret = vring->pub.dev->ops->queue_start(&vring->pub);
 	if (ret != 0)
 		return ret;
-	ret = vring->pub.dev->ops->queue_start(&vring->pub);
-	if (ret != 0) {
-		set_kick_fd(vring, -1);
-		return ret;
-	}
 	/* A ring that comes from another lcore was drained there. */
 	end_draining(vring);
 	if (!vring->broken_told)
@@ -314,10 +293,9 @@ static int
 op_apply(struct vring_run *vring)
 {
 	const struct vring_want *want = &vring->want;
-	int ret = 0;
 
 	if ((want->mask & VRING_WANT_KICK) != 0)
-		ret = set_kick_fd(vring, want->kick_fd);
+		vring->pub.has_kick_fd = want->kick_fd >= 0;
 	if ((want->mask & VRING_WANT_CALL) != 0)
 		vring->pub.call_fd = want->call_fd;
 	if ((want->mask & VRING_WANT_ERR) != 0)
@@ -327,7 +305,7 @@ op_apply(struct vring_run *vring)
 	if (!is_foreign(vring))
 		apply_to_virtq(vring);
 	end_draining(vring);
-	return ret;
+	return 0;
 }
 
 /* What the stop itself tells the guest may be what breaks the ring: a call fd that blocks. */
@@ -338,7 +316,6 @@ op_stop(struct vring_run *vring)
 	vring->pub.dev->ops->queue_stop(&vring->pub);
 	if (is_broken(vring) && !vring->broken_told)
 		tell_broken(vring);
-	set_kick_fd(vring, -1);
 	return 0;
 }
 
@@ -398,7 +375,6 @@ vring_init(struct vring_run *vring)
 {
 	vring->poller.ops = &vring_poller_ops;
 	vring->broken_msg.fn = broken_on_ctl;
-	vring->kick_fd = -1;
 }
 
 void

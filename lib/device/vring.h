@@ -68,8 +68,11 @@ struct vring_run {
 	bool drain_pending; /**< a DRAIN or a SUSPEND waits for in-flight chains */
 	bool broken_told;
 	bool stuck; /* a notification fd of the front end's blocked us; read by CTL after broken_msg */
-	int kick_fd;
 	int err_fd;
+
+	/* CTL; WORK while a piece of the handler's runs. */
+	struct vhub_kick_watch kick;
+	struct vhub_kick_watch new_kick; /**< while it moves: of the lcore that it goes to */
 
 	/**
 	 * Shared atomic, written by CTL: the front end has gone. Nobody waits for what a former life left in flight
