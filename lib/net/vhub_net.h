@@ -307,10 +307,10 @@ struct vhub_net_driver_ops {
 	 */
 	bool (*park)(struct vhub_net_queue *queue, struct vhub_lcore_word *word);
 	/**
-	 * Optional. LCORE. The guest takes packets by this pair from now on, until closed. `anew`: by this pair
-	 * it took none before,
-	 * and what came meanwhile is not for it. Else its ring was on its way from another lcore, or
-	 * back, and the guest knows nothing of that. Not of an uplink, which takes packets all the time.
+	 * Optional. LCORE. The guest takes packets by this pair from now on, until closed. `anew`: it took
+	 * none by this pair before, and what came meanwhile is not for it unless another pair was open. Else
+	 * its ring was on its way from another lcore, or back, and the guest knows nothing of that. Not of an
+	 * uplink, which takes packets all the time.
 	 */
 	void (*opened)(struct vhub_net_queue *queue, bool anew);
 	/**
