@@ -16,6 +16,8 @@
 void
 conn_cost_add(struct conn_cost *cost, uint64_t ns)
 {
+	const uint64_t most = cost->near_steps != 0 ? CONN_REST_MAX_NS : CONN_REST_FIRST_MAX_NS;
+
 	cost->turn_ns += ns;
 	if (likely(ns < CONN_TURN_NS)) {
 		if (cost->near_steps != 0 && --cost->near_steps == 0)
@@ -23,7 +25,7 @@ conn_cost_add(struct conn_cost *cost, uint64_t ns)
 		return;
 	}
 	cost->near_steps = CONN_NEAR_STEPS;
-	cost->rest_until_ns = vhub_now_ns() + RTE_MIN(ns * CONN_REST_TIMES, CONN_REST_MAX_NS);
+	cost->rest_until_ns = vhub_now_ns() + RTE_MIN(ns * CONN_REST_TIMES, most);
 	if (ns < CONN_LONG_STEP_NS || ++cost->n_long < CONN_LONG_STEPS)
 		return;
 	cost->n_long = 0;

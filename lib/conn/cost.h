@@ -17,8 +17,12 @@
 
 /** Steps of a turn that took so much together end it; a single one that took so much is dear. */
 #define CONN_TURN_NS 250000ull
-/** A dear step is a hundredth of the time until the next one, and that is no longer than this. */
+/**
+ * A dear step is a hundredth of the time until the next one, and that is no longer than this; after one that
+ * none was near to, which may be the hypervisor's doing, no longer than the first of them.
+ */
 #define CONN_REST_TIMES 100u
+#define CONN_REST_FIRST_MAX_NS 100000000ull
 #define CONN_REST_MAX_NS 10000000000ull
 /**
  * A step of so much is long, and so many of those, with fewer than CONN_NEAR_STEPS others between each and the
