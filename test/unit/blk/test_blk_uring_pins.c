@@ -661,7 +661,7 @@ be_elsewhere(struct vhub_msg *msg)
 	(void)msg;
 	__atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
 	while (__atomic_load_n(&let_on, __ATOMIC_ACQUIRE) == 0)
-		;
+		usleep(1000);
 }
 
 /* Nor what an lcore that was stuck could have found. */

@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 #include <rte_common.h>
-#include <rte_pause.h>
 
 #include "../eal_fixture.h"
 #include "vhub_bridge.h"
@@ -40,7 +39,7 @@ be_elsewhere(struct vhub_msg *msg)
 	(void)msg;
 	__atomic_store_n(&inside, true, __ATOMIC_RELEASE);
 	while (!__atomic_load_n(&go_on, __ATOMIC_ACQUIRE))
-		rte_pause();
+		usleep(1000);
 }
 
 static void
@@ -51,7 +50,7 @@ make_stuck(struct vhub_msg *elsewhere)
 	__atomic_store_n(&go_on, false, __ATOMIC_RELAXED);
 	vhub_lcore_post(vhub_lcore_at(1), elsewhere);
 	while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE))
-		rte_pause();
+		usleep(1000);
 }
 
 static void

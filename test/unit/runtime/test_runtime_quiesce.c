@@ -141,7 +141,7 @@ lcores_stopped_and_started_meanwhile(void **unused)
 
 /* ---- what is freed later where an lcore is stuck ---- */
 
-/* Stays in its poll until it is told. */
+/* Stays in its poll until it is told, asleep as in a page fault. */
 struct stuck_poller {
 	struct vhub_poller poller;
 	uint32_t inside;
@@ -155,7 +155,7 @@ poll_stuck(struct vhub_poller *poller)
 
 	test_store(&p->inside, 1);
 	while (test_load(&p->go_on) == 0)
-		;
+		usleep(1000);
 	return 0;
 }
 
