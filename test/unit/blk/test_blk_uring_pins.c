@@ -28,6 +28,7 @@
 #include <rte_common.h>
 
 #include "../eal_fixture.h"
+#include "../hugepages.h"
 #include "vhub_lcore.h"
 #include "vhub_loop.h"
 #include "vhub_mem.h"
@@ -392,10 +393,13 @@ static void
 test_hugetlb_goes_by_registration_and_is_not_filled(void **state)
 {
 	const size_t huge = 2 * MB, bytes = 4 * huge;
+	struct hugepages pages;
 	struct driver_disk d;
 	struct guest g;
 
 	(void)state;
+	/* And one that is touched again, while all of them are pinned. */
+	hugepages_take(&pages, bytes / huge + 1);
 	guest_create_in(&g, memfd_create("guest", MFD_CLOEXEC | MFD_HUGETLB | (21u << 26)),
 			bytes - MB, MB, true);
 	open_disk(&d, ",pin=on");
@@ -414,6 +418,7 @@ test_hugetlb_goes_by_registration_and_is_not_filled(void **state)
 	assert_true(is_all(g.own + 4096, 7));
 	driver_close(&d);
 	guest_destroy(&g);
+	hugepages_give_back(&pages);
 }
 
 /* A user who may lock less than the guest has. */

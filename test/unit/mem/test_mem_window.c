@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "../hugepages.h"
+
 #define HUGE_PAGE (UINT64_C(2) << 20)
 #define HUGETLB (MFD_HUGETLB | (21u << 26))
 #define N_PAGES 8u
@@ -89,8 +91,12 @@ test_a_window_makes_no_page(void **state)
 static void
 test_nor_does_one_of_hugetlb(void **state)
 {
+	struct hugepages pages;
+
 	(void)state;
+	hugepages_take(&pages, N_PAGES);
 	check_window(HUGE_PAGE, HUGETLB);
+	hugepages_give_back(&pages);
 }
 
 /* Who has the mapping may go on with it, whatever is missing. */
