@@ -18,7 +18,9 @@
 struct discarded {
 	struct vhub_fd_job job;
 	int fd;
-	bool hang_up; /* a socket whose peer is told before it is closed */
+	/* Of a socket whose peer is told before it is closed. */
+	struct vhub_work hang_up;
+	struct vhub_fd_account *account;
 };
 
 struct vhub_fd_account {
@@ -27,8 +29,9 @@ struct vhub_fd_account {
 	/* under the lock */
 	struct vhub_fd_job *head;
 	struct vhub_fd_job **tail;
-	unsigned int n_open; /* with the one that is being closed */
-	bool submitted;	     /* the work: until it has found nothing more to close */
+	unsigned int n_open; /* with the one that is being closed, and those of peers that are told */
+	unsigned int n_hang_ups; /* whose jobs come when their peers have been told */
+	bool submitted;		 /* the work: until it has found nothing more to close */
 	bool released;
 };
 
@@ -78,7 +81,7 @@ run_jobs(struct vhub_work *work)
 		account->n_open--;
 	}
 	account->submitted = false;
-	last = account->released;
+	last = account->released && account->n_hang_ups == 0;
 	pthread_mutex_unlock(&account->lock);
 	if (last)
 		free_account(account);
@@ -108,7 +111,7 @@ vhub_fd_account_release(struct vhub_fd_account *account)
 		return;
 	pthread_mutex_lock(&account->lock);
 	account->released = true;
-	last = !account->submitted;
+	last = !account->submitted && account->n_hang_ups == 0;
 	pthread_mutex_unlock(&account->lock);
 	if (last)
 		free_account(account);
@@ -127,6 +130,19 @@ vhub_fd_account_is_full(struct vhub_fd_account *account)
 	return full;
 }
 
+/* Under the lock. Returns whether the work is to be submitted. */
+static bool
+push_job(struct vhub_fd_account *account, struct vhub_fd_job *job)
+{
+	const bool submit = !account->submitted;
+
+	job->next = NULL;
+	*account->tail = job;
+	account->tail = &job->next;
+	account->submitted = true;
+	return submit;
+}
+
 void
 vhub_fd_account_run(struct vhub_fd_account *account, struct vhub_fd_job *job)
 {
@@ -134,13 +150,9 @@ vhub_fd_account_run(struct vhub_fd_account *account, struct vhub_fd_job *job)
 
 	if (account == NULL)
 		account = &common_account;
-	job->next = NULL;
 	pthread_mutex_lock(&account->lock);
-	*account->tail = job;
-	account->tail = &job->next;
 	account->n_open++;
-	submit = !account->submitted;
-	account->submitted = true;
+	submit = push_job(account, job);
 	pthread_mutex_unlock(&account->lock);
 	if (submit)
 		vhub_work_submit(&account->work);
@@ -151,45 +163,70 @@ close_discarded(struct vhub_fd_job *job)
 {
 	struct discarded *d = vhub_container_of(job, struct discarded, job);
 
-	if (d->hang_up)
-		shutdown(d->fd, SHUT_RDWR);
 	close(d->fd);
 	free(d);
-}
-
-static void
-discard(int fd, bool hang_up, struct vhub_fd_account *account)
-{
-	struct discarded *d = calloc(1, sizeof(*d));
-
-	if (d == NULL) {
-		if (hang_up)
-			shutdown(fd, SHUT_RDWR);
-		close(fd);
-		return;
-	}
-	d->job.run = close_discarded;
-	d->fd = fd;
-	d->hang_up = hang_up;
-	vhub_fd_account_run(account, &d->job);
 }
 
 void
 vhub_fd_discard(int fd, struct vhub_fd_account *account)
 {
-	if (fd >= 0)
-		discard(fd, false, account);
+	struct discarded *d;
+
+	if (fd < 0)
+		return;
+	d = calloc(1, sizeof(*d));
+	if (d == NULL) {
+		close(fd);
+		return;
+	}
+	d->job.run = close_discarded;
+	d->fd = fd;
+	vhub_fd_account_run(account, &d->job);
+}
+
+/* WORK. It may take long and does not hang, so it waits for no close. */
+static void
+hang_up(struct vhub_work *work)
+{
+	struct discarded *d = vhub_container_of(work, struct discarded, hang_up);
+	struct vhub_fd_account *account = d->account;
+	bool submit;
+
+	shutdown(d->fd, SHUT_RDWR);
+	pthread_mutex_lock(&account->lock);
+	account->n_hang_ups--;
+	submit = push_job(account, &d->job);
+	pthread_mutex_unlock(&account->lock);
+	if (submit)
+		vhub_work_submit(&account->work);
 }
 
 void
 vhub_fd_hang_up(int fd, struct vhub_fd_account *account)
 {
-	discard(fd, true, account);
+	struct discarded *d = calloc(1, sizeof(*d));
+
+	if (d == NULL) {
+		shutdown(fd, SHUT_RDWR);
+		close(fd);
+		return;
+	}
+	d->job.run = close_discarded;
+	d->fd = fd;
+	d->hang_up.run = hang_up;
+	d->account = account != NULL ? account : &common_account;
+	pthread_mutex_lock(&d->account->lock);
+	d->account->n_open++;
+	d->account->n_hang_ups++;
+	pthread_mutex_unlock(&d->account->lock);
+	vhub_work_submit(&d->hang_up);
 }
 
 void
 vhub_fd_discard_wait(void)
 {
+	/* Whose peers are told are closed then. */
+	vhub_work_wait(VHUB_WORK_ORDINARY);
 	vhub_work_wait(VHUB_WORK_CLOSE);
 }
 

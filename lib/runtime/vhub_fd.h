@@ -67,7 +67,8 @@ vhub_fd_discard(int fd, struct vhub_fd_account *account);
 
 /**
  * Shuts the connected socket `fd` down, so that its peer hears of it whoever else has a copy, and closes it, as
- * vhub_fd_discard(): either can take as long as the peer likes. Thread: CTL. Never blocks, never fails.
+ * vhub_fd_discard(): either can take as long as the peer likes, and the former waits for no close. Thread: CTL.
+ * Never blocks, never fails.
  */
 VHUB_API void
 vhub_fd_hang_up(int fd, struct vhub_fd_account *account);

@@ -75,8 +75,8 @@ VHUB_API void
 vhub_work_wait(enum vhub_work_kind kind);
 
 /**
- * Queues `work`, under a lock that is held for a few instructions. Thread: CTL. Does not block, never
- * fails; but before vhub_work_start() (in unit tests, in a program without a loop) `run` and `done`
+ * Queues `work`, under a lock that is held for a few instructions. Thread: CTL, or WORK in a piece that
+ * runs. Does not block, never fails; but before vhub_work_start() (in unit tests, in a program without a loop) `run` and `done`
  * are called at once, in the caller. Without `done`, `run` is the last to touch the work, and may
  * free it.
  */
