@@ -4,7 +4,7 @@
  * slot_change.c for work; next: lib/device and lib/blk.
  *
  * What storage does to one device at the end is not to be the others' trouble, so each ends in a thread of its own:
- * those for blocking work are a few, and all of them may be stuck.
+ * those for blocking work may all be stuck, and no others are made once it stops.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -16,7 +16,10 @@
 
 VHUB_LOGTYPE(vhubd);
 
-/* Who is waited for is looked at so often; and so many times in all, where there is nothing to save. */
+/*
+ * Who is waited for is looked at so often; and where there is nothing to save so many times after the last one
+ * that has come to its end: ports of one driver may have to end one after the other.
+ */
 #define END_LOOK_NS 1000000
 #define END_LOOKS 1000u
 
@@ -240,10 +243,13 @@ static void
 await_all(struct slot *first, unsigned int *looks_left)
 {
 	const struct timespec pause = { .tv_nsec = END_LOOK_NS };
+	unsigned int n, n_before = 0;
 
-	while (count_awaited(first, *looks_left != 0) != 0) {
+	for (; (n = count_awaited(first, *looks_left != 0)) != 0; n_before = n) {
 		if (*looks_left == 0)
 			name_awaited(first);
+		else if (n < n_before)
+			*looks_left = END_LOOKS;
 		else
 			--*looks_left;
 		nanosleep(&pause, NULL);

@@ -167,7 +167,7 @@ const char *
 slot_state_name(enum slot_state state);
 
 /**
- * Opens and builds the device as blocking work, one after the other, then begins to serve it;
+ * Opens and builds the device as blocking work, in order, but beside a disk that takes long, then begins to serve it;
  * `done` runs then. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
  * -EEXIST (the name is in use), -ENOSPC, -ESHUTDOWN, -ENOMEM with one sentence in `error`, and
  * nothing was begun. Thread: CTL.
