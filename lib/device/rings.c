@@ -4,6 +4,7 @@
  * req_session.c and handler.c; the other side is vring.c on the lcores.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -595,10 +596,19 @@ int
 rings_watch_kick(struct vhub_device_handler *h, struct vhub_kick_watch *watch,
 		struct vhub_lcore *lcore, int fd)
 {
-	const uint64_t begin = vhub_thread_cpu_ns();
-	const int ret = vhub_lcore_watch_kick(watch, lcore, fd);
+	/*
+	 * The kernel lets one process nest epoll instances at a time, and spins for that: who waits for another
+	 * front end's is not charged for it.
+	 */
+	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
+	uint64_t begin;
+	int ret;
 
+	pthread_mutex_lock(&one_at_a_time);
+	begin = vhub_thread_cpu_ns();
+	ret = vhub_lcore_watch_kick(watch, lcore, fd);
 	h->watch_cpu_ns += vhub_thread_cpu_ns() - begin;
+	pthread_mutex_unlock(&one_at_a_time);
 	return ret;
 }
 

@@ -300,8 +300,10 @@ register_in_window(struct uring_pins *pins, unsigned int index, const struct uri
 			&window);
 
 	/* No mapping is left, or the guard has put another one in its place. */
-	if (ret != 0)
+	if (ret == -EINVAL)
 		return -EFAULT;
+	if (ret != 0)
+		return ret;
 	iov = (struct iovec){ window.hva, bytes };
 	ret = io_uring_register_buffers_update_tag(&pins->ring, index, &iov, NULL, 1);
 	vhub_mem_window_close(&window);

@@ -2,7 +2,7 @@
 /*
  * The ethdev driver: a guest's packets through any port that DPDK has a driver for, a NIC or a
  * virtual device. Arguments, figures and the ops table, called by lib/net; probe.c, setup.c and
- * queue.c come next, in this order in a port's life.
+ * queue.c (with share.c) come next, in this order in a port's life.
  */
 #include <errno.h>
 #include <stdio.h>

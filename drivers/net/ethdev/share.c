@@ -85,6 +85,8 @@ ethdev_share_settle(struct ethdev_queue *q)
 	const uint64_t open = __atomic_load_n(&q->port->open, __ATOMIC_ACQUIRE);
 	const uint64_t share = share_of(q, open);
 
+	/* Pairs that open at once may each take all queues for left alone: those held are not. */
+	__atomic_fetch_and(&q->port->stale, ~q->held, __ATOMIC_RELAXED);
 	give_back(q, q->held & ~share);
 	take(q, share & ~q->held);
 	q->lacking = share & ~q->held;
