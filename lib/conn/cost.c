@@ -13,29 +13,48 @@
 #define CLOSED_LONGEST_NS 60000000000ull
 #define CLOSED_FORGET_NS 600000000000ull
 
-void
-conn_cost_add(struct conn_cost *cost, uint64_t ns)
+/* Whether a dear step is near to the next one. Its front end has any number of cheap ones in between. */
+static bool
+is_near(const struct conn_cost *cost)
 {
-	const uint64_t most = cost->near_steps != 0 ? CONN_REST_MAX_NS : CONN_REST_FIRST_MAX_NS;
+	return cost->near_steps != 0 ||
+			(unlikely(cost->rest_until_ns != 0) &&
+					vhub_now_ns() < cost->rest_until_ns + CONN_NEAR_NS);
+}
 
-	cost->turn_ns += ns;
-	if (likely(ns < CONN_TURN_NS)) {
-		if (cost->near_steps != 0 && --cost->near_steps == 0)
-			cost->n_long = 0;
-		return;
+static void
+add_dear(struct conn_cost *cost, uint64_t ns)
+{
+	uint64_t most = CONN_REST_MAX_NS;
+
+	if (!is_near(cost)) {
+		cost->n_long = 0;
+		most = CONN_REST_FIRST_MAX_NS;
 	}
 	cost->near_steps = CONN_NEAR_STEPS;
-	cost->rest_until_ns = vhub_now_ns() + RTE_MIN(ns * CONN_REST_TIMES, most);
+	/* A rest is not cut short by a step that was not left to the end of it. */
+	cost->rest_until_ns = RTE_MAX(cost->rest_until_ns,
+			vhub_now_ns() + RTE_MIN(ns * CONN_REST_TIMES, most));
 	if (ns < CONN_LONG_STEP_NS || ++cost->n_long < CONN_LONG_STEPS)
 		return;
 	cost->n_long = 0;
 	cost->exceeded = true;
 }
 
+void
+conn_cost_add(struct conn_cost *cost, uint64_t ns)
+{
+	cost->turn_ns += ns;
+	if (unlikely(ns >= CONN_TURN_NS))
+		add_dear(cost, ns);
+	else if (cost->near_steps != 0)
+		cost->near_steps--;
+}
+
 uint32_t
 conn_cost_step_bytes(const struct conn_cost *cost)
 {
-	return cost->near_steps != 0 ? 1 : CONN_STEP_BYTES;
+	return is_near(cost) ? 1 : CONN_STEP_BYTES;
 }
 
 bool

@@ -25,12 +25,15 @@
 #define CONN_REST_FIRST_MAX_NS 100000000ull
 #define CONN_REST_MAX_NS 10000000000ull
 /**
- * A step of so much is long, and so many of those, with fewer than CONN_NEAR_STEPS others between each and the
- * next, are the front end's doing: a single one is not, a hypervisor may have taken the CPU away.
+ * A step of so much is long, and so many of those near each other are the front end's doing: a single one is
+ * not, a hypervisor may have taken the CPU away. The next dear step is near to one until both so many others
+ * have been done and so much time has gone by since the rest: by steps alone it would be the front end who
+ * decides, by time alone one that does little would be forgiven all it does.
  */
 #define CONN_LONG_STEP_NS 2000000ull
 #define CONN_LONG_STEPS 4u
 #define CONN_NEAR_STEPS 64u
+#define CONN_NEAR_NS 10000000000ull
 /**
  * Each piece that a front end has sent by itself is a walk when it is read, be it of one byte. So many bytes
  * at most are read in a step.
@@ -40,9 +43,9 @@
 /** Zeroed: nothing yet. */
 struct conn_cost {
 	uint64_t turn_ns;	/**< of this turn's steps */
-	uint64_t rest_until_ns; /**< by vhub_now_ns() */
+	uint64_t rest_until_ns; /**< by vhub_now_ns(); 0: no step was dear yet */
 	uint16_t n_long;	/**< long steps near each other */
-	uint16_t near_steps; /**< more steps that are not dear, and the next long one is not near */
+	uint16_t near_steps; /**< steps that are not dear, still to come before a dear one is not near */
 	bool exceeded; /**< the last step was one long one too many; until somebody clears it */
 	uint64_t closed_until_ns;
 	uint64_t closed_for_ns;

@@ -21,6 +21,25 @@ static unsigned int n_steps;
 static bool shutdown_on_loop;
 static pthread_t loop_thread;
 
+static _Atomic uint64_t passed_s;
+
+/* Has so much time gone by. */
+static void
+pass_s(unsigned int s)
+{
+	passed_s += s;
+}
+
+int
+clock_gettime(clockid_t id, struct timespec *now)
+{
+	const int ret = (int)syscall(SYS_clock_gettime, id, now);
+
+	if (ret == 0 && id == CLOCK_MONOTONIC)
+		now->tv_sec += (time_t)passed_s;
+	return ret;
+}
+
 static uint64_t
 cpu_ns(void)
 {
@@ -347,8 +366,74 @@ a_few_long_steps_far_apart_are_forgiven(void **state)
 		fe_fence(bed, sock);
 		for (unsigned int k = 0; k < 40; k++)
 			fe_fence(bed, sock);
+		pass_s(11);
 	}
 	assert_int_equal(log_count(&slots.log, "closed for"), 0);
+	close(sock);
+	slots_down(&slots);
+}
+
+/* Long steps, with so many cheap ones and so much time between each and the next, close the slot. */
+static void
+check_not_forgiven(unsigned int n_cheap, unsigned int s)
+{
+	struct slots slots;
+	struct bed *bed = &slots.beds[0];
+	int sock;
+
+	slots_up(&slots);
+	sock = come_slow(&slots, 3000000);
+	for (unsigned int i = 0; i < 3; i++) {
+		n_slow = 1;
+		fe_fence(bed, sock);
+		for (unsigned int k = 0; k < n_cheap; k++)
+			fe_fence(bed, sock);
+		pass_s(s);
+		assert_int_equal(log_count(&slots.log, "closed for"), 0);
+	}
+	n_slow = 1;
+	send_requests(sock, 1);
+	WAIT_FOR(bed, bed->fake.n_closing == 1);
+	assert_int_equal(bed->fake.reason, -ETIMEDOUT);
+	assert_int_equal(log_count(&slots.log, "closed for"), 1);
+	close(sock);
+	slots_down(&slots);
+}
+
+/* A front end has as many cheap steps as it likes. */
+static void
+cheap_steps_alone_forgive_nothing(void **state)
+{
+	(void)state;
+	check_not_forgiven(40, 0);
+}
+
+static void
+time_alone_forgives_nothing(void **state)
+{
+	(void)state;
+	check_not_forgiven(0, 20);
+}
+
+/* What is charged in the middle of a rest makes it no shorter. */
+static void
+a_rest_gets_no_shorter(void **state)
+{
+	struct slots slots;
+	struct bed *bed = &slots.beds[0];
+	int sock;
+
+	(void)state;
+	slots_up(&slots);
+	sock = come(&slots, 0);
+	vhub_session_charge(bed->fake.session, 300000);
+	vhub_session_charge(bed->fake.session, 1000000000); /* 10 s */
+	vhub_session_charge(bed->fake.session, 300000);	    /* 30 ms */
+	pass_s(5);
+	bed_turns(bed, 2);
+	assert_true(vhub_session_rests(bed->fake.session));
+	pass_s(5);
+	fe_fence(bed, sock);
 	close(sock);
 	slots_down(&slots);
 }
@@ -395,6 +480,9 @@ main(void)
 		cmocka_unit_test(long_steps_close_the_slot),
 		cmocka_unit_test(what_is_charged_counts),
 		cmocka_unit_test(a_few_long_steps_far_apart_are_forgiven),
+		cmocka_unit_test(cheap_steps_alone_forgive_nothing),
+		cmocka_unit_test(time_alone_forgives_nothing),
+		cmocka_unit_test(a_rest_gets_no_shorter),
 		cmocka_unit_test(the_loop_shuts_nothing_down),
 	};
 
