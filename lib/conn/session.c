@@ -755,10 +755,14 @@ vhub_session_release(struct vhub_session *session)
 	if (!session->held)
 		return;
 	session->held = false;
-	if (session->state == SESSION_ENDING)
+	if (session->state == SESSION_ENDING) {
 		vhub_loop_defer(session->slot->loop, &session->task);
-	else
-		watch_again(session);
+		return;
+	}
+	/* The rest may have ended meanwhile, and with it the turn that was to serve what had been read. */
+	if (session->in.header_bytes != 0 && !session->rest_timer.armed)
+		vhub_timer_arm(session->slot->loop, &session->rest_timer, 0);
+	watch_again(session);
 }
 
 uint64_t

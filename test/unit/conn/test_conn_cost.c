@@ -438,6 +438,33 @@ a_rest_gets_no_shorter(void **state)
 	slots_down(&slots);
 }
 
+/* A request that the dear step has read is served when the session is released, if the rest ended before. */
+static void
+a_hold_over_the_end_of_a_rest_loses_no_request(void **state)
+{
+	struct slots slots;
+	struct bed *bed = &slots.beds[0];
+	unsigned int n_before;
+	int sock;
+
+	(void)state;
+	slots_up(&slots);
+	sock = come_slow(&slots, 500000);
+	n_before = bed->fake.n_calls;
+	n_slow = 1;
+	send_requests(sock, 1);
+	WAIT_FOR(bed, vhub_session_rests(bed->fake.session));
+	assert_int_equal(vhub_session_hold(bed->fake.session), 0);
+	pass_s(1);
+	WAIT_FOR(bed, !vhub_session_rests(bed->fake.session));
+	bed_turns(bed, 5);
+	assert_int_equal(bed->fake.n_calls, n_before);
+	vhub_session_release(bed->fake.session);
+	WAIT_FOR(bed, bed->fake.n_calls == n_before + 1);
+	close(sock);
+	slots_down(&slots);
+}
+
 /* To hang up tells all who wait on the front end's end: that is others' to do. */
 static void
 the_loop_shuts_nothing_down(void **state)
@@ -483,6 +510,7 @@ main(void)
 		cmocka_unit_test(cheap_steps_alone_forgive_nothing),
 		cmocka_unit_test(time_alone_forgives_nothing),
 		cmocka_unit_test(a_rest_gets_no_shorter),
+		cmocka_unit_test(a_hold_over_the_end_of_a_rest_loses_no_request),
 		cmocka_unit_test(the_loop_shuts_nothing_down),
 	};
 
