@@ -13,6 +13,7 @@
 VHUB_LOGTYPE(device);
 
 #define CHANNEL_EVENTS (EPOLLIN | EPOLLRDHUP)
+#define CHANNEL_REST_LOOK_US 50000
 
 /*
  * What the front end may have wait on the channel's ends makes all this take long: a send walks through them,
@@ -55,6 +56,7 @@ backend_channel_drop(struct vhub_device_handler *h)
 	if (h->channel_watched)
 		channel_unwatch(h);
 	h->channel_watched = false;
+	vhub_timer_cancel(h->lifecycle.loop, &h->channel_timer);
 	h->config_change_due = false;
 	session_record_set_fd(&h->rec.backend_fd, -1, handler_account(h));
 }
@@ -83,6 +85,12 @@ channel_event(struct vhub_watch *watch, uint32_t events)
 	backend_channel_flush(h);
 }
 
+static void
+look_for_rest(struct vhub_timer *timer)
+{
+	backend_channel_flush(vhub_container_of(timer, struct vhub_device_handler, channel_timer));
+}
+
 void
 backend_channel_flush(struct vhub_device_handler *h)
 {
@@ -95,6 +103,11 @@ backend_channel_flush(struct vhub_device_handler *h)
 	if (!h->config_change_due || h->rec.backend_fd < 0 || !handler_running(h) ||
 			(h->rec.protocol_features & VHUB_USER_PF(CONFIG)) == 0)
 		return;
+	if (vhub_session_rests(h->session)) {
+		h->channel_timer.fn = look_for_rest;
+		vhub_timer_arm(h->lifecycle.loop, &h->channel_timer, CHANNEL_REST_LOOK_US);
+		return;
+	}
 	sent = channel_send(h, &header, sizeof(header));
 	if (sent < 0 && (errno == EAGAIN || errno == EINTR)) {
 		vhub_loop_rewatch(h->lifecycle.loop, &h->channel_watch, CHANNEL_EVENTS | EPOLLOUT);

@@ -100,6 +100,8 @@ struct vhub_device_handler {
 
 	/* Back-end channel (backend_channel.c). */
 	struct vhub_watch channel_watch;
+	struct vhub_timer
+			channel_timer; /* armed: what is due waits for the session's rest to end */
 	bool channel_watched;
 	bool config_change_due;
 

@@ -415,6 +415,49 @@ test_a_config_change_is_told_once_the_device_runs(void **state)
 	assert_null(failed);
 }
 
+static int rest_channel[2];
+static bool sent_in_rest;
+
+static void
+change_config_in_a_rest(struct vhub_msg *msg)
+{
+	struct pollfd pfd = { rest_channel[0], POLLIN, 0 };
+
+	(void)msg;
+	vhub_session_charge(hold.dev.handler->session, 300000);
+	vhub_device_config_changed(&hold.dev);
+	sent_in_rest = poll(&pfd, 1, 0) != 0;
+}
+
+static struct vhub_msg rest_msg = { .fn = change_config_in_a_rest };
+
+static void
+play_config_change_in_a_rest(struct fe *fe)
+{
+	struct vhub_user_header header;
+
+	fe_check(socketpair(AF_UNIX, SOCK_STREAM, 0, rest_channel) == 0);
+	fe_negotiate(fe);
+	fe_check(fe_ack(fe, VHUB_USER_SET_BACKEND_REQ_FD, NULL, 0, &rest_channel[1], 1) == 0);
+	fe_start_ring(fe, 0);
+	vhub_loop_post(loop, &rest_msg);
+	fe_check(recv(rest_channel[0], &header, sizeof(header), MSG_WAITALL) ==
+			(ssize_t)sizeof(header));
+	fe_check(header.request == VHUB_USER_BACKEND_CONFIG_CHANGE_MSG);
+	fe_check(!sent_in_rest);
+	close(rest_channel[0]);
+	close(rest_channel[1]);
+}
+
+/* To send on the channel may cost what the session rests for. */
+static void
+test_a_config_change_waits_for_the_end_of_a_rest(void **state)
+{
+	(void)state;
+	assert_int_equal(run_scene(play_config_change_in_a_rest), 0);
+	assert_null(failed);
+}
+
 /* ---- status and reset ---- */
 
 static void
@@ -657,6 +700,7 @@ main(void)
 		cmocka_unit_test_setup(test_the_control_thread_does_not_ask_whose_the_channel_is,
 				setup),
 		cmocka_unit_test_setup(test_a_config_change_is_told_once_the_device_runs, setup),
+		cmocka_unit_test_setup(test_a_config_change_waits_for_the_end_of_a_rest, setup),
 		cmocka_unit_test_setup(test_a_reset_keeps_what_it_must, setup),
 		cmocka_unit_test_setup(test_a_stop_completes_what_a_former_life_left_in_flight,
 				setup),
