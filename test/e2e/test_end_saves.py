@@ -171,6 +171,8 @@ def test_a_disk_that_is_being_changed_or_removed_is_waited_for(vhubd, blk, image
     disk.close()
 
 
+# A sanitizer wants address space, too.
+@pytest.mark.plain_only
 def test_a_removal_that_has_not_begun_is_done_at_the_end(vhubd, blk, kept, image, stall, path):
     """Behind what is stuck, where no more threads can be had."""
     names = [f"d{i}" for i in range(16)]
