@@ -340,13 +340,18 @@ def test_wires_that_stand_still_leave_other_ports_their_packets(still_wires, vhu
     # Ordinary memory is of one piece, which virtio-user can share.
     vhubd(nets=[*(net(name, driver="ethdev", datapath=datapath, rxd=64, port=port)
                   for name, port in zip(names, still_wires)),
-                net("echo", datapath="librte_vhost")], eal=no_huge_arguments(128))
+                net("echo", datapath="librte_vhost")], eal=no_huge_arguments(128),
+          args=["--control", str(folder / "control.sock")])
     for name in names:
         with NetPort.open(str(folder / f"{name}.sock")) as session:
             for at in range(0, 1100, 10):
                 session.wait_sent(session.submit([session.prepare(frame(i)) for i in range(at, at + 10)]))
     with NetPort.open(str(folder / "echo.sock")) as session:
         flow(session, 500)
+    # Their back ends are asked when they are closed, and answer when they can: at the end vhubd waits a second.
+    with Control(folder / "control.sock") as control:
+        for name in names:
+            control.call("device_remove", name=name)
 
 
 # --- what is refused
