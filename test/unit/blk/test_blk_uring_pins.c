@@ -28,6 +28,7 @@
 #include <rte_common.h>
 
 #include "../eal_fixture.h"
+#include "../elsewhere.h"
 #include "../hugepages.h"
 #include "vhub_lcore.h"
 #include "vhub_loop.h"
@@ -509,23 +510,14 @@ pinned_kb(void)
 
 static struct vhub_loop *loop;
 
-static void
-stop_loop(struct vhub_timer *timer)
-{
-	(void)timer;
-	vhub_loop_stop(loop, 0);
-}
-
 /* Blocking work and timers go on, and the queue has a turn. */
 static void
 go_on(struct driver_disk *d)
 {
-	struct vhub_timer timer = { .fn = stop_loop };
 	struct vhub_blk_io *none[1];
 
 	d->ops->reap(d->queue, none, 1);
-	vhub_timer_arm(loop, &timer, 10000);
-	assert_int_equal(vhub_loop_run(loop), 0);
+	loop_goes_on(loop);
 }
 
 /* Until so much is pinned, or so much, and who wanted it knows. Returns whether it is. */
@@ -657,23 +649,11 @@ test_nothing_stays_pinned(void **state)
 	driver_close(&d);
 }
 
-static uint32_t inside, let_on;
-
-/* An lcore that is elsewhere. */
-static void
-be_elsewhere(struct vhub_msg *msg)
-{
-	(void)msg;
-	__atomic_store_n(&inside, 1, __ATOMIC_RELEASE);
-	while (__atomic_load_n(&let_on, __ATOMIC_ACQUIRE) == 0)
-		usleep(1000);
-}
-
 /* Nor what an lcore that was stuck could have found. */
 static void
 test_nothing_stays_pinned_that_a_stuck_lcore_could_have(void **state)
 {
-	struct vhub_msg elsewhere = { .fn = be_elsewhere };
+	static struct elsewhere elsewhere;
 	unsigned long stuck_kb;
 	struct driver_disk d;
 	struct guest g;
@@ -685,14 +665,12 @@ test_nothing_stays_pinned_that_a_stuck_lcore_could_have(void **state)
 	d.ops->memory(d.disk, g.table);
 	d.ops->queue_put(d.queue);
 	assert_int_equal(vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 0), 0);
-	vhub_lcore_post(vhub_lcore_at(1), &elsewhere);
-	while (__atomic_load_n(&inside, __ATOMIC_ACQUIRE) == 0)
-		usleep(100);
+	elsewhere_begin(&elsewhere, vhub_lcore_at(1));
 	/* Here it waits, for there are no threads for that. */
 	d.ops->memory(d.disk, NULL);
 	assert_int_equal(d.ops->queue_get(d.disk, &d.queue), 0);
 	stuck_kb = pinned_kb();
-	__atomic_store_n(&let_on, 1, __ATOMIC_RELEASE);
+	elsewhere_end(&elsewhere);
 	for (unsigned int i = 0; i < 1000 && pinned_kb() != 0; i++)
 		go_on(&d);
 	vhub_lcores_stop();

@@ -99,49 +99,63 @@ test_nor_does_one_of_hugetlb(void **state)
 	hugepages_give_back(&pages);
 }
 
+/* A file without a page, mapped. */
+struct empty {
+	struct vhub_mem_map *map;
+	uint8_t *hva;
+	int fd;
+	int uffd;
+};
+
+static void
+empty_begin(struct empty *e)
+{
+	e->fd = test_memfd(N_PAGES * PAGE, 0);
+	assert_int_equal(vhub_mem_map_create(e->fd, 0, N_PAGES * PAGE, NULL, &e->map,
+					 (void **)&e->hva),
+			0);
+	assert_int_equal(vhub_mem_window_start(&e->uffd), 0);
+}
+
+static void
+empty_end(struct empty *e)
+{
+	close(e->uffd);
+	vhub_mem_map_put(e->map);
+	close(e->fd);
+}
+
 /* Who has the mapping may go on with it, whatever is missing. */
 static void
 test_the_mapping_is_as_ever_meanwhile(void **state)
 {
 	struct vhub_mem_window w;
-	struct vhub_mem_map *map;
-	uint8_t *hva;
-	int fd, uffd;
+	struct empty e;
 
 	(void)state;
-	fd = test_memfd(N_PAGES * PAGE, 0);
-	assert_int_equal(vhub_mem_map_create(fd, 0, N_PAGES * PAGE, NULL, &map, (void **)&hva), 0);
-	assert_int_equal(vhub_mem_window_start(&uffd), 0);
-	assert_int_equal(vhub_mem_window_open(uffd, map, hva, N_PAGES * PAGE, &w), 0);
+	empty_begin(&e);
+	assert_int_equal(vhub_mem_window_open(e.uffd, e.map, e.hva, N_PAGES * PAGE, &w), 0);
 	assert_false(reaches(w.hva));
-	assert_int_equal(hva[0], 0);
-	hva[PAGE] = 1;
+	assert_int_equal(e.hva[0], 0);
+	e.hva[PAGE] = 1;
 	assert_true(reaches(w.hva + PAGE));
 	vhub_mem_window_close(&w);
-	close(uffd);
-	vhub_mem_map_put(map);
-	close(fd);
+	empty_end(&e);
 }
 
 static void
 test_what_a_guard_has_put_there_has_no_window(void **state)
 {
 	struct vhub_mem_window w;
-	struct vhub_mem_map *map;
-	uint8_t *hva;
-	int fd, uffd;
+	struct empty e;
 
 	(void)state;
-	fd = test_memfd(N_PAGES * PAGE, 0);
-	assert_int_equal(vhub_mem_map_create(fd, 0, N_PAGES * PAGE, NULL, &map, (void **)&hva), 0);
-	assert_int_equal(vhub_mem_window_start(&uffd), 0);
-	assert_ptr_equal(mmap(hva, PAGE, PROT_READ | PROT_WRITE,
+	empty_begin(&e);
+	assert_ptr_equal(mmap(e.hva, PAGE, PROT_READ | PROT_WRITE,
 					 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
-			hva);
-	assert_int_equal(vhub_mem_window_open(uffd, map, hva, PAGE, &w), -EINVAL);
-	close(uffd);
-	vhub_mem_map_put(map);
-	close(fd);
+			e.hva);
+	assert_int_equal(vhub_mem_window_open(e.uffd, e.map, e.hva, PAGE, &w), -EINVAL);
+	empty_end(&e);
 }
 
 static void

@@ -17,6 +17,7 @@
 #include <rte_common.h>
 
 #include "../eal_fixture.h"
+#include "../elsewhere.h"
 #include "vhub_bridge.h"
 #include "vhub_device.h"
 #include "vhub_lcore.h"
@@ -27,47 +28,8 @@
 #define TRIES 3000u
 
 static struct vhub_loop *loop;
-static bool inside, go_on;
+static struct elsewhere elsewhere;
 static unsigned int n_unmapped;
-
-/* ---- lcores ---- */
-
-/* An lcore that is elsewhere. */
-static void
-be_elsewhere(struct vhub_msg *msg)
-{
-	(void)msg;
-	__atomic_store_n(&inside, true, __ATOMIC_RELEASE);
-	while (!__atomic_load_n(&go_on, __ATOMIC_ACQUIRE))
-		usleep(1000);
-}
-
-static void
-make_stuck(struct vhub_msg *elsewhere)
-{
-	*elsewhere = (struct vhub_msg){ .fn = be_elsewhere };
-	__atomic_store_n(&inside, false, __ATOMIC_RELAXED);
-	__atomic_store_n(&go_on, false, __ATOMIC_RELAXED);
-	vhub_lcore_post(vhub_lcore_at(1), elsewhere);
-	while (!__atomic_load_n(&inside, __ATOMIC_ACQUIRE))
-		usleep(1000);
-}
-
-static void
-stop_loop(struct vhub_timer *timer)
-{
-	(void)timer;
-	vhub_loop_stop(loop, 0);
-}
-
-static void
-run_loop(void)
-{
-	struct vhub_timer timer = { .fn = stop_loop };
-
-	vhub_timer_arm(loop, &timer, 10000);
-	assert_int_equal(vhub_loop_run(loop), 0);
-}
 
 /* ---- what there is ---- */
 
@@ -150,22 +112,21 @@ static void
 expect_all_given_back(const char *first, const char *second)
 {
 	const char *const args[] = { first, second };
-	struct vhub_msg elsewhere;
 	unsigned int begin, n;
 
 	begin = unmapped();
 	come_and_go(args);
 	n = unmapped() - begin;
 	assert_true(n > 0);
-	make_stuck(&elsewhere);
+	elsewhere_begin(&elsewhere, vhub_lcore_at(1));
 	begin = unmapped();
 	come_and_go(args);
 	/* Who comes meanwhile finds places that are free. */
 	come_and_go(args);
 	assert_int_equal(unmapped(), begin);
-	__atomic_store_n(&go_on, true, __ATOMIC_RELEASE);
+	elsewhere_end(&elsewhere);
 	for (unsigned int i = 0; i < TRIES && unmapped() != begin + 2 * n; i++)
-		run_loop();
+		loop_goes_on(loop);
 	vhub_work_wait(VHUB_WORK_ORDINARY);
 	assert_int_equal(unmapped(), begin + 2 * n);
 }
@@ -198,7 +159,7 @@ static int
 let_go_on(void **state)
 {
 	(void)state;
-	__atomic_store_n(&go_on, true, __ATOMIC_RELEASE);
+	elsewhere_end(&elsewhere);
 	return 0;
 }
 

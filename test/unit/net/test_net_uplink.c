@@ -14,9 +14,9 @@
 
 #include <rte_common.h>
 #include <rte_dev.h>
-#include <rte_pause.h>
 
 #include "../eal_fixture.h"
+#include "../elsewhere.h"
 #include "vhub_device.h"
 #include "vhub_lcore.h"
 #include "vhub_loop.h"
@@ -25,32 +25,7 @@
 #define TRIES 3000u
 
 static struct vhub_loop *loop;
-static bool go_on;
-
-/* An lcore that is elsewhere. */
-static void
-be_elsewhere(struct vhub_msg *msg)
-{
-	(void)msg;
-	while (!__atomic_load_n(&go_on, __ATOMIC_ACQUIRE))
-		rte_pause();
-}
-
-static void
-stop_loop(struct vhub_timer *timer)
-{
-	(void)timer;
-	vhub_loop_stop(loop, 0);
-}
-
-static void
-run_loop(void)
-{
-	struct vhub_timer timer = { .fn = stop_loop };
-
-	vhub_timer_arm(loop, &timer, 10000);
-	assert_int_equal(vhub_loop_run(loop), 0);
-}
+static struct elsewhere elsewhere;
 
 /* Of a port that may be another's still, -EBUSY or the like. */
 static int
@@ -81,7 +56,6 @@ make(struct vhub_device **out)
 static void
 test_one_that_was_abandoned_is_given_back(void **state)
 {
-	struct vhub_msg elsewhere = { .fn = be_elsewhere };
 	struct vhub_device *uplink = NULL;
 	int ret = -EBUSY;
 
@@ -90,12 +64,12 @@ test_one_that_was_abandoned_is_given_back(void **state)
 	assert_int_equal(vhub_loop_create(&loop), 0);
 	assert_int_equal(vhub_work_start(loop), 0);
 	assert_int_equal(vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 50), 0);
-	vhub_lcore_post(vhub_lcore_at(0), &elsewhere);
+	elsewhere_begin(&elsewhere, vhub_lcore_at(0));
 	assert_int_equal(make(&uplink), -ETIMEDOUT);
 	assert_int_not_equal(make(&uplink), 0);
-	__atomic_store_n(&go_on, true, __ATOMIC_RELEASE);
+	elsewhere_end(&elsewhere);
 	for (unsigned int i = 0; i < TRIES && ret != 0; i++) {
-		run_loop();
+		loop_goes_on(loop);
 		ret = make(&uplink);
 	}
 	assert_int_equal(ret, 0);

@@ -828,25 +828,36 @@ wait_and_close(struct vhub_device *device, struct vhub_vring *vring, bool enable
 	assert_int_equal(rte_mempool_in_use_count(vhub_net_pool(-1)), 0);
 }
 
+/* A device of one pair, of which the first receiver is the ring to the guest. */
+static struct vhub_device *
+begin_with_device(struct vhub_net_port *port)
+{
+	const struct net_params params = { .name = "port", .n_pairs = 1 };
+	const struct vhub_executor executor = { .n_lcores = 0 };
+	struct vhub_device *device;
+	char error[128];
+
+	begin(0, F_MERGEABLE, 0);
+	*port = (struct vhub_net_port){ .ops = &driver_ops };
+	driver_ops.info = say_nothing;
+	driver_ops.destroy = destroy_nothing;
+	assert_int_equal(net_create(&params, port, &executor, &device, error, sizeof(error)), 0);
+	receivers[0].run.pub.dev = device;
+	return device;
+}
+
 /* A guest that disables, breaks or stops its ring keeps no memory by it. */
 static void
 test_nothing_waits_for_a_ring_that_is_not_open(void **state)
 {
-	const struct net_params params = { .name = "closing", .n_pairs = 1 };
-	const struct vhub_executor executor = { .n_lcores = 0 };
-	struct vhub_net_port port = { .ops = &driver_ops };
 	struct vhub_vring *vring = &receivers[0].run.pub;
+	struct vhub_net_port port;
 	struct vhub_device *device;
-	char error[128];
 
 	(void)state;
-	begin(0, F_MERGEABLE, 0);
-	driver_ops.info = say_nothing;
-	driver_ops.destroy = destroy_nothing;
+	device = begin_with_device(&port);
 	driver_ops.closed = count_closed;
 	n_closed = 0;
-	assert_int_equal(net_create(&params, &port, &executor, &device, error, sizeof(error)), 0);
-	vring->dev = device;
 	assert_int_equal(device->ops->queue_prepare(device, vring), 0);
 	assert_int_equal(device->ops->queue_start(vring), 0);
 	wait_and_close(device, vring, false, true);
@@ -892,21 +903,14 @@ move(struct vhub_device *device, struct vhub_vring *vring, unsigned int n_disabl
 static void
 test_a_ring_that_moves_is_not_opened_anew(void **state)
 {
-	const struct net_params params = { .name = "moving", .n_pairs = 1 };
-	const struct vhub_executor executor = { .n_lcores = 0 };
-	struct vhub_net_port port = { .ops = &driver_ops };
 	struct vhub_vring *vring = &receivers[0].run.pub;
+	struct vhub_net_port port;
 	struct vhub_device *device;
-	char error[128];
 
 	(void)state;
-	begin(0, F_MERGEABLE, 0);
-	driver_ops.info = say_nothing;
-	driver_ops.destroy = destroy_nothing;
+	device = begin_with_device(&port);
 	driver_ops.opened = count_opened;
 	n_opened = n_opened_anew = 0;
-	assert_int_equal(net_create(&params, &port, &executor, &device, error, sizeof(error)), 0);
-	vring->dev = device;
 	for (unsigned int session = 0; session < 2; session++) {
 		assert_int_equal(device->ops->queue_prepare(device, vring), 0);
 		assert_int_equal(device->ops->queue_start(vring), 0);

@@ -289,47 +289,44 @@ compare_rings_of(struct rnd *r, uint32_t size, bool packed)
 }
 
 static void
+compare_variants(const uint32_t *sizes, unsigned int n, bool packed)
+{
+	struct rnd r;
+
+	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq"))
+		skip();
+	rnd_init(&r, packed ? "packed variants" : "variants", packed ? 12 : 11);
+	for (unsigned int i = 0; i < n; i++)
+		compare_rings_of(&r, sizes[i], packed);
+}
+#else
+static void
+compare_variants(const uint32_t *sizes, unsigned int n, bool packed)
+{
+	(void)sizes;
+	(void)n;
+	(void)packed;
+	skip();
+}
+#endif
+
+static void
 test_split_pop_is_one_function(void **state)
 {
 	static const uint32_t sizes[] = { 1, 2, 4, 64, 256, 32768 };
-	struct rnd r;
 
 	(void)state;
-	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq"))
-		skip();
-	rnd_init(&r, "variants", 11);
-	for (unsigned int i = 0; i < RTE_DIM(sizes); i++)
-		compare_rings_of(&r, sizes[i], false);
+	compare_variants(sizes, RTE_DIM(sizes), false);
 }
 
 static void
 test_packed_pop_is_one_function(void **state)
 {
 	static const uint32_t sizes[] = { 3, 5, 64, 100, 256, 32768 };
-	struct rnd r;
 
 	(void)state;
-	if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq"))
-		skip();
-	rnd_init(&r, "packed variants", 12);
-	for (unsigned int i = 0; i < RTE_DIM(sizes); i++)
-		compare_rings_of(&r, sizes[i], true);
+	compare_variants(sizes, RTE_DIM(sizes), true);
 }
-#else
-static void
-test_split_pop_is_one_function(void **state)
-{
-	(void)state;
-	skip();
-}
-
-static void
-test_packed_pop_is_one_function(void **state)
-{
-	(void)state;
-	skip();
-}
-#endif
 
 int
 main(void)
