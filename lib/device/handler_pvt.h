@@ -242,6 +242,11 @@ rings_watch_kick(struct vhub_device_handler *h, struct vhub_kick_watch *watch,
 void
 rings_charge_watches(struct vhub_device_handler *h);
 
+/** One of a ring's two watches stays: *kick, or *new_kick (`replaced`) in its place. *new_kick is none then. */
+void
+rings_settle_kick(struct vhub_device_handler *h, struct vhub_kick_watch *kick,
+		struct vhub_kick_watch *new_kick, bool replaced);
+
 /** A ring that did not start, and that the record has as not started, is no more. */
 void
 rings_drop(struct vhub_device_handler *h, struct vring_run *vring);

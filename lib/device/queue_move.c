@@ -162,13 +162,8 @@ forget_kicks(struct vhub_device_handler *h, bool moved)
 	for (i = first; i < first + n; i++) {
 		struct vring_run *vring = h->vrings[i];
 
-		if (vring == NULL)
-			continue;
-		vhub_lcore_unwatch_kick(moved ? &vring->kick : &vring->new_kick,
-				handler_account(h));
-		if (moved)
-			vring->kick = vring->new_kick;
-		vring->new_kick = (struct vhub_kick_watch){ 0 };
+		if (vring != NULL)
+			rings_settle_kick(h, &vring->kick, &vring->new_kick, moved);
 	}
 }
 

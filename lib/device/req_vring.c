@@ -220,12 +220,7 @@ fd_applied(struct vhub_device_handler *h, int result)
 static void
 kick_applied(struct vhub_device_handler *h, int result)
 {
-	struct vring_run *run = h->event.vrings[0];
-
-	vhub_lcore_unwatch_kick(result == 0 ? &run->kick : &h->new_kick, handler_account(h));
-	if (result == 0)
-		run->kick = h->new_kick;
-	h->new_kick = (struct vhub_kick_watch){ 0 };
+	rings_settle_kick(h, &h->event.vrings[0]->kick, &h->new_kick, result == 0);
 	fd_applied(h, result);
 }
 

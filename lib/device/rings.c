@@ -619,6 +619,16 @@ rings_charge_watches(struct vhub_device_handler *h)
 	h->watch_cpu_ns = 0;
 }
 
+void
+rings_settle_kick(struct vhub_device_handler *h, struct vhub_kick_watch *kick,
+		struct vhub_kick_watch *new_kick, bool replaced)
+{
+	vhub_lcore_unwatch_kick(replaced ? kick : new_kick, handler_account(h));
+	if (replaced)
+		*kick = *new_kick;
+	*new_kick = (struct vhub_kick_watch){ 0 };
+}
+
 static void
 kick_watched(struct vhub_device_handler *h, int result)
 {

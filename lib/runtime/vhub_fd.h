@@ -74,7 +74,7 @@ VHUB_API void
 vhub_fd_hang_up(int fd, struct vhub_fd_account *account);
 
 /**
- * Waits until nothing given to vhub_fd_discard() is open: for tests that count fds. Thread: CTL.
+ * Waits until nothing given to vhub_fd_discard() or vhub_fd_hang_up() is open: for tests that count fds. Thread: CTL.
  * Blocks.
  */
 VHUB_API void
