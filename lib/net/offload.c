@@ -64,10 +64,16 @@ account_of(uint32_t sender)
 	return account;
 }
 
+static bool
+has_some_left(const struct account *account)
+{
+	return account->n_pieces < MAX_PIECES_OF_TURN;
+}
+
 bool
 net_offload_may_cut(uint32_t sender)
 {
-	return account_of(sender)->n_pieces < MAX_PIECES_OF_TURN;
+	return has_some_left(account_of(sender));
 }
 
 void
@@ -313,10 +319,12 @@ may_go_on(uint32_t takes, struct rte_mbuf *m)
 static void
 send_one_by_itself(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 {
-	const uint32_t sender = m->hash.usr;
+	struct account *account = NULL;
 
-	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m) && net_offload_may_cut(sender))
-		account_of(sender)->n_pieces += segment(pair, m, sink);
+	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m))
+		account = account_of(m->hash.usr);
+	if (account != NULL && has_some_left(account))
+		account->n_pieces += segment(pair, m, sink);
 	else
 		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
 }
