@@ -10,6 +10,7 @@
 #include <rte_common.h>
 
 #include "slot_serve.h"
+#include "slot_spec.h"
 
 /* ---- lcores ---- */
 
@@ -64,8 +65,8 @@ slot_build(struct vhub_work *work)
 	struct slot *slot = vhub_container_of(work, struct slot, work);
 	struct vhub_builder *builder = slot->options.builder;
 
-	slot->result = 0;
-	if (builder->ops->open != NULL)
+	slot->result = slot_spec_find_ids(&slot->options, slot->error, sizeof(slot->error));
+	if (slot->result == 0 && builder->ops->open != NULL)
 		slot->result = builder->ops->open(builder, slot->error, sizeof(slot->error));
 	if (slot->result == 0)
 		slot->result = builder->ops->build(builder, &slot->executor, &slot->device,

@@ -18,6 +18,9 @@
 
 #include "slot_spec.h"
 
+/* Longest entry of a user or a group. */
+#define MAX_ENTRY_BYTES (1u << 24)
+
 const char slot_spec_help[] =
 		"socket=PATH       listen there (a stale socket file is replaced)\n"
 		"fd=N              use an inherited socket, listening or connected\n"
@@ -230,42 +233,25 @@ slot_spec_next(const char **pairs, char *pair, size_t len)
 
 /* ---- the connection's arguments ---- */
 
+/* A number, or -1 for a name, which slot_spec_find_ids() looks up, and for a key that is not given. */
 static int
-parse_user(const struct rte_kvargs *args, const char *key, uid_t *uid, char *error,
+parse_id(const struct rte_kvargs *args, const char *key, uint32_t *id, char *error,
 		size_t error_len)
 {
 	const char *text = rte_kvargs_get(args, key);
 	const char *bad = NULL;
-	struct passwd *pw;
 
-	*uid = (uid_t)-1;
+	*id = UINT32_MAX;
 	if (text == NULL)
 		return 0;
-	pw = getpwnam(text);
-	*uid = pw != NULL ? pw->pw_uid : (uid_t)strtonum(text, 0, INT32_MAX, &bad);
-	if (bad == NULL)
-		return 0;
-	snprintf(error, error_len, "%s=%s is neither a user's name nor a number", key, text);
-	return -EINVAL;
-}
-
-static int
-parse_group(const struct rte_kvargs *args, const char *key, gid_t *gid, char *error,
-		size_t error_len)
-{
-	const char *text = rte_kvargs_get(args, key);
-	const char *bad = NULL;
-	struct group *gr;
-
-	*gid = (gid_t)-1;
-	if (text == NULL)
-		return 0;
-	gr = getgrnam(text);
-	*gid = gr != NULL ? gr->gr_gid : (gid_t)strtonum(text, 0, INT32_MAX, &bad);
-	if (bad == NULL)
-		return 0;
-	snprintf(error, error_len, "%s=%s is neither a group's name nor a number", key, text);
-	return -EINVAL;
+	if (text[0] == '\0') {
+		snprintf(error, error_len, "%s is empty", key);
+		return -EINVAL;
+	}
+	*id = (uint32_t)strtonum(text, 0, INT32_MAX, &bad);
+	if (bad != NULL)
+		*id = UINT32_MAX;
+	return 0;
 }
 
 static int
@@ -370,14 +356,103 @@ parse_connection(struct slot_options *slot, char *error, size_t error_len)
 	if (ret == 0)
 		ret = parse_mode(args, &listener->mode, error, error_len);
 	if (ret == 0)
-		ret = parse_user(args, "owner", &listener->owner, error, error_len);
+		ret = parse_id(args, "owner", &listener->owner, error, error_len);
 	if (ret == 0)
-		ret = parse_group(args, "group", &listener->group, error, error_len);
+		ret = parse_id(args, "group", &listener->group, error, error_len);
 	if (ret == 0)
-		ret = parse_user(args, "peer_user", &listener->peer_uid, error, error_len);
+		ret = parse_id(args, "peer_user", &listener->peer_uid, error, error_len);
 	if (ret == 0)
-		ret = parse_group(args, "peer_group", &listener->peer_gid, error, error_len);
-	listener->check_peer = listener->peer_uid != (uid_t)-1 || listener->peer_gid != (gid_t)-1;
+		ret = parse_id(args, "peer_group", &listener->peer_gid, error, error_len);
+	listener->check_peer = rte_kvargs_get(args, "peer_user") != NULL ||
+			rte_kvargs_get(args, "peer_group") != NULL;
+	return ret;
+}
+
+/* ---- names of users and groups ---- */
+
+/* One look-up with room for as many bytes. Returns 0, -ERANGE (more are wanted), -ENOENT, or another errno. */
+typedef int (*find_id_fn)(const char *name, char *room, size_t len, uint32_t *id);
+
+static int
+find_user(const char *name, char *room, size_t len, uint32_t *id)
+{
+	struct passwd entry, *found;
+	int err = getpwnam_r(name, &entry, room, len, &found);
+
+	if (err != 0 || found == NULL)
+		return err != 0 ? -err : -ENOENT;
+	*id = found->pw_uid;
+	return 0;
+}
+
+static int
+find_group(const char *name, char *room, size_t len, uint32_t *id)
+{
+	struct group entry, *found;
+	int err = getgrnam_r(name, &entry, room, len, &found);
+
+	if (err != 0 || found == NULL)
+		return err != 0 ? -err : -ENOENT;
+	*id = found->gr_gid;
+	return 0;
+}
+
+/* A group of thousands needs more room than most. */
+static int
+find_id(find_id_fn find, const char *name, uint32_t *id)
+{
+	size_t len = 1024;
+	char *room = NULL, *more;
+	int ret = -ERANGE;
+
+	for (; ret == -ERANGE && len <= MAX_ENTRY_BYTES; len *= 4) {
+		more = realloc(room, len);
+		if (more == NULL) {
+			ret = -ENOMEM;
+			break;
+		}
+		room = more;
+		ret = find(name, room, len, id);
+	}
+	free(room);
+	return ret;
+}
+
+static int
+set_id(const struct slot_options *slot, const char *key, uint32_t *id, find_id_fn find, char *error,
+		size_t error_len)
+{
+	const char *name = rte_kvargs_get(slot->connection_args, key);
+	int ret;
+
+	if (name == NULL || *id != UINT32_MAX)
+		return 0;
+	ret = find_id(find, name, id);
+	if (ret == -ENOENT)
+		snprintf(error, error_len, "%s=%s is neither a %s's name nor a number", key, name,
+				find == find_user ? "user" : "group");
+	else if (ret != 0)
+		snprintf(error, error_len, "%s=%s cannot be looked up: %s", key, name,
+				strerror(-ret));
+	return ret;
+}
+
+int
+slot_spec_find_ids(struct slot_options *slot, char *error, size_t error_len)
+{
+	struct vhub_listener_options *listener = &slot->listener;
+	int ret;
+
+	/* One that has no specification (backend_program.c) names nobody. */
+	if (slot->connection_args == NULL)
+		return 0;
+	ret = set_id(slot, "owner", &listener->owner, find_user, error, error_len);
+	if (ret == 0)
+		ret = set_id(slot, "group", &listener->group, find_group, error, error_len);
+	if (ret == 0)
+		ret = set_id(slot, "peer_user", &listener->peer_uid, find_user, error, error_len);
+	if (ret == 0)
+		ret = set_id(slot, "peer_group", &listener->peer_gid, find_group, error, error_len);
 	return ret;
 }
 

@@ -21,6 +21,13 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 		char *error, size_t error_len);
 
 /**
+ * Looks up the users and groups that are given by name, which may ask a server. Thread: WORK; blocks. Returns 0, or
+ * a negative errno with one sentence in `error`.
+ */
+int
+slot_spec_find_ids(struct slot_options *slot, char *error, size_t error_len);
+
+/**
  * Adds a pair to the heap string *spec, which begins with the device's name. Returns 0, or -EINVAL
  * with one sentence in `error` (a value that would be two), or -ENOMEM; *spec is as before then.
  */
