@@ -19,6 +19,21 @@
 			BIT(VIRTIO_BLK_F_TOPOLOGY) | BIT(VIRTIO_BLK_F_CONFIG_WCE) | \
 			BIT(VIRTIO_BLK_F_MQ))
 
+#define NAME(name) [VIRTIO_BLK_F_##name] = #name
+static const char *const feature_names[64] = {
+	NAME(SIZE_MAX),
+	NAME(SEG_MAX),
+	NAME(RO),
+	NAME(BLK_SIZE),
+	NAME(FLUSH),
+	NAME(TOPOLOGY),
+	NAME(CONFIG_WCE),
+	NAME(MQ),
+	NAME(DISCARD),
+	NAME(WRITE_ZEROES),
+	NAME(SECURE_ERASE),
+};
+
 /* What a migration carries. Whole bytes, so no order of bytes. */
 struct blk_state {
 	uint8_t version;
@@ -104,6 +119,7 @@ blk_config_init(struct blk_dev *dev, const struct blk_params *params)
 	config.wce = info->volatile_cache && !params->write_through;
 	config.num_queues = rte_cpu_to_le_16(params->n_queues);
 	dev->dev.features = BLK_FEATURES;
+	dev->dev.feature_names = &feature_names;
 	init_ranges(dev, &config, block_bytes);
 	memcpy(dev->config, &config, sizeof(config));
 

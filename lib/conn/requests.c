@@ -4,6 +4,8 @@
  * VHUB_USER_REQUESTS. validate.c judges by it, session.c dispatches by it. Next on the way:
  * frame.c.
  */
+#include <rte_common.h>
+
 #include "requests.h"
 
 static const struct vhub_user_request_info infos[VHUB_USER_REQUEST_MAX] = {
@@ -37,6 +39,18 @@ vhub_user_request_info(uint32_t request)
 	if (request >= VHUB_USER_REQUEST_MAX || infos[request].name == NULL)
 		return NULL;
 	return &infos[request];
+}
+
+const char *
+vhub_user_protocol_feature_name(unsigned int num)
+{
+	static const char *const names[] = {
+#define FEATURE_NAME(num, name) [num] = #name,
+		VHUB_USER_PROTOCOL_FEATURES(FEATURE_NAME)
+#undef FEATURE_NAME
+	};
+
+	return num < RTE_DIM(names) ? names[num] : NULL;
 }
 
 conn_request_slot

@@ -783,6 +783,18 @@ vhub_session_has_f_protocol(const struct vhub_session *session)
 	return session->agreed.f_protocol;
 }
 
+int
+vhub_session_peer(const struct vhub_session *session, struct vhub_peer *peer)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(session->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+		return -errno;
+	*peer = (struct vhub_peer){ .pid = cred.pid, .uid = cred.uid, .gid = cred.gid };
+	return 0;
+}
+
 const char *
 vhub_session_name(const struct vhub_session *session)
 {

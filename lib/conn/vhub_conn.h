@@ -229,6 +229,20 @@ vhub_session_fds(const struct vhub_session *session);
 VHUB_API bool
 vhub_session_has_f_protocol(const struct vhub_session *session);
 
+/** The process that made the other end of a socket, as this one's namespaces have it. */
+struct vhub_peer {
+	pid_t pid; /**< 0: it is in none that we see */
+	uid_t uid;
+	gid_t gid;
+};
+
+/**
+ * Who connected, or listens where we have (SO_PEERCRED). Another process may have the socket since. Thread: CTL.
+ * Returns 0 or -errno.
+ */
+VHUB_API int
+vhub_session_peer(const struct vhub_session *session, struct vhub_peer *peer);
+
 /**
  * A name for log lines: "disk0#3", the slot's name and the number of the session on it. Thread:
  * CTL.

@@ -31,32 +31,39 @@ extern "C" {
 /** Device feature bit: the guest's addresses are those of its vIOMMU (VIRTIO 1.2, 6). */
 #define VHUB_F_ACCESS_PLATFORM 33
 
-/* "Protocol features". */
+/** "Protocol features": number and name. */
+/* clang-format off */
+#define VHUB_USER_PROTOCOL_FEATURES(X) \
+	X(0, MQ) \
+	X(1, LOG_SHMFD) \
+	X(2, RARP) \
+	X(3, REPLY_ACK) \
+	X(4, NET_MTU) \
+	X(5, BACKEND_REQ) \
+	X(6, CROSS_ENDIAN) \
+	X(7, CRYPTO_SESSION) \
+	X(8, PAGEFAULT) \
+	X(9, CONFIG) \
+	X(10, BACKEND_SEND_FD) \
+	X(11, HOST_NOTIFIER) \
+	X(12, INFLIGHT_SHMFD) \
+	X(13, RESET_DEVICE) \
+	X(14, INBAND_NOTIFICATIONS) \
+	X(15, CONFIGURE_MEM_SLOTS) \
+	X(16, STATUS) \
+	X(17, XEN_MMAP) \
+	X(18, SHARED_OBJECT) \
+	X(19, DEVICE_STATE) \
+	X(20, GET_VRING_BASE_INFLIGHT) \
+	X(21, GPA_ADDRESSES) \
+	X(22, SHMEM) \
+	X(23, GET_VRING_BASE_SKIP_DRAIN)
+/* clang-format on */
+
 enum vhub_user_protocol_feature {
-	VHUB_USER_PF_MQ = 0,
-	VHUB_USER_PF_LOG_SHMFD = 1,
-	VHUB_USER_PF_RARP = 2,
-	VHUB_USER_PF_REPLY_ACK = 3,
-	VHUB_USER_PF_NET_MTU = 4,
-	VHUB_USER_PF_BACKEND_REQ = 5,
-	VHUB_USER_PF_CROSS_ENDIAN = 6,
-	VHUB_USER_PF_CRYPTO_SESSION = 7,
-	VHUB_USER_PF_PAGEFAULT = 8,
-	VHUB_USER_PF_CONFIG = 9,
-	VHUB_USER_PF_BACKEND_SEND_FD = 10,
-	VHUB_USER_PF_HOST_NOTIFIER = 11,
-	VHUB_USER_PF_INFLIGHT_SHMFD = 12,
-	VHUB_USER_PF_RESET_DEVICE = 13,
-	VHUB_USER_PF_INBAND_NOTIFICATIONS = 14,
-	VHUB_USER_PF_CONFIGURE_MEM_SLOTS = 15,
-	VHUB_USER_PF_STATUS = 16,
-	VHUB_USER_PF_XEN_MMAP = 17,
-	VHUB_USER_PF_SHARED_OBJECT = 18,
-	VHUB_USER_PF_DEVICE_STATE = 19,
-	VHUB_USER_PF_GET_VRING_BASE_INFLIGHT = 20,
-	VHUB_USER_PF_GPA_ADDRESSES = 21,
-	VHUB_USER_PF_SHMEM = 22,
-	VHUB_USER_PF_GET_VRING_BASE_SKIP_DRAIN = 23,
+#define VHUB_USER_PF_ENUM(num, name) VHUB_USER_PF_##name = (num),
+	VHUB_USER_PROTOCOL_FEATURES(VHUB_USER_PF_ENUM)
+#undef VHUB_USER_PF_ENUM
 };
 
 /** The mask of one protocol feature: VHUB_USER_PF(MQ). */
@@ -268,6 +275,10 @@ struct vhub_user_request_info {
 /** The row of `request`, NULL for a number that the specification does not have. Thread: ANY. */
 VHUB_API const struct vhub_user_request_info *
 vhub_user_request_info(uint32_t request);
+
+/** "REPLY_ACK" of VHUB_USER_PF_REPLY_ACK; NULL for a number that the specification does not have. Thread: ANY. */
+VHUB_API const char *
+vhub_user_protocol_feature_name(unsigned int num);
 
 #ifdef __cplusplus
 }

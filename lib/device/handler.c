@@ -380,22 +380,3 @@ vhub_device_handler_destroy(struct vhub_req_handler *handler)
 	h->dev->handler = NULL;
 	free(h);
 }
-
-/* ---- for those who watch ---- */
-
-enum vhub_conn_state
-vhub_device_conn_state(const struct vhub_device *dev)
-{
-	return dev->handler != NULL ? lifecycle_state(&dev->handler->lifecycle) :
-				      VHUB_CONN_DETACHED;
-}
-
-const struct vhub_vring *
-vhub_device_vring(const struct vhub_device *dev, uint16_t index)
-{
-	const struct vhub_device_handler *h = dev->handler;
-
-	if (h == NULL || index >= dev->max_queues || h->vrings[index] == NULL)
-		return NULL;
-	return &h->vrings[index]->pub;
-}

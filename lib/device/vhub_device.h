@@ -288,6 +288,8 @@ struct vhub_device {
 	 */
 	bool discards;
 	bool locks; /**< ops->lock is there to be called */
+	/** of the bits of `features` that are its class's own, for who shows them; NULL: there are none */
+	const char *const (*feature_names)[64];
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;
@@ -391,6 +393,40 @@ vhub_device_conn_state(const struct vhub_device *dev);
 /** The ring `index` as long as it is started, else NULL. Thread: CTL; LCORE fields are not its. */
 VHUB_API const struct vhub_vring *
 vhub_device_vring(const struct vhub_device *dev, uint16_t index);
+
+/** What a device and its front end have agreed on, and the memory that it shares. */
+struct vhub_session_status {
+	struct vhub_peer peer;
+	uint64_t features; /**< as the front end has set them */
+	uint64_t protocol_features;
+	uint32_t n_regions; /**< of guest memory */
+	uint64_t memory_bytes;
+	uint64_t page_bytes; /**< of the memory's files; the smallest, 0: there is none */
+	int numa_node;	     /**< of the first region, -1 not known */
+};
+
+/** Thread: CTL. Returns 0 or -ENOTCONN: there is no front end. */
+VHUB_API int
+vhub_device_session_status(const struct vhub_device *dev, struct vhub_session_status *status);
+
+/** A ring as the front end has set it up. */
+struct vhub_ring_status {
+	uint16_t size; /**< 0: the front end has not told */
+	bool packed;
+	bool started;
+	bool enabled;
+	bool inflight; /**< started, and what is in flight is noted in shared memory */
+	enum vhub_virtq_reason broken;
+};
+
+/** Thread: CTL. Returns 0, -ENOTCONN: there is no front end, or -EINVAL: the device has no such ring. */
+VHUB_API int
+vhub_device_ring_status(const struct vhub_device *dev, uint16_t index,
+		struct vhub_ring_status *status);
+
+/** "RING_PACKED" of bit 34, without VIRTIO_F_ and the like; NULL: it is not known. Thread: ANY. */
+VHUB_API const char *
+vhub_device_feature_name(const struct vhub_device *dev, unsigned int bit);
 
 /* ---- builders ---- */
 

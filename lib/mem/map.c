@@ -221,7 +221,7 @@ vhub_mem_map_adopt(void *addr, size_t len_bytes, struct vhub_mem_owner *owner,
 }
 
 uint64_t
-mem_map_page_bytes(const struct vhub_mem_map *map)
+vhub_mem_map_page_bytes(const struct vhub_mem_map *map)
 {
 	return map->page_bytes;
 }

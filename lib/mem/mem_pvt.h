@@ -174,10 +174,6 @@ int
 mem_map_file(int fd, const struct mem_file *file, uint64_t offset_bytes, uint64_t size_bytes,
 		struct vhub_mem_owner *owner, struct vhub_mem_map **out, void **hva);
 
-/** Pages of its file are so large, and it starts and ends with one. Not of a mapping that was adopted. */
-uint64_t
-mem_map_page_bytes(const struct vhub_mem_map *map);
-
 /**
  * Takes the pages out of a mapping, after which it is unmapped in no time. In parts: the kernel holds
  * a lock of the whole address space over each, and other threads that map or unmap something wait for

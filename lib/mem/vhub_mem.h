@@ -109,6 +109,13 @@ vhub_mem_map_get(struct vhub_mem_map *map);
 VHUB_API void
 vhub_mem_map_put(struct vhub_mem_map *map);
 
+/**
+ * Pages of its file are so large, and it starts and ends with one; 0 of one that was adopted. Thread:
+ * CTL or WORK.
+ */
+VHUB_API uint64_t
+vhub_mem_map_page_bytes(const struct vhub_mem_map *map);
+
 /* ---- windows ---- */
 
 /**

@@ -67,7 +67,7 @@ int
 vhub_mem_window_open(int uffd, const struct vhub_mem_map *map, uint8_t *hva, uint64_t bytes,
 		struct vhub_mem_window *w)
 {
-	const uint64_t page_bytes = mem_map_page_bytes(map);
+	const uint64_t page_bytes = vhub_mem_map_page_bytes(map);
 	uint8_t *start = RTE_PTR_ALIGN_FLOOR(hva, page_bytes);
 	struct uffdio_register arg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	int ret;

@@ -113,6 +113,39 @@ offered(const struct net_dev *dev)
 	return features;
 }
 
+#define NAME(name) [VIRTIO_NET_F_##name] = #name
+#define NEW_NAME(name) [NET_F_##name] = #name
+static const char *const feature_names[64] = {
+	NAME(CSUM),
+	NAME(GUEST_CSUM),
+	NAME(CTRL_GUEST_OFFLOADS),
+	NAME(MTU),
+	NAME(MAC),
+	NAME(GUEST_TSO4),
+	NAME(GUEST_TSO6),
+	NAME(GUEST_UFO),
+	NAME(HOST_TSO4),
+	NAME(HOST_TSO6),
+	NAME(HOST_UFO),
+	NAME(MRG_RXBUF),
+	NAME(STATUS),
+	NAME(CTRL_VQ),
+	NAME(CTRL_RX),
+	NAME(CTRL_VLAN),
+	NAME(CTRL_RX_EXTRA),
+	NAME(GUEST_ANNOUNCE),
+	NAME(MQ),
+	NAME(CTRL_MAC_ADDR),
+	NEW_NAME(VQ_NOTF_COAL),
+	NEW_NAME(NOTF_COAL),
+	NEW_NAME(GUEST_USO4),
+	NEW_NAME(GUEST_USO6),
+	NEW_NAME(HOST_USO),
+	NAME(HASH_REPORT),
+	NAME(RSS),
+	NAME(SPEED_DUPLEX),
+};
+
 static void
 set_link(struct net_dev *dev, const struct vhub_net_info *info)
 {
@@ -149,6 +182,7 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 		dev->config.rss_max_indirection_table_length = RTE_LE16(NET_RSS_TABLE);
 	set_link(dev, info);
 	dev->dev.features = offered(dev);
+	dev->dev.feature_names = &feature_names;
 	dev->dev.protocol_features = params->mtu != 0 ? VHUB_USER_PF(NET_MTU) : 0;
 	if (dev->path == NULL)
 		dev->dev.protocol_features |= VHUB_USER_PF(RARP);
