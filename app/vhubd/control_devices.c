@@ -263,7 +263,8 @@ device_stats(struct vhub_control_call *call, const json_t *params, void *arg)
 }
 
 static const struct vhub_control_param device_stats_params[] = {
-	{ "name", VHUB_CONTROL_STRING, false, "of one device, and then with each of its queues" },
+	{ "name", VHUB_CONTROL_STRING, false,
+			"of one device, and then with what its front end has negotiated, its rings and queues" },
 	{ .name = NULL },
 };
 

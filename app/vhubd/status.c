@@ -178,10 +178,9 @@ work_of_lcores(const struct vhub_device *dev)
 json_t *
 status_stats(const struct slot *slot, bool queues)
 {
-	json_t *figures = json_object();
+	json_t *figures = json_object(), *session = status_session(slot);
 	json_t *out = json_pack("{s:s, s:s, s:o, s:o}", "name", slot->options.name, "kind",
-			slot->options.ops->name, "session", status_session(slot), "figures",
-			figures);
+			slot->options.ops->name, "session", session, "figures", figures);
 	uint16_t i;
 
 	if (out == NULL)
@@ -191,6 +190,8 @@ status_stats(const struct slot *slot, bool queues)
 			slot->device->ops->stats(slot->device, i, add_figure, figures);
 	}
 	if (queues) {
+		status_add_negotiated(session, slot);
+		json_object_set_new(out, "rings", status_rings(slot, 0, UINT16_MAX));
 		json_object_set_new(out, "queues", status_queues(slot, 0, UINT16_MAX));
 		json_object_set_new(out, "lcores",
 				slot->device != NULL ? work_of_lcores(slot->device) : json_array());

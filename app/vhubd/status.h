@@ -18,7 +18,18 @@ status_device(const struct slot *slot);
 json_t *
 status_session(const struct slot *slot);
 
-/** One slot's figures, summed over its queues; with `queues` those of each queue too. */
+/** Adds to it who the front end is, what it has negotiated and the memory that it shares, if it is there. */
+void
+status_add_negotiated(json_t *session, const struct slot *slot);
+
+/** Rings [first, first + n) of a slot, of those that its front end has set up. */
+json_t *
+status_rings(const struct slot *slot, unsigned int first, unsigned int n);
+
+/**
+ * One slot's figures, summed over its queues; with `queues` what was negotiated, its rings and the figures of
+ * each queue too.
+ */
 json_t *
 status_stats(const struct slot *slot, bool queues);
 

@@ -16,6 +16,7 @@
 
 /* Queues in one answer: as many as telemetry's 16 KiB hold. */
 #define QUEUES_AT_ONCE 32u
+#define RINGS_AT_ONCE 64u
 
 static json_t *
 devices(void *arg, const char *params, char *error, size_t error_len)
@@ -60,27 +61,45 @@ device(void *arg, const char *params, char *error, size_t error_len)
 		return NULL;
 	out = status_device(slot);
 	stats = status_stats(slot, false);
+	status_add_negotiated(json_object_get(stats, "session"), slot);
 	json_object_update_missing(out, stats);
 	json_decref(stats);
 	return out;
 }
 
+/* The slot that `params` begins with, and from which of its queues, or rings, on. */
+static const struct slot *
+find_slot_from(const struct slots *slots, const char *params, unsigned int *first, char *error,
+		size_t error_len)
+{
+	const struct slot *slot = find_slot(slots, params, &params, error, error_len);
+	const char *bad = NULL;
+
+	*first = 0;
+	if (slot != NULL && params[0] != '\0')
+		*first = (unsigned int)strtonum(params, 0, UINT16_MAX, &bad);
+	if (bad == NULL)
+		return slot;
+	snprintf(error, error_len, "%s is not the number of a queue", params);
+	return NULL;
+}
+
 static json_t *
 queues(void *arg, const char *params, char *error, size_t error_len)
 {
-	const struct slot *slot = find_slot(arg, params, &params, error, error_len);
-	const char *bad = NULL;
-	unsigned int first = 0;
+	unsigned int first;
+	const struct slot *slot = find_slot_from(arg, params, &first, error, error_len);
 
-	if (slot == NULL)
-		return NULL;
-	if (params[0] != '\0')
-		first = (unsigned int)strtonum(params, 0, UINT16_MAX, &bad);
-	if (bad != NULL) {
-		snprintf(error, error_len, "%s is not the number of a queue", params);
-		return NULL;
-	}
-	return status_queues(slot, first, QUEUES_AT_ONCE);
+	return slot != NULL ? status_queues(slot, first, QUEUES_AT_ONCE) : NULL;
+}
+
+static json_t *
+rings(void *arg, const char *params, char *error, size_t error_len)
+{
+	unsigned int first;
+	const struct slot *slot = find_slot_from(arg, params, &first, error, error_len);
+
+	return slot != NULL ? status_rings(slot, first, RINGS_AT_ONCE) : NULL;
 }
 
 static json_t *
@@ -147,6 +166,9 @@ static const struct vhub_telemetry_command commands[] = {
 	{ "/vhub/device", "A device and its figures. Parameter: its name.", device },
 	{ "/vhub/queues", "Up to 32 queues of a device. Parameters: its name, the first queue (0).",
 			queues },
+	{ "/vhub/rings",
+			"Up to 64 rings that a front end has set up. Parameters: the device's name, the first ring (0).",
+			rings },
 	{ "/vhub/lcores", "Worker lcores: busy share in percent, cycles, devices.", lcores },
 	{ "/vhub/sessions", "Connections of all devices to their front ends.", sessions },
 	{ "/vhub/bridges", "Bridges and their ports.", bridges },

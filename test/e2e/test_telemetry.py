@@ -53,11 +53,13 @@ def test_devices_queues_lcores_and_sessions(vhubd, blk, prefix):
     with BlkDisk.open(str(daemon.sockets[0]), queues=2) as disk:
         disk.write(0, pattern(1, 8192), queue=1)
         disk.read(0, 4096)
-        device, queues, second, lcores, sessions, drivers, none, missing = ask(
-            prefix, "/vhub/device,a", "/vhub/queues,a", "/vhub/queues,a,1", "/vhub/lcores",
+        device, queues, second, rings, lcores, sessions, drivers, none, missing = ask(
+            prefix, "/vhub/device,a", "/vhub/queues,a", "/vhub/queues,a,1", "/vhub/rings,a,1", "/vhub/lcores",
             "/vhub/sessions", "/vhub/drivers", "/vhub/device,none", "/vhub/queues")
     assert device["kind"] == "blk" and device["figures"]["write_bytes"] == 8192
     assert device["session"]["connection"] == "running"
+    assert device["session"]["peer_pid"] == os.getpid() and "VERSION_1" in device["session"]["feature_names"]
+    assert rings == {"0": {"index": 1, "size": 128, "format": "split", "state": "running", "inflight": 0}}
     assert queues["0"]["read_bytes"] == 4096 and queues["1"]["write_requests"] == 1
     assert queues["0"]["started"] == 1 and queues["0"]["lcore"] == 1
     assert list(second) == ["0"] and second["0"]["index"] == 1
