@@ -17,6 +17,7 @@
 #include "control_methods.h"
 #include "eal.h"
 #include "options.h"
+#include "service.h"
 #include "slots.h"
 #include "telemetry_commands.h"
 #include "vhub_log.h"
@@ -84,6 +85,7 @@ static void
 stop(struct daemon_state *d)
 {
 	d->stopping = true;
+	service_tell("STOPPING=1\nSTATUS=stopping");
 	d->n_not_saved = vhub_blk_n_not_saved();
 	slots_stop(d->slots, STOP_TIMEOUT_US, stopped, d);
 }
@@ -176,6 +178,13 @@ tell_ready(struct daemon_state *d)
 	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
 			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
 			vhub_lcore_count() == 1 ? "" : "s");
+	service_tell("READY=1\nSTATUS=");
+}
+
+static void
+tell_progress(const struct daemon_state *d)
+{
+	service_tell("STATUS=%u of %u devices are there", d->n_served, options.n_slots);
 }
 
 static void
@@ -194,6 +203,8 @@ slot_added(void *arg, int result, const char *why)
 	}
 	if (++d->n_served == options.n_slots)
 		tell_ready(d);
+	else
+		tell_progress(d);
 }
 
 /* They are built and served while signals are served already. */
@@ -203,6 +214,10 @@ add_all(struct daemon_state *d)
 	char error[512];
 	int ret;
 
+	if (options.n_slots == 0)
+		tell_ready(d);
+	else
+		tell_progress(d);
 	for (unsigned int i = 0; i < options.n_slots && !d->stopping; i++) {
 		ret = slots_add(d->slots, &options.slots[i], slot_added, d, error, sizeof(error));
 		if (ret != 0) {
@@ -210,8 +225,6 @@ add_all(struct daemon_state *d)
 			slot_added(d, ret, error);
 		}
 	}
-	if (options.n_slots == 0)
-		tell_ready(d);
 }
 
 static int
@@ -219,6 +232,7 @@ serve(struct daemon_state *d)
 {
 	int ret;
 
+	service_watchdog_start(d->loop);
 	add_all(d);
 	ret = vhub_loop_run(d->loop);
 	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from manager import Manager
 from run_guest import Disk, Guest, complaints, run, sums
 from vhostuser import BlkDisk, F, IoError, Wire, pattern
 from vhubd import Vhubd, build_dir
@@ -336,3 +337,12 @@ def test_a_wrong_option_is_one_line_and_status_2(name, options, said):
     assert done.stdout == ""
     assert done.stderr.startswith(f"{name}: ") and said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_program_with_one_device_tells_a_service_manager_too(program, folder):
+    with Manager(folder / "notify") as manager:
+        program("--socket-path", folder / "d.sock", "--driver=null", "--size=1M", env=manager.env(), wait=False)
+        manager.hear_until("READY=1")
+        assert (folder / "d.sock").is_socket()
+        BlkDisk.open(str(folder / "d.sock")).close()
+        manager.hear_until("STOPPING=1")
