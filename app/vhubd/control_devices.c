@@ -116,7 +116,7 @@ unknown_kind(struct vhub_control_call *call, const char *kind)
 			"kind=%.64s: there is no such kind of device; allowed: %s", kind, kinds);
 }
 
-/* Returns 0, or VHUB_CONTROL_INVALID_PARAMS with one sentence. */
+/* Returns 0, or -EINVAL with one sentence. */
 static int
 parse_device(struct slot_options *slot, const struct vhub_builder_ops *ops, const json_t *params,
 		char *error, size_t error_len)
@@ -127,7 +127,7 @@ parse_device(struct slot_options *slot, const struct vhub_builder_ops *ops, cons
 
 	memset(slot, 0, sizeof(*slot));
 	if (spec == NULL)
-		return VHUB_CONTROL_INVALID_PARAMS;
+		return -EINVAL;
 	error[0] = '\0';
 	ret = slot_spec_parse(slot, ops, spec, error, error_len);
 	free(spec);
@@ -140,7 +140,7 @@ parse_device(struct slot_options *slot, const struct vhub_builder_ops *ops, cons
 	}
 	if (ret != 0 && error[0] == '\0')
 		snprintf(error, error_len, "%s", strerror(-ret));
-	return ret == 0 ? 0 : VHUB_CONTROL_INVALID_PARAMS;
+	return ret == 0 ? 0 : -EINVAL;
 }
 
 static void
@@ -161,10 +161,9 @@ device_add(struct vhub_control_call *call, const json_t *params, void *arg)
 		ret = slots_add(context->slots, &slot, device_added, call, error, sizeof(error));
 		if (ret == 0)
 			return;
-		ret = control_code(ret);
 	}
 	slot_spec_free(&slot);
-	vhub_control_refuse(call, ret, "%s", error);
+	control_refuse_change(call, ret, error);
 }
 
 static const struct vhub_control_param device_add_params[] = {

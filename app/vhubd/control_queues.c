@@ -11,21 +11,10 @@
 
 struct move {
 	struct vhub_queue_move move;
+	struct slots *slots;
+	struct vhub_device *device; /* there as long as the move is under way */
 	struct vhub_control_call *call;
 };
-
-static struct vhub_lcore *
-find_lcore(json_int_t id)
-{
-	struct vhub_lcore *lcore;
-	unsigned int i;
-
-	for (i = 0; (lcore = vhub_lcore_at(i)) != NULL; i++) {
-		if ((json_int_t)vhub_lcore_id(lcore) == id)
-			return lcore;
-	}
-	return NULL;
-}
 
 static void
 moved(struct vhub_queue_move *queue_move, int result)
@@ -35,6 +24,8 @@ moved(struct vhub_queue_move *queue_move, int result)
 	const unsigned int queue = queue_move->queue;
 	const unsigned int lcore = vhub_lcore_id(queue_move->lcore);
 
+	if (result == 0)
+		slots_note_affinity(move->slots, move->device);
 	free(move);
 	if (result == 0)
 		vhub_control_result(call, json_true());
@@ -51,13 +42,15 @@ moved(struct vhub_queue_move *queue_move, int result)
 }
 
 static void
-begin(struct vhub_control_call *call, struct vhub_device *device, unsigned int queue,
-		struct vhub_lcore *lcore)
+begin(struct vhub_control_call *call, struct slots *slots, struct vhub_device *device,
+		unsigned int queue, struct vhub_lcore *lcore)
 {
 	struct move *move = calloc(1, sizeof(*move));
 	int ret = -ENOMEM;
 
 	if (move != NULL) {
+		move->slots = slots;
+		move->device = device;
 		move->call = call;
 		move->move.queue = (uint16_t)queue;
 		move->move.lcore = lcore;
@@ -83,7 +76,7 @@ queue_move(struct vhub_control_call *call, const json_t *params, void *arg)
 	const json_int_t queue = json_integer_value(json_object_get(params, "queue"));
 	const json_int_t id = json_integer_value(json_object_get(params, "lcore"));
 	const struct slot *slot = slots_find(context->slots, name);
-	struct vhub_lcore *lcore = find_lcore(id);
+	struct vhub_lcore *lcore = affinity_find_lcore(id);
 
 	if (slot == NULL) {
 		vhub_control_refuse(call, CONTROL_NO_DEVICE, "there is no device %.64s", name);
@@ -100,7 +93,7 @@ queue_move(struct vhub_control_call *call, const json_t *params, void *arg)
 				": there is no such worker; lcore_list names them",
 				id);
 	} else {
-		begin(call, slot->device, (unsigned int)queue, lcore);
+		begin(call, context->slots, slot->device, (unsigned int)queue, lcore);
 	}
 }
 

@@ -66,6 +66,7 @@ print_help(void)
 		printf("  --%s NAME,key=value,...\n", ops->name);
 		if (!ops->standalone)
 			print_keys(slot_spec_help);
+		print_keys(slot_spec_common_help);
 		print_keys(ops->help);
 	}
 }

@@ -11,6 +11,7 @@
 
 #include <rte_kvargs.h>
 
+#include "affinity.h"
 #include "vhub_conn.h"
 #include "vhub_device.h"
 
@@ -31,11 +32,12 @@ struct slot_options {
 	char name[64];
 	const struct vhub_builder_ops *ops;
 	char *pairs; /**< "key=value,..." as given, for those who want to write it down */
-	struct rte_kvargs *connection_args; /**< holds the strings that `listener` points to */
-	struct rte_kvargs *device_args;
+	struct rte_kvargs *own_args;	/**< holds the strings that `listener` points to */
+	struct rte_kvargs *device_args; /**< for the builder */
 	enum connection_kind connection;
 	struct vhub_listener_options listener; /**< also the path to dial */
 	int fd;
+	struct affinity affinity; /**< where its queues begin */
 	struct vhub_builder *builder;
 };
 

@@ -14,6 +14,18 @@
 
 /* ---- lcores ---- */
 
+bool
+slot_begins_on(const struct slot *slot, const struct vhub_lcore *lcore)
+{
+	unsigned int i;
+
+	for (i = 0; i < slot->executor.n_lcores; i++) {
+		if (slot->executor.lcores[i] == lcore)
+			return true;
+	}
+	return false;
+}
+
 static void
 count_devices(const struct slot *first, unsigned int *n_devices)
 {
@@ -21,13 +33,13 @@ count_devices(const struct slot *first, unsigned int *n_devices)
 	unsigned int i;
 
 	for (slot = first; slot != NULL; slot = slot->next) {
-		for (i = 0; i < slot->executor.n_lcores; i++)
-			n_devices[vhub_lcore_index(slot->executor.lcores[i])]++;
+		for (i = 0; i < vhub_lcore_count(); i++)
+			n_devices[i] += slot_begins_on(slot, vhub_lcore_at(i));
 	}
 }
 
-void
-slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first)
+static void
+take_least_used(struct slot *slot, const struct slot *first)
 {
 	const struct vhub_builder *builder = slot->options.builder;
 	unsigned int n_devices[VHUB_MAX_LCORES] = { 0 };
@@ -47,10 +59,20 @@ slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slo
 			begin = i;
 		}
 	}
-	slot->executor.loop = loop;
 	slot->executor.n_lcores = n;
 	for (i = 0; i < n; i++)
 		slot->executor.lcores[i] = vhub_lcore_at((begin + i) % n_all);
+}
+
+int
+slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first,
+		char *error, size_t error_len)
+{
+	slot->executor.loop = loop;
+	if (slot->options.affinity.n != 0)
+		return affinity_resolve(&slot->options.affinity, &slot->executor, error, error_len);
+	take_least_used(slot, first);
+	return 0;
 }
 
 /* ---- the device ---- */

@@ -9,11 +9,17 @@
 #include "slots.h"
 
 /**
- * Fills slot->executor: as many lcores one after the other as the device can make use of, there
- * where the devices in the list from `first` on use them least.
+ * Fills slot->executor: the lcores that its options name, or as many one after the other as the device can make
+ * use of, there where the devices in the list from `first` on use them least. Returns 0, or -EINVAL with one
+ * sentence in `error`.
  */
-void
-slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first);
+int
+slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first,
+		char *error, size_t error_len);
+
+/** Whether a queue of it may have begun on the lcore. Thread: CTL. */
+bool
+slot_begins_on(const struct slot *slot, const struct vhub_lcore *lcore);
 
 /**
  * Thread: WORK. Opens and builds slot->device; slot->result and slot->error tell. When that failed, the

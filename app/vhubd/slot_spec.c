@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Reads one device specification: its name, how its front end comes, and the rest, which is the
- * builder's. Called by options.c.
+ * Reads one device specification: its name, how its front end comes, where its queues begin, and the rest,
+ * which is the builder's. Called by options.c.
  */
 #include <errno.h>
 #include <grp.h>
@@ -31,8 +31,13 @@ const char slot_spec_help[] =
 		"peer_user=USER    accept only front ends of this user\n"
 		"peer_group=GROUP  accept only front ends of this group\n";
 
+const char slot_spec_common_help[] =
+		"affinity=LIST     workers that its queues take in turn: " AFFINITY_LIST "\n"
+		"                  (those that the fewest devices have)\n";
+
 static const char *const connection_keys[] = { "socket", "fd", "connect", "mode", "owner", "group",
 	"peer_user", "peer_group", NULL };
+static const char affinity_key[] = "affinity";
 
 /* ---- splitting ---- */
 
@@ -139,11 +144,11 @@ is_utf8(const char *text, size_t len)
 	return is;
 }
 
-/* Sorts "a=1,b=[2,3]" into the connection's pairs and the device's. */
+/* Sorts "a=1,b=[2,3]" into the slot's own pairs and the device's. */
 static int
 sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t error_len)
 {
-	char *connection = slot->connection_args->str;
+	char *own = slot->own_args->str;
 	char *device = slot->device_args->str;
 	size_t len;
 	int ret = 0;
@@ -164,10 +169,10 @@ sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t err
 			snprintf(error, error_len, "%s has bytes that are not UTF-8", key);
 			return -EINVAL;
 		}
-		to = is_connection_key(key) ? &connection : &device;
+		to = is_connection_key(key) || strcmp(key, affinity_key) == 0 ? &own : &device;
 		memcpy(*to, pairs, len);
-		ret = add_pair(to == &connection ? slot->connection_args : slot->device_args, *to,
-				error, error_len);
+		ret = add_pair(to == &own ? slot->own_args : slot->device_args, *to, error,
+				error_len);
 		*to += len + 1;
 	}
 	return ret;
@@ -179,9 +184,9 @@ split_pairs(struct slot_options *slot, const char *pairs, char *error, size_t er
 	size_t len = strlen(pairs) + 2;
 
 	slot->pairs = strdup(pairs);
-	slot->connection_args = new_list(len);
+	slot->own_args = new_list(len);
 	slot->device_args = new_list(len);
-	if (slot->pairs == NULL || slot->connection_args == NULL || slot->device_args == NULL) {
+	if (slot->pairs == NULL || slot->own_args == NULL || slot->device_args == NULL) {
 		snprintf(error, error_len, "out of memory");
 		return -ENOMEM;
 	}
@@ -296,21 +301,32 @@ check_path(const char *key, const char *path, char *error, size_t error_len)
 }
 
 static int
+parse_no_front_end(struct slot_options *slot, char *error, size_t error_len)
+{
+	const struct rte_kvargs *args = slot->own_args;
+	unsigned int i;
+
+	slot->connection = CONNECTION_NONE;
+	for (i = 0; i < args->count; i++) {
+		if (is_connection_key(args->pairs[i].key)) {
+			snprintf(error, error_len, "%s: this kind of device has no front end",
+					args->pairs[i].key);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static int
 parse_kind(struct slot_options *slot, char *error, size_t error_len)
 {
-	const struct rte_kvargs *args = slot->connection_args;
+	const struct rte_kvargs *args = slot->own_args;
 	const char *listen_path = rte_kvargs_get(args, "socket");
 	const char *dial_path = rte_kvargs_get(args, "connect");
 	const char *fd = rte_kvargs_get(args, "fd");
 
-	if (slot->ops->standalone) {
-		slot->connection = CONNECTION_NONE;
-		if (args->count == 0)
-			return 0;
-		snprintf(error, error_len, "%s: this kind of device has no front end",
-				args->pairs[0].key);
-		return -EINVAL;
-	}
+	if (slot->ops->standalone)
+		return parse_no_front_end(slot, error, error_len);
 	if ((listen_path != NULL) + (dial_path != NULL) + (fd != NULL) != 1) {
 		snprintf(error, error_len,
 				"exactly one of socket=PATH, connect=PATH and fd=N says how the front end comes");
@@ -336,7 +352,7 @@ check_listener_keys(const struct slot_options *slot, char *error, size_t error_l
 	if (slot->connection == CONNECTION_LISTEN)
 		return 0;
 	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
-		if (rte_kvargs_get(slot->connection_args, keys[i]) != NULL) {
+		if (rte_kvargs_get(slot->own_args, keys[i]) != NULL) {
 			snprintf(error, error_len, "%s goes with socket=PATH only", keys[i]);
 			return -EINVAL;
 		}
@@ -348,7 +364,7 @@ static int
 parse_connection(struct slot_options *slot, char *error, size_t error_len)
 {
 	struct vhub_listener_options *listener = &slot->listener;
-	const struct rte_kvargs *args = slot->connection_args;
+	const struct rte_kvargs *args = slot->own_args;
 	int ret = parse_kind(slot, error, error_len);
 
 	if (ret == 0)
@@ -422,7 +438,7 @@ static int
 set_id(const struct slot_options *slot, const char *key, uint32_t *id, find_id_fn find, char *error,
 		size_t error_len)
 {
-	const char *name = rte_kvargs_get(slot->connection_args, key);
+	const char *name = rte_kvargs_get(slot->own_args, key);
 	int ret;
 
 	if (name == NULL || *id != UINT32_MAX)
@@ -444,7 +460,7 @@ slot_spec_find_ids(struct slot_options *slot, char *error, size_t error_len)
 	int ret;
 
 	/* One that has no specification (backend_program.c) names nobody. */
-	if (slot->connection_args == NULL)
+	if (slot->own_args == NULL)
 		return 0;
 	ret = set_id(slot, "owner", &listener->owner, find_user, error, error_len);
 	if (ret == 0)
@@ -457,6 +473,16 @@ slot_spec_find_ids(struct slot_options *slot, char *error, size_t error_len)
 }
 
 /* ---- entry ---- */
+
+static int
+parse_affinity(struct slot_options *slot, char *error, size_t error_len)
+{
+	const char *text = rte_kvargs_get(slot->own_args, affinity_key);
+
+	return rte_kvargs_count(slot->own_args, affinity_key) == 0 ?
+			0 :
+			affinity_parse(text != NULL ? text : "", &slot->affinity, error, error_len);
+}
 
 static int
 parse_name(struct slot_options *slot, const char *text, size_t len, char *error, size_t error_len)
@@ -491,6 +517,8 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 				error_len);
 	if (ret == 0)
 		ret = parse_connection(slot, error, error_len);
+	if (ret == 0)
+		ret = parse_affinity(slot, error, error_len);
 	if (ret == 0)
 		ret = ops->parse(slot->name, slot->device_args, &slot->builder, error, error_len);
 	return ret;
@@ -530,7 +558,7 @@ slot_spec_free(struct slot_options *slot)
 	if (slot->builder != NULL)
 		slot->builder->ops->destroy(slot->builder);
 	free(slot->pairs);
-	rte_kvargs_free(slot->connection_args);
+	rte_kvargs_free(slot->own_args);
 	rte_kvargs_free(slot->device_args);
 	memset(slot, 0, sizeof(*slot));
 }

@@ -49,7 +49,8 @@ slot_spec_next(const char **pairs, char *pair, size_t len);
 void
 slot_spec_free(struct slot_options *slot);
 
-/** One line for each argument that every kind of device has, for --help. */
+/** One line for each argument of a device with a front end, and of every device, for --help. */
 extern const char slot_spec_help[];
+extern const char slot_spec_common_help[];
 
 #endif /* SLOT_SPEC_H */

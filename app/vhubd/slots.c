@@ -287,6 +287,7 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 {
 	const struct slot *same = find(slots, options->name);
 	struct slot *slot;
+	int ret;
 
 	if (slots->stopping)
 		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
@@ -300,14 +301,31 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 		return refuse(-ENOMEM, error, error_len, "out of memory");
 	slot->slots = slots;
 	slot->options = *options;
+	/* By the order of adding, whichever is built first. */
+	ret = slot_choose_executor(slot, slots->loop, slots->first, error, error_len);
+	if (ret != 0) {
+		free(slot);
+		return ret;
+	}
 	memset(options, 0, sizeof(*options));
 	slot->done = done;
 	slot->arg = arg;
-	/* By the order of adding, whichever is built first. */
-	slot_choose_executor(slot, slots->loop, slots->first);
 	append(slots, slot);
 	build_next(slots);
 	return 0;
+}
+
+/* ---- queues that were moved ---- */
+
+void
+slots_note_affinity(struct slots *slots, const struct vhub_device *device)
+{
+	struct slot *slot = find(slots, device->name);
+	char text[AFFINITY_TEXT_MAX];
+
+	affinity_of_queues(device, text, sizeof(text));
+	/* Without memory the old one is what is saved. */
+	slot_spec_set(&slot->options, "affinity", text);
 }
 
 /* ---- removing ---- */

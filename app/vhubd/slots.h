@@ -146,6 +146,10 @@ slots_capture_stop(struct slots *slots, const char *name, slots_done_fn done, vo
 int
 slots_set_link(struct slots *slots, const char *name, bool up, char *error, size_t error_len);
 
+/** Notes where the queues of a slot's device are now, for who saves or shows its keys. Thread: CTL. */
+void
+slots_note_affinity(struct slots *slots, const struct vhub_device *device);
+
 /**
  * A slot that is served and has nothing under way, to be changed. Returns as slots_resize().
  * Thread: CTL.
@@ -169,8 +173,8 @@ slot_state_name(enum slot_state state);
 /**
  * Opens and builds the device as blocking work, in order, but beside a disk that takes long, then begins to serve it;
  * `done` runs then. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
- * -EEXIST (the name is in use), -ENOSPC, -ESHUTDOWN, -ENOMEM with one sentence in `error`, and
- * nothing was begun. Thread: CTL.
+ * -EEXIST (the name is in use), -EINVAL (there is no such worker), -ENOSPC, -ESHUTDOWN, -ENOMEM with one
+ * sentence in `error`, and nothing was begun. Thread: CTL.
  */
 int
 slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done, void *arg,

@@ -6,7 +6,9 @@
 
 #include <rte_common.h>
 #include <rte_cycles.h>
+#include <rte_lcore.h>
 
+#include "slot_serve.h"
 #include "status.h"
 
 /* ---- devices ---- */
@@ -204,13 +206,8 @@ status_stats(const struct slot *slot, bool queues)
 static bool
 uses(const struct slot *slot, const struct vhub_lcore *lcore)
 {
-	unsigned int i;
-
-	for (i = 0; i < slot->executor.n_lcores; i++) {
-		if (slot->executor.lcores[i] == lcore)
-			return true;
-	}
-	return slot->device != NULL && owns_queues(slot->device, lcore);
+	return slot_begins_on(slot, lcore) ||
+			(slot->device != NULL && owns_queues(slot->device, lcore));
 }
 
 static json_t *
@@ -236,6 +233,20 @@ percent(uint64_t part, uint64_t all)
 }
 
 static json_t *
+cpus_of(unsigned int lcore_id)
+{
+	const rte_cpuset_t cpus = rte_lcore_cpuset(lcore_id);
+	json_t *out = json_array();
+	int cpu;
+
+	for (cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (CPU_ISSET(cpu, &cpus))
+			json_array_append_new(out, json_integer(cpu));
+	}
+	return out;
+}
+
+static json_t *
 lcore_status(const struct slots *slots, const struct vhub_lcore *lcore)
 {
 	struct vhub_lcore_stats stats;
@@ -243,13 +254,13 @@ lcore_status(const struct slots *slots, const struct vhub_lcore *lcore)
 
 	vhub_lcore_get_stats(lcore, &stats);
 	all = stats.busy_cycles + stats.idle_cycles + stats.sleep_cycles;
-	return json_pack("{s:i, s:i, s:i, s:i, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
-			"lcore", (int)stats.lcore_id, "numa_node", vhub_lcore_node(lcore),
-			"pollers", (int)stats.n_pollers, "parked", (int)stats.n_parked, "asleep",
-			stats.asleep, "busy_percent", percent(stats.busy_cycles, all),
-			"busy_cycles", (json_int_t)stats.busy_cycles, "idle_cycles",
-			(json_int_t)stats.idle_cycles, "sleep_cycles",
-			(json_int_t)stats.sleep_cycles, "cycles_per_second",
+	return json_pack("{s:i, s:o, s:i, s:i, s:i, s:b, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+			"lcore", (int)stats.lcore_id, "cpus", cpus_of(stats.lcore_id), "numa_node",
+			vhub_lcore_node(lcore), "pollers", (int)stats.n_pollers, "parked",
+			(int)stats.n_parked, "asleep", stats.asleep, "busy_percent",
+			percent(stats.busy_cycles, all), "busy_cycles",
+			(json_int_t)stats.busy_cycles, "idle_cycles", (json_int_t)stats.idle_cycles,
+			"sleep_cycles", (json_int_t)stats.sleep_cycles, "cycles_per_second",
 			(json_int_t)rte_get_tsc_hz(), "turns", (json_int_t)stats.turns, "sleeps",
 			(json_int_t)stats.sleeps, "devices", devices_of(slots, lcore));
 }

@@ -9,7 +9,7 @@ import pytest
 
 from control import Control, Refused
 from vhostuser import BlkDisk
-from vhubd import ROOT, build_dir
+from vhubd import ROOT, build_dir, worker_arguments
 
 
 def read(folder, text):
@@ -39,6 +39,10 @@ DISK = "[blk d]\nsocket=/tmp/none.sock\ndriver=malloc\n"
     (DISK + "\nsize=64Q # much\n", 5, r"\[blk d\] size=64Q"),
     (DISK + "colour=red\nsize=1M\n", 4, r"\[blk d\] colour=red: .*allowed: .*size"),
     (DISK + "size=1M\nsize=2M\n", 5, r"\[blk d\] size is given twice"),
+    (DISK + "size=1M\naffinity=1+x\n", 5, r"\[blk d\] affinity=1\+x; allowed: up to 128 numbers of workers such as 1\+3-4"),
+    (DISK + "size=1M\naffinity=3-1\n", 5, r"\[blk d\] affinity=3-1; allowed: "),
+    (DISK + "size=1M\naffinity=0-127+1\n", 5, r"\[blk d\] affinity=0-127\+1; allowed: "),
+    (DISK + "size=1M\naffinity=\n", 5, r"\[blk d\] affinity=; allowed: "),
     (DISK + "size=1,2\n", 4, r"\[blk d\] size=1,2: a value with a comma goes into brackets"),
     (DISK + "size=[1\n", 4, r"\[blk d\] size=\[1: a '\[' is not closed"),
     (DISK.encode() + b"size=1M\nserial=\xff\n", 5, r"\[blk d\] serial has bytes that are not UTF-8"),
@@ -109,6 +113,51 @@ def test_what_is_saved_is_read_back(vhubd, blk, folder, way):
     with Control(control_path) as control:
         assert control.call("device_list") == devices
         assert control.call("config_save")["text"] == text
+
+
+def test_where_queues_are_is_saved_and_holds_after_a_restart(vhubd, blk, net, folder):
+    """As the key says, which is there for every kind of device, and after queue_move."""
+    path, saved = folder / "c.sock", folder / "saved.ini"
+    begin = {"a": [3, 1, 3, 1], "b": [1, 2], "port": [2, 3, 1], "up0": [3, 2]}
+    moved = {"a": [3, 2, 3, 1], "b": [1, 1], "port": [2, 3, 1], "up0": [3, 2]}
+
+    def owners(control):
+        return {each["name"]: [queue["lcore"] for queue in control.call("device_stats", name=each["name"])[0]["queues"]]
+                for each in control.call("device_list")}
+
+    first = vhubd(blk("a", queues=4, affinity="3+1"), blk("b", driver="null", queues=2, lcores=2),
+                  nets=[net("port", queues=3, affinity="2-3+1")], eal=worker_arguments(3),
+                  args=["--control", str(path), "--uplink", "up0,bridge=br0,port=[net_null0],queues=2,affinity=3+2"])
+    with Control(path) as control:
+        assert owners(control) == begin
+        control.call("queue_move", device="a", queue=1, lcore=2)
+        control.call("queue_move", device="b", queue=1, lcore=1)
+        assert owners(control) == moved
+        control.call("config_save", path=str(saved))
+        text = control.call("config_save")["text"]
+    assert re.findall(r"affinity = (.*)", text) == ["3+2+3+1", "1", "2-3+1", "3+2"]
+    first.stop()
+    vhubd(args=["--config", str(saved)], eal=worker_arguments(3))
+    with Control(path) as control:
+        assert owners(control) == moved
+        assert control.call("config_save")["text"] == text
+    with BlkDisk.open(str(folder / "a.sock"), queues=4) as disk:
+        for queue in range(4):
+            disk.read(0, 4096, queue=queue)
+
+
+def test_a_worker_that_is_not_there_is_named_with_those_that_are(vhubd, blk, net, folder):
+    path = folder / "c.sock"
+    daemon = vhubd(blk("a", affinity="1+4"), eal=worker_arguments(2), wait=False)
+    assert daemon.process.wait(60) == 1
+    assert "a: affinity: there is no worker 4; there are 1, 2\n" in daemon.log
+    vhubd(args=["--control", str(path)], eal=worker_arguments(1))
+    with Control(path) as control:
+        for kind, keys in (("blk", {"driver": "null"}), ("net", {"driver": "echo"})):
+            with pytest.raises(Refused, match="^affinity: there is no worker 0; there is 1$") as caught:
+                control.call("device_add", kind=kind, name="d", args={"socket": f"{folder}/d.sock", "affinity": 0, **keys})
+            assert caught.value.code == -32602
+        assert control.names() == []
 
 
 def test_a_file_that_cannot_be_written(vhubd, folder):

@@ -232,6 +232,7 @@ def test_devices_take_the_lcores_that_are_used_least(vhubd, blk, folder, path):
             control.call("device_add", kind="blk", name=name, args=f"socket={folder}/{name}.sock,driver=null")
         assert places() == {"a": [1], "c": [3], "d": [2], "e": [1]}
         assert [each["devices"] for each in control.call("lcore_list")] == [["a", "e"], ["d"], ["c"]]
+        assert [each["cpus"] for each in control.call("lcore_list")] == [[0], [0], [0]]
     daemon.blks.pop(1)
 
 
