@@ -215,8 +215,10 @@ net_ack_features(struct vhub_device *device, uint64_t features)
 {
 	struct net_dev *dev = net_dev_of(device);
 
+	/* Sent again between a stop and a start, they change nothing (ctrl.c). */
+	if (features == 0 || features != dev->guest_features)
+		net_ctrl_begin(dev, features);
 	dev->guest_features = features;
-	net_ctrl_begin(dev, features);
 	if (dev->path == NULL)
 		return 0;
 	if ((features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)

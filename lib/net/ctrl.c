@@ -47,6 +47,27 @@ publish(struct net_dev *dev, const struct net_rules *rules)
 		__atomic_and_fetch(&dev->restricts, ~NET_RESTRICTED_BY_RULES, __ATOMIC_RELEASE);
 }
 
+static uint64_t
+begin_to_tell(void)
+{
+	struct rte_rcu_qsbr *qsbr = vhub_quiesce_qsbr();
+	uint64_t token = qsbr != NULL ? rte_rcu_qsbr_start(qsbr) : 0;
+
+	/* Pairs with the fence of an lcore that wakes up: we see it awake, or it sees the rules. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	return token;
+}
+
+/* What it has asked for beside its rules. */
+static void
+forget(struct net_dev *dev)
+{
+	net_coalesce_reset(dev);
+	net_flows_forget(dev);
+	__atomic_store_n(&dev->ctrl.announce, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&dev->ctrl.mac, 0, __ATOMIC_RELAXED);
+}
+
 void
 net_ctrl_begin(struct net_dev *dev, uint64_t features)
 {
@@ -61,10 +82,7 @@ net_ctrl_begin(struct net_dev *dev, uint64_t features)
 	if ((features & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VQ)) != 0)
 		ctrl->ring_index = pairs ? (uint16_t)(dev->params.n_pairs * 2) : 2;
 	publish(dev, NULL);
-	net_coalesce_reset(dev);
-	net_flows_forget(dev);
-	__atomic_store_n(&ctrl->announce, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&ctrl->mac, 0, __ATOMIC_RELAXED);
+	forget(dev);
 }
 
 /* Its driver has been at work before, with another back end or on another host. */
@@ -82,9 +100,15 @@ net_ctrl_prepare(struct net_dev *dev, const struct vhub_vring *vring)
 	const uint64_t needs = UINT64_C(1) << VIRTIO_NET_F_GUEST_ANNOUNCE |
 			UINT64_C(1) << VIRTIO_NET_F_STATUS;
 
-	/* Stopped for a while, it finds what it has asked for. */
-	if (ctrl->published == NULL)
+	/*
+	 * Stopped for a while, it goes on where it was and finds what it has asked for. Else its driver begins
+	 * anew, perhaps with the same features; pairs that run already look at the former rules until it starts.
+	 */
+	if (ctrl->published == NULL || vhub_virtq_base(vring->vq) != ctrl->left_base) {
+		forget(dev);
+		ctrl->present = ctrl->published == &ctrl->rules[0] ? 1 : 0;
 		first_rules(dev, &ctrl->rules[ctrl->present], is_resumed(vring));
+	}
 	if (!is_resumed(vring) || (vring->features & needs) != needs)
 		return;
 	__atomic_store_n(&ctrl->announce, 1, __ATOMIC_RELAXED);
@@ -96,12 +120,14 @@ net_ctrl_start(struct net_dev *dev, struct vhub_vring *vring)
 {
 	dev->ctrl.ring = vring;
 	publish(dev, &dev->ctrl.rules[dev->ctrl.present]);
+	dev->ctrl.token = begin_to_tell();
 	net_wake_pairs(dev);
 }
 
 void
 net_ctrl_stop(struct net_dev *dev)
 {
+	dev->ctrl.left_base = vhub_virtq_base(dev->ctrl.ring->vq);
 	dev->ctrl.ring = NULL;
 }
 
@@ -141,24 +167,17 @@ are_pairs_open(const struct net_dev *dev)
 
 /* Nobody looks at the rules of before any more. */
 static bool
-is_known_to_all(const struct net_dev *dev)
+have_all_passed(const struct net_ctrl *ctrl)
 {
 	struct rte_rcu_qsbr *qsbr = vhub_quiesce_qsbr();
 
-	return qsbr == NULL ||
-			(rte_rcu_qsbr_check(qsbr, dev->ctrl.token, false) == 1 &&
-					are_pairs_closed(dev) && are_pairs_open(dev));
+	return qsbr == NULL || rte_rcu_qsbr_check(qsbr, ctrl->token, false) == 1;
 }
 
-static uint64_t
-begin_to_tell(void)
+static bool
+is_known_to_all(const struct net_dev *dev)
 {
-	struct rte_rcu_qsbr *qsbr = vhub_quiesce_qsbr();
-	uint64_t token = qsbr != NULL ? rte_rcu_qsbr_start(qsbr) : 0;
-
-	/* Pairs with the fence of an lcore that wakes up: we see it awake, or it sees the rules. */
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return token;
+	return have_all_passed(&dev->ctrl) && are_pairs_closed(dev) && are_pairs_open(dev);
 }
 
 static void
@@ -242,7 +261,8 @@ net_ctrl_poll(struct net_dev *dev, struct vhub_vring *vring)
 		answer(ctrl);
 		return 1;
 	}
-	if (!vring->taking || !take_command(dev, vring->vq))
+	/* The first one waits for those that still look at what there was before the start. */
+	if (!vring->taking || !have_all_passed(ctrl) || !take_command(dev, vring->vq))
 		return 0;
 	if (ctrl->ack == VIRTIO_NET_OK)
 		ctrl->token = begin_to_tell();

@@ -93,6 +93,7 @@ struct net_ctrl {
 	uint8_t ack;		  /* its answer, behind which so many bytes of a result come */
 	uint8_t n_result;
 	uint8_t result[NET_CTRL_MAX_RESULT];
+	uint32_t left_base;	 /* where the ring was when it stopped */
 	uint64_t token;		 /* until all lcores have passed it */
 	uint64_t open_until_tsc; /* or pairs are open that were not */
 	unsigned int present;	 /* of `rules` */
@@ -141,7 +142,7 @@ void
 net_coalesce_set(struct net_dev *dev, uint16_t ring, uint32_t max_packets, uint32_t max_us);
 void
 net_coalesce_get(const struct net_dev *dev, uint16_t ring, uint32_t *max_packets, uint32_t *max_us);
-/* All as at the beginning. CTL, while no ring runs. */
+/* All as at the beginning. CTL, while the control queue does not run. */
 void
 net_coalesce_reset(struct net_dev *dev);
 /* A ring of ours starts. LCORE, the ring's. */

@@ -134,7 +134,7 @@ struct net_pair {
 		uint64_t bytes;
 	} driver_dropped;
 	struct net_counters counters __rte_cache_aligned;
-	/* By direction. The control queue's lcore writes them, and CTL when no ring runs. */
+	/* By direction. The control queue's lcore writes them, and CTL when that ring does not run. */
 	struct {
 		struct vhub_virtq_coalescing applied; /* shared atomics */
 		uint32_t max_packets, max_us;	      /* as asked for */

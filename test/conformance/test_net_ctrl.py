@@ -351,6 +351,28 @@ def test_what_was_asked_for_holds_after_a_stop_and_not_after_a_reset(control):
     assert reaches(session, frame_for(OTHER))
 
 
+@both_kinds
+def test_what_was_asked_for_holds_when_features_are_said_again_but_not_for_another_driver(control, packed):
+    """Which begins with the same ones, and without a reset: its control queue begins anew."""
+    session, guest = control(packed=packed)
+    guest.mode(ctrl.PROMISC, False)
+    bases = session.stop()
+    session.set_features(session.features)
+    for queue in session.queues.values():
+        session.start_queue(queue, base=bases[queue.index])
+    assert not reaches(session, frame_for(OTHER)) and reaches(session, frame_for(MINE))
+    session.stop()
+    session.set_features(session.features)
+    session.received = {}
+    for index in (0, 1):
+        session.start_queue(Queue(index, session.new_ring(128)))
+    session.post(0, 32)
+    guest = Control(session)
+    assert reaches(session, frame_for(OTHER))
+    guest.mode(ctrl.PROMISC, False)
+    assert not reaches(session, frame_for(OTHER)) and reaches(session, frame_for(MINE))
+
+
 # commands in all shapes
 
 
