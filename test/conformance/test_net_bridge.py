@@ -354,6 +354,23 @@ def test_what_is_to_be_cut_counts_as_its_segments(lan, to, key):
         assert len(b.receive().frame) == 54 + 100
 
 
+@pytest.mark.parametrize("to, key", [(mac(9), "flood_limit"), (BROADCAST, "broadcast_limit")],
+                         ids=["unknown", "broadcast"])
+def test_a_long_frame_counts_as_those_that_its_bytes_fill(lan, to, key):
+    """Of 64 that pass at once it takes 40; 24 are left, one of which has a tag."""
+    a = lan.port("a", session={"size": 256}, trunk="10", vlan=1, **{key: 1})
+    b = lan.port("b", session={"size": 256, "buffers": 200}, trunk="10", vlan=1)
+    lan.learn(b, mac(2))
+    for whole in (frame(to, mac(1), 1, 60000), frame(to, mac(1), 2, 60000), frame(to, mac(1), 3, 23 * 1518),
+                  frame(to, mac(1), 4, 1514, vlan=10)):
+        a.wait_sent([a.send(whole)])
+    figures = lan.wait_all_seen("a", 4)
+    assert (figures["bridge_flooded_packets"], figures["bridge_dropped_" + key]) == (3, 1)
+    gets(b, frame(to, mac(1), 1, 60000))
+    gets(b, frame(to, mac(1), 3, 23 * 1518))
+    gets(b, frame(to, mac(1), 4, 1514, vlan=10))
+
+
 def test_a_port_with_a_smaller_mtu_gets_no_more_than_that(lan):
     a = lan.port("a", mtu=9000)
     b = lan.port("b", mtu=1500)

@@ -13,6 +13,8 @@
 
 /* Of TCP and of UDP: both ports. */
 #define PORTS_BYTES 4u
+/* Of the longest frame where nobody has set an MTU, with a tag. */
+#define ORDINARY_BYTES (RTE_ETHER_HDR_LEN + BRIDGE_TAG_BYTES + RTE_ETHER_MTU)
 
 /* ---- one frame and one receiver ---- */
 
@@ -243,12 +245,18 @@ send_by_inbox(struct bridge_burst *b, uint64_t mask, struct vhub_net_inbox *cons
 
 /* ---- to all ---- */
 
-/* What frame i costs: each receiver gets it in as many, or has the work of it. */
+/*
+ * What frame i costs: each receiver gets it in as many, or has the work of it; and one that is long as it is
+ * costs as much as those of ordinary length that its bytes would fill.
+ */
 static uint32_t
-segments(const struct bridge_burst *b, uint16_t i)
+cost(const struct bridge_burst *b, uint16_t i)
 {
-	return bridge_bit(b->is_view, i) ? vhub_net_segments(&b->views[i]) :
-					   vhub_net_mbuf_segments(b->pkts[i]);
+	if (bridge_bit(b->is_view, i))
+		return RTE_MAX(vhub_net_segments(&b->views[i]),
+				vhub_net_pieces(b->views[i].bytes, ORDINARY_BYTES));
+	return RTE_MAX(vhub_net_mbuf_segments(b->pkts[i]),
+			vhub_net_pieces(b->pkts[i]->pkt_len, ORDINARY_BYTES));
 }
 
 static inline bool
@@ -256,7 +264,7 @@ is_within(struct bridge_limit *limit, const struct bridge_burst *b, uint16_t i)
 {
 	return !limit->on ||
 			rte_meter_srtcm_color_blind_check(&limit->meter, &limit->profile,
-					rte_rdtsc(), segments(b, i)) == RTE_COLOR_GREEN;
+					rte_rdtsc(), cost(b, i)) == RTE_COLOR_GREEN;
 }
 
 /* A copy of frame i for this receiver; NULL: counted. */
