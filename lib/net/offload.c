@@ -264,24 +264,46 @@ l4_of_pieces(const struct rte_mbuf *m)
 	return net_is_uso(m) ? RTE_MBUF_F_TX_UDP_CKSUM : RTE_MBUF_F_TX_TCP_CKSUM;
 }
 
-/* Consumes the packet. Returns how many it has become. */
+/* How many it is to become; UINT32_MAX: a fragment of IP is no shorter than eight bytes. */
+static uint32_t
+count_pieces(const struct rte_mbuf *m, uint32_t headers, bool fragments)
+{
+	const uint32_t piece_bytes = fragments ? m->tso_segsz & ~7u : m->tso_segsz;
+
+	if (m->pkt_len <= m->tso_segsz + headers)
+		return 1;
+	return piece_bytes == 0 ? UINT32_MAX : vhub_net_pieces(m->pkt_len - headers, piece_bytes);
+}
+
+/* The whole datagram's checksum is computed before it is cut. Returns false when the packet cannot be. */
+static bool
+prepare(struct rte_mbuf *m, uint32_t n_due, uint64_t l4)
+{
+	if (n_due > MAX_PIECES)
+		return false;
+	if (l4 != 0)
+		return true;
+	return !is_ipv6(m) && ((m->ol_flags & RTE_MBUF_F_TX_L4_MASK) == 0 || complete_checksum(m));
+}
+
+/*
+ * Consumes the packet. Returns how many pieces that was worth: as many as there are, or as were made in vain. Those
+ * of one that is refused are not made.
+ */
 static unsigned int
 segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 {
 	const uint64_t l4 = l4_of_pieces(m);
 	const uint32_t headers = m->l2_len + m->l3_len + (l4 != 0 ? m->l4_len : 0);
+	const uint32_t n_due = count_pieces(m, headers, l4 == 0);
 	struct rte_mbuf *pieces[MAX_PIECES];
 	int n;
 
-	/* The whole datagram's checksum is computed before it is cut. */
-	if (l4 == 0 &&
-			(is_ipv6(m) ||
-					((m->ol_flags & RTE_MBUF_F_TX_L4_MASK) != 0 &&
-							!complete_checksum(m)))) {
+	if (!prepare(m, n_due, l4)) {
 		net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
-		return 0;
+		return 1;
 	}
-	if (m->pkt_len <= m->tso_segsz + headers) {
+	if (n_due == 1) {
 		m->ol_flags &= ~SEGMENTATION;
 		give_pieces(pair, &m, 1, l4, sink);
 		return 1;
@@ -296,7 +318,7 @@ segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 		return (unsigned int)n;
 	}
 	net_drop(pair, n == -ENOMEM ? VHUB_NET_DROP_NO_MBUF : VHUB_NET_DROP_OFFLOAD, &m, 1);
-	return 0;
+	return n_due;
 }
 
 /* ---- entry ---- */

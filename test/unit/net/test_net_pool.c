@@ -15,6 +15,7 @@
 
 #include <rte_ip.h>
 #include <rte_tcp.h>
+#include <rte_udp.h>
 
 #include "../eal_fixture.h"
 #include "mbufs.h"
@@ -241,6 +242,40 @@ test_pieces_of_a_packet_get_them_as_well(void **state)
 }
 
 static void
+offload_one(struct net_dev *dev, struct rte_mbuf *m)
+{
+	n_sunk = 0;
+	net_offload(&dev->pairs[0], 0, &m, 1, sink);
+	assert_int_equal(n_sunk, 0);
+}
+
+/* No piece is made of a packet that would become too many: nobody is asked for mbufs. */
+static void
+test_too_many_pieces_are_not_even_begun(void **state)
+{
+	struct net_dev *dev = make_dev();
+	const uint64_t *drops = dev->pairs[0].counters.drops;
+	struct rte_mbuf *m;
+
+	(void)state;
+	for (unsigned int ipv6 = 0; ipv6 < 2; ipv6++) {
+		m = large_packet(ipv6 != 0, 4);
+		m->tso_segsz = 1;
+		offload_one(dev, m);
+	}
+	/* A fragment has eight bytes at least. */
+	m = large_packet(false, 4);
+	m->ol_flags = RTE_MBUF_F_TX_UDP_SEG | RTE_MBUF_F_TX_IPV4;
+	m->l4_len = sizeof(struct rte_udp_hdr);
+	m->tso_segsz = 7;
+	offload_one(dev, m);
+	assert_int_equal(drops[VHUB_NET_DROP_OFFLOAD], 3);
+	assert_int_equal(drops[VHUB_NET_DROP_NO_MBUF], 0);
+	assert_int_equal(n_reclaims, 0);
+	free(dev);
+}
+
+static void
 test_a_rarp_packet_gets_them_as_well(void **state)
 {
 	struct net_dev *dev = make_dev();
@@ -327,6 +362,8 @@ main(void)
 				empty_pool, fill_pool),
 		cmocka_unit_test_setup_teardown(test_pieces_of_a_packet_get_them_as_well,
 				empty_pool, fill_pool),
+		cmocka_unit_test_setup_teardown(test_too_many_pieces_are_not_even_begun, empty_pool,
+				fill_pool),
 		cmocka_unit_test_setup_teardown(test_a_rarp_packet_gets_them_as_well, empty_pool,
 				fill_pool),
 		cmocka_unit_test_setup_teardown(test_the_library_gets_what_drivers_are_done_with,

@@ -725,6 +725,39 @@ test_what_a_sender_has_cut_in_a_turn_is_bounded(void **state)
 	end();
 }
 
+static void
+cut_all(void *arg)
+{
+	(void)arg;
+	net_offload(pair_of(&receivers[0]), 0, kept, n_kept, sink);
+}
+
+/* Pieces that were made for nothing, as the last ones found no memory, count as well. */
+static void
+test_what_a_sender_has_cut_in_vain_is_bounded(void **state)
+{
+	const uint64_t *drops;
+
+	(void)state;
+	begin(F_CSUM | UINT64_C(1) << VIRTIO_NET_F_HOST_TSO4, 0, 0);
+	drops = pair_of(&receivers[0])->counters.drops;
+	driver_ops.from_guest_views = keep;
+	send_in_pieces(N_BEFORE + 3);
+	poll_sender(N_BEFORE + 3);
+	receivers[0].dev->pool = rte_pktmbuf_pool_create("few", N_PIECES, 0, 0,
+			RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	assert_non_null(receivers[0].dev->pool);
+	n_sunk = 0;
+	test_on_lcore(0, cut_all, NULL);
+	assert_int_equal(n_sunk, 0);
+	assert_int_equal(drops[VHUB_NET_DROP_NO_MBUF], N_BEFORE + 1);
+	assert_int_equal(drops[VHUB_NET_DROP_OFFLOAD], 2);
+	assert_int_equal(rte_mempool_in_use_count(receivers[0].dev->pool), 0);
+	rte_mempool_free(receivers[0].dev->pool);
+	reap_all(&sender);
+	end();
+}
+
 /* ---- mbufs that wait for room ---- */
 
 static struct rte_mbuf *
@@ -950,6 +983,8 @@ main(void)
 		cmocka_unit_test(test_what_is_kept_is_an_mbuf),
 		cmocka_unit_test(test_segments_are_held_to_the_mtu),
 		cmocka_unit_test_setup_teardown(test_what_a_sender_has_cut_in_a_turn_is_bounded,
+				test_start_poll, test_stop_lcores),
+		cmocka_unit_test_setup_teardown(test_what_a_sender_has_cut_in_vain_is_bounded,
 				test_start_poll, test_stop_lcores),
 		cmocka_unit_test(test_what_waits_for_room_leaves_memory_to_others),
 		cmocka_unit_test(test_nothing_waits_for_a_ring_that_is_not_open),
