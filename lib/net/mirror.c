@@ -25,19 +25,13 @@ static struct net_dev *ports; /* all that there are */
 
 /* ---- copies ---- */
 
-/* NULL: there is no memory, which is counted. */
+/* NULL: there is no memory. Who asks for the copy counts that: the frame itself goes on. */
 static struct rte_mbuf *
-copy_of(struct net_pair *pair, const struct net_frames *frames, unsigned int i)
+copy_of(const struct net_pair *pair, const struct net_frames *frames, unsigned int i)
 {
-	struct rte_mbuf *m = NULL;
-
 	if (frames->views != NULL)
-		return vhub_net_views_to_mbufs(&pair->queue, &frames->views[i], 1, &m) == 1 ? m :
-											      NULL;
-	m = vhub_net_copy(frames->pkts[i], pair->dev->pool);
-	if (m == NULL)
-		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], 1);
-	return m;
+		return net_copy_view(&frames->views[i], pair->dev->pool);
+	return vhub_net_copy(frames->pkts[i], pair->dev->pool);
 }
 
 uint16_t

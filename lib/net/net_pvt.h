@@ -399,6 +399,12 @@ net_is_uso(const struct rte_mbuf *m)
 int
 net_segment(const struct rte_mbuf *m, struct rte_mempool *pool, struct rte_mbuf **pieces, int max);
 
+/* ---- view.c ---- */
+
+/* LCORE, the sender's: a packet in mbufs of a pool. NULL: there are none left. */
+struct rte_mbuf *
+net_copy_view(const struct vhub_net_view *view, struct rte_mempool *pool);
+
 /* ---- uplink.c ---- */
 
 /* LCORE, the pair's: packets for the wire, as vhub_net_to_guest() and vhub_net_views_to_guest(). */

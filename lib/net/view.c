@@ -81,6 +81,19 @@ fill(struct rte_mbuf *m, const struct vhub_net_view *view)
 	return true;
 }
 
+struct rte_mbuf *
+net_copy_view(const struct vhub_net_view *view, struct rte_mempool *pool)
+{
+	struct rte_mbuf *m;
+
+	if (net_pool_get(pool, &m, 1) != 0)
+		return NULL;
+	if (fill(m, view))
+		return m;
+	rte_pktmbuf_free(m);
+	return NULL;
+}
+
 uint64_t
 vhub_net_views_to_mbufs(struct vhub_net_queue *queue, const struct vhub_net_view *views,
 		uint64_t which, struct rte_mbuf **pkts)

@@ -262,6 +262,37 @@ test_copies_that_are_too_late_are_told_of_at_the_mirror(void **state)
 	vhub_net_inbox_destroy(dev->services.inbox);
 }
 
+/* The frame goes on. */
+static void
+test_a_copy_without_memory_is_no_drop_of_the_port(void **state)
+{
+	struct rte_mempool *pool = rte_pktmbuf_pool_create("one", 1, 0, 0,
+			RTE_MBUF_DEFAULT_BUF_SIZE, SOCKET_ID_ANY);
+	struct net_frames frames = { .views = views };
+	struct rte_mbuf *m, *copy;
+
+	(void)state;
+	assert_non_null(pool);
+	m = rte_pktmbuf_alloc(pool);
+	assert_non_null(m);
+	assert_non_null(rte_pktmbuf_append(m, 60));
+	dev->pool = pool;
+	assert_int_equal(net_copy_frames(&dev->pairs[0], &frames, 1, &copy), 0);
+	frames = (struct net_frames){ .pkts = &m };
+	assert_int_equal(net_copy_frames(&dev->pairs[0], &frames, 1, &copy), 0);
+	assert_int_equal(dropped(VHUB_NET_DROP_NO_MBUF), 0);
+	/* One that is too long for what there is leaves none behind. */
+	rte_pktmbuf_free(m);
+	frames = (struct net_frames){ .views = views };
+	views[0].bytes = views[0].head_bytes + 4096;
+	views[0].n_iov = 1;
+	views[0].iov = &(struct iovec){ calloc(1, 4096), 4096 };
+	assert_int_equal(net_copy_frames(&dev->pairs[0], &frames, 1, &copy), 0);
+	assert_int_equal(rte_mempool_in_use_count(pool), 0);
+	free(views[0].iov->iov_base);
+	rte_mempool_free(pool);
+}
+
 /* ---- forms of a burst ---- */
 
 static void
@@ -307,6 +338,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_limits_out_of_bounds_are_refused, begin, end),
 		cmocka_unit_test_setup_teardown(test_each_size_is_in_its_class, begin, end),
 		cmocka_unit_test_setup_teardown(test_those_that_pass_are_counted, begin, end),
+		cmocka_unit_test_setup_teardown(test_a_copy_without_memory_is_no_drop_of_the_port,
+				begin, end),
 		cmocka_unit_test_setup_teardown(
 				test_copies_that_are_too_late_are_told_of_at_the_mirror, begin,
 				end),
