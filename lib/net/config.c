@@ -167,8 +167,7 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 	}
 	if (params->mtu == 0)
 		params->mtu = info->mtu;
-	dev->max_frame_bytes = (params->mtu == 0 ? VHUB_NET_MTU_MAX : params->mtu) +
-			NET_FRAME_OVERHEAD;
+	dev->max_frame_bytes = net_max_frame_bytes(params->mtu);
 	if (params->link_down)
 		dev->restricts = NET_RESTRICTED_BY_LINK;
 	memcpy(dev->config.mac, &params->mac, sizeof(dev->config.mac));

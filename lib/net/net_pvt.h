@@ -213,6 +213,13 @@ net_dev_of(const struct vhub_device *device)
 	return vhub_container_of(device, struct net_dev, dev);
 }
 
+/* Of a port with this MTU; 0: with none. */
+static inline uint32_t
+net_max_frame_bytes(uint16_t mtu)
+{
+	return (mtu == 0 ? VHUB_NET_MTU_MAX : mtu) + NET_FRAME_OVERHEAD;
+}
+
 /* Whether a packet of so many bytes is too long, or would be cut into frames that are. */
 static inline bool
 net_is_oversize(const struct net_dev *dev, uint32_t bytes, uint32_t segment_bytes)

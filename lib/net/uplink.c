@@ -119,7 +119,37 @@ net_uplink_give_views(struct net_pair *pair, const struct vhub_net_view *views, 
 	net_uplink_give(pair, pkts, vhub_net_gather(pkts, which));
 }
 
-/* What other lcores have left for it, and copies that a mirror has made. Returns how many. */
+/* Without those that are too long for the wire: nobody has asked yet whether it can carry them. */
+static uint16_t
+drop_oversize(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i, kept = 0;
+
+	for (i = 0; i < n; i++) {
+		if (unlikely(net_is_oversize(pair->dev, pkts[i]->pkt_len,
+				    vhub_net_mbuf_segment_bytes(pkts[i]))))
+			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &pkts[i], 1);
+		else
+			pkts[kept++] = pkts[i];
+	}
+	return kept;
+}
+
+/* Copies that mirrors have made. Returns how many. */
+static unsigned int
+poll_mirrored(struct net_pair *pair)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	const uint16_t n = net_mirror_take(pair, pkts, VHUB_NET_BURST);
+	const uint16_t kept = drop_oversize(pair, pkts, n);
+
+	net_offload_mark(net_sender_of_mirrored(pair), pkts, kept);
+	if (kept != 0)
+		complete_and_send(pair, pkts, kept);
+	return n;
+}
+
+/* What other lcores have left for it, and copies. Returns how many. */
 static unsigned int
 poll_to_wire(struct net_pair *pair)
 {
@@ -128,12 +158,8 @@ poll_to_wire(struct net_pair *pair)
 	unsigned int total = 0, i;
 	uint16_t n = VHUB_NET_BURST;
 
-	if (unlikely(net_is_watching(pair->dev))) {
-		total = net_mirror_take(pair, pkts, VHUB_NET_BURST);
-		net_offload_mark(net_sender_of_mirrored(pair), pkts, (uint16_t)total);
-		if (total != 0)
-			complete_and_send(pair, pkts, (uint16_t)total);
-	}
+	if (unlikely(net_is_watching(pair->dev)))
+		total = poll_mirrored(pair);
 	for (i = 0; i < INBOX_BURSTS && n == VHUB_NET_BURST; i++) {
 		n = bridge->to_guest(&pair->queue, pkts, VHUB_NET_BURST);
 		net_uplink_give(pair, pkts, n);
@@ -496,6 +522,7 @@ alloc_all(const struct net_params *params, struct vhub_net_port *port, struct vh
 		return NULL;
 	wire->ops->info(wire, &info);
 	strlcpy(dev->target, info.target, sizeof(dev->target));
+	dev->max_frame_bytes = net_max_frame_bytes(params->mtu != 0 ? params->mtu : info.mtu);
 	dev->dev.max_queues = params->n_pairs;
 	dev->pool = vhub_net_pool(node);
 	if (dev->pool != NULL)

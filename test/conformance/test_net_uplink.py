@@ -261,6 +261,32 @@ def test_services_of_an_uplink(lan, wire, tmp_path):
         lan.control.call("port_set_link", name=name + "up", state="down")
 
 
+@pytest.mark.parametrize("long", [1600, 1530])
+def test_a_copy_that_is_too_long_for_a_wire_takes_no_others_with_it(lan, wire, long):
+    a = lan.port("a", session={"size": 256})
+    lan.port("b")
+    spy = wire("spy", vlan=999)
+    lan.control.call("port_mirror_set", name=lan.name + "-a", to=lan.name + "-spy", direction="from_guest")
+    a.submit([a.prepare(frame(mac(2), mac(1), seed, long if seed in (0, 5) else 200)) for seed in range(10)])
+    for seed in (1, 2, 3, 4, 6, 7, 8, 9):
+        spy.gets(frame(mac(2), mac(1), seed, 200))
+    assert spy.quiet()
+    figures = lan.figures("spy")
+    assert (figures["dropped_oversize"], figures["dropped_port_full"]) == (2, 0)
+    assert figures["to_wire_packets"] == 8
+
+
+def test_no_copy_that_is_too_long_goes_to_a_wire_that_would_take_it(lan):
+    a = lan.port("a")
+    lan.port("b")
+    lan.uplink("spy", port="net_null0", vlan=999)
+    lan.control.call("port_mirror_set", name=lan.name + "-a", to=lan.name + "-spy", direction="from_guest")
+    for size in (1522, 1523, 1514):
+        a.send(frame(mac(2), mac(1), size % 250, size))
+    lan.wait_figure("spy", "to_wire_packets", 2)
+    assert lan.figures("spy")["dropped_oversize"] == 1
+
+
 # coming and going
 
 

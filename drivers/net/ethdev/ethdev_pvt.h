@@ -58,6 +58,7 @@ struct ethdev_port {
 	uint32_t max_waiting;	  /* packets that may wait in an rx queue, about */
 	uint32_t n_tx_room;	  /* room.c's: descriptors of all its tx queues */
 	uint16_t n_tx_segs;	  /* most mbufs of a packet that it can send */
+	uint32_t max_frame_bytes; /* by its MTU, with two tags */
 	struct rte_mempool *pool; /* of its rx queues */
 	/* For each pair: what tells of packets, -1 nothing; an eventfd, or the wire itself. */
 	int wake_fds[VHUB_NET_MAX_PAIRS];

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <rte_ethdev.h>
 
@@ -75,6 +76,14 @@ drop_unfit(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
 	return n_left;
 }
 
+/* Takes out the first of `n` and moves the others up. */
+static void
+drop_first(struct vhub_net_queue *queue, enum vhub_net_drop why, struct rte_mbuf **pkts, uint16_t n)
+{
+	vhub_net_drop(queue, why, &pkts[0], 1);
+	memmove(&pkts[0], &pkts[1], (n - 1u) * sizeof(*pkts));
+}
+
 /*
  * Lets the port's driver complete what hardware wants to find in the headers, and takes out what it
  * refuses. Returns how many are left.
@@ -89,18 +98,37 @@ prepare(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
 		n_ready += rte_eth_tx_prepare(q->port_id, q->index, &pkts[n_ready], n - n_ready);
 		if (likely(n_ready == n))
 			break;
-		vhub_net_drop(queue, VHUB_NET_DROP_OFFLOAD, &pkts[n_ready], 1);
+		drop_first(queue, VHUB_NET_DROP_OFFLOAD, &pkts[n_ready], n - n_ready);
 		n--;
-		for (uint16_t i = n_ready; i < n; i++)
-			pkts[i] = pkts[i + 1];
 	}
 	return n;
+}
+
+/*
+ * Sends until the port is full. Some drivers (net_tap) end a burst at a packet that is too long for them, too: that
+ * one is taken out, and *n is one less. Returns how many were sent.
+ */
+static uint16_t
+send_all(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t *n)
+{
+	const struct ethdev_queue *q = queue->priv;
+	uint16_t n_sent = 0;
+
+	while (n_sent < *n) {
+		n_sent += rte_eth_tx_burst(q->port_id, q->index, &pkts[n_sent], *n - n_sent);
+		if (likely(n_sent == *n) ||
+				vhub_net_mbuf_segment_bytes(pkts[n_sent]) <=
+						q->port->max_frame_bytes)
+			break;
+		drop_first(queue, VHUB_NET_DROP_OVERSIZE, &pkts[n_sent], *n - n_sent);
+		(*n)--;
+	}
+	return n_sent;
 }
 
 uint16_t
 ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
 {
-	const struct ethdev_queue *q = queue->priv;
 	const uint16_t n_given = n;
 	uint64_t flags = 0;
 	uint16_t n_sent;
@@ -115,7 +143,7 @@ ethdev_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t
 	/* Also chains: hardware has limits on them that only its driver knows. */
 	if (chained || (flags & RTE_MBUF_F_TX_OFFLOAD_MASK) != 0)
 		n = prepare(queue, pkts, n);
-	n_sent = n == 0 ? 0 : rte_eth_tx_burst(q->port_id, q->index, pkts, n);
+	n_sent = send_all(queue, pkts, &n);
 	if (likely(n_sent == n))
 		return n_given;
 	/* Those left are not at the place any more where the caller would look for them. */

@@ -1064,6 +1064,19 @@ test_a_queue_put_asleep_leaves_nothing_behind(void **state)
 	assert_int_equal(rte_eth_dev_count_total(), 0);
 }
 
+/* In several mbufs: this port takes chains. */
+static struct rte_mbuf *
+frame_for_wire(uint32_t bytes, uint8_t fill)
+{
+	struct rte_mbuf *m = double_packet(bytes, 400, fill);
+	uint8_t *start = rte_pktmbuf_mtod(m, uint8_t *);
+
+	memset(start, 0xff, 6);
+	start[12] = 0x88;
+	start[13] = 0xb5;
+	return m;
+}
+
 static void
 test_frames_reach_the_kernel(void **state)
 {
@@ -1078,16 +1091,8 @@ test_frames_reach_the_kernel(void **state)
 	port = open_port("[net_tap0,iface=vhubtest0]", 1);
 	ready.fd = wire_open("vhubtest0");
 	queue_begin(&queue, port, 0);
-	for (uint8_t i = 0; i < 10; i++) {
-		uint8_t *start;
-
-		/* In up to four mbufs: this port takes chains. */
-		burst[i] = double_packet(i == 9 ? 1514 : 100u + i, 400, i);
-		start = rte_pktmbuf_mtod(burst[i], uint8_t *);
-		memset(start, 0xff, 6);
-		start[12] = 0x88;
-		start[13] = 0xb5;
-	}
+	for (uint8_t i = 0; i < 10; i++)
+		burst[i] = frame_for_wire(i == 9 ? 1514 : 100u + i, i);
 	assert_int_equal(port->ops->from_guest(&queue, burst, 10), 10);
 	for (uint8_t i = 0; i < 10; i++) {
 		ssize_t bytes = i == 9 ? 1514 : 100 + i;
@@ -1099,6 +1104,29 @@ test_frames_reach_the_kernel(void **state)
 	}
 	assert_int_equal(double_stat(port, "opackets"), 10);
 	close(ready.fd);
+	queue_end(&queue);
+}
+
+/* net_tap ends a burst at such a one. */
+static void
+test_too_long_a_frame_takes_no_others_with_it(void **state)
+{
+	static const bool is_long[] = { false, true, true, false, false, true };
+	struct vhub_net_queue queue;
+	struct vhub_net_port *port;
+
+	(void)state;
+	if (!may_make_taps())
+		skip();
+	port = open_port("[net_tap0,iface=vhubtest0]", 1);
+	close(wire_open("vhubtest0"));
+	queue_begin(&queue, port, 0);
+	for (uint8_t i = 0; i < RTE_DIM(is_long); i++)
+		burst[i] = frame_for_wire(is_long[i] ? 1523 : 1514, i);
+	assert_int_equal(port->ops->from_guest(&queue, burst, RTE_DIM(is_long)), RTE_DIM(is_long));
+	assert_int_equal(double_drops[VHUB_NET_DROP_OVERSIZE], 3);
+	assert_int_equal(double_drops[VHUB_NET_DROP_PORT_FULL], 0);
+	assert_int_equal(double_stat(port, "opackets"), 3);
 	queue_end(&queue);
 }
 
@@ -1132,6 +1160,7 @@ main(void)
 		cmocka_unit_test(test_a_sleeper_is_woken_by_each_frame),
 		cmocka_unit_test(test_a_queue_put_asleep_leaves_nothing_behind),
 		cmocka_unit_test(test_frames_reach_the_kernel),
+		cmocka_unit_test(test_too_long_a_frame_takes_no_others_with_it),
 	};
 
 	if (test_eal_init() != 0)
