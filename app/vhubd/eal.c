@@ -38,8 +38,7 @@
 /* And for each worker beyond the first: what waits for it and what its caches keep, of all ports and an uplink. */
 #define WORKER_MEMORY_MB 2
 #define WORKER_ORDINARY_MEMORY_MB 4
-#define HUGEPAGE_MB 2
-#define FREE_HUGEPAGES "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define HUGEPAGES "/sys/kernel/mm/hugepages"
 #define MAX_ARGS 24
 /* For our turn to take hugepages: long enough for several that start at once. */
 #define TURN_TRIES 500
@@ -54,11 +53,14 @@ struct eal_args {
 };
 
 static long
-free_hugepages(void)
+free_pages(unsigned int page_mb)
 {
-	FILE *file = fopen(FREE_HUGEPAGES, "re");
+	char path[128];
+	FILE *file;
 	long n = 0;
 
+	snprintf(path, sizeof(path), HUGEPAGES "/hugepages-%ukB/free_hugepages", page_mb << 10);
+	file = fopen(path, "re");
 	if (file == NULL)
 		return 0;
 	if (fscanf(file, "%ld", &n) != 1)
@@ -67,22 +69,29 @@ free_hugepages(void)
 	return n;
 }
 
+/* Of which kind it takes EAL chooses: smaller ones where they are enough, else one of 1 GB. */
+static long
+free_hugepages_mb(void)
+{
+	return free_pages(2) * 2 + free_pages(1024) * 1024;
+}
+
 /*
  * Of several programs that start at once, each is to see the hugepages that those before it have
- * left: who has locked the kernel's file has counted them and takes its share. A lock that somebody
+ * left: who has locked the kernel's folder has counted them and takes its share. A lock that somebody
  * else keeps does not keep us for ever. Returns the fd whose close ends our turn, or -1.
  */
 static int
 begin_turn(void)
 {
-	int fd = open(FREE_HUGEPAGES, O_RDONLY | O_CLOEXEC);
+	int fd = open(HUGEPAGES, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int i;
 
 	for (i = 0; fd >= 0 && i < TURN_TRIES && flock(fd, LOCK_EX | LOCK_NB) != 0; i++)
 		usleep(TURN_TRY_US);
 	if (i == TURN_TRIES)
 		fprintf(stderr,
-				"vhub: somebody keeps " FREE_HUGEPAGES
+				"vhub: somebody keeps " HUGEPAGES
 				" locked: going on without waiting for a turn\n");
 	return fd;
 }
@@ -184,7 +193,7 @@ make_args(struct eal_args *args, const struct options *options, long free_mb)
 		add(args, "--socket-limit");
 		add(args, args->limit);
 	} else {
-		fprintf(stderr, "vhub: no %d MB of free 2 MB hugepages: using ordinary memory, which is slower\n",
+		fprintf(stderr, "vhub: no %d MB of free hugepages: using ordinary memory, which is slower\n",
 				EAL_MEMORY_MB);
 		/* EAL 22.11 refuses --in-memory with --no-huge; this leaves as little behind. */
 		add(args, "--no-huge");
@@ -215,7 +224,7 @@ static int
 init_by_ourselves(const struct options *options)
 {
 	const int turn = begin_turn();
-	const long free_mb = free_hugepages() * HUGEPAGE_MB;
+	const long free_mb = free_hugepages_mb();
 	const bool hugepages = free_mb >= EAL_MEMORY_MB;
 	struct eal_args args;
 	int ret;

@@ -22,12 +22,25 @@
  * unmap.
  */
 #define HUGE_BYTES (2ul << 20)
+#define GIANT_BYTES (1ul << 30)
 /* Populated in one system call. */
 #define POPULATE_BYTES (32ul << 20)
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
 #endif
+#ifndef MAP_HUGE_1GB
+#define MAP_HUGE_1GB (30 << 26)
+#endif
+
+/* Kinds of hugetlb pages, the largest first. Which of them the host has, mmap(2) tells. */
+static const struct hugetlb_kind {
+	size_t page_bytes;
+	int flags;
+} hugetlb_kinds[] = {
+	{ GIANT_BYTES, MAP_HUGETLB | MAP_HUGE_1GB },
+	{ HUGE_BYTES, MAP_HUGETLB | MAP_HUGE_2MB },
+};
 
 static bool numa_works;
 
@@ -160,26 +173,38 @@ vhub_huge_round(size_t bytes)
 	return round_bytes(bytes, HUGE_BYTES);
 }
 
-/* Addresses without memory, aligned to a huge page. */
+static void *
+reserve_aligned(size_t bytes, size_t unit)
+{
+	char *ptr, *aligned;
+	size_t head;
+
+	/* Not MAP_NORESERVE: what is more than there is of memory has to fail in put_small(). */
+	ptr = mmap(NULL, bytes + unit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (ptr == MAP_FAILED)
+		return NULL;
+	aligned = RTE_PTR_ALIGN_CEIL(ptr, unit);
+	head = (size_t)(aligned - ptr);
+	if (head != 0)
+		munmap(ptr, head);
+	munmap(aligned + bytes, unit - head);
+	return aligned;
+}
+
+/* Addresses without memory, aligned to the largest page that they may get. */
 void *
 vhub_huge_reserve(size_t reserve_bytes)
 {
 	const size_t bytes = vhub_huge_round(reserve_bytes);
-	char *ptr, *aligned;
-	size_t head;
+	void *area = NULL;
 
 	if (bytes == 0)
 		return NULL;
-	/* Not MAP_NORESERVE: what is more than there is of memory has to fail in put_small(). */
-	ptr = mmap(NULL, bytes + HUGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (ptr == MAP_FAILED)
-		return NULL;
-	aligned = RTE_PTR_ALIGN_CEIL(ptr, HUGE_BYTES);
-	head = (size_t)(aligned - ptr);
-	if (head != 0)
-		munmap(ptr, head);
-	munmap(aligned + bytes, HUGE_BYTES - head);
-	return aligned;
+	for (unsigned int i = 0; i < RTE_DIM(hugetlb_kinds) && area == NULL; i++) {
+		if (bytes >= hugetlb_kinds[i].page_bytes)
+			area = reserve_aligned(bytes, hugetlb_kinds[i].page_bytes);
+	}
+	return area;
 }
 
 /*
@@ -188,9 +213,9 @@ vhub_huge_reserve(size_t reserve_bytes)
  * thread's mmap(2) may take.
  */
 static bool
-put_hugetlb(char *area, size_t bytes, int node)
+put_hugetlb(char *area, size_t bytes, int node, int flags)
 {
-	void *ptr = map_anonymous(bytes, MAP_HUGETLB | MAP_HUGE_2MB);
+	void *ptr = map_anonymous(bytes, flags);
 
 	if (ptr == NULL)
 		return false;
@@ -203,7 +228,7 @@ put_hugetlb(char *area, size_t bytes, int node)
 	return false;
 }
 
-/* Small pages, of which the kernel may make transparent huge ones; in vain, all is reserved again. */
+/* Small pages, of which the kernel may make transparent huge ones. */
 static bool
 put_small(char *area, size_t bytes, int node)
 {
@@ -211,11 +236,33 @@ put_small(char *area, size_t bytes, int node)
 		return false;
 	numa_prefer(area, bytes, node);
 	madvise(area, bytes, MADV_HUGEPAGE); /* a wish */
-	if (populate(area, bytes))
+	return populate(area, bytes);
+}
+
+/*
+ * Whole pages of the largest kind of which enough are free, from the i-th on; what is before and behind them gets
+ * smaller ones. `huge` becomes false where some are small. In vain, parts may have memory.
+ */
+static bool
+put_pages(char *area, size_t bytes, int node, unsigned int i, bool *huge)
+{
+	char *const end = area + bytes;
+
+	if (bytes == 0)
 		return true;
-	madvise(area, bytes, MADV_DONTNEED);
-	mprotect(area, bytes, PROT_NONE);
-	return false;
+	for (; i < RTE_DIM(hugetlb_kinds); i++) {
+		const size_t page_bytes = hugetlb_kinds[i].page_bytes;
+		char *const first = RTE_PTR_ALIGN_CEIL(area, page_bytes);
+		char *const last = RTE_PTR_ALIGN_FLOOR(end, page_bytes);
+
+		if (first < last &&
+				put_hugetlb(first, (size_t)(last - first), node,
+						hugetlb_kinds[i].flags))
+			return put_pages(area, (size_t)(first - area), node, i + 1, huge) &&
+					put_pages(last, (size_t)(end - last), node, i + 1, huge);
+	}
+	*huge = false;
+	return put_small(area, bytes, node);
 }
 
 int
@@ -223,14 +270,18 @@ vhub_huge_extend(void *area, size_t from_bytes, size_t to_bytes, int node, bool 
 {
 	char *ptr = (char *)area + from_bytes;
 	const size_t bytes = to_bytes - from_bytes;
-	bool ok;
+	bool all_huge = true, ok;
 
 	if (bytes == 0)
 		return 0;
-	ok = put_hugetlb(ptr, bytes, node);
+	ok = put_pages(ptr, bytes, node, 0, &all_huge);
 	if (huge != NULL)
-		*huge = ok;
-	return ok || put_small(ptr, bytes, node) ? 0 : -ENOMEM;
+		*huge = ok && all_huge;
+	if (ok)
+		return 0;
+	/* Nothing else is mapped there meanwhile. */
+	mmap(ptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	return -ENOMEM;
 }
 
 void *

@@ -35,8 +35,8 @@ VHUB_API void
 vhub_free(void *ptr, size_t size_bytes);
 
 /**
- * The same for large areas: hugetlb pages where enough are free (`*huge` tells, NULL is fine),
- * transparent huge pages otherwise. Pages are populated, so that the fast path takes no fault and
+ * The same for large areas: hugetlb pages where enough are free (`*huge` tells whether all of it has, NULL is
+ * fine), those of 1 GB for what is as large, of 2 MB for the rest; transparent huge pages otherwise. Pages are populated, so that the fast path takes no fault and
  * "out of memory" is told here. Thread: CTL before it serves, or WORK; blocks, up to seconds for a GB.
  * Returns NULL when there is none. Free with vhub_free_huge() and the same size.
  */

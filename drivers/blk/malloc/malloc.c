@@ -44,8 +44,8 @@ map_to(struct malloc_disk *d, uint64_t size_bytes, int node, char *error, size_t
 	ret = vhub_huge_extend(d->data, d->mapped_bytes, bytes, node, &huge);
 	if (ret != 0)
 		return too_large(size_bytes, error, error_len);
-	VHUB_LOG(DEBUG, "%" PRIu64 " bytes of disk in %s pages", bytes - d->mapped_bytes,
-			huge ? "huge" : "ordinary");
+	VHUB_LOG(DEBUG, "%" PRIu64 " bytes of disk, %sall of it in huge pages",
+			bytes - d->mapped_bytes, huge ? "" : "not ");
 	d->mapped_bytes = bytes;
 	return 0;
 }
