@@ -70,8 +70,8 @@ struct vhub_device_handler {
 	bool kept_found;
 	int new_fd;
 	int *new_fd_slot;
-	struct vhub_kick_watch new_kick; /**< of the ring that starts, or gets a new kick fd */
-	uint64_t watch_cpu_ns;		 /**< what it took to watch kick fds; not charged yet */
+	struct vhub_kick_watch *new_kick; /**< of the ring that starts, or gets a new kick fd */
+	uint64_t kick_cpu_ns;		  /**< what it took to make that */
 	struct vhub_socket_ends new_ends;
 	void *new_state; /**< of the device, as its front end has sent it; NULL: no memory */
 
@@ -233,19 +233,12 @@ rings_check_addresses(const struct vhub_device_handler *h, unsigned int index,
 int
 rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
 
-/** As vhub_lcore_watch_kick(); what it takes is the front end's. Thread: WORK. */
-int
-rings_watch_kick(struct vhub_device_handler *h, struct vhub_kick_watch *watch,
-		struct vhub_lcore *lcore, int fd);
-
-/** Charges it to the session. */
+/**
+ * Makes h->new_kick for h->new_fd. What it takes, h->kick_cpu_ns, is the front end's. Thread: WORK, as a piece of
+ * the handler's.
+ */
 void
-rings_charge_watches(struct vhub_device_handler *h);
-
-/** One of a ring's two watches stays: *kick, or *new_kick (`replaced`) in its place. *new_kick is none then. */
-void
-rings_settle_kick(struct vhub_device_handler *h, struct vhub_kick_watch *kick,
-		struct vhub_kick_watch *new_kick, bool replaced);
+rings_make_kick(struct vhub_work *work);
 
 /** A ring that did not start, and that the record has as not started, is no more. */
 void

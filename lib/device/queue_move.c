@@ -14,6 +14,7 @@
 #include <rte_cycles.h>
 
 #include "handler_pvt.h"
+#include "vhub_kick.h"
 
 /* Storage that takes longer is stuck, and the front end's requests wait meanwhile. */
 #define MOVE_DRAIN_SECONDS 2
@@ -118,7 +119,8 @@ start_on(struct vhub_device_handler *h, struct vhub_lcore *lcore, handler_step_f
 			continue;
 		handler_event_add(h, vring);
 		vring->pub.lcore = lcore;
-		vring->want.kick_fd = h->rec.vrings[i].kick_fd;
+		if (vring->pub.kick != NULL)
+			vhub_kick_watch_wake(vring->pub.kick, lcore);
 	}
 	handler_event_post(h, 1, VRING_OP_START, VRING_OP_START, step);
 }
@@ -151,60 +153,13 @@ go_back(struct vhub_device_handler *h)
 
 /* ---- the way there ---- */
 
-/* Until here the kicks of the rings wake both lcores: now the one where they run. */
-static void
-forget_kicks(struct vhub_device_handler *h, bool moved)
-{
-	const unsigned int n = vhub_device_vrings_per_queue(h->dev);
-	const unsigned int first = h->moves->queue * n;
-	unsigned int i;
-
-	for (i = first; i < first + n; i++) {
-		struct vring_run *vring = h->vrings[i];
-
-		if (vring != NULL)
-			rings_settle_kick(h, &vring->kick, &vring->new_kick, moved);
-	}
-}
-
 static void
 arrived(struct vhub_device_handler *h, int result)
 {
-	forget_kicks(h, result == 0);
 	if (result != 0)
 		go_back(h);
 	else
 		move_over(h, 0);
-}
-
-static void
-kicks_watched(struct vhub_device_handler *h, int result)
-{
-	rings_charge_watches(h);
-	if (result == 0) {
-		start_on(h, h->moves->lcore, arrived);
-		return;
-	}
-	forget_kicks(h, false);
-	h->result = result;
-	start_on(h, h->queue_lcores[h->moves->queue], back_where_it_was);
-}
-
-/* WORK */
-static void
-watch_kicks(struct vhub_work *work)
-{
-	struct vhub_device_handler *h = handler_of_work(work);
-	unsigned int i;
-
-	h->work_result = 0;
-	for (i = 0; i < h->event.n_vrings && h->work_result == 0; i++) {
-		struct vring_run *vring = h->event.vrings[i];
-
-		if (vring->kick.lcore != NULL)
-			h->work_result = rings_watch_kick(h, &vring->new_kick, h->moves->lcore,
-					h->rec.vrings[vring->pub.index].kick_fd);
-	}
 }
 
 /* It was not drained in time, and takes what its guest offers again. */
@@ -219,7 +174,7 @@ static void
 left(struct vhub_device_handler *h, int result)
 {
 	if (result == 0) {
-		handler_work(h, watch_kicks, kicks_watched);
+		start_on(h, h->moves->lcore, arrived);
 		return;
 	}
 	handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, stayed);

@@ -11,6 +11,7 @@
 
 #include "handler_pvt.h"
 #include "vhub_fd.h"
+#include "vhub_kick.h"
 
 static int
 no_such_vring(const struct vhub_device_handler *h, struct vhub_request *req, uint64_t index)
@@ -220,28 +221,30 @@ fd_applied(struct vhub_device_handler *h, int result)
 static void
 kick_applied(struct vhub_device_handler *h, int result)
 {
-	rings_settle_kick(h, &h->event.vrings[0]->kick, &h->new_kick, result == 0);
+	vhub_kick_watch_destroy(h->event.vrings[0]->old_kick, handler_account(h));
 	fd_applied(h, result);
 }
 
-static void
-new_kick_watched(struct vhub_device_handler *h, int result)
+static int
+apply_kick(struct vhub_device_handler *h)
 {
-	rings_charge_watches(h);
-	if (result == 0)
-		handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, kick_applied);
-	else
-		fd_applied(h, result);
+	struct vring_run *run = h->event.vrings[0];
+
+	run->want.kick = h->new_kick;
+	h->new_kick = NULL;
+	if (run->want.kick != NULL)
+		vhub_kick_watch_wake(run->want.kick, run->pub.lcore);
+	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, kick_applied);
 }
 
-/* WORK */
 static void
-watch_new_kick(struct vhub_work *work)
+new_kick_made(struct vhub_device_handler *h, int result)
 {
-	struct vhub_device_handler *h = handler_of_work(work);
-
-	h->work_result = rings_watch_kick(h, &h->new_kick, h->event.vrings[0]->pub.lcore,
-			h->new_fd);
+	vhub_session_charge(h->session, h->kick_cpu_ns);
+	if (result == 0)
+		apply_kick(h);
+	else
+		fd_applied(h, result);
 }
 
 static int
@@ -254,13 +257,11 @@ change_running_fd(struct vhub_device_handler *h, struct vhub_request *req, struc
 	handler_event_begin(h);
 	handler_event_add(h, run);
 	run->want.mask = mask;
-	run->want.kick_fd = fd;
 	run->want.call_fd = fd;
 	run->want.err_fd = fd;
-	if (mask == VRING_WANT_KICK && fd >= 0)
-		return handler_work(h, watch_new_kick, new_kick_watched);
-	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY,
-			mask == VRING_WANT_KICK ? kick_applied : fd_applied);
+	if (mask != VRING_WANT_KICK)
+		return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, fd_applied);
+	return fd < 0 ? apply_kick(h) : handler_work(h, rings_make_kick, new_kick_made);
 }
 
 int

@@ -4,12 +4,12 @@
  * req_session.c and handler.c; the other side is vring.c on the lcores.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "handler_pvt.h"
 #include "vhub_alloc.h"
+#include "vhub_kick.h"
 
 VHUB_LOGTYPE(device);
 
@@ -191,7 +191,7 @@ ring_free(struct vring_run *vring)
 
 	if (dev->ops->queue_release != NULL)
 		dev->ops->queue_release(dev, &vring->pub);
-	vhub_lcore_unwatch_kick(&vring->kick, handler_account(vring->owner));
+	vhub_kick_watch_destroy(vring->pub.kick, handler_account(vring->owner));
 	vring->released = true;
 	if (!vring->broken_told || vring->broken_heard)
 		ring_destroy(vring);
@@ -358,7 +358,8 @@ rings_suspend(struct vhub_device_handler *h, handler_step_fn step)
 static void
 start_failed(struct vhub_device_handler *h, int result)
 {
-	vhub_lcore_unwatch_kick(&h->new_kick, handler_account(h));
+	vhub_kick_watch_destroy(h->new_kick, handler_account(h));
+	h->new_kick = NULL;
 	/* The library has a ring that nobody will serve: the end of the session takes it back. */
 	if (h->dev->foreign != NULL)
 		vhub_session_end(h->session, result, "a ring cannot be started");
@@ -457,12 +458,13 @@ ring_created(struct vhub_device_handler *h, int result)
 		start_failed(h, result);
 		return;
 	}
-	vring->kick = h->new_kick;
-	h->new_kick = (struct vhub_kick_watch){ 0 };
+	vring->pub.kick = h->new_kick;
+	h->new_kick = NULL;
+	if (vring->pub.kick != NULL)
+		vhub_kick_watch_wake(vring->pub.kick, vring->pub.lcore);
 	h->vrings[h->new_index] = vring;
 	handler_event_begin(h);
 	handler_event_add(h, vring);
-	vring->want.kick_fd = h->rec.vrings[h->new_index].kick_fd;
 	handler_event_post(h, 1, VRING_OP_START, VRING_OP_START, ring_started);
 }
 
@@ -580,9 +582,9 @@ ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned in
 	return check_places(h, req, index, config);
 }
 
-/* Its kicks wake its lcore, or it has none. */
+/* Its kicks can wake an lcore, or it has none. */
 static int
-make_watched_ring(struct vhub_device_handler *h)
+make_ring_for_kick(struct vhub_device_handler *h)
 {
 	h->rec.vrings[h->new_index].left_base = 0;
 	if (h->dev->foreign != NULL)
@@ -592,49 +594,23 @@ make_watched_ring(struct vhub_device_handler *h)
 	return handler_work(h, create_ring, ring_created);
 }
 
-int
-rings_watch_kick(struct vhub_device_handler *h, struct vhub_kick_watch *watch,
-		struct vhub_lcore *lcore, int fd)
-{
-	/*
-	 * The kernel lets one process nest epoll instances at a time, and spins for that: who waits for another
-	 * front end's is not charged for it.
-	 */
-	static pthread_mutex_t one_at_a_time = PTHREAD_MUTEX_INITIALIZER;
-	uint64_t begin;
-	int ret;
-
-	pthread_mutex_lock(&one_at_a_time);
-	begin = vhub_thread_cpu_ns();
-	ret = vhub_lcore_watch_kick(watch, lcore, fd);
-	h->watch_cpu_ns += vhub_thread_cpu_ns() - begin;
-	pthread_mutex_unlock(&one_at_a_time);
-	return ret;
-}
-
+/* Not an lcore: it would wait for a lock of the front end's. */
 void
-rings_charge_watches(struct vhub_device_handler *h)
+rings_make_kick(struct vhub_work *work)
 {
-	vhub_session_charge(h->session, h->watch_cpu_ns);
-	h->watch_cpu_ns = 0;
-}
+	struct vhub_device_handler *h = handler_of_work(work);
+	const uint64_t begin = vhub_thread_cpu_ns();
 
-void
-rings_settle_kick(struct vhub_device_handler *h, struct vhub_kick_watch *kick,
-		struct vhub_kick_watch *new_kick, bool replaced)
-{
-	vhub_lcore_unwatch_kick(replaced ? kick : new_kick, handler_account(h));
-	if (replaced)
-		*kick = *new_kick;
-	*new_kick = (struct vhub_kick_watch){ 0 };
+	h->work_result = vhub_kick_watch_create(h->new_fd, &h->new_kick);
+	h->kick_cpu_ns = vhub_thread_cpu_ns() - begin;
 }
 
 static void
-kick_watched(struct vhub_device_handler *h, int result)
+kick_made(struct vhub_device_handler *h, int result)
 {
-	rings_charge_watches(h);
+	vhub_session_charge(h->session, h->kick_cpu_ns);
 	if (result == 0) {
-		make_watched_ring(h);
+		make_ring_for_kick(h);
 		return;
 	}
 	vhub_request_refuse(h->req, result, "the kick fd of vring %u cannot be watched: %s",
@@ -642,23 +618,12 @@ kick_watched(struct vhub_device_handler *h, int result)
 	start_failed(h, result);
 }
 
-/* WORK. An lcore does not: it would wait for a lock of the front end's. */
-static void
-watch_kick(struct vhub_work *work)
-{
-	struct vhub_device_handler *h = handler_of_work(work);
-
-	h->work_result = rings_watch_kick(h, &h->new_kick, rings_lcore(h, h->new_index),
-			h->rec.vrings[h->new_index].kick_fd);
-}
-
 /* The device may run: the ring is made. */
 static int
 make_ring(struct vhub_device_handler *h)
 {
-	if (h->rec.vrings[h->new_index].kick_fd < 0)
-		return make_watched_ring(h);
-	return handler_work(h, watch_kick, kick_watched);
+	h->new_fd = h->rec.vrings[h->new_index].kick_fd;
+	return h->new_fd < 0 ? make_ring_for_kick(h) : handler_work(h, rings_make_kick, kick_made);
 }
 
 /*

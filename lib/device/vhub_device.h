@@ -33,6 +33,7 @@ extern "C" {
 #endif
 
 struct vhub_device;
+struct vhub_kick_watch;
 struct session_record; /* session_record.h: what the front end has told us */
 
 /** A named figure of a device or of one of its queues: a counter, which only grows, or what is so now. */
@@ -49,7 +50,6 @@ struct vhub_vring {
 	struct vhub_lcore *lcore; /**< its owner; another one after vhub_device_queue_move() */
 	uint64_t features;	  /**< negotiated */
 	uint16_t index;
-	bool has_kick_fd;
 	void *priv; /**< the device's, from queue_prepare on: dev->ring_bytes, or what that sets */
 
 	/* LCORE. */
@@ -63,6 +63,7 @@ struct vhub_vring {
 	 * and queue_arm has seen to it that the lcore wakes then.
 	 */
 	bool held;
+	struct vhub_kick_watch *kick; /**< NULL: no kick fd */
 	/** SET_VRING_ENABLE; a started, disabled net ring discards what comes from the guest */
 	bool enabled;
 	/** of a foreign ring: where its guest is notified, -1 nowhere; vhub_vring_notify() */

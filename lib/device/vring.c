@@ -8,6 +8,7 @@
 #include <rte_cycles.h>
 
 #include "lifecycle.h"
+#include "vhub_kick.h"
 #include "vring.h"
 
 static void
@@ -179,7 +180,7 @@ vring_arm(struct vhub_poller *poller)
 	}
 	if (!vring->pub.taking || vring->pub.held)
 		return 0;
-	if (!vring->pub.has_kick_fd)
+	if (!vhub_kick_wakes(vring->pub.kick))
 		return -ENOTSUP;
 	return vhub_virtq_arm(vring->pub.vq);
 }
@@ -260,7 +261,6 @@ op_start(struct vring_run *vring)
 {
 	int ret;
 
-	vring->pub.has_kick_fd = vring->want.kick_fd >= 0;
 	ret = vring->pub.dev->ops->queue_start(&vring->pub);
 	if (ret != 0)
 		return ret;
@@ -294,8 +294,10 @@ op_apply(struct vring_run *vring)
 {
 	const struct vring_want *want = &vring->want;
 
-	if ((want->mask & VRING_WANT_KICK) != 0)
-		vring->pub.has_kick_fd = want->kick_fd >= 0;
+	if ((want->mask & VRING_WANT_KICK) != 0) {
+		vring->old_kick = vring->pub.kick;
+		vring->pub.kick = want->kick;
+	}
 	if ((want->mask & VRING_WANT_CALL) != 0)
 		vring->pub.call_fd = want->call_fd;
 	if ((want->mask & VRING_WANT_ERR) != 0)

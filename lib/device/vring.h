@@ -45,7 +45,7 @@ struct vring_want {
 	uint32_t mask;
 	bool enabled;
 	bool log_used;
-	int kick_fd;
+	struct vhub_kick_watch *kick;
 	int call_fd;
 	int err_fd;
 	struct vhub_mem_table *mem;
@@ -70,10 +70,6 @@ struct vring_run {
 	bool stuck; /* a notification fd of the front end's blocked us; read by CTL after broken_msg */
 	int err_fd;
 
-	/* CTL; WORK while a piece of the handler's runs. */
-	struct vhub_kick_watch kick;
-	struct vhub_kick_watch new_kick; /**< while it moves: of the lcore that it goes to */
-
 	/**
 	 * Shared atomic, written by CTL: the front end has gone. Nobody waits for what a former life left in flight
 	 * any more, and what has not begun of that stays in the inflight region.
@@ -88,6 +84,7 @@ struct vring_run {
 	struct vring_want want;
 	struct vhub_mem_table *old_mem; /**< replaced by APPLY: CTL puts it */
 	struct vhub_dirty_log *old_log;
+	struct vhub_kick_watch *old_kick;
 
 	/* LCORE to CTL, once: the ring broke. */
 	struct vhub_loop *loop;

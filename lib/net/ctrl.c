@@ -12,6 +12,7 @@
 #include <rte_rcu_qsbr.h>
 
 #include "net_pvt.h"
+#include "vhub_kick.h"
 
 /* So long a command waits for pairs to open, at most. */
 #define OPEN_MS 10u
@@ -276,5 +277,5 @@ net_ctrl_arm(struct net_dev *dev, struct vhub_vring *vring)
 {
 	if (dev->ctrl.chain != NULL)
 		return -EAGAIN;
-	return vring->has_kick_fd ? vhub_virtq_arm(vring->vq) : -ENOTSUP;
+	return vhub_kick_wakes(vring->kick) ? vhub_virtq_arm(vring->vq) : -ENOTSUP;
 }

@@ -16,6 +16,7 @@
 #include "direct.h"
 #include "net_pvt.h"
 #include "vhub_alloc.h"
+#include "vhub_kick.h"
 
 void
 net_dev_leave(struct net_dev *dev)
@@ -339,7 +340,7 @@ arm_of_pair(struct net_pair *pair, struct vhub_vring *vring)
 			return 0;
 		return driver->arm == NULL ? -ENOTSUP : driver->arm(&pair->queue);
 	}
-	if (!vring->has_kick_fd)
+	if (!vhub_kick_wakes(vring->kick))
 		return -ENOTSUP;
 	return vring->vq != NULL ? vhub_virtq_arm(vring->vq) : arm_library(pair, vring);
 }

@@ -19,7 +19,6 @@
 #include "lcore_pvt.h"
 #include "msg_pvt.h"
 #include "vhub_alloc.h"
-#include "vhub_fd.h"
 #include "vhub_log.h"
 
 VHUB_LOGTYPE(lcore)
@@ -179,42 +178,6 @@ void
 vhub_lcore_remove_wake_fd(int fd)
 {
 	epoll_ctl(lcore_self->epoll_fd, EPOLL_CTL_DEL, fd, NULL);
-}
-
-/*
- * An epoll instance of its own is between the kick fd and the lcore's. What holds its lock while it waits for
- * that of the eventfd is nobody whom the lcore meets: when something is put into it, nothing there wakes the lcore
- * yet, and before it is closed, it is taken out of the lcore's.
- */
-int
-vhub_lcore_watch_kick(struct vhub_kick_watch *watch, struct vhub_lcore *lcore, int fd)
-{
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
-	const int between = epoll_create1(EPOLL_CLOEXEC);
-	int ret;
-
-	*watch = (struct vhub_kick_watch){ 0 };
-	if (between < 0)
-		return -errno;
-	if (epoll_ctl(lcore->epoll_fd, EPOLL_CTL_ADD, between, &event) != 0 ||
-			epoll_ctl(between, EPOLL_CTL_ADD, fd, &event) != 0) {
-		ret = -errno;
-		close(between);
-		return ret;
-	}
-	watch->lcore = lcore;
-	watch->epoll_fd = between;
-	return 0;
-}
-
-void
-vhub_lcore_unwatch_kick(struct vhub_kick_watch *watch, struct vhub_fd_account *account)
-{
-	if (watch->lcore == NULL)
-		return;
-	epoll_ctl(watch->lcore->epoll_fd, EPOLL_CTL_DEL, watch->epoll_fd, NULL);
-	vhub_fd_discard(watch->epoll_fd, account);
-	watch->lcore = NULL;
 }
 
 void

@@ -29,7 +29,7 @@ struct vhub_lcore {
 	unsigned int id;    /* EAL's */
 	unsigned int index; /* in vhub_lcore_at(), and the thread id in lcore_qsbr() */
 	int node;
-	int epoll_fd; /* the mailbox, kick fds, driver fds */
+	int epoll_fd; /* the mailbox, kick fds (kick.c), driver fds */
 	enum vhub_idle_policy policy;
 	uint64_t idle_cycles; /* this long without work, then sleep */
 	int watchdog_signal;

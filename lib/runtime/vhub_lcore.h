@@ -11,7 +11,7 @@
  *   for
  *             notifications and looks once more), the mailbox is looked at once more, then the
  *             lcore sleeps in epoll_wait(2) on kick fds, driver fds and its mailbox. One poller
- *             that cannot be armed (a ring without kick fd) keeps the lcore awake. Nothing is lost:
+ *             that cannot be armed (a ring whose kicks do not wake the lcore) keeps the lcore awake. Nothing is lost:
  *             work that came before the arming is seen by the look after it, work that comes later
  *             writes to an fd.
  *
@@ -35,7 +35,6 @@ extern "C" {
 /** Most lcores in one executor, and in vhub. */
 #define VHUB_MAX_LCORES 128
 
-struct vhub_fd_account;
 struct vhub_lcore;
 struct vhub_poller;
 
@@ -195,27 +194,6 @@ VHUB_API int
 vhub_lcore_add_wake_fd(int fd);
 VHUB_API void
 vhub_lcore_remove_wake_fd(int fd);
-
-/** That a kick fd wakes an lcore. Zeroed: none does. */
-struct vhub_kick_watch {
-	struct vhub_lcore *lcore; /**< NULL: none */
-	int epoll_fd;		  /**< between the two */
-};
-
-/**
- * From now on a write to `fd`, an eventfd of a front end's, ends the sleep of `lcore`. It takes a lock that the
- * front end holds while it wakes all who wait on `fd`, as many as it likes. Thread: WORK (blocks). Returns 0 or an
- * errno of epoll_create1(2) or epoll_ctl(2), and *watch is none.
- */
-VHUB_API int
-vhub_lcore_watch_kick(struct vhub_kick_watch *watch, struct vhub_lcore *lcore, int fd);
-
-/**
- * Ends it; none is fine. What takes that lock again is done as blocking work, on `account` (vhub_fd.h). Thread: CTL.
- * Does not block.
- */
-VHUB_API void
-vhub_lcore_unwatch_kick(struct vhub_kick_watch *watch, struct vhub_fd_account *account);
 
 /**
  * `n` more (negative: fewer) sources on the calling lcore wait for threads of the kernel's: io_uring's

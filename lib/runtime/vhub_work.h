@@ -13,7 +13,8 @@
  * all but storage. Closes of fds of front ends have no more than half of them, what other libraries
  * are told has a quarter: that may have to wait for what front ends of other devices do. What waits
  * for storage has up to 512 more, made as they are needed, which is one for each disk that may hang,
- * so that those of other storage go on. None of the three has ever the last thread that is idle: what
+ * so that those of other storage go on. What has kicks wake lcores has one: any process of the machine may
+ * hold it up, and more would be stuck with it. None of the four has ever the last thread that is idle: what
  * is stuck there holds up no ordinary work, also where no more threads can be had.
  */
 #ifndef VHUB_WORK_H
@@ -34,6 +35,7 @@ enum vhub_work_kind {
 	VHUB_WORK_LIBRARY, /**< tells a library what to serve */
 	/** locks, opens, closes, resizes or saves an image or another file of the administrator's */
 	VHUB_WORK_STORAGE,
+	VHUB_WORK_KICK, /**< has kicks wake lcores (vhub_kick.h) */
 	VHUB_WORK_KINDS,
 };
 

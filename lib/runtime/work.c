@@ -31,12 +31,13 @@
 #define WORK_STOP_NS 200000000ull
 #define NS_PER_S 1000000000ull
 
-/* Threads of a kind at once: 16 are for ordinary work, however much of the others is stuck. */
+/* Threads of a kind at once: 15 are for ordinary work, however much of the others is stuck. */
 static const unsigned int work_max_running[VHUB_WORK_KINDS] = {
 	[VHUB_WORK_ORDINARY] = WORK_THREADS,
 	[VHUB_WORK_CLOSE] = WORK_THREADS / 2,
 	[VHUB_WORK_LIBRARY] = WORK_THREADS / 4,
 	[VHUB_WORK_STORAGE] = WORK_STORAGE_THREADS,
+	[VHUB_WORK_KICK] = 1,
 };
 
 struct work_list {

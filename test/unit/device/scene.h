@@ -87,8 +87,8 @@ scene_begin(struct vhub_loop **loop)
 static inline void
 scene_end(struct vhub_loop *loop)
 {
+	vhub_work_stop(); /* first: it has kicks wake lcores */
 	vhub_lcores_stop();
-	vhub_work_stop();
 	vhub_mem_guard_stop();
 	vhub_loop_destroy(loop);
 }

@@ -3,6 +3,7 @@
  * A queue that is handed to another lcore: what it has in flight, what its front end asks meanwhile,
  * and what happens when it cannot run there.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -17,20 +18,52 @@
 #include "frontend.h"
 #include "holding_device.h"
 #include "scene.h"
+#include "vhub_fd.h"
 
 #define RUNNING 1 /* no result of a move */
 
 static struct vhub_loop *loop;
 static struct hold_device hold;
 
-/* In this program the C library's comes after ours. */
-static uint32_t n_by_lcores, n_by_others; /* shared atomics */
+#define LOST_MS 10000
 
+/* Shared atomics. */
+static uint32_t n_by_lcores, n_by_others;
+static uint32_t holding; /* who puts an epoll instance into another waits until it is 0 */
+static uint32_t n_held, n_lost;
+
+static bool
+is_epoll(int fd)
+{
+	static const char name[] = "anon_inode:[eventpoll]";
+	char path[64], link[sizeof(name)] = "";
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return readlink(path, link, sizeof(link)) == (ssize_t)sizeof(name) - 1 &&
+			memcmp(link, name, sizeof(name) - 1) == 0;
+}
+
+/* As the kernel has one wait when any process of the machine keeps its lock. */
+static void
+wait_while_held(void)
+{
+	int i;
+
+	__atomic_fetch_add(&n_held, 1, __ATOMIC_ACQ_REL);
+	for (i = 0; i < LOST_MS && __atomic_load_n(&holding, __ATOMIC_ACQUIRE) != 0; i++)
+		usleep(1000);
+	if (i == LOST_MS)
+		__atomic_fetch_add(&n_lost, 1, __ATOMIC_RELAXED);
+}
+
+/* In this program the C library's comes after ours. */
 int
 epoll_ctl(int epoll, int op, int fd, struct epoll_event *event)
 {
 	__atomic_fetch_add(vhub_lcore_self() != NULL ? &n_by_lcores : &n_by_others, 1,
 			__ATOMIC_RELAXED);
+	if (op == EPOLL_CTL_ADD && __atomic_load_n(&holding, __ATOMIC_ACQUIRE) != 0 && is_epoll(fd))
+		wait_while_held();
 	return (int)syscall(SYS_epoll_ctl, epoll, op, fd, event);
 }
 
@@ -40,6 +73,7 @@ setup(void **state)
 	(void)state;
 	failed = NULL;
 	hold_init(&hold, loop);
+	n_held = n_lost = 0;
 	return 0;
 }
 
@@ -222,6 +256,179 @@ test_no_lcore_takes_the_lock_of_a_kick_fd(void **state)
 	assert_null(failed);
 	assert_int_equal(__atomic_load_n(&n_by_lcores, __ATOMIC_RELAXED), 0);
 	assert_true(__atomic_load_n(&n_by_others, __ATOMIC_RELAXED) >= 8);
+}
+
+/* ---- somebody keeps the kernel's lock that it takes to have kicks wake an lcore ---- */
+
+static void
+begin_hold(void)
+{
+	__atomic_store_n(&holding, 1, __ATOMIC_RELEASE);
+}
+
+static void
+end_hold(void)
+{
+	__atomic_store_n(&holding, 0, __ATOMIC_RELEASE);
+}
+
+static bool
+wait_held(uint32_t n)
+{
+	int i;
+
+	for (i = 0; i < LOST_MS && __atomic_load_n(&n_held, __ATOMIC_ACQUIRE) < n; i++)
+		usleep(1000);
+	return i < LOST_MS;
+}
+
+static int
+start_with_kick(struct fe *fe, uint64_t queue)
+{
+	const int kick = eventfd(0, EFD_NONBLOCK);
+
+	fe_check(fe_ack(fe, VHUB_USER_SET_VRING_KICK, &queue, sizeof(queue), &kick, 1) == 0);
+	return kick;
+}
+
+/* Nobody kicks: an lcore that the ring's kicks do not wake looks by itself. */
+static void
+serves_unkicked(struct fe *fe, uint32_t queue, unsigned int lcore)
+{
+	usleep(20000); /* it would be asleep by now */
+	serves(fe, queue, lcore);
+}
+
+static bool
+sleeps(unsigned int lcore)
+{
+	struct vhub_lcore_stats stats = { .asleep = false };
+
+	for (int i = 0; i < LOST_MS && !stats.asleep; i++) {
+		usleep(1000);
+		vhub_lcore_get_stats(vhub_lcore_at(lcore), &stats);
+	}
+	return stats.asleep;
+}
+
+static void
+serves_kicked(struct fe *fe, uint32_t queue, int kick, unsigned int lcore)
+{
+	const uint16_t used = fe_used(fe, queue);
+
+	fe_check(sleeps(lcore));
+	fe_offer(fe, queue);
+	fe_check(eventfd_write(kick, 1) == 0);
+	fe_check(fe_wait_used(fe, queue, (uint16_t)(used + 1)));
+}
+
+static void
+play_while_held(struct fe *fe)
+{
+	int kicks[5];
+
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	fe_setup_ring(fe, 1);
+	begin_hold();
+	kicks[0] = start_with_kick(fe, 0);
+	fe_check(wait_held(1));
+	serves_unkicked(fe, 0, 0);
+	kicks[1] = start_with_kick(fe, 1);
+	serves_unkicked(fe, 1, 1);
+	kicks[2] = start_with_kick(fe, 0);
+	serves_unkicked(fe, 0, 0);
+	fe_check(move(0, 1) == 0);
+	serves_unkicked(fe, 0, 1);
+	kicks[3] = start_with_kick(fe, 1);
+	serves_unkicked(fe, 1, 1);
+	fe_check(fe_get_base(fe, 0) == 3);
+	kicks[4] = start_with_kick(fe, 0);
+	serves_unkicked(fe, 0, 1);
+	fe_check(__atomic_load_n(&n_held, __ATOMIC_ACQUIRE) == 1);
+	end_hold();
+	serves_kicked(fe, 0, kicks[4], 1);
+	serves_kicked(fe, 1, kicks[3], 1);
+	for (unsigned int i = 0; i < 5; i++)
+		close(kicks[i]);
+}
+
+/* Rings start, get new kick fds, move and stop meanwhile, and what is offered to them is done. */
+static void
+test_nobody_waits_for_kicks_that_are_to_wake_an_lcore(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_while_held), 0);
+	assert_null(failed);
+	assert_int_equal(n_lost, 0);
+}
+
+static void
+play_move_while_held(struct fe *fe)
+{
+	int kick;
+
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	begin_hold();
+	kick = start_with_kick(fe, 0);
+	fe_check(wait_held(1));
+	fe_check(move(0, 1) == 0);
+	end_hold();
+	serves_kicked(fe, 0, kick, 1);
+	close(kick);
+}
+
+/* What is under way is for the lcore that it has left. */
+static void
+test_kicks_wake_the_lcore_to_which_the_ring_has_gone_meanwhile(void **state)
+{
+	(void)state;
+	assert_int_equal(scene_run(loop, &hold.dev, play_move_while_held), 0);
+	assert_null(failed);
+	assert_int_equal(n_lost, 0);
+}
+
+static void
+play_leave_while_held(struct fe *fe)
+{
+	fe_negotiate(fe);
+	fe_setup_ring(fe, 0);
+	fe_setup_ring(fe, 1);
+	begin_hold();
+	close(start_with_kick(fe, 0));
+	close(start_with_kick(fe, 1));
+	fe_check(wait_held(1));
+}
+
+static unsigned int
+count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned int n = 0;
+
+	assert_non_null(dir);
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
+
+static void
+test_a_front_end_leaves_meanwhile_and_nothing_of_it_stays(void **state)
+{
+	unsigned int before;
+
+	(void)state;
+	vhub_fd_discard_wait();
+	before = count_fds();
+	assert_int_equal(scene_run(loop, &hold.dev, play_leave_while_held), 0);
+	assert_null(failed);
+	assert_int_equal(n_lost, 0);
+	end_hold();
+	vhub_work_wait(VHUB_WORK_KICK);
+	vhub_fd_discard_wait();
+	assert_int_equal(count_fds(), before);
 }
 
 static void
@@ -418,6 +625,13 @@ main(void)
 		cmocka_unit_test_setup(test_a_queue_goes_on_on_the_other_lcore, setup),
 		cmocka_unit_test_setup(test_its_kicks_wake_the_lcore_that_it_has_come_to, setup),
 		cmocka_unit_test_setup(test_no_lcore_takes_the_lock_of_a_kick_fd, setup),
+		cmocka_unit_test_setup(test_nobody_waits_for_kicks_that_are_to_wake_an_lcore,
+				setup),
+		cmocka_unit_test_setup(
+				test_kicks_wake_the_lcore_to_which_the_ring_has_gone_meanwhile,
+				setup),
+		cmocka_unit_test_setup(test_a_front_end_leaves_meanwhile_and_nothing_of_it_stays,
+				setup),
 		cmocka_unit_test_setup(test_a_queue_that_is_not_started_starts_there, setup),
 		cmocka_unit_test_setup(
 				test_a_move_waits_for_what_is_in_flight_and_requests_for_the_move,

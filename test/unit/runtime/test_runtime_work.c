@@ -251,7 +251,7 @@ struct stuck_works {
 	uint32_t n_ended;
 };
 
-static struct stuck_works closes, of_libraries, of_storage;
+static struct stuck_works closes, of_libraries, of_storage, of_kicks;
 
 /* As test_wait(), but of hundreds of threads, which leave the CPU to others. */
 static void
@@ -290,6 +290,13 @@ run_stuck_storage(struct vhub_work *work)
 {
 	(void)work;
 	run_stuck(&of_storage);
+}
+
+static void
+run_stuck_kick(struct vhub_work *work)
+{
+	(void)work;
+	run_stuck(&of_kicks);
 }
 
 static void
@@ -373,6 +380,21 @@ stuck_storage_leaves_threads_for_all_other_work(void **unused)
 	assert_int_equal(test_load(&of_storage.n_ended), N_OF_STORAGE);
 }
 
+/* More would be stuck as the one is. */
+static void
+work_for_kicks_has_one_thread(void **unused)
+{
+	(void)unused;
+	submit_stuck(&of_kicks, N_CLOSES, VHUB_WORK_KICK, run_stuck_kick);
+	assert_true(test_wait(&of_kicks.n_begun, 1));
+	usleep(100000);
+	assert_int_equal(test_load(&of_kicks.n_begun), 1);
+	check_ordinary_work_goes_on();
+	test_store(&state.gate, 1);
+	vhub_work_wait(VHUB_WORK_KICK);
+	assert_int_equal(test_load(&of_kicks.n_ended), N_CLOSES);
+}
+
 /* They go on by themselves, those in the queue too; a new start is not concerned. */
 static void
 stop_leaves_stuck_closes_behind(void **unused)
@@ -414,6 +436,13 @@ stop_tells_of_stuck_storage(void **unused)
 {
 	(void)unused;
 	check_stop_tells_of(&of_storage, VHUB_WORK_STORAGE, run_stuck_storage);
+}
+
+static void
+stop_tells_of_stuck_work_for_kicks(void **unused)
+{
+	(void)unused;
+	check_stop_tells_of(&of_kicks, VHUB_WORK_KICK, run_stuck_kick);
 }
 
 static void
@@ -508,11 +537,14 @@ main(void)
 				teardown),
 		cmocka_unit_test_setup_teardown(stuck_storage_leaves_threads_for_all_other_work,
 				setup, teardown),
+		cmocka_unit_test_setup_teardown(work_for_kicks_has_one_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_leaves_stuck_closes_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_ordinary_work, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_work_of_libraries, setup,
 				teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_storage, setup, teardown),
+		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_work_for_kicks, setup,
+				teardown),
 		cmocka_unit_test_setup_teardown(started_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(without_thread_all_happens_at_once, setup,
 				teardown),
