@@ -533,6 +533,18 @@ vhub_net_set_link(struct vhub_device *device, bool up)
 	return 0;
 }
 
+int
+vhub_net_change(struct vhub_device *device, const struct rte_kvargs *args, char *error,
+		size_t error_len)
+{
+	struct net_dev *dev = net_dev_find(device);
+
+	if (dev != NULL && dev->port->ops->change != NULL)
+		return dev->port->ops->change(dev->port, args, error, error_len);
+	snprintf(error, error_len, "%s is no port whose driver can be changed", device->name);
+	return -EINVAL;
+}
+
 struct net_dev *
 net_dev_alloc(const struct vhub_device_ops *ops, const struct net_params *params, unsigned int n,
 		struct vhub_net_port *port, const struct vhub_executor *executor, int node)

@@ -332,6 +332,12 @@ struct vhub_net_driver_ops {
 	 */
 	void (*set_link)(struct vhub_net_port *port, bool up);
 	/**
+	 * Optional. WORK, one at a time for each port; may block. Has those of `args` that can be changed while the
+	 * port runs be as they say now; what is not given stays. Errors as of parse, and then nothing has changed.
+	 */
+	int (*change)(struct vhub_net_port *port, const struct rte_kvargs *args, char *error,
+			size_t error_len);
+	/**
 	 * Optional. LCORE. There are no mbufs left: those of packets that are sent, which the driver has
 	 * kept in the queues of this lcore, go back to their pools. Does not block.
 	 */
@@ -410,6 +416,14 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
  */
 VHUB_API int
 vhub_net_set_link(struct vhub_device *device, bool up);
+
+/**
+ * Changes arguments of a port's driver while it runs; what is not given stays. Thread: WORK; may block. Returns 0,
+ * -EINVAL (no port; its driver can change nothing; a value that is not allowed), -ENOMEM, with a sentence.
+ */
+VHUB_API int
+vhub_net_change(struct vhub_device *device, const struct rte_kvargs *args, char *error,
+		size_t error_len);
 
 /** What a port may do in a second; as keys: "from_guest_packets_per_s" and so on. */
 enum vhub_net_limit {

@@ -609,7 +609,7 @@ def test_bridges_and_stations_are_shown(lan):
     ({"vlan": 4095}, "vlan=4095"), ({"trunk": "10+x"}, "trunk=10.x"), ({"trunk": "20-10"}, "trunk=20-10"),
     ({"ageing": 20}, "ageing=20: bridge .* is there, with ageing=10"),
     ({"table": 128}, "table=128: bridge .* is there, with table=8192"),
-    ({"isolation": 0}, "isolation=0"), ({"bridge": "x" * 32}, "bridge=x"), ({"patch": "x"}, "patch=x"),
+    ({"isolation": 65536}, "isolation=65536"), ({"bridge": "x" * 32}, "bridge=x"), ({"patch": "x"}, "patch=x"),
 ])
 def test_what_cannot_be_is_refused(lan, keys, why):
     lan.add("a", ageing=10)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The bridge driver: its arguments and its ops table, called by lib/net. Next: bridge.c joins the port,
- * ingress.c takes its packets.
+ * The bridge driver: its arguments and its ops table, called by lib/net. Next: rules.c reads those that can be
+ * changed, bridge.c joins the port, ingress.c takes its packets.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -15,25 +15,7 @@
 #include "vhub_alloc.h"
 #include "vhub_lcore.h"
 
-/* What a port may know unless it says: what a guest with containers needs, and not the whole table. */
-#define DEFAULT_LEARN_LIMIT 1024u
-#define MAX_RATE 1000000000u
-
 /* ---- life ---- */
-
-static void
-set_limit(struct bridge_limit *limit, uint32_t rate, uint16_t n_queues)
-{
-	struct rte_meter_srtcm_params params = {
-		.cir = RTE_MAX(rate / n_queues, 1u),
-	};
-
-	if (rate == 0)
-		return;
-	params.cbs = RTE_MAX(params.cir / 10, (uint64_t)VHUB_NET_BURST);
-	limit->on = rte_meter_srtcm_profile_config(&limit->profile, &params) == 0 &&
-			rte_meter_srtcm_config(&limit->meter, &limit->profile) == 0;
-}
 
 static int
 make_queues(struct bridge_port *p, uint16_t n)
@@ -53,8 +35,6 @@ make_queues(struct bridge_port *p, uint16_t n)
 			return ret;
 		q->port = p;
 		q->pool = pool;
-		set_limit(&q->flood, p->flood_limit, n);
-		set_limit(&q->broadcast, p->broadcast_limit, n);
 	}
 	return 0;
 }
@@ -88,6 +68,7 @@ free_port(struct vhub_work *work)
 	for (uint16_t i = 0; i < p->n_queues; i++)
 		vhub_net_inbox_destroy(p->queues[i].inbox);
 	vhub_free(p->queues, p->queues_bytes);
+	free(p->rules);
 	free(p);
 }
 
@@ -124,15 +105,6 @@ bridge_info(const struct vhub_net_port *port, struct vhub_net_info *info)
 
 /* ---- queues ---- */
 
-/* Where another port has the same for good, this one is not heard; its figures tell. */
-static void
-add_static_station(const struct bridge_port *p)
-{
-	if (p->has_mac && p->native != 0)
-		(void)table_add_static(p->bridge->table, table_key(&p->mac, p->native), p->index,
-				bridge_now(p->bridge));
-}
-
 /*
  * With its first queue the port has a guest, and the guest's address is at this port; or it will be with
  * the link: who then opens the port in the table sees that a queue was got, for the table has a lock.
@@ -143,8 +115,9 @@ bridge_queue_get(struct vhub_net_queue *queue)
 	struct bridge_port *p = bridge_port_of(queue->port);
 	struct bridge_queue *q = &p->queues[queue->index];
 
-	if (__atomic_fetch_add(&p->n_got, 1, __ATOMIC_RELAXED) == 0)
-		add_static_station(p);
+	/* Pairs with rules.c: who changes the VLAN sees that a queue was got, or here is seen what it has become. */
+	if (__atomic_fetch_add(&p->n_got, 1, __ATOMIC_SEQ_CST) == 0)
+		bridge_add_static_station(p);
 	queue->priv = q;
 	vhub_net_inbox_open(q->inbox, queue);
 	return 0;
@@ -178,8 +151,8 @@ bridge_set_link(struct vhub_net_port *port, bool up)
 	const struct bridge_port *p = bridge_port_of(port);
 
 	table_close_port(p->bridge->table, p->index, !up);
-	if (up && __atomic_load_n(&p->n_got, __ATOMIC_RELAXED) != 0)
-		add_static_station(p);
+	if (up)
+		bridge_add_static_station(p);
 }
 
 static uint16_t
@@ -230,12 +203,13 @@ static int
 bridge_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
 {
 	struct bridge_port *p = bridge_port_of(port);
-	const uint64_t key = table_key(mac, p->native);
+	const struct bridge_rules *rules = bridge_rules_of(p);
+	const uint64_t key = table_key(mac, rules->native);
 	struct table_learned learned = { 0 };
 
-	if (p->native == 0)
+	if (rules->native == 0)
 		return 0;
-	table_learn(p->bridge->table, &key, 1, p->index, p->learn_limit, bridge_now(p->bridge),
+	table_learn(p->bridge->table, &key, 1, p->index, rules->learn_limit, bridge_now(p->bridge),
 			&learned);
 	return learned.foreign != 0 ? -EEXIST : 0;
 }
@@ -250,9 +224,9 @@ static const char *const bridge_keys[] = { "bridge", "vlan", "trunk", "isolation
 static const struct vhub_net_driver_ops bridge_ops = {
 	.name = "bridge",
 	.help = "bridge=NAME       joins the learning bridge of that name, which is made if need be; required\n"
-		"vlan=N            VLAN of frames without a tag, 1 to 4094 (1; with trunk=: none)\n"
-		"trunk=LIST        VLANs of frames with a tag, as in 10+20-29, or all (none)\n"
-		"isolation=N       ports of the same group do not reach one another, 1 to 65535 (no group)\n"
+		"vlan=N            VLAN of frames without a tag, 1 to 4094, 0 none (1; with trunk=: 0)\n"
+		"trunk=LIST        VLANs of frames with a tag, as in 10+20-29, all or none (none)\n"
+		"isolation=N       ports of the same group do not reach one another, 1 to 65535 (0: no group)\n"
 		"learn_limit=N     stations that are learned at this port (1024)\n"
 		"flood_limit=N     packets a second to stations that nobody knows (0: no limit)\n"
 		"broadcast_limit=N   the same of broadcast and multicast (0: no limit)\n"
@@ -276,6 +250,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.park = bridge_park,
 	.closed = bridge_closed,
 	.set_mac = bridge_set_mac,
+	.change = bridge_rules_change,
 	.stats = bridge_stats,
 };
 
@@ -300,74 +275,14 @@ parse_name(const struct rte_kvargs *args, struct bridge_port *p, char *error, si
 	return 0;
 }
 
-/* "10" or "20-29". Returns false when it is neither. */
-static bool
-parse_range(char *text, uint16_t *first, uint16_t *last)
-{
-	char *dash = strchr(text, '-');
-	const char *bad = NULL;
-
-	if (dash != NULL)
-		*dash++ = '\0';
-	*first = (uint16_t)strtonum(text, 1, BRIDGE_MAX_VLAN, &bad);
-	*last = *first;
-	if (bad == NULL && dash != NULL)
-		*last = (uint16_t)strtonum(dash, *first, BRIDGE_MAX_VLAN, &bad);
-	return bad == NULL;
-}
-
 static int
-parse_trunk(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
+parse_bridge(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
 {
-	char all[] = "1-4094", list[1024], *rest = list, *word;
-	uint16_t first, last, vlan;
-	const char *text = NULL;
-	bool ok = true;
-	int ret;
-
-	ret = vhub_arg_text(args, "trunk", &text, error, error_len);
-	if (ret != 0 || text == NULL)
-		return ret;
-	p->has_trunk = true;
-	ok = strlcpy(list, strcmp(text, "all") == 0 ? all : text, sizeof(list)) < sizeof(list);
-	while (ok && (word = strsep(&rest, "+")) != NULL) {
-		ok = parse_range(word, &first, &last);
-		for (vlan = first; ok && vlan <= last; vlan++)
-			p->tagged[vlan / 64] |= UINT64_C(1) << vlan % 64;
-	}
-	if (ok)
-		return 0;
-	snprintf(error, error_len, "trunk=%s; allowed: all, or VLANs from 1 to %u such as 10+20-29",
-			text, BRIDGE_MAX_VLAN);
-	return -EINVAL;
-}
-
-static int
-parse_numbers(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
-{
-	uint64_t vlan = 0, group = 0, learn = DEFAULT_LEARN_LIMIT, flood = 0, broadcast = 0;
 	uint64_t ageing = 0, entries = 0;
-	int ret;
+	int ret = vhub_arg_uint(args, "ageing", 1, 1000000, &ageing, error, error_len);
 
-	ret = vhub_arg_uint(args, "vlan", 1, BRIDGE_MAX_VLAN, &vlan, error, error_len);
-	if (ret == 0)
-		ret = vhub_arg_uint(args, "isolation", 1, UINT16_MAX, &group, error, error_len);
-	if (ret == 0)
-		ret = vhub_arg_uint(args, "learn_limit", 0, UINT32_MAX, &learn, error, error_len);
-	if (ret == 0)
-		ret = vhub_arg_uint(args, "flood_limit", 0, MAX_RATE, &flood, error, error_len);
-	if (ret == 0)
-		ret = vhub_arg_uint(args, "broadcast_limit", 0, MAX_RATE, &broadcast, error,
-				error_len);
-	if (ret == 0)
-		ret = vhub_arg_uint(args, "ageing", 1, 1000000, &ageing, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_uint(args, "table", 64, 1u << 20, &entries, error, error_len);
-	p->native = vlan != 0 || p->has_trunk ? (uint16_t)vlan : 1;
-	p->group = (uint16_t)group;
-	p->learn_limit = (uint32_t)learn;
-	p->flood_limit = (uint32_t)flood;
-	p->broadcast_limit = (uint32_t)broadcast;
 	p->want_ageing_s = (uint32_t)ageing;
 	p->want_entries = (uint32_t)entries;
 	return ret;
@@ -385,9 +300,9 @@ bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 	p->port.ops = &bridge_ops;
 	ret = parse_name(args, p, error, error_len);
 	if (ret == 0)
-		ret = parse_trunk(args, p, error, error_len);
+		ret = parse_bridge(args, p, error, error_len);
 	if (ret == 0)
-		ret = parse_numbers(args, p, error, error_len);
+		ret = bridge_rules_parse(args, &p->rules, error, error_len);
 	if (ret != 0) {
 		free(p);
 		return ret;

@@ -12,6 +12,7 @@
 #include <bsd/string.h>
 
 #include "bridge_pvt.h"
+#include "vhub_bridge.h"
 #include "vhub_alloc.h"
 #include "vhub_log.h"
 
@@ -189,6 +190,58 @@ bridge_leave(struct bridge_port *p)
 	table_forget_port(bridge->table, p->index);
 	bridge_unlock();
 }
+
+/* ---- flushing ---- */
+
+struct flush {
+	uint16_t port; /* TABLE_NO_PORT: all */
+	uint16_t vlan; /* 0: all */
+};
+
+static bool
+is_to_be_flushed(const void *arg, const struct table_entry *entry)
+{
+	const struct flush *flush = arg;
+
+	return !entry->is_static && (flush->port == TABLE_NO_PORT || flush->port == entry->port) &&
+			(flush->vlan == 0 || flush->vlan == entry->vlan);
+}
+
+/* The slot of the port with this name; TABLE_NO_PORT: there is none. With the lock. */
+static uint16_t
+find_slot(const struct bridge *bridge, const char *name)
+{
+	uint32_t i;
+
+	for (i = 0; i < bridge->n_slots; i++) {
+		if (bridge->slots[i] != NULL && strcmp(bridge->slots[i]->port.name, name) == 0)
+			return (uint16_t)i;
+	}
+	return TABLE_NO_PORT;
+}
+
+int
+vhub_bridge_flush(const char *name, const char *port, uint16_t vlan, uint32_t *n)
+{
+	struct flush flush = { .port = TABLE_NO_PORT, .vlan = vlan };
+	struct bridge *bridge;
+	int ret = 0;
+
+	bridge_lock();
+	bridge = find_bridge(name);
+	if (bridge == NULL)
+		ret = -ENOENT;
+	else if (port != NULL)
+		flush.port = find_slot(bridge, port);
+	if (ret == 0 && port != NULL && flush.port == TABLE_NO_PORT)
+		ret = -ENODEV;
+	if (ret == 0)
+		*n = table_forget_if(bridge->table, bridge_now(bridge), is_to_be_flushed, &flush);
+	bridge_unlock();
+	return ret;
+}
+
+/* ---- the end ---- */
 
 void
 bridge_put(struct bridge *bridge)

@@ -5,6 +5,7 @@
  *     args.c (arguments, ops) -> bridge.c (bridges, joining and leaving)
  *             -> ingress.c (a burst: VLAN, learning) -> forward.c (to one, or to all)
  *             -> vlan.c (tags) -> net/inbox.c
+ *     rules.c (what a port may do, which can be changed)
  *     show.c (what control clients see)
  *
  * A frame is an mbuf, or a view as long as nothing has to change in it (net/vhub_net.h). What is decided
@@ -62,6 +63,7 @@ struct bridge_counters {
 
 /* A limit in packets, for one queue pair; one that is to be cut counts as what it becomes. */
 struct bridge_limit {
+	uint32_t rate; /* of the port, that it was made from */
 	bool on;
 	struct rte_meter_srtcm_profile profile;
 	struct rte_meter_srtcm meter;
@@ -72,24 +74,30 @@ struct bridge_queue {
 	struct vhub_net_inbox *inbox;
 	struct rte_mempool *pool;
 	/* LCORE. */
+	uint32_t rules_version; /* that the limits are of; 0: they were not made yet */
 	struct bridge_limit flood;
 	struct bridge_limit broadcast;
 	struct bridge_counters counters;
 } __rte_cache_aligned;
 
+/* What a port may do. Immutable: a change makes others, and these go when no lcore has them any more. */
+struct bridge_rules {
+	uint32_t version; /* not 0; others with each change */
+	uint16_t native;  /* VLAN of frames without a tag; 0: none */
+	uint16_t group;	  /* of isolated ports; 0: none */
+	uint32_t learn_limit;
+	uint32_t flood_limit; /* packets a second; 0: none */
+	uint32_t broadcast_limit;
+	uint64_t tagged[(BRIDGE_MAX_VLAN + 1 + 63) / 64]; /* VLANs of frames with a tag */
+	struct vhub_work free_work;
+};
+
 struct bridge_port {
 	struct vhub_net_port port; /* first */
 	/* Immutable from parse on. */
 	char bridge_name[32];
-	uint16_t native; /* VLAN of frames without a tag; 0: none */
-	bool has_trunk;	 /* frames with a tag are taken, of `tagged` */
-	uint16_t group;	 /* of isolated ports; 0: none */
-	uint32_t learn_limit;
-	uint32_t flood_limit; /* packets a second; 0: none */
-	uint32_t broadcast_limit;
 	uint32_t want_ageing_s; /* of the bridge; 0: as it is */
 	uint32_t want_entries;
-	uint64_t tagged[(BRIDGE_MAX_VLAN + 1 + 63) / 64];
 	/* Immutable from open on. */
 	struct bridge *bridge;
 	uint16_t index; /* of its slot */
@@ -101,8 +109,9 @@ struct bridge_port {
 	struct bridge_queue *queues;
 	size_t queues_bytes;
 	struct vhub_work free_work;
-	/* Shared atomic. */
-	uint32_t n_got; /* queues got; the first one brings the static station */
+	/* Shared atomics. */
+	uint32_t n_got;		    /* queues got; the first one brings the static station */
+	struct bridge_rules *rules; /* written with the lock of bridge.c; see bridge_rules_of() */
 };
 
 struct bridge {
@@ -121,7 +130,8 @@ struct bridge {
 
 /* What is known of the packets of a burst. In words, bit i is frame i. */
 struct bridge_burst {
-	struct bridge_queue *queue; /* where it came from */
+	struct bridge_queue *queue;	  /* where it came from */
+	const struct bridge_rules *rules; /* of that port */
 	struct vhub_net_queue *from;
 	const struct vhub_net_view *views; /* NULL: there are none */
 	struct rte_mbuf **pkts;		   /* of frames that are no views */
@@ -153,16 +163,26 @@ bridge_slot(const struct bridge *bridge, uint16_t index)
 	return __atomic_load_n(&bridge->slots[index], __ATOMIC_ACQUIRE);
 }
 
-static inline bool
-bridge_takes_tagged(const struct bridge_port *p, uint16_t vlan)
+/*
+ * For an lcore until the end of its turn, for others while they hold the lock of bridge.c. Whoever decides
+ * on a frame by them asks once. Pairs with the release in rules.c.
+ */
+static inline const struct bridge_rules *
+bridge_rules_of(const struct bridge_port *p)
 {
-	return (p->tagged[vlan / 64] >> vlan % 64 & 1) != 0;
+	return __atomic_load_n(&p->rules, __ATOMIC_ACQUIRE);
 }
 
 static inline bool
-bridge_is_member(const struct bridge_port *p, uint16_t vlan)
+bridge_takes_tagged(const struct bridge_rules *rules, uint16_t vlan)
 {
-	return vlan == p->native || bridge_takes_tagged(p, vlan);
+	return (rules->tagged[vlan / 64] >> vlan % 64 & 1) != 0;
+}
+
+static inline bool
+bridge_is_member(const struct bridge_rules *rules, uint16_t vlan)
+{
+	return vlan == rules->native || bridge_takes_tagged(rules, vlan);
 }
 
 static inline bool
@@ -213,6 +233,23 @@ bridge_unlock(void);
 /* The first one after `bridge` (NULL: at all). Only between these two. */
 const struct bridge *
 bridge_next(const struct bridge *bridge);
+
+/* ---- rules.c ---- */
+
+/* Those of a new port. Returns 0, -ENOMEM, or -EINVAL with one sentence. Freed with free(). */
+int
+bridge_rules_parse(const struct rte_kvargs *args, struct bridge_rules **out, char *error,
+		size_t error_len);
+/* As the driver's `change`. */
+int
+bridge_rules_change(struct vhub_net_port *port, const struct rte_kvargs *args, char *error,
+		size_t error_len);
+/* LCORE: has the queue's limits be those of its port's rules. */
+void
+bridge_rules_follow(struct bridge_queue *q, const struct bridge_rules *rules);
+/* The device's own address is at this port, if it has one and its guest is there. */
+void
+bridge_add_static_station(const struct bridge_port *p);
 
 /* ---- ingress.c: LCORE ---- */
 

@@ -32,12 +32,12 @@ packet_bytes(const struct bridge_burst *b, uint16_t i)
 
 /* Whether the receiver may have frame i; if not, why. */
 static inline bool
-admits(const struct bridge_port *to, const struct bridge_burst *b, uint16_t i,
-		enum bridge_drop *why)
+admits(const struct bridge_port *to, const struct bridge_rules *rules, const struct bridge_burst *b,
+		uint16_t i, enum bridge_drop *why)
 {
-	if (unlikely(to->group != 0 && to->group == b->queue->port->group))
+	if (unlikely(rules->group != 0 && rules->group == b->rules->group))
 		*why = BRIDGE_DROP_ISOLATED;
-	else if (unlikely(!bridge_is_member(to, b->vlans[i])))
+	else if (unlikely(!bridge_is_member(rules, b->vlans[i])))
 		*why = BRIDGE_DROP_VLAN;
 	else if (unlikely(to->mtu != 0 && packet_bytes(b, i) > to->mtu))
 		*why = BRIDGE_DROP_MTU;
@@ -48,9 +48,9 @@ admits(const struct bridge_port *to, const struct bridge_burst *b, uint16_t i,
 
 /* Whether frame i is for the receiver as it is. */
 static inline bool
-has_right_tag(const struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
+has_right_tag(const struct bridge_burst *b, uint16_t i, const struct bridge_rules *rules)
 {
-	return (b->vlans[i] != to->native) == bridge_bit(b->has_tag, i);
+	return (b->vlans[i] != rules->native) == bridge_bit(b->has_tag, i);
 }
 
 /* Else makes of it what the receiver expects: m is frame i of the burst, or a copy. */
@@ -178,16 +178,17 @@ static inline struct vhub_net_inbox *
 inbox_of_station(struct bridge_burst *b, uint16_t i, uint16_t port)
 {
 	const struct bridge_port *to = bridge_slot(b->queue->port->bridge, port);
+	const struct bridge_rules *rules = likely(to != NULL) ? bridge_rules_of(to) : NULL;
 	struct vhub_net_inbox *inbox = NULL;
 	enum bridge_drop why = BRIDGE_DROP_NOBODY;
 
 	if (unlikely(to == b->queue->port))
 		why = BRIDGE_DROP_SAME_PORT;
-	else if (likely(to != NULL && admits(to, b, i, &why))) {
+	else if (likely(to != NULL && admits(to, rules, b, i, &why))) {
 		inbox = likely(to->n_queues == 1) ? open_inbox(to, 0) : inbox_of_several(b, i, to);
 		if (unlikely(inbox == NULL))
 			why = BRIDGE_DROP_NOBODY;
-		else if (unlikely(!has_right_tag(b, i, to))) {
+		else if (unlikely(!has_right_tag(b, i, rules))) {
 			if (!bridge_make_mbuf(b, i))
 				return NULL;
 			if (!retag(b, i, b->pkts[i], &why))
@@ -269,7 +270,7 @@ is_within(struct bridge_limit *limit, const struct bridge_burst *b, uint16_t i)
 
 /* A copy of frame i for this receiver; NULL: counted. */
 static struct rte_mbuf *
-copy_for(struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
+copy_for(struct bridge_burst *b, uint16_t i, const struct bridge_rules *rules)
 {
 	enum bridge_drop why = BRIDGE_DROP_NO_MBUF;
 	struct rte_mbuf *made[VHUB_NET_BURST];
@@ -282,7 +283,7 @@ copy_for(struct bridge_burst *b, uint16_t i, const struct bridge_port *to)
 	} else {
 		copy = vhub_net_copy(b->pkts[i], b->queue->pool);
 	}
-	if (copy != NULL && (has_right_tag(b, i, to) || retag(b, i, copy, &why)))
+	if (copy != NULL && (has_right_tag(b, i, rules) || retag(b, i, copy, &why)))
 		return copy;
 	rte_pktmbuf_free(copy);
 	vhub_count(&b->queue->counters.drops[why], 1);
@@ -297,6 +298,7 @@ static void
 flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, uint64_t *reached)
 {
 	struct vhub_net_inbox *first = open_inbox(to, 0), *inboxes[VHUB_NET_BURST];
+	const struct bridge_rules *rules = bridge_rules_of(to);
 	struct rte_mbuf *copies[VHUB_NET_BURST];
 	uint64_t as_they_are = 0, copied = 0;
 	enum bridge_drop why;
@@ -306,16 +308,16 @@ flood_to(struct bridge_burst *b, uint64_t mask, const struct bridge_port *to, ui
 	for (; mask != 0; mask &= mask - 1) {
 		const uint16_t i = (uint16_t)__builtin_ctzll(mask);
 
-		if (!admits(to, b, i, &why))
+		if (!admits(to, rules, b, i, &why))
 			continue;
 		*reached |= UINT64_C(1) << i;
 		inboxes[i] = likely(to->n_queues == 1) ? first : inbox_of_several(b, i, to);
 		if (unlikely(inboxes[i] == NULL)) {
 			vhub_count(&b->queue->counters.drops[BRIDGE_DROP_NOBODY], 1);
-		} else if (bridge_bit(b->is_view, i) && has_right_tag(b, i, to)) {
+		} else if (bridge_bit(b->is_view, i) && has_right_tag(b, i, rules)) {
 			as_they_are |= UINT64_C(1) << i;
 		} else {
-			copies[i] = copy_for(b, i, to);
+			copies[i] = copy_for(b, i, rules);
 			copied |= (uint64_t)(copies[i] != NULL) << i;
 		}
 	}

@@ -24,19 +24,19 @@ is_reserved(const struct rte_ether_addr *addr)
 static uint16_t
 vlan_of_tagged(struct bridge_burst *b, uint16_t i, uint16_t vlan, bool *has_tag)
 {
-	const struct bridge_port *p = b->queue->port;
+	const struct bridge_rules *rules = b->rules;
 
 	if (vlan == 0) {
-		if (p->native == 0 || bridge_has_inner_tag(b, i))
+		if (rules->native == 0 || bridge_has_inner_tag(b, i))
 			return 0;
 		if (bridge_make_mbuf(b, i)) {
 			bridge_pop_tag(b->pkts[i]);
 			b->heads[i] = rte_pktmbuf_mtod(b->pkts[i], const uint8_t *);
 		}
 		*has_tag = false;
-		return p->native;
+		return rules->native;
 	}
-	if (vlan > BRIDGE_MAX_VLAN || !bridge_takes_tagged(p, vlan))
+	if (vlan > BRIDGE_MAX_VLAN || !bridge_takes_tagged(rules, vlan))
 		return 0;
 	return vlan;
 }
@@ -45,7 +45,7 @@ static inline void
 classify(struct bridge_burst *b, uint16_t i)
 {
 	const struct rte_ether_hdr *eth = bridge_ether(b, i);
-	uint16_t vlan = b->queue->port->native;
+	uint16_t vlan = b->rules->native;
 	bool has_tag;
 
 	if (unlikely(rte_is_multicast_ether_addr(&eth->src_addr))) {
@@ -129,7 +129,7 @@ learn(struct bridge_burst *b)
 	}
 	if (unlikely(n == 0))
 		return;
-	table_learn(p->bridge->table, keys, n, p->index, p->learn_limit, b->now, &learned);
+	table_learn(p->bridge->table, keys, n, p->index, b->rules->learn_limit, b->now, &learned);
 	if (unlikely((learned.added | learned.moved | learned.limited | learned.full) != 0)) {
 		vhub_count(&counters->added, learned.added);
 		vhub_count(&counters->moved, learned.moved);
@@ -160,6 +160,9 @@ static __rte_always_inline void
 begin(struct bridge_burst *b, struct vhub_net_queue *queue, uint16_t n)
 {
 	b->queue = queue->priv;
+	b->rules = bridge_rules_of(b->queue->port);
+	if (unlikely(b->queue->rules_version != b->rules->version))
+		bridge_rules_follow(b->queue, b->rules);
 	b->from = queue;
 	b->alive = vhub_net_all_views(n);
 	b->has_tag = 0;

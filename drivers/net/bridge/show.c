@@ -78,17 +78,18 @@ static void
 tell_port(const struct bridge_port *p, void (*fn)(void *arg, const struct vhub_bridge_port *port),
 		void *arg)
 {
+	const struct bridge_rules *rules = bridge_rules_of(p);
 	const struct vhub_bridge_port told = {
 		.name = p->port.name,
 		.is_uplink = p->port.is_uplink,
-		.vlan = p->native,
-		.tagged = p->tagged,
-		.isolation = p->group,
+		.vlan = rules->native,
+		.tagged = rules->tagged,
+		.isolation = rules->group,
 		.mtu = p->mtu,
 		.stations = table_count(p->bridge->table, p->index),
-		.learn_limit = p->learn_limit,
-		.flood_limit = p->flood_limit,
-		.broadcast_limit = p->broadcast_limit,
+		.learn_limit = rules->learn_limit,
+		.flood_limit = rules->flood_limit,
+		.broadcast_limit = rules->broadcast_limit,
 	};
 
 	fn(arg, &told);

@@ -23,6 +23,8 @@
  */
 #define LOOKUP_BULK (RTE_HASH_LOOKUP_BULK_MAX / 2)
 
+/* Places that are looked at for something to forget, while the lock is held: a few microseconds. */
+#define FORGET 1024u
 /* Places that are looked at for something to sweep up, whenever stations are learned. */
 #define SWEEP 64u
 
@@ -34,6 +36,8 @@
 #define WORD_GENERATION_SHIFT 48
 #define WORD_STATIC (UINT64_C(1) << 63)
 #define GENERATION_MASK 0x7fffu
+/* Of nobody's generation: it is swept up. */
+#define WORD_FORGOTTEN WORD_STATIC
 
 struct table {
 	/* Immutable. */
@@ -446,6 +450,46 @@ unlock:
 	return ret;
 }
 
+/* Returns false when there is no station at the place. */
+static bool
+describe(const struct table *t, uint32_t place, uint32_t now, struct table_entry *entry)
+{
+	const uint64_t word = load_word(t, (int32_t)place);
+	const uint64_t key = __atomic_load_n(&t->keys[place], __ATOMIC_RELAXED);
+
+	if (!is_valid(t, word, now))
+		return false;
+	memcpy(&entry->mac, &key, sizeof(entry->mac));
+	entry->vlan = (uint16_t)(key >> 48) & 0xfff;
+	entry->port = port_of(word);
+	entry->is_static = (word & WORD_STATIC) != 0;
+	entry->age_ticks = age_of(word, now);
+	return true;
+}
+
+/* Who learns sweeps their places up, as those of stations that are too old. */
+uint32_t
+table_forget_if(struct table *t, uint32_t now,
+		bool (*is_meant)(const void *arg, const struct table_entry *entry), const void *arg)
+{
+	struct table_entry entry;
+	uint32_t n = 0, i, end;
+
+	for (i = 0; i < t->n_places; i = end) {
+		end = RTE_MIN(i + FORGET, t->n_places);
+		take_lock(t);
+		for (; i < end; i++) {
+			if (!describe(t, i, now, &entry) || !is_meant(arg, &entry))
+				continue;
+			uncount(t, load_word(t, (int32_t)i));
+			store_word(t, (int32_t)i, WORD_FORGOTTEN);
+			n++;
+		}
+		rte_spinlock_unlock(&t->lock);
+	}
+	return n;
+}
+
 /* With the lock held. */
 static void
 forget(struct table *t, uint16_t port)
@@ -493,19 +537,10 @@ table_walk(const struct table *t, uint32_t now,
 		void (*fn)(void *arg, const struct table_entry *entry), void *arg)
 {
 	struct table_entry entry;
-	uint64_t word, key;
 	uint32_t i;
 
 	for (i = 0; i < t->n_places; i++) {
-		word = load_word(t, (int32_t)i);
-		key = __atomic_load_n(&t->keys[i], __ATOMIC_RELAXED);
-		if (!is_valid(t, word, now))
-			continue;
-		memcpy(&entry.mac, &key, sizeof(entry.mac));
-		entry.vlan = (uint16_t)(key >> 48) & 0xfff;
-		entry.port = port_of(word);
-		entry.is_static = (word & WORD_STATIC) != 0;
-		entry.age_ticks = age_of(word, now);
-		fn(arg, &entry);
+		if (describe(t, i, now, &entry))
+			fn(arg, &entry);
 	}
 }

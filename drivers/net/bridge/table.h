@@ -103,6 +103,14 @@ table_add_static(struct table *t, uint64_t key, uint16_t port, uint32_t now);
 void
 table_forget_port(struct table *t, uint16_t port);
 
+/*
+ * Forgets those stations that `is_meant`. Waits as above, again and again. Thread: CTL or WORK. Returns how many.
+ */
+uint32_t
+table_forget_if(struct table *t, uint32_t now,
+		bool (*is_meant)(const void *arg, const struct table_entry *entry),
+		const void *arg);
+
 /* While it is closed there are none at it: they are forgotten, and none is learned or added. Likewise. */
 void
 table_close_port(struct table *t, uint16_t port, bool closed);

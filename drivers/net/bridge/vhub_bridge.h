@@ -64,6 +64,14 @@ VHUB_API int
 vhub_bridge_stations(const char *name,
 		void (*fn)(void *arg, const struct vhub_bridge_station *station), void *arg);
 
+/**
+ * Has a bridge forget what it has learned: at the port of the device `port` (NULL: at all), in `vlan` (0: in all).
+ * What is known for good, a device's mac=, stays. Returns 0, and *n is how many stations, -ENOENT: there is no
+ * such bridge, or -ENODEV: it has no such port.
+ */
+VHUB_API int
+vhub_bridge_flush(const char *name, const char *port, uint16_t vlan, uint32_t *n);
+
 #ifdef __cplusplus
 }
 #endif

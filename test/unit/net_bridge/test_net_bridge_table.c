@@ -603,6 +603,76 @@ test_all_that_is_known_is_shown(void **state)
 	table_destroy(t);
 }
 
+/* ---- forgetting some ---- */
+
+/* What is to be forgotten: of this port and in this VLAN, learned. */
+struct meant {
+	uint16_t port;
+	uint16_t vlan;
+};
+
+static bool
+is_meant(const void *arg, const struct table_entry *entry)
+{
+	const struct meant *meant = arg;
+
+	return !entry->is_static && entry->port == meant->port && entry->vlan == meant->vlan;
+}
+
+static bool
+is_any(const void *arg, const struct table_entry *entry)
+{
+	(void)arg;
+	return !entry->is_static;
+}
+
+static void
+test_those_that_are_meant_are_forgotten_and_no_others(void **state)
+{
+	/* Of 35 stations in turn at PORTS ports in 7 VLANs, one. */
+	const struct meant meant = { .port = 3, .vlan = 1 + 3 };
+	struct table *t = make(ENTRIES);
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 35; i++)
+		learn(t, station(i), (uint16_t)(i % PORTS), 35, 5);
+	assert_int_equal(table_add_static(t, station(3 + 35), 3, 5), 0);
+	assert_int_equal(table_forget_if(t, 5, is_meant, &meant), 1);
+	for (i = 0; i < 35; i++)
+		assert_int_equal(where(t, station(i), 5), i == 3 ? TABLE_NO_PORT : i % PORTS);
+	assert_int_equal(where(t, station(3 + 35), 5), 3);
+	assert_int_equal(table_count(t, 3), 7);
+	assert_int_equal(table_forget_if(t, 5, is_meant, &meant), 0);
+	/* It is learned like any new one, elsewhere too. */
+	assert_int_equal(learn(t, station(3), 4, 35, 6).added, 1);
+	assert_int_equal(where(t, station(3), 6), 4);
+	assert_int_equal(table_count(t, 3), 7);
+	table_destroy(t);
+}
+
+static void
+test_places_of_forgotten_stations_are_used_again(void **state)
+{
+	struct table *t = make(ENTRIES);
+	unsigned int round, i;
+
+	(void)state;
+	for (round = 0; round < 20; round++) {
+		for (i = 0; i < ENTRIES; i++)
+			assert_int_equal(learn(t, station(round * ENTRIES + i), 0, ENTRIES, 5)
+							 .added,
+					1);
+		assert_int_equal(learn(t, station(60000), 1, ENTRIES, 5).full, 1);
+		assert_int_equal(table_forget_if(t, 5, is_any, NULL), ENTRIES);
+		assert_int_equal(table_count(t, 0), 0);
+		/* Whoever learns sweeps some up, also where he may learn nothing. */
+		for (i = 0; i < 20; i++)
+			learn(t, station(50000), 1, 0, 5);
+	}
+	table_destroy(t);
+}
+
 /* ---- several threads ---- */
 
 struct shared {
@@ -694,6 +764,8 @@ main(void)
 		cmocka_unit_test(test_differences_of_stations_tell_nothing),
 		cmocka_unit_test(test_each_table_has_secrets_of_its_own),
 		cmocka_unit_test(test_all_that_is_known_is_shown),
+		cmocka_unit_test(test_those_that_are_meant_are_forgotten_and_no_others),
+		cmocka_unit_test(test_places_of_forgotten_stations_are_used_again),
 		cmocka_unit_test(test_threads_that_learn_forget_and_look_up_agree),
 	};
 
