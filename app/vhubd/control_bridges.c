@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Control methods about bridges, which ports with driver=bridge make. Called by lib/control; next:
- * status_bridges.c.
+ * status_bridges.c, slot_change.c.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_ether.h>
 
 #include "control_methods.h"
 #include "status.h"
+#include "vhub_bridge.h"
 
 /* ---- bridge_list ---- */
 
@@ -50,4 +57,156 @@ const struct vhub_control_method control_bridge_fdb = {
 	.help = "Lists the stations that a bridge knows, and where they are.",
 	.params = bridge_fdb_params,
 	.fn = bridge_fdb,
+};
+
+/* ---- bridge_fdb_flush ---- */
+
+static void
+bridge_fdb_flush(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const char *bridge = control_text(params, "bridge"), *port = control_text(params, "port");
+	uint64_t vlan = 0;
+	uint32_t n = 0;
+	int ret;
+
+	(void)arg;
+	if (control_number(call, params, "vlan", &vlan) != 0)
+		return;
+	if (vlan > RTE_ETHER_MAX_VLAN_ID - 1) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"vlan=%" PRIu64 ": allowed: 1 to %d, or 0: all", vlan,
+				RTE_ETHER_MAX_VLAN_ID - 1);
+		return;
+	}
+	ret = vhub_bridge_flush(bridge, port, (uint16_t)vlan, &n);
+	if (ret == -ENOENT)
+		vhub_control_refuse(call, CONTROL_NO_DEVICE, "there is no bridge %.64s", bridge);
+	else if (ret != 0)
+		vhub_control_refuse(call, CONTROL_NO_DEVICE, "bridge %.64s has no port %.64s",
+				bridge, port);
+	else
+		vhub_control_result(call, json_pack("{s:I}", "stations", (json_int_t)n));
+}
+
+static const struct vhub_control_param fdb_flush_params[] = {
+	{ "bridge", VHUB_CONTROL_STRING, true, "its name" },
+	{ "port", VHUB_CONTROL_STRING, false, "the name of a device: what was learned there" },
+	{ "vlan", VHUB_CONTROL_INTEGER, false, "what was learned in this VLAN; 0 all" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_bridge_fdb_flush = {
+	.name = "bridge_fdb_flush",
+	.help = "Has a bridge forget the stations that it has learned; tells how many.",
+	.params = fdb_flush_params,
+	.fn = bridge_fdb_flush,
+};
+
+/* ---- bridge_port_set ---- */
+
+static const struct vhub_control_param port_set_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "of the port or uplink" },
+	{ "vlan", VHUB_CONTROL_INTEGER, false, "of frames without a tag; 0 none" },
+	{ "trunk", VHUB_CONTROL_STRING, false,
+			"VLANs of frames with a tag, such as 10+20-29; all or none" },
+	{ "isolation", VHUB_CONTROL_INTEGER, false,
+			"group of ports that do not reach one another; 0 none" },
+	{ "learn_limit", VHUB_CONTROL_INTEGER, false, "stations that are learned there" },
+	{ "flood_limit", VHUB_CONTROL_INTEGER, false,
+			"packets a second to stations that nobody knows; 0 no limit" },
+	{ "broadcast_limit", VHUB_CONTROL_INTEGER, false, "the same of broadcast and multicast" },
+	{ .name = NULL },
+};
+
+struct port_set {
+	struct vhub_control_call *call;
+	char name[sizeof(((struct slot_options *)NULL)->name)];
+};
+
+static void
+port_was_set(void *arg, int result, const char *why)
+{
+	struct port_set *set = arg;
+
+	if (result == 0)
+		vhub_control_result(set->call, status_bridge_port(set->name));
+	else
+		control_refuse_change(set->call, result, why);
+	free(set);
+}
+
+/* "vlan=20,trunk=10+20": what is given. Returns 0, -EINVAL, -ENOMEM. */
+static int
+list_given(const json_t *params, char **list)
+{
+	size_t len;
+	FILE *out = open_memstream(list, &len);
+	const char *text;
+	const json_t *value;
+	unsigned int i;
+	int ret = 0;
+
+	if (out == NULL)
+		return -ENOMEM;
+	for (i = 1; port_set_params[i].name != NULL; i++) {
+		value = json_object_get(params, port_set_params[i].name);
+		if (value == NULL)
+			continue;
+		text = json_string_value(value);
+		/* The end of a value is not the client's to set. */
+		if (text != NULL && strpbrk(text, ",=[]") != NULL)
+			ret = -EINVAL;
+		fprintf(out, "%s%s=", ftell(out) > 0 ? "," : "", port_set_params[i].name);
+		if (text != NULL)
+			fputs(text, out);
+		else
+			fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+	}
+	if (fclose(out) != 0)
+		ret = -ENOMEM;
+	if (ret != 0)
+		free(*list);
+	return ret;
+}
+
+static void
+bridge_port_set(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	const char *name = control_text(params, "name");
+	struct port_set *set;
+	char error[512], *list;
+	int ret = list_given(params, &list);
+
+	if (ret != 0) {
+		vhub_control_refuse(call,
+				ret == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS :
+						 VHUB_CONTROL_INTERNAL,
+				ret == -EINVAL ?
+						"trunk: allowed: all, none, or VLANs such as 10+20-29" :
+						"out of memory");
+		return;
+	}
+	set = calloc(1, sizeof(*set));
+	if (set == NULL) {
+		free(list);
+		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
+		return;
+	}
+	set->call = call;
+	snprintf(set->name, sizeof(set->name), "%s", name);
+	ret = slots_change_port(context->slots, name, list, port_was_set, set, error,
+			sizeof(error));
+	free(list);
+	if (ret != 0) {
+		free(set);
+		control_refuse_change(call, ret, error);
+	}
+}
+
+const struct vhub_control_method control_bridge_port_set = {
+	.name = "bridge_port_set",
+	.help = "Changes what a port may do on its bridge; what is not given stays as it is.",
+	.params = port_set_params,
+	.fn = bridge_port_set,
 };

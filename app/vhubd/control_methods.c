@@ -31,6 +31,8 @@ static const struct vhub_control_method *const methods[] = {
 	&control_driver_list,
 	&control_bridge_list,
 	&control_bridge_fdb,
+	&control_bridge_fdb_flush,
+	&control_bridge_port_set,
 	&control_lcore_list,
 	&control_log_level_set,
 	&control_config_save,

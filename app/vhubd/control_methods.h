@@ -8,7 +8,7 @@
  *   control_ports.c     port_set_link, port_set_qos, port_mirror_set, port_mirror_clear
  *   control_captures.c  port_capture_start, port_capture_stop
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
- *   control_bridges.c   bridge_list, bridge_fdb
+ *   control_bridges.c   bridge_list, bridge_fdb, bridge_fdb_flush, bridge_port_set
  *   control_methods.c   the table of them
  */
 #ifndef CONTROL_METHODS_H
@@ -94,6 +94,8 @@ extern const struct vhub_control_method control_port_capture_stop;
 
 extern const struct vhub_control_method control_bridge_list;
 extern const struct vhub_control_method control_bridge_fdb;
+extern const struct vhub_control_method control_bridge_fdb_flush;
+extern const struct vhub_control_method control_bridge_port_set;
 
 extern const struct vhub_control_method control_lcore_list;
 extern const struct vhub_control_method control_log_level_set;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Changes of a device that is served. Called by control_disks.c, control_ports.c and control_captures.c;
+ * Changes of a device that is served. Called by control_disks.c, control_ports.c, control_bridges.c and control_captures.c;
  * next: lib/blk, lib/net, and slot_spec.c, which keeps in the device's arguments what config_save writes.
  */
 #include <errno.h>
@@ -126,6 +126,51 @@ slots_capture_stop(struct slots *slots, const char *name, slots_done_fn done, vo
 		char *error, size_t error_len)
 {
 	return change_capture(slots, name, NULL, done, arg, error, error_len);
+}
+
+/* ---- arguments of a port's driver ---- */
+
+static void
+run_change_port(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->result = vhub_net_change(slot->device, slot->new_args, slot->error,
+			sizeof(slot->error));
+}
+
+/* Without memory the old value is what is saved. */
+static void
+port_changed(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+	const struct rte_kvargs *args = slot->new_args;
+	unsigned int i;
+
+	slot->changing = false;
+	for (i = 0; slot->result == 0 && i < args->count; i++)
+		slot_spec_set(&slot->options, args->pairs[i].key, args->pairs[i].value);
+	rte_kvargs_free(slot->new_args);
+	slot->new_args = NULL;
+	slots_tell(slot, slot->result, slot->error);
+}
+
+int
+slots_change_port(struct slots *slots, const char *name, const char *args, slots_done_fn done,
+		void *arg, char *error, size_t error_len)
+{
+	struct slot *slot;
+	int ret = slots_find_served(slots, name, &slot, error, error_len);
+
+	if (ret != 0)
+		return ret;
+	slot->new_args = rte_kvargs_parse(args, NULL);
+	if (slot->new_args == NULL) {
+		snprintf(error, error_len, "'%s' cannot be read", args);
+		return -EINVAL;
+	}
+	begin_change(slot, run_change_port, port_changed, done, arg);
+	return 0;
 }
 
 /* ---- limits ---- */

@@ -158,6 +158,7 @@ slots_destroy(struct slots *slots)
 	while ((slot = slots->first) != NULL) {
 		unlink_slot(slots, slot);
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		rte_kvargs_free(slot->new_args);
 		slot_spec_free(&slot->options);
 		free(slot);
 	}

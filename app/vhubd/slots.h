@@ -49,6 +49,7 @@ struct slot {
 	uint64_t new_size_bytes;
 	const struct vhub_net_capture *capture; /**< the caller's, until it is told */
 	struct vhub_net_captured captured;
+	struct rte_kvargs *new_args; /**< of a port; until the change is over */
 
 	/* What is under way. */
 	slots_done_fn done;
@@ -138,6 +139,14 @@ slots_capture_start(struct slots *slots, const char *name, const struct vhub_net
 int
 slots_capture_stop(struct slots *slots, const char *name, slots_done_fn done, void *arg,
 		char *error, size_t error_len);
+
+/**
+ * Changes arguments of a served port's driver, "key=value,...", as blocking work; `done` runs then, and the
+ * device's arguments have them. Returns as slots_resize(), and -EINVAL (no such text), -ENOMEM.
+ */
+int
+slots_change_port(struct slots *slots, const char *name, const char *args, slots_done_fn done,
+		void *arg, char *error, size_t error_len);
 
 /**
  * Takes the link of a served port down or up (slot_change.c). Returns as slots_resize(), and -EINVAL.

@@ -49,6 +49,10 @@ status_drivers(void);
 json_t *
 status_bridges(void);
 
+/** One port of a bridge, by its device's name; JSON null when it is none. */
+json_t *
+status_bridge_port(const char *name);
+
 /** Stations that a bridge knows. Returns 0 or -ENOENT; *out is NULL also when memory is short. */
 int
 status_stations(const char *bridge, json_t **out);

@@ -3,6 +3,7 @@
  * Bridges as JSON. Called by control_bridges.c and telemetry_commands.c.
  */
 #include <stdio.h>
+#include <string.h>
 
 #include <rte_ether.h>
 
@@ -43,21 +44,24 @@ add_bridge(void *arg, const struct vhub_bridge_info *bridge)
 					(json_int_t)bridge->max_stations, "ports"));
 }
 
+static json_t *
+describe_port(const struct vhub_bridge_port *port)
+{
+	return json_pack("{s:s, s:b, s:i, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "name", port->name,
+			"uplink", port->is_uplink, "vlan", port->vlan, "trunk",
+			vlan_list(port->tagged), "isolation", port->isolation, "mtu", port->mtu,
+			"stations", (json_int_t)port->stations, "learn_limit",
+			(json_int_t)port->learn_limit, "flood_limit", (json_int_t)port->flood_limit,
+			"broadcast_limit", (json_int_t)port->broadcast_limit);
+}
+
 /* To the bridge that was added last. */
 static void
 add_port(void *arg, const struct vhub_bridge_port *port)
 {
 	const json_t *bridge = json_array_get(arg, json_array_size(arg) - 1);
 
-	json_array_append_new(json_object_get(bridge, "ports"),
-			json_pack("{s:s, s:b, s:i, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "name",
-					port->name, "uplink", port->is_uplink, "vlan", port->vlan,
-					"trunk", vlan_list(port->tagged), "isolation",
-					port->isolation, "mtu", port->mtu, "stations",
-					(json_int_t)port->stations, "learn_limit",
-					(json_int_t)port->learn_limit, "flood_limit",
-					(json_int_t)port->flood_limit, "broadcast_limit",
-					(json_int_t)port->broadcast_limit));
+	json_array_append_new(json_object_get(bridge, "ports"), describe_port(port));
 }
 
 json_t *
@@ -69,6 +73,38 @@ status_bridges(void)
 
 	vhub_bridge_walk(&visitor, out);
 	return out;
+}
+
+struct find_port {
+	const char *name;
+	json_t *found;
+};
+
+static void
+pass_bridge(void *arg, const struct vhub_bridge_info *bridge)
+{
+	(void)arg;
+	(void)bridge;
+}
+
+static void
+find_port(void *arg, const struct vhub_bridge_port *port)
+{
+	struct find_port *find = arg;
+
+	if (find->found == NULL && strcmp(port->name, find->name) == 0)
+		find->found = describe_port(port);
+}
+
+json_t *
+status_bridge_port(const char *name)
+{
+	static const struct vhub_bridge_visitor visitor = { .bridge = pass_bridge,
+		.port = find_port };
+	struct find_port find = { .name = name };
+
+	vhub_bridge_walk(&visitor, &find);
+	return find.found != NULL ? find.found : json_null();
 }
 
 /* ---- stations ---- */
