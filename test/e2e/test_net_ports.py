@@ -5,6 +5,7 @@ wake a worker that sleeps; the source counts; what cannot be served is refused w
 
 Interfaces are made in a network namespace of the test's own. Needs root."""
 
+import itertools
 import os
 import random
 import socket
@@ -292,6 +293,57 @@ def test_the_host_reaches_guests_through_an_uplink(vhubd, net, testpmd, folder, 
     for each in guests:
         assert each.port_stats()[0]["TX-packets"] == 25
         each.stop()
+
+
+@pytest.mark.plain_only                 # DPDK's bond does not free its arguments
+def test_a_bond_uses_its_other_wire_when_one_goes_down(vhubd, net, folder):
+    """Its wires are virtio-user ports, which tell DPDK when their back end has gone, as NICs tell of their links. At the
+    far end of each what comes goes back."""
+    sockets = [folder / f"wire{i}.sock" for i in range(2)]
+    near_path, far_path = folder / "near.ctl", folder / "far.ctl"
+    vhubd(nets=[net(f"wire{i}", connect=path) for i, path in enumerate(sockets)], args=["--control", str(far_path)])
+    vdevs = [f"net_virtio_user{i},path={path},server=1,mac=02:00:00:00:01:0{i}" for i, path in enumerate(sockets)]
+    vdevs.append("net_bonding0,mode=1,slave=net_virtio_user0,slave=net_virtio_user1")
+    vhubd(nets=[net("vm0", driver="bridge", bridge="br0")],
+          eal=[*no_huge_arguments(128), *(word for vdev in vdevs for word in ("--vdev", vdev))],
+          args=["--control", str(near_path), "--uplink", "up0,bridge=br0,port=net_bonding0"])
+    numbers = itertools.count()
+    with Control(near_path) as near, Control(far_path) as far, NetPort.open(str(folder / "vm0.sock")) as guest:
+        def is_up():
+            return near.call("device_stats", name="up0")[0]["figures"]["wire_link_up"] == 1
+
+        def came_by(wire):
+            return far.call("device_stats", name=f"wire{wire}")[0]["figures"]["from_guest_packets"]
+
+        def comes_back():
+            number = next(numbers)
+            guest.send(frame(number))
+            try:
+                while guest.receive(timeout=0.2).frame != frame(number, to=HOST, by=GUEST):
+                    pass
+                return True
+            except NoPacket:
+                return False
+
+        wait_until(is_up)
+        for in_use in (0, 1, 0):
+            wait_until(comes_back)
+            far.settle()
+            before = came_by(in_use)
+            assert comes_back()
+            far.settle()
+            assert came_by(in_use) == before + 1
+            far.call("device_remove", name=f"wire{in_use}")
+            wait_until(comes_back)
+            assert is_up()
+            far.call("device_add", kind="net", name=f"wire{in_use}",
+                     args={"connect": str(sockets[in_use]), "driver": "echo"})
+        near.call("device_remove", name="up0")
+        near.call("device_add", kind="uplink", name="up0", args={"bridge": "br0", "port": "net_bonding0"})
+        wait_until(comes_back)
+        for wire in range(2):
+            far.call("device_remove", name=f"wire{wire}")
+        wait_until(lambda: not is_up())
 
 
 # --- null
