@@ -21,7 +21,7 @@ begin_change(struct slot *slot, void (*run)(struct vhub_work *), void (*end)(str
 	slot->arg = arg;
 	slot->changing = true;
 	slot->error[0] = '\0';
-	slots_begin_work(slot, run, end);
+	slots_begin_work(slot, VHUB_WORK_STORAGE, run, end);
 }
 
 /* ---- size ---- */

@@ -62,12 +62,11 @@ set_work(struct slot *slot, void (*run)(struct vhub_work *work))
 }
 
 void
-slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
+slots_begin_work(struct slot *slot, enum vhub_work_kind kind, void (*run)(struct vhub_work *work),
 		void (*done)(struct vhub_work *work))
 {
 	set_work(slot, run);
-	/* What waits for none takes nobody's place: there is a thread for each device. */
-	slot->work.kind = VHUB_WORK_STORAGE;
+	slot->work.kind = kind;
 	slot->work.run = run_work;
 	slot->work.done = done;
 	vhub_work_submit(&slot->work);
@@ -118,6 +117,11 @@ slot_run_destroy(struct vhub_work *work)
 		save(slot, slot->doomed);
 	vhub_device_destroy(slot->doomed);
 	slot->doomed = NULL;
+	/* Of one that was not served. */
+	vhub_connection_destroy(slot->listener);
+	slot->listener = NULL;
+	vhub_parent_resources_release(slot->socket_file);
+	slot->socket_file = NULL;
 }
 
 /* ---- the end of all: one slot ---- */

@@ -87,8 +87,8 @@ slot_build(struct vhub_work *work)
 	struct slot *slot = vhub_container_of(work, struct slot, work);
 	struct vhub_builder *builder = slot->options.builder;
 
-	slot->result = slot_spec_find_ids(&slot->options, slot->error, sizeof(slot->error));
-	if (slot->result == 0 && builder->ops->open != NULL)
+	slot->result = 0;
+	if (builder->ops->open != NULL)
 		slot->result = builder->ops->open(builder, slot->error, sizeof(slot->error));
 	if (slot->result == 0)
 		slot->result = builder->ops->build(builder, &slot->executor, &slot->device,
@@ -97,6 +97,34 @@ slot_build(struct vhub_work *work)
 		return;
 	builder->ops->destroy(builder);
 	slot->options.builder = NULL;
+}
+
+/* ---- the socket ---- */
+
+int
+slot_cannot_listen(struct slot *slot, int result)
+{
+	snprintf(slot->error, sizeof(slot->error), "cannot listen on socket=%s: %s%s",
+			slot->options.listener.path, strerror(-result),
+			result == -EADDRINUSE ?
+					"; somebody listens there, or a file that is no socket is in the way" :
+					"");
+	return result;
+}
+
+void
+slot_listen(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->result = slot_spec_find_ids(&slot->options, slot->error, sizeof(slot->error));
+	if (slot->result != 0)
+		return;
+	slot->result = vhub_listener_create(&slot->options.listener, &slot->listener);
+	if (slot->result == 0)
+		slot->socket_file = vhub_take_parent_process_resources(slot->listener);
+	else
+		slot_cannot_listen(slot, slot->result);
 }
 
 /* ---- serving ---- */
@@ -109,14 +137,9 @@ connect_slot(struct slot *slot, struct vhub_connection **connection)
 
 	switch (options->connection) {
 	case CONNECTION_LISTEN:
-		ret = vhub_listener_create(&options->listener, connection);
-		if (ret != 0)
-			snprintf(slot->error, sizeof(slot->error),
-					"cannot listen on socket=%s: %s%s", options->listener.path,
-					strerror(-ret),
-					ret == -EADDRINUSE ?
-							"; somebody listens there, or a file that is no socket is in the way" :
-							"");
+		*connection = slot->listener;
+		slot->listener = NULL;
+		ret = 0;
 		break;
 	case CONNECTION_DIAL:
 		ret = vhub_dialer_create(options->listener.path, connection);

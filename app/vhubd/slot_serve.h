@@ -29,7 +29,18 @@ void
 slot_build(struct vhub_work *work);
 
 /**
- * Serves slot->device. Returns 0, or a negative errno with one sentence in slot->error; the device
+ * Thread: WORK. Makes slot->listener and slot->socket_file of a device with CONNECTION_LISTEN; slot->result and
+ * slot->error tell.
+ */
+void
+slot_listen(struct vhub_work *work);
+
+/** Says in slot->error that nobody can listen there; returns `result`. */
+int
+slot_cannot_listen(struct slot *slot, int result);
+
+/**
+ * Serves slot->device, after slot_listen() where that is due. Returns 0, or a negative errno with one sentence in slot->error; the device
  * and perhaps a handler are there then.
  */
 int

@@ -180,12 +180,9 @@ refuse(int result, char *error, size_t error_len, const char *format, ...)
 /* ---- the end of one slot ---- */
 
 static void
-device_destroyed(struct vhub_work *work)
+forget(struct slot *slot)
 {
-	struct slot *slot = vhub_container_of(work, struct slot, work);
-	struct slots *slots = slot->slots;
-
-	unlink_slot(slots, slot);
+	unlink_slot(slot->slots, slot);
 	if (slot->result != 0) {
 		VHUB_LOG(ERR, "%s: %s", slot->options.name, slot->error);
 		VHUB_LOG(ERR, "%s cannot be served", slot->options.name);
@@ -196,12 +193,55 @@ device_destroyed(struct vhub_work *work)
 	free(slot);
 }
 
+static void
+device_destroyed(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->destroyed = true;
+	if (slot->unlinking == NULL)
+		forget(slot);
+}
+
+static void
+run_unlink(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, unlink_work);
+
+	vhub_parent_resources_release(slot->unlinking);
+}
+
+static void
+unlinked(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, unlink_work);
+
+	slot->unlinking = NULL;
+	if (slot->destroyed)
+		forget(slot);
+}
+
+/* Beside all else: who lists the folder can hold it up for ever. */
+static void
+unlink_socket(struct slot *slot)
+{
+	slot->listens = false;
+	if (slot->socket_file == NULL)
+		return;
+	slot->unlinking = slot->socket_file;
+	slot->socket_file = NULL;
+	slot->unlink_work = (struct vhub_work){ .kind = VHUB_WORK_SOCKET,
+		.run = run_unlink,
+		.done = unlinked };
+	vhub_work_submit(&slot->unlink_work);
+}
+
 /* Images are closed, memory is unmapped: not here. */
 static void
 destroy_device(struct slot *slot)
 {
 	slot_doom(slot);
-	slots_begin_work(slot, slot_run_destroy, device_destroyed);
+	slots_begin_work(slot, VHUB_WORK_STORAGE, slot_run_destroy, device_destroyed);
 }
 
 /* ---- adding ---- */
@@ -211,6 +251,60 @@ end_patience(struct slots *slots)
 {
 	vhub_timer_cancel(slots->loop, &slots->build_timer);
 	slots->newest = NULL;
+}
+
+/* What slot->result and slot->error tell is the end of it, or it is served now. */
+static void
+begin_serving(struct slot *slot)
+{
+	if (slot->slots->stopping) { /* it took so long; slots_end() sees to it */
+		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		return;
+	}
+	if (slot->result == 0)
+		slot->result = slot_serve(slot);
+	if (slot->result == 0) {
+		slot->state = SLOT_SERVING;
+		slots_tell(slot, 0, NULL);
+	} else {
+		if (slot->error[0] == '\0')
+			snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
+		destroy_device(slot);
+	}
+}
+
+static void
+listening(struct vhub_work *work)
+{
+	struct slot *slot = vhub_container_of(work, struct slot, work);
+
+	slot->listens = slot->result == 0;
+	begin_serving(slot);
+}
+
+/* Two who bind at the same moment would each take the other's file for a stale one. */
+static bool
+is_listened_at(const struct slots *slots, const char *path)
+{
+	const struct slot *slot;
+
+	for (slot = slots->first; slot != NULL; slot = slot->next) {
+		if (slot->listens && strcmp(slot->options.listener.path, path) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+begin_listening(struct slot *slot)
+{
+	if (is_listened_at(slot->slots, slot->options.listener.path)) {
+		slot->result = slot_cannot_listen(slot, -EADDRINUSE);
+		begin_serving(slot);
+		return;
+	}
+	slot->listens = true;
+	slots_begin_work(slot, VHUB_WORK_SOCKET, slot_listen, listening);
 }
 
 static void
@@ -227,20 +321,10 @@ device_built(struct vhub_work *work)
 	if (slot->options.builder != NULL)
 		slot->options.builder->ops->destroy(slot->options.builder);
 	slot->options.builder = NULL;
-	if (slots->stopping) { /* it took so long; slots_end() sees to it */
-		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
-		return;
-	}
-	if (slot->result == 0)
-		slot->result = slot_serve(slot);
-	if (slot->result == 0) {
-		slot->state = SLOT_SERVING;
-		slots_tell(slot, 0, NULL);
-	} else {
-		if (slot->error[0] == '\0')
-			snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
-		destroy_device(slot);
-	}
+	if (slot->result == 0 && slot->options.connection == CONNECTION_LISTEN && !slots->stopping)
+		begin_listening(slot);
+	else
+		begin_serving(slot);
 	build_next(slots);
 }
 
@@ -270,7 +354,8 @@ build_next(struct slots *slots)
 	slots->newest = slot;
 	vhub_timer_arm(slots->loop, &slots->build_timer, BUILD_PATIENCE_US);
 	slot->state = SLOT_BUILDING;
-	slots_begin_work(slot, slot_build, device_built);
+	/* What waits for no storage takes nobody's place: there is a thread for each device. */
+	slots_begin_work(slot, VHUB_WORK_STORAGE, slot_build, device_built);
 }
 
 static void
@@ -351,6 +436,7 @@ static void
 stop_server(struct slot *slot)
 {
 	slot->state = SLOT_STOPPING;
+	unlink_socket(slot);
 	vhub_server_stop(slot->server, server_stopped, slot);
 }
 

@@ -26,10 +26,10 @@ typedef void (*slots_done_fn)(void *arg, int result, const char *why);
  */
 enum slot_state {
 	SLOT_WAITING,  /**< others are built before it */
-	SLOT_BUILDING, /**< blocking work makes the device */
+	SLOT_BUILDING, /**< blocking work makes the device, and then its socket */
 	SLOT_SERVING,
 	SLOT_STOPPING,	 /**< the front end's session ends, rings are drained */
-	SLOT_DESTROYING, /**< blocking work destroys the device */
+	SLOT_DESTROYING, /**< blocking work destroys the device, or still removes its socket */
 };
 
 /** One device. Others may read it on CTL; slots.c and the files slot_*.c write it. */
@@ -44,6 +44,14 @@ struct slot {
 	struct vhub_req_handler *handler;
 	/** not NULL while SERVING and STOPPING, but for a device without a front end */
 	struct vhub_server *server;
+
+	/* The socket of CONNECTION_LISTEN, which blocking work makes and removes. */
+	bool listens;			  /**< from the making on until the removal */
+	struct vhub_connection *listener; /**< until it is served */
+	struct vhub_parent_resources *socket_file;
+	struct vhub_parent_resources *unlinking; /**< socket_file, while `unlink_work` removes it */
+	struct vhub_work unlink_work;
+	bool destroyed; /**< the device; the file is waited for */
 
 	bool changing; /**< SERVING: slot_change.c has blocking work under way, which is `work` */
 	uint64_t new_size_bytes;
@@ -91,9 +99,9 @@ slots_end(struct slots *slots);
 void
 slots_destroy(struct slots *slots);
 
-/** Submits slot->work, as work for storage: `run` on WORK, then `done` on CTL. Thread: CTL; none is under way. */
+/** Submits slot->work: `run` on WORK, then `done` on CTL. Thread: CTL; none is under way. */
 void
-slots_begin_work(struct slot *slot, void (*run)(struct vhub_work *work),
+slots_begin_work(struct slot *slot, enum vhub_work_kind kind, void (*run)(struct vhub_work *work),
 		void (*done)(struct vhub_work *work));
 
 /** The first slot in the order of adding, the one after `slot`; NULL at the end. Thread: CTL. */
@@ -180,7 +188,8 @@ const char *
 slot_state_name(enum slot_state state);
 
 /**
- * Opens and builds the device as blocking work, in order, but beside a disk that takes long, then begins to serve it;
+ * Opens and builds the device as blocking work, in order, but beside a disk that takes long, listens as blocking work
+ * where it is to, then begins to serve it;
  * `done` runs then. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
  * -EEXIST (the name is in use), -EINVAL (there is no such worker), -ENOSPC, -ESHUTDOWN, -ENOMEM with one
  * sentence in `error`, and nothing was begun. Thread: CTL.
@@ -190,7 +199,7 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 		char *error, size_t error_len);
 
 /**
- * Stops serving the device: its socket goes at once, its rings are drained, the device is
+ * Stops serving the device: its socket goes at once, as blocking work, its rings are drained, the device is
  * destroyed as blocking work; `done` runs when all of it is gone, with -EIO when a disk could not save
  * what it should have. Returns 0 and `done` will run, or -ENOENT, -EBUSY (it is being added or removed),
  * -ESHUTDOWN with one sentence in `error`. Thread: CTL.

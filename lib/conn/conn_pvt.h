@@ -97,7 +97,7 @@ conn_listener_from_fd(int fd, struct vhub_connection **out);
 
 /**
  * Names one very file: the path, and an O_PATH fd that keeps its inode number from being used
- * again. Zeroed with fd = -1: none.
+ * again. Who opens it and who unlinks it may have to wait for its folder.
  */
 struct conn_socket_file {
 	char *path; /**< absolute */
@@ -115,16 +115,17 @@ conn_socket_file_open(const char *path, struct conn_socket_file *file);
 void
 conn_socket_file_unlink(const struct conn_socket_file *file);
 
-/** Forgets it; the file stays. */
+/** Gives it back; the file stays. */
 void
-conn_socket_file_close(struct conn_socket_file *file);
+conn_socket_file_close(const struct conn_socket_file *file);
 
-/**
- * Makes parent-process resources of `file`, which is taken. Returns NULL without memory; `file` is
- * unchanged then.
- */
-struct vhub_parent_resources *
-conn_parent_resources_create(struct conn_socket_file *file);
+/** Parent-process resources of the socket file at `path`. Blocks. Returns as conn_socket_file_open(). */
+int
+conn_parent_resources_open(const char *path, struct vhub_parent_resources **out);
+
+/** vhub_parent_resources_release() as blocking work. NULL is fine. Thread: CTL. */
+void
+conn_parent_resources_discard(struct vhub_parent_resources *resources);
 
 /* ---- sessions and what they belong to ---- */
 

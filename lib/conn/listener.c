@@ -27,7 +27,8 @@ VHUB_LOGTYPE(conn);
 struct listener {
 	struct vhub_connection connection;
 	int fd;
-	struct conn_socket_file file; /* fd -1: not ours to remove */
+	struct vhub_parent_resources *file; /* NULL: not ours to remove */
+	char path[CONN_PATH_MAX_BYTES + 1]; /* for log lines */
 	bool check_peer;
 	uid_t peer_uid;
 	gid_t peer_gid;
@@ -68,7 +69,7 @@ probe(const struct sockaddr_un *addr)
 static int
 remove_stale(const struct sockaddr_un *addr, const char *path)
 {
-	struct conn_socket_file file = { .fd = -1 };
+	struct conn_socket_file file;
 	int ret;
 
 	ret = conn_socket_file_open(path, &file);
@@ -114,7 +115,7 @@ bind_path(struct listener *listener, const struct vhub_listener_options *options
 		return -errno;
 	if (bind(listener->fd, (const struct sockaddr *)&addr, sizeof(addr)) != 0)
 		return -errno;
-	ret = conn_socket_file_open(options->path, &listener->file);
+	ret = conn_parent_resources_open(options->path, &listener->file);
 	if (ret != 0)
 		return ret;
 	ret = set_access(options, options->path);
@@ -167,8 +168,8 @@ peer_may(struct listener *listener, int fd)
 			(listener->peer_gid == (gid_t)-1 || cred.gid == listener->peer_gid))
 		return true;
 	if (vhub_log_allowed(&listener->log_limit))
-		VHUB_LOG(WARNING, "%s: refused process %d of uid %u and gid %u",
-				listener->file.path, cred.pid, cred.uid, cred.gid);
+		VHUB_LOG(WARNING, "%s: refused process %d of uid %u and gid %u", listener->path,
+				cred.pid, cred.uid, cred.gid);
 	return false;
 }
 
@@ -210,8 +211,10 @@ static struct vhub_parent_resources *
 listener_take_parent_resources(struct vhub_connection *connection)
 {
 	struct listener *listener = of(connection);
+	struct vhub_parent_resources *file = listener->file;
 
-	return listener->file.fd >= 0 ? conn_parent_resources_create(&listener->file) : NULL;
+	listener->file = NULL;
+	return file;
 }
 
 static void
@@ -223,9 +226,7 @@ listener_destroy(struct vhub_connection *connection)
 		vhub_loop_unwatch(connection->loop, &listener->watch);
 	if (connection->loop != NULL)
 		vhub_timer_cancel(connection->loop, &listener->pause_timer);
-	/* The file first: whoever finds it finds somebody there. */
-	conn_socket_file_unlink(&listener->file);
-	conn_socket_file_close(&listener->file);
+	conn_parent_resources_discard(listener->file);
 	conn_close_held(connection, listener->fd);
 	free(listener);
 }
@@ -246,7 +247,6 @@ make_listener(int fd)
 		return NULL;
 	listener->connection.ops = &listener_ops;
 	listener->fd = fd;
-	listener->file.fd = -1;
 	listener->watch.fd = fd;
 	listener->watch.fn = on_listening;
 	listener->pause_timer.fn = accept_again;
@@ -285,8 +285,11 @@ vhub_listener_create(const struct vhub_listener_options *options, struct vhub_co
 	listener->check_peer = options->check_peer;
 	listener->peer_uid = options->peer_uid;
 	listener->peer_gid = options->peer_gid;
+	memcpy(listener->path, options->path, strlen(options->path));
 	ret = bind_path(listener, options);
 	if (ret != 0) {
+		vhub_parent_resources_release(listener->file);
+		listener->file = NULL;
 		listener_destroy(&listener->connection);
 		return ret;
 	}

@@ -7,6 +7,9 @@
  * "The very file" is told by device and inode. An O_PATH fd is held on it from bind on: an inode
  * number is given to another file once nobody holds the first one, and then a comparison of numbers
  * alone would remove a stranger's socket.
+ *
+ * All of it may wait for the folder, whose lock whoever lists it holds for as long as he likes: by a page for the
+ * list that never comes. So vhubd leaves it to blocking work.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,9 +20,11 @@
 #include <unistd.h>
 
 #include "conn_pvt.h"
+#include "vhub_work.h"
 
 struct vhub_parent_resources {
 	struct conn_socket_file file;
+	struct vhub_work work;
 };
 
 /*
@@ -76,7 +81,7 @@ conn_socket_file_unlink(const struct conn_socket_file *file)
 {
 	struct stat ours, there;
 
-	if (file->fd < 0 || fstat(file->fd, &ours) != 0)
+	if (fstat(file->fd, &ours) != 0)
 		return;
 	if (fstatat(AT_FDCWD, file->path, &there, AT_SYMLINK_NOFOLLOW) != 0)
 		return;
@@ -85,26 +90,27 @@ conn_socket_file_unlink(const struct conn_socket_file *file)
 }
 
 void
-conn_socket_file_close(struct conn_socket_file *file)
+conn_socket_file_close(const struct conn_socket_file *file)
 {
-	if (file->fd >= 0)
-		close(file->fd);
-	file->fd = -1;
+	close(file->fd);
 	free(file->path);
-	file->path = NULL;
 }
 
-struct vhub_parent_resources *
-conn_parent_resources_create(struct conn_socket_file *file)
+int
+conn_parent_resources_open(const char *path, struct vhub_parent_resources **out)
 {
 	struct vhub_parent_resources *resources = calloc(1, sizeof(*resources));
+	int ret;
 
 	if (resources == NULL)
-		return NULL;
-	resources->file = *file;
-	file->path = NULL;
-	file->fd = -1;
-	return resources;
+		return -ENOMEM;
+	ret = conn_socket_file_open(path, &resources->file);
+	if (ret != 0) {
+		free(resources);
+		return ret;
+	}
+	*out = resources;
+	return 0;
 }
 
 void
@@ -115,4 +121,20 @@ vhub_parent_resources_release(struct vhub_parent_resources *resources)
 	conn_socket_file_unlink(&resources->file);
 	conn_socket_file_close(&resources->file);
 	free(resources);
+}
+
+static void
+run_release(struct vhub_work *work)
+{
+	vhub_parent_resources_release(vhub_container_of(work, struct vhub_parent_resources, work));
+}
+
+void
+conn_parent_resources_discard(struct vhub_parent_resources *resources)
+{
+	if (resources == NULL)
+		return;
+	resources->work.kind = VHUB_WORK_SOCKET;
+	resources->work.run = run_release;
+	vhub_work_submit(&resources->work);
 }

@@ -20,7 +20,10 @@
  *              rings, gives everything back and calls vhub_session_closed(), perhaps later. Only
  *              then does the run complete.
  *
- * All of this runs on the control thread; nothing here blocks.
+ * All of this runs on the control thread, and does not block, but for what waits for the folder of a socket:
+ * vhub_listener_create() and vhub_parent_resources_release(). Whoever may read that folder can have them wait for
+ * ever, so they are for blocking work (vhub_work.h), as what runs does by itself: the file of a listener that is
+ * destroyed is removed so, and a dialer dials.
  */
 #ifndef VHUB_CONN_H
 #define VHUB_CONN_H
@@ -270,7 +273,7 @@ struct vhub_listener_options {
 
 /**
  * Binds and listens. A socket file on which nobody answers is removed first; a file that is no
- * socket never. Thread: CTL. Returns 0, -ENAMETOOLONG, -EADDRINUSE (somebody listens there, or a
+ * socket never. Thread: WORK, or CTL where it may block. Returns 0, -ENAMETOOLONG, -EADDRINUSE (somebody listens there, or a
  * file that is no socket is in the way), -EINVAL, -ENOMEM, or an errno of
  * socket/bind/listen/chmod/chown.
  */
@@ -295,8 +298,8 @@ VHUB_API int
 vhub_dialer_create(const char *path, struct vhub_connection **out);
 
 /**
- * Gives back a connection that was never run; removes a listener's socket file. NULL is fine.
- * Thread: CTL.
+ * Gives back a connection that was never run; removes a listener's socket file, as blocking work. NULL is fine.
+ * Thread: CTL, or WORK for a listener.
  */
 VHUB_API void
 vhub_connection_destroy(struct vhub_connection *connection);
@@ -312,7 +315,7 @@ vhub_take_parent_process_resources(struct vhub_connection *connection);
 
 /**
  * Cleans up, and frees; NULL is fine. Removes only the very file that was bound (device and inode).
- * Thread: CTL.
+ * Thread: ANY. Blocks.
  */
 VHUB_API void
 vhub_parent_resources_release(struct vhub_parent_resources *resources);

@@ -10,12 +10,13 @@
  * are submitted one after the other, each from the `done` of the last.
  *
  * Each kind of work has a queue of its own, and is named by what it may wait for. 64 threads are for
- * all but storage. Closes of fds of front ends have no more than half of them, what other libraries
+ * all but storage and sockets. Closes of fds of front ends have no more than half of them, what other libraries
  * are told has a quarter: that may have to wait for what front ends of other devices do. What waits
  * for storage has up to 512 more, made as they are needed, which is one for each disk that may hang,
- * so that those of other storage go on. What has kicks wake lcores has one: any process of the machine may
- * hold it up, and more would be stuck with it. None of the four has ever the last thread that is idle: what
- * is stuck there holds up no ordinary work, also where no more threads can be had.
+ * so that those of other storage go on; and so has what waits for the folders of sockets, each device having
+ * one piece at a time. What has kicks wake lcores has one: any process of the machine may hold it up, and
+ * more would be stuck with it. None of the five has ever the last thread that is idle: what is stuck there
+ * holds up no ordinary work, also where no more threads can be had.
  */
 #ifndef VHUB_WORK_H
 #define VHUB_WORK_H
@@ -36,6 +37,11 @@ enum vhub_work_kind {
 	/** locks, opens, closes, resizes or saves an image or another file of the administrator's */
 	VHUB_WORK_STORAGE,
 	VHUB_WORK_KICK, /**< has kicks wake lcores (vhub_kick.h) */
+	/**
+	 * makes or removes the file of a socket, or looks for one: whoever may read its folder can hold the folder's
+	 * lock
+	 */
+	VHUB_WORK_SOCKET,
 	VHUB_WORK_KINDS,
 };
 

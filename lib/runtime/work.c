@@ -19,11 +19,13 @@
 
 #include "vhub_work.h"
 
-/* For all but storage. */
+/* For all but storage and sockets. */
 #define WORK_THREADS 64u
 /* As many as a vhubd can have disks. */
 #define WORK_STORAGE_THREADS 512u
-#define WORK_MAX_THREADS (WORK_THREADS + WORK_STORAGE_THREADS)
+/* The same for sockets' folders. */
+#define WORK_SOCKET_THREADS 512u
+#define WORK_MAX_THREADS (WORK_THREADS + WORK_STORAGE_THREADS + WORK_SOCKET_THREADS)
 /* Threads that are idle, if they can be had: one to begin with what can be stuck, and one that is left then. */
 #define WORK_STANDBY 2u
 /* A piece that has waited so long for the one before it is taken by another thread. */
@@ -38,6 +40,7 @@ static const unsigned int work_max_running[VHUB_WORK_KINDS] = {
 	[VHUB_WORK_LIBRARY] = WORK_THREADS / 4,
 	[VHUB_WORK_STORAGE] = WORK_STORAGE_THREADS,
 	[VHUB_WORK_KICK] = 1,
+	[VHUB_WORK_SOCKET] = WORK_SOCKET_THREADS,
 };
 
 struct work_list {

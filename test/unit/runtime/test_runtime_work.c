@@ -240,7 +240,7 @@ stop_runs_what_is_queued_and_forgets_completions(void **unused)
 /* ---- work that is stuck ---- */
 
 #define N_CLOSES 100u
-#define N_OF_STORAGE 600u
+#define N_OF_STORAGE 600u /* and of sockets */
 #define MOST_AT_ONCE 32u
 #define MOST_OF_LIBRARIES 16u
 #define MOST_OF_STORAGE 512u
@@ -251,7 +251,7 @@ struct stuck_works {
 	uint32_t n_ended;
 };
 
-static struct stuck_works closes, of_libraries, of_storage, of_kicks;
+static struct stuck_works closes, of_libraries, of_storage, of_kicks, of_sockets;
 
 /* As test_wait(), but of hundreds of threads, which leave the CPU to others. */
 static void
@@ -297,6 +297,13 @@ run_stuck_kick(struct vhub_work *work)
 {
 	(void)work;
 	run_stuck(&of_kicks);
+}
+
+static void
+run_stuck_socket(struct vhub_work *work)
+{
+	(void)work;
+	run_stuck(&of_sockets);
 }
 
 static void
@@ -362,9 +369,11 @@ stuck_closes_and_libraries_leave_threads_for_other_work(void **unused)
 
 /* However many disks there are on it. */
 static void
-stuck_storage_leaves_threads_for_all_other_work(void **unused)
+stuck_storage_and_sockets_leave_threads_for_all_other_work(void **unused)
 {
 	(void)unused;
+	submit_stuck(&of_sockets, N_OF_STORAGE, VHUB_WORK_SOCKET, run_stuck_socket);
+	assert_true(test_wait(&of_sockets.n_begun, MOST_OF_STORAGE));
 	submit_stuck(&of_storage, N_OF_STORAGE, VHUB_WORK_STORAGE, run_stuck_storage);
 	assert_true(test_wait(&of_storage.n_begun, MOST_OF_STORAGE));
 	submit_stuck_closes(N_CLOSES);
@@ -373,11 +382,14 @@ stuck_storage_leaves_threads_for_all_other_work(void **unused)
 	assert_true(test_wait(&of_libraries.n_begun, MOST_OF_LIBRARIES));
 	usleep(100000);
 	assert_int_equal(test_load(&of_storage.n_begun), MOST_OF_STORAGE);
+	assert_int_equal(test_load(&of_sockets.n_begun), MOST_OF_STORAGE);
 	check_ordinary_work_goes_on();
 	assert_int_equal(test_load(&of_storage.n_ended), 0);
 	test_store(&state.gate, 1);
 	vhub_work_wait(VHUB_WORK_STORAGE);
+	vhub_work_wait(VHUB_WORK_SOCKET);
 	assert_int_equal(test_load(&of_storage.n_ended), N_OF_STORAGE);
+	assert_int_equal(test_load(&of_sockets.n_ended), N_OF_STORAGE);
 }
 
 /* More would be stuck as the one is. */
@@ -535,8 +547,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 				stuck_closes_and_libraries_leave_threads_for_other_work, setup,
 				teardown),
-		cmocka_unit_test_setup_teardown(stuck_storage_leaves_threads_for_all_other_work,
-				setup, teardown),
+		cmocka_unit_test_setup_teardown(
+				stuck_storage_and_sockets_leave_threads_for_all_other_work, setup,
+				teardown),
 		cmocka_unit_test_setup_teardown(work_for_kicks_has_one_thread, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_leaves_stuck_closes_behind, setup, teardown),
 		cmocka_unit_test_setup_teardown(stop_tells_of_stuck_ordinary_work, setup, teardown),
