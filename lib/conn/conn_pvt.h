@@ -8,6 +8,7 @@
  *   session.c                        one front end on one socket
  *   cost.c                           what its socket costs this thread
  *   peer.c                           the sockets of those that are open
+ *   process.c                        processes that have been killed and do not end
  *   unread.c                         what one leaves unread when it ends
  */
 #ifndef CONN_PVT_H
@@ -126,6 +127,15 @@ conn_parent_resources_open(const char *path, struct vhub_parent_resources **out)
 /** vhub_parent_resources_release() as blocking work. NULL is fine. Thread: CTL. */
 void
 conn_parent_resources_discard(struct vhub_parent_resources *resources);
+
+/* ---- process.c ---- */
+
+/**
+ * Whether no thread of process `pid` will run any more of its program, though it may still have its fds. false also
+ * where that is not known: without /proc, or when it has gone, its fds with another process. Blocks.
+ */
+bool
+conn_process_is_ending(pid_t pid);
 
 /* ---- sessions and what they belong to ---- */
 

@@ -46,8 +46,21 @@ of(struct vhub_connection *connection)
 
 /* ---- binding ---- */
 
+/* Whether who called listen(2) on the other end of a connected socket is not to accept anybody any more. */
+static bool
+listener_is_ending(int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	/* 0: of another PID namespace. */
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.pid > 0 &&
+			conn_process_is_ending(cred.pid);
+}
+
 /*
- * Whether somebody listens at `addr`: 0 nobody does, -EADDRINUSE, or another errno of connect(2).
+ * Whether somebody listens at `addr`: 0 nobody does, or only a process that has been killed and cannot end;
+ * -EADDRINUSE, or another errno of connect(2).
  */
 static int
 probe(const struct sockaddr_un *addr)
@@ -58,6 +71,8 @@ probe(const struct sockaddr_un *addr)
 	if (fd < 0)
 		return -errno;
 	err = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0 ? errno : 0;
+	if (err == 0 && listener_is_ending(fd))
+		err = ECONNREFUSED;
 	close(fd);
 	if (err == ECONNREFUSED || err == ENOENT)
 		return 0;

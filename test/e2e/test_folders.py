@@ -44,6 +44,15 @@ def check_others_go_on(client, folder):
     assert not (folder / "new.sock").exists()
 
 
+def state(pid, thread=None):
+    with open(f"/proc/{pid}/task/{thread or pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0]
+
+
+def thread_states(pid):
+    return [state(pid, thread) for thread in os.listdir(f"/proc/{pid}/task")]
+
+
 def states(client):
     return {each["name"]: each["state"] for each in client.call("device_list")}
 
@@ -80,6 +89,21 @@ def test_a_socket_that_cannot_be_looked_for(control, folder, held):
             front.accept()[0].close()
 
 
+def test_a_killed_server_that_cannot_end(vhubd, blk, folder, held):
+    """All its fds stay open, also the sockets that listen; the next one takes their place."""
+    first = vhubd(blk("good", size="8M"), blk("bad", size="8M", socket=held / "bad.sock"),
+                  args=["--control", str(folder / "control.sock")])
+    with Control(folder / "control.sock") as client, held_folder(held):
+        client.begin("device_remove", name="bad")
+        wait_until(lambda: "D" in thread_states(first.pid))
+        first.process.send_signal(signal.SIGKILL)
+        wait_until(lambda: state(first.pid) == "Z")
+        assert "D" in thread_states(first.pid)
+        vhubd(blk("good", size="8M"))
+        check_is_served(folder / "good.sock")
+    first.process.wait(60)
+
+
 def test_two_devices_with_one_socket(control, folder):
     """They begin at the same time; the first has it."""
     with control() as first, control() as second:
@@ -96,12 +120,7 @@ def test_the_end(vhubd, blk, folder, held):
                    args=["--control", str(held / "control.sock")])
     with held_folder(held):
         daemon.process.send_signal(signal.SIGTERM)
-
-        def has_ended():
-            with open(f"/proc/{daemon.pid}/stat") as file:
-                return file.read().rpartition(")")[2].split()[0] == "Z"
-
-        wait_until(has_ended)
+        wait_until(lambda: state(daemon.pid) == "Z")
         assert not (folder / "good.sock").exists()
     assert daemon.process.wait(60) == 0
     assert os.listdir(held) == [".held"]
