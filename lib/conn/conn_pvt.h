@@ -137,6 +137,13 @@ conn_parent_resources_discard(struct vhub_parent_resources *resources);
 bool
 conn_process_is_ending(pid_t pid);
 
+/**
+ * The same of a process that has a socket listening at `path`, where nobody can connect to ask for it. Looks through
+ * the processes of the host. Blocks.
+ */
+bool
+conn_ending_process_listens(const char *path);
+
 /* ---- sessions and what they belong to ---- */
 
 /** Where front ends are served: embedded by struct vhub_server and by a single run. */

@@ -71,12 +71,14 @@ probe(const struct sockaddr_un *addr)
 	if (fd < 0)
 		return -errno;
 	err = connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) != 0 ? errno : 0;
-	if (err == 0 && listener_is_ending(fd))
+	/* EAGAIN: its backlog is full, which is for front ends to say. */
+	if ((err == 0 && listener_is_ending(fd)) ||
+			(err == EAGAIN && conn_ending_process_listens(addr->sun_path)))
 		err = ECONNREFUSED;
 	close(fd);
 	if (err == ECONNREFUSED || err == ENOENT)
 		return 0;
-	/* EAGAIN: its backlog is full; EPROTOTYPE: it is a datagram socket. */
+	/* EPROTOTYPE: it is a datagram socket. */
 	return err == 0 || err == EAGAIN || err == EPROTOTYPE ? -EADDRINUSE : -err;
 }
 

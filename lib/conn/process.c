@@ -9,11 +9,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "conn_pvt.h"
 
 /* Of the kernel's flags of a thread: it is on its way through exit(2). */
 #define PF_EXITING 0x4u
+/* Of a socket in /proc/net/unix: it listens. */
+#define SO_ACCEPTS 0x10000u
 
 /* Fields of /proc/PID/task/TID/stat, by their numbers in proc(5). */
 enum stat_field {
@@ -85,4 +88,93 @@ conn_process_is_ending(pid_t pid)
 	}
 	closedir(dir);
 	return ending;
+}
+
+/* ---- who holds a socket ---- */
+
+/* The inode of the socket that listens at `path`, as it was bound; 0: not known. */
+static unsigned long
+find_listening(const char *path)
+{
+	FILE *file = fopen("/proc/net/unix", "re");
+	unsigned long inode = 0, each;
+	unsigned int flags;
+	char line[512];
+	int at;
+
+	if (file == NULL)
+		return 0;
+	while (inode == 0 && fgets(line, sizeof(line), file) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		at = 0;
+		if (sscanf(line, "%*s %*s %*s %x %*s %*s %lu %n", &flags, &each, &at) == 2 &&
+				at != 0 && (flags & SO_ACCEPTS) != 0 &&
+				strcmp(line + at, path) == 0)
+			inode = each;
+	}
+	fclose(file);
+	return inode;
+}
+
+static bool
+thread_holds(pid_t pid, const char *tid, const char *socket_name)
+{
+	char path[64], name[64];
+	struct dirent *entry;
+	bool holds = false;
+	ssize_t len;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%.20s/fd", pid, tid);
+	dir = opendir(path);
+	if (dir == NULL)
+		return false;
+	while (!holds && (entry = readdir(dir)) != NULL) {
+		len = readlinkat(dirfd(dir), entry->d_name, name, sizeof(name) - 1);
+		name[len < 0 ? 0 : len] = '\0';
+		holds = strcmp(name, socket_name) == 0;
+	}
+	closedir(dir);
+	return holds;
+}
+
+/* One of its threads has them all; which one, is not known. */
+static bool
+process_holds(pid_t pid, const char *socket_name)
+{
+	struct dirent *entry;
+	bool holds = false;
+	char path[32];
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (dir == NULL)
+		return false;
+	while (!holds && (entry = readdir(dir)) != NULL)
+		holds = entry->d_name[0] != '.' && thread_holds(pid, entry->d_name, socket_name);
+	closedir(dir);
+	return holds;
+}
+
+bool
+conn_ending_process_listens(const char *path)
+{
+	const unsigned long inode = find_listening(path);
+	struct dirent *entry;
+	bool listens = false;
+	char name[64];
+	DIR *dir;
+	pid_t pid;
+
+	dir = inode != 0 ? opendir("/proc") : NULL;
+	if (dir == NULL)
+		return false;
+	snprintf(name, sizeof(name), "socket:[%lu]", inode);
+	while (!listens && (entry = readdir(dir)) != NULL) {
+		pid = (pid_t)strtol(entry->d_name, NULL, 10);
+		listens = pid > 0 && conn_process_is_ending(pid) && process_holds(pid, name);
+	}
+	closedir(dir);
+	return listens;
 }

@@ -53,6 +53,14 @@ def thread_states(pid):
     return [state(pid, thread) for thread in os.listdir(f"/proc/{pid}/task")]
 
 
+def call(path):
+    """A front end that does not wait for room in the backlog."""
+    sock = socket.socket(socket.AF_UNIX)
+    sock.setblocking(False)
+    sock.connect_ex(str(path))
+    return sock
+
+
 def states(client):
     return {each["name"]: each["state"] for each in client.call("device_list")}
 
@@ -89,7 +97,8 @@ def test_a_socket_that_cannot_be_looked_for(control, folder, held):
             front.accept()[0].close()
 
 
-def test_a_killed_server_that_cannot_end(vhubd, blk, folder, held):
+@pytest.mark.parametrize("callers", [0, 100], ids=["", "backlog full"])
+def test_a_killed_server_that_cannot_end(vhubd, blk, folder, held, callers):
     """All its fds stay open, also the sockets that listen; the next one takes their place."""
     first = vhubd(blk("good", size="8M"), blk("bad", size="8M", socket=held / "bad.sock"),
                   args=["--control", str(folder / "control.sock")])
@@ -99,9 +108,12 @@ def test_a_killed_server_that_cannot_end(vhubd, blk, folder, held):
         first.process.send_signal(signal.SIGKILL)
         wait_until(lambda: state(first.pid) == "Z")
         assert "D" in thread_states(first.pid)
+        waiting = [call(folder / "good.sock") for _ in range(callers)]
         vhubd(blk("good", size="8M"))
         check_is_served(folder / "good.sock")
     first.process.wait(60)
+    for each in waiting:
+        each.close()
 
 
 def test_two_devices_with_one_socket(control, folder):
