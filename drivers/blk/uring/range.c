@@ -34,11 +34,16 @@ file_can_punch(const struct uring_disk *d)
 	return fallocate(d->fd, PUNCH, end, 4096) == 0;
 }
 
-/* The kernel looks at what the device can do before it reads the range: EFAULT says yes. */
+/*
+ * Asked for a range that is no whole sector, the kernel says EOPNOTSUPP where the device has none of it, and
+ * else EINVAL. One of no bytes may drop the page cache to the end of the device.
+ */
 static bool
 device_can(const struct uring_disk *d, unsigned long request)
 {
-	return ioctl(d->fd, request, NULL) != 0 && errno == EFAULT;
+	uint64_t range[2] = { 1, 512 };
+
+	return ioctl(d->fd, request, range) != 0 && errno == EINVAL;
 }
 
 static uint32_t

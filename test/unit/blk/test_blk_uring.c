@@ -24,6 +24,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/mount.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <rte_common.h>
@@ -921,6 +922,53 @@ loop_attach(const char *path, int *loop_fd)
 	return *loop_fd >= 0 ? number : -1;
 }
 
+static void
+loop_detach(int loop_fd)
+{
+	ioctl(loop_fd, LOOP_CLR_FD);
+	close(loop_fd);
+}
+
+/* A file on a file system without holes, which is mounted nowhere; -1 where that cannot be. */
+static int
+make_file_without_holes(void)
+{
+	int fs = (int)syscall(SYS_fsopen, "ramfs", FSOPEN_CLOEXEC), mnt = -1, fd = -1;
+
+	if (fs >= 0 && syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) == 0)
+		mnt = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+	if (mnt >= 0)
+		fd = openat(mnt, "image", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		assert_int_equal(ftruncate(fd, IMAGE_BYTES), 0);
+	close(mnt);
+	close(fs);
+	return fd;
+}
+
+/* Whether the kernel looks at the request or at the device first, which has changed (6.12). */
+static void
+test_a_device_is_not_asked_for_what_it_has_not(void **state)
+{
+	int fd = make_file_without_holes(), loop_fd = -1, number = -1;
+	struct driver_disk d;
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	if (fd >= 0)
+		number = loop_attach(path, &loop_fd);
+	if (number < 0)
+		skip();
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	driver_open(&d, "uring", args_of(path, ""), false);
+	assert_int_equal(d.info.discard_max_bytes, 0);
+	assert_int_equal(d.info.secure_erase_max_bytes, 0);
+	driver_close(&d);
+	loop_detach(loop_fd);
+	close(fd);
+}
+
 /* ---- threads of the kernel's ---- */
 
 /* How many there may be for the queues of this thread. */
@@ -1121,8 +1169,7 @@ test_what_the_page_cache_lost_is_not_forgotten(void **state)
 	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, IMAGE_BYTES / 2, block, 4096, 0), -EIO);
 	expect_durable(&d, block);
 	driver_close(&d);
-	ioctl(loop_fd, LOOP_CLR_FD);
-	close(loop_fd);
+	loop_detach(loop_fd);
 	close(fd);
 }
 
@@ -1212,8 +1259,7 @@ run_suite_on_loop(void)
 	snprintf(args, sizeof(args), "path=/dev/loop%d", number);
 	suite.args = args;
 	failed = driver_suite_run(&suite);
-	ioctl(loop_fd, LOOP_CLR_FD);
-	close(loop_fd);
+	loop_detach(loop_fd);
 	return failed;
 }
 
@@ -1281,6 +1327,7 @@ main(void)
 		cmocka_unit_test_setup(test_an_image_that_grew_is_taken_over, fresh_image),
 		cmocka_unit_test(test_space_is_given_back_when_asked_for),
 		cmocka_unit_test(test_a_range_that_cannot_be_is_an_error),
+		cmocka_unit_test(test_a_device_is_not_asked_for_what_it_has_not),
 		cmocka_unit_test_setup(test_each_queue_of_an_lcore_brings_its_workers, fresh_image),
 		cmocka_unit_test_setup(test_an_image_that_hangs_keeps_no_flush_of_another_disk,
 				fresh_image),
