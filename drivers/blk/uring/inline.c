@@ -78,7 +78,7 @@ inline_is(const struct uring_queue *q, const struct uring_slot *slot)
 	return io->op == VHUB_BLK_WRITE || (io->op == VHUB_BLK_FLUSH && q->disk->in_memory);
 }
 
-/* Returns the bytes moved or -errno. */
+/* Returns the bytes moved or -errno; -EAGAIN with INLINE_CACHED: the io_uring is to do it. */
 static int
 transfer(const struct uring_disk *d, const struct uring_slot *slot, const struct uring_span *span)
 {
@@ -98,7 +98,10 @@ transfer(const struct uring_disk *d, const struct uring_slot *slot, const struct
 		n = io->op == VHUB_BLK_READ ?
 				pread(d->fd, span->iov->iov_base, span->iov->iov_len, offset) :
 				pwrite(d->fd, span->iov->iov_base, span->iov->iov_len, offset);
-	return n < 0 ? -errno : (int)n;
+	if (n < 0)
+		return -errno;
+	/* The file has ended; or it has not, and Linux 5.9 or 5.10 says so of what the cache does not hold. */
+	return unlikely(n == 0 && d->inline_kind == INLINE_CACHED) ? -EAGAIN : (int)n;
 }
 
 static int
