@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The uring driver: disks in files and on block devices. Arguments, image lock and the ops table,
- * called by lib/blk; open.c, queue.c and io.c come next, in this order in a disk's life.
+ * The uring driver: disks in files and on block devices. Arguments and the ops table, called by
+ * lib/blk; open.c, lock.c, queue.c and io.c come next, in this order in a disk's life.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,34 +68,6 @@ uring_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 
 	*info = d->info;
 	strlcpy(info->target, d->path, sizeof(info->target));
-}
-
-/*
- * Open-file-description locks: they belong to our open image, so also two disks of one process
- * exclude each other, and closing some other descriptor of the file gives nothing back.
- */
-static int
-uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len)
-{
-	struct uring_disk *d = uring_disk_of(disk);
-	struct flock lock = {
-		.l_type = !locked	     ? F_UNLCK :
-				d->read_only ? F_RDLCK :
-					       F_WRLCK,
-		.l_whence = SEEK_SET, /* from 0 to the end, wherever that is */
-	};
-	int ret;
-
-	if (fcntl(d->fd, F_OFD_SETLK, &lock) == 0)
-		return 0;
-	if (errno == EAGAIN || errno == EACCES) {
-		snprintf(error, error_len, "%s is in use: somebody else has locked it", d->path);
-		return -EAGAIN;
-	}
-	ret = -errno;
-	snprintf(error, error_len, "%s cannot be %s: %s", d->path, locked ? "locked" : "unlocked",
-			strerror(-ret));
-	return ret;
 }
 
 static int

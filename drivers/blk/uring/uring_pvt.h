@@ -2,7 +2,7 @@
 /*
  * The inside of the uring driver: files and block devices through io_uring(7).
  *
- *     uring.c (arguments, ops) -> open.c (path to fd)
+ *     uring.c (arguments, ops) -> open.c (path to fd) -> lock.c (who has the image)
  *             -> queue.c (an io_uring for each lcore; rings.c: how) -> io.c (submit, reap)
  *                                                        inline.c (targets that are memory)
  *                                                        bounce.c (what O_DIRECT refuses)
@@ -257,6 +257,12 @@ uring_device_attribute(dev_t device, const char *name);
 /* The image may have another size now: takes it over. Blocks. Errors as in the driver's ops. */
 int
 uring_look_again(struct uring_disk *d, char *error, size_t error_len);
+
+/* ---- lock.c ---- */
+
+/* As in the driver's ops. */
+int
+uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
 
 /* ---- rings.c ---- */
 

@@ -1109,6 +1109,77 @@ test_an_image_that_hangs_keeps_no_flush_of_another_disk(void **state)
 	close(uffd);
 }
 
+/* ---- what the page cache has when an image is handed over ---- */
+
+/* Another host: it sees what the device has, and not our page cache. */
+static void
+expect_elsewhere(int fd, uint8_t expected)
+{
+	uint8_t byte = 0;
+
+	assert_int_equal(pread(fd, &byte, 1, 4096), 1);
+	assert_int_equal(byte, expected);
+}
+
+static void
+expect_read(struct driver_disk *d, uint8_t expected)
+{
+	uint8_t block[4096] = { 0 };
+
+	assert_int_equal(driver_rw(d, VHUB_BLK_READ, 4096, block, sizeof(block), 0), 0);
+	assert_int_equal(block[0], expected);
+}
+
+static void
+set_lock(struct driver_disk *d, bool locked)
+{
+	char error[DRIVER_ERROR_LEN] = "";
+
+	assert_int_equal(d->ops->lock(d->disk, locked, error, sizeof(error)), 0);
+}
+
+/* A block device whose storage somebody else changes behind its page cache. */
+static void
+test_another_host_gets_all_and_gives_all(void **state)
+{
+	uint8_t block[4096] = { 1 };
+	struct driver_disk d, reader, other;
+	int loop_fd, number, fd;
+	char path[64];
+
+	(void)state;
+	make_image(memory_image, IMAGE_BYTES);
+	number = loop_attach(memory_image, &loop_fd);
+	if (number < 0)
+		skip();
+	fd = open(memory_image, O_RDWR | O_CLOEXEC);
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
+	set_lock(&d, true);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 4096, block, sizeof(block), 0), 0);
+	expect_elsewhere(fd, 0);
+	set_lock(&d, false);
+	expect_elsewhere(fd, 1);
+	assert_int_equal(pwrite(fd, "\2", 1, 4096), 1);
+	set_lock(&d, true);
+	expect_read(&d, 2);
+	set_lock(&d, false);
+	driver_close(&d);
+	/* Of those who share it the first one looks anew. */
+	driver_open(&reader, "uring", args_of(path, ",direct=off"), true);
+	driver_open(&other, "uring", args_of(path, ",direct=off"), true);
+	assert_int_equal(pwrite(fd, "\3", 1, 4096), 1);
+	set_lock(&reader, true);
+	expect_read(&reader, 3);
+	assert_int_equal(pwrite(fd, "\4", 1, 4096), 1);
+	set_lock(&other, true);
+	expect_read(&other, 3);
+	driver_close(&reader);
+	driver_close(&other);
+	close(fd);
+	loop_detach(loop_fd);
+}
+
 /* ---- what the page cache loses ---- */
 
 /* One FLUSH by another queue of the disk, as another lcore has one. */
@@ -1175,6 +1246,13 @@ test_what_the_page_cache_lost_is_not_forgotten(void **state)
 	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, IMAGE_BYTES / 2, block, 4096,
 					 VHUB_BLK_IO_FUA),
 			-EIO);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), -EIO);
+	driver_close(&d);
+	/* Or when the image is handed over. */
+	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
+	set_lock(&d, true);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, IMAGE_BYTES / 2, block, 4096, 0), 0);
+	set_lock(&d, false);
 	assert_int_equal(driver_rw(&d, VHUB_BLK_FLUSH, 0, NULL, 0, 0), -EIO);
 	driver_close(&d);
 	/* Past the page cache the error is the write's. */
@@ -1346,6 +1424,7 @@ main(void)
 		cmocka_unit_test_setup(test_each_queue_of_an_lcore_brings_its_workers, fresh_image),
 		cmocka_unit_test_setup(test_an_image_that_hangs_keeps_no_flush_of_another_disk,
 				fresh_image),
+		cmocka_unit_test(test_another_host_gets_all_and_gives_all),
 		cmocka_unit_test(test_what_the_page_cache_lost_is_not_forgotten),
 		cmocka_unit_test(test_errors_that_tell_of_lost_writes),
 		cmocka_unit_test(test_once_lost_nothing_is_durable_any_more),

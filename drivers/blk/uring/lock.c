@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Who has the image: locks, and what the page cache makes of an image that goes from one host to another. Called by
+ * lib/blk before the first queue is got and when the last one is put; queue.c comes next.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "uring_pvt.h"
+
+/* ---- the page cache ---- */
+
+/* What was acknowledged is in the image before another host may have it. */
+static void
+write_back(struct uring_disk *d)
+{
+	if (!d->read_only && !d->in_memory && fdatasync(d->fd) != 0)
+		lost_look(d, LOST_BY_SYNC, -errno);
+}
+
+/*
+ * What the page cache has of the image may be older than what another host has written meanwhile. Not while others
+ * of this host have it: one of them has begun with this, and it is all of theirs.
+ */
+static void
+forget_cached(const struct uring_disk *d)
+{
+	struct flock others = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	if (d->direct || (fcntl(d->fd, F_OFD_GETLK, &others) == 0 && others.l_type != F_UNLCK))
+		return;
+	posix_fadvise(d->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+/* ---- locks ---- */
+
+static int
+lock_error(const struct uring_disk *d, bool locked, int ret, char *error, size_t error_len)
+{
+	snprintf(error, error_len, "%s cannot be %s: %s", d->path, locked ? "locked" : "unlocked",
+			strerror(-ret));
+	return ret;
+}
+
+/*
+ * Open-file-description locks: they belong to our open image, so also two disks of one process
+ * exclude each other, and closing some other descriptor of the file gives nothing back.
+ */
+static int
+set_lock(const struct uring_disk *d, short type)
+{
+	struct flock lock = {
+		.l_type = type,
+		.l_whence = SEEK_SET, /* from 0 to the end, wherever that is */
+	};
+
+	return fcntl(d->fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
+}
+
+static int
+take_image(struct uring_disk *d, char *error, size_t error_len)
+{
+	int ret;
+
+	forget_cached(d);
+	ret = set_lock(d, d->read_only ? F_RDLCK : F_WRLCK);
+	if (ret == -EAGAIN || ret == -EACCES) {
+		snprintf(error, error_len, "%s is in use: somebody else has locked it", d->path);
+		return -EAGAIN;
+	}
+	return ret == 0 ? 0 : lock_error(d, true, ret, error, error_len);
+}
+
+static int
+give_back_image(struct uring_disk *d, char *error, size_t error_len)
+{
+	int ret;
+
+	write_back(d);
+	ret = set_lock(d, F_UNLCK);
+	return ret == 0 ? 0 : lock_error(d, false, ret, error, error_len);
+}
+
+int
+uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len)
+{
+	struct uring_disk *d = uring_disk_of(disk);
+
+	return locked ? take_image(d, error, error_len) : give_back_image(d, error, error_len);
+}
