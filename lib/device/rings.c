@@ -572,6 +572,7 @@ ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned in
 	config->base = rec->base;
 	config->from_used = h->dev->discards;
 	config->mem = h->mem;
+	config->faulted = &h->mem_owner.faulted;
 	config->log = handler_active_log(h);
 	config->log_used = (rec->addr.flags & VHUB_USER_VRING_F_LOG) != 0;
 	config->used_log_gpa = rec->addr.log_gpa;

@@ -41,8 +41,9 @@ extern "C" {
 /**
  * Who is told when memory of his faults: embedded in a session, zeroed but for `broken`. `broken`
  * runs on CTL, once for each owner, after a part of a mapping was replaced by private zero pages; it
- * may detach and free the owner. Other parts follow as they are touched, soon larger ones. Lcores look
- * at nothing: what they have read may be zeros until the session has ended.
+ * may detach and free the owner. Other parts follow as they are touched, soon larger ones. Until the session has
+ * ended lcores read zeros there, and write for nobody: they give nothing more back to the guest
+ * (vhub_virtq_push()).
  */
 struct vhub_mem_owner {
 	void (*broken)(struct vhub_mem_owner *owner);

@@ -203,10 +203,13 @@ set_position(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 static void
 place_ring(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 {
+	static const uint32_t never;
+
 	vq->desc = config->desc;
 	vq->avail = config->avail;
 	vq->used = config->used;
 	vq->mem = vhub_mem_table_get(config->mem);
+	vq->faulted = config->faulted != NULL ? config->faulted : &never;
 	vq->log = config->log != NULL ? vhub_dirty_log_get(config->log) : NULL;
 	vq->log_used = config->log_used;
 	vq->used_log_gpa = config->used_log_gpa;

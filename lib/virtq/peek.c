@@ -191,7 +191,7 @@ void
 vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n)
 {
 	/* A ring that broke meanwhile has taken nothing. */
-	if (unlikely(n == 0 || vq->reason != VHUB_VIRTQ_OK))
+	if (unlikely(n == 0 || vq->reason != VHUB_VIRTQ_OK || virtq_memory_is_lost(vq)))
 		return;
 	if (vq->packed)
 		packed_use(vq, buffers, n);

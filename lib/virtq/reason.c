@@ -22,6 +22,7 @@ static const char *const reason_names[] = {
 	[VHUB_VIRTQ_BAD_REQUEST] = "request that cannot be answered",
 	[VHUB_VIRTQ_SMALL_BUFFER] = "receive buffer without room for a header",
 	[VHUB_VIRTQ_NOTIFY_STUCK] = "call file descriptor blocks",
+	[VHUB_VIRTQ_MEMORY_LOST] = "guest memory was not there",
 };
 
 const char *

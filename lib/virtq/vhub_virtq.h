@@ -113,6 +113,8 @@ struct vhub_virtq_config {
 	 */
 	bool from_used;
 	struct vhub_mem_table *mem; /**< the ring takes a reference */
+	/** of the memory's owner (vhub_mem.h), and outlives the ring; NULL: not looked at */
+	const uint32_t *faulted;
 	struct vhub_dirty_log *log; /**< NULL: not logging; the ring takes a reference */
 	bool log_used;		    /**< mark writes to the used ring too, at used_log_gpa */
 	/**
@@ -151,6 +153,7 @@ enum vhub_virtq_reason {
 	/** told by the device: a receive buffer without room for a packet's header */
 	VHUB_VIRTQ_SMALL_BUFFER,
 	VHUB_VIRTQ_NOTIFY_STUCK, /**< the call fd blocked */
+	VHUB_VIRTQ_MEMORY_LOST,	 /**< pages of the guest's were not there: zero pages are */
 	VHUB_VIRTQ_REASONS
 };
 
@@ -246,7 +249,8 @@ vhub_virtq_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16
 
 /**
  * Gives `n` chains back in any order (with IN_ORDER negotiated the ring puts them in order itself),
- * marks the dirty log, publishes the used index once. The guest is not told yet.
+ * marks the dirty log, publishes the used index once. The guest is not told yet. Where pages of its memory were
+ * not there the ring breaks instead: the inflight region keeps what was read from zero pages, or written to them.
  */
 VHUB_API void
 vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n);

@@ -195,7 +195,7 @@ vhub_virtq_push(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_
 {
 	if (unlikely(n == 0))
 		return;
-	if (unlikely(vq->reason != VHUB_VIRTQ_OK)) {
+	if (unlikely(vq->reason != VHUB_VIRTQ_OK || virtq_memory_is_lost(vq))) {
 		for (uint16_t i = 0; i < n; i++)
 			virtq_drop(vq, chains[i]);
 		return;

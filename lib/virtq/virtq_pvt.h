@@ -63,6 +63,7 @@ struct vhub_virtq {
 	bool has_region;	  /* inflight region */
 	struct vhub_chain **free; /* stack of requests: few in flight means few in the cache */
 	uint8_t *busy;		  /* split: one for each head, 1 while it is in flight */
+	const uint32_t *faulted;  /* shared atomic, the signal handler's; never NULL */
 
 	/* LCORE: where pop is, and what it shares with push. */
 	struct vhub_mem_cache mem_cache __rte_cache_aligned;
@@ -145,6 +146,21 @@ struct vhub_virtq {
 /* The ring serves no more; the first reason stays. Thread: LCORE. */
 void
 virtq_break(struct vhub_virtq *vq, enum vhub_virtq_reason reason);
+
+/*
+ * Whether pages of the guest's were not there, as far as anything can have come of that until now. If so the
+ * ring breaks. Before each publishing of what is used.
+ */
+static __rte_always_inline bool
+virtq_memory_is_lost(struct vhub_virtq *vq)
+{
+	/* Acquire: as struct vhub_mem_owner asks of who has read guest memory. */
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (likely(__atomic_load_n(vq->faulted, __ATOMIC_RELAXED) == 0))
+		return false;
+	virtq_break(vq, VHUB_VIRTQ_MEMORY_LOST);
+	return true;
+}
 
 static __rte_always_inline void
 virtq_count(uint64_t *counter, uint64_t n)

@@ -9,7 +9,8 @@ from contextlib import suppress
 
 import pytest
 
-from vhostuser import BlkDisk, Closed, DirtyLog, F, GuestMemory, Inflight, IoError, Queue, Req
+from test_inflight import resume, wait_all
+from vhostuser import BlkDisk, Closed, DirtyLog, F, GuestMemory, Inflight, IoError, Queue, Req, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 
@@ -65,6 +66,28 @@ def test_memory_is_cut_under_continuous_io(scene, packed, delay):
     disk.submit(late, queue=1)
     disk.queues[1].kick.signal()
     scene.ended(disk, REASON)
+
+
+@both_kinds
+def test_what_met_lost_pages_is_done_again_by_the_next_session(scene, opened, packed):
+    """It has written zeros to the disk, or read into pages that are nobody's: no guest is told that it is done."""
+    disk = scene.open(packed=packed, queues=0)
+    disk.region = disk.get_inflight(1, 64)
+    disk.set_inflight(disk.region)
+    disk.start_queue(Queue(0, disk.new_ring(64, regions=(0, 0, 0))))
+    disk.write(16, pattern(2, 4096))
+    mem, region = disk.mem, disk.mem.regions[2]
+    requests = [aimed(disk, blk.T_OUT, region.gpa, 4096, 8), aimed(disk, blk.T_IN, region.gpa + 4096, 4096, 16)]
+    region.truncate(0)
+    disk.submit(requests)
+    scene.ended(disk, REASON)
+    assert disk.reap(timeout=0) == []
+    region.truncate(region.size)
+    mem.write(region.gpa, pattern(1, 4096))
+    again = resume(opened, scene.path, disk)
+    wait_all(again, requests)
+    assert mem.read(region.gpa + 4096, 4096) == pattern(2, 4096)
+    assert again.read(8, 4096) == pattern(1, 4096)
 
 
 @both_kinds

@@ -690,6 +690,42 @@ what_was_left_is_found_by_the_next_life(void **state)
 
 /* ---- regions that make no sense ---- */
 
+/* They may have read zeros in the place of what the guest wrote: it hears of none of them. */
+static void
+what_met_lost_memory_is_found_by_the_next_life(void **state)
+{
+	const struct token *t[3];
+	uint32_t faulted;
+	struct fixture f;
+
+	(void)state;
+	for (int packed = 0; packed < 2; packed++) {
+		begin(&f, packed != 0 ? F_PACKED : 0);
+		f.config.faulted = &faulted;
+		faulted = 0;
+		for (unsigned int i = 0; i < 3; i++)
+			t[i] = add(&f, i + 1, false);
+		start(&f);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 2), 2);
+		vhub_virtq_note(f.vq);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains + 2, 1), 1);
+		faulted = VHUB_MEM_FAULTED;
+		vhub_virtq_push(f.vq, f.chains, 3);
+		assert_int_equal(vhub_virtq_broken(f.vq), VHUB_VIRTQ_MEMORY_LOST);
+		assert_int_equal(vhub_virtq_in_flight(f.vq), 0);
+		assert_null(driver_reap(&f.d));
+		faulted = 0;
+		restart(&f, f.config.base);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains, 3), 2);
+		assert_int_equal(vhub_virtq_pop(f.vq, f.chains + 2, 1), 1);
+		vhub_virtq_push(f.vq, f.chains, 3);
+		assert_int_equal(vhub_virtq_broken(f.vq), VHUB_VIRTQ_OK);
+		for (unsigned int i = 0; i < 3; i++)
+			assert_ptr_equal(driver_reap(&f.d), t[i]);
+		end(&f);
+	}
+}
+
 static void
 split_regions_of_nonsense(void **state)
 {
@@ -877,6 +913,7 @@ main(void)
 		cmocka_unit_test(a_region_larger_than_the_ring),
 		cmocka_unit_test(a_resumed_ring_gives_back_what_was_used_before),
 		cmocka_unit_test(what_was_left_is_found_by_the_next_life),
+		cmocka_unit_test(what_met_lost_memory_is_found_by_the_next_life),
 		cmocka_unit_test(split_regions_of_nonsense),
 		cmocka_unit_test(packed_regions_of_nonsense),
 		cmocka_unit_test(saved_descriptors_are_checked),

@@ -282,6 +282,35 @@ test_broken_ring(void **state)
 	ring_end(f.vq, &f.d, &f.g);
 }
 
+/* What was read of it may be zeros. */
+static void
+test_lost_memory(void **state)
+{
+	struct piece piece = { .gpa = LOW_GPA, .len = 64, .write = true };
+	struct vhub_virtq_config config;
+	struct vhub_buffer buffer;
+	uint32_t faulted = 0;
+	struct fixture f;
+
+	(void)state;
+	for (unsigned int packed = 0; packed < 2; packed++, faulted = 0) {
+		begin(&f, packed != 0 ? F_PACKED : 0);
+		vhub_virtq_destroy(f.vq);
+		config = driver_config(&f.d);
+		config.faulted = &faulted;
+		f.vq = virtq_make(&config);
+		take_long_way(&f);
+		assert_non_null(driver_add(&f.d, &piece, 1, false));
+		assert_int_equal(vhub_virtq_peek(f.vq, &buffer, 1, true), 1);
+		faulted = VHUB_MEM_FAULTED;
+		vhub_virtq_use(f.vq, &buffer, 1);
+		assert_null(driver_reap(&f.d));
+		assert_int_equal(vhub_virtq_broken(f.vq), VHUB_VIRTQ_MEMORY_LOST);
+		assert_int_equal(vhub_virtq_peek(f.vq, &buffer, 1, true), 0);
+		ring_end(f.vq, &f.d, &f.g);
+	}
+}
+
 /* Rings that keep account of each chain. */
 static void
 test_rings_that_keep_account(void **state)
@@ -336,6 +365,7 @@ main(void)
 		cmocka_unit_test(test_what_is_wrong_is_not_shown),
 		cmocka_unit_test(test_bad_available_rings),
 		cmocka_unit_test(test_broken_ring),
+		cmocka_unit_test(test_lost_memory),
 		cmocka_unit_test(test_rings_that_keep_account),
 	};
 
