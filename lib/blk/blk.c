@@ -40,6 +40,15 @@ blk_memory(struct vhub_device *device, struct vhub_mem_table *mem)
 		dev->driver->memory(dev->disk, mem);
 }
 
+static void
+blk_set_running(struct vhub_device *device, bool running)
+{
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+
+	if (dev->driver->front_end != NULL)
+		dev->driver->front_end(dev->disk, running ? vhub_device_connection(device) : -1);
+}
+
 static int
 blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
@@ -289,6 +298,7 @@ static const struct vhub_device_ops blk_ops = {
 	.queue_park = blk_queue_park,
 	.queue_resume = blk_queue_resume,
 	.queue_stop = blk_queue_stop,
+	.set_running = blk_set_running,
 	.lock = blk_lock,
 	.reset = blk_reset,
 	.keep = blk_keep,

@@ -10,6 +10,7 @@
  *   lock        WORK, may block: the disk is about to be used, or no longer: image locks (a
  *               migration's two ends hand over).
  *   memory      CTL: a guest's memory is there, or another one, or none any more.
+ *   front_end   CTL: whose rings start, or have stopped.
  *   queue_get   LCORE: one queue for each lcore that uses the disk; gets and puts are counted by
  *               the blk device, so a
  *   ...         driver sees one get and one put for each lcore.
@@ -179,6 +180,14 @@ struct vhub_blk_driver_ops {
 	 * call with NULL or another one follows before destroy.
 	 */
 	void (*memory)(struct vhub_blk_disk *disk, struct vhub_mem_table *mem);
+	/**
+	 * Optional. CTL. Does not block. Queues are about to be got for the front end at the other end of
+	 * the socket `fd`, which stays open until they are put; -1: they are. For who has a kernel read
+	 * and write guest memory, which may go on when this process is killed: that has to keep the
+	 * socket open. A front end has the requests of a process that is gone done again by the next one
+	 * once it is closed, and its guest uses the memory for something else then.
+	 */
+	void (*front_end)(struct vhub_blk_disk *disk, int fd);
 	/** Required. LCORE. A queue of the calling lcore. May allocate; does not block. */
 	int (*queue_get)(struct vhub_blk_disk *disk, struct vhub_blk_queue **out);
 	/** Required. LCORE. Nothing is in flight on it. Does not block. */

@@ -801,6 +801,12 @@ vhub_session_name(const struct vhub_session *session)
 	return session->name;
 }
 
+int
+vhub_session_fd(const struct vhub_session *session)
+{
+	return session->fd;
+}
+
 struct vhub_loop *
 vhub_session_loop(const struct vhub_session *session)
 {

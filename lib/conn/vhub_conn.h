@@ -253,6 +253,10 @@ vhub_session_peer(const struct vhub_session *session, struct vhub_peer *peer);
 VHUB_API const char *
 vhub_session_name(const struct vhub_session *session);
 
+/** Its socket, which stays the session's and open until vhub_session_closed(). Thread: CTL. */
+VHUB_API int
+vhub_session_fd(const struct vhub_session *session);
+
 /** The control loop that serves it, not the caller's. Thread: CTL. */
 VHUB_API struct vhub_loop *
 vhub_session_loop(const struct vhub_session *session);

@@ -17,6 +17,14 @@ vhub_device_conn_state(const struct vhub_device *dev)
 				      VHUB_CONN_DETACHED;
 }
 
+int
+vhub_device_connection(const struct vhub_device *dev)
+{
+	const struct vhub_device_handler *h = dev->handler;
+
+	return h != NULL && h->session != NULL ? vhub_session_fd(h->session) : -1;
+}
+
 const struct vhub_vring *
 vhub_device_vring(const struct vhub_device *dev, uint16_t index)
 {

@@ -391,6 +391,10 @@ vhub_conn_state_name(enum vhub_conn_state state);
 VHUB_API enum vhub_conn_state
 vhub_device_conn_state(const struct vhub_device *dev);
 
+/** The socket of its front end; -1: there is none. While a ring runs it stays open. Thread: CTL. */
+VHUB_API int
+vhub_device_connection(const struct vhub_device *dev);
+
 /** The ring `index` as long as it is started, else NULL. Thread: CTL; LCORE fields are not its. */
 VHUB_API const struct vhub_vring *
 vhub_device_vring(const struct vhub_device *dev, uint16_t index);

@@ -188,3 +188,35 @@ def test_the_kernels_thread_sleeps_and_wakes(modes, opened, name, packed):
             assert disk.ranges(blk.T_DISCARD, [(16384, 64)], queue=round_ % QUEUES) == blk.S_OK
         elif round_ % 4 == 2:
             modes.move(name, round_ % QUEUES, 1 + round_ // 4 % 2)
+
+
+def fds_of(pid, kind):
+    """{number: what it is} of those of a process that are of a kind."""
+    found = {}
+    for fd in Path("/proc/%d/fd" % pid).iterdir():
+        try:
+            link = os.readlink(fd)
+        except OSError:                 # it has gone meanwhile
+            continue
+        if link.startswith(kind):
+            found[fd.name] = link
+    return found
+
+
+def test_rings_keep_the_connection_open(modes, opened):
+    """So that a front end hears of the end of vhubd only when the kernel has nothing in flight any more, which
+    test/unit/blk/test_blk_uring.c holds of a ring that has one."""
+    pid = modes.daemon.pid
+    before = fds_of(pid, "socket:").values()
+    disk = opened(modes.path("cut"), queues=QUEUES)
+    disk.read(0, 4096)
+    connection, = set(fds_of(pid, "socket:").values()) - set(before)
+    rings = [Path("/proc/%d/fdinfo/%s" % (pid, fd)) for fd in fds_of(pid, "anon_inode:[io_uring]")]
+    assert len(rings) == 2              # one on each lcore
+    # While a ring is at work it tells nothing.
+    text = wait_until(lambda: [text for ring in rings if "UserFiles" in (text := ring.read_text(encoding="ascii"))])
+    if str(modes.folder / "cut") not in text[0]:
+        pytest.skip("this kernel tells no paths of a ring's files")
+    for ring in rings:
+        wait_until(lambda path=ring: connection in path.read_text(encoding="ascii"),
+                   lambda path=ring: path.read_text(encoding="ascii"))

@@ -78,15 +78,27 @@ disallow_workers(struct uring_queue *q)
 
 /* ---- rings ---- */
 
+/*
+ * Besides the image what has to stay open as long as anything is in flight, for the kernel keeps a ring's files
+ * until then, also of a process that was killed: the front end's connection, so that it does not hear of our end,
+ * and have its guest's requests done by another vhubd, while what they read may still come into its memory.
+ */
+static int
+register_files(const struct uring_disk *d, struct io_uring *ring)
+{
+	const int fds[] = { [URING_FIXED_FILE] = d->fd, d->connection_fd };
+
+	return io_uring_register_files(ring, fds, RTE_DIM(fds));
+}
+
 static int
 create_rings(struct uring_queue *q)
 {
-	const int fd = q->disk->fd;
 	int ret = uring_create_ring(q->disk, &q->ring, URING_DEPTH);
 
 	if (ret != 0)
 		return ret;
-	ret = io_uring_register_files(&q->ring, &fd, 1);
+	ret = register_files(q->disk, &q->ring);
 	if (ret != 0)
 		goto err_ring;
 	if (!q->disk->iopoll)
@@ -94,7 +106,7 @@ create_rings(struct uring_queue *q)
 	ret = uring_create_plain(&q->side, URING_DEPTH);
 	if (ret != 0)
 		goto err_ring;
-	ret = io_uring_register_files(&q->side, &fd, 1);
+	ret = register_files(q->disk, &q->side);
 	if (ret != 0)
 		goto err_side;
 	q->has_side = true;

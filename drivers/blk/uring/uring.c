@@ -70,6 +70,12 @@ uring_info(const struct vhub_blk_disk *disk, struct vhub_blk_info *info)
 	strlcpy(info->target, d->path, sizeof(info->target));
 }
 
+static void
+uring_front_end(struct vhub_blk_disk *disk, int fd)
+{
+	uring_disk_of(disk)->connection_fd = fd;
+}
+
 static int
 uring_resize(struct vhub_blk_disk *disk, uint64_t size_bytes, char *error, size_t error_len)
 {
@@ -104,6 +110,7 @@ static const struct vhub_blk_driver_ops uring_ops = {
 	.info = uring_info,
 	.lock = uring_lock,
 	.memory = uring_memory,
+	.front_end = uring_front_end,
 	.queue_get = uring_queue_get,
 	.queue_put = uring_queue_put,
 	.submit = uring_submit,
@@ -183,6 +190,7 @@ uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk 
 		return -ENOMEM;
 	d->disk.ops = &uring_ops;
 	d->fd = -1;
+	d->connection_fd = -1;
 	d->read_only = read_only;
 	ret = parse_image(args, d, error, error_len);
 	if (ret == 0)

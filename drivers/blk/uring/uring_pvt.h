@@ -49,7 +49,7 @@
 /* Steps of one I/O that may end short, interrupted, or with "try again" before it fails. */
 #define URING_MAX_TRIES 64
 
-/* The image: the one fixed file of each ring. */
+/* The image, among the fixed files of each ring. */
 #define URING_FIXED_FILE 0
 
 /* Zeroes of one step, where the kernel cannot make them itself. */
@@ -117,6 +117,7 @@ struct uring_disk {
 	/* CTL: of the guest that is there; NULL, or still being made. */
 	struct uring_pins *pins_wanted;
 	struct vhub_log_limit pin_limit;
+	int connection_fd; /* of the guest's front end, its session's; -1: no queue is got */
 	/* Shared atomic: written by CTL, in this order. */
 	struct uring_pins *pins;
 	uint32_t pins_seq; /* grows with each change */

@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -1109,6 +1112,82 @@ test_an_image_that_hangs_keeps_no_flush_of_another_disk(void **state)
 	close(uffd);
 }
 
+/* ---- the kernel, when the process is gone ---- */
+
+/* Says so once its write is in flight, and waits for its end. */
+static void
+serve_until_killed(const char *path, int connection)
+{
+	const uint32_t lengths[] = { 4096, 0 };
+	struct vhub_blk_io *burst[1];
+	struct driver_disk d;
+	struct driver_io io;
+
+	driver_open(&d, "uring", args_of(path, ",direct=on"), false);
+	d.ops->front_end(d.disk, connection);
+	if (d.ops->queue_get(d.disk, &d.queue) != 0)
+		_exit(1);
+	driver_io_init(&io, VHUB_BLK_WRITE, 0, lengths, 0);
+	burst[0] = &io.io;
+	if (d.ops->submit(d.queue, burst, 1) != 1 || write(connection, "x", 1) != 1)
+		_exit(2);
+	for (;;)
+		pause();
+}
+
+/* What poll(2) says of `fd` within so long; 0: nothing. */
+static int
+happens(int fd, int timeout_ms)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, timeout_ms) > 0 ? pfd.revents : 0;
+}
+
+/* Else its guest would use memory that the kernel still reads from, or writes to. */
+static void
+test_a_front_end_hears_of_our_end_when_nothing_is_in_flight(void **state)
+{
+	struct uffdio_zeropage zero = { .range.len = 4096 };
+	int loop_fd, number, uffd, status, early, fds[2];
+	pthread_t writer;
+	void *page = NULL;
+	char path[64];
+	pid_t child;
+	char byte;
+
+	(void)state;
+	make_image(memory_image, IMAGE_BYTES);
+	uffd = make_memory_that_hangs(&page);
+	number = uffd < 0 ? -1 : loop_attach(memory_image, &loop_fd);
+	if (number < 0)
+		skip();
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
+	hang_image(page, uffd, &writer);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		close(fds[0]);
+		serve_until_killed(path, fds[1]);
+	}
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &byte, 1), 1);
+	assert_int_equal(kill(child, SIGKILL), 0);
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFSIGNALED(status));
+	early = happens(fds[0], 200);
+	zero.range.start = (uintptr_t)page;
+	assert_int_equal(ioctl(uffd, UFFDIO_ZEROPAGE, &zero), 0);
+	assert_int_equal(pthread_join(writer, NULL), 0);
+	assert_int_equal(early, 0);
+	assert_int_not_equal(happens(fds[0], 20000) & POLLHUP, 0);
+	close(fds[0]);
+	munmap(page, 4096);
+	close(uffd);
+	loop_detach(loop_fd);
+}
+
 /* ---- what the page cache has when an image is handed over ---- */
 
 /* Another host: it sees what the device has, and not our page cache. */
@@ -1424,6 +1503,7 @@ main(void)
 		cmocka_unit_test_setup(test_each_queue_of_an_lcore_brings_its_workers, fresh_image),
 		cmocka_unit_test_setup(test_an_image_that_hangs_keeps_no_flush_of_another_disk,
 				fresh_image),
+		cmocka_unit_test(test_a_front_end_hears_of_our_end_when_nothing_is_in_flight),
 		cmocka_unit_test(test_another_host_gets_all_and_gives_all),
 		cmocka_unit_test(test_what_the_page_cache_lost_is_not_forgotten),
 		cmocka_unit_test(test_errors_that_tell_of_lost_writes),
