@@ -201,6 +201,12 @@ blk_queue_stop(struct vhub_vring *vring)
 	}
 }
 
+/*
+ * Times that an image is in use before that is told: what rings of before have open, ours or another vhubd's, the
+ * kernel closes a moment after they have gone.
+ */
+#define LOCK_PATIENCE 10
+
 /* A front end can ask again and again. */
 static void
 tell_lock(struct blk_dev *dev, bool locked, const char *error)
@@ -227,7 +233,8 @@ blk_lock(struct vhub_device *device, bool locked)
 	ret = dev->driver->lock(dev->disk, locked, error, sizeof(error));
 	/* What could not be given back is not ours either: the next start asks for it again. */
 	dev->locked = locked && ret == 0;
-	if (ret != 0)
+	dev->n_refused = ret == -EAGAIN ? dev->n_refused + 1 : 0;
+	if (ret != 0 && (ret != -EAGAIN || dev->n_refused > LOCK_PATIENCE))
 		tell_lock(dev, locked, error[0] != '\0' ? error : strerror(-ret));
 	return ret;
 }

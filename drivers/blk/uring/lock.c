@@ -60,6 +60,38 @@ set_lock(const struct uring_disk *d, short type)
 	return fcntl(d->fd, F_OFD_SETLK, &lock) == 0 ? 0 : -errno;
 }
 
+/*
+ * A lock is the device node's, of which a device may have several (a container's own /dev): who writes to it claims
+ * the device, as a file system does that is mounted. Read only: a node that was open for writing is looked at by
+ * udev when it is closed.
+ */
+static int
+claim_device(struct uring_disk *d, char *error, size_t error_len)
+{
+	char path[32];
+
+	if (!d->block_device || d->read_only || d->claim_fd >= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", d->fd);
+	d->claim_fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+	if (d->claim_fd >= 0)
+		return 0;
+	if (errno != EBUSY)
+		return lock_error(d, true, -errno, error, error_len);
+	snprintf(error, error_len,
+			"%s is in use: somebody else writes to it, or it is mounted, or part of another device",
+			d->path);
+	return -EAGAIN;
+}
+
+static void
+give_back_device(struct uring_disk *d)
+{
+	if (d->claim_fd >= 0)
+		close(d->claim_fd);
+	d->claim_fd = -1;
+}
+
 static int
 take_image(struct uring_disk *d, char *error, size_t error_len)
 {
@@ -71,7 +103,12 @@ take_image(struct uring_disk *d, char *error, size_t error_len)
 		snprintf(error, error_len, "%s is in use: somebody else has locked it", d->path);
 		return -EAGAIN;
 	}
-	return ret == 0 ? 0 : lock_error(d, true, ret, error, error_len);
+	if (ret != 0)
+		return lock_error(d, true, ret, error, error_len);
+	ret = claim_device(d, error, error_len);
+	if (ret != 0)
+		set_lock(d, F_UNLCK);
+	return ret;
 }
 
 static int
@@ -80,6 +117,7 @@ give_back_image(struct uring_disk *d, char *error, size_t error_len)
 	int ret;
 
 	write_back(d);
+	give_back_device(d);
 	ret = set_lock(d, F_UNLCK);
 	return ret == 0 ? 0 : lock_error(d, false, ret, error, error_len);
 }

@@ -81,12 +81,13 @@ disallow_workers(struct uring_queue *q)
 /*
  * Besides the image what has to stay open as long as anything is in flight, for the kernel keeps a ring's files
  * until then, also of a process that was killed: the front end's connection, so that it does not hear of our end,
- * and have its guest's requests done by another vhubd, while what they read may still come into its memory.
+ * and have its guest's requests done by another vhubd, while what they read may still come into its memory; and what
+ * keeps others from the device.
  */
 static int
 register_files(const struct uring_disk *d, struct io_uring *ring)
 {
-	const int fds[] = { [URING_FIXED_FILE] = d->fd, d->connection_fd };
+	const int fds[] = { [URING_FIXED_FILE] = d->fd, d->connection_fd, d->claim_fd };
 
 	return io_uring_register_files(ring, fds, RTE_DIM(fds));
 }

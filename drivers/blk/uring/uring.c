@@ -55,6 +55,8 @@ uring_destroy(struct vhub_blk_disk *disk)
 	struct uring_disk *d = uring_disk_of(disk);
 
 	eraser_stop(d->eraser);
+	if (d->claim_fd >= 0)
+		close(d->claim_fd);
 	if (d->fd >= 0)
 		close(d->fd);
 	free(d->path);
@@ -191,6 +193,7 @@ uring_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk 
 	d->disk.ops = &uring_ops;
 	d->fd = -1;
 	d->connection_fd = -1;
+	d->claim_fd = -1;
 	d->read_only = read_only;
 	ret = parse_image(args, d, error, error_len);
 	if (ret == 0)

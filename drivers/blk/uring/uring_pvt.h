@@ -118,6 +118,8 @@ struct uring_disk {
 	struct uring_pins *pins_wanted;
 	struct vhub_log_limit pin_limit;
 	int connection_fd; /* of the guest's front end, its session's; -1: no queue is got */
+	/* WORK, with no queue got. */
+	int claim_fd; /* the block device, opened to have it alone; -1: it is not */
 	/* Shared atomic: written by CTL, in this order. */
 	struct uring_pins *pins;
 	uint32_t pins_seq; /* grows with each change */

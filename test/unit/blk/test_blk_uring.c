@@ -1112,6 +1112,73 @@ test_an_image_that_hangs_keeps_no_flush_of_another_disk(void **state)
 	close(uffd);
 }
 
+/* ---- block devices have many names ---- */
+
+static void
+set_lock(struct driver_disk *d, bool locked)
+{
+	char error[DRIVER_ERROR_LEN] = "";
+
+	assert_int_equal(d->ops->lock(d->disk, locked, error, sizeof(error)), 0);
+}
+
+/* Returns what locking it does, which the message tells. */
+static int
+lock_device(struct driver_disk *d, const char *path)
+{
+	char error[DRIVER_ERROR_LEN] = "";
+	int ret = d->ops->lock(d->disk, true, error, sizeof(error));
+
+	if (ret != 0)
+		assert_true(strstr(error, path) != NULL && strstr(error, "in use") != NULL);
+	return ret;
+}
+
+/* Another node of a device is as good as its own for who writes, and so is who has it mounted. */
+static void
+test_a_device_has_one_writer_by_whatever_name(void **state)
+{
+	struct driver_disk a, b, reader;
+	char path[64], other[600];
+	int loop_fd, number, fd;
+	struct stat st;
+
+	(void)state;
+	make_image(memory_image, IMAGE_BYTES);
+	number = loop_attach(memory_image, &loop_fd);
+	if (number < 0)
+		skip();
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	snprintf(other, sizeof(other), "%s/node", folder);
+	assert_int_equal(fstat(loop_fd, &st), 0);
+	assert_int_equal(mknod(other, S_IFBLK | 0600, st.st_rdev), 0);
+	driver_open(&a, "uring", args_of(path, ""), false);
+	driver_open(&b, "uring", args_of(other, ""), false);
+	driver_open(&reader, "uring", args_of(other, ""), true);
+	assert_int_equal(lock_device(&a, path), 0);
+	assert_int_equal(lock_device(&b, other), -EAGAIN);
+	/* Only its own node's lock is known to it. */
+	assert_int_equal(lock_device(&reader, other), 0);
+	set_lock(&reader, false);
+	set_lock(&a, false);
+	assert_int_equal(lock_device(&b, other), 0);
+	assert_int_equal(lock_device(&a, path), -EAGAIN);
+	set_lock(&b, false);
+	fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(lock_device(&b, other), -EAGAIN);
+	assert_int_equal(lock_device(&reader, other), 0);
+	close(fd);
+	set_lock(&reader, false);
+	assert_int_equal(lock_device(&b, other), 0);
+	driver_close(&b);
+	assert_int_equal(lock_device(&a, path), 0);
+	driver_close(&a);
+	driver_close(&reader);
+	unlink(other);
+	loop_detach(loop_fd);
+}
+
 /* ---- the kernel, when the process is gone ---- */
 
 /* Says so once its write is in flight, and waits for its end. */
@@ -1124,6 +1191,7 @@ serve_until_killed(const char *path, int connection)
 	struct driver_io io;
 
 	driver_open(&d, "uring", args_of(path, ",direct=on"), false);
+	set_lock(&d, true);
 	d.ops->front_end(d.disk, connection);
 	if (d.ops->queue_get(d.disk, &d.queue) != 0)
 		_exit(1);
@@ -1144,12 +1212,15 @@ happens(int fd, int timeout_ms)
 	return poll(&pfd, 1, timeout_ms) > 0 ? pfd.revents : 0;
 }
 
-/* Else its guest would use memory that the kernel still reads from, or writes to. */
+/*
+ * Else its guest would use memory that the kernel still reads from, or writes to. Nor has anybody else the device
+ * by then.
+ */
 static void
 test_a_front_end_hears_of_our_end_when_nothing_is_in_flight(void **state)
 {
 	struct uffdio_zeropage zero = { .range.len = 4096 };
-	int loop_fd, number, uffd, status, early, fds[2];
+	int loop_fd, number, uffd, status, early, claim, fds[2];
 	pthread_t writer;
 	void *page = NULL;
 	char path[64];
@@ -1177,10 +1248,12 @@ test_a_front_end_hears_of_our_end_when_nothing_is_in_flight(void **state)
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_true(WIFSIGNALED(status));
 	early = happens(fds[0], 200);
+	claim = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
 	zero.range.start = (uintptr_t)page;
 	assert_int_equal(ioctl(uffd, UFFDIO_ZEROPAGE, &zero), 0);
 	assert_int_equal(pthread_join(writer, NULL), 0);
 	assert_int_equal(early, 0);
+	assert_int_equal(claim, -1);
 	assert_int_not_equal(happens(fds[0], 20000) & POLLHUP, 0);
 	close(fds[0]);
 	munmap(page, 4096);
@@ -1207,14 +1280,6 @@ expect_read(struct driver_disk *d, uint8_t expected)
 
 	assert_int_equal(driver_rw(d, VHUB_BLK_READ, 4096, block, sizeof(block), 0), 0);
 	assert_int_equal(block[0], expected);
-}
-
-static void
-set_lock(struct driver_disk *d, bool locked)
-{
-	char error[DRIVER_ERROR_LEN] = "";
-
-	assert_int_equal(d->ops->lock(d->disk, locked, error, sizeof(error)), 0);
 }
 
 /* A block device whose storage somebody else changes behind its page cache. */
@@ -1503,6 +1568,7 @@ main(void)
 		cmocka_unit_test_setup(test_each_queue_of_an_lcore_brings_its_workers, fresh_image),
 		cmocka_unit_test_setup(test_an_image_that_hangs_keeps_no_flush_of_another_disk,
 				fresh_image),
+		cmocka_unit_test(test_a_device_has_one_writer_by_whatever_name),
 		cmocka_unit_test(test_a_front_end_hears_of_our_end_when_nothing_is_in_flight),
 		cmocka_unit_test(test_another_host_gets_all_and_gives_all),
 		cmocka_unit_test(test_what_the_page_cache_lost_is_not_forgotten),
