@@ -15,6 +15,10 @@
 #include "services.h"
 #include "vhub_alloc.h"
 
+/* Of all captures: each has an mbuf of those that may wait, and each lcore may have gone one beyond. */
+#define WRITTEN_FRAMES 1024u
+_Static_assert(CAPTURES_MBUFS + VHUB_MAX_LCORES < WRITTEN_FRAMES, "there is room for all");
+
 /* ---- frames ---- */
 
 /* Frees what lies behind the first `bytes`, at least one. */
@@ -36,8 +40,10 @@ cut(struct rte_mbuf *m, uint32_t bytes)
 	m->pkt_len = bytes;
 }
 
-/* Mbufs that wait for the files of all captures. Shared atomic. */
+/* Mbufs that wait for the files of all captures, or are written and not free yet. Shared atomic. */
 static uint32_t waiting_mbufs;
+/* The latter. It is made with the first capture and stays, and has room for all of them. */
+static struct rte_ring *written;
 
 /* A capture gets no more than it leaves to others. Lcores that come at once may go a frame each beyond it. */
 static bool
@@ -56,11 +62,37 @@ add_waiting(struct net_capture *capture, uint32_t n)
 	__atomic_add_fetch(&waiting_mbufs, n, __ATOMIC_RELAXED);
 }
 
-void
-capture_written(struct net_capture *capture, uint32_t n)
+static uint32_t
+count_mbufs(struct rte_mbuf *const *pkts, unsigned int n)
 {
-	__atomic_sub_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED);
-	__atomic_sub_fetch(&waiting_mbufs, n, __ATOMIC_RELAXED);
+	uint32_t total = 0;
+	unsigned int i;
+
+	for (i = 0; i < n; i++)
+		total += pkts[i]->nb_segs;
+	return total;
+}
+
+void
+capture_give_back(struct net_capture *capture, struct rte_mbuf **pkts, unsigned int n)
+{
+	__atomic_sub_fetch(&capture->waiting_mbufs, count_mbufs(pkts, n), __ATOMIC_RELAXED);
+	rte_ring_enqueue_bulk(written, (void **)pkts, n, NULL);
+}
+
+static void
+free_written(void)
+{
+	struct rte_mbuf *pkts[VHUB_NET_BURST];
+	unsigned int n;
+
+	do {
+		n = rte_ring_dequeue_burst(written, (void **)pkts, RTE_DIM(pkts), NULL);
+		if (n == 0)
+			break;
+		__atomic_sub_fetch(&waiting_mbufs, count_mbufs(pkts, n), __ATOMIC_RELAXED);
+		rte_pktmbuf_free_bulk(pkts, n);
+	} while (n == RTE_DIM(pkts));
 }
 
 /* Returns whether it waits for the file now. */
@@ -74,7 +106,8 @@ put(struct net_capture *capture, struct rte_mbuf *m)
 	add_waiting(capture, n);
 	if (rte_ring_mp_enqueue(capture->ring, m) == 0)
 		return true;
-	capture_written(capture, n);
+	__atomic_sub_fetch(&capture->waiting_mbufs, n, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&waiting_mbufs, n, __ATOMIC_RELAXED);
 	return false;
 }
 
@@ -131,6 +164,7 @@ net_capture_frames(struct net_pair *pair, enum net_direction direction,
 		.direction = (uint16_t)direction };
 	struct rte_mbuf *copy;
 
+	free_written();
 	/* One after the other: what finds no room is not even copied. */
 	for (; which != 0; which &= which - 1) {
 		const unsigned int i = (unsigned int)__builtin_ctzll(which);
@@ -153,19 +187,31 @@ destroy(struct net_capture *capture)
 	vhub_free(capture, sizeof(*capture));
 }
 
+static struct rte_ring *
+make_ring(unsigned int size, unsigned int flags)
+{
+	struct rte_ring *ring = vhub_zalloc_node((size_t)rte_ring_get_memsize(size), -1);
+
+	if (ring != NULL)
+		rte_ring_init(ring, "capture", size, flags);
+	return ring;
+}
+
 static struct net_capture *
 create(const struct vhub_net_capture *set)
 {
 	struct net_capture *capture = vhub_zalloc_node(sizeof(*capture), -1);
 
+	/* No thread of a capture waits for that of another one in it. */
+	if (written == NULL)
+		written = make_ring(WRITTEN_FRAMES, RING_F_MP_RTS_ENQ);
 	if (capture == NULL)
 		return NULL;
-	capture->ring = vhub_zalloc_node((size_t)rte_ring_get_memsize(CAPTURE_FRAMES), -1);
+	capture->ring = written != NULL ? make_ring(CAPTURE_FRAMES, RING_F_SC_DEQ) : NULL;
 	if (capture->ring == NULL) {
 		vhub_free(capture, sizeof(*capture));
 		return NULL;
 	}
-	rte_ring_init(capture->ring, "capture", CAPTURE_FRAMES, RING_F_SC_DEQ);
 	capture->snaplen_bytes = set->snaplen_bytes;
 	capture->max_bytes = set->max_bytes;
 	return capture;

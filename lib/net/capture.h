@@ -4,7 +4,8 @@
  *
  *     services.c -> capture.c (copies, filters, puts into a ring)  ...  capture_file.c (its own thread: the file)
  *
- * Lcores never wait for the file: what the ring has no room for is dropped and counted.
+ * Lcores never wait for the file: what the ring has no room for is dropped and counted. What was written goes back to
+ * them, by a ring of all captures, and is freed by the next lcore that has something to capture.
  */
 #ifndef NET_CAPTURE_H
 #define NET_CAPTURE_H
@@ -45,7 +46,7 @@ struct net_capture {
 	uint64_t tsc, ns; /* the same moment, ns since 1970 */
 
 	/* Shared atomics. */
-	uint32_t waiting_mbufs __rte_cache_aligned;
+	uint32_t waiting_mbufs __rte_cache_aligned; /* for the file */
 	bool ended;   /* nothing more is written: the file is full, or cannot be written */
 	bool stopped; /* nothing more comes */
 
@@ -57,9 +58,12 @@ struct net_capture {
 	uint8_t buffer[65536];
 };
 
-/* Of its frames that waited `n` mbufs are about to be freed. */
+/*
+ * The thread's: what was taken out of the ring goes back to the pool, by an lcore. The thread may lose its CPU at any
+ * time, and in the middle of a put into the pool it would have all lcores wait that put something there.
+ */
 void
-capture_written(struct net_capture *capture, uint32_t n);
+capture_give_back(struct net_capture *capture, struct rte_mbuf **pkts, unsigned int n);
 
 /* ---- capture_file.c ---- */
 

@@ -193,9 +193,9 @@ write_burst(struct net_capture *c)
 	for (i = 0; i < n; i++) {
 		if (!c->ended)
 			put_packet(c, pkts[i]);
-		capture_written(c, pkts[i]->nb_segs);
-		rte_pktmbuf_free(pkts[i]);
 	}
+	if (n != 0)
+		capture_give_back(c, pkts, n);
 	return n;
 }
 

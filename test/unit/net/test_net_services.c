@@ -10,10 +10,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "../eal_fixture.h"
+#include "capture.h"
 #include "net_pvt.h"
 
 /* Packets in a second. */
@@ -293,6 +296,47 @@ test_a_copy_without_memory_is_no_drop_of_the_port(void **state)
 	rte_mempool_free(pool);
 }
 
+/* ---- captures ---- */
+
+static uint64_t
+file_bytes(const char *path)
+{
+	struct stat info;
+
+	assert_int_equal(stat(path, &info), 0);
+	return (uint64_t)info.st_size;
+}
+
+/* The thread that writes them frees none: it may lose its CPU in the middle of that, and have lcores wait. */
+static void
+test_what_is_written_is_freed_by_who_captures_next(void **state)
+{
+	char path[] = "/tmp/vhub-capture-XXXXXX", error[256];
+	const struct vhub_net_capture set = { .path = path,
+		.snaplen_bytes = VHUB_NET_CAPTURE_MAX_SNAPLEN,
+		.from_guest = true };
+	struct vhub_net_captured captured;
+
+	(void)state;
+	dev->dev.ops = &net_uplink_ops;
+	close(mkstemp(path));
+	unlink(path);
+	for (unsigned int i = 0; i < 8; i++)
+		views[i].bytes = views[i].head_bytes;
+	assert_int_equal(vhub_net_capture_start(&dev->dev, &set, error, sizeof(error)), 0);
+	net_serve_views(&dev->pairs[0], NET_FROM_GUEST, views, 0xff);
+	while (file_bytes(path) < 8 * views[0].bytes)
+		usleep(1000);
+	assert_int_equal(rte_mempool_in_use_count(dev->pool), 8);
+	__atomic_store_n(&dev->services.capture->ended, true, __ATOMIC_RELAXED);
+	net_serve_views(&dev->pairs[0], NET_FROM_GUEST, views, 0x1);
+	assert_int_equal(rte_mempool_in_use_count(dev->pool), 0);
+	assert_int_equal(vhub_net_capture_stop(&dev->dev, &captured, error, sizeof(error)), 0);
+	assert_int_equal(captured.packets, 8);
+	assert_int_equal(dev->pairs[0].counters.captured, 8);
+	unlink(path);
+}
+
 /* ---- forms of a burst ---- */
 
 static void
@@ -339,6 +383,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_each_size_is_in_its_class, begin, end),
 		cmocka_unit_test_setup_teardown(test_those_that_pass_are_counted, begin, end),
 		cmocka_unit_test_setup_teardown(test_a_copy_without_memory_is_no_drop_of_the_port,
+				begin, end),
+		cmocka_unit_test_setup_teardown(test_what_is_written_is_freed_by_who_captures_next,
 				begin, end),
 		cmocka_unit_test_setup_teardown(
 				test_copies_that_are_too_late_are_told_of_at_the_mirror, begin,
