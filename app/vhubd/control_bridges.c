@@ -37,10 +37,18 @@ static void
 bridge_fdb(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const char *name = control_text(params, "bridge");
+	const json_int_t from = json_integer_value(json_object_get(params, "from"));
 	json_t *stations = NULL;
 
 	(void)arg;
-	if (status_stations(name, &stations) == -ENOENT) {
+	if (from < 0 || from > UINT32_MAX) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"from=%" JSON_INTEGER_FORMAT
+				"; allowed: 0, or the next of an answer",
+				from);
+		return;
+	}
+	if (status_stations(name, (uint32_t)from, &stations) == -ENOENT) {
 		vhub_control_refuse(call, CONTROL_NO_DEVICE, "there is no bridge %.64s", name);
 		return;
 	}
@@ -49,12 +57,14 @@ bridge_fdb(struct vhub_control_call *call, const json_t *params, void *arg)
 
 static const struct vhub_control_param bridge_fdb_params[] = {
 	{ "bridge", VHUB_CONTROL_STRING, true, "its name" },
+	{ "from", VHUB_CONTROL_INTEGER, false,
+			"where to go on: next of the last answer; from the beginning (0)" },
 	{ .name = NULL },
 };
 
 const struct vhub_control_method control_bridge_fdb = {
 	.name = "bridge_fdb",
-	.help = "Lists the stations that a bridge knows, and where they are.",
+	.help = "Lists some of the stations that a bridge knows, where they are, and where to go on.",
 	.params = bridge_fdb_params,
 	.fn = bridge_fdb,
 };

@@ -53,8 +53,11 @@ status_bridges(void);
 json_t *
 status_bridge_port(const char *name);
 
-/** Stations that a bridge knows. Returns 0 or -ENOENT; *out is NULL also when memory is short. */
+/**
+ * Some of the stations that a bridge knows, from a place on (vhub_bridge_stations()), and the next place. Returns 0 or
+ * -ENOENT; *out is NULL also when memory is short.
+ */
 int
-status_stations(const char *bridge, json_t **out);
+status_stations(const char *bridge, uint32_t from, json_t **out);
 
 #endif /* STATUS_H */

@@ -123,15 +123,15 @@ add_station(void *arg, const struct vhub_bridge_station *station)
 }
 
 int
-status_stations(const char *bridge, json_t **out)
+status_stations(const char *bridge, uint32_t from, json_t **out)
 {
-	int ret;
+	json_t *stations = json_array();
+	int ret = vhub_bridge_stations(bridge, &from, add_station, stations);
 
-	*out = json_array();
-	ret = vhub_bridge_stations(bridge, add_station, *out);
-	if (ret != 0) {
-		json_decref(*out);
-		*out = NULL;
-	}
+	*out = NULL;
+	if (ret != 0)
+		json_decref(stations);
+	else
+		*out = json_pack("{s:o, s:I}", "stations", stations, "next", (json_int_t)from);
 	return ret;
 }

@@ -153,11 +153,20 @@ bridges(void *arg, const char *params, char *error, size_t error_len)
 static json_t *
 stations(void *arg, const char *params, char *error, size_t error_len)
 {
+	const size_t len = strcspn(params, ",");
+	const char *bad = NULL;
 	json_t *out = NULL;
+	uint32_t from = 0;
+	char name[64];
 
 	(void)arg;
-	if (status_stations(params, &out) != 0)
-		snprintf(error, error_len, "there is no bridge %s", params);
+	strlcpy(name, params, RTE_MIN(sizeof(name), len + 1));
+	if (params[len] == ',')
+		from = (uint32_t)strtonum(params + len + 1, 0, UINT32_MAX, &bad);
+	if (bad != NULL)
+		snprintf(error, error_len, "%s is not the number of a place", params + len + 1);
+	else if (status_stations(name, from, &out) != 0)
+		snprintf(error, error_len, "there is no bridge %s", name);
 	return out;
 }
 
@@ -172,7 +181,9 @@ static const struct vhub_telemetry_command commands[] = {
 	{ "/vhub/lcores", "Worker lcores: busy share in percent, cycles, devices.", lcores },
 	{ "/vhub/sessions", "Connections of all devices to their front ends.", sessions },
 	{ "/vhub/bridges", "Bridges and their ports.", bridges },
-	{ "/vhub/stations", "Stations that a bridge knows. Parameter: its name.", stations },
+	{ "/vhub/stations",
+			"Some of the stations that a bridge knows. Parameters: its name, where to go on: next of the last answer (0).",
+			stations },
 	{ "/vhub/drivers", "Drivers of every kind of device.", drivers },
 };
 

@@ -140,8 +140,13 @@ class Lan:
 
     def stations(self):
         """{(address, VLAN): name of the port}"""
-        return {(each["mac"], each["vlan"]): each["port"].split("-")[1]
-                for each in self.control.call("bridge_fdb", bridge=self.name)}
+        found, place = {}, 0
+        while True:
+            answer = self.control.call("bridge_fdb", bridge=self.name, **{"from": place})
+            found |= {(each["mac"], each["vlan"]): each["port"].split("-")[1] for each in answer["stations"]}
+            place = answer["next"]
+            if place == 0:
+                return found
 
     def learn(self, session, address, vlan=None):
         """The bridge knows this station at this port, by a frame that nobody gets: it is for the station

@@ -605,6 +605,26 @@ def test_bridges_and_stations_are_shown(lan):
     assert refused.value.code == -32001
 
 
+def test_many_stations_are_shown_a_part_at_a_time(lan):
+    """However large the table, an answer takes the control thread a short while; vhubctl asks until it has all."""
+    a = lan.port("a", session={"size": 256})
+    frames = [frame(mac(1), bytes((2, 0, 0, 1, number // 256, number % 256))) for number in range(300)]
+    for first in range(0, 300, 6):              # a worker learns up to eight at once
+        a.wait_sent(a.submit([a.prepare(each) for each in frames[first:first + 6]]))
+    wait_until(lambda: len(lan.stations()) == 300, lambda: len(lan.stations()))
+    place, parts = 0, []
+    while not parts or place:
+        answer = lan.control.call("bridge_fdb", bridge=lan.name, **{"from": place})
+        parts.append(len(answer["stations"]))
+        place = answer["next"]
+    assert sum(parts) == 300 and len(parts) > 2 and max(parts) <= 128
+    said = vhubctl(lan.folder / "control.sock", "fdb", lan.name).stdout.splitlines()
+    assert len({line.split()[1] for line in said[1:]}) == 300
+    assert lan.control.call("bridge_fdb", bridge=lan.name, **{"from": 2**32 - 1}) == {"stations": [], "next": 0}
+    with pytest.raises(Refused, match="from=-1"):
+        lan.control.call("bridge_fdb", bridge=lan.name, **{"from": -1})
+
+
 @pytest.mark.parametrize("keys, why", [
     ({"vlan": 4095}, "vlan=4095"), ({"trunk": "10+x"}, "trunk=10.x"), ({"trunk": "20-10"}, "trunk=20-10"),
     ({"ageing": 20}, "ageing=20: bridge .* is there, with ageing=10"),

@@ -47,7 +47,7 @@ bridge_next(const struct bridge *bridge)
 	return bridge == NULL ? bridges : bridge->next;
 }
 
-/* ---- bridges; with the lock ---- */
+/* ---- bridges ---- */
 
 static uint8_t
 choose_tick_shift(uint64_t hz)
@@ -59,6 +59,7 @@ choose_tick_shift(uint64_t hz)
 	return shift;
 }
 
+/* Nobody sees it yet. Without the lock: a large table takes its time, and CTL would wait. */
 static struct bridge *
 create_bridge(const struct bridge_port *p, char *error, size_t error_len)
 {
@@ -78,8 +79,6 @@ create_bridge(const struct bridge_port *p, char *error, size_t error_len)
 		ret = table_create(&params, &bridge->table);
 	if (ret != 0)
 		goto fail;
-	bridge->next = bridges;
-	bridges = bridge;
 	return bridge;
 
 fail:
@@ -90,16 +89,26 @@ fail:
 	return NULL;
 }
 
+/* Likewise; nobody sees it any more. NULL is fine. */
 static void
 destroy_bridge(struct bridge *bridge)
+{
+	if (bridge == NULL)
+		return;
+	table_destroy(bridge->table);
+	free(bridge);
+}
+
+/* ---- those that are seen; with the lock ---- */
+
+static void
+unlink_bridge(struct bridge *bridge)
 {
 	struct bridge **link;
 
 	for (link = &bridges; *link != bridge; link = &(*link)->next)
 		;
 	*link = bridge->next;
-	table_destroy(bridge->table);
-	free(bridge);
 }
 
 static struct bridge *
@@ -162,19 +171,31 @@ take_slot(struct bridge *bridge, struct bridge_port *p, char *error, size_t erro
 int
 bridge_join(struct bridge_port *p, char *error, size_t error_len)
 {
-	struct bridge *bridge;
-	int ret = -ENOMEM;
+	struct bridge *bridge, *made = NULL;
+	int ret;
 
 	bridge_lock();
 	bridge = find_bridge(p->bridge_name);
-	if (bridge == NULL)
-		bridge = create_bridge(p, error, error_len);
-	if (bridge != NULL)
-		ret = check_same(bridge, p, error, error_len);
+	if (bridge == NULL) {
+		bridge_unlock();
+		made = create_bridge(p, error, error_len);
+		if (made == NULL)
+			return -ENOMEM;
+		bridge_lock();
+		/* Another port may have been faster. */
+		bridge = find_bridge(p->bridge_name);
+	}
+	if (bridge == NULL) {
+		made->next = bridges;
+		bridges = bridge = made;
+		made = NULL;
+	}
+	ret = check_same(bridge, p, error, error_len);
 	if (ret == 0)
 		ret = take_slot(bridge, p, error, error_len);
 	p->joined = ret == 0;
 	bridge_unlock();
+	destroy_bridge(made);
 	if (ret == 0)
 		VHUB_LOG(INFO, "%s: joined bridge %s", p->port.name, p->bridge_name);
 	return ret;
@@ -246,8 +267,13 @@ vhub_bridge_flush(const char *name, const char *port, uint16_t vlan, uint32_t *n
 void
 bridge_put(struct bridge *bridge)
 {
+	bool last;
+
 	bridge_lock();
-	if (--bridge->n_ports == 0)
-		destroy_bridge(bridge);
+	last = --bridge->n_ports == 0;
+	if (last)
+		unlink_bridge(bridge);
 	bridge_unlock();
+	if (last)
+		destroy_bridge(bridge);
 }

@@ -10,6 +10,9 @@
 #include "bridge_pvt.h"
 #include "vhub_bridge.h"
 
+/* Most stations in one call, for which the lock is held; who shows them turns each into text meanwhile. */
+#define STATIONS_AT_ONCE 128u
+
 static const char *const drop_names[BRIDGE_DROPS] = {
 	[BRIDGE_DROP_RESERVED] = "bridge_dropped_reserved",
 	[BRIDGE_DROP_SOURCE] = "bridge_dropped_source",
@@ -144,7 +147,7 @@ tell_station(void *arg, const struct table_entry *entry)
 }
 
 int
-vhub_bridge_stations(const char *name,
+vhub_bridge_stations(const char *name, uint32_t *from,
 		void (*fn)(void *arg, const struct vhub_bridge_station *station), void *arg)
 {
 	struct walk walk = { .fn = fn, .arg = arg };
@@ -155,7 +158,8 @@ vhub_bridge_stations(const char *name,
 			break;
 	}
 	if (walk.bridge != NULL)
-		table_walk(walk.bridge->table, bridge_now(walk.bridge), tell_station, &walk);
+		table_walk(walk.bridge->table, bridge_now(walk.bridge), from, STATIONS_AT_ONCE,
+				tell_station, &walk);
 	bridge_unlock();
 	return walk.bridge != NULL ? 0 : -ENOENT;
 }

@@ -39,6 +39,9 @@
 /* Of nobody's generation: it is swept up. */
 #define WORD_FORGOTTEN WORD_STATIC
 
+/* Places that are looked at in one call of table_walk(): a fraction of a millisecond. */
+#define WALK_PLACES 65536u
+
 struct table {
 	/* Immutable. */
 	struct rte_hash *hash;
@@ -533,14 +536,19 @@ table_capacity(const struct table *t)
 }
 
 void
-table_walk(const struct table *t, uint32_t now,
+table_walk(const struct table *t, uint32_t now, uint32_t *at, uint32_t max,
 		void (*fn)(void *arg, const struct table_entry *entry), void *arg)
 {
+	const uint32_t end = *at < t->n_places ? *at + RTE_MIN(t->n_places - *at, WALK_PLACES) :
+						 t->n_places;
 	struct table_entry entry;
 	uint32_t i;
 
-	for (i = 0; i < t->n_places; i++) {
-		if (describe(t, i, now, &entry))
-			fn(arg, &entry);
+	for (i = *at; i < end && max != 0; i++) {
+		if (!describe(t, i, now, &entry))
+			continue;
+		fn(arg, &entry);
+		max--;
 	}
+	*at = i < t->n_places ? i : 0;
 }

@@ -47,7 +47,7 @@ struct table_learned {
 	uint16_t moved;
 	uint16_t limited; /* the port knows as many as it may */
 	uint16_t full;	  /* there is no place left */
-	/* Bit i: the i-th station is another port's for good. */
+	/* Bit i: the i-th station is another port's, which this one may not take it from. */
 	uint64_t foreign;
 };
 
@@ -121,9 +121,12 @@ table_count(const struct table *t, uint16_t port);
 uint32_t
 table_capacity(const struct table *t);
 
-/* Shows all that is known. Thread: CTL or WORK. */
+/*
+ * Shows what is known from place *at on (0: the first), up to `max` of it and no more than can be looked at in a
+ * short while. *at is where to go on then; 0: nowhere. Thread: CTL or WORK.
+ */
 void
-table_walk(const struct table *t, uint32_t now,
+table_walk(const struct table *t, uint32_t now, uint32_t *at, uint32_t max,
 		void (*fn)(void *arg, const struct table_entry *entry), void *arg);
 
 #endif /* BRIDGE_TABLE_H */

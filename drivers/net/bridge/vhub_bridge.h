@@ -59,9 +59,13 @@ struct vhub_bridge_visitor {
 VHUB_API void
 vhub_bridge_walk(const struct vhub_bridge_visitor *visitor, void *arg);
 
-/** Shows the stations that a bridge knows. Returns 0 or -ENOENT: there is no such bridge. */
+/**
+ * Shows some of the stations that a bridge knows, so few that it takes a short while: from *from on, 0 at first,
+ * which is where to go on then, and 0 again after the last one. One that comes or moves meanwhile may be left out.
+ * Returns 0 or -ENOENT: there is no such bridge.
+ */
 VHUB_API int
-vhub_bridge_stations(const char *name,
+vhub_bridge_stations(const char *name, uint32_t *from,
 		void (*fn)(void *arg, const struct vhub_bridge_station *station), void *arg);
 
 /**

@@ -592,12 +592,18 @@ test_all_that_is_known_is_shown(void **state)
 {
 	struct table *t = make(ENTRIES);
 	struct shown shown = { .ok = true };
+	uint32_t at = 0;
 	unsigned int i;
 
 	(void)state;
 	for (i = 0; i < 20; i++)
 		learn(t, station(i), (uint16_t)(i % PORTS), 20, 5);
-	table_walk(t, 15, show, &shown);
+	do {
+		const unsigned int before = shown.n;
+
+		table_walk(t, 15, &at, 7, show, &shown);
+		assert_in_range(shown.n - before, at == 0 ? 0 : 7, 7);
+	} while (at != 0);
 	assert_int_equal(shown.n, 20);
 	assert_true(shown.ok);
 	table_destroy(t);
