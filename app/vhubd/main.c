@@ -5,6 +5,7 @@
  * options.c, eal.c, slots.c, control_methods.c.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,11 @@ VHUB_LOGTYPE(vhubd);
 #define EXIT_NOT_SAVED 4
 
 #define STOP_TIMEOUT_US 900000
+
+/* Our heap grows by so much at once: as much as a hundred disks or so take of it. */
+#define HEAP_STEP_BYTES (4 << 20)
+/* Larger blocks are mapped; the C library allows no more. */
+#define HEAP_BLOCK_MAX_BYTES (32 << 20)
 
 struct daemon_state {
 	struct vhub_loop *loop;
@@ -128,6 +134,18 @@ front_end_left(void *arg, int result)
 }
 
 /* ---- start and end ---- */
+
+/*
+ * brk(2), mmap(2) and munmap(2) wait for whoever maps or unmaps guest memory, and a front end can make that a second.
+ * So the control thread, whose heap this is above all, calls them seldom: it gives back nothing.
+ */
+static void
+keep_heap(void)
+{
+	mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
+	mallopt(M_TRIM_THRESHOLD, -1);
+	mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_MAX_BYTES);
+}
 
 /* Before devices are there, for those may take their time. */
 static int
@@ -297,6 +315,7 @@ main(int argc, char **argv)
 		options_free(&options);
 		return ret > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	}
+	keep_heap();
 	block_signals(&set);
 	if (eal_start(&options) == 0) {
 		if (start_parts(&d, &set) == 0)

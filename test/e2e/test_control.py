@@ -124,6 +124,21 @@ def test_a_disk_that_cannot_be_saved_is_removed_all_the_same(vhubd, blk, folder,
         assert control.names() == []
 
 
+@pytest.mark.plain_only
+def test_the_heap_grows_in_large_steps_and_gives_nothing_back(vhubd, folder, path):
+    """To move its end waits for whoever maps or unmaps guest memory."""
+    daemon = vhubd(args=["--control", str(path)])
+    sizes = [daemon.heap_bytes()]
+    with Control(path) as control:
+        for i in range(32):
+            control.call("device_add", kind="blk", name=f"d{i}", args=f"socket={folder}/d{i}.sock,driver=malloc,size=1M")
+            sizes.append(daemon.heap_bytes())
+        for i in range(32):
+            control.call("device_remove", name=f"d{i}")
+            sizes.append(daemon.heap_bytes())
+    assert sizes == sorted(sizes) and len(set(sizes)) <= 2
+
+
 def test_what_cannot_be_added(vhubd, blk, folder, path):
     vhubd(blk("first"), args=["--control", str(path)])
     fine = f"socket={folder}/d.sock,driver=malloc,size=8M"

@@ -234,6 +234,11 @@ class Vhubd(Program):
         """Number of mappings."""
         return len(Path(f"/proc/{self.pid}/maps").read_text().splitlines())
 
+    def heap_bytes(self):
+        """Size of the main thread's heap."""
+        first, last = re.search(r"^(\w+)-(\w+) .*\[heap\]$", self._proc("maps"), re.MULTILINE).groups()
+        return int(last, 16) - int(first, 16)
+
     def rss_kb(self):
         return int(re.search(r"VmRSS:\s+(\d+)", self._proc("status")).group(1))
 
