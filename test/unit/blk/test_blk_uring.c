@@ -1220,7 +1220,7 @@ static void
 test_a_front_end_hears_of_our_end_when_nothing_is_in_flight(void **state)
 {
 	struct uffdio_zeropage zero = { .range.len = 4096 };
-	int loop_fd, number, uffd, status, early, claim, fds[2];
+	int loop_fd = -1, number, uffd, status, early, claim, fds[2];
 	pthread_t writer;
 	void *page = NULL;
 	char path[64];
