@@ -47,12 +47,14 @@ add_bridge(void *arg, const struct vhub_bridge_info *bridge)
 static json_t *
 describe_port(const struct vhub_bridge_port *port)
 {
-	return json_pack("{s:s, s:b, s:i, s:o, s:i, s:i, s:I, s:I, s:I, s:I}", "name", port->name,
-			"uplink", port->is_uplink, "vlan", port->vlan, "trunk",
+	return json_pack("{s:s, s:b, s:i, s:o, s:i, s:i, s:I, s:I, s:s, s:I, s:I}", "name",
+			port->name, "uplink", port->is_uplink, "vlan", port->vlan, "trunk",
 			vlan_list(port->tagged), "isolation", port->isolation, "mtu", port->mtu,
 			"stations", (json_int_t)port->stations, "learn_limit",
-			(json_int_t)port->learn_limit, "flood_limit", (json_int_t)port->flood_limit,
-			"broadcast_limit", (json_int_t)port->broadcast_limit);
+			(json_int_t)port->learn_limit, "learn_priority",
+			port->has_priority ? "high" : "low", "flood_limit",
+			(json_int_t)port->flood_limit, "broadcast_limit",
+			(json_int_t)port->broadcast_limit);
 }
 
 /* To the bridge that was added last. */

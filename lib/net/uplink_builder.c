@@ -31,7 +31,7 @@ struct uplink_builder {
 static const char uplink_help[] =
 		"bridge=NAME       the bridge that it joins, which is made if need be; required\n"
 		"port=PORT         PCI address, name of a port that exists, or [VDEV,ARGUMENTS]; required\n"
-		"vlan= trunk= isolation= learn_limit= flood_limit= broadcast_limit= ageing= table=\n"
+		"vlan= trunk= isolation= learn_limit= learn_priority= flood_limit= broadcast_limit= ageing= table=\n"
 		"                  as with --net's driver=bridge, for what comes from the wire and goes there\n"
 		"rxd= txd= promisc=   as with driver=ethdev, but auto is on where that can be\n"
 		"queues=N          queues of the port in each direction (1)\n"

@@ -206,6 +206,23 @@ def test_a_guest_that_leaves_is_forgotten_and_its_address_known_at_once(lan):
     assert lan.stations()[text_of(mac(2)), 1] == "c"
 
 
+def test_a_station_stays_at_a_port_of_priority(lan):
+    """A guest that is a gateway, say, whose address another one would have; of the same priority they take turns."""
+    gateway = lan.port("g", learn_priority="high")
+    a, b, other = lan.port("a"), lan.port("b", mac=text_of(mac(2))), lan.port("o", learn_priority="high")
+    lan.learn(gateway, mac(9))
+    b.send(frame(mac(9), mac(2), 1))
+    gets(gateway, frame(mac(9), mac(2), 1))
+    a.wait_sent([a.send(frame(mac(2), mac(9)))])
+    lan.wait_figure("a", "bridge_dropped_foreign", 1)
+    b.send(frame(mac(9), mac(2), 2))
+    gets(gateway, frame(mac(9), mac(2), 2))
+    assert a.quiet(seconds=QUIET) and b.quiet(seconds=QUIET)
+    other.send(frame(mac(2), mac(9)))
+    gets(b, frame(mac(2), mac(9)))
+    assert lan.stations()[text_of(mac(9)), 1] == "o"
+
+
 def test_a_port_learns_as_many_stations_as_it_may(lan):
     a, b, c = lan.port("a", learn_limit=3), lan.port("b"), lan.port("c")
     for number in range(10, 16):
@@ -593,7 +610,7 @@ def test_bridges_and_stations_are_shown(lan):
     assert (bridge["ageing_s"], bridge["max_stations"]) == (60, 256)
     assert bridge["ports"] == [{
         "name": lan.name + "-a", "uplink": False, "vlan": 3, "trunk": "10+20-29", "isolation": 4, "mtu": 1500,
-        "stations": 1, "learn_limit": 1024, "flood_limit": 5000, "broadcast_limit": 0}]
+        "stations": 1, "learn_limit": 1024, "learn_priority": "low", "flood_limit": 5000, "broadcast_limit": 0}]
     line, = [each for each in vhubctl(path, "bridges").stdout.splitlines() if each.startswith(lan.name + " ")]
     assert "10+20-29" in line and "flood 5.0 k/s" in line
     said = vhubctl(path, "fdb", lan.name).stdout.splitlines()
@@ -630,6 +647,7 @@ def test_many_stations_are_shown_a_part_at_a_time(lan):
     ({"ageing": 20}, "ageing=20: bridge .* is there, with ageing=10"),
     ({"table": 128}, "table=128: bridge .* is there, with table=8192"),
     ({"isolation": 65536}, "isolation=65536"), ({"bridge": "x" * 32}, "bridge=x"), ({"patch": "x"}, "patch=x"),
+    ({"learn_priority": "none"}, "learn_priority=none"),
 ])
 def test_what_cannot_be_is_refused(lan, keys, why):
     lan.add("a", ageing=10)

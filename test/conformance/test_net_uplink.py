@@ -141,6 +141,40 @@ def test_a_station_moves_between_a_guest_and_the_wire(lan, wire):
     assert a.quiet(seconds=QUIET)
 
 
+def test_no_guest_takes_a_station_from_the_wire(lan, wire):
+    """Not the gateway's address, by one frame of its, from all the others; with isolation or without."""
+    a, b = (lan.port(name, isolation=1) for name in "ab")
+    up = wire()
+    up.send(frame(BROADCAST, mac(9)))
+    gets(a, frame(BROADCAST, mac(9)))
+    gets(b, frame(BROADCAST, mac(9)))
+    a.wait_sent([a.send(frame(mac(5), mac(9)))])
+    lan.wait_figure("a", "bridge_dropped_foreign", 1)
+    for seed in range(5):
+        b.send(frame(mac(9), mac(2), seed))
+        up.gets(frame(mac(9), mac(2), seed))
+    assert a.quiet(seconds=QUIET) and lan.stations()[text_of(mac(9)), 1] == "up"
+    wait_until(lambda: re.search(lan.name + "-a: is not heard with an address", lan.daemon.log))
+
+
+@pytest.mark.parametrize("keys, vlan", [({"mac": text_of(mac(7))}, None), ({"mac": text_of(mac(7)), "trunk": "10"}, 10),
+                                        ({"learn_priority": "high"}, None)], ids=["mac", "mac-tagged", "priority"])
+def test_a_guest_that_comes_from_the_wire_is_found_here(lan, wire, keys, vlan):
+    """Until now it was heard there: it has migrated, and announces itself."""
+    b, up = lan.port("b", trunk="10", vlan=1), wire(trunk="10", vlan=1)
+    up.send(frame(BROADCAST, mac(7), vlan=vlan))
+    gets(b, frame(BROADCAST, mac(7), vlan=vlan))
+    b.send(frame(mac(7), mac(2), 1, vlan=vlan))
+    up.gets(frame(mac(7), mac(2), 1, vlan=vlan))
+    a = lan.port("a", **{"vlan": 1, **keys})
+    a.send(frame(BROADCAST, mac(7), vlan=vlan))
+    gets(b, frame(BROADCAST, mac(7), vlan=vlan))
+    up.gets(frame(BROADCAST, mac(7), vlan=vlan))
+    b.send(frame(mac(7), mac(2), 2, vlan=vlan))
+    gets(a, frame(mac(7), mac(2), 2, vlan=vlan))
+    assert lan.stations()[text_of(mac(7)), vlan or 1] == "a"
+
+
 def test_packets_take_any_queue_of_a_wire_and_keep_their_order(lan, wire):
     a, b = (lan.port(name, queues=2, session={"pairs": 2}) for name in "ab")
     up = wire(queues=2)

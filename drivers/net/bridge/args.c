@@ -47,6 +47,8 @@ bridge_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether
 	int ret;
 
 	p->mtu = mtu;
+	p->is_high = p->learn_priority == BRIDGE_PRIORITY_HIGH ||
+			(p->learn_priority == BRIDGE_PRIORITY_DEFAULT && port->is_uplink);
 	p->has_mac = mac != NULL;
 	if (mac != NULL)
 		rte_ether_addr_copy(mac, &p->mac);
@@ -90,8 +92,10 @@ bridge_destroy(struct vhub_net_port *port)
 static void
 bridge_info(const struct vhub_net_port *port, struct vhub_net_info *info)
 {
-	const struct bridge_port *p = bridge_port_of(port);
+	struct bridge_port *p = bridge_port_of(port);
 
+	/* CTL asks again and again while a guest is there. */
+	bridge_tell_foreign(p);
 	*info = (struct vhub_net_info){
 		.mtu = p->mtu,
 		.max_pairs = VHUB_NET_MAX_PAIRS,
@@ -139,9 +143,10 @@ bridge_queue_put(struct vhub_net_queue *queue)
 static void
 bridge_left(struct vhub_net_port *port)
 {
-	const struct bridge_port *p = bridge_port_of(port);
+	struct bridge_port *p = bridge_port_of(port);
 
 	table_forget_port(p->bridge->table, p->index);
+	__atomic_store_n(&p->foreign_told, false, __ATOMIC_RELAXED);
 }
 
 /* Its stations may be at another port meanwhile: whoever takes over from this guest is heard and found. */
@@ -219,7 +224,7 @@ bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 		size_t error_len);
 
 static const char *const bridge_keys[] = { "bridge", "vlan", "trunk", "isolation", "learn_limit",
-	"flood_limit", "broadcast_limit", "ageing", "table", NULL };
+	"learn_priority", "flood_limit", "broadcast_limit", "ageing", "table", NULL };
 
 static const struct vhub_net_driver_ops bridge_ops = {
 	.name = "bridge",
@@ -228,6 +233,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 		"trunk=LIST        VLANs of frames with a tag, as in 10+20-29, all or none (none)\n"
 		"isolation=N       ports of the same group do not reach one another, 1 to 65535 (0: no group)\n"
 		"learn_limit=N     stations that are learned at this port (1024)\n"
+		"learn_priority=P  high, or low: takes no station over from a port of high priority (uplinks: high, guests: low)\n"
 		"flood_limit=N     packets a second to stations that nobody knows (0: no limit)\n"
 		"broadcast_limit=N   the same of broadcast and multicast (0: no limit)\n"
 		"ageing=SECONDS    of the bridge: a station not heard of is forgotten, 1 to 1000000 (300)\n"
@@ -276,6 +282,19 @@ parse_name(const struct rte_kvargs *args, struct bridge_port *p, char *error, si
 }
 
 static int
+parse_priority(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
+{
+	static const char *const words[] = { [BRIDGE_PRIORITY_LOW] = "low",
+		[BRIDGE_PRIORITY_HIGH] = "high",
+		NULL };
+	unsigned int priority = BRIDGE_PRIORITY_DEFAULT;
+	int ret = vhub_arg_choice(args, "learn_priority", words, &priority, error, error_len);
+
+	p->learn_priority = (uint8_t)priority;
+	return ret;
+}
+
+static int
 parse_bridge(const struct rte_kvargs *args, struct bridge_port *p, char *error, size_t error_len)
 {
 	uint64_t ageing = 0, entries = 0;
@@ -301,6 +320,8 @@ bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 	ret = parse_name(args, p, error, error_len);
 	if (ret == 0)
 		ret = parse_bridge(args, p, error, error_len);
+	if (ret == 0)
+		ret = parse_priority(args, p, error, error_len);
 	if (ret == 0)
 		ret = bridge_rules_parse(args, &p->rules, error, error_len);
 	if (ret != 0) {

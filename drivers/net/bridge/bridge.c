@@ -161,6 +161,7 @@ take_slot(struct bridge *bridge, struct bridge_port *p, char *error, size_t erro
 	bridge->n_ports++;
 	/* The one that had the slot before may have gone with its link down. */
 	table_close_port(bridge->table, i, false);
+	table_set_port(bridge->table, i, p->is_high, p->has_mac ? &p->mac : NULL);
 	/* Pair with the acquires of lcores: the port is all there. */
 	__atomic_store_n(&bridge->slots[i], p, __ATOMIC_RELEASE);
 	if (i >= bridge->n_slots)

@@ -35,10 +35,10 @@
 
 /* Why a packet of a port went no further. */
 enum bridge_drop {
-	BRIDGE_DROP_RESERVED,	     /* 01:80:c2:00:00:0x is for the bridge's neighbour alone */
-	BRIDGE_DROP_SOURCE,	     /* a group as its source */
-	BRIDGE_DROP_FOREIGN,	     /* from a station that is another port's for good */
-	BRIDGE_DROP_VLAN,	     /* a VLAN that is not the port's, or a tag within a tag */
+	BRIDGE_DROP_RESERVED, /* 01:80:c2:00:00:0x is for the bridge's neighbour alone */
+	BRIDGE_DROP_SOURCE,   /* a group as its source */
+	BRIDGE_DROP_FOREIGN, /* from a station that is another port's, for good or by its priority */
+	BRIDGE_DROP_VLAN,    /* a VLAN that is not the port's, or a tag within a tag */
 	BRIDGE_DROP_FLOOD_LIMIT,     /* to a station that nobody knows, too many */
 	BRIDGE_DROP_BROADCAST_LIMIT, /* broadcast and multicast, too many */
 	BRIDGE_DROP_ISOLATED,	     /* to a port of the same group */
@@ -92,13 +92,22 @@ struct bridge_rules {
 	struct vhub_work free_work;
 };
 
+/* Of a port, as in learn_priority=. */
+enum bridge_priority {
+	BRIDGE_PRIORITY_LOW,
+	BRIDGE_PRIORITY_HIGH,
+	BRIDGE_PRIORITY_DEFAULT, /* high of an uplink, low of a guest */
+};
+
 struct bridge_port {
 	struct vhub_net_port port; /* first */
 	/* Immutable from parse on. */
 	char bridge_name[32];
+	uint8_t learn_priority; /* enum bridge_priority */
 	uint32_t want_ageing_s; /* of the bridge; 0: as it is */
 	uint32_t want_entries;
 	/* Immutable from open on. */
+	bool is_high; /* of priority */
 	struct bridge *bridge;
 	uint16_t index; /* of its slot */
 	bool joined;
@@ -112,6 +121,9 @@ struct bridge_port {
 	/* Shared atomics. */
 	uint32_t n_got;		    /* queues got; the first one brings the static station */
 	struct bridge_rules *rules; /* written with the lock of bridge.c; see bridge_rules_of() */
+	/* Likewise, CTL's and WORK's: of BRIDGE_DROP_FOREIGN, and whether that was told since the guest came. */
+	uint64_t foreign_seen;
+	bool foreign_told;
 };
 
 struct bridge {
@@ -287,6 +299,10 @@ bool
 bridge_push_tag(struct rte_mbuf *m, uint16_t vlan);
 
 /* ---- show.c ---- */
+
+/* Tells once of a guest that is not heard with a station of another port's. */
+void
+bridge_tell_foreign(struct bridge_port *p);
 
 void
 bridge_stats(const struct vhub_net_port *port,

@@ -93,7 +93,7 @@ source_of(const struct bridge_burst *b, uint16_t i)
 	return table_key(&bridge_ether(b, i)->src_addr, b->vlans[i]);
 }
 
-/* Frames with a source that is another port's for good. Bit k: the k-th key is such a one. */
+/* Frames with a source that is another port's. Bit k: the k-th key is such a one. */
 static void
 drop_foreign(struct bridge_burst *b, const uint64_t *keys, uint64_t foreign)
 {

@@ -9,6 +9,9 @@
 
 #include "bridge_pvt.h"
 #include "vhub_bridge.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(net)
 
 /* Most stations in one call, for which the lock is held; who shows them turns each into text meanwhile. */
 #define STATIONS_AT_ONCE 128u
@@ -75,6 +78,21 @@ bridge_stats(const struct vhub_net_port *port,
 	vhub_net_inbox_emit_stats(inboxes, p->n_queues, emit, arg);
 }
 
+void
+bridge_tell_foreign(struct bridge_port *p)
+{
+	const uint64_t n = sum(p,
+			offsetof(struct bridge_counters, drops) +
+					BRIDGE_DROP_FOREIGN * sizeof(uint64_t));
+
+	if (__atomic_exchange_n(&p->foreign_seen, n, __ATOMIC_RELAXED) == n ||
+			__atomic_exchange_n(&p->foreign_told, true, __ATOMIC_RELAXED))
+		return;
+	VHUB_LOG(NOTICE,
+			"%s: is not heard with an address that is at another port (bridge_dropped_foreign); a guest that has come from there needs mac= or learn_priority=high",
+			p->port.name);
+}
+
 /* ---- bridges, for control clients ---- */
 
 static void
@@ -91,6 +109,7 @@ tell_port(const struct bridge_port *p, void (*fn)(void *arg, const struct vhub_b
 		.mtu = p->mtu,
 		.stations = table_count(p->bridge->table, p->index),
 		.learn_limit = rules->learn_limit,
+		.has_priority = p->is_high,
 		.flood_limit = rules->flood_limit,
 		.broadcast_limit = rules->broadcast_limit,
 	};

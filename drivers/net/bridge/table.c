@@ -39,6 +39,9 @@
 /* Of nobody's generation: it is swept up. */
 #define WORD_FORGOTTEN WORD_STATIC
 
+/* Of a key, the address. */
+#define MAC_MASK ((UINT64_C(1) << 48) - 1)
+
 /* Places that are looked at in one call of table_walk(): a fraction of a millisecond. */
 #define WALK_PLACES 65536u
 
@@ -55,6 +58,8 @@ struct table {
 	uint64_t *keys;
 	uint32_t generations[TABLE_MAX_PORTS];
 	uint32_t n_known[TABLE_MAX_PORTS]; /* of its present generation */
+	uint64_t macs[TABLE_MAX_PORTS];	   /* as in a key; 0: none */
+	bool is_high[TABLE_MAX_PORTS];
 
 	/* Who holds the lock. */
 	rte_spinlock_t lock __rte_cache_aligned;
@@ -325,6 +330,17 @@ take_place(struct table *t, uint64_t key)
 	return place;
 }
 
+/* Whether `port` may take the station over from the one that has it. */
+static bool
+may_take(const struct table *t, uint64_t key, uint64_t word, uint16_t port)
+{
+	if ((word & WORD_STATIC) != 0)
+		return false;
+	return !__atomic_load_n(&t->is_high[port_of(word)], __ATOMIC_RELAXED) ||
+			__atomic_load_n(&t->is_high[port], __ATOMIC_RELAXED) ||
+			(key & MAC_MASK) == __atomic_load_n(&t->macs[port], __ATOMIC_RELAXED);
+}
+
 /* Returns false when there is nothing more to learn now. */
 static bool
 learn_one(struct table *t, uint64_t key, uint64_t new_word, uint32_t limit, uint32_t now,
@@ -336,7 +352,7 @@ learn_one(struct table *t, uint64_t key, uint64_t new_word, uint32_t limit, uint
 	const bool known = is_valid(t, word, now);
 
 	/* Another lcore was here since the look without the lock. */
-	if (known && ((word & WORD_STATIC) != 0 || port_of(word) == port))
+	if (known && (port_of(word) == port || !may_take(t, key, word, port)))
 		return true;
 	if (t->n_known[port] >= limit) {
 		learned->limited++;
@@ -404,7 +420,7 @@ table_learn(struct table *t, const uint64_t *keys, uint16_t n, uint16_t port, ui
 				refresh(t, places[i], word, now);
 				continue;
 			}
-			if ((word & WORD_STATIC) != 0) {
+			if (!may_take(t, keys[i], word, port)) {
 				learned->foreign |= UINT64_C(1) << i;
 				continue;
 			}
@@ -424,6 +440,17 @@ take_lock(struct table *t)
 {
 	while (!rte_spinlock_trylock(&t->lock))
 		sched_yield();
+}
+
+void
+table_set_port(struct table *t, uint16_t port, bool is_high, const struct rte_ether_addr *mac)
+{
+	uint64_t key = 0;
+
+	if (mac != NULL)
+		memcpy(&key, mac, sizeof(*mac));
+	__atomic_store_n(&t->macs[port], key, __ATOMIC_RELAXED);
+	__atomic_store_n(&t->is_high[port], is_high, __ATOMIC_RELAXED);
 }
 
 int

@@ -83,6 +83,14 @@ table_lookup(const struct table *t, const uint64_t *keys, uint16_t n, uint32_t n
 		uint16_t *ports);
 
 /*
+ * Before stations are heard at `port`: which of them it may take from others. One of high priority takes any that is
+ * not there for good, one of low priority none that a port of high priority has heard, but `mac` (NULL: none).
+ * Thread: CTL or WORK.
+ */
+void
+table_set_port(struct table *t, uint16_t port, bool is_high, const struct rte_ether_addr *mac);
+
+/*
  * 1 to TABLE_BURST stations were heard at `port`, which may know `limit` of them. At most
  * TABLE_LEARN_MAX are added, none while another changes the table, and no more in all than n_entries.
  * Thread: LCORE.

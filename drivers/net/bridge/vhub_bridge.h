@@ -36,6 +36,7 @@ struct vhub_bridge_port {
 	uint16_t mtu;		/**< 0: no limit */
 	uint32_t stations;	/**< known at this port, some of which may be too old by now */
 	uint32_t learn_limit;
+	bool has_priority;    /**< its stations are not taken over by ports without */
 	uint32_t flood_limit; /**< packets a second; 0: none */
 	uint32_t broadcast_limit;
 };

@@ -606,6 +606,45 @@ test_all_that_is_known_is_shown(void **state)
 	} while (at != 0);
 	assert_int_equal(shown.n, 20);
 	assert_true(shown.ok);
+	/* From a place that is none there is nothing. */
+	at = UINT32_MAX;
+	table_walk(t, 15, &at, 7, show, &shown);
+	assert_int_equal(at, 0);
+	assert_int_equal(shown.n, 20);
+	table_destroy(t);
+}
+
+/* Port 1 has priority, port 2 its own address; of the others nobody takes what port 1 has heard of late. */
+static void
+test_a_port_of_priority_keeps_its_stations(void **state)
+{
+	const struct rte_ether_addr own = { { 2, 0, 0, 0, 0, 7 } },
+				    no_other = { { 2, 0, 0, 0, 0, 8 } };
+	const uint64_t key = table_key(&own, 5), other = table_key(&no_other, 5);
+	struct table *t = make(ENTRIES);
+
+	(void)state;
+	table_set_port(t, 1, true, NULL);
+	table_set_port(t, 2, false, &own);
+	table_set_port(t, 3, true, NULL);
+	assert_int_equal(learn(t, key, 4, 10, 0).added, 1);
+	assert_int_equal(learn(t, key, 1, 10, 0).moved, 1);
+	assert_int_equal(learn(t, key, 4, 10, 1).foreign, 1);
+	assert_int_equal(where(t, key, 1), 1);
+	assert_int_equal(learn(t, key, 2, 10, 1).moved, 1);
+	assert_int_equal(where(t, key, 1), 2);
+	assert_int_equal(learn(t, other, 1, 10, 1).added, 1);
+	assert_int_equal(learn(t, other, 2, 10, 1).foreign, 1);
+	assert_int_equal(learn(t, other, 3, 10, 1).moved, 1);
+	/* It is not heard of any more. */
+	assert_int_equal(learn(t, other, 4, 10, 1 + AGEING).foreign, 1);
+	assert_int_equal(learn(t, other, 4, 10, 2 + AGEING).added, 1);
+	assert_int_equal(where(t, other, 2 + AGEING), 4);
+	/* Another one has the slot now. */
+	table_forget_port(t, 1);
+	table_set_port(t, 1, false, NULL);
+	assert_int_equal(learn(t, key, 1, 10, 2).moved, 1);
+	assert_int_equal(learn(t, key, 4, 10, 2).moved, 1);
 	table_destroy(t);
 }
 
@@ -772,6 +811,7 @@ main(void)
 		cmocka_unit_test(test_all_that_is_known_is_shown),
 		cmocka_unit_test(test_those_that_are_meant_are_forgotten_and_no_others),
 		cmocka_unit_test(test_places_of_forgotten_stations_are_used_again),
+		cmocka_unit_test(test_a_port_of_priority_keeps_its_stations),
 		cmocka_unit_test(test_threads_that_learn_forget_and_look_up_agree),
 	};
 
