@@ -185,6 +185,7 @@ def test_packets_take_any_queue_of_a_wire_and_keep_their_order(lan, wire):
         a.send(frame(mac(9), mac(1), seed), pair=1)
     for seed in range(40):
         up.gets(frame(mac(9), mac(1), seed))
+    lan.control.settle()                # the last ones are counted after they are sent
     queues = lan.control.call("device_stats", name=lan.name + "-up")[0]["queues"]
     assert sum(each["to_wire_packets"] for each in queues) == 40
     assert all(each["started"] and "lcore" in each for each in queues)
