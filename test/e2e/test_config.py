@@ -4,6 +4,7 @@ back."""
 
 import re
 import subprocess
+from xml.etree import ElementTree
 
 import pytest
 
@@ -187,3 +188,14 @@ def test_the_example_can_be_used(vhubd, folder):
     for name in ("disk0", "disk1"):
         with BlkDisk.open(str(folder / f"{name}.sock")) as disk:
             disk.read(0, 4096)
+
+
+def test_libvirts_disk_asks_for_as_many_queues_as_the_disks_have():
+    """QEMU does not start with fewer; without a number it asks for as many as the guest has CPUs."""
+    disk = ElementTree.parse(ROOT / "config/libvirt/disk0.xml").getroot()
+    unit = re.search(r"VHUBD_ARGS=(--blk .*)", (ROOT / "config/systemd/vhubd.service").read_text()).group(1)
+    program = re.search(r"ExecStart=(.*)", (ROOT / "config/systemd/vhub-blk@.service").read_text()).group(1)
+    example = re.search(r"\[blk disk0\]\n([^\[]*)", (ROOT / "config/vhubd/example.ini").read_text()).group(1)
+    for text in (unit, program, example):
+        given = re.search(r"queues ?= ?(\d+)", text)
+        assert disk.find("driver").get("queues") == (given.group(1) if given else "1"), text
