@@ -12,6 +12,8 @@
 #include <rte_bus.h>
 #include <rte_dev.h>
 #include <rte_devargs.h>
+#include <rte_eal.h>
+#include <rte_pci.h>
 
 #include "ethdev_pvt.h"
 #include "vhub_log.h"
@@ -24,14 +26,29 @@ VHUB_LOGTYPE(net)
  */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-static bool
-is_pci_address(const char *name)
+/* Why DPDK makes no port of it: what rte_dev_probe() said. */
+static void
+tell_no_port(const struct ethdev_port *p, int ret, char *error, size_t error_len)
 {
-	unsigned int domain, bus, device, function;
-	int end = 0;
+	struct rte_pci_addr address;
 
-	return sscanf(name, "%x:%x:%x.%x%n", &domain, &bus, &device, &function, &end) == 4 &&
-			name[end] == '\0';
+	if (rte_pci_addr_parse(p->name, &address) != 0)
+		snprintf(error, error_len,
+				"port=%s: no such port, and DPDK makes none of it: %s; allowed: a PCI "
+				"address, a port that exists, or [DRIVER,ARGUMENTS] as after EAL's --vdev",
+				p->devargs,
+				ret == -EFAULT ? "it has no driver of this name" : strerror(-ret));
+	else if (!rte_eal_has_pci())
+		snprintf(error, error_len,
+				"port=%s: EAL runs without PCI, as it does where vhubd is given no EAL "
+				"arguments: vhubd -a %s -m 512 --socket-limit 512 -- ...",
+				p->devargs, p->name);
+	else
+		snprintf(error, error_len,
+				"port=%s: DPDK finds no port there: %s; the device must be bound to "
+				"vfio-pci (for mlx4 and mlx5: to the kernel's driver), and DPDK's driver "
+				"be installed",
+				p->devargs, strerror(-ret));
 }
 
 /* The first port of the device, whatever that port calls itself. */
@@ -59,13 +76,7 @@ probe(struct ethdev_port *p, char *error, size_t error_len)
 	int ret = rte_dev_probe(p->devargs);
 
 	if (ret != 0) {
-		snprintf(error, error_len,
-				is_pci_address(p->name) ?
-						"port=%s: DPDK finds no port there: %s; the device must be bound "
-						"to vfio-pci, EAL run without --no-pci, and its driver be installed" :
-						"port=%s: no such port, and DPDK makes none of it: %s; allowed: a PCI "
-						"address, a port that exists, or [DRIVER,ARGUMENTS] as after EAL's --vdev",
-				p->devargs, strerror(-ret));
+		tell_no_port(p, ret, error, error_len);
 		return ret;
 	}
 	p->probed = true;

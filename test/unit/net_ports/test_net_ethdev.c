@@ -137,7 +137,12 @@ test_a_port_that_is_none_is_refused_by_name(void **state)
 {
 	(void)state;
 	open_refused(port_of("nosuchport"), 1, NULL, 0, 0, "port=nosuchport", "PCI address");
-	open_refused(port_of("0000:ff:1f.7"), 1, NULL, 0, 0, "port=0000:ff:1f.7", "vfio-pci");
+	open_refused(port_of("[net_foo0,iface=lo]"), 1, NULL, 0, 0, "port=net_foo0,iface=lo",
+			"no driver of this name");
+	/* EAL runs without PCI here. */
+	open_refused(port_of("0000:ff:1f.7"), 1, NULL, 0, 0, "port=0000:ff:1f.7",
+			"vhubd -a 0000:ff:1f.7");
+	open_refused(port_of("ff:1f.7"), 1, NULL, 0, 0, "port=ff:1f.7", "vhubd -a ff:1f.7");
 	open_refused(port_of("[net_pcap_x,rx_pcap=/nonexistent/file]"), 1, NULL, 0, 0,
 			"rx_pcap=/nonexistent/file", "no such port");
 	assert_int_equal(rte_eth_dev_count_total(), 0);
