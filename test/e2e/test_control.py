@@ -5,6 +5,7 @@ vhubctl."""
 import json
 import re
 import resource
+import runpy
 import socket
 import stat
 import threading
@@ -432,6 +433,31 @@ def test_vhubctl_counts_packets_and_drops_of_a_port(vhubd, net, folder, path):
         assert re.search(rf"^port +running +1 +10 +{size} B +1 +-$", shown, re.MULTILINE), shown
         row, = json.loads(vhubctl(path, "--json", "watch", "--interval", "0.1", "--count", "1").stdout)
         assert row["packets_per_second"] == row["bytes_per_second"] == row["dropped_per_second"] == 0
+
+
+def test_vhubctl_counts_what_bridge_and_patch_drop(vhubd, net, folder, path):
+    names = ("alone", "nobody")
+    vhubd(nets=[net("alone", driver="patch", patch="wire0"), net("nobody", driver="bridge", bridge="br0")],
+          args=["--control", str(path)])
+    with Control(path) as control:
+        for name in names:
+            with NetPort.open(str(folder / f"{name}.sock")) as port:
+                port.wait_sent(port.submit([port.prepare(packets.plain(1, 60))]))
+        control.settle()
+    shown = vhubctl(path, "stats").stdout
+    for name in names:
+        assert re.search(rf"^{name} +\w+ +1 +1 +60 B +1 +-$", shown, re.MULTILINE), shown
+
+
+@pytest.mark.parametrize("figures, dropped", [
+    ({"dropped_ring_full": 1, "imissed": 2, "ierrors": 4, "rx_nombuf": 8, "ipackets": 100}, 15),
+    ({"dropped_port_full": 3, "oerrors": 3}, 3),
+    ({"dropped_port_full": 0, "oerrors": 5}, 5),
+    ({"mirror_dropped": 1, "capture_dropped": 1}, 0),
+])
+def test_vhubctl_counts_what_a_port_of_dpdks_loses(figures, dropped):
+    sums = runpy.run_path(str(ROOT / "usertools/vhubctl"))["sums"]
+    assert sums({"kind": "uplink", "figures": figures})["dropped"] == dropped
 
 
 @pytest.mark.parametrize("words, status, text", [
