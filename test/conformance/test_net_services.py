@@ -332,8 +332,8 @@ def test_captures_that_cannot_be_made(lan, tmp_path):
     with pytest.raises(Refused, match="not being captured"):
         stop(lan, "a")
     socket = lan.folder / "control.sock"
-    out = vhubctl(socket, "capture", name, str(path), "--filter", "tcp port 80", "--max-bytes", "1M")
-    assert out.returncode == 0 and "is captured to" in out.stdout, out.stderr
+    out = vhubctl(socket, "capture", name, path.name, "--filter", "tcp port 80", "--max-bytes", "1M", cwd=path.parent)
+    assert out.returncode == 0 and f"is captured to {path}" in out.stdout, out.stderr
     with pytest.raises(Refused, match="captured already"):
         start(lan, "a", tmp_path / "b")
     out = vhubctl(socket, "capture-stop", name)

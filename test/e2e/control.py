@@ -69,7 +69,7 @@ class Control:
         return [each["name"] for each in self.call("device_list")]
 
 
-def vhubctl(path, *words):
+def vhubctl(path, *words, cwd=None):
     return subprocess.run(["/usr/bin/python3", ROOT / "usertools/vhubctl", *map(str, words)],
                           env=dict(os.environ, VHUB_CONTROL=str(path)), capture_output=True, text=True,
-                          check=False, timeout=60)
+                          check=False, timeout=60, cwd=cwd)

@@ -413,7 +413,7 @@ def test_vhubctl_says_what_there_is(vhubd, blk, folder, path):
     assert "device_add" in vhubctl(path, "methods").stdout
     assert vhubctl(path, "log-level", "debug").stdout == "vhub.* is at debug\n"
     assert "[blk disk1]" in vhubctl(path, "save").stdout
-    assert vhubctl(path, "save", folder / "saved.ini").returncode == 0
+    assert vhubctl(path, "save", "saved.ini", cwd=folder).stdout == f"saved to {folder}/saved.ini\n"
     assert "[blk disk1]" in (folder / "saved.ini").read_text()
     assert "REQUESTS|PACKETS/S" in vhubctl(path, "watch", "--interval", "0.1", "--count", "1").stdout
     assert json.loads(vhubctl(path, "call", "device_stats", '["disk1"]').stdout)[0]["name"] == "disk1"
