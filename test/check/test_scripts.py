@@ -3,6 +3,8 @@
 
 import ast
 import os
+import re
+import subprocess
 
 from tree import ROOT, complaints, files, first_line, scripts, tool
 
@@ -44,3 +46,9 @@ def test_programs_are_executable():
     bad = [str(path) for path in files()
            if first_line(path).startswith("#!") and not os.access(ROOT / path, os.X_OK)]
     assert not bad, "'#!' but no permission to run:\n" + "\n".join(bad)
+
+
+def test_vhubctl_has_the_version_of_the_project():
+    version = re.search(r"^\tversion: '(.*)',$", (ROOT / "meson.build").read_text(), re.MULTILINE).group(1)
+    said = subprocess.run([ROOT / "usertools/vhubctl", "--version"], check=True, capture_output=True, text=True)
+    assert said.stdout == f"vhubctl {version}\n"
