@@ -114,16 +114,16 @@ parse_qos(const struct rte_kvargs *args, struct vhub_blk_qos *qos, char *error, 
 {
 	int ret;
 
-	ret = vhub_arg_uint(args, "iops", 0, UINT64_MAX, &qos->iops, error, error_len);
+	ret = vhub_arg_count(args, "iops", 0, VHUB_BLK_QOS_MAX_IOPS, &qos->iops, error, error_len);
 	if (ret == 0)
-		ret = vhub_arg_uint(args, "iops_burst", 0, UINT64_MAX, &qos->iops_burst, error,
-				error_len);
+		ret = vhub_arg_count(args, "iops_burst", 0, VHUB_BLK_QOS_MAX_IOPS, &qos->iops_burst,
+				error, error_len);
 	if (ret == 0)
-		ret = vhub_arg_size(args, "bytes_per_s", 0, UINT64_MAX, &qos->bytes_per_s, error,
-				error_len);
+		ret = vhub_arg_size(args, "bytes_per_s", 0, VHUB_BLK_QOS_MAX_BYTES,
+				&qos->bytes_per_s, error, error_len);
 	if (ret == 0)
-		ret = vhub_arg_size(args, "bytes_burst", 0, UINT64_MAX, &qos->bytes_burst, error,
-				error_len);
+		ret = vhub_arg_size(args, "bytes_burst", 0, VHUB_BLK_QOS_MAX_BYTES,
+				&qos->bytes_burst, error, error_len);
 	return ret == 0 ? blk_qos_check(qos, error, error_len) : ret;
 }
 

@@ -79,7 +79,6 @@ parse_switches(const struct rte_kvargs *args, struct net_params *params, char *e
 	return ret;
 }
 
-/* Bytes may have a suffix, packets not. */
 static int
 parse_qos(const struct rte_kvargs *args, struct vhub_net_qos *qos, char *error, size_t error_len)
 {
@@ -90,11 +89,11 @@ parse_qos(const struct rte_kvargs *args, struct vhub_net_qos *qos, char *error, 
 		const char *key = vhub_net_limit_name(i);
 
 		if (strstr(key, "_bytes_") != NULL)
-			ret = vhub_arg_size(args, key, 0, UINT64_MAX, &qos->limits[i], error,
-					error_len);
+			ret = vhub_arg_size(args, key, 0, VHUB_NET_MAX_BYTES, &qos->limits[i],
+					error, error_len);
 		else
-			ret = vhub_arg_uint(args, key, 0, UINT64_MAX, &qos->limits[i], error,
-					error_len);
+			ret = vhub_arg_count(args, key, 0, VHUB_NET_MAX_PACKETS, &qos->limits[i],
+					error, error_len);
 	}
 	return ret == 0 ? net_limit_check(qos, error, error_len) : ret;
 }

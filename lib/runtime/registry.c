@@ -113,28 +113,23 @@ parse_digits(const char *text, uint64_t *value, const char **end)
 	return 0;
 }
 
-/* "64M" to bytes. */
+/* Digits, then perhaps one of the suffixes, each of which is `step` times the one before. */
 static int
-parse_size(const char *text, uint64_t *value)
+parse_scaled(const char *text, const char *suffixes, uint64_t step, uint64_t *value)
 {
-	static const char suffixes[] = "kmgt";
-	const char *end = NULL;
-	unsigned int shift = 0;
+	const char *end = NULL, *found;
 	int ret;
 
 	ret = parse_digits(text, value, &end);
-	if (ret != 0)
+	if (ret != 0 || *end == '\0')
 		return ret;
-	if (*end != '\0') {
-		const char *found = strchr(suffixes, tolower((unsigned char)*end));
-
-		if (found == NULL || end[1] != '\0')
-			return -EINVAL;
-		shift = 10 * (unsigned int)(found - suffixes + 1);
+	found = strchr(suffixes, tolower((unsigned char)*end));
+	if (found == NULL || end[1] != '\0')
+		return -EINVAL;
+	for (; found >= suffixes; found--) {
+		if (__builtin_mul_overflow(*value, step, value))
+			return -ERANGE;
 	}
-	if (*value > UINT64_MAX >> shift)
-		return -ERANGE;
-	*value <<= shift;
 	return 0;
 }
 
@@ -165,7 +160,7 @@ vhub_arg_size(const struct rte_kvargs *args, const char *key, uint64_t min, uint
 	ret = get_text(args, key, &text, error, error_len);
 	if (ret != 0 || text == NULL)
 		return ret;
-	if (parse_size(text, &size) != 0 || size < min || size > max) {
+	if (parse_scaled(text, "kmgt", 1024, &size) != 0 || size < min || size > max) {
 		snprintf(error, error_len,
 				"%s=%s: not a size from %s to %s (a number, with k, M, G or T)",
 				key, text, size_text(min, from, sizeof(from)),
@@ -191,6 +186,28 @@ vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint
 			number > max) {
 		snprintf(error, error_len, "%s=%s: not a number from %" PRIu64 " to %" PRIu64, key,
 				text, min, max);
+		return -EINVAL;
+	}
+	*value = number;
+	return 0;
+}
+
+int
+vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len)
+{
+	const char *text;
+	uint64_t number;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	if (parse_scaled(text, "kmg", 1000, &number) != 0 || number < min || number > max) {
+		snprintf(error, error_len,
+				"%s=%s: not a number from %" PRIu64 " to %" PRIu64
+				" (k, M and G are 10^3, 10^6 and 10^9)",
+				key, text, min, max);
 		return -EINVAL;
 	}
 	*value = number;

@@ -92,6 +92,11 @@ VHUB_API int
 vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
 		uint64_t *value, char *error, size_t error_len);
 
+/** How many requests or packets, with an optional suffix k, M, G (powers of 1000): "10k". */
+VHUB_API int
+vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len);
+
 /** on, off, yes, no, true, false, 1, 0. */
 VHUB_API int
 vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error,

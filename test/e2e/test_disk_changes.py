@@ -271,18 +271,18 @@ def test_a_front_end_that_is_there_has_all_that_was_left_in_flight(limited, fold
 
 
 def test_limits_are_checked_shown_and_saved(vhubd, blk, net, folder, path):
-    vhubd(blk("disk", driver="null"), nets=[net("port")], args=["--control", str(path)])
+    vhubd(blk("disk", driver="null", iops="1M"), nets=[net("port")], args=["--control", str(path)])
     with Control(path) as control:
         refused(control, -32602, "iops=-1", "device_set_qos", name="disk", iops=-1)
         refused(control, -32602, "bytes_per_s=100", "device_set_qos", name="disk", bytes_per_s=100)
         refused(control, -32602, "port is no disk", "device_set_qos", name="port", iops=5)
         refused(control, -32001, "nowhere", "device_set_qos", name="nowhere", iops=5)
         assert control.call("device_set_qos", name="disk") == {
-            "iops": 0, "iops_burst": 0, "bytes_per_s": 0, "bytes_burst": 0}
-    out = vhubctl(path, "qos", "disk", "--iops", "500", "--bytes-per-s", "10M")
-    assert out.returncode == 0 and "iops=500" in out.stdout and "bytes_per_s=10485760" in out.stdout
+            "iops": 1000000, "iops_burst": 0, "bytes_per_s": 0, "bytes_burst": 0}
+    out = vhubctl(path, "qos", "disk", "--iops", "5k", "--bytes-per-s", "10M")
+    assert out.returncode == 0 and "iops=5000" in out.stdout and "bytes_per_s=10485760" in out.stdout
     saved = vhubctl(path, "save").stdout
-    assert "iops = 500" in saved and "bytes_per_s = 10485760" in saved
+    assert "iops = 5000" in saved and "bytes_per_s = 10485760" in saved
 
 
 def test_a_disk_in_memory_comes_back_from_its_file(vhubd, blk, folder):

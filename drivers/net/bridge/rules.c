@@ -82,9 +82,9 @@ parse_numbers(const struct rte_kvargs *args, struct bridge_rules *rules, char *e
 	if (ret == 0)
 		ret = vhub_arg_uint(args, "learn_limit", 0, UINT32_MAX, &learn, error, error_len);
 	if (ret == 0)
-		ret = vhub_arg_uint(args, "flood_limit", 0, MAX_RATE, &flood, error, error_len);
+		ret = vhub_arg_count(args, "flood_limit", 0, MAX_RATE, &flood, error, error_len);
 	if (ret == 0)
-		ret = vhub_arg_uint(args, "broadcast_limit", 0, MAX_RATE, &broadcast, error,
+		ret = vhub_arg_count(args, "broadcast_limit", 0, MAX_RATE, &broadcast, error,
 				error_len);
 	rules->native = (uint16_t)vlan;
 	rules->group = (uint16_t)group;

@@ -157,10 +157,11 @@ parse_rate(const struct rte_kvargs *args, uint32_t *rate_pps, char *error, size_
 		*rate_pps = NULL_RATE_MAX;
 		return 0;
 	}
-	ret = vhub_arg_uint(args, "rate", 0, NULL_RATE_LIMIT, &value, error, error_len);
+	ret = vhub_arg_count(args, "rate", 0, NULL_RATE_LIMIT, &value, error, error_len);
 	if (ret != 0)
-		snprintf(error, error_len, "rate=%s: neither max nor a number from 0 to %u", text,
-				NULL_RATE_LIMIT);
+		snprintf(error, error_len,
+				"rate=%s: neither max nor a number from 0 to %u (k, M and G are 10^3, 10^6 and 10^9)",
+				text, NULL_RATE_LIMIT);
 	*rate_pps = (uint32_t)value;
 	return ret;
 }

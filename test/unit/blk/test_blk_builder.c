@@ -101,6 +101,7 @@ test_wrong_arguments_are_named(void **state)
 	expect_refused("driver=null,queues=-1", WORDS("queues=-1"));
 	expect_refused("driver=null,queues=two", WORDS("queues=two"));
 	expect_refused("driver=null,queues=99999999999999999999", WORDS("queues=9999"));
+	expect_refused("driver=null,iops=2G", WORDS("iops=2G", "0 to 1000000000", "k, M"));
 	expect_refused("driver=null,ro=maybe", WORDS("ro=maybe", "on", "off"));
 	expect_refused("driver=null,writeback=maybe", WORDS("writeback=maybe", "on", "off"));
 	expect_refused("driver=null,block_size=1024", WORDS("block_size=1024", "512", "4096"));

@@ -36,10 +36,10 @@ static void
 test_arguments(void **state)
 {
 	static const char *const wrong[] = { "rate=x", "rate=", "rate=-1", "rate=1000000001",
-		"rate=1k", "rate=Max", "size=64", "rate=0,size=64", "rate=1,size=63",
+		"rate=1T", "rate=2G", "rate=Max", "size=64", "rate=0,size=64", "rate=1,size=63",
 		"rate=1,size=9217", "rate=1,size=1k", "rate=max,size=" };
-	static const char *const right[] = { "", "rate=0", "rate=1", "rate=1000000000", "rate=max",
-		"rate=max,size=64", "rate=7,size=9216" };
+	static const char *const right[] = { "", "rate=0", "rate=1", "rate=1000000000", "rate=1M",
+		"rate=max", "rate=max,size=64", "rate=7,size=9216" };
 	struct vhub_net_port *port;
 	char error[DOUBLE_ERROR_LEN];
 

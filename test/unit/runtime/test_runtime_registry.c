@@ -196,6 +196,38 @@ test_numbers(void **state)
 }
 
 static void
+expect_count(const char *text, int expected, uint64_t expected_value)
+{
+	uint64_t value = UNTOUCHED;
+
+	assert_int_equal(vhub_arg_count(given(text), "n", 1, 1000000000, &value, error, ERROR_LEN),
+			expected);
+	assert_int_equal(value, expected == 0 ? expected_value : UNTOUCHED);
+	if (expected != 0)
+		assert_non_null(strstr(error, "n"));
+}
+
+static void
+test_counts(void **state)
+{
+	(void)state;
+	expect_count("n=1", 0, 1);
+	expect_count("n=10k", 0, 10000);
+	expect_count("n=10K", 0, 10000);
+	expect_count("n=3M", 0, 3000000);
+	expect_count("n=1G", 0, 1000000000);
+	expect_count("m=1k", 0, UNTOUCHED);
+	expect_count("n=0", -EINVAL, 0);
+	expect_count("n=2G", -EINVAL, 0);
+	expect_count("n=1T", -EINVAL, 0);
+	expect_count("n=1kk", -EINVAL, 0);
+	expect_count("n=k", -EINVAL, 0);
+	expect_count("n=1.5k", -EINVAL, 0);
+	expect_count("n=18446744073709551615G", -EINVAL, 0);
+	assert_non_null(strstr(error, "from 1 to 1000000000"));
+}
+
+static void
 test_bools(void **state)
 {
 	static const char *const on[] = { "b=on", "b=yes", "b=true", "b=1" };
@@ -276,6 +308,7 @@ main(void)
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_a_wrong_size_says_what_is_allowed),
 		cmocka_unit_test(test_numbers),
+		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_bools),
 		cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_texts),
