@@ -474,6 +474,25 @@ slot_spec_find_ids(struct slot_options *slot, char *error, size_t error_len)
 
 /* ---- entry ---- */
 
+/* Of a key that nobody knows the builder has named those that it knows, and a typing error may be in one of ours. */
+static int
+parse_device(struct slot_options *slot, char *error, size_t error_len)
+{
+	int ret = slot->ops->parse(slot->name, slot->device_args, &slot->builder, error, error_len);
+	unsigned int i;
+
+	if (ret != -ENOKEY)
+		return ret;
+	strlcat(error, ", ", error_len);
+	strlcat(error, affinity_key, error_len);
+	for (i = 0; connection_keys[i] != NULL && !slot->ops->standalone; i++) {
+		strlcat(error, ", ", error_len);
+		strlcat(error, connection_keys[i], error_len);
+	}
+	strlcat(error, "; a value with a comma goes into brackets: KEY=[A,B]", error_len);
+	return -EINVAL;
+}
+
 static int
 parse_affinity(struct slot_options *slot, char *error, size_t error_len)
 {
@@ -516,11 +535,11 @@ slot_spec_parse(struct slot_options *slot, const struct vhub_builder_ops *ops, c
 		ret = split_pairs(slot, text[name_len] == ',' ? text + name_len + 1 : "", error,
 				error_len);
 	if (ret == 0)
+		ret = parse_device(slot, error, error_len);
+	if (ret == 0)
 		ret = parse_connection(slot, error, error_len);
 	if (ret == 0)
 		ret = parse_affinity(slot, error, error_len);
-	if (ret == 0)
-		ret = ops->parse(slot->name, slot->device_args, &slot->builder, error, error_len);
 	return ret;
 }
 

@@ -443,7 +443,8 @@ struct vhub_builder_ops {
 	const char *help; /**< one line for each argument, for --help */
 	/**
 	 * Required. CTL. Checks `args` (keys not of this kind have been removed) and makes a
-	 * builder. On -EINVAL `error` holds one sentence: the key, its value, what is allowed.
+	 * builder. On -EINVAL `error` holds one sentence: the key, its value, what is allowed; on
+	 * -ENOKEY, of vhub_arg_check_keys(), too.
 	 */
 	int (*parse)(const char *device_name, const struct rte_kvargs *args,
 			struct vhub_builder **out, char *error, size_t error_len);

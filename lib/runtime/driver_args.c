@@ -79,7 +79,7 @@ check_known(const struct rte_kvargs_pair *pair, const char *const *own_keys,
 			pair->value == NULL ? "" : pair->value, driver->name, own_keys[0]);
 	append_words(error, error_len, own_keys + 1, NULL);
 	append_words(error, error_len, driver->keys, own_keys);
-	return -EINVAL;
+	return -ENOKEY;
 }
 
 int
@@ -90,7 +90,7 @@ vhub_arg_check_keys(const struct rte_kvargs *args, const char *const *own_keys, 
 		const struct rte_kvargs_pair *pair = &args->pairs[i];
 
 		if (check_known(pair, own_keys, driver, error, error_len) != 0)
-			return -EINVAL;
+			return -ENOKEY;
 		for (unsigned int j = 0; j < i; j++) {
 			if (strcmp(args->pairs[j].key, pair->key) != 0)
 				continue;

@@ -71,7 +71,8 @@ vhub_arg_driver(const struct rte_kvargs *args, const struct vhub_registry *drive
 
 /**
  * Checks that each argument is one of `own_keys` (NULL-terminated) or of the driver's, and comes
- * once. Thread: CTL. Returns 0 or -EINVAL with a sentence.
+ * once. Thread: CTL. Returns 0, or with a sentence -EINVAL or -ENOKEY: an argument is neither's, and the
+ * sentence ends with the list of those that are, to which a program may add its own.
  */
 VHUB_API int
 vhub_arg_check_keys(const struct rte_kvargs *args, const char *const *own_keys, const void *driver,

@@ -39,6 +39,8 @@ DISK = "[blk d]\nsocket=/tmp/none.sock\ndriver=malloc\n"
     ("[blk a,b]\n", 1, r"\[blk a,b\]: a name has no comma"),
     (DISK + "\nsize=64Q # much\n", 5, r"\[blk d\] size=64Q"),
     (DISK + "colour=red\nsize=1M\n", 4, r"\[blk d\] colour=red: .*allowed: .*size"),
+    ("[blk d]\nsock=/none.sock\ndriver=null\n", 2, r"\[blk d\] sock=/none.sock: .*.*, affinity, socket, fd, "),
+    ("[uplink u]\nbridge=b\nport=net_null0\ncolour=red\n", 4, r"\[uplink u\] colour=red: .*, table, affinity; a value"),
     (DISK + "size=1M\nsize=2M\n", 5, r"\[blk d\] size is given twice"),
     (DISK + "size=1M\naffinity=1+x\n", 5, r"\[blk d\] affinity=1\+x; allowed: up to 128 numbers of workers such as 1\+3-4"),
     (DISK + "size=1M\naffinity=3-1\n", 5, r"\[blk d\] affinity=3-1; allowed: "),
