@@ -201,41 +201,22 @@ blk_queue_stop(struct vhub_vring *vring)
 	}
 }
 
-/*
- * Times that an image is in use before that is told: what rings of before have open, ours or another vhubd's, the
- * kernel closes a moment after they have gone.
- */
-#define LOCK_PATIENCE 10
-
-/* A front end can ask again and again. */
-static void
-tell_lock(struct blk_dev *dev, bool locked, const char *error)
-{
-	if (!vhub_log_allowed(&dev->lock_limit))
-		return;
-	if (locked)
-		VHUB_LOG(ERR, "%s: %s", dev->dev.name, error);
-	else
-		VHUB_LOG(WARNING,
-				"%s: %s; where others find the image locked, remove this disk, which closes the image",
-				dev->dev.name, error);
-}
-
 static int
-blk_lock(struct vhub_device *device, bool locked)
+blk_lock(struct vhub_device *device, bool locked, char *error, size_t error_len)
 {
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
-	char error[256] = "";
 	int ret;
 
 	if (dev->locked == locked)
 		return 0;
-	ret = dev->driver->lock(dev->disk, locked, error, sizeof(error));
+	ret = dev->driver->lock(dev->disk, locked, error, error_len);
 	/* What could not be given back is not ours either: the next start asks for it again. */
 	dev->locked = locked && ret == 0;
-	dev->n_refused = ret == -EAGAIN ? dev->n_refused + 1 : 0;
-	if (ret != 0 && (ret != -EAGAIN || dev->n_refused > LOCK_PATIENCE))
-		tell_lock(dev, locked, error[0] != '\0' ? error : strerror(-ret));
+	/* A front end can ask again and again. */
+	if (ret != 0 && !locked && vhub_log_allowed(&dev->lock_limit))
+		VHUB_LOG(WARNING,
+				"%s: %s; where others find the image locked, remove this disk, which closes the image",
+				dev->dev.name, error[0] != '\0' ? error : strerror(-ret));
 	return ret;
 }
 

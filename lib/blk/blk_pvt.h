@@ -238,8 +238,7 @@ struct blk_dev {
 
 	/* CTL. */
 	uint64_t guest_features;
-	bool locked;		/* the image lock is held */
-	unsigned int n_refused; /* times that somebody else had it, since it was held last */
+	bool locked; /* the image lock is held */
 	struct vhub_log_limit lock_limit;
 
 	/* Shared atomic: the writeback field. Written by CTL, read by lcores. */

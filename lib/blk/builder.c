@@ -252,6 +252,7 @@ builder_parse(const char *name, const struct rte_kvargs *args, struct vhub_build
 	ret = driver->parse(args, read_only, &b->disk, error, error_len);
 	if (ret != 0)
 		goto err_free;
+	strlcpy(b->disk->name, name, sizeof(b->disk->name));
 	*out = &b->builder;
 	return 0;
 

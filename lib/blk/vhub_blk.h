@@ -167,7 +167,8 @@ struct vhub_blk_driver_ops {
 	void (*info)(const struct vhub_blk_disk *disk, struct vhub_blk_info *info);
 	/**
 	 * Optional. WORK; may block. Takes (`locked`) or gives back the image lock. -EAGAIN: somebody else
-	 * holds it; `error` names the image. One that could not be given back may be taken again.
+	 * holds it; `error` says who, as far as that is known, and names the image. One that could not be
+	 * given back may be taken again.
 	 */
 	int (*lock)(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
 	/**
@@ -241,6 +242,7 @@ struct vhub_blk_driver_ops {
 /** Embedded first by its implementation. */
 struct vhub_blk_disk {
 	const struct vhub_blk_driver_ops *ops;
+	char name[64]; /**< the device's; written after parse */
 };
 struct vhub_blk_queue {
 	struct vhub_blk_disk *disk;

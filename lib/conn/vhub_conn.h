@@ -79,7 +79,7 @@ struct vhub_request {
 	int reply_fd; /**< sent with the reply and then closed; -1: none */
 
 	/** Why it is refused, one phrase for the log; empty: what the errno says. */
-	char why[128];
+	char why[256];
 };
 
 /** The i-th fd of the request, now the caller's; -1 when there is none. Thread: CTL. */

@@ -87,6 +87,7 @@ struct vhub_device_handler {
 	/* Somebody else has locked the device's storage (rings_start()). */
 	struct vhub_timer lock_timer;
 	unsigned int lock_tries;
+	char lock_error[256];
 
 	/* Queues and their lcores (queue_move.c). */
 	struct vhub_lcore *queue_lcores[VHUB_MAX_VRINGS];

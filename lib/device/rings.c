@@ -218,7 +218,8 @@ unlock_device(struct vhub_work *work)
 {
 	struct vhub_device_handler *h = handler_of_work(work);
 
-	h->dev->ops->lock(h->dev, false);
+	h->lock_error[0] = '\0';
+	h->dev->ops->lock(h->dev, false, h->lock_error, sizeof(h->lock_error));
 }
 
 void
@@ -643,8 +644,10 @@ locked(struct vhub_device_handler *h, int result)
 		vhub_timer_arm(h->lifecycle.loop, &h->lock_timer, LOCK_TRY_US);
 	} else if (result != 0) {
 		handler_finish(h,
-				vhub_request_refuse(h->req, result,
-						"the device cannot begin to run"));
+				vhub_request_refuse(h->req, result, "%s",
+						h->lock_error[0] != '\0' ?
+								h->lock_error :
+								"the device cannot begin to run"));
 	} else {
 		set_running(h, true);
 		make_ring(h);
@@ -657,7 +660,8 @@ lock_device(struct vhub_work *work)
 {
 	struct vhub_device_handler *h = handler_of_work(work);
 
-	h->work_result = h->dev->ops->lock(h->dev, true);
+	h->lock_error[0] = '\0';
+	h->work_result = h->dev->ops->lock(h->dev, true, h->lock_error, sizeof(h->lock_error));
 }
 
 static void

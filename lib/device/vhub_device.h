@@ -178,10 +178,12 @@ struct vhub_device_ops {
 	 * For devices with `locks`. WORK, one at a time for each device; may block. Image locks: taken
 	 * (`locked`) before the first ring starts, given back when the last one has stopped, and before
 	 * that is answered. 0, -EAGAIN (somebody else has it: it is tried again for a second, unless the
-	 * session ends), or another -errno. Giving back what was not taken does nothing; after giving
-	 * back, whatever came of it, the next taking asks again.
+	 * session ends), or another -errno. Of the last try `error`, which comes empty, may hold the
+	 * sentence with which the front end's request is refused; what cannot be given back the device
+	 * tells of itself. Giving back what was not taken does nothing; after giving back, whatever came
+	 * of it, the next taking asks again.
 	 */
-	int (*lock)(struct vhub_device *dev, bool locked);
+	int (*lock)(struct vhub_device *dev, bool locked, char *error, size_t error_len);
 	/**
 	 * Optional. CTL. Back to the state after build, but for the storage: STATUS 0,
 	 * RESET_DEVICE, or a new front end. QEMU does all three to a guest that goes on and knows

@@ -303,17 +303,20 @@ def test_a_device_that_cannot_be_made_is_named_and_leaves_nothing_behind(vhubd, 
 
 
 def test_an_image_is_not_served_twice(vhubd, blk, folder):
-    """The lock is taken when rings start, so that a migration's two ends can hand over."""
+    """The lock is taken when rings start, so that a migration's two ends can hand over. One line tells who has it."""
     image = folder / "image"
     image.write_bytes(bytes(1 << 20))
-    first = vhubd(blk("a", driver="uring", path=image))
+    first = vhubd(blk("a", driver="uring", path=image), blk("c", driver="uring", path=image))
     second = vhubd(blk("b", driver="uring", path=image))
     with BlkDisk.open(str(first.sockets[0])) as disk:
         disk.write(0, pattern(1, 512))
-        with pytest.raises(Exception):
-            with BlkDisk.open(str(second.sockets[0])) as other:
-                other.timeout = 1
-                other.read(0, 512)
+        for daemon, name, who in ((first, "c", "in use by the disk a"), (second, "b", "another process")):
+            with pytest.raises(Exception):
+                with BlkDisk.open(str(folder / f"{name}.sock")) as other:
+                    other.timeout = 1
+                    other.read(0, 512)
+            daemon.wait_log(f"{name}#1: SET_VRING_KICK .* {who}.*: {image}")
+            assert daemon.log.count("in use") == 1
         disk.write(1, pattern(2, 512))
         disk.stop()
         # Suspended: now the other end may.

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,6 +34,50 @@ forget_cached(const struct uring_disk *d)
 	if (d->direct || (fcntl(d->fd, F_OFD_GETLK, &others) == 0 && others.l_type != F_UNLCK))
 		return;
 	posix_fadvise(d->fd, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+/* ---- who has it ---- */
+
+/* Disks of this process that have their image: the kernel does not tell. They are locked on several threads. */
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static LIST_HEAD(, uring_disk) holders = LIST_HEAD_INITIALIZER(holders);
+
+static void
+note(struct uring_disk *d, bool holds)
+{
+	pthread_mutex_lock(&mutex);
+	if (holds && !d->holds)
+		LIST_INSERT_HEAD(&holders, d, holder);
+	else if (!holds && d->holds)
+		LIST_REMOVE(d, holder);
+	d->holds = holds;
+	pthread_mutex_unlock(&mutex);
+}
+
+void
+uring_lock_forget(struct uring_disk *d)
+{
+	note(d, false);
+}
+
+/* `otherwise`: who it is, when it is no disk of this process. */
+static int
+in_use(const struct uring_disk *d, const char *otherwise, char *error, size_t error_len)
+{
+	const struct uring_disk *other;
+
+	pthread_mutex_lock(&mutex);
+	LIST_FOREACH(other, &holders, holder) {
+		if (other != d && other->device == d->device && other->inode == d->inode)
+			break;
+	}
+	if (other != NULL)
+		snprintf(error, error_len, "the image is in use by the disk %s: %s",
+				other->disk.name, d->path);
+	else
+		snprintf(error, error_len, "the image is in use, %s: %s", otherwise, d->path);
+	pthread_mutex_unlock(&mutex);
+	return -EAGAIN;
 }
 
 /* ---- locks ---- */
@@ -78,10 +123,8 @@ claim_device(struct uring_disk *d, char *error, size_t error_len)
 		return 0;
 	if (errno != EBUSY)
 		return lock_error(d, true, -errno, error, error_len);
-	snprintf(error, error_len,
-			"%s is in use: somebody else writes to it, or it is mounted, or part of another device",
-			d->path);
-	return -EAGAIN;
+	return in_use(d, "somebody else writes to it, or it is mounted, or part of another device",
+			error, error_len);
 }
 
 static void
@@ -99,15 +142,15 @@ take_image(struct uring_disk *d, char *error, size_t error_len)
 
 	forget_cached(d);
 	ret = set_lock(d, d->read_only ? F_RDLCK : F_WRLCK);
-	if (ret == -EAGAIN || ret == -EACCES) {
-		snprintf(error, error_len, "%s is in use: somebody else has locked it", d->path);
-		return -EAGAIN;
-	}
+	if (ret == -EAGAIN || ret == -EACCES)
+		return in_use(d, "another process has locked it", error, error_len);
 	if (ret != 0)
 		return lock_error(d, true, ret, error, error_len);
 	ret = claim_device(d, error, error_len);
 	if (ret != 0)
 		set_lock(d, F_UNLCK);
+	else
+		note(d, true);
 	return ret;
 }
 
@@ -119,7 +162,10 @@ give_back_image(struct uring_disk *d, char *error, size_t error_len)
 	write_back(d);
 	give_back_device(d);
 	ret = set_lock(d, F_UNLCK);
-	return ret == 0 ? 0 : lock_error(d, false, ret, error, error_len);
+	if (ret != 0)
+		return lock_error(d, false, ret, error, error_len);
+	note(d, false);
+	return 0;
 }
 
 int

@@ -236,6 +236,8 @@ uring_open_image(struct uring_disk *d, char *error, size_t error_len)
 	if (ret != 0)
 		return ret;
 	d->block_device = S_ISBLK(st.st_mode);
+	d->device = d->block_device ? st.st_rdev : st.st_dev;
+	d->inode = d->block_device ? 0 : st.st_ino;
 	if (!d->block_device) {
 		file_geometry(d, &st, &size_bytes);
 	} else {

@@ -55,6 +55,7 @@ uring_destroy(struct vhub_blk_disk *disk)
 	struct uring_disk *d = uring_disk_of(disk);
 
 	eraser_stop(d->eraser);
+	uring_lock_forget(d);
 	if (d->claim_fd >= 0)
 		close(d->claim_fd);
 	if (d->fd >= 0)

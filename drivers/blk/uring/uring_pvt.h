@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <sys/types.h>
 
 #include <liburing.h>
@@ -105,7 +106,9 @@ struct uring_disk {
 	uint32_t sqpoll_idle_ms; /* without I/O, until it sleeps */
 	bool pin;		 /* from open on: and that can be */
 	/* From open on. */
-	int fd; /* -1 before */
+	int fd;	      /* -1 before */
+	dev_t device; /* with `inode`, which file or, where that is 0, which block device it is */
+	ino_t inode;
 	bool direct;
 	uint32_t mem_align_bytes; /* O_DIRECT: of addresses; lengths are multiples of a block */
 	bool block_device;
@@ -113,6 +116,10 @@ struct uring_disk {
 	enum inline_kind inline_kind;
 	struct uring_eraser *eraser; /* a block device that can discard or erase; else NULL */
 	struct vhub_blk_info info;
+
+	/* With lock.c's mutex. */
+	bool holds;
+	LIST_ENTRY(uring_disk) holder;
 
 	/* CTL: of the guest that is there; NULL, or still being made. */
 	struct uring_pins *pins_wanted;
@@ -266,6 +273,9 @@ uring_look_again(struct uring_disk *d, char *error, size_t error_len);
 /* As in the driver's ops. */
 int
 uring_lock(struct vhub_blk_disk *disk, bool locked, char *error, size_t error_len);
+/* Before the image is closed. */
+void
+uring_lock_forget(struct uring_disk *d);
 
 /* ---- rings.c ---- */
 

@@ -256,14 +256,15 @@ open_disk(bool read_only)
 	return disk;
 }
 
+static char lock_error[DRIVER_ERROR_LEN];
+
 static void
 expect_lock(struct vhub_blk_disk *disk, bool locked, int expected)
 {
-	char error[DRIVER_ERROR_LEN] = "";
-
-	assert_int_equal(disk->ops->lock(disk, locked, error, sizeof(error)), expected);
+	lock_error[0] = '\0';
+	assert_int_equal(disk->ops->lock(disk, locked, lock_error, sizeof(lock_error)), expected);
 	if (expected != 0)
-		assert_non_null(strstr(error, image));
+		assert_non_null(strstr(lock_error, image));
 }
 
 static void
@@ -273,8 +274,11 @@ test_an_image_has_one_writer_or_many_readers(void **state)
 			     *r2 = open_disk(true);
 
 	(void)state;
+	strcpy(a->name, "a");
+	strcpy(r2->name, "r2");
 	expect_lock(a, true, 0);
 	expect_lock(b, true, -EAGAIN);
+	assert_non_null(strstr(lock_error, "in use by the disk a: "));
 	expect_lock(r1, true, -EAGAIN);
 	/* Handed over: one lets go, the other takes. */
 	expect_lock(a, false, 0);
@@ -286,6 +290,7 @@ test_an_image_has_one_writer_or_many_readers(void **state)
 	expect_lock(a, true, -EAGAIN);
 	expect_lock(r1, false, 0);
 	expect_lock(a, true, -EAGAIN);
+	assert_non_null(strstr(lock_error, "in use by the disk r2: "));
 	expect_lock(r2, false, 0);
 	expect_lock(a, true, 0);
 	/* A disk that goes gives its lock back. */
@@ -310,6 +315,7 @@ test_another_process_is_kept_out(void **state)
 	expect_lock(disk, false, 0);
 	assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
 	expect_lock(disk, true, -EAGAIN);
+	assert_non_null(strstr(lock_error, "another process"));
 	close(fd);
 	expect_lock(disk, true, 0);
 	disk->ops->destroy(disk);

@@ -185,10 +185,12 @@ hold_wait_for_ctl(struct hold_device *hold)
 }
 
 static inline int
-hold_lock(struct vhub_device *dev, bool locked)
+hold_lock(struct vhub_device *dev, bool locked, char *error, size_t error_len)
 {
 	struct hold_device *hold = hold_of(dev);
 
+	(void)error;
+	(void)error_len;
 	if (hold->lock_waits_for_ctl)
 		hold_wait_for_ctl(hold);
 	if (locked && hold->not_yet > 0) {
