@@ -345,9 +345,16 @@ set_name(struct reading *r, const char *path)
 static int
 set_driver(struct reading *r, const char *path)
 {
+	static const char *const joining[] = { "bridge", "patch" };
 	const char *driver = rte_kvargs_get(r->slot->device_args, "driver");
 	const char *wanted = r->program->default_driver;
+	unsigned int i;
 
+	for (i = 0; driver != NULL && i < RTE_DIM(joining); i++) {
+		if (strcmp(driver, joining[i]) == 0)
+			return wrong(r, "--driver=%s: it joins ports of one process, so vhubd has it: vhubd --net NAME,driver=%s,...",
+					driver, driver);
+	}
 	if (r->program->path_key != NULL && path == NULL &&
 			(driver == NULL || strcmp(driver, wanted) == 0))
 		return wrong(r, "--blk-file=PATH is missing: it names the image or block device (without one: --driver=malloc --size=1G)");

@@ -330,6 +330,7 @@ FILE = "--blk-file=/x"
     ("vhub-net", ["--fd=3", "--read-only"], "--read-only: there is no such option"),
     ("vhub-net", ["--fd=3", "--mtu", "1500", "--mtu=1500"], "--mtu is given twice"),
     ("vhub-net", ["--fd=3", "--mac"], "--mac: a value must follow"),
+    ("vhub-net", ["--fd=3", "--driver=bridge"], "--driver=bridge: it joins ports of one process"),
 ])
 def test_a_wrong_option_is_one_line_and_status_2(name, options, said):
     done = call(name, *options)
