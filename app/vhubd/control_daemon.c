@@ -57,6 +57,7 @@ log_level_set(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
 	const char *pattern = control_text(params, "pattern");
+	char ours[256];
 	uint32_t level;
 
 	if (log_level_parse(control_text(params, "level"), &level) != 0) {
@@ -67,6 +68,12 @@ log_level_set(struct vhub_control_call *call, const json_t *params, void *arg)
 	}
 	if (pattern == NULL)
 		pattern = LOG_LEVEL_OURS;
+	if (!log_level_has_type(pattern, ours, sizeof(ours))) {
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS,
+				"pattern=%.64s: there is no such log type; vhub's are %s", pattern,
+				ours);
+		return;
+	}
 	if (rte_log_set_level_pattern(pattern, level) < 0) {
 		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
 		return;

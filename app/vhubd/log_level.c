@@ -1,7 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Log levels by name. Called by options.c and control_daemon.c. */
 #include <errno.h>
+#include <fnmatch.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include <bsd/string.h>
 
 #include <rte_common.h>
 #include <rte_log.h>
@@ -43,4 +48,29 @@ log_level_name(uint32_t level)
 			return log_levels[i].name;
 	}
 	return "";
+}
+
+bool
+log_level_has_type(const char *pattern, char *ours, size_t len)
+{
+	char *list = NULL, *rest, *name;
+	size_t list_len = 0;
+	FILE *lines = open_memstream(&list, &list_len);
+	bool found = false;
+
+	ours[0] = '\0';
+	if (lines == NULL)
+		return true;
+	rte_log_list_types(lines, "");
+	fclose(lines);
+	for (rest = list; (name = strsep(&rest, "\n")) != NULL;) {
+		if (fnmatch(pattern, name, 0) == 0 && name[0] != '\0')
+			found = true;
+		if (fnmatch(LOG_LEVEL_OURS, name, 0) != 0)
+			continue;
+		strlcat(ours, ours[0] == '\0' ? "" : ", ", len);
+		strlcat(ours, name, len);
+	}
+	free(list);
+	return found;
 }

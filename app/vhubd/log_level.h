@@ -6,6 +6,8 @@
 #ifndef LOG_LEVEL_H
 #define LOG_LEVEL_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /** Types of log lines that --log-level sets: vhub's own. */
@@ -21,5 +23,12 @@ log_level_parse(const char *name, uint32_t *level);
 /** The name of a level that log_level_parse() has given. */
 const char *
 log_level_name(uint32_t level);
+
+/**
+ * Whether `pattern` is of any type of log lines there is; `ours` gets the names of vhub's own. True where
+ * memory is short.
+ */
+bool
+log_level_has_type(const char *pattern, char *ours, size_t len);
 
 #endif /* LOG_LEVEL_H */

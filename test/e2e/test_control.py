@@ -284,6 +284,8 @@ def test_version_drivers_lcores_and_log_levels(vhubd, blk, path):
         control.call("log_level_set", level="error", pattern="lib.eal")
         assert "log-level = debug" in control.call("config_save")["text"]
         refused(control, -32602, "level=loud.*error, warning", "log_level_set", level="loud")
+        refused(control, -32602, "pattern=vhub.nothere: .*vhub.blk, ", "log_level_set", level="debug",
+                pattern="vhub.nothere")
 
 
 def test_every_method_is_documented_with_its_parameters(vhubd, path):
