@@ -172,13 +172,20 @@ get_control(const struct options *options, char *value, size_t len)
 	return true;
 }
 
+/* As the switches of devices. */
 static int
 set_telemetry(struct options *options, const char *value, char *error, size_t error_len)
 {
-	if (strcmp(value, "on") != 0 && strcmp(value, "off") != 0)
-		return allowed(error, error_len, "on and off");
-	options->telemetry = strcmp(value, "on") == 0;
-	return 0;
+	const struct rte_kvargs args = {
+		.count = 1,
+		/* Not const in DPDK, but nobody writes there. */
+		.pairs[0] = { .key = (char *)(uintptr_t) "telemetry",
+				.value = (char *)(uintptr_t)value },
+	};
+
+	return vhub_arg_bool(&args, "telemetry", &options->telemetry, error, error_len) == 0 ?
+			0 :
+			allowed(error, error_len, "on and off");
 }
 
 static bool

@@ -29,7 +29,7 @@ DISK = "[blk d]\nsocket=/tmp/none.sock\ndriver=malloc\n"
     ("[vhubd]\nidle = lazy\n", 2, r"\[vhubd\] idle=lazy: allowed are poll and adaptive"),
     ("[vhubd]\n\nidle-us = -1\n", 3, r"\[vhubd\] idle-us=-1: allowed are 0 to 1000000"),
     ("[vhubd]\nlog-level = loud\n", 2, r"\[vhubd\] log-level=loud: allowed are error, warning"),
-    ("[vhubd]\ntelemetry = 1\n", 2, r"\[vhubd\] telemetry=1: allowed are on and off"),
+    ("[vhubd]\ntelemetry = 2\n", 2, r"\[vhubd\] telemetry=2: allowed are on and off"),
     ("[vhubd]\ncontrol =\n", 2, r"\[vhubd\] control=: allowed are paths of 1 to 107 bytes"),
     ("[vhubd]\nload = /none.so\n", 2, r"\[vhubd\] load=/none.so: .*/none.so"),
     ("[vhubd]\ncolour = red\n", 2, r"\[vhubd\] colour=red: there is no such key; allowed: .*idle"),
@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there(folder):
 
 
 def test_options_and_files_go_together(vhubd, blk, folder):
-    (folder / "a.ini").write_text("[vhubd]\nidle = poll   # burns\nidle-us=70\n"
+    (folder / "a.ini").write_text("[vhubd]\nidle = poll   # burns\nidle-us=70\ntelemetry = yes\n"
                                   f"[blk inner]\nsocket = {folder}/inner.sock\ndriver=malloc\nsize=8M\n"
                                   f"[ blk  odd ]\nsocket = {folder}/a\\#b=c.sock\ndriver=[null]\n")
     vhubd(blk("outer"), args=["--config", str(folder / "a.ini"), "--idle", "adaptive", "--control",
@@ -85,7 +85,7 @@ def test_options_and_files_go_together(vhubd, blk, folder):
     with Control(folder / "c.sock") as control:
         assert control.names() == ["outer", "inner", "odd"]
         text = control.call("config_save")["text"]
-    assert "idle = adaptive\n" in text and "idle-us = 70\n" in text
+    assert "idle = adaptive\n" in text and "idle-us = 70\n" in text and "telemetry = on\n" in text
     with BlkDisk.open(str(folder / "a#b=c.sock")) as disk:
         disk.read(0, 4096)
 
