@@ -72,7 +72,7 @@ static void
 queue_move(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *name = control_text(params, "device");
+	const char *name = control_text(params, "name");
 	const json_int_t queue = json_integer_value(json_object_get(params, "queue"));
 	const json_int_t id = json_integer_value(json_object_get(params, "lcore"));
 	const struct slot *slot = slots_find(context->slots, name);
@@ -98,7 +98,7 @@ queue_move(struct vhub_control_call *call, const json_t *params, void *arg)
 }
 
 static const struct vhub_control_param queue_move_params[] = {
-	{ "device", VHUB_CONTROL_STRING, true, "the device's name" },
+	{ "name", VHUB_CONTROL_STRING, true, "the device's name" },
 	{ "queue", VHUB_CONTROL_INTEGER, true, "which of its queues, from 0" },
 	{ "lcore", VHUB_CONTROL_INTEGER, true, "the worker that is to serve it, as in lcore_list" },
 	{ .name = NULL },
@@ -109,4 +109,5 @@ const struct vhub_control_method control_queue_move = {
 	.help = "Hands a queue to another worker while it runs; answers when that serves it.",
 	.params = queue_move_params,
 	.fn = queue_move,
+	.renamed = { "device", "name" },
 };

@@ -100,6 +100,21 @@ from_array(const struct vhub_control_method *method, const json_t *given, json_t
 	return 0;
 }
 
+/* From what a parameter was called before to its name, unless that is given too. */
+static int
+from_former(const struct vhub_control_method *method, json_t *params)
+{
+	const char *former = method->renamed[0], *name = method->renamed[1];
+	json_t *value = former == NULL ? NULL : json_object_get(params, former);
+
+	if (value == NULL || json_object_get(params, name) != NULL)
+		return 0;
+	if (json_object_set(params, name, value) != 0)
+		return VHUB_CONTROL_INTERNAL;
+	json_object_del(params, former);
+	return 0;
+}
+
 static int
 check(const struct vhub_control_method *method, json_t *params, char *error, size_t error_len)
 {
@@ -149,6 +164,8 @@ control_params(const struct vhub_control_method *method, json_t *given, json_t *
 		return VHUB_CONTROL_INTERNAL;
 	if (json_is_array(given))
 		ret = from_array(method, given, params, error, error_len);
+	if (ret == 0)
+		ret = from_former(method, params);
 	if (ret == 0)
 		ret = check(method, params, error, error_len);
 	if (ret != 0)

@@ -78,6 +78,8 @@ struct vhub_control_method {
 	 * later, in any case once.
 	 */
 	void (*fn)(struct vhub_control_call *call, const json_t *params, void *arg);
+	/** Optional. What a parameter was called before, and its name in the table: by name both are taken. */
+	const char *renamed[2];
 };
 
 /**

@@ -49,7 +49,7 @@ class ModuleDaemon:
         return self.control.call("device_stats", name=name)[0]
 
     def move(self, name, queue, lcore):
-        assert self.control.call("queue_move", device=name, queue=queue, lcore=lcore) is True
+        assert self.control.call("queue_move", name=name, queue=queue, lcore=lcore) is True
 
 
 def started(made):

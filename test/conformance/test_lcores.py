@@ -358,7 +358,7 @@ class Mover(Meanwhile):
 
     def step(self):
         try:
-            self.control.call("queue_move", device=self.disk, queue=self.count % QUEUES,
+            self.control.call("queue_move", name=self.disk, queue=self.count % QUEUES,
                               lcore=1 + (self.count + self.count // QUEUES) % 2)
         except Refused as refused:
             # Other programs keep the storage busy.
@@ -458,13 +458,14 @@ def test_lcores_that_own_nothing_sleep(pair, opened):
 
 
 @pytest.mark.parametrize("params, code", [
-    ({"device": "none", "queue": 0, "lcore": 1}, -32001),
-    ({"device": "two", "queue": 4, "lcore": 1}, -32602),
-    ({"device": "two", "queue": -1, "lcore": 1}, -32602),
-    ({"device": "two", "queue": 0, "lcore": 0}, -32602),
-    ({"device": "two", "queue": 0, "lcore": 3}, -32602),
-    ({"device": "two", "queue": "0", "lcore": 1}, -32602),
-    ({"device": "two", "queue": 0}, -32602),
+    ({"name": "none", "queue": 0, "lcore": 1}, -32001),
+    ({"name": "two", "queue": 4, "lcore": 1}, -32602),
+    ({"name": "two", "queue": -1, "lcore": 1}, -32602),
+    ({"name": "two", "queue": 0, "lcore": 0}, -32602),
+    ({"name": "two", "queue": 0, "lcore": 3}, -32602),
+    ({"name": "two", "queue": "0", "lcore": 1}, -32602),
+    ({"name": "two", "queue": 0}, -32602),
+    ({"device": "two", "queue": 4, "lcore": 1}, -32602),        # its former name
 ])
 def test_a_move_that_cannot_be_is_refused(pair, params, code):
     with pytest.raises(Refused) as refusal:

@@ -427,7 +427,7 @@ def test_a_frame_that_is_too_long_takes_no_time_behind_a_viommu(lan, packed):
     victim = lan.port("a", guest, iommu="on", mac=text_of(mac(1)))
     worker = lan.control.call("lcore_list")[0]["lcore"]
     for name in "ua":
-        assert lan.control.call("queue_move", device="%s-%s" % (lan.name, name), queue=0, lcore=worker) is True
+        assert lan.control.call("queue_move", name="%s-%s" % (lan.name, name), queue=0, lcore=worker) is True
     lan.control.settle()
     for region in victim.mem.regions:
         for iova in (region.gpa, region.uva):       # of buffers, and of rings
@@ -681,7 +681,7 @@ def test_stations_stay_when_a_pair_goes_to_another_worker(lan):
     assert known == {(text_of(mac(1)), 1): "a", (text_of(mac(9)), 1): "a", (text_of(mac(2)), 1): "b"}
     workers = [each["lcore"] for each in lan.control.call("lcore_list")]
     for seed, lcore in enumerate(2 * workers):
-        assert lan.control.call("queue_move", device="%s-a" % lan.name, queue=0, lcore=lcore) is True
+        assert lan.control.call("queue_move", name="%s-a" % lan.name, queue=0, lcore=lcore) is True
         lan.control.settle()            # others send it packets again from its first turn there on
         assert lan.stations() == known
         b.send(frame(mac(1), mac(2), seed))

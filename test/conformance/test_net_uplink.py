@@ -388,7 +388,7 @@ def test_what_is_refused_and_what_is_shown(lan, wire):
     with pytest.raises(Refused, match="in use already"):
         lan.uplink("other", port="net_tap0")
     with pytest.raises(Refused, match="has no front end whose rings could move"):
-        lan.control.call("queue_move", device=lan.name + "-up", queue=0,
+        lan.control.call("queue_move", name=lan.name + "-up", queue=0,
                          lcore=lan.control.call("lcore_list")[0]["lcore"])
     assert lan.figures("up")["wire_link_up"] == 1
     shown = vhubctl(lan.folder / "control.sock", "bridges").stdout

@@ -59,7 +59,7 @@ def test_queues_are_handed_over_under_a_guest(vhubd, blk, folder, packed):
         guest.expect("churn", "begin", BOOT)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            assert control.call("queue_move", device="disk0", queue=moves % QUEUES,
+            assert control.call("queue_move", name="disk0", queue=moves % QUEUES,
                                 lcore=1 + (moves + moves // QUEUES) % 2) is True
             moves += 1
             time.sleep(0.02)

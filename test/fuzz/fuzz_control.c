@@ -38,8 +38,18 @@ static const struct vhub_control_param params[] = {
 	{ "b", VHUB_CONTROL_INTEGER | VHUB_CONTROL_OBJECT, false, "something" },
 	{ .name = NULL },
 };
-static const struct vhub_control_method echo_method = { "echo", "Back.", params, echo };
-static const struct vhub_control_method wait_method = { "wait", "Later.", NULL, wait_for_it };
+static const struct vhub_control_method echo_method = {
+	.name = "echo",
+	.help = "Back.",
+	.params = params,
+	.fn = echo,
+	.renamed = { "c", "a" },
+};
+static const struct vhub_control_method wait_method = {
+	.name = "wait",
+	.help = "Later.",
+	.fn = wait_for_it,
+};
 static const struct vhub_control_method *const table[] = { &echo_method, &wait_method };
 static const struct control_methods methods = { table, 2, NULL };
 

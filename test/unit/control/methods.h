@@ -74,11 +74,34 @@ static const struct vhub_control_param large_params[] = {
 	{ .name = NULL },
 };
 
-static const struct vhub_control_method hello_method = { "hello", "Says it.", NULL, hello };
-static const struct vhub_control_method wait_method = { "wait", "Later.", NULL, wait_for_it };
-static const struct vhub_control_method fail_method = { "fail", "Never.", NULL, never };
-static const struct vhub_control_method echo_method = { "echo", "Back.", echo_params, echo };
-static const struct vhub_control_method large_method = { "large", "Much.", large_params, large };
+static const struct vhub_control_method hello_method = {
+	.name = "hello",
+	.help = "Says it.",
+	.fn = hello,
+};
+static const struct vhub_control_method wait_method = {
+	.name = "wait",
+	.help = "Later.",
+	.fn = wait_for_it,
+};
+static const struct vhub_control_method fail_method = {
+	.name = "fail",
+	.help = "Never.",
+	.fn = never,
+};
+static const struct vhub_control_method echo_method = {
+	.name = "echo",
+	.help = "Back.",
+	.params = echo_params,
+	.fn = echo,
+	.renamed = { "words", "text" },
+};
+static const struct vhub_control_method large_method = {
+	.name = "large",
+	.help = "Much.",
+	.params = large_params,
+	.fn = large,
+};
 
 static const struct vhub_control_method *const test_methods[] = { &hello_method, &wait_method,
 	&fail_method, &echo_method, &large_method };

@@ -208,6 +208,11 @@ parameters_by_name_and_by_position(void **state)
 			"{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"a\"},\"id\":1}");
 	expect(ECHO("{\"what\":{},\"text\":\"a\"}"),
 			"{\"jsonrpc\":\"2.0\",\"result\":{\"what\":{},\"text\":\"a\"},\"id\":1}");
+	/* By its former name, with which it does not come twice. */
+	expect(ECHO("{\"words\":\"a\"}"),
+			"{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"a\"},\"id\":1}");
+	expect_error(ECHO("{\"words\":\"a\",\"text\":\"b\"}"), -32602, "no parameter words");
+	expect_error(ECHO("{\"words\":5}"), -32602, "parameter text");
 }
 
 static void
