@@ -4,7 +4,7 @@
  *
  * Life of a disk (one instance of a driver)
  *   parse       CTL: arguments are checked; nothing is touched.
- *   open        CTL or WORK, may block: paths become fds, sizes are known. Before a jail.
+ *   open        CTL or WORK, may block: paths become fds, sizes are known.
  *   place       CTL or WORK, may block: once, which NUMA node its lcores are on.
  *   info        any time after open.
  *   lock        WORK, may block: the disk is about to be used, or no longer: image locks (a

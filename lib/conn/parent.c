@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The file of a bound socket, and who removes it: the listener that bound it, or, once they were
- * taken, the parent-process resources. Called by listener.c and by whoever forks a jailed child
- * (lib/jail).
+ * taken, the parent-process resources. Called by listener.c and by a program that forks a jailed
+ * child.
  *
  * "The very file" is told by device and inode. An O_PATH fd is held on it from bind on: an inode
  * number is given to another file once nobody holds the first one, and then a comparison of numbers

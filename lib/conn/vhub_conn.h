@@ -309,10 +309,11 @@ VHUB_API void
 vhub_connection_destroy(struct vhub_connection *connection);
 
 /**
- * Before a fork into a jailed child: what the child will not be able to clean up (the bound socket
- * file). The child runs the connection, which will not touch the file any more; the parent destroys
- * its copy of the connection after the fork (which then leaves the file alone too) and keeps this
- * until the child has ended. Returns NULL when there is nothing, which is no error. Thread: CTL.
+ * Before a fork into a jailed child, for programs that make one (vhubd does not): what the child
+ * will not be able to clean up (the bound socket file). The child runs the connection, which will
+ * not touch the file any more; the parent destroys its copy of the connection after the fork (which
+ * then leaves the file alone too) and keeps this until the child has ended. Returns NULL when there
+ * is nothing, which is no error. Thread: CTL.
  */
 VHUB_API struct vhub_parent_resources *
 vhub_take_parent_process_resources(struct vhub_connection *connection);

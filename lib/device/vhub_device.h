@@ -3,8 +3,8 @@
  * Devices, their builders, and the two operations of the connection contract that need them.
  *
  * Life of a device
- *   parse, open, build   struct vhub_builder: arguments are checked, paths become fds (before a
- *                        jail), then the device is made for an executor (after it).
+ *   parse, open, build   struct vhub_builder: arguments are checked, paths become fds, then the
+ *                        device is made for an executor.
  *   sessions             front ends come and go; the device and its storage stay. For each:
  *                        ack_features, then for each ring that starts queue_prepare (CTL),
  *                        queue_start (its lcore), queue_poll ... (but while it is parked, see
@@ -450,7 +450,7 @@ struct vhub_builder_ops {
 	 */
 	int (*parse)(const char *device_name, const struct rte_kvargs *args,
 			struct vhub_builder **out, char *error, size_t error_len);
-	/** Optional. CTL or WORK; may block. Paths to fds, before a jail. Errors as above. */
+	/** Optional. CTL or WORK; may block. Paths to fds. Errors as above. */
 	int (*open)(struct vhub_builder *builder, char *error, size_t error_len);
 	/**
 	 * Required. CTL or WORK; may block. Makes the device. The builder is still the caller's.
@@ -517,10 +517,10 @@ vhub_run_backend(struct vhub_connection *connection, struct vhub_device *device,
 		const struct vhub_executor *executor, vhub_complete_fn complete, void *arg);
 
 /**
- * Builds the device now (so after a jail was entered), serves one front end and returns when it has
- * disconnected or on an error. It is the loop: it runs executor->loop until done. Consumes
- * `connection` and `builder` in every case. Thread: CTL. Blocks. Returns 0, -EDEADLK when called
- * from inside a running control loop, or what open, build or the session returned.
+ * Builds the device now (so inside of a jail, where the caller has entered one), serves one front end
+ * and returns when it has disconnected or on an error. It is the loop: it runs executor->loop until
+ * done. Consumes `connection` and `builder` in every case. Thread: CTL. Blocks. Returns 0, -EDEADLK
+ * when called from inside a running control loop, or what open, build or the session returned.
  */
 VHUB_API int
 vhub_run_device(struct vhub_connection *connection, const struct vhub_executor *executor,

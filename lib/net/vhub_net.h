@@ -6,7 +6,7 @@
  *
  * Life of a port (one instance of a driver)
  *   parse       CTL: arguments are checked; nothing is touched.
- *   open        CTL or WORK, may block: the port is there and runs. Before a jail.
+ *   open        CTL or WORK, may block: the port is there and runs.
  *   info        any time after open.
  *   queue_get   LCORE: one queue for each queue pair of the guest, when its first ring starts.
  *   from_guest  LCORE: a burst that the guest has sent, in mbufs; or, where the driver has

@@ -120,8 +120,8 @@ child_main(const struct place *place, enum jail jail)
 /* ---- the parent ---- */
 
 /*
- * Forks as lib/jail will: resources taken before, the parent's copy of the connection destroyed
- * after.
+ * Forks as a program with a jail does: resources taken before, the parent's copy of the connection
+ * destroyed after.
  */
 static pid_t
 start_child(struct place *place, enum jail jail)
