@@ -278,8 +278,11 @@ eal_start(const struct options *options)
 	}
 	if (ret < 0) {
 		ret = rte_errno > 0 ? -rte_errno : -EINVAL;
-		fprintf(stderr, "vhubd: EAL does not start: %s; its own lines above tell more (without free hugepages: --no-huge)\n",
-				rte_strerror(-ret));
+		fprintf(stderr, "vhubd: EAL does not start: %s; its own lines above tell more%s\n",
+				rte_strerror(-ret),
+				options->eal_argc > 0 ?
+						" (without free hugepages: --no-huge in place of --in-memory)" :
+						"");
 		return ret;
 	}
 	rte_log_set_level_pattern(LOG_LEVEL_OURS, options->log_level);

@@ -9,6 +9,7 @@ import pytest
 
 from manager import Manager
 from vhostuser import wait_until
+from vhubd import lcore_places
 
 LARGE_KIB = 6 << 20
 
@@ -75,3 +76,12 @@ def test_nobody_else_gets_signs_of_life(vhubd, blk, folder, env):
         daemon.stop()
         assert not any("WATCHDOG=1" in lines for lines in manager.hear_all())
         assert ("WATCHDOG_USEC=soon is no time" in daemon.log) == ("soon" in env.values())
+
+
+def test_arguments_that_eal_refuses_are_answered_with_what_works(vhubd, blk):
+    """Those for hugepages, where there are none."""
+    arguments = ["--in-memory", "--no-pci", "-m", "128", "--socket-limit", "128", lcore_places(1)]
+    daemon = vhubd(blk(), eal=[*arguments, "--no-huge"], wait=False)
+    assert daemon.process.wait(60) == 1
+    assert "--no-huge in place of --in-memory" in daemon.log
+    vhubd(blk(), eal=["--no-huge", *arguments[1:]])
