@@ -108,14 +108,15 @@ set_lock(const struct uring_disk *d, short type)
 /*
  * A lock is the device node's, of which a device may have several (a container's own /dev): who writes to it claims
  * the device, as a file system does that is mounted. Read only: a node that was open for writing is looked at by
- * udev when it is closed.
+ * udev when it is closed. Not past the page cache alone: what is cached of a range that is discarded the kernel
+ * drops only for who has the claim itself, and refuses the discard (EBUSY) where that is dirty.
  */
 static int
 claim_device(struct uring_disk *d, char *error, size_t error_len)
 {
 	char path[32];
 
-	if (!d->block_device || d->read_only || d->claim_fd >= 0)
+	if (!d->block_device || d->read_only || !d->direct || d->claim_fd >= 0)
 		return 0;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", d->fd);
 	d->claim_fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);

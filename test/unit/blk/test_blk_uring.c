@@ -1185,6 +1185,34 @@ test_a_device_has_one_writer_by_whatever_name(void **state)
 	loop_detach(loop_fd);
 }
 
+/* Its guest may discard what it has just written and not flushed. */
+static void
+test_what_the_page_cache_has_changed_can_be_discarded(void **state)
+{
+	uint8_t block[4096] = { 1 };
+	struct driver_disk d;
+	int loop_fd, number;
+	char path[64];
+
+	(void)state;
+	make_image(memory_image, IMAGE_BYTES);
+	number = loop_attach(memory_image, &loop_fd);
+	if (number < 0)
+		skip();
+	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
+	assert_int_equal(lock_device(&d, path), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 4096, block, sizeof(block), 0), 0);
+	assert_int_equal(driver_range(&d, VHUB_BLK_DISCARD, 4096, sizeof(block), 0), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 4096, block, sizeof(block), 0), 0);
+	assert_int_equal(driver_range(&d, VHUB_BLK_WRITE_ZEROES, 4096, sizeof(block), 0), 0);
+	assert_int_equal(driver_rw(&d, VHUB_BLK_READ, 4096, block, sizeof(block), 0), 0);
+	assert_int_equal(block[0], 0);
+	set_lock(&d, false);
+	driver_close(&d);
+	loop_detach(loop_fd);
+}
+
 /* ---- the kernel, when the process is gone ---- */
 
 /* Says so once its write is in flight, and waits for its end. */
@@ -1575,6 +1603,7 @@ main(void)
 		cmocka_unit_test_setup(test_an_image_that_hangs_keeps_no_flush_of_another_disk,
 				fresh_image),
 		cmocka_unit_test(test_a_device_has_one_writer_by_whatever_name),
+		cmocka_unit_test(test_what_the_page_cache_has_changed_can_be_discarded),
 		cmocka_unit_test(test_a_front_end_hears_of_our_end_when_nothing_is_in_flight),
 		cmocka_unit_test(test_another_host_gets_all_and_gives_all),
 		cmocka_unit_test(test_what_the_page_cache_lost_is_not_forgotten),
