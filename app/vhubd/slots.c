@@ -31,7 +31,8 @@ struct slots {
 	/* The end. */
 	bool stopping;
 	struct vhub_timer timer;
-	uint64_t looks_left; /* until who is not at rest is stuck */
+	uint64_t looks_left;	    /* until who is not at rest is stuck */
+	uint64_t unlock_looks_left; /* the same where all others are, and what is cached is written back */
 	unsigned int n_stopping;
 	void (*done)(void *arg, unsigned int n_stuck);
 	void *arg;
@@ -39,6 +40,8 @@ struct slots {
 
 /* What is waited for at the end is looked at so often. */
 #define STOP_LOOK_US 100000u
+/* And so often at most while images are given back. */
+#define UNLOCK_LOOKS 600u
 
 /* A build that takes longer may be one that hangs: the next begins beside it. */
 #define BUILD_PATIENCE_US 50000u
@@ -495,6 +498,33 @@ name_stuck(const struct slot *slot)
 			slot->device->name, what[0] != '\0' ? what : "requests are in flight");
 }
 
+/* Nothing is in flight any more at those that do not come to rest. */
+static bool
+are_only_unlocking(const struct slots *slots)
+{
+	const struct slot *slot;
+
+	for (slot = slots->first; slot != NULL; slot = slot->next) {
+		if (slot->server != NULL && !slot->device->unlocking)
+			return false;
+	}
+	return true;
+}
+
+static void
+name_unlocking(const struct slots *slots)
+{
+	const struct slot *slot;
+
+	for (slot = slots->first; slot != NULL; slot = slot->next) {
+		if (slot->server != NULL)
+			VHUB_LOG(NOTICE,
+					"%s is giving its image back, and what was written to it is written back first: waiting for it, %u s at most",
+					slot->device->name,
+					(unsigned int)(UNLOCK_LOOKS / (1000000u / STOP_LOOK_US)));
+	}
+}
+
 static void
 stop_timeout(struct vhub_timer *timer)
 {
@@ -504,6 +534,13 @@ stop_timeout(struct vhub_timer *timer)
 
 	/* A machine on which nobody runs for a while costs one look and not the whole time: nothing is stuck then. */
 	if (slots->looks_left-- > 1) {
+		vhub_timer_arm(slots->loop, timer, STOP_LOOK_US);
+		return;
+	}
+	if (slots->unlock_looks_left > 1 && are_only_unlocking(slots)) {
+		if (slots->unlock_looks_left-- == UNLOCK_LOOKS)
+			name_unlocking(slots);
+		slots->looks_left = 1;
 		vhub_timer_arm(slots->loop, timer, STOP_LOOK_US);
 		return;
 	}
@@ -540,6 +577,7 @@ slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, uns
 			stop_server(slot);
 	}
 	slots->looks_left = timeout_us / STOP_LOOK_US;
+	slots->unlock_looks_left = UNLOCK_LOOKS;
 	slots->timer.fn = slots->n_stopping > 0 ? stop_timeout : all_stopped;
 	vhub_timer_arm(slots->loop, &slots->timer, slots->n_stopping > 0 ? STOP_LOOK_US : 0);
 }

@@ -88,6 +88,7 @@ struct vhub_device_handler {
 	struct vhub_timer lock_timer;
 	unsigned int lock_tries;
 	char lock_error[256];
+	handler_step_fn unlocked; /**< after it was given back */
 
 	/* Queues and their lcores (queue_move.c). */
 	struct vhub_lcore *queue_lcores[VHUB_MAX_VRINGS];

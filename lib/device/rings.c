@@ -222,6 +222,13 @@ unlock_device(struct vhub_work *work)
 	h->dev->ops->lock(h->dev, false, h->lock_error, sizeof(h->lock_error));
 }
 
+static void
+device_unlocked(struct vhub_device_handler *h, int result)
+{
+	h->dev->unlocking = false;
+	h->unlocked(h, result);
+}
+
 void
 rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step)
 {
@@ -231,10 +238,13 @@ rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step)
 	}
 	set_running(h, false);
 	h->work_result = result;
-	if (h->dev->locks)
-		handler_storage_work(h, unlock_device, step);
-	else
+	if (!h->dev->locks) {
 		step(h, result);
+		return;
+	}
+	h->dev->unlocking = true;
+	h->unlocked = step;
+	handler_storage_work(h, unlock_device, device_unlocked);
 }
 
 /* The device knows these rings no more. Then as rings_gone(). */

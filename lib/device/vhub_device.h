@@ -296,6 +296,7 @@ struct vhub_device {
 
 	/* CTL: the stock handler's. */
 	struct vhub_device_handler *handler;
+	bool unlocking; /**< its storage is being given back, which may take as long as to write back what is cached */
 	bool syncing; /**< foreign->sync is under way: what it changes is nobody else's */
 };
 

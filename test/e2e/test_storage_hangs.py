@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from control import Control, Refused
-from vhostuser import PF, BlkDisk, Queue, Req, pattern, wait_until
+from vhostuser import PATIENCE, PF, BlkDisk, Queue, Req, pattern, wait_until
 from vhubd import build_dir
 
 UNRULY = build_dir() / "test/tools/unruly.so"
@@ -82,6 +82,18 @@ def test_locks_of_images(vhubd, blk, dead, mount, folder, path, locked):
     for name, disk in zip(NAMES, disks):
         disk.close()
         check_is_served(folder / f"{name}.sock")
+
+
+def test_the_end_waits_until_an_image_is_given_back(vhubd, dead, mount, folder):
+    daemon = vhubd(dead("slow", "lock"), loads=[UNRULY])
+    disk = start(folder, "slow")
+    disk.ask_u64(Req.GET_FEATURES)   # answered after the start of its ring
+    mount.touch()
+    daemon.process.terminate()
+    daemon.wait_log("slow is giving its image back.*waiting for it")
+    mount.unlink()
+    assert daemon.process.wait(PATIENCE) == 0
+    disk.close()
 
 
 @pytest.mark.parametrize("call", ["resize", "destroy"])
