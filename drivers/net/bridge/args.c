@@ -229,7 +229,7 @@ static const char *const bridge_keys[] = { "bridge", "vlan", "trunk", "isolation
 static const struct vhub_net_driver_ops bridge_ops = {
 	.name = "bridge",
 	.help = "bridge=NAME       joins the learning bridge of that name, which is made if need be; required\n"
-		"vlan=N            VLAN of frames without a tag, 1 to 4094, 0 none (1; with trunk=: 0)\n"
+		"vlan=N            VLAN of frames without a tag, 1 to 4094, 0 none (1; with trunk=, but none: 0)\n"
 		"trunk=LIST        VLANs of frames with a tag, as in 10+20-29, all or none (none)\n"
 		"isolation=N       ports of the same group do not reach one another, 1 to 65535 (0: no group)\n"
 		"learn_limit=N     stations that are learned at this port (1024)\n"

@@ -178,9 +178,13 @@ bridge_add_static_station(const struct bridge_port *p)
 {
 	const struct bridge_rules *rules = bridge_rules_of(p);
 
-	if (p->has_mac && rules->native != 0 && __atomic_load_n(&p->n_got, __ATOMIC_SEQ_CST) != 0)
-		(void)table_add_static(p->bridge->table, table_key(&p->mac, rules->native),
-				p->index, bridge_now(p->bridge));
+	if (!p->has_mac || rules->native == 0 || __atomic_load_n(&p->n_got, __ATOMIC_SEQ_CST) == 0)
+		return;
+	(void)table_add_static(p->bridge->table, table_key(&p->mac, rules->native), p->index,
+			bridge_now(p->bridge));
+	/* Its guest left meanwhile: bridge_left() may have come before. */
+	if (__atomic_load_n(&p->n_got, __ATOMIC_SEQ_CST) == 0)
+		table_forget_port(p->bridge->table, p->index);
 }
 
 static void

@@ -89,7 +89,7 @@ bridge_tell_foreign(struct bridge_port *p)
 			__atomic_exchange_n(&p->foreign_told, true, __ATOMIC_RELAXED))
 		return;
 	VHUB_LOG(NOTICE,
-			"%s: is not heard with an address that is at another port (bridge_dropped_foreign); a guest that has come from there needs mac= or learn_priority=high",
+			"%s: is not heard with an address that is another device's mac=, or was heard at an uplink (bridge_dropped_foreign); one that is trusted and was there before needs mac= or learn_priority=high",
 			p->port.name);
 }
 

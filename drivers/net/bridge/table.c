@@ -341,6 +341,14 @@ may_take(const struct table *t, uint64_t key, uint64_t word, uint16_t port)
 			(key & MAC_MASK) == __atomic_load_n(&t->macs[port], __ATOMIC_RELAXED);
 }
 
+/* What a port of low priority has, one of high priority takes, however many it has learned. */
+static bool
+takes_precedence(const struct table *t, uint64_t word, uint16_t port)
+{
+	return __atomic_load_n(&t->is_high[port], __ATOMIC_RELAXED) &&
+			!__atomic_load_n(&t->is_high[port_of(word)], __ATOMIC_RELAXED);
+}
+
 /* Returns false when there is nothing more to learn now. */
 static bool
 learn_one(struct table *t, uint64_t key, uint64_t new_word, uint32_t limit, uint32_t now,
@@ -354,7 +362,7 @@ learn_one(struct table *t, uint64_t key, uint64_t new_word, uint32_t limit, uint
 	/* Another lcore was here since the look without the lock. */
 	if (known && (port_of(word) == port || !may_take(t, key, word, port)))
 		return true;
-	if (t->n_known[port] >= limit) {
+	if (t->n_known[port] >= limit && !(known && takes_precedence(t, word, port))) {
 		learned->limited++;
 		return false;
 	}

@@ -636,6 +636,10 @@ test_a_port_of_priority_keeps_its_stations(void **state)
 	assert_int_equal(learn(t, other, 1, 10, 1).added, 1);
 	assert_int_equal(learn(t, other, 2, 10, 1).foreign, 1);
 	assert_int_equal(learn(t, other, 3, 10, 1).moved, 1);
+	/* However many it knows already. */
+	assert_int_equal(learn(t, key, 1, 0, 1).moved, 1);
+	assert_int_equal(learn(t, key, 2, 10, 1).moved, 1);
+	assert_int_equal(learn(t, table_key(&own, 6), 1, 0, 1).limited, 1);
 	/* It is not heard of any more. */
 	assert_int_equal(learn(t, other, 4, 10, 1 + AGEING).foreign, 1);
 	assert_int_equal(learn(t, other, 4, 10, 2 + AGEING).added, 1);
