@@ -145,6 +145,22 @@ port_was_set(void *arg, int result, const char *why)
 	free(set);
 }
 
+/* With a trunk alone the VLAN stays as it is, and is saved as well: a new port with such a trunk would have another. */
+static void
+add_vlan_kept(const json_t *params, FILE *out)
+{
+	json_t *port;
+	const json_t *vlan;
+
+	if (json_object_get(params, "trunk") == NULL || json_object_get(params, "vlan") != NULL)
+		return;
+	port = status_bridge_port(control_text(params, "name"));
+	vlan = json_object_get(port, "vlan");
+	if (vlan != NULL)
+		fprintf(out, ",vlan=%" JSON_INTEGER_FORMAT, json_integer_value(vlan));
+	json_decref(port);
+}
+
 /* "vlan=20,trunk=10+20": what is given. Returns 0, -EINVAL, -ENOMEM. */
 static int
 list_given(const json_t *params, char **list)
@@ -163,8 +179,8 @@ list_given(const json_t *params, char **list)
 		if (value == NULL)
 			continue;
 		text = json_string_value(value);
-		/* The end of a value is not the client's to set. */
-		if (text != NULL && strpbrk(text, ",=[]") != NULL)
+		/* The end of a value is not the client's to set, and white space is nothing that is saved. */
+		if (text != NULL && strpbrk(text, ",=[] \t\n\v\f\r") != NULL)
 			ret = -EINVAL;
 		fprintf(out, "%s%s=", ftell(out) > 0 ? "," : "", port_set_params[i].name);
 		if (text != NULL)
@@ -172,6 +188,7 @@ list_given(const json_t *params, char **list)
 		else
 			fprintf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	}
+	add_vlan_kept(params, out);
 	if (fclose(out) != 0)
 		ret = -ENOMEM;
 	if (ret != 0)

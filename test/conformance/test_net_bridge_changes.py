@@ -85,6 +85,15 @@ def test_a_trunk_comes_and_goes(lan):
     assert saved(lan, "b")["trunk"] == "none"
 
 
+def test_a_trunk_alone_leaves_the_vlan_as_it_is_and_that_is_saved(lan):
+    lan.port("a")
+    assert change(lan, "a", trunk="10")["vlan"] == 1
+    assert (saved(lan, "a")["vlan"], saved(lan, "a")["trunk"]) == ("1", "10")
+    with pytest.raises(Refused, match="trunk: allowed"):
+        change(lan, "a", trunk="\n10+ 20")
+    assert saved(lan, "a")["trunk"] == "10"
+
+
 def test_what_is_saved_is_taken_at_the_start(lan):
     lan.add("a", vlan=0, trunk="10", isolation=0)
     lan.add("b", trunk="none")
