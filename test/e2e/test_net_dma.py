@@ -6,6 +6,7 @@ what cannot be is refused."""
 import pytest
 
 from control import Control
+from vhostuser import wait_until
 from vhubd import worker_arguments
 
 ENGINE = "dma_skeleton0"
@@ -42,7 +43,7 @@ def test_the_same_packets_come_back_as_without(start, check, folder):
     front = check([(folder / f"{name}.sock", KINDS[int(name[-1])], 256) for name in ports], queues=2, packets=PACKETS,
                   allocated=True)
     front.wait_told("least", 1)
-    assert copies(folder, "trusted0")[0] > 0
+    wait_until(lambda: copies(folder, "trusted0")[0] > 0)
     assert [flow["received"] for flow in front.finish()["flows"]] == [PACKETS] * 2 * len(ports)
     for name, keys in ports.items():
         begun, ended = copies(folder, name)
