@@ -4,6 +4,7 @@
 import os
 import signal
 import socket
+from contextlib import suppress
 
 import pytest
 
@@ -50,7 +51,11 @@ def state(pid, thread=None):
 
 
 def thread_states(pid):
-    return [state(pid, thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    states = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):     # it has ended meanwhile
+            states.append(state(pid, thread))
+    return states
 
 
 def call(path):

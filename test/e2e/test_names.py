@@ -9,6 +9,9 @@ from control import Control, Refused
 from vhostuser import BlkDisk
 from vhubd import build_dir
 
+# What is loaded before vhubd would need the sanitizer before that.
+pytestmark = pytest.mark.plain_only
+
 
 @pytest.fixture
 def stall(folder):
