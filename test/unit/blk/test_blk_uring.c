@@ -34,6 +34,7 @@
 
 #include "../../../drivers/blk/uring/uring_pvt.h"
 #include "../eal_fixture.h"
+#include "../fds.h"
 
 #define IMAGE_BYTES (4u << 20)
 
@@ -129,16 +130,6 @@ static void
 expect_refused(const char *args, bool read_only, int expected, const char *word)
 {
 	driver_expect_refused("uring", args, read_only, expected, word);
-}
-
-static unsigned int
-count_fds(void)
-{
-	unsigned int n = 0;
-
-	for (int fd = 0; fd < 1024; fd++)
-		n += fcntl(fd, F_GETFD) >= 0;
-	return n;
 }
 
 static void

@@ -6,7 +6,6 @@
 #ifndef CONN_FIXTURE_H
 #define CONN_FIXTURE_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,6 +27,7 @@
 #include <cmocka.h>
 
 #include "../eal_fixture.h"
+#include "../fds.h"
 #include "vhub_conn.h"
 #include "vhub_log.h"
 
@@ -414,20 +414,6 @@ now_s(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
-}
-
-/* Open fds of this process. */
-static inline unsigned int
-count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
 }
 
 /*

@@ -3,7 +3,6 @@
  * A queue that is handed to another lcore: what it has in flight, what its front end asks meanwhile,
  * and what happens when it cannot run there.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -15,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "../fds.h"
 #include "frontend.h"
 #include "holding_device.h"
 #include "scene.h"
@@ -399,19 +399,6 @@ play_leave_while_held(struct fe *fe)
 	close(start_with_kick(fe, 0));
 	close(start_with_kick(fe, 1));
 	fe_check(wait_held(1));
-}
-
-static unsigned int
-count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
 }
 
 static void

@@ -13,13 +13,13 @@
 
 #include <cmocka.h>
 
-#include <dirent.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../fds.h"
 #include "vhub_mem.h"
 
 #define PAGE UINT64_C(4096)
@@ -79,19 +79,6 @@ test_count_maps(void)
 	return test_count_maps_with("memfd:vhub-");
 }
 
-static inline unsigned int
-test_count_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int n = 0;
-
-	assert_non_null(dir);
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
-	return n;
-}
-
 /* What a test saw when it began. */
 struct test_usage {
 	uint64_t n_maps;
@@ -105,7 +92,7 @@ test_usage_take(struct test_usage *usage)
 {
 	vhub_mem_usage(&usage->n_maps, &usage->bytes);
 	usage->lines = test_count_maps();
-	usage->fds = test_count_fds();
+	usage->fds = count_fds();
 }
 
 /* Nothing is mapped or open but what was at the beginning. */
