@@ -935,6 +935,20 @@ loop_attach(const char *path, int *loop_fd)
 	return *loop_fd >= 0 ? number : -1;
 }
 
+/* One on a new image in memory, whose name goes to `path`; the test is skipped without. Returns what it is detached by. */
+static int
+loop_make(char *path, size_t len)
+{
+	int number, loop_fd;
+
+	make_image(memory_image, IMAGE_BYTES);
+	number = loop_attach(memory_image, &loop_fd);
+	if (number < 0)
+		skip();
+	snprintf(path, len, "/dev/loop%d", number);
+	return loop_fd;
+}
+
 static void
 loop_detach(int loop_fd)
 {
@@ -1137,15 +1151,11 @@ test_a_device_has_one_writer_by_whatever_name(void **state)
 {
 	struct driver_disk a, b, reader;
 	char path[64], other[600];
-	int loop_fd, number, fd;
+	int loop_fd, fd;
 	struct stat st;
 
 	(void)state;
-	make_image(memory_image, IMAGE_BYTES);
-	number = loop_attach(memory_image, &loop_fd);
-	if (number < 0)
-		skip();
-	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	loop_fd = loop_make(path, sizeof(path));
 	snprintf(other, sizeof(other), "%s/node", folder);
 	assert_int_equal(fstat(loop_fd, &st), 0);
 	assert_int_equal(mknod(other, S_IFBLK | 0600, st.st_rdev), 0);
@@ -1182,15 +1192,11 @@ test_what_the_page_cache_has_changed_can_be_discarded(void **state)
 {
 	uint8_t block[4096] = { 1 };
 	struct driver_disk d;
-	int loop_fd, number;
+	int loop_fd;
 	char path[64];
 
 	(void)state;
-	make_image(memory_image, IMAGE_BYTES);
-	number = loop_attach(memory_image, &loop_fd);
-	if (number < 0)
-		skip();
-	snprintf(path, sizeof(path), "/dev/loop%d", number);
+	loop_fd = loop_make(path, sizeof(path));
 	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
 	assert_int_equal(lock_device(&d, path), 0);
 	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 4096, block, sizeof(block), 0), 0);
@@ -1313,16 +1319,12 @@ test_another_host_gets_all_and_gives_all(void **state)
 {
 	uint8_t block[4096] = { 1 };
 	struct driver_disk d, reader, other;
-	int loop_fd, number, fd;
+	int loop_fd, fd;
 	char path[64];
 
 	(void)state;
-	make_image(memory_image, IMAGE_BYTES);
-	number = loop_attach(memory_image, &loop_fd);
-	if (number < 0)
-		skip();
+	loop_fd = loop_make(path, sizeof(path));
 	fd = open(memory_image, O_RDWR | O_CLOEXEC);
-	snprintf(path, sizeof(path), "/dev/loop%d", number);
 	driver_open(&d, "uring", args_of(path, ",direct=off"), false);
 	set_lock(&d, true);
 	assert_int_equal(driver_rw(&d, VHUB_BLK_WRITE, 4096, block, sizeof(block), 0), 0);
