@@ -6,9 +6,8 @@
  */
 #include "net_pvt.h"
 
-/* Drops what is no packet of this port's; returns how many are left, in order. */
-static uint16_t
-drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+uint16_t
+net_drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	uint16_t i, kept = 0;
 
@@ -64,7 +63,7 @@ net_poll_from_guest(struct net_pair *pair, bool take)
 	kept = n;
 	if (unlikely(look.shortest_bytes < RTE_ETHER_HDR_LEN ||
 			    look.longest_bytes > dev->max_frame_bytes))
-		kept = drop_odd_sizes(pair, pkts, n);
+		kept = net_drop_odd_sizes(pair, pkts, n);
 	if (unlikely(look.offloads != 0))
 		net_offload_mark(net_sender_of(pair), pkts, kept);
 	if (unlikely(net_is_served(dev, NET_FROM_GUEST)))

@@ -320,6 +320,10 @@ net_rarp_started(struct net_pair *pair);
 unsigned int
 net_poll_from_guest(struct net_pair *pair, bool take);
 
+/* Drops what is no packet of this port's, too short or too long; returns how many are left, in order. */
+uint16_t
+net_drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
+
 /* Gives packets to the port, its own from then on; what it does not take is dropped. */
 void
 net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);

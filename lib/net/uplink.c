@@ -119,29 +119,13 @@ net_uplink_give_views(struct net_pair *pair, const struct vhub_net_view *views, 
 	net_uplink_give(pair, pkts, vhub_net_gather(pkts, which));
 }
 
-/* Without those that are too long for the wire: nobody has asked yet whether it can carry them. */
-static uint16_t
-drop_oversize(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
-{
-	uint16_t i, kept = 0;
-
-	for (i = 0; i < n; i++) {
-		if (unlikely(net_is_oversize(pair->dev, pkts[i]->pkt_len,
-				    vhub_net_mbuf_segment_bytes(pkts[i]))))
-			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &pkts[i], 1);
-		else
-			pkts[kept++] = pkts[i];
-	}
-	return kept;
-}
-
-/* Copies that mirrors have made. Returns how many. */
+/* Copies that mirrors have made: nobody has asked yet whether the wire can carry them. Returns how many. */
 static unsigned int
 poll_mirrored(struct net_pair *pair)
 {
 	struct rte_mbuf *pkts[VHUB_NET_BURST];
 	const uint16_t n = net_mirror_take(pair, pkts, VHUB_NET_BURST);
-	const uint16_t kept = drop_oversize(pair, pkts, n);
+	const uint16_t kept = net_drop_odd_sizes(pair, pkts, n);
 
 	net_offload_mark(net_sender_of_mirrored(pair), pkts, kept);
 	if (kept != 0)
