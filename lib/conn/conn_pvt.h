@@ -8,7 +8,7 @@
  *   session.c                        one front end on one socket
  *   cost.c                           what its socket costs this thread
  *   peer.c                           the sockets of those that are open
- *   process.c                        processes that have been killed and do not end
+ *   process.c                        who is at the other end, and those who were killed and do not end
  *   unread.c                         what one leaves unread when it ends
  */
 #ifndef CONN_PVT_H
@@ -129,6 +129,10 @@ void
 conn_parent_resources_discard(struct vhub_parent_resources *resources);
 
 /* ---- process.c ---- */
+
+/** As vhub_session_peer(), of a connected socket. Thread: ANY. */
+int
+conn_peer_of(int fd, struct vhub_peer *peer);
 
 /**
  * Whether no thread of process `pid` will run any more of its program, though it may still have its fds. false also

@@ -50,12 +50,10 @@ of(struct vhub_connection *connection)
 static bool
 listener_is_ending(int fd)
 {
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
+	struct vhub_peer peer;
 
 	/* 0: of another PID namespace. */
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 && cred.pid > 0 &&
-			conn_process_is_ending(cred.pid);
+	return conn_peer_of(fd, &peer) == 0 && peer.pid > 0 && conn_process_is_ending(peer.pid);
 }
 
 /*
@@ -174,19 +172,18 @@ accept_again(struct vhub_timer *timer)
 static bool
 peer_may(struct listener *listener, int fd)
 {
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
+	struct vhub_peer peer;
 
 	if (!listener->check_peer)
 		return true;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+	if (conn_peer_of(fd, &peer) != 0)
 		return false;
-	if ((listener->peer_uid == (uid_t)-1 || cred.uid == listener->peer_uid) &&
-			(listener->peer_gid == (gid_t)-1 || cred.gid == listener->peer_gid))
+	if ((listener->peer_uid == (uid_t)-1 || peer.uid == listener->peer_uid) &&
+			(listener->peer_gid == (gid_t)-1 || peer.gid == listener->peer_gid))
 		return true;
 	if (vhub_log_allowed(&listener->log_limit))
 		VHUB_LOG(WARNING, "%s: refused process %d of uid %u and gid %u", listener->path,
-				cred.pid, cred.uid, cred.gid);
+				peer.pid, peer.uid, peer.gid);
 	return false;
 }
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Whether a process has been killed, or has ended, and is only kept by what the kernel cannot end: a system call
- * that waits for a FUSE server or for a lock sleeps on. All its fds stay open until then, also sockets that listen.
- * Called by listener.c.
+ * The process at the other end of a socket; and whether one has been killed, or has ended, and is only kept by what
+ * the kernel cannot end: a system call that waits for a FUSE server or for a lock sleeps on. All its fds stay open
+ * until then, also sockets that listen. Called by listener.c and session.c.
  */
 #include <dirent.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "conn_pvt.h"
@@ -24,6 +26,20 @@ enum stat_field {
 	STAT_FLAGS = 9,
 	STAT_SIGNALS = 31, /* pending ones */
 };
+
+int
+conn_peer_of(int fd, struct vhub_peer *peer)
+{
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+		return -errno;
+	*peer = (struct vhub_peer){ .pid = cred.pid, .uid = cred.uid, .gid = cred.gid };
+	return 0;
+}
+
+/* ---- whether it is ending ---- */
 
 /* Whether the thread runs its program no more. `line` is cut to pieces. */
 static bool

@@ -786,13 +786,7 @@ vhub_session_has_f_protocol(const struct vhub_session *session)
 int
 vhub_session_peer(const struct vhub_session *session, struct vhub_peer *peer)
 {
-	struct ucred cred;
-	socklen_t len = sizeof(cred);
-
-	if (getsockopt(session->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
-		return -errno;
-	*peer = (struct vhub_peer){ .pid = cred.pid, .uid = cred.uid, .gid = cred.gid };
-	return 0;
+	return conn_peer_of(session->fd, peer);
 }
 
 const char *
