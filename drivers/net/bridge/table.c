@@ -330,14 +330,19 @@ take_place(struct table *t, uint64_t key)
 	return place;
 }
 
+static inline bool
+is_high(const struct table *t, uint16_t port)
+{
+	return __atomic_load_n(&t->is_high[port], __ATOMIC_RELAXED);
+}
+
 /* Whether `port` may take the station over from the one that has it. */
 static bool
 may_take(const struct table *t, uint64_t key, uint64_t word, uint16_t port)
 {
 	if ((word & WORD_STATIC) != 0)
 		return false;
-	return !__atomic_load_n(&t->is_high[port_of(word)], __ATOMIC_RELAXED) ||
-			__atomic_load_n(&t->is_high[port], __ATOMIC_RELAXED) ||
+	return !is_high(t, port_of(word)) || is_high(t, port) ||
 			(key & MAC_MASK) == __atomic_load_n(&t->macs[port], __ATOMIC_RELAXED);
 }
 
@@ -345,8 +350,7 @@ may_take(const struct table *t, uint64_t key, uint64_t word, uint16_t port)
 static bool
 takes_precedence(const struct table *t, uint64_t word, uint16_t port)
 {
-	return __atomic_load_n(&t->is_high[port], __ATOMIC_RELAXED) &&
-			!__atomic_load_n(&t->is_high[port_of(word)], __ATOMIC_RELAXED);
+	return is_high(t, port) && !is_high(t, port_of(word));
 }
 
 /* Returns false when there is nothing more to learn now. */
