@@ -54,12 +54,6 @@ note(struct uring_disk *d, bool holds)
 	pthread_mutex_unlock(&mutex);
 }
 
-void
-uring_lock_forget(struct uring_disk *d)
-{
-	note(d, false);
-}
-
 /* `otherwise`: who it is, when it is no disk of this process. */
 static int
 in_use(const struct uring_disk *d, const char *otherwise, char *error, size_t error_len)
@@ -134,6 +128,13 @@ give_back_device(struct uring_disk *d)
 	if (d->claim_fd >= 0)
 		close(d->claim_fd);
 	d->claim_fd = -1;
+}
+
+void
+uring_lock_forget(struct uring_disk *d)
+{
+	give_back_device(d);
+	note(d, false);
 }
 
 static int

@@ -56,8 +56,6 @@ uring_destroy(struct vhub_blk_disk *disk)
 
 	eraser_stop(d->eraser);
 	uring_lock_forget(d);
-	if (d->claim_fd >= 0)
-		close(d->claim_fd);
 	if (d->fd >= 0)
 		close(d->fd);
 	free(d->path);
