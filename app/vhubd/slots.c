@@ -31,8 +31,8 @@ struct slots {
 	/* The end. */
 	bool stopping;
 	struct vhub_timer timer;
-	uint64_t looks_left;	    /* until who is not at rest is stuck */
-	uint64_t unlock_looks_left; /* the same where all others are, and what is cached is written back */
+	uint64_t looks_left; /* until who is not at rest is stuck */
+	bool unlocking;	     /* images that are given back get more of them, once */
 	unsigned int n_stopping;
 	void (*done)(void *arg, unsigned int n_stuck);
 	void *arg;
@@ -537,10 +537,10 @@ stop_timeout(struct vhub_timer *timer)
 		vhub_timer_arm(slots->loop, timer, STOP_LOOK_US);
 		return;
 	}
-	if (slots->unlock_looks_left > 1 && are_only_unlocking(slots)) {
-		if (slots->unlock_looks_left-- == UNLOCK_LOOKS)
-			name_unlocking(slots);
-		slots->looks_left = 1;
+	if (!slots->unlocking && are_only_unlocking(slots)) {
+		slots->unlocking = true;
+		name_unlocking(slots);
+		slots->looks_left = UNLOCK_LOOKS;
 		vhub_timer_arm(slots->loop, timer, STOP_LOOK_US);
 		return;
 	}
@@ -577,7 +577,6 @@ slots_stop(struct slots *slots, uint64_t timeout_us, void (*done)(void *arg, uns
 			stop_server(slot);
 	}
 	slots->looks_left = timeout_us / STOP_LOOK_US;
-	slots->unlock_looks_left = UNLOCK_LOOKS;
 	slots->timer.fn = slots->n_stopping > 0 ? stop_timeout : all_stopped;
 	vhub_timer_arm(slots->loop, &slots->timer, slots->n_stopping > 0 ? STOP_LOOK_US : 0);
 }
