@@ -1,33 +1,23 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The key affinity=, to lcores and back. Called by slot_spec.c, slot_serve.c and slot_change.c.
+ * The key affinity=, to lcores and back. Called by slot_spec.c, slot_serve.c, slots.c and control_queues.c.
  */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
-#include <bsd/stdlib.h>
-#include <bsd/string.h>
-
 #include <rte_common.h>
 
 #include "affinity.h"
+#include "vhub_registry.h"
 
-/* "3" or "3-4"; it is changed. Returns false when it is neither, or one too many. */
 static bool
-add_range(struct affinity *affinity, char *text)
+add_range(void *arg, uint16_t first, uint16_t last)
 {
-	char *dash = strchr(text, '-');
-	const char *bad = NULL;
-	uint16_t first, last;
+	struct affinity *affinity = arg;
 
-	if (dash != NULL)
-		*dash++ = '\0';
-	first = last = (uint16_t)strtonum(text, 0, RTE_MAX_LCORE - 1, &bad);
-	if (bad == NULL && dash != NULL)
-		last = (uint16_t)strtonum(dash, first, RTE_MAX_LCORE - 1, &bad);
-	if (bad != NULL || affinity->n + last - first >= VHUB_MAX_LCORES)
+	if (affinity->n + last - first >= VHUB_MAX_LCORES)
 		return false;
 	while (first <= last)
 		affinity->lcores[affinity->n++] = first++;
@@ -37,13 +27,9 @@ add_range(struct affinity *affinity, char *text)
 int
 affinity_parse(const char *text, struct affinity *out, char *error, size_t error_len)
 {
-	char list[AFFINITY_TEXT_MAX], *rest = list, *word;
-	bool ok = strlcpy(list, text, sizeof(list)) < sizeof(list);
-
 	out->n = 0;
-	while (ok && (word = strsep(&rest, "+")) != NULL)
-		ok = add_range(out, word);
-	if (ok)
+	if (strlen(text) < AFFINITY_TEXT_MAX &&
+			vhub_text_ranges(text, 0, RTE_MAX_LCORE - 1, add_range, out) == 0)
 		return 0;
 	snprintf(error, error_len, "affinity=%s; allowed: up to %d " AFFINITY_LIST, text,
 			VHUB_MAX_LCORES);

@@ -176,14 +176,7 @@ get_control(const struct options *options, char *value, size_t len)
 static int
 set_telemetry(struct options *options, const char *value, char *error, size_t error_len)
 {
-	const struct rte_kvargs args = {
-		.count = 1,
-		/* Not const in DPDK, but nobody writes there. */
-		.pairs[0] = { .key = (char *)(uintptr_t) "telemetry",
-				.value = (char *)(uintptr_t)value },
-	};
-
-	return vhub_arg_bool(&args, "telemetry", &options->telemetry, error, error_len) == 0 ?
+	return vhub_text_bool(value, &options->telemetry) == 0 ?
 			0 :
 			allowed(error, error_len, "on and off");
 }

@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bsd/stdlib.h>
+#include <bsd/string.h>
+
 #include <rte_common.h>
 
 #include "vhub_registry.h"
@@ -214,26 +217,67 @@ vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uin
 	return 0;
 }
 
+/* "10" or "20-29", which is changed. Returns false when it is neither. */
+static bool
+parse_range(char *text, uint16_t min, uint16_t max, uint16_t *first, uint16_t *last)
+{
+	char *dash = strchr(text, '-');
+	const char *bad = NULL;
+
+	if (dash != NULL)
+		*dash++ = '\0';
+	*first = (uint16_t)strtonum(text, min, max, &bad);
+	*last = *first;
+	if (bad == NULL && dash != NULL)
+		*last = (uint16_t)strtonum(dash, *first, max, &bad);
+	return bad == NULL;
+}
+
 int
-vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error,
-		size_t error_len)
+vhub_text_ranges(const char *text, uint16_t min, uint16_t max,
+		bool (*add)(void *arg, uint16_t first, uint16_t last), void *arg)
+{
+	char list[1024], *rest = list, *word;
+	uint16_t first, last;
+
+	if (strlcpy(list, text, sizeof(list)) >= sizeof(list))
+		return -EINVAL;
+	while ((word = strsep(&rest, "+")) != NULL) {
+		if (!parse_range(word, min, max, &first, &last) || !add(arg, first, last))
+			return -EINVAL;
+	}
+	return 0;
+}
+
+int
+vhub_text_bool(const char *text, bool *value)
 {
 	/* Those that mean "on" have an even place. */
 	static const char *const words[] = { "on", "off", "yes", "no", "true", "false", "1", "0" };
-	const char *text;
-	int ret;
 
-	ret = get_text(args, key, &text, error, error_len);
-	if (ret != 0 || text == NULL)
-		return ret;
 	for (unsigned int i = 0; i < RTE_DIM(words); i++) {
 		if (strcmp(text, words[i]) == 0) {
 			*value = i % 2 == 0;
 			return 0;
 		}
 	}
-	snprintf(error, error_len, "%s=%s: neither on nor off", key, text);
 	return -EINVAL;
+}
+
+int
+vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error,
+		size_t error_len)
+{
+	const char *text;
+	int ret;
+
+	ret = get_text(args, key, &text, error, error_len);
+	if (ret != 0 || text == NULL)
+		return ret;
+	ret = vhub_text_bool(text, value);
+	if (ret != 0)
+		snprintf(error, error_len, "%s=%s: neither on nor off", key, text);
+	return ret;
 }
 
 int

@@ -98,7 +98,19 @@ VHUB_API int
 vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
 		uint64_t *value, char *error, size_t error_len);
 
-/** on, off, yes, no, true, false, 1, 0. */
+/**
+ * Numbers and ranges of numbers from `min` to `max`, "10+20-29": `add` gets one after the other, and may refuse. Returns
+ * 0 or -EINVAL. Thread: ANY.
+ */
+VHUB_API int
+vhub_text_ranges(const char *text, uint16_t min, uint16_t max,
+		bool (*add)(void *arg, uint16_t first, uint16_t last), void *arg);
+
+/** on, off, yes, no, true, false, 1, 0. Returns 0 or -EINVAL. Thread: ANY. */
+VHUB_API int
+vhub_text_bool(const char *text, bool *value);
+
+/** The same of an argument. */
 VHUB_API int
 vhub_arg_bool(const struct rte_kvargs *args, const char *key, bool *value, char *error,
 		size_t error_len);

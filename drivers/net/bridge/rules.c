@@ -8,9 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <bsd/stdlib.h>
-#include <bsd/string.h>
-
 #include "bridge_pvt.h"
 #include "vhub_lcore.h"
 
@@ -21,45 +18,30 @@
 
 /* ---- arguments ---- */
 
-/* "10" or "20-29". Returns false when it is neither. */
 static bool
-parse_range(char *text, uint16_t *first, uint16_t *last)
+add_tagged(void *arg, uint16_t first, uint16_t last)
 {
-	char *dash = strchr(text, '-');
-	const char *bad = NULL;
+	struct bridge_rules *rules = arg;
 
-	if (dash != NULL)
-		*dash++ = '\0';
-	*first = (uint16_t)strtonum(text, 1, BRIDGE_MAX_VLAN, &bad);
-	*last = *first;
-	if (bad == NULL && dash != NULL)
-		*last = (uint16_t)strtonum(dash, *first, BRIDGE_MAX_VLAN, &bad);
-	return bad == NULL;
+	for (uint16_t vlan = first; vlan <= last; vlan++)
+		rules->tagged[vlan / 64] |= UINT64_C(1) << vlan % 64;
+	return true;
 }
 
 static int
 parse_trunk(const struct rte_kvargs *args, struct bridge_rules *rules, char *error,
 		size_t error_len)
 {
-	char all[] = "1-4094", list[1024], *rest = list, *word;
-	uint16_t first, last, vlan;
 	const char *text = NULL;
-	bool ok = true;
 	int ret;
 
 	ret = vhub_arg_text(args, "trunk", &text, error, error_len);
 	if (ret != 0 || text == NULL)
 		return ret;
 	memset(rules->tagged, 0, sizeof(rules->tagged));
-	if (strcmp(text, NO_TRUNK) == 0)
-		return 0;
-	ok = strlcpy(list, strcmp(text, "all") == 0 ? all : text, sizeof(list)) < sizeof(list);
-	while (ok && (word = strsep(&rest, "+")) != NULL) {
-		ok = parse_range(word, &first, &last);
-		for (vlan = first; ok && vlan <= last; vlan++)
-			rules->tagged[vlan / 64] |= UINT64_C(1) << vlan % 64;
-	}
-	if (ok)
+	if (strcmp(text, NO_TRUNK) == 0 ||
+			vhub_text_ranges(strcmp(text, "all") == 0 ? "1-4094" : text, 1,
+					BRIDGE_MAX_VLAN, add_tagged, rules) == 0)
 		return 0;
 	snprintf(error, error_len,
 			"trunk=%s; allowed: all, none, or VLANs from 1 to %u such as 10+20-29",

@@ -253,6 +253,31 @@ test_bools(void **state)
 	}
 }
 
+/* Bit i of *arg: number i was in a range. 60 and more are not taken. */
+static bool
+add_bits(void *arg, uint16_t first, uint16_t last)
+{
+	uint64_t *bits = arg;
+
+	for (uint16_t i = first; i <= last && i < 60; i++)
+		*bits |= UINT64_C(1) << i;
+	return last < 60;
+}
+
+static void
+test_ranges(void **state)
+{
+	static const char *const wrong[] = { "", "+", "1+", "+1", "2-", "-2", "3-2", "0", "64",
+		"1-64", "1-2-3", "x", "1 +x", "1,2", "60", "5-60" };
+	uint64_t bits = 0;
+
+	(void)state;
+	assert_int_equal(vhub_text_ranges("1+3-5+59", 1, 63, add_bits, &bits), 0);
+	assert_int_equal(bits, UINT64_C(1) << 1 | UINT64_C(7) << 3 | UINT64_C(1) << 59);
+	for (unsigned int i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(vhub_text_ranges(wrong[i], 1, 63, add_bits, &bits), -EINVAL);
+}
+
 static void
 test_choices(void **state)
 {
@@ -310,6 +335,7 @@ main(void)
 		cmocka_unit_test(test_numbers),
 		cmocka_unit_test(test_counts),
 		cmocka_unit_test(test_bools),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_choices),
 		cmocka_unit_test(test_texts),
 	};
