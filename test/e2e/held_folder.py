@@ -30,7 +30,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def missing_page():
     """A page that nobody fills, its address, and the fd on which one hears that somebody waits for it."""
-    uffd = libc.syscall(SYS_USERFAULTFD, os.O_CLOEXEC)
+    # Of one that blocks select() says at once that there is something.
+    uffd = libc.syscall(SYS_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK)
     if uffd < 0:
         raise OSError(ctypes.get_errno(), "userfaultfd")
     fcntl.ioctl(uffd, UFFDIO_API, bytearray(struct.pack("QQQ", UFFD_API, 0, 0)))
