@@ -27,15 +27,24 @@ add_dear(struct conn_cost *cost, uint64_t ns)
 {
 	uint64_t most = CONN_REST_MAX_NS;
 
-	if (!is_near(cost)) {
-		cost->n_long = 0;
+	if (!is_near(cost))
 		most = CONN_REST_FIRST_MAX_NS;
-	}
 	cost->near_steps = CONN_NEAR_STEPS;
 	/* A rest is not cut short by a step that was not left to the end of it. */
 	cost->rest_until_ns = RTE_MAX(cost->rest_until_ns,
 			vhub_now_ns() + RTE_MIN(ns * CONN_REST_TIMES, most));
-	if (ns < CONN_LONG_STEP_NS || ++cost->n_long < CONN_LONG_STEPS)
+}
+
+static void
+count_long(struct conn_cost *cost, uint64_t ns)
+{
+	if (likely(ns < CONN_LONG_STEP_NS)) {
+		if (++cost->since_long >= CONN_NEAR_STEPS)
+			cost->n_long = 0;
+		return;
+	}
+	cost->since_long = 0;
+	if (++cost->n_long < CONN_LONG_STEPS)
 		return;
 	cost->n_long = 0;
 	cost->exceeded = true;
@@ -49,6 +58,8 @@ conn_cost_add(struct conn_cost *cost, uint64_t ns)
 		add_dear(cost, ns);
 	else if (cost->near_steps != 0)
 		cost->near_steps--;
+	if (unlikely(cost->n_long != 0 || ns >= CONN_LONG_STEP_NS))
+		count_long(cost, ns);
 }
 
 uint32_t

@@ -25,15 +25,19 @@
 #define CONN_REST_FIRST_MAX_NS 100000000ull
 #define CONN_REST_MAX_NS 10000000000ull
 /**
- * A step of so much is long, and so many of those near each other are the front end's doing: a single one is
- * not, a hypervisor may have taken the CPU away. The next dear step is near to one until both so many others
- * have been done and so much time has gone by since the rest: by steps alone it would be the front end who
- * decides, by time alone one that does little would be forgiven all it does.
+ * The next dear step is near to one until both so many others have been done and so much time has gone by since
+ * the rest: by steps alone it would be the front end who decides, by time alone one that does little would be
+ * forgiven all it does.
  */
-#define CONN_LONG_STEP_NS 2000000ull
-#define CONN_LONG_STEPS 4u
 #define CONN_NEAR_STEPS 64u
 #define CONN_NEAR_NS 10000000000ull
+/**
+ * A step of so much is long, and so many of those are the front end's doing when fewer than CONN_NEAR_STEPS
+ * others lie between each and the next. A hypervisor, or interrupts, that take the CPU away for as long do that
+ * now and then, to whoever has his turn: a front end with much to do has as many long steps in the end.
+ */
+#define CONN_LONG_STEP_NS 2000000ull
+#define CONN_LONG_STEPS 8u
 /**
  * Each piece that a front end has sent by itself is a walk when it is read, be it of one byte. So many bytes
  * at most are read in a step.
@@ -44,8 +48,9 @@
 struct conn_cost {
 	uint64_t turn_ns;	/**< of this turn's steps */
 	uint64_t rest_until_ns; /**< by vhub_now_ns(); 0: no step was dear yet */
-	uint16_t n_long;	/**< long steps near each other */
 	uint16_t near_steps; /**< steps that are not dear, still to come before a dear one is not near */
+	uint16_t n_long;     /**< long steps with few others in between */
+	uint16_t since_long; /**< steps since the last one of these */
 	bool exceeded; /**< the last step was one long one too many; until somebody clears it */
 	uint64_t closed_until_ns;
 	uint64_t closed_for_ns;
