@@ -15,6 +15,7 @@
 #include <rte_common.h>
 
 #include "frontend.h"
+#include "hist.h"
 #include "pace.h"
 #include "report.h"
 #include "ring.h"

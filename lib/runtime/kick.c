@@ -29,12 +29,13 @@ enum kick_state {
 };
 
 struct vhub_kick_watch {
-	int epoll_fd; /* immutable: between the two */
-	bool wakes;   /* shared atomic */
+	int kick_side;	/* immutable: the epoll instance on the kick fd */
+	int lcore_side; /* immutable: the one in the lcore's, empty when it is put there */
+	bool wakes;	/* shared atomic */
 	/* under the lock */
 	enum kick_state state;
 	struct vhub_lcore *lcore; /* that it is to wake */
-	bool is_in;		  /* the lcore's epoll instance */
+	bool is_in;		  /* each side in the next, up to the lcore's */
 	bool destroyed;		  /* while it was busy: who is at it frees it */
 	TAILQ_ENTRY(vhub_kick_watch) link;
 };
@@ -58,6 +59,32 @@ put_on(int epoll_fd, int fd)
 	return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 ? -errno : 0;
 }
 
+static void
+take_off(int epoll_fd, int fd)
+{
+	epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+static int
+make_sides(struct vhub_kick_watch *watch, int fd)
+{
+	watch->kick_side = epoll_create1(EPOLL_CLOEXEC);
+	if (watch->kick_side < 0)
+		return -errno;
+	watch->lcore_side = epoll_create1(EPOLL_CLOEXEC);
+	if (watch->lcore_side < 0)
+		return -errno;
+	return put_on(watch->kick_side, fd);
+}
+
+static void
+close_sides(struct vhub_kick_watch *watch, struct vhub_fd_account *account)
+{
+	vhub_fd_discard(watch->lcore_side, account);
+	vhub_fd_discard(watch->kick_side, account);
+	free(watch);
+}
+
 int
 vhub_kick_watch_create(int fd, struct vhub_kick_watch **out)
 {
@@ -66,12 +93,10 @@ vhub_kick_watch_create(int fd, struct vhub_kick_watch **out)
 
 	if (watch == NULL)
 		return -ENOMEM;
-	watch->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	ret = watch->epoll_fd < 0 ? -errno : put_on(watch->epoll_fd, fd);
+	watch->kick_side = watch->lcore_side = -1;
+	ret = make_sides(watch, fd);
 	if (ret != 0) {
-		if (watch->epoll_fd >= 0)
-			close(watch->epoll_fd);
-		free(watch);
+		close_sides(watch, NULL);
 		return ret;
 	}
 	*out = watch;
@@ -87,13 +112,37 @@ set_waiting(struct vhub_kick_watch *watch)
 	TAILQ_INSERT_TAIL(&waiting, watch, link);
 }
 
+/*
+ * The lcore's epoll instance is locked while another one is put there, and for all of that the kernel looks at whoever
+ * waits on the kick fds in that one: so it is empty then, and filled after that.
+ */
+static int
+put_in(struct vhub_kick_watch *watch, struct vhub_lcore *lcore)
+{
+	int ret = put_on(lcore->epoll_fd, watch->lcore_side);
+
+	if (ret != 0)
+		return ret;
+	ret = put_on(watch->lcore_side, watch->kick_side);
+	if (ret != 0)
+		take_off(lcore->epoll_fd, watch->lcore_side);
+	return ret;
+}
+
+static void
+take_out(struct vhub_kick_watch *watch, struct vhub_lcore *lcore)
+{
+	take_off(lcore->epoll_fd, watch->lcore_side);
+	take_off(watch->lcore_side, watch->kick_side);
+}
+
 /* `ret`: whether it is in the epoll instance of `lcore` now. */
 static void
 end_busy(struct vhub_kick_watch *watch, struct vhub_lcore *lcore, int ret)
 {
 	if (watch->lcore != lcore) {
 		if (ret == 0)
-			epoll_ctl(lcore->epoll_fd, EPOLL_CTL_DEL, watch->epoll_fd, NULL);
+			take_out(watch, lcore);
 		set_waiting(watch);
 		return;
 	}
@@ -112,7 +161,7 @@ serve_one(struct vhub_kick_watch *watch)
 	TAILQ_REMOVE(&waiting, watch, link);
 	watch->state = KICK_BUSY;
 	pthread_mutex_unlock(&kick_lock);
-	ret = put_on(lcore->epoll_fd, watch->epoll_fd);
+	ret = put_in(watch, lcore);
 	if (ret != 0 && vhub_log_allowed(&log_limit))
 		VHUB_LOG(WARNING,
 				"lcore %u does not sleep while it serves a ring whose kick fd cannot wake it: %s",
@@ -122,10 +171,7 @@ serve_one(struct vhub_kick_watch *watch)
 		end_busy(watch, lcore, ret);
 		return;
 	}
-	pthread_mutex_unlock(&kick_lock);
-	close(watch->epoll_fd);
-	free(watch);
-	pthread_mutex_lock(&kick_lock);
+	close_sides(watch, NULL);
 }
 
 /* WORK */
@@ -153,7 +199,7 @@ withdraw(struct vhub_kick_watch *watch)
 		watch->state = KICK_IDLE;
 	}
 	if (watch->is_in)
-		epoll_ctl(watch->lcore->epoll_fd, EPOLL_CTL_DEL, watch->epoll_fd, NULL);
+		take_out(watch, watch->lcore);
 	watch->is_in = false;
 	__atomic_store_n(&watch->wakes, false, __ATOMIC_RELAXED);
 }
@@ -190,8 +236,7 @@ vhub_kick_watch_destroy(struct vhub_kick_watch *watch, struct vhub_fd_account *a
 	pthread_mutex_unlock(&kick_lock);
 	if (busy)
 		return;
-	vhub_fd_discard(watch->epoll_fd, account);
-	free(watch);
+	close_sides(watch, account);
 }
 
 bool

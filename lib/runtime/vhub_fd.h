@@ -53,14 +53,14 @@ struct vhub_fd_job {
 
 /**
  * Runs `job` in its turn among the closes on `account`, and counts it as one; NULL as for
- * vhub_fd_discard(). Thread: CTL. Never blocks, never fails.
+ * vhub_fd_discard(). Thread: CTL, or WORK in a piece that runs. Never blocks, never fails.
  */
 VHUB_API void
 vhub_fd_account_run(struct vhub_fd_account *account, struct vhub_fd_job *job);
 
 /**
  * Closes `fd` as blocking work (vhub_work.h), on `account`, or on one that all share who give NULL.
- * -1 is fine. Thread: CTL. Never blocks, never fails.
+ * -1 is fine. Thread: CTL, or WORK in a piece that runs. Never blocks, never fails.
  */
 VHUB_API void
 vhub_fd_discard(int fd, struct vhub_fd_account *account);

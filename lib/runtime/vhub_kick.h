@@ -8,6 +8,8 @@
  *
  * To put one epoll instance into another takes a lock that the whole machine has once, and that any process may hold as
  * long as it lives. So one thread does that, for all, and nobody waits for it: until it is done the ring's lcore polls.
+ * It also takes as long as there are others who wait on the fds in the former, and the latter is locked for that. So
+ * there is one more in between, which is empty when it is put into the lcore's.
  */
 #ifndef VHUB_KICK_H
 #define VHUB_KICK_H
