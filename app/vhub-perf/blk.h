@@ -15,7 +15,6 @@
 #include <rte_common.h>
 
 #include "frontend.h"
-#include "hist.h"
 #include "pace.h"
 #include "report.h"
 #include "ring.h"

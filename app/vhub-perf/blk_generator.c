@@ -155,7 +155,7 @@ note_latency(struct blk_queue *q, struct latency_run *run, uint64_t sent, uint64
 		return;
 	}
 	if (run->n > 0)
-		hist_add_n(&q->figures->latency, now - run->sent, run->n);
+		vhub_hist_add_n(&q->figures->latency, now - run->sent, run->n);
 	run->sent = sent;
 	run->n = 1;
 }
@@ -213,7 +213,7 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 			q->free[q->n_free++] = slot;
 	}
 	if (n > 0 && counted) {
-		hist_add_n(&q->figures->latency, now - run.sent, run.n);
+		vhub_hist_add_n(&q->figures->latency, now - run.sent, run.n);
 		vhub_count(&q->figures->items, good);
 		vhub_count(&q->figures->bytes, good * q->bytes_each);
 		vhub_count(&q->figures->counts[BLK_COUNT_READS], reads);

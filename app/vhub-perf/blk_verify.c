@@ -114,7 +114,7 @@ blk_verify_reap(struct blk_queue *q)
 	const uint64_t now = rte_rdtsc();
 
 	for (int i = 0; i < n; i++) {
-		hist_add(&q->figures->latency, now - q->sent[used[i].slot]);
+		vhub_hist_add(&q->figures->latency, now - q->sent[used[i].slot]);
 		finish(q, &used[i]);
 	}
 	return n;

@@ -52,7 +52,7 @@ net_add_latency(struct net_queue *q, struct net_latencies *l, uint64_t cycles)
 {
 	if (cycles != l->cycles) {
 		if (l->n != 0)
-			hist_add_n(&q->report->figures.latency, l->cycles, l->n);
+			vhub_hist_add_n(&q->report->figures.latency, l->cycles, l->n);
 		l->cycles = cycles;
 		l->n = 0;
 	}
@@ -294,7 +294,8 @@ net_receive(struct net_queue *q, const bool packed)
 		vhub_count(&q->report->figures.items, t.items);
 		vhub_count(&q->report->figures.bytes, t.bytes);
 		if (t.latencies.n != 0)
-			hist_add_n(&q->report->figures.latency, t.latencies.cycles, t.latencies.n);
+			vhub_hist_add_n(&q->report->figures.latency, t.latencies.cycles,
+					t.latencies.n);
 	}
 	return ret;
 }

@@ -72,7 +72,7 @@ report_forget(struct report_queue *queue)
 	forget(&f->bytes, 1);
 	forget(f->errors, REPORT_MAX_ERRORS);
 	forget(f->counts, REPORT_MAX_COUNTS);
-	hist_reset(&f->latency);
+	vhub_hist_reset(&f->latency);
 }
 
 void
@@ -147,7 +147,7 @@ add_queue(const struct report *r, const struct report_queue *queue, struct repor
 	to->bytes += bytes;
 	add(to->errors, f->errors, REPORT_MAX_ERRORS);
 	add(to->counts, f->counts, REPORT_MAX_COUNTS);
-	hist_merge(&to->latency, &f->latency);
+	vhub_hist_merge(&to->latency, &f->latency);
 	if (seconds > 0) {
 		sum->per_s += (double)items / seconds;
 		sum->bytes_per_s += (double)bytes / seconds;

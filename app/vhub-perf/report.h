@@ -19,7 +19,7 @@
 
 #include <rte_common.h>
 
-#include "hist.h"
+#include "vhub_hist.h"
 
 #define REPORT_MAX_ERRORS 8u
 #define REPORT_MAX_COUNTS 16u
@@ -40,7 +40,7 @@ struct report_figures {
 	uint64_t bytes;
 	uint64_t errors[REPORT_MAX_ERRORS]; /* in the order of the kind's names */
 	uint64_t counts[REPORT_MAX_COUNTS];
-	struct hist latency; /* TSC cycles; empty: none is measured */
+	struct vhub_hist latency; /* TSC cycles; empty: none is measured */
 };
 
 /* One queue. Set by the main thread: where it is, and which lcore runs it. */

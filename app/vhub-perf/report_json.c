@@ -16,16 +16,16 @@
 #define SCHEMA 1
 
 static json_t *
-latency_json(const struct hist *h)
+latency_json(const struct vhub_hist *h)
 {
-	const uint64_t n = hist_count(h);
+	const uint64_t n = vhub_hist_count(h);
 
 	if (n == 0)
 		return json_null();
-#define P(per_100000) (json_int_t) report_ns((double)hist_percentile(h, per_100000))
+#define P(per_100000) (json_int_t) report_ns((double)vhub_hist_percentile(h, per_100000))
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:f, s:I}", "p50", P(50000), "p90", P(90000),
 			"p99", P(99000), "p99.9", P(99900), "max",
-			(json_int_t)report_ns((double)h->max), "mean", report_ns(hist_mean(h)),
+			(json_int_t)report_ns((double)h->max), "mean", report_ns(vhub_hist_mean(h)),
 			"count", (json_int_t)n);
 #undef P
 }

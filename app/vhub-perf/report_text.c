@@ -83,7 +83,7 @@ report_progress(struct report *r)
 			(double)(items - r->seen_items) * (double)rte_get_tsc_hz() /
 					(double)(now - r->seen_cycles),
 			rate, sizeof(rate));
-	time_text((double)hist_percentile(&sum->figures.latency, 99000), p99, sizeof(p99));
+	time_text((double)vhub_hist_percentile(&sum->figures.latency, 99000), p99, sizeof(p99));
 	if (r->seen_cycles != 0)
 		fprintf(stderr, "\r\033[K%4.0f s  %s  p99 %s  busy %.0f %%", sum->seconds, rate,
 				p99, sum->busy * 100);
@@ -102,7 +102,7 @@ report_progress_end(void)
 /* ---- the table ---- */
 
 static void
-print_latency(const struct hist *h)
+print_latency(const struct vhub_hist *h)
 {
 	static const struct {
 		const char *name;
@@ -115,15 +115,15 @@ print_latency(const struct hist *h)
 	};
 	char text[32];
 
-	if (hist_count(h) == 0)
+	if (vhub_hist_count(h) == 0)
 		return;
 	printf("  latency    ");
 	for (unsigned int i = 0; i < RTE_DIM(rows); i++)
 		printf(" %s %s,", rows[i].name,
-				time_text((double)hist_percentile(h, rows[i].per_100000), text,
+				time_text((double)vhub_hist_percentile(h, rows[i].per_100000), text,
 						sizeof(text)));
 	printf(" max %s,", time_text((double)h->max, text, sizeof(text)));
-	printf(" mean %s\n", time_text(hist_mean(h), text, sizeof(text)));
+	printf(" mean %s\n", time_text(vhub_hist_mean(h), text, sizeof(text)));
 }
 
 /* "name 12, other 3"; only those that are not 0 when `all` is false. How many were printed. */
@@ -158,8 +158,8 @@ print_queues(const struct report *r)
 		printf("  %6u %6u %5u %16s %12s", q->device, q->queue, r->lcores[q->lcore].cpu,
 				rate_text(r, seconds > 0 ? (double)q->figures.items / seconds : 0,
 						rate, sizeof(rate)),
-				time_text((double)hist_percentile(&q->figures.latency, 99000), p99,
-						sizeof(p99)));
+				time_text((double)vhub_hist_percentile(&q->figures.latency, 99000),
+						p99, sizeof(p99)));
 		if (print_numbers("  ", r->kind->errors, q->figures.errors, false) == 0)
 			printf("\n");
 	}

@@ -102,6 +102,22 @@ slot_build(struct vhub_work *work)
 /* ---- the socket ---- */
 
 int
+slot_inherit(struct slot *slot, char *error, size_t error_len)
+{
+	const int fd = slot->options.fd;
+	int ret;
+
+	if (slot->options.connection != CONNECTION_INHERIT)
+		return 0;
+	ret = vhub_connection_from_fd(fd, &slot->listener);
+	if (ret != 0)
+		snprintf(error, error_len,
+				"cannot use fd=%d: %s; a Unix stream socket is wanted, listening or connected",
+				fd, strerror(-ret));
+	return ret;
+}
+
+int
 slot_cannot_listen(struct slot *slot, int result)
 {
 	snprintf(slot->error, sizeof(slot->error), "cannot listen on socket=%s: %s%s",
@@ -137,6 +153,7 @@ connect_slot(struct slot *slot, struct vhub_connection **connection)
 
 	switch (options->connection) {
 	case CONNECTION_LISTEN:
+	case CONNECTION_INHERIT:
 		*connection = slot->listener;
 		slot->listener = NULL;
 		ret = 0;
@@ -148,13 +165,6 @@ connect_slot(struct slot *slot, struct vhub_connection **connection)
 					options->listener.path, strerror(-ret));
 		break;
 	case CONNECTION_NONE:
-		break;
-	case CONNECTION_INHERIT:
-		ret = vhub_connection_from_fd(options->fd, connection);
-		if (ret != 0)
-			snprintf(slot->error, sizeof(slot->error),
-					"cannot use fd=%d: %s; a Unix stream socket is wanted, listening or connected",
-					options->fd, strerror(-ret));
 		break;
 	}
 	return ret;

@@ -17,6 +17,13 @@ int
 slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slot *first,
 		char *error, size_t error_len);
 
+/**
+ * Makes slot->listener of a device with CONNECTION_INHERIT; the fd is the slot's from then on. Returns 0, or as
+ * vhub_connection_from_fd() with one sentence in `error`. Thread: CTL.
+ */
+int
+slot_inherit(struct slot *slot, char *error, size_t error_len);
+
 /** Whether a queue of it may have begun on the lcore. Thread: CTL. */
 bool
 slot_begins_on(const struct slot *slot, const struct vhub_lcore *lcore);

@@ -161,6 +161,8 @@ slots_destroy(struct slots *slots)
 	while ((slot = slots->first) != NULL) {
 		unlink_slot(slots, slot);
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		/* Of one that was not built. */
+		vhub_connection_destroy(slot->listener);
 		rte_kvargs_free(slot->new_args);
 		slot_spec_free(&slot->options);
 		free(slot);
@@ -392,6 +394,8 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 	slot->options = *options;
 	/* By the order of adding, whichever is built first. */
 	ret = slot_choose_executor(slot, slots->loop, slots->first, error, error_len);
+	if (ret == 0)
+		ret = slot_inherit(slot, error, error_len);
 	if (ret != 0) {
 		free(slot);
 		return ret;

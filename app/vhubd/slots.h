@@ -47,7 +47,7 @@ struct slot {
 
 	/* The socket of CONNECTION_LISTEN, which blocking work makes and removes. */
 	bool listens;			  /**< from the making on until the removal */
-	struct vhub_connection *listener; /**< until it is served */
+	struct vhub_connection *listener; /**< or an inherited connection, until it is served */
 	struct vhub_parent_resources *socket_file;
 	struct vhub_parent_resources *unlinking; /**< socket_file, while `unlink_work` removes it */
 	struct vhub_work unlink_work;
@@ -191,8 +191,8 @@ slot_state_name(enum slot_state state);
  * Opens and builds the device as blocking work, in order, but beside a disk that takes long, listens as blocking work
  * where it is to, then begins to serve it;
  * `done` runs then. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
- * -EEXIST (the name is in use), -EINVAL (there is no such worker), -ENOSPC, -ESHUTDOWN, -ENOMEM with one
- * sentence in `error`, and nothing was begun. Thread: CTL.
+ * -EEXIST (the name is in use), -EINVAL (there is no such worker), -ENOSPC, -ESHUTDOWN, -ENOMEM, or what is wrong
+ * with an inherited fd, with one sentence in `error`, and nothing was begun. Thread: CTL.
  */
 int
 slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done, void *arg,

@@ -70,7 +70,7 @@ take_units(struct vhub_meter *m, uint16_t max, uint64_t now, uint64_t until)
 		if (n == 0)
 			return 0;
 		next += vhub_meter_cost(m, n);
-	} while (!vhub_meter_move(m, &old, next));
+	} while (!vhub_meter_move(m, &old, next, now));
 	return (uint16_t)n;
 }
 
@@ -84,7 +84,7 @@ pay(struct vhub_meter *m, uint64_t units, uint64_t now, uint64_t most_s)
 		due = vhub_meter_due(m, old, now);
 		next = RTE_MIN(due + vhub_meter_cost(m, units),
 				RTE_MAX(due, now + most_s * rte_get_tsc_hz()));
-	} while (!vhub_meter_move(m, &old, next));
+	} while (!vhub_meter_move(m, &old, next, now));
 }
 
 /* Cycles until a request can be taken, or a range that waits can go; 0: now. */

@@ -76,7 +76,7 @@ pay(struct vhub_meter *m, const struct net_frames *frames, bool bytes, uint64_t 
 			due += cost;
 			pass |= UINT64_C(1) << i;
 		}
-	} while (pass != 0 && !vhub_meter_move(m, &old, due));
+	} while (pass != 0 && !vhub_meter_move(m, &old, due, now));
 	return pass;
 }
 

@@ -358,7 +358,7 @@ change(struct net_uplink *uplink, void (*fn)(struct vhub_msg *msg))
 	}
 	pthread_mutex_lock(&uplink->lock);
 	for (looks = 0; uplink->n_pending != 0 && looks < WAIT_LOOKS; looks++) {
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_nsec += WAIT_LOOK_NS;
 		until.tv_sec += until.tv_nsec / 1000000000l;
 		until.tv_nsec %= 1000000000l;
@@ -470,6 +470,7 @@ alloc_uplink(struct net_dev *dev, struct vhub_net_port *wire, const struct vhub_
 	const uint16_t n = dev->params.n_pairs;
 	const size_t bytes = sizeof(struct net_uplink) + n * sizeof(struct uplink_queue);
 	struct net_uplink *uplink = vhub_zalloc_node(bytes, node);
+	pthread_condattr_t attr;
 
 	if (uplink == NULL)
 		return NULL;
@@ -477,7 +478,10 @@ alloc_uplink(struct net_dev *dev, struct vhub_net_port *wire, const struct vhub_
 	uplink->wire = wire;
 	uplink->bytes = bytes;
 	pthread_mutex_init(&uplink->lock, NULL);
-	pthread_cond_init(&uplink->changed, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&uplink->changed, &attr);
+	pthread_condattr_destroy(&attr);
 	for (uint16_t i = 0; i < n; i++) {
 		struct uplink_queue *q = &uplink->queues[i];
 

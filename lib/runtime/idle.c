@@ -72,14 +72,14 @@ idle_wait(struct vhub_lcore *lcore)
 	int n;
 
 	__atomic_store_n(&lcore->sleep_word, (slept - begin) | 1, __ATOMIC_RELAXED);
-	lcore_count(&lcore->idle_cycles_done, begin - lcore->turn_tsc);
+	lcore_count(&lcore->idle_cycles_done, lcore_cycles(lcore->turn_tsc, begin));
 	lcore_count(&lcore->sleeps, 1);
 
 	/* EINTR, from a watchdog that was late, is a wake like any other. */
 	n = epoll_wait(lcore->epoll_fd, events, IDLE_MAX_EVENTS, -1);
 
 	lcore->turn_tsc = rte_rdtsc();
-	__atomic_store_n(&lcore->sleep_word, (slept + lcore->turn_tsc - begin) & ~1ull,
+	__atomic_store_n(&lcore->sleep_word, (slept + lcore_cycles(begin, lcore->turn_tsc)) & ~1ull,
 			__ATOMIC_RELAXED);
 	for (int i = 0; i < n; i++)
 		signalled |= events[i].data.ptr == &lcore->box;

@@ -88,6 +88,7 @@ void
 vhub_lcore_get_stats(const struct vhub_lcore *lcore, struct vhub_lcore_stats *stats)
 {
 	const uint64_t word = __atomic_load_n(&lcore->sleep_word, __ATOMIC_RELAXED);
+	uint64_t slept;
 
 	stats->lcore_id = lcore->id;
 	stats->n_pollers = __atomic_load_n(&lcore->n_pollers, __ATOMIC_RELAXED);
@@ -97,7 +98,9 @@ vhub_lcore_get_stats(const struct vhub_lcore *lcore, struct vhub_lcore_stats *st
 	stats->idle_cycles = __atomic_load_n(&lcore->idle_cycles_done, __ATOMIC_RELAXED);
 	stats->sleeps = __atomic_load_n(&lcore->sleeps, __ATOMIC_RELAXED);
 	stats->asleep = (word & 1) != 0;
-	stats->sleep_cycles = (word & ~1ull) + (stats->asleep ? rte_rdtsc() : 0);
+	slept = (word & ~1ull) + (stats->asleep ? rte_rdtsc() : 0);
+	/* Asleep since before the TSC has gone back: all of it is known again after the wake. */
+	stats->sleep_cycles = (int64_t)slept > 0 ? slept : 0;
 }
 
 void
@@ -268,7 +271,7 @@ lcore_loop(struct vhub_lcore *lcore)
 		now = rte_rdtsc();
 		lcore_count(&lcore->turns, 1);
 		lcore_count(n != 0 ? &lcore->busy_cycles : &lcore->idle_cycles_done,
-				now - lcore->turn_tsc);
+				lcore_cycles(lcore->turn_tsc, now));
 		lcore->turn_tsc = now;
 		if (n != 0) {
 			lcore->work_tsc = now;

@@ -92,6 +92,13 @@ lcore_count(uint64_t *counter, uint64_t n)
 	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
+/* None where the TSC has gone back, as it may while the host is suspended: no counter does. */
+static inline uint64_t
+lcore_cycles(uint64_t begin, uint64_t end)
+{
+	return end > begin ? end - begin : 0;
+}
+
 /* ---- park.c; LCORE, but for park_init() ---- */
 
 void

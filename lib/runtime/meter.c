@@ -14,7 +14,7 @@
 void
 vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least)
 {
-	const uint64_t hz = rte_get_tsc_hz();
+	const uint64_t hz = rte_get_tsc_hz(), now = rte_rdtsc();
 	unsigned __int128 one = ((unsigned __int128)hz << VHUB_METER_SHIFT) / rate;
 	unsigned __int128 cycles = ((unsigned __int128)burst * hz) / rate;
 
@@ -26,5 +26,6 @@ vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t lea
 	__atomic_store_n(&m->cycles_per_unit, (uint64_t)one, __ATOMIC_RELAXED);
 	__atomic_store_n(&m->burst_cycles, (uint64_t)cycles, __ATOMIC_RELAXED);
 	/* What was owed under the former rate is forgotten. */
-	__atomic_store_n(&m->next, rte_rdtsc(), __ATOMIC_RELAXED);
+	__atomic_store_n(&m->next, now, __ATOMIC_RELAXED);
+	__atomic_store_n(&m->moved_tsc, now, __ATOMIC_RELAXED);
 }

@@ -3,8 +3,8 @@
  * A limit on units in a second, as a schedule: `next` is when the next unit is due. It may be as far
  * behind the present as there is a burst, and is moved ahead by what each unit takes. No bucket has to be
  * filled and nobody owns the limit: any number of lcores share it by moving one number ahead. (rte_meter
- * keeps a bucket, which is one lcore's.) All of it shared atomics in TSC cycles; CTL writes all but `next`,
- * which every lcore does.
+ * keeps a bucket, which is one lcore's.) All of it shared atomics in TSC cycles; CTL writes all but `next`
+ * and `moved_tsc`, which every lcore does.
  *
  * Used by blk/qos.c for disks and net/limit.c for ports.
  */
@@ -24,8 +24,11 @@ struct vhub_meter {
 	uint64_t cycles_per_unit; /**< times 2^VHUB_METER_SHIFT */
 	uint64_t burst_cycles;
 	uint64_t next;
+	uint64_t moved_tsc; /**< when `next` was moved last */
 };
 #define VHUB_METER_SHIFT 20
+/** An lcore that has read the clock may lose its CPU for so long before it uses it: a second or two. */
+#define VHUB_METER_LATE_CYCLES (INT64_C(1) << 32)
 
 /**
  * Lets `rate` units pass in a second, not 0, and `burst` at once after a pause (0: those of a tenth of a
@@ -44,28 +47,34 @@ vhub_meter_cost(const struct vhub_meter *m, uint64_t units)
 }
 
 /**
- * When the next unit is due, where `next` was loaded from the meter: no earlier than a burst ago. Thread:
- * ANY.
+ * When the next unit is due, where `next` was loaded from the meter: no earlier than a burst ago. A TSC may go
+ * back while the host is suspended, and a schedule of before could be days ahead: it is begun anew. Thread: ANY.
  */
 static inline uint64_t
 vhub_meter_due(const struct vhub_meter *m, uint64_t next, uint64_t now)
 {
 	uint64_t burst = __atomic_load_n(&m->burst_cycles, __ATOMIC_RELAXED);
+	uint64_t moved = __atomic_load_n(&m->moved_tsc, __ATOMIC_RELAXED);
 	uint64_t earliest = now > burst ? now - burst : 0;
 
+	if (__builtin_expect((int64_t)(moved - now) > VHUB_METER_LATE_CYCLES, 0))
+		return earliest;
 	/* Signed: what was given back may have been paid to a schedule that was begun anew meanwhile. */
 	return (int64_t)(next - earliest) > 0 ? next : earliest;
 }
 
 /**
  * Moves the schedule from *old to `next`. False: another lcore was faster, and *old is what it has now.
- * Only the number counts, no other memory is published by it. Thread: LCORE.
+ * Only the numbers count, no other memory is published by them, and they need not come together. Thread: LCORE.
  */
 static inline bool
-vhub_meter_move(struct vhub_meter *m, uint64_t *old, uint64_t next)
+vhub_meter_move(struct vhub_meter *m, uint64_t *old, uint64_t next, uint64_t now)
 {
-	return __atomic_compare_exchange_n(&m->next, old, next, true, __ATOMIC_RELAXED,
-			__ATOMIC_RELAXED);
+	if (!__atomic_compare_exchange_n(&m->next, old, next, true, __ATOMIC_RELAXED,
+			    __ATOMIC_RELAXED))
+		return false;
+	__atomic_store_n(&m->moved_tsc, now, __ATOMIC_RELAXED);
+	return true;
 }
 
 /**

@@ -210,6 +210,40 @@ test_rings_share_a_limit(void **state)
 	guest_stop(&guest, 1);
 }
 
+/* The same as if the TSC went back by a day. */
+static void
+set_a_day_ahead(struct vhub_meter *m)
+{
+	m->next += 86400 * rte_get_tsc_hz();
+	m->moved_tsc += 86400 * rte_get_tsc_hz();
+}
+
+static void
+test_a_clock_that_goes_back_begins_limits_anew(void **state)
+{
+	const struct vhub_blk_qos set = { .iops = 10,
+		.iops_burst = 4,
+		.bytes_per_s = 512,
+		.bytes_burst = 512 };
+	struct blk_qos *qos = &blk_dev_of(dev)->qos;
+	char error[256];
+
+	(void)state;
+	assert_int_equal(vhub_blk_set_qos(dev, &set, error, sizeof(error)), 0);
+	guest_start(&guest, dev, 0, VERSION_1);
+	set_a_day_ahead(&qos->iops);
+	set_a_day_ahead(&qos->bytes);
+	submit(0, 4, 4096);
+	guest_poll_until_done(&guest, 4);
+	/* And anew is once. */
+	assert_true(qos->bytes.next > rte_rdtsc());
+	submit(0, 1, 512);
+	for (unsigned int i = 0; i < 100; i++)
+		guest_poll(&guest, 0);
+	assert_true(guest.rings[0].vring.held);
+	guest_stop(&guest, 0);
+}
+
 /* ---- ranges ---- */
 
 static void
@@ -666,6 +700,7 @@ main(void)
 		FREE(test_what_is_held_stays_in_the_ring),
 		FREE(test_a_disk_without_limits_holds_nothing),
 		FREE(test_rings_share_a_limit),
+		FREE(test_a_clock_that_goes_back_begins_limits_anew),
 		FREE(test_zeroes_and_erasures_are_paid_as_writes_are),
 		LARGE(test_large_ranges_are_paid_in_pieces),
 		LARGE(test_ranges_of_a_ring_that_drains_go_at_once),

@@ -152,6 +152,24 @@ test_what_one_limit_drops_the_other_does_not_charge(void **state)
 	assert_int_equal(dropped(VHUB_NET_DROP_RATE_FROM), 2 + 5);
 }
 
+/* The same as if the TSC went back by a day. */
+static void
+test_a_clock_that_goes_back_begins_limits_anew(void **state)
+{
+	struct vhub_meter *m = &dev->services.limits[NET_FROM_GUEST].packets;
+	struct net_pair *pair = &dev->pairs[0];
+
+	(void)state;
+	limit(VHUB_NET_LIMIT_FROM_PACKETS, HARDLY_ANY);
+	limit(VHUB_NET_LIMIT_FROM_PACKETS_BURST, 10);
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 0xffff), 0x3ff);
+	m->next += 86400 * rte_get_tsc_hz();
+	m->moved_tsc += 86400 * rte_get_tsc_hz();
+	/* Once. */
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 0xffff), 0x3ff);
+	assert_int_equal(net_serve_views(pair, NET_FROM_GUEST, views, 0xffff), 0);
+}
+
 static void
 test_limits_out_of_bounds_are_refused(void **state)
 {
@@ -378,6 +396,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_any_burst_has_room_for_the_longest_frame,
 				begin, end),
 		cmocka_unit_test_setup_teardown(test_what_one_limit_drops_the_other_does_not_charge,
+				begin, end),
+		cmocka_unit_test_setup_teardown(test_a_clock_that_goes_back_begins_limits_anew,
 				begin, end),
 		cmocka_unit_test_setup_teardown(test_limits_out_of_bounds_are_refused, begin, end),
 		cmocka_unit_test_setup_teardown(test_each_size_is_in_its_class, begin, end),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * An uplink (net/uplink.c) whose lcore does not come to its messages: whoever makes it is told so after a while,
- * and once the lcore goes on, all is given back, so that the next try succeeds.
+ * and once the lcore goes on, all is given back, so that the next try succeeds. Meanwhile the clock is set back.
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -26,6 +28,22 @@
 
 static struct vhub_loop *loop;
 static struct elsewhere elsewhere;
+
+int
+__real_clock_gettime(clockid_t id, struct timespec *now);
+int
+__wrap_clock_gettime(clockid_t id, struct timespec *now);
+
+/* Whoever has asked for the time of day waits while it is set back by an hour. */
+int
+__wrap_clock_gettime(clockid_t id, struct timespec *now)
+{
+	const int ret = __real_clock_gettime(id, now);
+
+	if (id == CLOCK_REALTIME)
+		now->tv_sec += 3600;
+	return ret;
+}
 
 /* Of a port that may be another's still, -EBUSY or the like. */
 static int
@@ -57,15 +75,20 @@ static void
 test_one_that_was_abandoned_is_given_back(void **state)
 {
 	struct vhub_device *uplink = NULL;
+	uint64_t begin;
 	int ret = -EBUSY;
 
 	(void)state;
+	alarm(100);
 	assert_int_equal(rte_eal_hotplug_add("vdev", "net_null0", ""), 0);
 	assert_int_equal(vhub_loop_create(&loop), 0);
 	assert_int_equal(vhub_work_start(loop), 0);
 	assert_int_equal(vhub_lcores_start(loop, VHUB_IDLE_ADAPTIVE, 50), 0);
 	elsewhere_begin(&elsewhere, vhub_lcore_at(0));
+	begin = vhub_now_ns();
 	assert_int_equal(make(&uplink), -ETIMEDOUT);
+	/* It is not called stuck for nothing. */
+	assert_true(vhub_now_ns() - begin >= 1000000000ull);
 	assert_int_not_equal(make(&uplink), 0);
 	elsewhere_end(&elsewhere);
 	for (unsigned int i = 0; i < TRIES && ret != 0; i++) {

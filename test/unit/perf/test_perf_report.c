@@ -56,7 +56,7 @@ setup(void **state)
 		f->bytes = 64 * f->items;
 		f->counts[0] = f->items + 1;
 		for (unsigned int i = 0; i < f->items; i++)
-			hist_add(&f->latency, hz / 1000000 * (q + 1));
+			vhub_hist_add(&f->latency, hz / 1000000 * (q + 1));
 	}
 	for (unsigned int i = 0; i < 2; i++) {
 		r->lcores[i].cpu = 4 + i;
@@ -89,7 +89,7 @@ test_sums_are_over_each_lcores_own_time(void **state)
 	assert_int_equal(sum.figures.items, 6000);
 	assert_int_equal(sum.figures.bytes, 6000 * 64);
 	assert_int_equal(sum.figures.counts[0], 6003);
-	assert_int_equal(hist_count(&sum.figures.latency), 6000);
+	assert_int_equal(vhub_hist_count(&sum.figures.latency), 6000);
 	assert_true(about(sum.seconds, 4));
 	assert_true(about(sum.per_s, 3000 / 2.0 + 3000 / 4.0));
 	assert_true(about(sum.bytes_per_s, 64 * (3000 / 2.0 + 3000 / 4.0)));

@@ -6,6 +6,10 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
+#include <rte_cycles.h>
+
+#include "lcore_pvt.h"
+
 #define N_PINGS 5000
 
 static uint64_t
@@ -101,6 +105,37 @@ armed_before_and_disarmed_after_the_sleep(void **unused)
 	test_on_lcore(0, test_remove_poller, &b.poller);
 	assert_int_equal(a.n_arm, a.n_disarm);
 	assert_int_equal(b.n_arm, b.n_disarm);
+}
+
+static int
+arm_a_day_ahead(struct vhub_poller *poller)
+{
+	(void)poller;
+	vhub_lcore_self()->turn_tsc += 86400 * rte_get_tsc_hz();
+	return 0;
+}
+
+static const struct vhub_poller_ops day_ahead_ops = { .poll = poll_arming, .arm = arm_a_day_ahead };
+
+/* As if the TSC went back by a day before a sleep, and in it. */
+static void
+a_clock_that_goes_back_takes_nothing_away(void **unused)
+{
+	const uint64_t day = 86400 * rte_get_tsc_hz();
+	struct arming a = { .poller.ops = &day_ahead_ops };
+	struct vhub_lcore_stats stats;
+
+	(void)unused;
+	test_on_lcore(0, test_add_poller, &a.poller);
+	assert_true(test_wait_asleep(0));
+	__atomic_fetch_sub(&vhub_lcore_at(0)->sleep_word, 2 * day, __ATOMIC_RELAXED);
+	vhub_lcore_get_stats(vhub_lcore_at(0), &stats);
+	assert_true(stats.asleep);
+	assert_true(stats.idle_cycles < day);
+	assert_int_equal(stats.sleep_cycles, 0);
+	test_on_lcore(0, test_remove_poller, &a.poller);
+	vhub_lcore_get_stats(vhub_lcore_at(0), &stats);
+	assert_true(stats.sleep_cycles > 0 && stats.sleep_cycles < day);
 }
 
 static void
@@ -429,6 +464,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(idle_lcores_sleep, test_start_adaptive,
 				test_stop_lcores),
 		cmocka_unit_test_setup_teardown(armed_before_and_disarmed_after_the_sleep,
+				test_start_adaptive, test_stop_lcores),
+		cmocka_unit_test_setup_teardown(a_clock_that_goes_back_takes_nothing_away,
 				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(poller_without_arm_keeps_the_lcore_awake,
 				test_start_adaptive, test_stop_lcores),

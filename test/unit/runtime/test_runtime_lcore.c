@@ -5,7 +5,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include <rte_cycles.h>
 #include <rte_lcore.h>
+
+#include "lcore_pvt.h"
 
 static void
 note_self(void *arg)
@@ -272,6 +275,33 @@ busy_and_idle_are_told_apart(void **unused)
 	assert_false(d.asleep);
 }
 
+/* The same as if the TSC went back by a day in each turn. */
+static unsigned int
+poll_a_day_ahead(struct vhub_poller *poller)
+{
+	vhub_lcore_self()->turn_tsc += 86400 * rte_get_tsc_hz();
+	return poll_busy(poller);
+}
+
+static const struct vhub_poller_ops day_ahead_ops = { .poll = poll_a_day_ahead };
+
+static void
+a_clock_that_goes_back_takes_nothing_away(void **unused)
+{
+	struct vhub_poller poller = { .ops = &day_ahead_ops };
+	struct vhub_lcore_stats stats;
+
+	(void)unused;
+	busy_items = 0;
+	test_on_lcore(0, test_add_poller, &poller);
+	wait_turns(&stats);
+	test_store(&busy_items, 3);
+	wait_turns(&stats);
+	test_on_lcore(0, test_remove_poller, &poller);
+	assert_true(stats.idle_cycles < 86400 * rte_get_tsc_hz());
+	assert_true(stats.busy_cycles < 86400 * rte_get_tsc_hz());
+}
+
 /* ---- messages ---- */
 
 #define N_BURST 3000
@@ -373,6 +403,8 @@ main(void)
 				test_stop_lcores),
 		cmocka_unit_test_setup_teardown(busy_and_idle_are_told_apart, test_start_poll,
 				test_stop_lcores),
+		cmocka_unit_test_setup_teardown(a_clock_that_goes_back_takes_nothing_away,
+				test_start_poll, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(lcore_sends_its_outbox_before_it_sleeps,
 				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(all_run_in_order_on_a_full_lcore, test_start_poll,

@@ -13,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hist.h"
+#include "vhub_hist.h"
 
 #define VALUES 20000u
 
-static struct hist h;
+static struct vhub_hist h;
 
 /* What is told of a value: the middle of its bucket. */
 static void
@@ -25,7 +25,7 @@ assert_near(uint64_t told, uint64_t exact)
 {
 	const uint64_t off = told > exact ? told - exact : exact - told;
 
-	if (off > exact / (2 * HIST_SUB) + 1)
+	if (off > exact / (2 * VHUB_HIST_SUB) + 1)
 		fail_msg("told %lu for %lu", told, exact);
 }
 
@@ -36,31 +36,33 @@ test_buckets_follow_each_other(void **state)
 
 	(void)state;
 	for (uint64_t value = 0; value < 1u << 20; value++) {
-		bucket = hist_bucket(value);
+		bucket = vhub_hist_bucket(value);
 		assert_true(bucket == last || bucket == last + 1);
 		last = bucket;
 	}
-	for (unsigned int bit = 7; bit < HIST_MAX_BITS; bit++) {
+	for (unsigned int bit = 7; bit < VHUB_HIST_MAX_BITS; bit++) {
 		const uint64_t value = UINT64_C(1) << bit;
 
-		assert_int_equal(hist_bucket(value), hist_bucket(value - 1) + 1);
-		assert_int_equal(hist_bucket(value + (value >> HIST_SUB_BITS)),
-				hist_bucket(value) + 1);
+		assert_int_equal(vhub_hist_bucket(value), vhub_hist_bucket(value - 1) + 1);
+		assert_int_equal(vhub_hist_bucket(value + (value >> VHUB_HIST_SUB_BITS)),
+				vhub_hist_bucket(value) + 1);
 	}
-	assert_int_equal(hist_bucket((UINT64_C(1) << HIST_MAX_BITS) - 1), HIST_BUCKETS - 1);
-	assert_int_equal(hist_bucket(UINT64_C(1) << HIST_MAX_BITS), HIST_BUCKETS - 1);
-	assert_int_equal(hist_bucket(UINT64_MAX), HIST_BUCKETS - 1);
+	assert_int_equal(vhub_hist_bucket((UINT64_C(1) << VHUB_HIST_MAX_BITS) - 1),
+			VHUB_HIST_BUCKETS - 1);
+	assert_int_equal(vhub_hist_bucket(UINT64_C(1) << VHUB_HIST_MAX_BITS),
+			VHUB_HIST_BUCKETS - 1);
+	assert_int_equal(vhub_hist_bucket(UINT64_MAX), VHUB_HIST_BUCKETS - 1);
 }
 
 static void
 test_an_empty_one_tells_nothing(void **state)
 {
 	(void)state;
-	hist_reset(&h);
-	assert_int_equal(hist_count(&h), 0);
-	assert_int_equal(hist_percentile(&h, 50000), 0);
-	assert_int_equal(hist_percentile(&h, 100000), 0);
-	assert_true(hist_mean(&h) == 0);
+	vhub_hist_reset(&h);
+	assert_int_equal(vhub_hist_count(&h), 0);
+	assert_int_equal(vhub_hist_percentile(&h, 50000), 0);
+	assert_int_equal(vhub_hist_percentile(&h, 100000), 0);
+	assert_true(vhub_hist_mean(&h) == 0);
 }
 
 static void
@@ -70,14 +72,14 @@ test_one_value_is_every_percentile(void **state)
 
 	(void)state;
 	for (unsigned int i = 0; i < RTE_DIM(values); i++) {
-		hist_reset(&h);
-		hist_add(&h, values[i]);
-		assert_int_equal(hist_count(&h), 1);
+		vhub_hist_reset(&h);
+		vhub_hist_add(&h, values[i]);
+		assert_int_equal(vhub_hist_count(&h), 1);
 		assert_int_equal(h.max, values[i]);
-		assert_true(hist_mean(&h) == (double)values[i]);
-		assert_near(hist_percentile(&h, 1), values[i]);
-		assert_near(hist_percentile(&h, 99900), values[i]);
-		assert_true(hist_percentile(&h, 100000) <= h.max);
+		assert_true(vhub_hist_mean(&h) == (double)values[i]);
+		assert_near(vhub_hist_percentile(&h, 1), values[i]);
+		assert_near(vhub_hist_percentile(&h, 99900), values[i]);
+		assert_true(vhub_hist_percentile(&h, 100000) <= h.max);
 	}
 }
 
@@ -85,11 +87,11 @@ static void
 test_what_is_too_long_counts_as_longest(void **state)
 {
 	(void)state;
-	hist_reset(&h);
-	hist_add(&h, UINT64_C(1) << 50);
-	assert_int_equal(hist_count(&h), 1);
+	vhub_hist_reset(&h);
+	vhub_hist_add(&h, UINT64_C(1) << 50);
+	assert_int_equal(vhub_hist_count(&h), 1);
 	assert_int_equal(h.max, UINT64_C(1) << 50);
-	assert_near(hist_percentile(&h, 50000), UINT64_C(1) << HIST_MAX_BITS);
+	assert_near(vhub_hist_percentile(&h, 50000), UINT64_C(1) << VHUB_HIST_MAX_BITS);
 }
 
 static int
@@ -123,20 +125,20 @@ test_percentiles_are_those_of_the_sorted_values(void **state)
 		const unsigned int n = 1 + (unsigned int)nrand48(seed) % VALUES;
 		uint64_t sum = 0;
 
-		hist_reset(&h);
+		vhub_hist_reset(&h);
 		for (unsigned int i = 0; i < n; i++) {
 			values[i] = random_value(seed);
 			sum += values[i];
-			hist_add(&h, values[i]);
+			vhub_hist_add(&h, values[i]);
 		}
 		qsort(values, n, sizeof(values[0]), ascending);
-		assert_int_equal(hist_count(&h), n);
+		assert_int_equal(vhub_hist_count(&h), n);
 		assert_int_equal(h.max, values[n - 1]);
-		assert_true(hist_mean(&h) == (double)sum / n);
+		assert_true(vhub_hist_mean(&h) == (double)sum / n);
 		for (unsigned int i = 0; i < RTE_DIM(percentiles); i++) {
 			const uint64_t rank = ((uint64_t)n * percentiles[i] + 99999) / 100000;
 
-			assert_near(hist_percentile(&h, percentiles[i]), values[rank - 1]);
+			assert_near(vhub_hist_percentile(&h, percentiles[i]), values[rank - 1]);
 		}
 	}
 }
@@ -144,32 +146,32 @@ test_percentiles_are_those_of_the_sorted_values(void **state)
 static void
 test_merged_is_as_filled_together(void **state)
 {
-	static struct hist parts[3], merged;
+	static struct vhub_hist parts[3], merged;
 	unsigned short seed[3] = { 1, 2, 3 };
 
 	(void)state;
-	hist_reset(&h);
+	vhub_hist_reset(&h);
 	for (unsigned int i = 0; i < VALUES; i++) {
 		const uint64_t value = random_value(seed);
 
-		hist_add(&h, value);
-		hist_add(&parts[i % RTE_DIM(parts)], value);
+		vhub_hist_add(&h, value);
+		vhub_hist_add(&parts[i % RTE_DIM(parts)], value);
 	}
 	for (unsigned int i = 0; i < RTE_DIM(parts); i++)
-		hist_merge(&merged, &parts[i]);
+		vhub_hist_merge(&merged, &parts[i]);
 	assert_memory_equal(&merged, &h, sizeof(h));
 }
 
 static void
 test_several_at_once_are_as_one_by_one(void **state)
 {
-	static struct hist other;
+	static struct vhub_hist other;
 
 	(void)state;
-	hist_reset(&h);
-	hist_add_n(&h, 1000, 5);
+	vhub_hist_reset(&h);
+	vhub_hist_add_n(&h, 1000, 5);
 	for (unsigned int i = 0; i < 5; i++)
-		hist_add(&other, 1000);
+		vhub_hist_add(&other, 1000);
 	assert_memory_equal(&other, &h, sizeof(h));
 }
 
