@@ -104,11 +104,20 @@ is_of_generation(const struct table *t, uint64_t word)
 			__atomic_load_n(&t->generations[port_of(word)], __ATOMIC_RELAXED);
 }
 
+/*
+ * Some are heard of by a clock that is ahead: another lcore's, or that of before the host was suspended, which may take
+ * the TSC back by days. The latter are as old as one likes.
+ */
+static inline bool
+is_young(const struct table *t, uint64_t word, uint32_t now)
+{
+	return now - (uint32_t)word + t->ageing_ticks <= 2 * t->ageing_ticks;
+}
+
 static inline bool
 is_valid(const struct table *t, uint64_t word, uint32_t now)
 {
-	return is_of_generation(t, word) &&
-			((word & WORD_STATIC) != 0 || age_of(word, now) <= t->ageing_ticks);
+	return is_of_generation(t, word) && ((word & WORD_STATIC) != 0 || is_young(t, word, now));
 }
 
 /* Pairs with the release in store_word(): the key at the place is the one of this word. */

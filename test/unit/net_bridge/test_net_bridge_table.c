@@ -296,6 +296,22 @@ test_a_station_ages(void **state)
 }
 
 static void
+test_a_station_of_before_the_clock_went_back_is_forgotten(void **state)
+{
+	struct table *t = make(ENTRIES);
+
+	(void)state;
+	learn(t, station(1), 3, 10, 5 * AGEING);
+	/* Another lcore's clock may be behind. */
+	assert_int_equal(where(t, station(1), 5 * AGEING - 1), 3);
+	assert_int_equal(where(t, station(1), 0), TABLE_NO_PORT);
+	/* Heard of again, it is a new one. */
+	assert_int_equal(learn(t, station(1), 4, 10, 1).added, 1);
+	assert_int_equal(where(t, station(1), 1), 4);
+	table_destroy(t);
+}
+
+static void
 test_vlans_have_stations_of_their_own(void **state)
 {
 	const struct rte_ether_addr mac = { { 2, 0, 0, 0, 0, 1 } };
@@ -802,6 +818,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_it_does_as_a_model),
 		cmocka_unit_test(test_a_station_ages),
+		cmocka_unit_test(test_a_station_of_before_the_clock_went_back_is_forgotten),
 		cmocka_unit_test(test_vlans_have_stations_of_their_own),
 		cmocka_unit_test(test_a_port_learns_up_to_its_limit),
 		cmocka_unit_test(test_a_full_table_takes_more_when_stations_have_aged),
