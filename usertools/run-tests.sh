@@ -26,7 +26,7 @@ STAGES=(
 	"check:300:format, licence lines, headers, spelling, scripts, links"
 	"unit:300:unit tests"
 	"e2e-nohuge:900:conformance and end-to-end tests, ordinary memory"
-	"e2e-huge:900:rings, disks, ports and most end-to-end tests with hugepages, where some can be had"
+	"e2e-huge:900:rings, disks, ports and end-to-end tests of these with hugepages, where some can be had"
 	"quickstart:300:usertools/quickstart.sh as a new user runs it"
 	"build-asan:900:build with clang, ASan and UBSan into build-asan/, warnings are errors"
 	"unit-asan:600:unit tests under the sanitizers"
@@ -188,7 +188,7 @@ pytest_in() {
 		shift
 	done
 	shift
-	run_pytest "${env[@]}" /usr/bin/python3 -m pytest -p no:cacheprovider -v --durations=5 \
+	run_pytest "${env[@]}" /usr/bin/python3 -m pytest -p no:cacheprovider -v --durations=20 \
 		--junitxml="$LOG.xml" "$@"
 }
 
@@ -270,8 +270,11 @@ stage_e2e_nohuge() {
 }
 
 # Front ends bring the same memory there, so hugepages are only what vhubd keeps for itself: rings,
-# requests, buffers of packets. These are the tests in which all of that is used.
+# requests, buffers of packets, disks in memory. These are the tests in which all of that is used, with or
+# without a guest, and in which it is given back.
 HUGE_CONFORMANCE=(test/conformance/test_{rings,memory,inflight,lcores,blk,blk_ranges,net,net_rings,net_bridge}.py)
+HUGE_END_TO_END=(test/e2e/test_{connections,disk_changes,end_saves,fds,guest_blk,guest_lan,net_dma,net_echo}.py
+	test/e2e/test_{net_paths,net_ports,perf_blk,perf_net,start,storage_hangs}.py)
 
 stage_e2e_huge() {
 	needs build/app/vhubd || return 0
@@ -280,7 +283,7 @@ stage_e2e_huge() {
 		return 0
 	fi
 	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" -m "not plain_only" "${HUGE_CONFORMANCE[@]}"
-	end_to_end "not plain_only" build VHUB_HUGE=1 --
+	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" -m "not plain_only and not alone" "${HUGE_END_TO_END[@]}"
 	restore_hugepages
 }
 
