@@ -408,8 +408,8 @@ blk_qos_account(struct blk_ring *ring, uint16_t paid, uint16_t taken);
 void
 blk_qos_account_bytes(struct blk_ring *ring, uint64_t bytes);
 /*
- * Somebody waits for the ring to have nothing in flight. Nobody does for one that is only disabled or
- * broken, which a guest can bring about: it drains when it is stopped.
+ * Somebody waits for the ring to have nothing in flight. Nobody does for one that is only broken, which
+ * a guest can bring about, or disabled without a drain: it drains when it is stopped.
  */
 static inline bool
 blk_ring_ends(const struct blk_ring *ring)

@@ -317,18 +317,33 @@ req_set_vring_err(struct vhub_req_handler *base, struct vhub_request *req)
 
 /* ---- enable ---- */
 
+/*
+ * A ring that is disabled is processed "without causing any side effects", so the answer waits for what it has
+ * in flight: Cloud Hypervisor pauses a guest by this alone, then takes the log for the last time. A front end
+ * that can have requests left in flight says with GET_VRING_BASE whether that is waited for.
+ */
+static bool
+drains_to_disable(const struct vhub_device_handler *h)
+{
+	return !h->dev->discards &&
+			(h->rec.protocol_features & VHUB_USER_PF(GET_VRING_BASE_INFLIGHT)) == 0;
+}
+
 int
 req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
 	struct vring_record *vring = handler_vring(h, req->payload.state.index);
 	struct vring_run *run;
+	bool drains;
 
 	if (vring == NULL)
 		return no_such_vring(h, req, req->payload.state.index);
 	if (req->payload.state.num > 1)
 		return vhub_request_refuse(req, -EINVAL, "%u is neither 0 nor 1",
 				req->payload.state.num);
+	/* One that is disabled already has nothing in flight, and must not begin with what a former life left. */
+	drains = vring->enabled && req->payload.state.num == 0 && drains_to_disable(h);
 	vring->enabled = req->payload.state.num == 1;
 	run = h->vrings[req->payload.state.index];
 	if (run == NULL)
@@ -338,5 +353,6 @@ req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req)
 	handler_event_add(h, run);
 	run->want.mask = VRING_WANT_ENABLED;
 	run->want.enabled = vring->enabled;
-	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, handler_finish);
+	return drains ? handler_event_post(h, 2, VRING_OP_DRAIN, VRING_OP_APPLY, handler_finish) :
+			handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, handler_finish);
 }

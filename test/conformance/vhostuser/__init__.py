@@ -9,6 +9,7 @@ on request.
     inflight, dirtylog, channel   what a session shares besides memory
     frontend   one session
     blk, net   drivers of virtio-blk and virtio-net
+    vmms       front ends as particular VMMs are
     ctrl       the control queue of the latter
     packets    Ethernet frames, their checksums and segments
     model      random I/O that is checked
@@ -31,4 +32,5 @@ from .net import NetHeader, NetPort
 from .packed import PackedRing
 from .protocol import F, NF, PF, Req, Status
 from .split import SplitRing
+from .vmms import CloudHypervisor
 from .wire import PATIENCE, Closed, Message, ProtocolError, Wire, wait_until

@@ -409,7 +409,7 @@ test_the_disk_owes_what_a_drain_has_written(void **state)
 	}
 }
 
-/* A guest can have its ring disabled, and can break it, and zeroes no faster by that. */
+/* A guest can break its ring, and a front end disables one without a drain: it zeroes no faster by that. */
 static void
 test_ranges_of_a_ring_that_takes_nothing_wait(void **state)
 {

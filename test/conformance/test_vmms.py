@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""What particular VMMs send that is not QEMU's way, and what their guests rely on ("Front ends" in
+doc/guides/protocol.rst)."""
+
+import pytest
+
+from hold import SILENCE, wait_taken
+from module_daemon import ModuleDaemon, started, watched
+from test_inflight import both_kinds, start, tracked
+from vhostuser import CloudHypervisor, GuestMemory, PF, Req, pages_of, pattern
+from vhostuser import blk
+from vhostuser import protocol as p
+from vhostuser.split import SplitRing
+
+SIZE = 64
+SUSPENDS = (PF.MQ, PF.REPLY_ACK, PF.INFLIGHT_SHMFD, PF.GET_VRING_BASE_INFLIGHT)
+
+DISKS = {
+    "held": "driver=unruly,over=malloc,size=16M,queues=2,hold={folder}/hold",
+    "free": "driver=malloc,size=16M,queues=2",
+}
+
+
+@pytest.fixture(scope="module")
+def running_vmms(tmp_path_factory):
+    yield from started(ModuleDaemon(tmp_path_factory.mktemp("v"), DISKS))
+
+
+@pytest.fixture
+def vmms(running_vmms, request):
+    yield from watched(running_vmms, request)
+
+
+@pytest.fixture
+def cloud(vmms, opened):
+    """Opens a disk of Cloud Hypervisor's: cloud("held", mem=...) -> running, with the rings of a driver."""
+    def open_(name, rings=2, mem=None, features=(), run=True):
+        disk = CloudHypervisor.connect(vmms.path(name))
+        opened.later(disk)
+        if run:
+            mem = mem or GuestMemory()
+            disk.activate(mem, [SplitRing(mem, SIZE) for _ in range(rings)], disk.driver(*features))
+        return disk
+
+    return open_
+
+
+def reads(disk, count, queue=0):
+    return disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(count)], queue)
+
+
+# --- a ring that is disabled
+
+def test_a_paused_guest_has_all_that_its_disk_took_in_memory_and_in_the_log(vmms, cloud):
+    """Cloud Hypervisor migrates so: vm.pause() disables the rings, the log is taken for the last time, and the
+    connection is closed. What came later would never reach the other side."""
+    disk = cloud("held")
+    disk.start_dirty_log()
+    with vmms.hold() as hold:
+        requests = {queue: reads(disk, 5, queue) for queue in (0, 1)}
+        for queue in (0, 1):
+            wait_taken(disk, 5, queue)
+        with hold.let_go_meanwhile():
+            disk.pause()
+    pages = disk.dirty_log()
+    before = [region.map[:] for region in disk.mem.regions]
+    for queue in (0, 1):
+        assert len(disk.queues[queue].ring.used()) == 5
+        assert {request.status for request in requests[queue]} == {blk.S_OK}
+        for request in requests[queue]:
+            assert pages_of(request.status_gpa, 1) | pages_of(*request.data[0]) <= pages
+        assert disk.queues[queue].ring.log_gpa // p.LOG_PAGE in pages
+    disk.fence()
+    assert [region.map[:] for region in disk.mem.regions] == before
+    assert disk.log.pages() == set()
+
+
+def test_a_guest_that_is_resumed_goes_on(cloud):
+    disk = cloud("free")
+    for i in range(3):
+        disk.write(0, pattern(i, 4096))
+        disk.pause()
+        later = reads(disk, 2)
+        assert disk.reap(timeout=SILENCE) == []
+        disk.resume()
+        disk.wait(later)
+        assert disk.read(0, 4096) == pattern(i, 4096)
+
+
+def test_storage_that_hangs_holds_up_the_answer_and_nothing_else(vmms, cloud):
+    disk, other = cloud("held"), cloud("free")
+    with vmms.hold() as hold:
+        requests = reads(disk, 3)
+        wait_taken(disk, 3)
+        disk.wire.send(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 0), need_reply=True)
+        for i in range(20):
+            other.write(i, pattern(i, 512), queue=i % 2)
+        other.pause()
+        assert vmms.stats("held")["queues"][0]["in_flight"] == 3
+        assert disk.wire.silent(SILENCE)
+        hold.let_go()
+        assert disk.wire.recv_reply(Req.SET_VRING_ENABLE).u64 == 0
+    assert len(disk.reap(timeout=0)) == 3
+    assert {request.status for request in requests} == {blk.S_OK}
+
+
+def test_a_front_end_that_leaves_before_the_answer_leaves_a_slot_that_works(vmms, cloud):
+    disk = cloud("held")
+    with vmms.hold():
+        reads(disk, 3)
+        wait_taken(disk, 3)
+        disk.wire.send(Req.SET_VRING_ENABLE, p.VRING_STATE.pack(0, 0), need_reply=True)
+        disk.wire.close()
+    cloud("held").write(0, pattern(1, 512))
+
+
+@both_kinds
+def test_who_can_have_requests_left_in_flight_is_not_made_to_wait(vmms, opened, packed):
+    """QEMU disables its rings first and asks for the base then, which is where it says whether to wait."""
+    disk = tracked(opened, vmms.path("held"), packed, protocol=SUSPENDS)
+    start(disk)
+    with vmms.hold():
+        requests = reads(disk, 3)
+        wait_taken(disk, 3)
+        disk.set_vring_enable(0, False)
+        disk.get_vring_base(0)
+        assert len(disk.region.inflight(0)) == 3
+        assert disk.queues[0].ring.used() == []
+        assert {request.status for request in requests} == {blk.PENDING}
+
+
+@both_kinds
+def test_a_ring_that_was_never_enabled_does_not_begin_when_it_is_disabled(vmms, opened, packed):
+    """Neither with what the guest offers nor with what another back end has left in flight."""
+    disk = tracked(opened, vmms.path("held"), packed, protocol=SUSPENDS)
+    start(disk)
+    with vmms.hold():
+        requests = reads(disk, 3)
+        wait_taken(disk, 3)
+        base = disk.get_vring_base(0)
+    later = reads(disk, 2)
+    disk.set_vring_enable(0, False)
+    disk.tell(Req.SET_PROTOCOL_FEATURES, p.U64.pack(p.bits(PF.MQ, PF.REPLY_ACK, PF.INFLIGHT_SHMFD)))
+    disk.start_queue(disk.queues[0], base=base, enable=False)
+    disk.set_vring_enable(0, False)
+    assert len(disk.region.inflight(0)) == 3
+    assert disk.reap(timeout=SILENCE) == []
+    disk.set_vring_enable(0)
+    disk.wait(requests + later)
+    assert {request.status for request in requests + later} == {blk.S_OK}
