@@ -11,14 +11,21 @@
 
 #define CONFIG_MIGRATION 1u
 
+/*
+ * rust-vmm's VHOST_USER_CONFIG_OFFSET: VMMs on it (Cloud Hypervisor up to v50, Kata's Dragonball) count from
+ * where virtio-mmio has the space, which is behind all that we have.
+ */
+#define CONFIG_AT_MMIO 0x100u
+_Static_assert(CONFIG_AT_MMIO >= VHUB_USER_MAX_CONFIG, "no offset means two bytes");
+
 /* Whether the message carries exactly the bytes that it names, within what a message can carry. */
 static bool
-is_sound(const struct vhub_request *req)
+is_sound(const struct vhub_request *req, uint32_t offset)
 {
 	const struct vhub_user_config *config = &req->payload.config;
 
 	return config->size <= VHUB_USER_MAX_CONFIG &&
-			config->offset <= VHUB_USER_MAX_CONFIG - config->size &&
+			offset <= VHUB_USER_MAX_CONFIG - config->size &&
 			req->header.size == VHUB_USER_CONFIG_HEAD + config->size;
 }
 
@@ -32,13 +39,16 @@ req_get_config(struct vhub_req_handler *base, struct vhub_request *req)
 	struct vhub_device *dev = handler_of(base)->dev;
 	const struct vhub_user_config *asked = &req->payload.config;
 	struct vhub_user_config *config = &req->reply.config;
+	uint32_t offset = asked->offset;
 	uint32_t len = 0;
 
-	if (!is_sound(req))
+	if (offset >= CONFIG_AT_MMIO)
+		offset -= CONFIG_AT_MMIO;
+	if (!is_sound(req, offset))
 		return 0;
-	if (asked->offset < dev->config_bytes)
-		len = RTE_MIN(asked->size, dev->config_bytes - asked->offset);
-	if (len > 0 && dev->ops->config_read(dev, asked->offset, config->data, len) != 0)
+	if (offset < dev->config_bytes)
+		len = RTE_MIN(asked->size, dev->config_bytes - offset);
+	if (len > 0 && dev->ops->config_read(dev, offset, config->data, len) != 0)
 		return 0;
 	config->offset = asked->offset;
 	config->size = asked->size;
@@ -55,7 +65,7 @@ req_set_config(struct vhub_req_handler *base, struct vhub_request *req)
 	const struct vhub_user_config *config = &req->payload.config;
 	int ret;
 
-	if (!is_sound(req) || config->flags > CONFIG_MIGRATION ||
+	if (!is_sound(req, config->offset) || config->flags > CONFIG_MIGRATION ||
 			config->offset > dev->config_bytes ||
 			config->size > dev->config_bytes - config->offset)
 		return -EINVAL;

@@ -12,6 +12,7 @@ from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
 
+MB = 1 << 20
 SIZE = 64
 SUSPENDS = (PF.MQ, PF.REPLY_ACK, PF.INFLIGHT_SHMFD, PF.GET_VRING_BASE_INFLIGHT)
 
@@ -47,6 +48,15 @@ def cloud(vmms, opened):
 
 def reads(disk, count, queue=0):
     return disk.submit([disk.prepare(blk.T_IN, i, in_bytes=512) for i in range(count)], queue)
+
+
+# --- the config space
+
+def test_the_config_space_where_rust_vmm_has_it(cloud):
+    """Cloud Hypervisor makes no VM without it."""
+    disk = cloud("free", run=False)
+    assert disk.space == disk.get_config(0, CloudHypervisor.CONFIG_BYTES)
+    assert int.from_bytes(disk.space[:8], "little") == 16 * MB // 512
 
 
 # --- a ring that is disabled

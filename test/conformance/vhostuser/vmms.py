@@ -31,6 +31,7 @@ class CloudHypervisor(BlkDisk):
         disk.tell(Req.SET_PROTOCOL_FEATURES, p.U64.pack(agreed))
         disk.protocol = agreed
         disk.ask_u64(Req.GET_QUEUE_NUM)
+        disk.space = disk.get_config(cls.CONFIG_OFFSET, cls.CONFIG_BYTES, cls.CONFIG_FLAGS)
         return disk
 
     def ask(self, request, payload=b"", fds=(), need_reply=False, timeout=None):
