@@ -145,14 +145,24 @@ blk_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t
 }
 
 /*
- * The destination of a migration is told the source's space: all of it must be ours, but for
- * writeback.
+ * What is written must be what is there, but for writeback: the destination of a migration is told the
+ * source's space, and a driver's write of writeback comes with its neighbours from a front end that has
+ * registers of four bytes (OpenVMM).
  */
-static int
-write_all(struct blk_dev *dev, uint32_t offset, const uint8_t *bytes, uint32_t len)
+int
+blk_config_write(struct vhub_device *device, uint32_t offset, const void *buf, uint32_t len,
+		bool migration)
 {
+	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const uint8_t *bytes = buf;
 	uint8_t wce = dev->wce;
 
+	if ((uint64_t)offset + len > BLK_CONFIG_BYTES)
+		return -EINVAL;
+	if (!migration &&
+			(offset > BLK_CONFIG_WCE || offset + len <= BLK_CONFIG_WCE ||
+					(dev->guest_features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) == 0))
+		return -EPERM;
 	for (uint32_t i = 0; i < len; i++) {
 		if (offset + i == BLK_CONFIG_WCE)
 			wce = bytes[i];
@@ -162,26 +172,6 @@ write_all(struct blk_dev *dev, uint32_t offset, const uint8_t *bytes, uint32_t l
 	if (wce > 1)
 		return -EINVAL;
 	store_wce(dev, wce);
-	return 0;
-}
-
-int
-blk_config_write(struct vhub_device *device, uint32_t offset, const void *buf, uint32_t len,
-		bool migration)
-{
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
-	const uint8_t *bytes = buf;
-
-	if ((uint64_t)offset + len > BLK_CONFIG_BYTES)
-		return -EINVAL;
-	if (migration)
-		return write_all(dev, offset, bytes, len);
-	if (offset != BLK_CONFIG_WCE || len != 1 ||
-			(dev->guest_features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) == 0)
-		return -EPERM;
-	if (bytes[0] > 1)
-		return -EINVAL;
-	store_wce(dev, bytes[0]);
 	return 0;
 }
 

@@ -115,12 +115,15 @@ def test_a_read_only_field_cannot_be_written(plain, name):
     assert disk.get_config(0, 60) == before
 
 
-@pytest.mark.parametrize("offset, size", [(31, 2), (32, 2), (0, 60), (256, 1), (0xffffffff, 1)])
-def test_a_write_that_touches_more_than_the_writable_field_changes_nothing(plain, offset, size):
+@pytest.mark.parametrize("offset, size", [(31, 2), (32, 2), (32, 4), (0, 60), (0, 256), (256, 1),
+                                          (0xffffffff, 1)])
+def test_a_write_that_changes_more_than_the_writable_field_changes_nothing(plain, offset, size):
     disk = plain(features=(F.BLK_CONFIG_WCE,))
-    before = disk.get_config(0, 60)
-    assert disk.set_config(offset, bytes(size)) != 0
-    assert disk.get_config(0, 60) == before
+    before = disk.get_config(0, 256)
+    data = bytearray(before[offset:offset + size] or bytes(size))
+    data[-1 if offset == WCE else 0] ^= 0x40
+    assert disk.set_config(offset, bytes(data)) != 0
+    assert disk.get_config(0, 256) == before
     disk.read(0, 512)
 
 

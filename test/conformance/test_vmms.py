@@ -7,24 +7,34 @@ import pytest
 from hold import SILENCE, wait_taken
 from module_daemon import ModuleDaemon, started, watched
 from test_inflight import both_kinds, start, tracked
-from vhostuser import CloudHypervisor, GuestMemory, PF, Req, pages_of, pattern
+from vhostuser import CloudHypervisor, F, GuestMemory, OpenVmm, PF, Req, pages_of, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
 
 MB = 1 << 20
 SIZE = 64
+WCE = 32                                # offset of "writeback" in the config space
 SUSPENDS = (PF.MQ, PF.REPLY_ACK, PF.INFLIGHT_SHMFD, PF.GET_VRING_BASE_INFLIGHT)
 
 DISKS = {
     "held": "driver=unruly,over=malloc,size=16M,queues=2,hold={folder}/hold",
     "free": "driver=malloc,size=16M,queues=2",
+    "saved": "driver=malloc,file={folder}/saved",
 }
+
+
+class Vmms(ModuleDaemon):
+    """An acknowledged write to "saved" is in its file at once where the disk writes through."""
+
+    def image(self, name, size):
+        with open(self.folder / name, "rb") as file:
+            return file.read(size)
 
 
 @pytest.fixture(scope="module")
 def running_vmms(tmp_path_factory):
-    yield from started(ModuleDaemon(tmp_path_factory.mktemp("v"), DISKS))
+    yield from started(Vmms(tmp_path_factory.mktemp("v"), DISKS, images={"saved": 4 * MB}))
 
 
 @pytest.fixture
@@ -57,6 +67,21 @@ def test_the_config_space_where_rust_vmm_has_it(cloud):
     disk = cloud("free", run=False)
     assert disk.space == disk.get_config(0, CloudHypervisor.CONFIG_BYTES)
     assert int.from_bytes(disk.space[:8], "little") == 16 * MB // 512
+
+
+def test_a_byte_that_openvmm_writes_in_a_register_of_four(vmms, opened):
+    """Its guest reads the byte back whatever was acknowledged, and sends no flushes any more."""
+    disk = OpenVmm.connect(vmms.path("saved"))
+    opened.later(disk)
+    mem = GuestMemory()
+    disk.activate(mem, [SplitRing(mem, SIZE)], F.BLK_CONFIG_WCE, F.BLK_FLUSH)
+    before = bytes(disk.space)
+    for value in (1, 0, 1, 0):
+        assert disk.write_byte(WCE, value) == 0
+        assert disk.get_config(0, 256) == bytes(disk.space)
+    assert disk.space[:WCE] + disk.space[WCE + 1:] == before[:WCE] + before[WCE + 1:]
+    disk.write(0, pattern(1, 4096))
+    assert vmms.image("saved", 4096) == pattern(1, 4096)
 
 
 # --- a ring that is disabled

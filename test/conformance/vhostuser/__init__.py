@@ -32,5 +32,5 @@ from .net import NetHeader, NetPort
 from .packed import PackedRing
 from .protocol import F, NF, PF, Req, Status
 from .split import SplitRing
-from .vmms import CloudHypervisor
+from .vmms import CloudHypervisor, OpenVmm
 from .wire import PATIENCE, Closed, Message, ProtocolError, Wire, wait_until

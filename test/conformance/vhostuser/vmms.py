@@ -91,3 +91,41 @@ class CloudHypervisor(BlkDisk):
         for each in (getattr(self, "log", None), getattr(self, "region", None)):
             if each is not None:
                 each.close()
+
+
+class OpenVmm(BlkDisk):
+    """A disk of OpenVMM's (vm/devices/virtio/vhost_user_frontend). The guest's driver is the test."""
+
+    PROTOCOL = (PF.MQ, PF.REPLY_ACK, PF.CONFIG, PF.RESET_DEVICE)
+
+    @classmethod
+    def connect(cls, path):
+        disk = cls(str(path))
+        disk.offered = disk.ask_u64(Req.GET_FEATURES)
+        disk.tell(Req.SET_FEATURES, p.U64.pack(disk.offered | p.bits(F.PROTOCOL_FEATURES)))
+        agreed = p.bits(*cls.PROTOCOL) & disk.ask_u64(Req.GET_PROTOCOL_FEATURES)
+        disk.tell(Req.SET_PROTOCOL_FEATURES, p.U64.pack(agreed))
+        disk.wire.send(Req.SET_OWNER)   # not yet with need_reply
+        disk.protocol = agreed
+        disk.ask_u64(Req.GET_QUEUE_NUM)
+        disk.space = bytearray(disk.get_config(0, 256))
+        return disk
+
+    def activate(self, mem, rings, *features):
+        self.set_mem_table(mem)
+        self.set_features(p.bits(F.VERSION_1, F.PROTOCOL_FEATURES, *features) & self.offered)
+        for index, ring in enumerate(rings):
+            queue = self.queues[index] = Queue(index, ring)
+            self.set_vring_num(index, ring.size)
+            self.set_vring_addr(index, ring)
+            self.set_vring_base(index, 0)
+            self.set_vring_kick(index, queue.kick)
+            self.set_vring_call(index, queue.call)
+            self.set_vring_enable(index)
+
+    def write_byte(self, offset, value):
+        """The guest writes a byte of the config space, for which there are registers of four bytes. The
+        acknowledgement; whatever it is, the guest reads what it has written."""
+        at = offset & ~3
+        self.space[offset] = value
+        return self.set_config(at, bytes(self.space[at:at + 4]))
