@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The configuration file: INI, through rte_cfgfile.
+ * The configuration file: INI. Nothing in it is too long.
  *
  *     [vhubd]
  *     idle = poll
@@ -28,10 +28,10 @@ int
 config_file_read(struct options *options, const char *path);
 
 /**
- * Whether a section's name, or a key and its value, can be written so that config_file_read() gets
- * them back; if not, `error` says why. `value` NULL: `name` is a section's.
+ * Whether a key's value can be written so that config_file_read() gets it back; if not, `error` says
+ * why.
  */
 bool
-config_file_can_hold(const char *name, const char *value, char *error, size_t error_len);
+config_file_can_hold(const char *key, const char *value, char *error, size_t error_len);
 
 #endif /* CONFIG_FILE_H */

@@ -54,17 +54,13 @@ put_device(FILE *out, const struct slot_options *options, char *error, size_t er
 {
 	const size_t len = strlen(options->pairs) + 1;
 	const char *pairs = options->pairs;
-	char section[128];
 	char *pair = malloc(len);
 	char *value;
 	int ret = 0;
 
 	if (pair == NULL)
 		return -ENOMEM;
-	snprintf(section, sizeof(section), "%s %s", options->ops->name, options->name);
-	if (!config_file_can_hold(section, NULL, error, error_len))
-		ret = -EINVAL;
-	fprintf(out, "\n[%s]\n", section);
+	fprintf(out, "\n[%s %s]\n", options->ops->name, options->name);
 	while (ret == 0 && slot_spec_next(&pairs, pair, len)) {
 		value = strchr(pair, '=');
 		if (value != NULL)
