@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
@@ -49,9 +50,16 @@ put_daemon(FILE *out, const struct options *options, char *error, size_t error_l
 	return ret;
 }
 
-static int
-put_device(FILE *out, const struct slot_options *options, char *error, size_t error_len)
+static void
+put_effective(void *arg, const char *key, uint64_t value)
 {
+	fprintf(arg, "%s = %" PRIu64 "\n", key, value);
+}
+
+static int
+put_device(FILE *out, const struct slot *slot, char *error, size_t error_len)
+{
+	const struct slot_options *options = &slot->options;
 	const size_t len = strlen(options->pairs) + 1;
 	const char *pairs = options->pairs;
 	char *pair = malloc(len);
@@ -67,6 +75,8 @@ put_device(FILE *out, const struct slot_options *options, char *error, size_t er
 			*value++ = '\0';
 		ret = put_entry(out, pair, value != NULL ? value : "", error, error_len);
 	}
+	if (slot->state == SLOT_SERVING)
+		vhub_net_effective_args(slot->device, put_effective, out);
 	free(pair);
 	return ret;
 }
@@ -90,7 +100,7 @@ config_save_text(const struct options *options, const struct slots *slots, char 
 	for (slot = slots_first(slots); ret == 0 && slot != NULL; slot = slots_next(slot)) {
 		if (slot->state > SLOT_SERVING)
 			continue;
-		ret = put_device(file, &slot->options, why, sizeof(why));
+		ret = put_device(file, slot, why, sizeof(why));
 		if (ret != 0)
 			snprintf(error, error_len, "a configuration file cannot hold %s: %s",
 					slot->options.name, why);

@@ -545,6 +545,27 @@ vhub_net_change(struct vhub_device *device, const struct rte_kvargs *args, char 
 	return -EINVAL;
 }
 
+static void
+emit_effective(const struct vhub_net_port *port,
+		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+{
+	if (port->ops->effective != NULL)
+		port->ops->effective(port, emit, arg);
+}
+
+void
+vhub_net_effective_args(const struct vhub_device *device,
+		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+{
+	const struct net_dev *dev = net_dev_find(device);
+
+	if (dev == NULL)
+		return;
+	emit_effective(dev->port, emit, arg);
+	if (dev->uplink != NULL)
+		emit_effective(dev->pairs[0].wire->queue.port, emit, arg);
+}
+
 struct net_dev *
 net_dev_alloc(const struct vhub_device_ops *ops, const struct net_params *params, unsigned int n,
 		struct vhub_net_port *port, const struct vhub_executor *executor, int node)

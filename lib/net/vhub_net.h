@@ -345,6 +345,12 @@ struct vhub_net_driver_ops {
 	/** Optional. CTL. Figures of the port itself, beside those that lib/net keeps. */
 	void (*stats)(const struct vhub_net_port *port,
 			void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+	/**
+	 * Optional. CTL. Arguments that were not given, where other ports that were there when this one was opened
+	 * had a say in what they are: with these given it is the same port again, whoever is there by then.
+	 */
+	void (*effective)(const struct vhub_net_port *port,
+			void (*emit)(void *arg, const char *key, uint64_t value), void *arg);
 };
 
 /** Embedded first by its implementation. */
@@ -424,6 +430,15 @@ vhub_net_set_link(struct vhub_device *device, bool up);
 VHUB_API int
 vhub_net_change(struct vhub_device *device, const struct rte_kvargs *args, char *error,
 		size_t error_len);
+
+/**
+ * Calls `emit` for each argument that was not given to a port, or to what an uplink consists of, and is what other
+ * ports had a say in, for who writes down how it is made again. Of a device that is no port there are none. Thread:
+ * CTL.
+ */
+VHUB_API void
+vhub_net_effective_args(const struct vhub_device *device,
+		void (*emit)(void *arg, const char *key, uint64_t value), void *arg);
 
 /** What a port may do in a second; as keys: "from_guest_packets_per_s" and so on. */
 enum vhub_net_limit {

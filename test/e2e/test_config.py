@@ -171,6 +171,55 @@ def test_a_file_that_cannot_be_written(vhubd, folder):
         assert caught.value.code == -32007
 
 
+def bridges(control):
+    return {each["name"]: (each["ageing_s"], each["max_stations"]) for each in control.call("bridge_list")}
+
+
+def test_what_ports_have_from_others_is_saved_with_them(vhubd, folder):
+    """What their bridge has from its first port, and how long tx queues are with what others have left: in the file,
+    which has the order of adding, others may come first."""
+    path, saved = folder / "c.sock", folder / "saved.ini"
+    ports = {"a": "driver=bridge,bridge=br0,ageing=60,table=1000", "b": "driver=bridge,bridge=br0",
+             "other": "driver=bridge,bridge=br1",
+             **{f"e{i}": f"driver=ethdev,port=[net_null{i}],rxd=64" for i in range(1, 6)}}
+
+    def add(control, name, more=""):
+        control.call("device_add", kind="net", name=name, args=f"socket={folder}/{name}.sock,{ports[name]}{more}")
+
+    def restart(daemon):
+        daemon.stop()
+        return vhubd(args=["--config", str(saved)])
+
+    daemon = vhubd(args=["--control", str(path)])
+    with Control(path) as control:
+        add(control, "a")
+        control.call("device_add", kind="uplink", name="up", args="bridge=br0,port=[net_null0],rxd=64")
+        add(control, "b")
+        add(control, "other")
+        with pytest.raises(Refused, match="txd=32768") as caught:
+            add(control, "e1", ",txd=32768")
+        ports["e1"] += ",txd=%d" % (int(re.search(r"(\d+) are left", str(caught.value)).group(1)) - 512)
+        for i in range(1, 6):
+            add(control, f"e{i}")
+        for name in ("a", "e1"):
+            control.call("device_remove", name=name)
+            add(control, name)
+        names = control.names()
+        text = control.call("config_save")["text"]
+        control.call("config_save", path=str(saved))
+    assert re.findall(r"txd = (.*)", text)[:4] == ["128", "64", "64", "64"]
+    daemon = restart(daemon)
+    with Control(path) as control:
+        assert control.names() == names
+        assert bridges(control) == {"br0": (60, 1000), "br1": (300, 8192)}
+        assert control.call("config_save")["text"] == text
+        control.call("device_remove", name="a")
+        control.call("config_save", path=str(saved))
+    restart(daemon)
+    with Control(path) as control:
+        assert bridges(control) == {"br0": (60, 1000), "br1": (300, 8192)}
+
+
 def test_what_is_long_is_saved_and_read_back(vhubd, blk, net, folder):
     """Whatever was taken: a name, a path, a trunk, and where each of many queues is."""
     path, saved = folder / "c.sock", folder / "saved.ini"

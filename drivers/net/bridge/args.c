@@ -258,6 +258,7 @@ static const struct vhub_net_driver_ops bridge_ops = {
 	.set_mac = bridge_set_mac,
 	.change = bridge_rules_change,
 	.stats = bridge_stats,
+	.effective = bridge_effective,
 };
 
 /* ---- arguments ---- */

@@ -142,6 +142,20 @@ check_same(const struct bridge *bridge, const struct bridge_port *p, char *error
 	return 0;
 }
 
+/* What another port has said of their bridge: this one, or others after it, may be the first next time. */
+void
+bridge_effective(const struct vhub_net_port *port,
+		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+{
+	const struct bridge_port *p = bridge_port_of(port);
+	const uint32_t entries = table_capacity(p->bridge->table);
+
+	if (p->want_ageing_s == 0 && p->bridge->ageing_s != DEFAULT_AGEING_S)
+		emit(arg, "ageing", p->bridge->ageing_s);
+	if (p->want_entries == 0 && entries != DEFAULT_ENTRIES)
+		emit(arg, "table", entries);
+}
+
 /* ---- slots; with the lock ---- */
 
 static int

@@ -238,6 +238,10 @@ bridge_leave(struct bridge_port *p);
 /* No lcore has the port any more that has left. The last one's bridge goes. Thread: CTL or WORK. */
 void
 bridge_put(struct bridge *bridge);
+/* As the driver's `effective`. */
+void
+bridge_effective(const struct vhub_net_port *port,
+		void (*emit)(void *arg, const char *key, uint64_t value), void *arg);
 void
 bridge_lock(void);
 void

@@ -159,6 +159,17 @@ ethdev_stats(const struct vhub_net_port *port,
 	emit_xstats(p, emit, arg);
 }
 
+/* Fewer than it would have alone: with more it would keep out others that come after it the next time. */
+static void
+ethdev_effective(const struct vhub_net_port *port,
+		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+{
+	const struct ethdev_port *p = ethdev_port_of(port);
+
+	if (p->n_tx_default != 0 && p->n_tx_default < ETHDEV_DEFAULT_TX_DESCRIPTORS)
+		emit(arg, "txd", p->n_tx_default);
+}
+
 /* The port's filter is set on CTL only: a port that has one lets nothing else in. */
 static int
 ethdev_set_mac(struct vhub_net_port *port, const struct rte_ether_addr *mac)
@@ -193,6 +204,7 @@ static const struct vhub_net_driver_ops ethdev_ops = {
 	.reclaim = ethdev_reclaim,
 	.set_mac = ethdev_set_mac,
 	.stats = ethdev_stats,
+	.effective = ethdev_effective,
 };
 
 /* ---- arguments ---- */

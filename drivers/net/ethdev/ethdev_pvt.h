@@ -57,6 +57,7 @@ struct ethdev_port {
 	uint16_t n_pairs;
 	uint32_t max_waiting;	  /* packets that may wait in an rx queue, about */
 	uint32_t n_tx_room;	  /* room.c's: descriptors of all its tx queues */
+	uint16_t n_tx_default;	  /* of each, for want of a number; 0: it was given one */
 	uint16_t n_tx_segs;	  /* most mbufs of a packet that it can send */
 	uint32_t max_frame_bytes; /* by its MTU, with two tags */
 	struct rte_mempool *pool; /* of its rx queues */

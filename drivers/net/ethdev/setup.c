@@ -197,7 +197,7 @@ configure(struct ethdev_port *p, struct plan *plan, char *error, size_t error_le
 	plan->rx_descriptors = p->want_rx_descriptors;
 	plan->tx_descriptors = p->want_tx_descriptors;
 	if (plan->tx_descriptors == 0)
-		plan->tx_descriptors = ethdev_room_default(p);
+		plan->tx_descriptors = p->n_tx_default = ethdev_room_default(p);
 	ret = rte_eth_dev_adjust_nb_rx_tx_desc(p->port_id, &plan->rx_descriptors,
 			&plan->tx_descriptors);
 	if (ret != 0)
