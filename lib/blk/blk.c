@@ -45,6 +45,9 @@ blk_set_running(struct vhub_device *device, bool running)
 {
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
 
+	/* A guest's next driver may be there before we hear of anything else. */
+	if (!running)
+		dev->negotiated = false;
 	if (dev->driver->front_end != NULL)
 		dev->driver->front_end(dev->disk, running ? vhub_device_connection(device) : -1);
 }

@@ -238,7 +238,8 @@ struct blk_dev {
 
 	/* CTL. */
 	uint64_t guest_features;
-	bool locked; /* the image lock is held */
+	bool negotiated; /* those are of the driver that is there, not of one before it */
+	bool locked;	 /* the image lock is held */
 	struct vhub_log_limit lock_limit;
 
 	/* Shared atomic: the writeback field. Written by CTL, read by lcores. */

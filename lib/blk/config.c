@@ -145,6 +145,16 @@ blk_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t
 }
 
 /*
+ * Front ends tell a driver's features with DRIVER_OK, and FreeBSD's has chosen before that. Where it was not to,
+ * as the features say that follow, the field means nothing (blk_fua_mode()).
+ */
+static bool
+may_switch(const struct blk_dev *dev)
+{
+	return !dev->negotiated || (dev->guest_features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) != 0;
+}
+
+/*
  * What is written must be what is there, but for writeback: the destination of a migration is told the
  * source's space, and a driver's write of writeback comes with its neighbours from a front end that has
  * registers of four bytes (OpenVMM).
@@ -161,7 +171,7 @@ blk_config_write(struct vhub_device *device, uint32_t offset, const void *buf, u
 		return -EINVAL;
 	if (!migration &&
 			(offset > BLK_CONFIG_WCE || offset + len <= BLK_CONFIG_WCE ||
-					(dev->guest_features & BIT(VIRTIO_BLK_F_CONFIG_WCE)) == 0))
+					!may_switch(dev)))
 		return -EPERM;
 	for (uint32_t i = 0; i < len; i++) {
 		if (offset + i == BLK_CONFIG_WCE)
@@ -190,6 +200,7 @@ blk_ack_features(struct vhub_device *device, uint64_t features)
 			(features & cache) == BIT(VIRTIO_BLK_F_CONFIG_WCE))
 		store_wce(dev, 0);
 	dev->guest_features = features;
+	dev->negotiated = true;
 	return 0;
 }
 
@@ -199,6 +210,7 @@ blk_reset(struct vhub_device *device)
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
 
 	dev->guest_features = 0;
+	dev->negotiated = false;
 	/*
 	 * Never from write-through back to write-back, which only SET_CONFIG does, and a front end
 	 * that restores what it had saved: QEMU resets a disk and reconnects behind its guest's back

@@ -14,7 +14,7 @@ import pytest
 
 from test_inflight import resume, start, tracked
 from test_reset import resets, start_again
-from vhostuser import F, Inflight, Queue, pattern
+from vhostuser import BlkDisk, F, GuestMemory, Inflight, PF, Queue, Req, pattern
 from vhostuser import protocol as p
 
 MB = 1 << 20
@@ -100,6 +100,38 @@ def test_a_new_session_inherits_write_through(storage, opened):
     disk.close()
     disk = opened(disks.path, features=CACHE)
     assert disk.config("writeback") == 1
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_driver_may_choose_before_its_features_are_told(storage, opened, value):
+    """FreeBSD's does so when it attaches. QEMU passes that on at once, and the features when DRIVER_OK is set."""
+    disks = storage(writeback="off" if value else "on")
+    disk = BlkDisk(str(disks.path))
+    opened.later(disk)
+    disk.offered = disk.ask_u64(Req.GET_FEATURES)
+    disk.tell(Req.SET_PROTOCOL_FEATURES, p.U64.pack(p.bits(PF.MQ, PF.CONFIG, PF.REPLY_ACK)))
+    disk.protocol = p.bits(PF.MQ, PF.CONFIG, PF.REPLY_ACK)
+    disk.tell(Req.SET_OWNER)
+    switch(disk, value)
+    disk.set_features(p.bits(F.VERSION_1, F.PROTOCOL_FEATURES, *CACHE))
+    disk.set_mem_table(GuestMemory())
+    disk.start_queue(Queue(0, disk.new_ring(64)))
+    assert disk.config("writeback") == value
+    assert disks.writes_through(disk) == (value == 0)
+
+
+def test_a_driver_may_choose_whatever_the_one_before_it_had_negotiated(storage, opened):
+    """A front end without STATUS stops the rings in between, and says no more: firmware has gone, and a system
+    attaches."""
+    disks = storage()
+    disk = opened(disks.path, features=(F.BLK_FLUSH,))
+    assert disk.set_config(WCE, b"\0") != 0
+    assert not disks.writes_through(disk)
+    disk.stop()
+    switch(disk, 0)
+    disk.set_features(p.bits(F.VERSION_1, F.PROTOCOL_FEATURES, *CACHE))
+    disk.start_queue(Queue(0, disk.new_ring(64)))
+    assert disks.writes_through(disk)
 
 
 @resets

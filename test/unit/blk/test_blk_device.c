@@ -841,6 +841,38 @@ test_write_back_without_flush_begins_as_write_through(void **state)
 	assert_int_equal(config_now().wce, 1);
 }
 
+/* Before its features are known, of which two are needed for the choice to mean anything. */
+static void
+test_a_driver_that_chooses_early(void **state)
+{
+	static const struct {
+		uint64_t features;
+		uint8_t begins, chosen, reads;
+		uint8_t flags; /* of a write */
+	} cases[] = {
+		{ FLUSH | WCE, 1, 0, 0, VHUB_BLK_IO_FUA },
+		{ FLUSH | WCE, 0, 1, 1, 0 },
+		{ WCE, 1, 1, 0, VHUB_BLK_IO_FUA },
+		{ FLUSH, 1, 0, 0, 0 },
+		{ FLUSH, 0, 1, 1, VHUB_BLK_IO_FUA },
+		{ 0, 0, 1, 1, VHUB_BLK_IO_FUA },
+	};
+
+	(void)state;
+	for (unsigned int i = 0; i < RTE_DIM(cases); i++) {
+		/* What is left of the driver before it. */
+		assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH), 0);
+		dev->ops->set_running(dev, true);
+		dev->ops->set_running(dev, false);
+		blk_dev_of(dev)->config[BLK_CONFIG_WCE] = cases[i].begins;
+		blk_dev_of(dev)->wce = cases[i].begins;
+		set_wce(cases[i].chosen);
+		assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | cases[i].features), 0);
+		assert_int_equal(flags_of_a_write(VERSION_1 | cases[i].features), cases[i].flags);
+		assert_int_equal(config_now().wce, cases[i].reads);
+	}
+}
+
 static void
 test_a_reset_keeps_write_through(void **state)
 {
@@ -856,7 +888,10 @@ test_a_reset_keeps_write_through(void **state)
 	dev->ops->reset(dev);
 	assert_int_equal(config_now().wce, 0);
 	/* It forgets what was negotiated. */
+	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH), 0);
 	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &byte, 1, false), -EPERM);
+	dev->ops->reset(dev);
+	assert_int_equal(dev->ops->config_write(dev, BLK_CONFIG_WCE, &byte, 1, false), 0);
 	assert_int_equal(dev->ops->ack_features(dev, VERSION_1 | FLUSH | WCE), 0);
 	assert_int_equal(config_now().wce, 0);
 	assert_int_equal(flags_of_a_write(VERSION_1 | FLUSH | WCE), VHUB_BLK_IO_FUA);
@@ -1126,6 +1161,7 @@ main(void)
 		CACHE(test_features_are_those_that_are_served),
 		CACHE(test_a_guest_may_write_one_field),
 		CACHE(test_the_field_may_be_written_with_its_neighbours),
+		CACHE(test_a_driver_that_chooses_early),
 		CACHE(test_a_migration_may_tell_what_is_so),
 		CACHE(test_write_back_without_flush_begins_as_write_through),
 		CACHE(test_a_reset_keeps_write_through),
