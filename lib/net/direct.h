@@ -162,9 +162,9 @@ direct_give_mbufs(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n);
 /* Headers of a packet, as far as its head tells. */
 struct net_headers {
 	bool ipv6;
-	uint8_t protocol; /* 0: a fragment, or behind options of IPv6 */
+	uint8_t protocol; /* 0: a fragment; an extension header of IPv6's that does not lie in the head */
 	uint16_t l2_bytes;
-	uint16_t l3_bytes;
+	uint16_t l3_bytes; /* with extension headers of IPv6's before the protocol */
 };
 
 /* Returns false when the frame is no IP packet. */
@@ -184,7 +184,10 @@ net_offload_needs(const struct vhub_net_offload *offload);
 /* From mbuf flags that offload.c has found sane, and to flags. */
 void
 net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out);
-/* Returns false when mbufs cannot say it: a checksum that is neither TCP's nor UDP's. */
+/*
+ * Returns false when mbufs cannot say it: a checksum that is neither TCP's nor UDP's, or behind extension
+ * headers of IPv6's.
+ */
 bool
 net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
 		uint32_t head_bytes, struct rte_mbuf *m);

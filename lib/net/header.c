@@ -59,6 +59,26 @@ parse_ipv4(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 	return true;
 }
 
+static uint32_t
+l4_at(const struct net_headers *h)
+{
+	return (uint32_t)h->l2_bytes + h->l3_bytes;
+}
+
+/* Extension headers before TCP's or UDP's, as long as they lie in the head (RFC 8200, 4). */
+static void
+skip_extensions(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
+{
+	while ((h->protocol == IPPROTO_HOPOPTS || h->protocol == IPPROTO_ROUTING ||
+			       h->protocol == IPPROTO_DSTOPTS) &&
+			l4_at(h) + 1 < RTE_MIN(head_bytes, VHUB_NET_HEAD_BYTES)) {
+		const uint8_t *extension = head + l4_at(h);
+
+		h->protocol = extension[0];
+		h->l3_bytes = (uint16_t)(h->l3_bytes + (extension[1] + 1) * 8);
+	}
+}
+
 static bool
 parse_ipv6(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 {
@@ -69,6 +89,7 @@ parse_ipv6(const uint8_t *head, uint32_t head_bytes, struct net_headers *h)
 	h->ipv6 = true;
 	h->l3_bytes = sizeof(struct rte_ipv6_hdr);
 	h->protocol = ip[offsetof(struct rte_ipv6_hdr, proto)];
+	skip_extensions(head, head_bytes, h);
 	return true;
 }
 
@@ -86,12 +107,6 @@ net_headers_parse(const uint8_t *head, uint32_t head_bytes, struct net_headers *
 	default:
 		return false;
 	}
-}
-
-static uint32_t
-l4_at(const struct net_headers *h)
-{
-	return (uint32_t)h->l2_bytes + h->l3_bytes;
 }
 
 /* Whether the checksum is the one of TCP's or UDP's header. */
@@ -122,6 +137,15 @@ tcp_header_bytes(const uint8_t *head, uint32_t head_bytes, uint32_t frame_bytes,
 	if (l4_bytes < sizeof(struct rte_tcp_hdr) || l4_at(h) + l4_bytes > frame_bytes)
 		return 0;
 	return l4_at(h) + l4_bytes;
+}
+
+/* The same of a UDP datagram. */
+static uint32_t
+udp_header_bytes(uint32_t head_bytes, const struct net_headers *h)
+{
+	const uint32_t bytes = l4_at(h) + sizeof(struct rte_udp_hdr);
+
+	return bytes <= head_bytes ? bytes : 0;
 }
 
 /* What hdr->gso_type may be of the headers that are there; VHUB_NET_GSO_NONE: not that. */
@@ -160,11 +184,11 @@ read_gso(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *head, u
 	out->gso = (uint8_t)gso_kind(hdr->gso_type, asks, &h);
 	if (out->gso == VHUB_NET_GSO_NONE)
 		return -EINVAL;
-	if (out->gso != VHUB_NET_GSO_TCP4 && out->gso != VHUB_NET_GSO_TCP6)
-		bytes = l4_at(&h) + sizeof(struct rte_udp_hdr);
-	else
+	if (out->gso == VHUB_NET_GSO_TCP4 || out->gso == VHUB_NET_GSO_TCP6)
 		bytes = tcp_header_bytes(head, head_bytes, frame_bytes, &h);
-	if (bytes == 0 || bytes > frame_bytes)
+	else
+		bytes = udp_header_bytes(head_bytes, &h);
+	if (bytes == 0)
 		return -EINVAL;
 	out->header_bytes = (uint16_t)bytes;
 	out->gso_bytes = hdr->gso_size;
@@ -262,6 +286,10 @@ net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
 	if (!offload->csum)
 		return true;
 	if (!net_headers_parse(head, head_bytes, &h) || !is_sum_of(offload, &h))
+		return false;
+	/* Those who know such flags look for the protocol in IPv6's own header: it is cut, or completed, here. */
+	if (h.ipv6 && h.l3_bytes != sizeof(struct rte_ipv6_hdr) &&
+			offload->gso == VHUB_NET_GSO_NONE)
 		return false;
 	m->l2_len = h.l2_bytes;
 	m->l3_len = h.l3_bytes;

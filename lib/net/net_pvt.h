@@ -385,12 +385,9 @@ void
 net_offload(struct net_pair *pair, uint32_t takes, struct rte_mbuf **pkts, uint16_t n,
 		net_sink_fn sink);
 
-/*
- * The Internet checksum from byte `start` of the packet to its end, and of `before`, a sum that is not
- * inverted. Never 0.
- */
+/* The Internet checksum from byte `start` of the packet to its end. Never 0. */
 uint16_t
-net_checksum(const struct rte_mbuf *m, uint32_t start, uint16_t before);
+net_checksum(const struct rte_mbuf *m, uint32_t start);
 
 /* ---- segment.c ---- */
 

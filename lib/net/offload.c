@@ -91,6 +91,17 @@ is_ipv6(const struct rte_mbuf *m)
 	return (m->ol_flags & RTE_MBUF_F_TX_IPV6) != 0;
 }
 
+/*
+ * Extension headers: whoever completes a checksum by flags, hardware or a library, looks for the protocol and the
+ * length in IPv6's own header. So it is done here, and begins with the pseudo header's sum that the sender has left:
+ * it knows to which address a routing header leads (RFC 8200, 8.1).
+ */
+static bool
+has_extensions(const struct rte_mbuf *m)
+{
+	return is_ipv6(m) && m->l3_len != sizeof(struct rte_ipv6_hdr);
+}
+
 /* VHUB_NET_TAKES_* that a receiver has to have for this packet. */
 static uint32_t
 needs(const struct rte_mbuf *m)
@@ -143,9 +154,9 @@ is_sane(const struct rte_mbuf *m)
 
 /* rte_raw_cksum_mbuf() of 22.11 loses carries behind a piece of odd length. */
 uint16_t
-net_checksum(const struct rte_mbuf *m, uint32_t start, uint16_t before)
+net_checksum(const struct rte_mbuf *m, uint32_t start)
 {
-	uint32_t sum = before, done = 0;
+	uint32_t sum = 0, done = 0;
 	uint16_t part;
 
 	for (; m != NULL; m = m->next) {
@@ -168,12 +179,11 @@ net_checksum(const struct rte_mbuf *m, uint32_t start, uint16_t before)
 }
 
 static uint16_t
-l4_checksum(const struct rte_mbuf *m)
+sum_pseudo_header(const struct rte_mbuf *m)
 {
 	const void *ip = rte_pktmbuf_mtod_offset(m, const void *, m->l2_len);
 
-	return net_checksum(m, m->l2_len + m->l3_len,
-			is_ipv6(m) ? rte_ipv6_phdr_cksum(ip, 0) : rte_ipv4_phdr_cksum(ip, 0));
+	return is_ipv6(m) ? rte_ipv6_phdr_cksum(ip, 0) : rte_ipv4_phdr_cksum(ip, 0);
 }
 
 /* Where the packet's checksum is; NULL for a protocol that has none that we can compute. */
@@ -200,8 +210,9 @@ complete_checksum(struct rte_mbuf *m)
 
 	if (field == NULL)
 		return false;
-	*field = 0;
-	*field = l4_checksum(m);
+	if (likely(!has_extensions(m)))
+		*field = sum_pseudo_header(m);
+	*field = net_checksum(m, m->l2_len + m->l3_len);
 	m->ol_flags &= ~(RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_IP_CKSUM);
 	return true;
 }
@@ -333,7 +344,7 @@ may_go_on(uint32_t takes, struct rte_mbuf *m)
 		return true;
 	if (!is_sane(m))
 		return false;
-	if ((need & takes) != 0)
+	if ((need & takes) != 0 && likely(!has_extensions(m)))
 		return true;
 	return need == VHUB_NET_TAKES_CSUM && complete_checksum(m);
 }

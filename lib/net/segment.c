@@ -51,17 +51,30 @@ write_tcp(struct rte_tcp_hdr *tcp, uint32_t at, bool is_first, bool is_last)
 		tcp->tcp_flags &= (uint8_t) ~(RTE_TCP_FIN_FLAG | RTE_TCP_PSH_FLAG);
 }
 
+/* The pseudo header's sum, from which offload.c goes on behind extension headers: of the piece (RFC 1624). */
+static void
+write_sum(rte_be16_t *field, uint32_t whole_bytes, uint32_t piece_bytes)
+{
+	uint32_t sum = rte_be_to_cpu_16(*field) + (~whole_bytes & UINT16_MAX) + piece_bytes;
+
+	sum = (sum & UINT16_MAX) + (sum >> 16);
+	sum = (sum & UINT16_MAX) + (sum >> 16);
+	*field = rte_cpu_to_be_16((uint16_t)sum);
+}
+
 static void
 write_l4(const struct whole *w, struct rte_mbuf *piece, uint32_t at)
 {
 	const uint32_t start = w->m->l2_len + w->m->l3_len;
-	void *l4 = rte_pktmbuf_mtod_offset(piece, void *, start);
+	const uint32_t bytes = piece->pkt_len - start;
+	struct rte_udp_hdr *udp = rte_pktmbuf_mtod_offset(piece, struct rte_udp_hdr *, start);
+	struct rte_tcp_hdr *tcp = (struct rte_tcp_hdr *)udp;
 
+	write_sum(w->udp ? &udp->dgram_cksum : &tcp->cksum, w->m->pkt_len - start, bytes);
 	if (w->udp)
-		((struct rte_udp_hdr *)l4)->dgram_len = rte_cpu_to_be_16((uint16_t)(piece->pkt_len -
-				start));
+		udp->dgram_len = rte_cpu_to_be_16((uint16_t)bytes);
 	else
-		write_tcp(l4, at, at == 0, at + w->m->tso_segsz >= w->payload_bytes);
+		write_tcp(tcp, at, at == 0, at + w->m->tso_segsz >= w->payload_bytes);
 }
 
 /* ---- pieces ---- */

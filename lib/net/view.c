@@ -23,7 +23,7 @@ static void
 complete_sum(struct rte_mbuf *m, const struct vhub_net_offload *offload)
 {
 	uint32_t at = (uint32_t)offload->csum_start + offload->csum_offset;
-	uint16_t sum = net_checksum(m, offload->csum_start, 0);
+	uint16_t sum = net_checksum(m, offload->csum_start);
 	uint8_t bytes[sizeof(sum)];
 
 	memcpy(bytes, &sum, sizeof(bytes));

@@ -20,6 +20,14 @@ either_protocol = pytest.mark.parametrize("protocol", [TCP, UDP], ids=["TCP", "U
 
 SENDS = (NF.CSUM, NF.HOST_TSO4, NF.HOST_TSO6, NF.HOST_UFO)
 TAKES = (NF.GUEST_CSUM, NF.GUEST_TSO4, NF.GUEST_TSO6, NF.GUEST_UFO)
+USO = (NF.CSUM, NF.HOST_USO)
+TAKES_USO = (NF.GUEST_CSUM, NF.GUEST_USO4, NF.GUEST_USO6)
+
+
+@pytest.fixture
+def direct_port(stage, opened):
+    """As `port`, for what only our own data path does."""
+    return lambda **keywords: opened(stage.path("netplain"), NetPort, **keywords)
 
 
 def same(header):
@@ -266,13 +274,13 @@ def test_ipv6_is_not_fragmented_here(port):
     assert session.quiet(seconds=0.005)
 
 
-def check_pieces(version, protocol, found, payload, size, flags=ACK, seq=1000):
+def check_pieces(version, protocol, found, payload, size, flags=ACK, seq=1000, shape=lambda part: part):
     """They are what the sender would have made of each part."""
     for i, packet in enumerate(found):
         at = i * size
         part_flags = flags if at + size >= len(payload) else flags & ~(FIN | PSH)
-        part = packets.segment(version, protocol, payload[at:at + size], csum="full", flags=part_flags,
-                               seq=(seq + at) & 0xffffffff)
+        part = shape(packets.segment(version, protocol, payload[at:at + size], csum="full", flags=part_flags,
+                                     seq=(seq + at) & 0xffffffff))
         wanted = packets.swapped(part.frame)
         assert same(packet.header) == NetHeader()
         if version == 4:
@@ -307,16 +315,73 @@ def test_segments_of_odd_sizes_over_ipv6(port):
     assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
 
 
+# IPv6 with extension headers
+
+
+extended = pytest.mark.parametrize("routed", [False, True], ids=["options", "routed"])
+
+
+@extended
+@either_protocol
+@pytest.mark.parametrize("takes", [(), (NF.GUEST_CSUM,)], ids=["completed", "carried"])
+def test_a_checksum_behind_extension_headers(direct_port, routed, protocol, takes):
+    """A routing header leads elsewhere than to the address in IPv6's own, and the sum is of the end."""
+    session = direct_port(features=(NF.CSUM,) + takes)
+    made = packets.behind_extensions(packets.segment(6, protocol, pattern(1, 777)), routed)
+    wanted = made
+    if not takes:
+        wanted = packets.segment(6, protocol, pattern(1, 777), csum="full")
+        wanted = packets.behind_extensions(wanted, routed)
+    packet = session.exchange(made.frame, header=made.header)
+    assert packet.frame == packets.swapped(wanted.frame) and same(packet.header) == wanted.header
+
+
+@extended
+@both_kinds
+@pytest.mark.parametrize("size", [1, 1400, 1401, 30000])
+def test_tcp_behind_extension_headers_is_segmented(direct_port, packed, routed, size):
+    session = direct_port(packed=packed, features=SENDS, buffers=96)
+    made = packets.segment(6, TCP, pattern(2, size), gso_size=1400, flags=ACK | PSH | FIN)
+    made = packets.behind_extensions(made, routed)
+    session.send(made.frame, header=made.header)
+    check_pieces(6, TCP, segments(session, -(-size // 1400)), pattern(2, size), 1400, ACK | PSH | FIN,
+                 shape=lambda part: packets.behind_extensions(part, routed))
+    assert session.quiet(seconds=0.005)
+
+
+@extended
+def test_tcp_behind_extension_headers_comes_back_whole(direct_port, routed):
+    session = direct_port(features=SENDS + TAKES, buffers=64)
+    made = packets.behind_extensions(packets.segment(6, TCP, pattern(1, 30000), gso_size=1400), routed)
+    packet = session.exchange(made.frame, header=made.header)
+    assert packet.frame == packets.swapped(made.frame) and same(packet.header) == made.header
+
+
+@extended
+def test_datagrams_behind_extension_headers(direct_port, routed):
+    session = direct_port(features=USO, buffers=64)
+    made = packets.segment(6, UDP, pattern(4, 30000), gso_size=1400)
+    made = packets.behind_extensions(made, routed)
+    session.send(made.frame, header=made.header._replace(gso_type=net.GSO_UDP_L4))
+    check_pieces(6, UDP, segments(session, 22), pattern(4, 30000), 1400,
+                 shape=lambda part: packets.behind_extensions(part, routed))
+
+
+@pytest.mark.parametrize("protocol, gso_type", [(TCP, net.GSO_TCPV6), (UDP, net.GSO_UDP_L4)], ids=["TCP", "UDP"])
+def test_extension_headers_that_end_nowhere_are_no_headers(direct_port, protocol, gso_type):
+    """Longer than what is looked at of a frame, than the frame, or one too many."""
+    session = direct_port(features=SENDS + USO, buffers=64)
+    made = packets.behind_extensions(packets.segment(6, protocol, pattern(1, 3000), gso_size=1400))
+    for at, value in ((ETHER + 41, 6), (ETHER + 41, 7), (ETHER + 41, 255), (ETHER + 49, 255), (ETHER + 48, 0),
+                      (ETHER + 48, 60), (ETHER + 6, 44), (ETHER + 40, 44)):
+        frame = made.frame[:at] + bytes((value,)) + made.frame[at + 1:]
+        for start in (0, 8, 16, 40, 48, 56, 2032, 2040, 2048):
+            header = made.header._replace(gso_type=gso_type, csum_start=ETHER + 40 + start)
+            session.wait_sent([session.send(frame, header=header)])
+    assert session.echo(packets.plain(1, 100)) == packets.swapped(packets.plain(1, 100))
+
+
 # UDP to be cut into datagrams: our own data path
-
-
-USO = (NF.CSUM, NF.HOST_USO)
-TAKES_USO = (NF.GUEST_CSUM, NF.GUEST_USO4, NF.GUEST_USO6)
-
-
-@pytest.fixture
-def direct_port(stage, opened):
-    return lambda **keywords: opened(stage.path("netplain"), NetPort, **keywords)
 
 
 def datagrams(version, payload, size):

@@ -101,6 +101,29 @@ def segment(version, protocol, payload, csum="partial", flags=ACK, seq=1000, gso
     return Made(frame, header, version, protocol)
 
 
+VIA = b"\xfd" + bytes(14) + b"\5"
+
+
+def behind_extensions(made, routed=False):
+    """The same packet of IPv6 with extension headers before TCP or UDP, which sums do not go over: options for each
+    hop and for the destination, and with `routed` a routing header, by which it goes to VIA first."""
+    ip, rest = made.frame[ETHER:made.l4], made.frame[made.l4:]
+    options = bytes((0, 1, 4, 0, 0, 0, 0))
+    extensions = bytes((43 if routed else 60,)) + options
+    to = ip[24:]
+    if routed:
+        extensions += bytes((60, 2, 2, 1, 0, 0, 0, 0)) + to
+        to = VIA
+    extensions += bytes((made.protocol,)) + options
+    n = len(extensions)
+    ip = (ip[:4] + struct.pack("!HBB", (len(extensions) + len(rest)) & 0xffff, 0, ip[7]) + ip[8:24] + to)
+    header = made.header
+    if header.flags:
+        header = header._replace(csum_start=header.csum_start + n,
+                                 hdr_len=header.hdr_len + n if header.hdr_len else 0)
+    return made._replace(frame=made.frame[:ETHER] + ip + extensions + rest, header=header)
+
+
 class Ip(NamedTuple):
     """What a received IPv4 packet says."""
     length: int
