@@ -67,21 +67,44 @@ rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vh
 	return 0;
 }
 
+/*
+ * Where a ring notes in the log what it writes of itself, and how much that may be. In a packed ring those are
+ * the descriptors, and log_guest_addr may be the address of its other part that we write: see dirty_set_bases().
+ */
+static uint64_t
+ring_log_gpa(const struct vhub_device_handler *h, unsigned int index, uint64_t *bytes)
+{
+	const struct vhub_user_vring_addr *addr = &h->rec.vrings[index].addr;
+	uint64_t desc_bytes, avail_bytes;
+	const void *desc, *event;
+
+	vhub_virtq_layout(h->rec.vrings[index].size, h->rec.features, &desc_bytes, &avail_bytes,
+			bytes);
+	if (!vhub_virtq_is_packed(h->rec.features))
+		return addr->log_gpa;
+	event = vhub_mem_uva_to_hva(h->mem, addr->used_uva, *bytes);
+	desc = vhub_mem_uva_to_hva(h->mem, addr->desc_uva, desc_bytes);
+	*bytes = desc_bytes;
+	if (event == NULL || desc == NULL || vhub_mem_hva_to_gpa(h->mem, event) != addr->log_gpa)
+		return addr->log_gpa;
+	return vhub_mem_hva_to_gpa(h->mem, desc);
+}
+
 /* The last byte of the used ring must have its bit in the log ("Migration"). */
 static int
 check_used_log(const struct vhub_device_handler *h, unsigned int index,
 		const struct vhub_dirty_log *log)
 {
-	const struct vring_record *rec = &h->rec.vrings[index];
-	uint64_t desc_bytes, avail_bytes, used_bytes;
+	const struct vhub_user_vring_addr *addr = &h->rec.vrings[index].addr;
+	uint64_t gpa, bytes;
 
-	if (log == NULL || (rec->addr.flags & VHUB_USER_VRING_F_LOG) == 0)
+	if (log == NULL || (addr->flags & VHUB_USER_VRING_F_LOG) == 0)
 		return 0;
-	vhub_virtq_layout(rec->size, h->rec.features, &desc_bytes, &avail_bytes, &used_bytes);
-	/* In a packed ring the descriptors are what the device writes. */
-	if (vhub_virtq_is_packed(h->rec.features))
-		used_bytes = desc_bytes;
-	return vhub_dirty_log_covers(log, rec->addr.log_gpa, used_bytes) ? 0 : -ERANGE;
+	gpa = ring_log_gpa(h, index, &bytes);
+	if (!vhub_dirty_log_covers(log, addr->log_gpa, 1) ||
+			!vhub_dirty_log_covers(log, gpa, bytes))
+		return -ERANGE;
+	return 0;
 }
 
 int

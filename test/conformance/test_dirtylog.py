@@ -6,7 +6,7 @@ import pytest
 
 from hold import wait_taken
 from test_inflight import start, tracked
-from vhostuser import F, Region, pages_of
+from vhostuser import F, GuestMemory, Refused, Region, pages_of
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging, stop_logging
@@ -101,6 +101,42 @@ def test_the_used_ring_is_marked_at_its_log_address(plain, log_of, packed):
     request = lone(disk, blk.T_OUT, 0, 512)
     disk.wait(disk.submit([request]))
     just(disk, log, pages_of(request.status_gpa, 1) | {at // PAGE})
+
+
+def test_the_event_suppression_may_lie_in_the_last_page_of_memory(plain, log_of):
+    """QEMU tells its address as that of the used ring, and has a log for its memory. Of a packed ring the
+    descriptors are longer, and elsewhere."""
+    mem = GuestMemory()
+    mem.alloc(mem.regions[2].size - PAGE, PAGE, region=2)
+    disk = plain(size=1024, packed=True, mem=mem, regions=(0, 0, 2))
+    queue, log = disk.queues[0], log_of(disk)
+    at = queue.ring.device_gpa
+    assert at + PAGE == mem.max_gpa
+
+    def is_logged():
+        log.clear()
+        request = lone(disk, blk.T_OUT, 0, 512)
+        disk.wait(disk.submit([request]))
+        just(disk, log, pages_of(request.status_gpa, 1) | used_pages(disk))
+
+    start_logging(disk, log, at=at)
+    is_logged()
+    # With a ring that is to be logged from the start, and one that is when the log is switched on.
+    base = disk.get_vring_base(0)
+    disk.set_vring_base(0, base)
+    disk.set_vring_kick(0, queue.kick)
+    is_logged()
+    disk.set_features(disk.features & ~p.bits(F.LOG_ALL))
+    disk.set_features(disk.features | p.bits(F.LOG_ALL))
+    is_logged()
+
+
+def test_a_log_without_the_descriptors_of_a_packed_ring_is_refused(plain, log_of):
+    disk = plain(size=1024, packed=True, regions=(2, 0, 0))
+    log = log_of(disk, size_for=disk.mem.regions[1].end)
+    with pytest.raises(Refused):
+        start_logging(disk, log, at=disk.queues[0].ring.device_gpa)
+    disk.read(0, 512)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
