@@ -147,6 +147,12 @@ are_pairs_closed(const struct net_dev *dev)
 	return true;
 }
 
+static uint64_t
+open_cycles(void)
+{
+	return rte_get_tsc_hz() / 1000 * OPEN_MS;
+}
+
 /*
  * Those that get packets now are open, or will not be for a while: their rings do not run. An lcore that was
  * asleep needs its time to wake up, and until then others would send them none.
@@ -161,7 +167,8 @@ are_pairs_open(const struct net_dev *dev)
 		return true;
 	for (i = 0; i < dev->ctrl.rules[dev->ctrl.present].n_pairs; i++) {
 		if (!__atomic_load_n(&dev->pairs[i].queue.open, __ATOMIC_RELAXED))
-			return rte_rdtsc() >= dev->ctrl.open_until_tsc;
+			return !vhub_tsc_is_ahead(dev->ctrl.open_until_tsc, rte_rdtsc(),
+					open_cycles());
 	}
 	return true;
 }
@@ -223,7 +230,7 @@ carry_out(struct net_dev *dev, const struct vhub_chain *chain)
 	publish(dev, next);
 	ctrl->open_until_tsc = 0;
 	if (next->n_pairs != n_pairs) {
-		ctrl->open_until_tsc = rte_rdtsc() + rte_get_tsc_hz() / 1000 * OPEN_MS;
+		ctrl->open_until_tsc = rte_rdtsc() + open_cycles();
 		net_wake_pairs(dev);
 	}
 	return VIRTIO_NET_OK;

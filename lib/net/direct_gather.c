@@ -45,6 +45,7 @@ direct_gather_begin(struct net_pair *pair)
 bool
 direct_is_gathering(struct net_pair *pair)
 {
+	const uint64_t longest = LOAD_LONGEST_US * pair->gather.cycles_per_us;
 	const uint16_t want = pair->gather.want;
 	uint64_t now;
 
@@ -62,9 +63,9 @@ direct_is_gathering(struct net_pair *pair)
 	now = rte_rdtsc();
 	if (!pair->gather.waiting) {
 		pair->gather.waiting = true;
-		pair->gather.until_tsc = now + LOAD_LONGEST_US * pair->gather.cycles_per_us;
+		pair->gather.until_tsc = now + longest;
 	}
-	if ((int64_t)(now - pair->gather.until_tsc) < 0)
+	if (vhub_tsc_is_ahead(pair->gather.until_tsc, now, longest))
 		return true;
 	/* All that is there. */
 	pair->gather.over = true;

@@ -12,6 +12,7 @@
 #ifndef VHUB_COMMON_H
 #define VHUB_COMMON_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,6 +35,16 @@ static inline void
 vhub_count(uint64_t *counter, uint64_t n)
 {
 	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+}
+
+/**
+ * Whether the time `until` is still to come, of which `most` cycles at most were to be waited for. One further ahead
+ * is of before the host was suspended, which may take the TSC back by days: it is over. Thread: ANY.
+ */
+static inline bool
+vhub_tsc_is_ahead(uint64_t until, uint64_t now, uint64_t most)
+{
+	return until - now - 1 < most;
 }
 
 #ifdef __cplusplus

@@ -212,7 +212,9 @@ notify_write(int fd)
 static __rte_noinline bool
 is_suspect(struct vhub_notify_account *account, uint64_t now)
 {
-	if (now < account->suspect_until_tsc)
+	const uint64_t most = WATCHDOG_SUSPECT_SECONDS * rte_get_tsc_hz();
+
+	if (vhub_tsc_is_ahead(account->suspect_until_tsc, now, most))
 		return true;
 	if (account->n_long == 0) {
 		*account = (struct vhub_notify_account){ 0 };
@@ -220,7 +222,7 @@ is_suspect(struct vhub_notify_account *account, uint64_t now)
 	}
 	account->n_long = 0;
 	account->long_ns = 0;
-	account->suspect_until_tsc = now + WATCHDOG_SUSPECT_SECONDS * rte_get_tsc_hz();
+	account->suspect_until_tsc = now + most;
 	return true;
 }
 

@@ -176,6 +176,23 @@ miss(struct fixture *f, uint16_t n)
 	take(f, n);
 }
 
+/* As if the TSC went back by a day meanwhile. */
+static void
+test_no_wait_outlasts_its_clock(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 0, 1024);
+	pretend(&f, 300);
+	send_packets(&f, 20);
+	expect_wait(&f);
+	f.pair.gather.until_tsc += 86400 * rte_get_tsc_hz();
+	assert_false(direct_is_gathering(&f.pair));
+	take(&f, 20);
+	end(&f);
+}
+
 /* A guest that has no more packets than that is not made to wait for them again and again. */
 static void
 test_a_guest_that_sends_no_more_is_not_waited_for(void **state)
@@ -221,6 +238,7 @@ main(void)
 		cmocka_unit_test(test_nothing_waits_at_low_rates),
 		cmocka_unit_test(test_bursts_are_waited_for),
 		cmocka_unit_test(test_no_more_than_a_quarter_of_a_ring),
+		cmocka_unit_test(test_no_wait_outlasts_its_clock),
 		cmocka_unit_test(test_a_guest_that_sends_no_more_is_not_waited_for),
 	};
 

@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+#include <rte_cycles.h>
+
 /* In this program the C library's comes after ours: writes to `slow_fd` take that much of their CPU. */
 static int slow_fd = -1;
 static uint32_t n_slow_writes; /* of the next ones */
@@ -248,8 +250,9 @@ long_writes_far_apart_are_summed(void **unused)
 	(void)unused;
 	assert_true(ring.fd >= 0);
 	assert_int_equal(notify_ring(&ring, 1, true), 0);
-	ring.account.suspect_until_tsc = UINT64_MAX; /* however slow this machine is */
 	for (unsigned int i = 0; i < 12; i++) {
+		/* However slow this machine is. */
+		ring.account.suspect_until_tsc = rte_rdtsc() + 9 * rte_get_tsc_hz();
 		test_on_lcore(0, notify_often, &ring);
 		n_stuck += notify_ring(&ring, 1, true);
 	}
@@ -258,6 +261,22 @@ long_writes_far_apart_are_summed(void **unused)
 	ring.account.long_ns = 499000000;
 	n_stuck = notify_ring(&ring, 1, true);
 	assert_int_equal(n_stuck, 1);
+	close(ring.fd);
+}
+
+/* As if the TSC went back by a day after the write that took long. */
+static void
+no_ring_is_measured_for_as_long_as_its_clock_was_ahead(void **unused)
+{
+	struct ring ring = { .fd = eventfd(0, EFD_NONBLOCK) };
+
+	(void)unused;
+	assert_true(ring.fd >= 0);
+	assert_int_equal(notify_ring(&ring, 1, true), 0);
+	assert_int_not_equal(ring.account.suspect_until_tsc, 0);
+	ring.account.suspect_until_tsc += 86400 * rte_get_tsc_hz();
+	assert_int_equal(notify_ring(&ring, 1, false), 0);
+	assert_true(ring.account.suspect_until_tsc < rte_rdtsc() + 60 * rte_get_tsc_hz());
 	close(ring.fd);
 }
 
@@ -383,6 +402,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(each_ring_has_its_own_account, test_start_adaptive,
 				test_stop_lcores),
 		cmocka_unit_test_setup_teardown(long_writes_far_apart_are_summed,
+				test_start_adaptive, test_stop_lcores),
+		cmocka_unit_test_setup_teardown(
+				no_ring_is_measured_for_as_long_as_its_clock_was_ahead,
 				test_start_adaptive, test_stop_lcores),
 		cmocka_unit_test_setup_teardown(lcores_take_no_other_signal, test_start_adaptive,
 				test_stop_lcores),
