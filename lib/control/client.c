@@ -363,21 +363,37 @@ hang_up:
 	return ret;
 }
 
-struct control_client *
-control_client_quietest(const struct vhub_control *control)
+/*
+ * Who waits for an answer goes last: others can come again. But go it does, or calls that storage holds up would lock
+ * out whoever looks what is wrong. Who was never served goes first.
+ */
+static bool
+goes_before(const struct control_client *client, const struct control_client *other)
 {
-	struct control_client *client, *quietest = NULL;
+	const bool waits = client->peer.n_pending > 0, other_waits = other->peer.n_pending > 0;
 
-	for (client = control->clients; client != NULL; client = client->next) {
-		if (client->peer.n_pending > 0)
-			continue;
-		/* Who was never served goes first; later ones in the list came before. */
-		if (quietest == NULL || client->served < quietest->served ||
-				(client->served == quietest->served &&
-						client->last_ns <= quietest->last_ns))
-			quietest = client;
+	if (waits != other_waits)
+		return other_waits;
+	if (client->served != other->served)
+		return other->served;
+	/* Later ones in the list came before. */
+	return client->last_ns <= other->last_ns;
+}
+
+void
+control_client_make_room(struct vhub_control *control)
+{
+	struct control_client *client, *first = control->clients;
+
+	for (client = first; client != NULL; client = client->next) {
+		if (goes_before(client, first))
+			first = client;
 	}
-	return quietest;
+	if (first->peer.n_pending > 0)
+		VHUB_LOG(WARNING,
+				"a control client was closed for another one: %u calls of its go on",
+				first->peer.n_pending);
+	control_client_close(first);
 }
 
 void

@@ -101,9 +101,9 @@ struct vhub_control {
 int
 control_client_open(struct vhub_control *control, int fd);
 
-/** The client that has been quiet for longest and waits for nothing, NULL: there is none. */
-struct control_client *
-control_client_quietest(const struct vhub_control *control);
+/** Closes the quietest client, of whom there are some; who waits for an answer goes last. */
+void
+control_client_make_room(struct vhub_control *control);
 
 /** Closes and frees it now. Not from below its own callbacks. */
 void

@@ -8,22 +8,14 @@
 
 #include "conn_pvt.h"
 #include "control_pvt.h"
-#include "vhub_fd.h"
 
 static void
 accepted(struct vhub_connection *listener, int fd)
 {
 	struct vhub_control *control = listener->owner;
-	struct control_client *quietest;
 
-	if (control->n_clients == VHUB_CONTROL_MAX_CLIENTS) {
-		quietest = control_client_quietest(control);
-		if (quietest == NULL) {
-			vhub_fd_hang_up(fd, NULL);
-			return;
-		}
-		control_client_close(quietest);
-	}
+	if (control->n_clients == VHUB_CONTROL_MAX_CLIENTS)
+		control_client_make_room(control);
 	control_client_open(control, fd);
 }
 

@@ -35,7 +35,7 @@ extern "C" {
 #define VHUB_CONTROL_MAX_OUTPUT_BYTES (16u << 20)
 /** How long a client may leave answers unread. */
 #define VHUB_CONTROL_READ_TIMEOUT_US 5000000ull
-/** Clients at a time. One more takes the place of the one that has been quiet for longest. */
+/** Clients at a time. One more takes the place of the quietest; who waits for an answer goes last. */
 #define VHUB_CONTROL_MAX_CLIENTS 64u
 /** Calls in one batch. */
 #define VHUB_CONTROL_MAX_BATCH 256u

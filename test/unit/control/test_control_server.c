@@ -327,6 +327,45 @@ one_client_more_takes_the_quietest_ones_place(void **state)
 }
 
 static void
+calls_that_hang_lock_nobody_out(void **state)
+{
+	int fds[VHUB_CONTROL_MAX_CLIENTS], more[2];
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < VHUB_CONTROL_MAX_CLIENTS; i++) {
+		fds[i] = connect_client();
+		put(fds[i], "{\"jsonrpc\":\"2.0\",\"method\":\"wait\",\"id\":7}");
+		run(2);
+	}
+	/* It has sent something later than the second. */
+	expect_hello(fds[0]);
+	assert_int_equal(n_later, VHUB_CONTROL_MAX_CLIENTS);
+	for (i = 0; i < 2; i++) {
+		more[i] = connect_client();
+		expect_hello(more[i]);
+	}
+	/* The first of them waited for nothing. */
+	assert_int_equal(get(more[0]), -1);
+	assert_int_equal(control->n_clients, VHUB_CONTROL_MAX_CLIENTS);
+	for (i = 0; i < VHUB_CONTROL_MAX_CLIENTS; i++)
+		vhub_control_result(later[i], json_true());
+	run(20);
+	for (i = 0; i < VHUB_CONTROL_MAX_CLIENTS; i++) {
+		if (i == 1) {
+			assert_int_equal(get(fds[i]), -1);
+		} else {
+			assert_true(get(fds[i]) > 0);
+			assert_string_equal(got,
+					"{\"jsonrpc\":\"2.0\",\"result\":true,\"id\":7}\n");
+		}
+		close(fds[i]);
+	}
+	close(more[0]);
+	close(more[1]);
+}
+
+static void
 the_end_with_calls_under_way(void **state)
 {
 	int fd = connect_client();
@@ -363,6 +402,7 @@ main(void)
 				teardown),
 		cmocka_unit_test_setup_teardown(one_client_more_takes_the_quietest_ones_place,
 				setup, teardown),
+		cmocka_unit_test_setup_teardown(calls_that_hang_lock_nobody_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(the_end_with_calls_under_way, setup, teardown),
 	};
 
