@@ -98,7 +98,7 @@ config_save_text(const struct options *options, const struct slots *slots, char 
 	if (ret != 0)
 		snprintf(error, error_len, "a configuration file cannot hold it: %s", why);
 	for (slot = slots_first(slots); ret == 0 && slot != NULL; slot = slots_next(slot)) {
-		if (slot->state > SLOT_SERVING)
+		if (slot->removing || (slot->state > SLOT_SERVING && !slot->options.retries))
 			continue;
 		ret = put_device(file, slot, why, sizeof(why));
 		if (ret != 0)

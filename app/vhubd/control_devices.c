@@ -220,6 +220,28 @@ const struct vhub_control_method control_device_remove = {
 	.fn = device_remove,
 };
 
+/* ---- device_retry ---- */
+
+static void
+device_retry(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	char error[1024];
+	int ret;
+
+	ret = slots_retry(context->slots, control_text(params, "name"), device_added, call, error,
+			sizeof(error));
+	if (ret != 0)
+		vhub_control_refuse(call, control_code(ret), "%s", error);
+}
+
+const struct vhub_control_method control_device_retry = {
+	.name = "device_retry",
+	.help = "Tries at once to build and serve a device that has failed; answers when it is served.",
+	.params = name_param,
+	.fn = device_retry,
+};
+
 /* ---- lists ---- */
 
 static void

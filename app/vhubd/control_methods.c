@@ -18,6 +18,7 @@ static const struct vhub_control_method *const methods[] = {
 	&control_device_list,
 	&control_device_add,
 	&control_device_remove,
+	&control_device_retry,
 	&control_device_stats,
 	&control_queue_move,
 	&control_device_resize,

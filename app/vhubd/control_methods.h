@@ -2,7 +2,7 @@
 /*
  * The methods of vhubd's control socket (doc/guides/control.rst).
  *
- *   control_devices.c   device_add, device_remove, device_list, device_stats, driver_list
+ *   control_devices.c   device_add, device_remove, device_retry, device_list, device_stats, driver_list
  *   control_queues.c    queue_move
  *   control_disks.c     device_resize, device_set_qos
  *   control_ports.c     port_set_link, port_set_qos, port_mirror_set, port_mirror_clear
@@ -76,6 +76,7 @@ control_methods_start(struct vhub_loop *loop, const char *path, struct control_c
 
 extern const struct vhub_control_method control_device_add;
 extern const struct vhub_control_method control_device_remove;
+extern const struct vhub_control_method control_device_retry;
 extern const struct vhub_control_method control_device_list;
 extern const struct vhub_control_method control_device_stats;
 extern const struct vhub_control_method control_driver_list;

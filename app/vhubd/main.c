@@ -46,7 +46,9 @@ struct daemon_state {
 	struct control_context context; /* of the control methods */
 	struct vhub_control *control;
 	struct vhub_watch signals;
-	unsigned int n_served; /* of the options' slots */
+	unsigned int n_settled; /* of the options' slots: served, or tried again */
+	bool ready;
+	bool told_failed; /* the service manager knows of devices that have failed */
 	bool stopping;
 	uint64_t n_not_saved; /* disks that had gone so before the end */
 	int result;	      /* of the run, once it has ended */
@@ -188,21 +190,76 @@ start_parts(struct daemon_state *d, const sigset_t *set)
 	return ret;
 }
 
-static void
-tell_ready(struct daemon_state *d)
+/* Devices that are there, or are to be. */
+struct tally {
+	unsigned int n;
+	unsigned int n_served;
+	unsigned int n_failed;
+};
+
+static struct tally
+count_devices(const struct daemon_state *d)
 {
-	if (options.ends_with_front_end)
-		vhub_server_on_left(slots_first(d->slots)->server, front_end_left, d);
-	VHUB_LOG(NOTICE, "ready: %u device%s on %u worker lcore%s", options.n_slots,
-			options.n_slots == 1 ? "" : "s", vhub_lcore_count(),
-			vhub_lcore_count() == 1 ? "" : "s");
-	service_tell("READY=1\nSTATUS=");
+	struct tally tally = { .n = 0 };
+	const struct slot *slot;
+
+	for (slot = slots_first(d->slots); slot != NULL; slot = slots_next(slot)) {
+		if (slot->state > SLOT_SERVING)
+			continue;
+		tally.n++;
+		tally.n_served += slot->state == SLOT_SERVING;
+		tally.n_failed += slot->failure[0] != '\0';
+	}
+	return tally;
+}
+
+/* "READY=1\n" in `before`, or nothing. */
+static void
+tell_status(struct daemon_state *d, const char *before)
+{
+	const struct tally tally = count_devices(d);
+
+	d->told_failed = tally.n_failed != 0;
+	if (d->ready && tally.n_failed == 0)
+		service_tell("%sSTATUS=", before);
+	else
+		service_tell("%sSTATUS=%u of %u devices are there", before, tally.n_served,
+				tally.n);
+}
+
+/* Some have failed at the start: how many are there now? */
+static void
+slots_changed(void *arg)
+{
+	struct daemon_state *d = arg;
+
+	if (d->ready && !d->stopping && (d->told_failed || count_devices(d).n_failed != 0))
+		tell_status(d, "");
 }
 
 static void
-tell_progress(const struct daemon_state *d)
+tell_ready(struct daemon_state *d)
 {
-	service_tell("STATUS=%u of %u devices are there", d->n_served, options.n_slots);
+	const struct tally tally = count_devices(d);
+	char of_all[32] = "";
+
+	if (options.ends_with_front_end)
+		vhub_server_on_left(slots_first(d->slots)->server, front_end_left, d);
+	if (tally.n_failed != 0)
+		snprintf(of_all, sizeof(of_all), " of %u", tally.n);
+	VHUB_LOG(NOTICE, "ready: %u%s device%s on %u worker lcore%s", tally.n_served, of_all,
+			tally.n == 1 ? "" : "s", vhub_lcore_count(),
+			vhub_lcore_count() == 1 ? "" : "s");
+	d->ready = true;
+	tell_status(d, "READY=1\n");
+}
+
+static void
+end_start(struct daemon_state *d, int result)
+{
+	/* Those that are served give their sockets back. */
+	d->result = result;
+	stop(d);
 }
 
 static void
@@ -213,16 +270,12 @@ slot_added(void *arg, int result, const char *why)
 	(void)why; /* the log has it */
 	if (d->stopping)
 		return;
-	if (result != 0) {
-		/* Those that are served give their sockets back. */
-		d->result = result;
-		stop(d);
-		return;
-	}
-	if (++d->n_served == options.n_slots)
+	if (result != 0 && !options.retry_failed)
+		end_start(d, result);
+	else if (++d->n_settled == options.n_slots)
 		tell_ready(d);
 	else
-		tell_progress(d);
+		tell_status(d, "");
 }
 
 /* They are built and served while signals are served already. */
@@ -232,17 +285,20 @@ add_all(struct daemon_state *d)
 	char error[512];
 	int ret;
 
-	if (options.n_slots == 0)
-		tell_ready(d);
-	else
-		tell_progress(d);
-	for (unsigned int i = 0; i < options.n_slots && !d->stopping; i++) {
+	slots_on_change(d->slots, slots_changed, d);
+	for (unsigned int i = 0; i < options.n_slots; i++) {
+		options.slots[i].retries = options.retry_failed;
 		ret = slots_add(d->slots, &options.slots[i], slot_added, d, error, sizeof(error));
 		if (ret != 0) {
 			VHUB_LOG(ERR, "%s: %s", options.slots[i].name, error);
-			slot_added(d, ret, error);
+			end_start(d, ret);
+			return;
 		}
 	}
+	if (options.n_slots == 0)
+		tell_ready(d);
+	else
+		tell_status(d, "");
 }
 
 static int

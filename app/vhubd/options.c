@@ -57,6 +57,8 @@ print_help(void)
 	       "                        dashes in its section [vhubd], each device in one such as [blk disk0]\n"
 	       "  --control PATH        serve JSON-RPC on a Unix socket there (mode 0600): devices come and go\n"
 	       "                        while others are served; vhubctl is a client\n"
+	       "  --failed-devices exit|retry  when a device cannot be built (storage that is not there): end, or\n"
+	       "                        serve the others and try it again until it is there (default: exit)\n"
 	       "  --telemetry           answer dpdk-telemetry.py, below /vhub (EAL arguments of yours decide\n"
 	       "                        this themselves: --no-telemetry)\n"
 	       "  --version             print the version and exit\n"
@@ -188,6 +190,22 @@ get_telemetry(const struct options *options, char *value, size_t len)
 	return true;
 }
 
+static int
+set_failed_devices(struct options *options, const char *value, char *error, size_t error_len)
+{
+	if (strcmp(value, "exit") != 0 && strcmp(value, "retry") != 0)
+		return allowed(error, error_len, "exit and retry");
+	options->retry_failed = strcmp(value, "retry") == 0;
+	return 0;
+}
+
+static bool
+get_failed_devices(const struct options *options, char *value, size_t len)
+{
+	strlcpy(value, options->retry_failed ? "retry" : "exit", len);
+	return true;
+}
+
 struct plain_key {
 	const char *name;
 	/** -EINVAL: `error` holds what is allowed */
@@ -202,6 +220,7 @@ static const struct plain_key plain_keys[] = {
 	{ "idle-us", set_idle_us, get_idle_us, false },
 	{ "load", set_load, NULL, false },
 	{ "control", set_control, get_control, false },
+	{ "failed-devices", set_failed_devices, get_failed_devices, false },
 	{ "telemetry", set_telemetry, get_telemetry, true },
 };
 

@@ -39,6 +39,7 @@ struct slot_options {
 	int fd;
 	struct affinity affinity; /**< where its queues begin */
 	struct vhub_builder *builder;
+	bool retries; /**< when it cannot be built it stays, and is tried again */
 };
 
 struct options {
@@ -50,7 +51,8 @@ struct options {
 	enum vhub_idle_policy idle_policy;
 	uint32_t idle_us;
 	bool telemetry;
-	char *control; /**< path of the control socket, NULL none */
+	bool retry_failed; /**< devices that cannot be built do not end vhubd */
+	char *control;	   /**< path of the control socket, NULL none */
 	unsigned int n_loads;
 	char *loads[MAX_LOADS];
 

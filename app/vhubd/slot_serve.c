@@ -77,6 +77,22 @@ slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slo
 
 /* ---- the device ---- */
 
+int
+slot_renew(struct slot *slot, const struct slot *first)
+{
+	struct slot_options *options = &slot->options;
+	int ret = 0;
+
+	slot->error[0] = '\0';
+	if (options->builder == NULL)
+		ret = options->ops->parse(options->name, options->device_args, &options->builder,
+				slot->error, sizeof(slot->error));
+	if (ret == 0 && slot->executor.n_lcores == 0)
+		ret = slot_choose_executor(slot, slot->executor.loop, first, slot->error,
+				sizeof(slot->error));
+	return ret;
+}
+
 /*
  * An image may lie on storage that takes its time, memory has to be found. What a failed one has opened is given
  * back here too: a port that has joined others waits for lcores then.
@@ -156,7 +172,8 @@ connect_slot(struct slot *slot, struct vhub_connection **connection)
 	case CONNECTION_INHERIT:
 		*connection = slot->listener;
 		slot->listener = NULL;
-		ret = 0;
+		/* What was inherited can be taken once. */
+		ret = *connection != NULL ? 0 : -EBADF;
 		break;
 	case CONNECTION_DIAL:
 		ret = vhub_dialer_create(options->listener.path, connection);

@@ -18,6 +18,13 @@ slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slo
 		char *error, size_t error_len);
 
 /**
+ * Makes ready for another try what has failed: its builder, and its executor if there was no such worker. `first`
+ * as above. Returns 0, or a negative errno with one sentence in slot->error. Thread: CTL.
+ */
+int
+slot_renew(struct slot *slot, const struct slot *first);
+
+/**
  * Makes slot->listener of a device with CONNECTION_INHERIT; the fd is the slot's from then on. Returns 0, or as
  * vhub_connection_from_fd() with one sentence in `error`. Thread: CTL.
  */

@@ -10,6 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <bsd/string.h>
+
+#include <rte_common.h>
+
 #include "slot_end.h"
 #include "slot_serve.h"
 #include "slot_spec.h"
@@ -22,6 +26,8 @@ struct slots {
 	struct vhub_loop *loop;
 	struct slot *first; /* in the order of adding */
 	unsigned int n;
+	void (*changed)(void *arg);
+	void *changed_arg;
 
 	/* Building. */
 	struct slot *newest; /* that was begun; NULL: it has ended, or takes long */
@@ -42,6 +48,10 @@ struct slots {
 #define STOP_LOOK_US 100000u
 /* And so often at most while images are given back. */
 #define UNLOCK_LOOKS 600u
+
+/* What has failed is tried again so soon, then after twice the time, up to the second. */
+#define RETRY_MIN_US 1000000u
+#define RETRY_MAX_US 30000000u
 
 /* A build that takes longer may be one that hangs: the next begins beside it. */
 #define BUILD_PATIENCE_US 50000u
@@ -65,6 +75,13 @@ slots_create(struct vhub_loop *loop, struct slots **out)
 	slots->build_timer.fn = build_takes_long;
 	*out = slots;
 	return 0;
+}
+
+void
+slots_on_change(struct slots *slots, void (*changed)(void *arg), void *arg)
+{
+	slots->changed = changed;
+	slots->changed_arg = arg;
 }
 
 const struct slot *
@@ -103,6 +120,7 @@ slot_state_name(enum slot_state state)
 	static const char *const names[] = {
 		[SLOT_WAITING] = "waiting",
 		[SLOT_BUILDING] = "building",
+		[SLOT_FAILED] = "failed",
 		[SLOT_SERVING] = "serving",
 		[SLOT_STOPPING] = "stopping",
 		[SLOT_DESTROYING] = "destroying",
@@ -133,6 +151,13 @@ unlink_slot(struct slots *slots, struct slot *slot)
 	slots->n--;
 }
 
+static void
+tell_change(const struct slots *slots)
+{
+	if (slots->changed != NULL)
+		slots->changed(slots->changed_arg);
+}
+
 /* Tells how it ended, once. */
 void
 slots_tell(struct slot *slot, int result, const char *why)
@@ -161,6 +186,7 @@ slots_destroy(struct slots *slots)
 	while ((slot = slots->first) != NULL) {
 		unlink_slot(slots, slot);
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
+		vhub_timer_cancel(slots->loop, &slot->retry_timer);
 		/* Of one that was not built. */
 		vhub_connection_destroy(slot->listener);
 		rte_kvargs_free(slot->new_args);
@@ -182,12 +208,14 @@ refuse(int result, char *error, size_t error_len, const char *format, ...)
 	return result;
 }
 
-/* ---- the end of one slot ---- */
+/* ---- the end of one slot, or of a try ---- */
 
 static void
 forget(struct slot *slot)
 {
-	unlink_slot(slot->slots, slot);
+	struct slots *slots = slot->slots;
+
+	unlink_slot(slots, slot);
 	if (slot->result != 0) {
 		VHUB_LOG(ERR, "%s: %s", slot->options.name, slot->error);
 		VHUB_LOG(ERR, "%s cannot be served", slot->options.name);
@@ -196,6 +224,46 @@ forget(struct slot *slot)
 	slots_tell(slot, slot->result == 0 && slot->lost ? -EIO : slot->result, slot->error);
 	slot_spec_free(&slot->options);
 	free(slot);
+	tell_change(slots);
+}
+
+/* At length once, for it may go on for days. */
+static void
+note_failure(struct slot *slot)
+{
+	static struct vhub_log_limit limit;
+	const bool is_first = slot->n_failures++ == 0;
+
+	if (is_first || (strcmp(slot->failure, slot->error) != 0 && vhub_log_allowed(&limit)))
+		VHUB_LOG(ERR, "%s: %s", slot->options.name, slot->error);
+	if (is_first)
+		VHUB_LOG(ERR, "%s cannot be served: the others are, and it is tried again until it is there or removed; device_retry tries at once",
+				slot->options.name);
+	strlcpy(slot->failure, slot->error, sizeof(slot->failure));
+}
+
+/* Nothing of it is there any more but what it is built from. */
+static void
+fail(struct slot *slot)
+{
+	slot->state = SLOT_FAILED;
+	slot->listens = false;
+	slot->destroyed = false;
+	note_failure(slot);
+	slot->retry_us = RTE_MIN(RTE_MAX(2 * slot->retry_us, RETRY_MIN_US), RETRY_MAX_US);
+	vhub_timer_arm(slot->slots->loop, &slot->retry_timer, slot->retry_us);
+	slots_tell(slot, slot->result, slot->failure);
+}
+
+static void
+device_gone(struct slot *slot)
+{
+	if (slot->removing)
+		slot->result = 0;
+	if (slot->result != 0 && slot->options.retries)
+		fail(slot);
+	else
+		forget(slot);
 }
 
 static void
@@ -205,7 +273,7 @@ device_destroyed(struct vhub_work *work)
 
 	slot->destroyed = true;
 	if (slot->unlinking == NULL)
-		forget(slot);
+		device_gone(slot);
 }
 
 static void
@@ -223,7 +291,7 @@ unlinked(struct vhub_work *work)
 
 	slot->unlinking = NULL;
 	if (slot->destroyed)
-		forget(slot);
+		device_gone(slot);
 }
 
 /* Beside all else: who lists the folder can hold it up for ever. */
@@ -258,6 +326,29 @@ end_patience(struct slots *slots)
 	slots->newest = NULL;
 }
 
+static void
+served(struct slot *slot)
+{
+	slot->state = SLOT_SERVING;
+	if (slot->failure[0] != '\0')
+		VHUB_LOG(NOTICE, "%s is served now", slot->options.name);
+	slot->failure[0] = '\0';
+	tell_change(slot->slots);
+	slots_tell(slot, 0, NULL);
+}
+
+static void
+not_served(struct slot *slot)
+{
+	if (slot->error[0] == '\0')
+		snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
+	/* An inherited socket is there for the next try. */
+	if (slot->device == NULL && slot->options.retries)
+		fail(slot);
+	else
+		destroy_device(slot);
+}
+
 /* What slot->result and slot->error tell is the end of it, or it is served now. */
 static void
 begin_serving(struct slot *slot)
@@ -266,16 +357,14 @@ begin_serving(struct slot *slot)
 		slots_tell(slot, -ESHUTDOWN, "vhubd is stopping");
 		return;
 	}
-	if (slot->result == 0)
+	if (slot->result == 0 && !slot->removing)
 		slot->result = slot_serve(slot);
-	if (slot->result == 0) {
-		slot->state = SLOT_SERVING;
-		slots_tell(slot, 0, NULL);
-	} else {
-		if (slot->error[0] == '\0')
-			snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
+	if (slot->removing)
 		destroy_device(slot);
-	}
+	else if (slot->result == 0)
+		served(slot);
+	else
+		not_served(slot);
 }
 
 static void
@@ -326,7 +415,8 @@ device_built(struct vhub_work *work)
 	if (slot->options.builder != NULL)
 		slot->options.builder->ops->destroy(slot->options.builder);
 	slot->options.builder = NULL;
-	if (slot->result == 0 && slot->options.connection == CONNECTION_LISTEN && !slots->stopping)
+	if (slot->result == 0 && slot->options.connection == CONNECTION_LISTEN &&
+			!slots->stopping && !slot->removing)
 		begin_listening(slot);
 	else
 		begin_serving(slot);
@@ -372,12 +462,34 @@ build_takes_long(struct vhub_timer *timer)
 	build_next(slots);
 }
 
+static void
+try_again(struct slot *slot)
+{
+	vhub_timer_cancel(slot->slots->loop, &slot->retry_timer);
+	slot->result = slot_renew(slot, slot->slots->first);
+	if (slot->result == 0) {
+		slot->state = SLOT_WAITING;
+		build_next(slot->slots);
+	} else
+		not_served(slot);
+}
+
+static void
+retry(struct vhub_timer *timer)
+{
+	struct slot *slot = vhub_container_of(timer, struct slot, retry_timer);
+
+	if (!slot->slots->stopping)
+		try_again(slot);
+}
+
 int
 slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done, void *arg,
 		char *error, size_t error_len)
 {
 	const struct slot *same = find(slots, options->name);
 	struct slot *slot;
+	bool placed;
 	int ret;
 
 	if (slots->stopping)
@@ -394,7 +506,8 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 	slot->options = *options;
 	/* By the order of adding, whichever is built first. */
 	ret = slot_choose_executor(slot, slots->loop, slots->first, error, error_len);
-	if (ret == 0)
+	placed = ret == 0;
+	if (placed || slot->options.retries)
 		ret = slot_inherit(slot, error, error_len);
 	if (ret != 0) {
 		free(slot);
@@ -403,8 +516,15 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 	memset(options, 0, sizeof(*options));
 	slot->done = done;
 	slot->arg = arg;
+	slot->retry_timer.fn = retry;
 	append(slots, slot);
-	build_next(slots);
+	if (placed) {
+		build_next(slots);
+	} else {
+		/* `done` has to run, but not here. */
+		slot->state = SLOT_FAILED;
+		vhub_timer_arm(slots->loop, &slot->retry_timer, 0);
+	}
 	return 0;
 }
 
@@ -457,6 +577,9 @@ slots_find_served(struct slots *slots, const char *name, struct slot **out, char
 		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
 	if (slot == NULL)
 		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
+	if (slot->failure[0] != '\0' && !slot->removing)
+		return refuse(-EBUSY, error, error_len, "%s is not served yet: %s", name,
+				slot->failure);
 	if (slot->state != SLOT_SERVING || slot->changing)
 		return refuse(-EBUSY, error, error_len, "%s is %s: ask again when that is done",
 				name,
@@ -468,17 +591,68 @@ slots_find_served(struct slots *slots, const char *name, struct slot **out, char
 	return 0;
 }
 
+/* One that is to be tried until it is served, and has not been. */
+static bool
+is_pending(const struct slot *slot)
+{
+	return slot->options.retries && !slot->removing && slot->state != SLOT_SERVING;
+}
+
+int
+slots_retry(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
+		size_t error_len)
+{
+	struct slot *slot = find(slots, name);
+
+	if (slots->stopping)
+		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
+	if (slot == NULL)
+		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
+	if (slot->state == SLOT_SERVING) {
+		done(arg, 0, NULL);
+		return 0;
+	}
+	if (slot->state != SLOT_FAILED)
+		return refuse(-EBUSY, error, error_len, "%s is %s: ask again when that is done",
+				name, slot_state_name(slot->state));
+	slot->done = done;
+	slot->arg = arg;
+	slot->retry_us = 0;
+	try_again(slot);
+	return 0;
+}
+
+/* A try that is under way comes to its end before. */
+static void
+remove_pending(struct slot *slot, slots_done_fn done, void *arg)
+{
+	slots_tell(slot, -ECANCELED, "it is being removed");
+	slot->done = done;
+	slot->arg = arg;
+	slot->removing = true;
+	if (slot->state == SLOT_WAITING || slot->state == SLOT_FAILED) {
+		vhub_timer_cancel(slot->slots->loop, &slot->retry_timer);
+		destroy_device(slot);
+	}
+}
+
 int
 slots_remove(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
 		size_t error_len)
 {
-	struct slot *slot;
-	int ret = slots_find_served(slots, name, &slot, error, error_len);
+	struct slot *slot = find(slots, name);
+	int ret;
 
+	if (!slots->stopping && slot != NULL && is_pending(slot)) {
+		remove_pending(slot, done, arg);
+		return 0;
+	}
+	ret = slots_find_served(slots, name, &slot, error, error_len);
 	if (ret != 0)
 		return ret;
 	slot->done = done;
 	slot->arg = arg;
+	slot->removing = true;
 	/* Those of an earlier change. */
 	slot->result = 0;
 	slot->error[0] = '\0';

@@ -21,12 +21,16 @@ typedef void (*slots_done_fn)(void *arg, int result, const char *why);
 
 /**
  *     WAITING -> BUILDING -> SERVING -> STOPPING -> DESTROYING
+ *        ^          v
+ *        +------ FAILED
  *
- * A slot that cannot be built or served is gone at once.
+ * A slot that cannot be built or served is gone at once, by way of DESTROYING; one whose options say `retries` comes
+ * to FAILED then.
  */
 enum slot_state {
 	SLOT_WAITING,  /**< others are built before it */
 	SLOT_BUILDING, /**< blocking work makes the device, and then its socket */
+	SLOT_FAILED,   /**< it is tried again later */
 	SLOT_SERVING,
 	SLOT_STOPPING,	 /**< the front end's session ends, rings are drained */
 	SLOT_DESTROYING, /**< blocking work destroys the device, or still removes its socket */
@@ -52,6 +56,13 @@ struct slot {
 	struct vhub_parent_resources *unlinking; /**< socket_file, while `unlink_work` removes it */
 	struct vhub_work unlink_work;
 	bool destroyed; /**< the device; the file is waited for */
+
+	/* One that has failed and is not served yet. */
+	char failure[512]; /**< why, the last time; empty: it has not failed */
+	unsigned int n_failures;
+	uint64_t retry_us; /**< from the last time to the next */
+	struct vhub_timer retry_timer;
+	bool removing; /**< it was asked to go, or goes */
 
 	bool changing; /**< SERVING: slot_change.c has blocking work under way, which is `work` */
 	uint64_t new_size_bytes;
@@ -103,6 +114,12 @@ slots_destroy(struct slots *slots);
 void
 slots_begin_work(struct slot *slot, enum vhub_work_kind kind, void (*run)(struct vhub_work *work),
 		void (*done)(struct vhub_work *work));
+
+/**
+ * Has `changed` run each time that a device is served, or gone. Thread: CTL.
+ */
+void
+slots_on_change(struct slots *slots, void (*changed)(void *arg), void *arg);
 
 /** The first slot in the order of adding, the one after `slot`; NULL at the end. Thread: CTL. */
 const struct slot *
@@ -190,7 +207,8 @@ slot_state_name(enum slot_state state);
 /**
  * Opens and builds the device as blocking work, in order, but beside a disk that takes long, listens as blocking work
  * where it is to, then begins to serve it;
- * `done` runs then. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
+ * `done` runs then, or when that has failed; with options->retries it is tried again and again from then on, and
+ * there may be no such worker yet. The slot takes *options and leaves it empty. Returns 0 and `done` will run, or
  * -EEXIST (the name is in use), -EINVAL (there is no such worker), -ENOSPC, -ESHUTDOWN, -ENOMEM, or what is wrong
  * with an inherited fd, with one sentence in `error`, and nothing was begun. Thread: CTL.
  */
@@ -199,9 +217,19 @@ slots_add(struct slots *slots, struct slot_options *options, slots_done_fn done,
 		char *error, size_t error_len);
 
 /**
+ * Tries at once to build and serve a device that has failed; `done` runs when that has come to its end, before the
+ * return for one that is served. Returns 0 and `done` will run, or -ENOENT, -EBUSY (it is being added, tried or
+ * removed), -ESHUTDOWN with one sentence in `error`. Thread: CTL.
+ */
+int
+slots_retry(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
+		size_t error_len);
+
+/**
  * Stops serving the device: its socket goes at once, as blocking work, its rings are drained, the device is
  * destroyed as blocking work; `done` runs when all of it is gone, with -EIO when a disk could not save
- * what it should have. Returns 0 and `done` will run, or -ENOENT, -EBUSY (it is being added or removed),
+ * what it should have. One that has options.retries is not tried any more, and gone once a try that is under way has
+ * come to its end. Returns 0 and `done` will run, or -ENOENT, -EBUSY (it is being added or removed),
  * -ESHUTDOWN with one sentence in `error`. Thread: CTL.
  */
 int

@@ -24,13 +24,25 @@ lcore_ids(const struct vhub_executor *executor)
 	return ids;
 }
 
+/* Its state, and of one that has failed, and is not served since, why. */
+static void
+add_state(json_t *out, const struct slot *slot)
+{
+	json_object_set_new(out, "state", json_string(slot_state_name(slot->state)));
+	if (slot->failure[0] == '\0')
+		return;
+	json_object_set_new(out, "error", json_string(slot->failure));
+	json_object_set_new(out, "failures", json_integer(slot->n_failures));
+}
+
 json_t *
 status_device(const struct slot *slot)
 {
-	json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", slot->options.name, "kind",
-			slot->options.ops->name, "state", slot_state_name(slot->state), "args",
-			slot->options.pairs, "lcores", lcore_ids(&slot->executor));
+	json_t *out = json_pack("{s:s, s:s, s:s, s:o}", "name", slot->options.name, "kind",
+			slot->options.ops->name, "args", slot->options.pairs, "lcores",
+			lcore_ids(&slot->executor));
 
+	add_state(out, slot);
 	if (slot->device != NULL)
 		json_object_set_new(out, "queues",
 				json_integer(vhub_device_n_queues(slot->device)));
@@ -187,6 +199,7 @@ status_stats(const struct slot *slot, bool queues)
 
 	if (out == NULL)
 		return NULL;
+	add_state(out, slot);
 	if (slot->device != NULL && slot->device->ops->stats != NULL) {
 		for (i = 0; i < vhub_device_n_queues(slot->device); i++)
 			slot->device->ops->stats(slot->device, i, add_figure, figures);
