@@ -61,7 +61,9 @@ static struct options options;
 
 /*
  * Before EAL starts its threads, so that they inherit the mask and the signals come to us only. A terminal that
- * goes away is a reason to end as well, unless whoever has started us (nohup) has it ignored.
+ * goes away is a reason to end as well, unless whoever has started us (nohup) has it ignored. A service manager has
+ * no terminal: there somebody wants logs to be opened anew, or a configuration to be read again, and no guest to
+ * lose its disk.
  */
 static void
 block_signals(sigset_t *set)
@@ -69,6 +71,8 @@ block_signals(sigset_t *set)
 	struct sigaction hup = { .sa_handler = SIG_DFL };
 
 	sigemptyset(set);
+	if (service_manages())
+		signal(SIGHUP, SIG_IGN);
 	sigaction(SIGHUP, NULL, &hup);
 	if (hup.sa_handler != SIG_IGN)
 		sigaddset(set, SIGHUP);

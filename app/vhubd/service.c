@@ -29,6 +29,12 @@ static uint64_t watchdog_us; /* between two signs of life */
 
 /* ---- a message ---- */
 
+bool
+service_manages(void)
+{
+	return getenv("NOTIFY_SOCKET") != NULL;
+}
+
 /* Returns the address's length, or 0: there is none that we can send to. */
 static socklen_t
 manager_address(struct sockaddr_un *addr)

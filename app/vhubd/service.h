@@ -5,7 +5,13 @@
 #ifndef SERVICE_H
 #define SERVICE_H
 
+#include <stdbool.h>
+
 #include "vhub_loop.h"
+
+/** Whether one has started us, which is then told. Thread: ANY. */
+bool
+service_manages(void);
 
 /**
  * Sends lines such as "READY=1" to the manager that $NOTIFY_SOCKET names; without one it does nothing. Thread: CTL.

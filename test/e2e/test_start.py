@@ -8,8 +8,8 @@ import signal
 import pytest
 
 from manager import Manager
-from vhostuser import wait_until
-from vhubd import lcore_places
+from vhostuser import BlkDisk, wait_until
+from vhubd import hangups, lcore_places
 
 LARGE_KIB = 6 << 20
 
@@ -50,6 +50,19 @@ def test_a_service_manager_hears_of_no_readiness_where_a_device_is_missing(vhubd
         assert daemon.process.wait(60) == 1
         assert not any("READY=1" in lines for lines in manager.hear_all())
         assert ["STOPPING=1", "STATUS=stopping"] in manager.said
+
+
+def test_a_hangup_is_no_end_under_a_service_manager(vhubd, blk, folder):
+    """As scripts that rotate logs send it; whatever was its action before."""
+    with Manager(folder / "notify") as manager, hangups(signal.SIG_DFL):
+        daemon = vhubd(blk("a"), env=manager.env())
+        manager.hear_until("READY=1")
+        daemon.process.send_signal(signal.SIGHUP)
+        with BlkDisk.open(str(daemon.sockets[0])) as disk:
+            disk.read(0, 4096)
+        # Signals are read in the order of their numbers, SIGHUP first.
+        daemon.stop()
+        assert "Terminated: stopping" in daemon.log and "Hangup" not in daemon.log
 
 
 def test_a_manager_that_has_gone_keeps_nobody_from_serving(vhubd, blk, folder):
