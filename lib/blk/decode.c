@@ -144,8 +144,7 @@ decode_rw(const struct blk_limits *limits, struct blk_req *req, uint64_t sector,
 	if (unlikely(sector > capacity / VHUB_BLK_SECTOR_BYTES))
 		return answer(req, VIRTIO_BLK_S_IOERR);
 	offset = sector * VHUB_BLK_SECTOR_BYTES;
-	if (unlikely(data->len_bytes > VHUB_BLK_DATA_MAX_BYTES ||
-			    data->len_bytes > capacity - offset ||
+	if (unlikely(data->len_bytes > capacity - offset ||
 			    ((offset | data->len_bytes) & limits->align_mask) != 0))
 		return answer(req, VIRTIO_BLK_S_IOERR);
 	if (unlikely(data->len_bytes == 0)) {

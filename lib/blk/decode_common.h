@@ -82,12 +82,12 @@ blk_decode_common(const struct blk_common *common, struct blk_req *req)
 		return false;
 	end = sector + bytes / VHUB_BLK_SECTOR_BYTES;
 	/* An end that is not behind the beginning: there are no data, or the sector is near 2^64. */
-	if (unlikely(end <= sector) || unlikely(end > common->capacity_sectors) ||
-			unlikely(bytes > VHUB_BLK_DATA_MAX_BYTES))
+	if (unlikely(end <= sector) || unlikely(end > common->capacity_sectors))
 		return false;
 	sector *= VHUB_BLK_SECTOR_BYTES;
 	if (unlikely(((sector | bytes) & common->align_mask) != 0))
 		return false;
+	/* 32 bits, as those of the whole chain are. */
 	word = rte_cpu_to_le_64(common->word[write] | bytes << 32);
 	memcpy(&req->io.n_iov, &word, sizeof(word));
 	req->io.offset_bytes = sector;

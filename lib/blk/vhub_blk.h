@@ -59,8 +59,11 @@ extern "C" {
 #define VHUB_BLK_SEG_MAX 126u
 /** Most bytes of one segment that we offer (SIZE_MAX). */
 #define VHUB_BLK_SIZE_MAX_BYTES (4u << 20)
-/** Most bytes of one request, so: a longer one fails, however it is cut. */
-#define VHUB_BLK_DATA_MAX_BYTES (VHUB_BLK_SEG_MAX * VHUB_BLK_SIZE_MAX_BYTES)
+/**
+ * Most bytes of one request: the whole sectors of a chain, which has less than 4 GiB. Both offers bind a driver
+ * that has negotiated them, and no other (5.2.3): OVMF's sends a GiB in one segment.
+ */
+#define VHUB_BLK_DATA_MAX_BYTES (UINT32_MAX / VHUB_BLK_SECTOR_BYTES * VHUB_BLK_SECTOR_BYTES)
 
 enum vhub_blk_op {
 	VHUB_BLK_READ,

@@ -7,12 +7,12 @@ import pytest
 from hold import SILENCE, wait_taken
 from module_daemon import ModuleDaemon, started, watched
 from test_inflight import both_kinds, start, tracked
-from vhostuser import CloudHypervisor, F, GuestMemory, OpenVmm, PF, Req, pages_of, pattern
+from vhostuser import CloudHypervisor, F, GuestMemory, OpenVmm, PF, Region, Req, pages_of, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
 
-MB = 1 << 20
+MB, GB = 1 << 20, 1 << 30
 SIZE = 64
 WCE = 32                                # offset of "writeback" in the config space
 SUSPENDS = (PF.MQ, PF.REPLY_ACK, PF.INFLIGHT_SHMFD, PF.GET_VRING_BASE_INFLIGHT)
@@ -21,6 +21,8 @@ DISKS = {
     "held": "driver=unruly,over=malloc,size=16M,queues=2,hold={folder}/hold",
     "free": "driver=malloc,size=16M,queues=2",
     "saved": "driver=malloc,file={folder}/saved",
+    "nothing": "driver=null,size=4G",
+    "hole": "driver=uring,path={folder}/hole",
 }
 
 
@@ -34,7 +36,7 @@ class Vmms(ModuleDaemon):
 
 @pytest.fixture(scope="module")
 def running_vmms(tmp_path_factory):
-    yield from started(Vmms(tmp_path_factory.mktemp("v"), DISKS, images={"saved": 4 * MB}))
+    yield from started(Vmms(tmp_path_factory.mktemp("v"), DISKS, images={"saved": 4 * MB, "hole": 2 * GB}))
 
 
 @pytest.fixture
@@ -82,6 +84,36 @@ def test_a_byte_that_openvmm_writes_in_a_register_of_four(vmms, opened):
     assert disk.space[:WCE] + disk.space[WCE + 1:] == before[:WCE] + before[WCE + 1:]
     disk.write(0, pattern(1, 4096))
     assert vmms.image("saved", 4096) == pattern(1, 4096)
+
+
+# --- requests
+
+def wide_memory(gpa):
+    """A gibibyte from `gpa` on, of which each quarter is the same memory, and some more for rings."""
+    mem = GuestMemory(((0, 4 * MB, 0x7e30_0000_0000, 0),))
+    for i in range(4):
+        mem.regions.append(Region(gpa + i * GB // 4, GB // 4, 0x7e50_0000_0000 + i * GB,
+                                  fd=mem.regions[1].fd if i else None))
+        mem.regions[-1].next_free = mem.regions[-1].end
+    return mem
+
+
+@pytest.mark.parametrize("name", ["nothing", "hole"])
+def test_a_gibibyte_in_one_segment(vmms, opened, name):
+    """OVMF's driver negotiates neither SIZE_MAX nor SEG_MAX, and asks for as much."""
+    gpa = 0x1_0000_0000
+    disk = opened(vmms.path(name), mem=wide_memory(gpa), features=(F.BLK_BLK_SIZE, F.BLK_FLUSH, F.BLK_TOPOLOGY))
+    places = [gpa + i * GB // 64 for i in range(16)]
+    for place in places:
+        disk.mem.write(place, b"\xff" * 512)
+    for kind in (blk.T_IN, blk.T_OUT) if name == "nothing" else (blk.T_IN,):
+        request = disk.prepare(kind, 8)
+        request.data, request.writes = [(gpa, GB)], kind == blk.T_IN
+        disk.wait(disk.submit([request]))
+        assert request.status == blk.S_OK
+        assert request.length == (GB if request.writes else 0) + 1
+    for place in places:
+        assert disk.mem.read(place, 512) == (b"\xff" if name == "nothing" else b"\0") * 512
 
 
 # --- a ring that is disabled

@@ -266,7 +266,9 @@ end_transfer(const struct uring_disk *d, struct uring_slot *slot, uint32_t moved
 		n -= n % d->info.block_bytes;
 	if (slot->bounce != NULL && slot->io->op == VHUB_BLK_READ)
 		bounce_scatter(slot, n);
-	if (n < slot->step_bytes && ++slot->tries >= URING_MAX_TRIES)
+	if (n == slot->step_bytes)
+		slot->tries = 0; /* an I/O may have thousands of steps */
+	else if (++slot->tries >= URING_MAX_TRIES)
 		return -EIO;
 	advance(slot, n);
 	return slot->done_bytes == slot->io->len_bytes ? 0 : -EINPROGRESS;

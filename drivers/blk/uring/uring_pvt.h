@@ -47,7 +47,7 @@
  */
 #define URING_WINDOW_BYTES (4u << 20)
 #define URING_WINDOW_DIRECT_BYTES (16u << 20)
-/* Steps of one I/O that may end short, interrupted, or with "try again" before it fails. */
+/* Steps in a row, of one I/O, that may end short, interrupted, or with "try again" before it fails. */
 #define URING_MAX_TRIES 64
 
 /* The image, among the fixed files of each ring. */

@@ -5,6 +5,7 @@
  * current folder, $TMPDIR, /tmp or /var/tmp.
  */
 #include "driver_suite.h"
+#include "driver_arena.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -130,6 +131,40 @@ static void
 expect_refused(const char *args, bool read_only, int expected, const char *word)
 {
 	driver_expect_refused("uring", args, read_only, expected, word);
+}
+
+/* In many turns, of an image that is a hole: each of its buffers is the same. */
+static void
+test_the_longest_io(void **state)
+{
+	enum {
+		PIECE_BYTES = 16 << 20,
+		N = 256
+	};
+	uint8_t *piece = driver_arena_get(PIECE_BYTES);
+	struct driver_io io = {
+		.io = { .op = VHUB_BLK_READ, .n_iov = N, .len_bytes = VHUB_BLK_DATA_MAX_BYTES }
+	};
+	struct iovec *iov = calloc(N, sizeof(*iov));
+	struct driver_disk d;
+
+	(void)state;
+	assert_non_null(iov);
+	make_image(image, (off_t)4 << 30);
+	for (unsigned int i = 0; i < N; i++)
+		iov[i] = (struct iovec){ piece, PIECE_BYTES };
+	iov[N - 1].iov_len -= VHUB_BLK_SECTOR_BYTES;
+	memset(piece, 0xff, PIECE_BYTES);
+	io.io.iov = iov;
+	io.io.result = 12345;
+	driver_open(&d, "uring", args_of(image, ""), true);
+	driver_run(&d, &io, 1);
+	assert_int_equal(io.io.result, 0);
+	for (size_t at = 0; at < PIECE_BYTES; at += VHUB_BLK_SECTOR_BYTES)
+		assert_int_equal(piece[at], 0);
+	driver_close(&d);
+	driver_arena_put(piece);
+	free(iov);
 }
 
 static void
@@ -1569,6 +1604,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(test_what_is_no_image_is_refused, fresh_image),
+		cmocka_unit_test_setup(test_the_longest_io, fresh_image),
 		cmocka_unit_test_setup(test_a_size_of_no_whole_sectors_is_rounded_down,
 				fresh_image),
 		cmocka_unit_test_setup(test_info_tells_the_path_and_the_cache, fresh_image),
