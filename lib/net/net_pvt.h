@@ -69,6 +69,9 @@
 /* What of an mbuf's flags is still to be done by somebody. */
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
+/* What librte_vhost says of a packet whose header asks for something that it understands. */
+#define NET_LIBRARY_OFFLOADS (RTE_MBUF_F_RX_L4_CKSUM_NONE | RTE_MBUF_F_RX_LRO)
+
 /* Counters of a queue pair. Written by its lcore, read by anybody: shared atomics. */
 struct net_counters {
 	struct {
@@ -537,7 +540,7 @@ net_drop(struct net_pair *pair, enum vhub_net_drop reason, struct rte_mbuf **pkt
 /* What one look at a burst tells. */
 struct net_look {
 	uint64_t bytes;
-	uint64_t offloads; /* NET_OFFLOADS of any packet */
+	uint64_t flags; /* of any packet */
 	uint32_t longest_bytes;
 	uint32_t shortest_bytes;
 };
@@ -557,7 +560,7 @@ net_look_at(struct rte_mbuf *const *pkts, unsigned int n, struct net_look *look)
 		shortest = RTE_MIN(shortest, len);
 	}
 	look->bytes = bytes;
-	look->offloads = flags & NET_OFFLOADS;
+	look->flags = flags;
 	look->longest_bytes = longest;
 	look->shortest_bytes = shortest;
 }

@@ -123,7 +123,7 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 		return;
 	}
 	net_look_at(pkts, n, &look);
-	if (unlikely(look.offloads != 0))
+	if (unlikely((look.flags & NET_OFFLOADS) != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, give_to_ring);
 	else
 		give_looked_at(pair, pkts, n, &look);
