@@ -3,6 +3,7 @@
 as what it lacks has come."""
 
 import fcntl
+import re
 import signal
 import socket
 
@@ -13,7 +14,7 @@ from manager import Manager
 from test_config import read
 from vhostuser import PATIENCE, BlkDisk, Wire, pattern, wait_until
 from vhostuser.load import Load
-from vhubd import build_dir
+from vhubd import ROOT, build_dir
 
 UNRULY = build_dir() / "test/tools/unruly.so"
 IMAGE_BYTES = 8 << 20
@@ -269,6 +270,15 @@ def test_an_uplink_whose_port_is_not_there(start, net, folder, path):
         packets.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
         wait_state(control, "up", "serving")
         assert [port["name"] for port in control.call("bridge_list")[0]["ports"]] == ["port", "up"]
+    daemon.stop()
+
+
+def test_the_unit_for_systemd_serves_what_can_be_served(vhubd, blk, late):
+    unit = (ROOT / "config/systemd/vhubd.service").read_text()
+    words = re.search(r"^ExecStart=\S+/vhubd \$VHUBD_ARGS (.*)$", unit, re.MULTILINE).group(1).split()
+    daemon = vhubd(blk("good"), late[0], args=words, wait=False)
+    daemon.wait_log("ready: 1 of 2 devices")
+    works(daemon.sockets[0])
     daemon.stop()
 
 
