@@ -19,20 +19,21 @@
 
 /* ---- life ---- */
 
-/* A guest that has just begun: everything reaches it, by its first pair (5.1.6.5.1, 5.1.6.5.5). */
+/*
+ * A guest that has just begun: everything reaches it, by its first pair (5.1.6.5.1, 5.1.6.5.5). Of one whose commands
+ * another back end has heard nobody knows its VLANs, which it will not say again, nor its address before it says so,
+ * and it may have turned offloads off; one that gets none is right in any case.
+ */
 static void
 first_rules(const struct net_dev *dev, struct net_rules *rules, bool resumed)
 {
 	*rules = (struct net_rules){
 		.promisc = true,
-		.has_mac = dev->params.has_mac,
+		.has_mac = !resumed && dev->params.has_mac,
 		.mac = dev->params.mac,
-		.has_vlans = (dev->ctrl.features & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VLAN)) != 0,
+		.has_vlans = !resumed &&
+				(dev->ctrl.features & (UINT64_C(1) << VIRTIO_NET_F_CTRL_VLAN)) != 0,
 		.n_pairs = 1,
-		/*
-		 * A guest whose commands another back end has heard may have turned offloads off;
-		 * one that gets none is right in any case.
-		 */
 		.takes = resumed ? 0 : VHUB_NET_TAKES_ALL,
 	};
 }

@@ -373,6 +373,29 @@ def test_what_was_asked_for_holds_when_features_are_said_again_but_not_for_anoth
     assert not reaches(session, frame_for(OTHER)) and reaches(session, frame_for(MINE))
 
 
+@both_kinds
+def test_what_another_back_end_was_told_is_not_filtered_by(control, packed):
+    """A driver that goes on says its modes and its table again with each change, its VLANs never, and its address when
+    that changes."""
+    session, guest = control(packed=packed)
+    guest.vlan(5)
+    guest.address(OTHER)
+    bases = session.stop()
+    session.tell(Req.RESET_DEVICE)      # forgets it all; the driver has not begun anew
+    session.set_features(session.features)
+    for queue in session.queues.values():
+        session.start_queue(queue, base=bases[queue.index])
+    guest.mode(ctrl.PROMISC, False)
+    for vlan in (None, 5, 6):
+        assert reaches(session, frame_for(OTHER, vlan)) and reaches(session, frame_for(MINE, vlan))
+    assert not reaches(session, frame_for(GROUP))
+    guest.address(OTHER)
+    for vlan in (None, 5, 6):
+        session.send(frame_for(MINE, vlan))
+        frame = frame_for(OTHER, vlan)
+        assert session.exchange(frame).frame == packets.swapped(frame)
+
+
 # commands in all shapes
 
 
