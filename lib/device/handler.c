@@ -297,7 +297,8 @@ handler_when(struct vhub_req_handler *base, uint32_t index)
 
 	if (h->mem != NULL)
 		when |= VHUB_USER_WHEN_MEMORY;
-	if (index >= h->dev->max_queues || h->vrings[index] == NULL)
+	/* Who sets up one that is set aside has it stopped first. */
+	if (index >= h->dev->max_queues || h->vrings[index] == NULL || rings_is_set_aside(h, index))
 		when |= VHUB_USER_WHEN_STOPPED;
 	return when;
 }

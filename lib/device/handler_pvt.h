@@ -202,6 +202,22 @@ int
 rings_suspend(struct vhub_device_handler *h, handler_step_fn step);
 
 /**
+ * Whether a disk's running ring was enabled and then disabled: with Cloud Hypervisor of 2020 to 2022 that is all
+ * that a driver's reset comes to, and the next driver sets the ring up as if it had stopped. One that was never
+ * enabled is only on its way.
+ */
+bool
+rings_is_set_aside(const struct vhub_device_handler *h, unsigned int index);
+
+/** Whether all rings that run are. */
+bool
+rings_are_set_aside(const struct vhub_device_handler *h);
+
+/** Stops those for `req`, then `step`. Returns VHUB_REQ_PENDING. */
+int
+rings_stop_set_aside(struct vhub_device_handler *h, struct vhub_request *req, handler_step_fn step);
+
+/**
  * Starts ring `index` as its record says, then ends the request. Returns VHUB_REQ_PENDING, or an
  * error and nothing was begun.
  */

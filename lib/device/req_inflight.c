@@ -289,6 +289,15 @@ map_region(struct vhub_work *work)
 	}
 }
 
+static void
+stopped_for_region(struct vhub_device_handler *h, int result)
+{
+	if (result == 0)
+		handler_work(h, map_region, region_mapped);
+	else
+		handler_finish(h, result);
+}
+
 int
 req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
 {
@@ -298,13 +307,15 @@ req_set_inflight_fd(struct vhub_req_handler *base, struct vhub_request *req)
 
 	if (ret != 0)
 		return ret;
-	if (handler_running(h))
+	if (!rings_are_set_aside(h))
 		return vhub_request_refuse(req, -EBUSY,
 				"the inflight region cannot change while rings run");
 	if (inflight->mmap_size_bytes < region_bytes(h, inflight) ||
 			inflight->mmap_offset_bytes % 8 != 0)
 		return vhub_request_refuse(req, -EINVAL,
 				"the inflight region is too small or not aligned");
+	if (handler_running(h))
+		return rings_stop_set_aside(h, req, stopped_for_region);
 	h->req = req;
 	return handler_work(h, map_region, region_mapped);
 }

@@ -77,16 +77,23 @@ features_applied(struct vhub_device_handler *h, int result)
 }
 
 /* Ring features cannot change under a running ring; LOG_ALL and bit 30 can. */
+static uint64_t
+changed_of_rings(const struct vhub_device_handler *h, uint64_t features)
+{
+	return handler_running(h) ? (features ^ h->rec.features) & ~(LOG_ALL_BIT | F_PROTOCOL_BIT) :
+				    0;
+}
+
 static int
 check_features(const struct vhub_device_handler *h, struct vhub_request *req, uint64_t features)
 {
-	uint64_t changed = (features ^ h->rec.features) & ~(LOG_ALL_BIT | F_PROTOCOL_BIT);
+	uint64_t changed = changed_of_rings(h, features);
 	uint64_t unknown = features & ~offered_features(h->dev);
 
 	if (unknown != 0)
 		return vhub_request_refuse(req, -EINVAL, "features 0x%" PRIx64 " were not offered",
 				unknown);
-	if (handler_running(h) && changed != 0)
+	if (changed != 0 && !rings_are_set_aside(h))
 		return vhub_request_refuse(req, -EBUSY,
 				"features 0x%" PRIx64 " cannot change while rings run", changed);
 	return 0;
@@ -108,6 +115,7 @@ apply_features(struct vhub_device_handler *h)
 		rings_want_log(h, run, handler_active_log(h)); /* it fits: accept_features() */
 		run->want.mask |= VRING_WANT_ENABLED;
 		run->want.enabled = h->rec.vrings[run->pub.index].enabled;
+		run->was_enabled |= run->want.enabled;
 	}
 	return handler_event_post(h, 1, VRING_OP_APPLY, VRING_OP_APPLY, features_applied);
 }
@@ -117,9 +125,9 @@ static int
 accept_features(struct vhub_device_handler *h, struct vhub_request *req, uint64_t features)
 {
 	struct vhub_dirty_log *log = (features & LOG_ALL_BIT) != 0 ? h->log : NULL;
-	int ret = check_features(h, req, features);
+	int ret = 0;
 
-	if (ret == 0 && !rings_fit_log(h, log))
+	if (!rings_fit_log(h, log))
 		ret = log_too_short(req);
 	if (ret == 0 && handler_running(h))
 		ret = foreign_check(h, req, h->rec.n_regions, features, &h->rec.log);
@@ -128,10 +136,9 @@ accept_features(struct vhub_device_handler *h, struct vhub_request *req, uint64_
 	return ret;
 }
 
-int
-req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
+static int
+set_features(struct vhub_device_handler *h, struct vhub_request *req)
 {
-	struct vhub_device_handler *h = handler_of(base);
 	uint64_t features = req->payload.u64;
 	int ret = accept_features(h, req, features);
 
@@ -143,6 +150,28 @@ req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
 	if ((features & F_PROTOCOL_BIT) == 0)
 		enable_all(h);
 	return apply_features(h);
+}
+
+static void
+stopped_for_features(struct vhub_device_handler *h, int result)
+{
+	if (result == 0)
+		result = set_features(h, h->req);
+	if (result != VHUB_REQ_PENDING)
+		handler_finish(h, result);
+}
+
+int
+req_set_features(struct vhub_req_handler *base, struct vhub_request *req)
+{
+	struct vhub_device_handler *h = handler_of(base);
+	int ret = check_features(h, req, req->payload.u64);
+
+	if (ret != 0)
+		return ret;
+	return changed_of_rings(h, req->payload.u64) != 0 ?
+			rings_stop_set_aside(h, req, stopped_for_features) :
+			set_features(h, req);
 }
 
 /* ---- protocol features, owner, queues ---- */

@@ -3,7 +3,8 @@
  * Requests about one vring: size, addresses, base, the three fds, enable. Next: rings.c.
  *
  * SET_VRING_KICK starts a vring, with an fd or without; only GET_VRING_BASE (with SKIP_DRAIN, too), a
- * reset or the disconnect stops it. On a running ring a new fd, new addresses or another log flag take effect
+ * reset or the disconnect stops it, and whatever sets up anew one that was disabled
+ * (rings_is_set_aside()). On a running ring a new fd, new addresses or another log flag take effect
  * between two bursts.
  */
 #include <errno.h>
@@ -33,7 +34,9 @@ req_set_vring_num(struct vhub_req_handler *base, struct vhub_request *req)
 		return vhub_request_refuse(req, -EINVAL, "size %u: a ring has 1 to %u entries", num,
 				VHUB_VIRTQ_MAX_SIZE);
 	vring->size = (uint16_t)num;
-	return 0;
+	return h->vrings[req->payload.state.index] == NULL ?
+			0 :
+			rings_stop_set_aside(h, req, handler_finish);
 }
 
 /* ---- addresses ---- */
@@ -105,17 +108,34 @@ req_set_vring_addr(struct vhub_req_handler *base, struct vhub_request *req)
 
 /* ---- base ---- */
 
+static int
+set_base(struct vhub_device_handler *h, const struct vhub_request *req)
+{
+	struct vring_record *vring = &h->rec.vrings[req->payload.state.index];
+
+	vring->base = req->payload.state.num;
+	vring->left_base = 0;
+	return 0;
+}
+
+static void
+stopped_for_new_base(struct vhub_device_handler *h, int result)
+{
+	if (result == 0)
+		set_base(h, h->req);
+	handler_finish(h, result);
+}
+
 int
 req_set_vring_base(struct vhub_req_handler *base, struct vhub_request *req)
 {
 	struct vhub_device_handler *h = handler_of(base);
-	struct vring_record *vring = handler_vring(h, req->payload.state.index);
 
-	if (vring == NULL)
+	if (handler_vring(h, req->payload.state.index) == NULL)
 		return no_such_vring(h, req, req->payload.state.index);
-	vring->base = req->payload.state.num;
-	vring->left_base = 0;
-	return 0;
+	return h->vrings[req->payload.state.index] == NULL ?
+			set_base(h, req) :
+			rings_stop_set_aside(h, req, stopped_for_new_base);
 }
 
 static int
@@ -348,6 +368,7 @@ req_set_vring_enable(struct vhub_req_handler *base, struct vhub_request *req)
 	run = h->vrings[req->payload.state.index];
 	if (run == NULL)
 		return 0;
+	run->was_enabled |= vring->enabled;
 	h->req = req;
 	handler_event_begin(h);
 	handler_event_add(h, run);

@@ -387,6 +387,41 @@ rings_suspend(struct vhub_device_handler *h, handler_step_fn step)
 	return stop_after(h, VRING_OP_SUSPEND, step);
 }
 
+/* ---- rings that were disabled, and not stopped ---- */
+
+bool
+rings_is_set_aside(const struct vhub_device_handler *h, unsigned int index)
+{
+	return h->vrings[index] != NULL && !h->dev->discards && h->vrings[index]->was_enabled &&
+			!h->rec.vrings[index].enabled;
+}
+
+bool
+rings_are_set_aside(const struct vhub_device_handler *h)
+{
+	unsigned int i;
+
+	for (i = 0; i < h->dev->max_queues; i++) {
+		if (h->vrings[i] != NULL && !rings_is_set_aside(h, i))
+			return false;
+	}
+	return true;
+}
+
+int
+rings_stop_set_aside(struct vhub_device_handler *h, struct vhub_request *req, handler_step_fn step)
+{
+	unsigned int i;
+
+	h->req = req;
+	handler_event_begin(h);
+	for (i = 0; i < h->dev->max_queues; i++) {
+		if (rings_is_set_aside(h, i))
+			handler_event_add(h, h->vrings[i]);
+	}
+	return rings_stop(h, step);
+}
+
 /* ---- the start of a ring ---- */
 
 static void
@@ -445,6 +480,7 @@ ring_alloc(struct vhub_device_handler *h, struct vhub_virtq *vq, struct vring_ru
 	vring->pub.features = h->rec.features;
 	vring->pub.index = (uint16_t)index;
 	vring->pub.enabled = rec->enabled;
+	vring->was_enabled = rec->enabled;
 	vring->pub.call_fd = rec->call_fd;
 	vring->pub.notify_account = &h->notify_accounts[index];
 	vring->home = h->lifecycle.home;

@@ -92,6 +92,7 @@ struct vring_run {
 	void (*broken)(struct vring_run *vring); /**< CTL */
 	bool broken_heard;			 /**< CTL */
 	bool released;				 /**< CTL: the device knows it no more */
+	bool was_enabled;			 /**< CTL: since it has started */
 	void *owner;				 /**< CTL: the device handler */
 	struct vhub_work free_work;		 /**< CTL, WORK: the last of it */
 	void *part; /**< WORK: the device's, of part_bytes; NULL: none */

@@ -7,7 +7,7 @@ import pytest
 from hold import SILENCE, wait_taken
 from module_daemon import ModuleDaemon, started, watched
 from test_inflight import both_kinds, start, tracked
-from vhostuser import CloudHypervisor, F, GuestMemory, OpenVmm, PF, Region, Req, pages_of, pattern
+from vhostuser import CloudHypervisor, F, GuestMemory, OpenVmm, PF, Queue, Region, Req, pages_of, pattern
 from vhostuser import blk
 from vhostuser import protocol as p
 from vhostuser.split import SplitRing
@@ -22,7 +22,6 @@ DISKS = {
     "free": "driver=malloc,size=16M,queues=2",
     "saved": "driver=malloc,file={folder}/saved",
     "nothing": "driver=null,size=4G",
-    "hole": "driver=uring,path={folder}/hole",
 }
 
 
@@ -36,7 +35,7 @@ class Vmms(ModuleDaemon):
 
 @pytest.fixture(scope="module")
 def running_vmms(tmp_path_factory):
-    yield from started(Vmms(tmp_path_factory.mktemp("v"), DISKS, images={"saved": 4 * MB, "hole": 2 * GB}))
+    yield from started(Vmms(tmp_path_factory.mktemp("v"), DISKS, images={"saved": 4 * MB}))
 
 
 @pytest.fixture
@@ -98,22 +97,16 @@ def wide_memory(gpa):
     return mem
 
 
-@pytest.mark.parametrize("name", ["nothing", "hole"])
-def test_a_gibibyte_in_one_segment(vmms, opened, name):
+def test_a_gibibyte_in_one_segment(vmms, opened):
     """OVMF's driver negotiates neither SIZE_MAX nor SEG_MAX, and asks for as much."""
     gpa = 0x1_0000_0000
-    disk = opened(vmms.path(name), mem=wide_memory(gpa), features=(F.BLK_BLK_SIZE, F.BLK_FLUSH, F.BLK_TOPOLOGY))
-    places = [gpa + i * GB // 64 for i in range(16)]
-    for place in places:
-        disk.mem.write(place, b"\xff" * 512)
-    for kind in (blk.T_IN, blk.T_OUT) if name == "nothing" else (blk.T_IN,):
+    disk = opened(vmms.path("nothing"), mem=wide_memory(gpa), features=(F.BLK_BLK_SIZE, F.BLK_FLUSH, F.BLK_TOPOLOGY))
+    for kind in (blk.T_IN, blk.T_OUT):
         request = disk.prepare(kind, 8)
         request.data, request.writes = [(gpa, GB)], kind == blk.T_IN
         disk.wait(disk.submit([request]))
         assert request.status == blk.S_OK
         assert request.length == (GB if request.writes else 0) + 1
-    for place in places:
-        assert disk.mem.read(place, 512) == (b"\xff" if name == "nothing" else b"\0") * 512
 
 
 # --- a ring that is disabled
@@ -215,3 +208,91 @@ def test_a_ring_that_was_never_enabled_does_not_begin_when_it_is_disabled(vmms, 
     disk.set_vring_enable(0)
     disk.wait(requests + later)
     assert {request.status for request in requests + later} == {blk.S_OK}
+
+
+# --- a driver's reset
+
+RESETS = (CloudHypervisor.reset_by_disabling, CloudHypervisor.reset_owner, CloudHypervisor.reset_by_base)
+
+
+@pytest.mark.parametrize("reset", RESETS, ids=lambda reset: reset.__name__)
+@pytest.mark.parametrize("name", ["free", "held"])
+def test_one_driver_follows_another(vmms, cloud, name, reset):
+    """Firmware, then a system, and again: with other features, and more or fewer rings elsewhere. Those of the
+    driver before are not touched any more."""
+    disk = cloud(name, run=False)
+    mem = GuestMemory()
+    system = (F.EVENT_IDX, F.INDIRECT_DESC, F.BLK_FLUSH, F.BLK_CONFIG_WCE)
+    for features, rings, size in (((), 1, 16), (system, 2, 128), ((), 1, 16), (system, 2, 32), (system, 2, 64)):
+        disk.activate(mem, [SplitRing(mem, size, event_idx=F.EVENT_IDX in features) for _ in range(rings)],
+                      disk.driver(*features))
+        for queue in disk.queues:
+            for i in range(2 * size):
+                disk.write(i, pattern(size + i, 512), queue=queue)
+            assert disk.read(0, 1024, queue=queue) == pattern(size, 512) + pattern(size + 1, 512)
+        before = [queue.ring.used16[:] for queue in disk.queues.values()]
+        reset(disk)
+        for queue in disk.queues.values():
+            queue.ring.avail[1] += 1
+            queue.kick.signal()
+        disk.fence()
+        assert [queue.ring.used16[:] for queue in disk.queues.values()] == before
+    assert disk.wire.silent(0)
+
+
+def test_a_reset_waits_for_what_the_driver_had_in_flight(vmms, cloud):
+    disk = cloud("held")
+    with vmms.hold() as hold:
+        requests = reads(disk, 3)
+        wait_taken(disk, 3)
+        with hold.let_go_meanwhile():
+            disk.reset_by_disabling()
+    assert {request.status for request in requests} == {blk.S_OK}
+    mem = disk.mem
+    disk.activate(mem, [SplitRing(mem, SIZE)], disk.driver(F.EVENT_IDX))
+    assert disk.region.inflight(0) == []
+
+
+def test_the_next_driver_may_get_its_inflight_region_first(cloud, refused):
+    disk = cloud("free")
+    region = disk.get_inflight(1, SIZE)
+    disk.set_vring_enable(0, False)
+    assert refused(disk, Req.SET_INFLIGHT_FD, region.payload, [region.fd]) == "error"
+    disk.set_vring_enable(1, False)
+    disk.set_inflight(region)
+    region.close()
+    disk.activate(disk.mem, [SplitRing(disk.mem, SIZE)], disk.features)
+    disk.write(0, pattern(1, 512))
+
+
+def test_a_ring_may_be_set_up_anew_beside_another_that_goes_on(vmms, opened, refused):
+    disk = opened(vmms.path("free"), queues=2)
+    disk.read(0, 512, queue=1)
+    disk.set_vring_enable(1, False)
+    assert refused(disk, Req.SET_VRING_NUM, p.VRING_STATE.pack(0, 32)) == "error"
+    features = p.U64.pack(disk.features ^ p.bits(F.EVENT_IDX))
+    assert refused(disk, Req.SET_FEATURES, features) == "error"
+    disk.queues[1].close()
+    disk.start_queue(Queue(1, disk.new_ring(32)))
+    for queue in (0, 1):
+        disk.write(0, pattern(queue, 512), queue=queue)
+
+
+def test_a_ring_that_is_not_enabled_yet_is_not_set_up_anew(vmms, opened, refused):
+    """Nobody would start it again."""
+    disk = opened(vmms.path("free"), enable=False)
+    for request in (Req.SET_VRING_NUM, Req.SET_VRING_BASE):
+        assert refused(disk, request, p.VRING_STATE.pack(0, 0 if request == Req.SET_VRING_BASE else 128)) == "error"
+    disk.set_vring_enable(0)
+    disk.read(0, 512)
+
+
+def test_a_paused_guest_may_begin_to_migrate(cloud):
+    """Rings that are only paused stay where they are."""
+    disk = cloud("free")
+    disk.write(0, pattern(1, 512))
+    disk.pause()
+    disk.start_dirty_log()
+    disk.resume()
+    assert disk.read(0, 512) == pattern(1, 512)
+    assert disk.dirty_log()

@@ -70,6 +70,23 @@ class CloudHypervisor(BlkDisk):
     def resume(self):
         self.enable(True)
 
+    # A driver has written 0 to the status, by version; activate() comes next.
+
+    def reset_by_disabling(self):
+        """Of 2021 and 2022."""
+        self.enable(False)
+
+    def reset_owner(self):
+        """Of 2020 and 2021."""
+        self.enable(False)
+        self.tell(Req.RESET_OWNER)
+
+    def reset_by_base(self):
+        """Since 2022."""
+        for index in self.queues:
+            self.set_vring_enable(index, False)
+            self.get_vring_base(index)
+
     def start_dirty_log(self):
         self.log = None
         self.dirty_log()
