@@ -81,6 +81,17 @@ put_device(FILE *out, const struct slot *slot, char *error, size_t error_len)
 	return ret;
 }
 
+/* One that is being added may not come to that, and a file with it would start nothing. */
+static bool
+is_to_be_saved(const struct slot *slot)
+{
+	if (slot->removing)
+		return false;
+	return slot->state == SLOT_SERVING ||
+			(slot->options.of_start &&
+					(slot->state < SLOT_SERVING || slot->options.retries));
+}
+
 int
 config_save_text(const struct options *options, const struct slots *slots, char **out, char *error,
 		size_t error_len)
@@ -98,7 +109,7 @@ config_save_text(const struct options *options, const struct slots *slots, char 
 	if (ret != 0)
 		snprintf(error, error_len, "a configuration file cannot hold it: %s", why);
 	for (slot = slots_first(slots); ret == 0 && slot != NULL; slot = slots_next(slot)) {
-		if (slot->removing || (slot->state > SLOT_SERVING && !slot->options.retries))
+		if (!is_to_be_saved(slot))
 			continue;
 		ret = put_device(file, slot, why, sizeof(why));
 		if (ret != 0)

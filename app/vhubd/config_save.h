@@ -9,8 +9,8 @@
 #include "slots.h"
 
 /**
- * The text, to be freed, in *out: the daemon's keys, and every device that is served or is to be.
- * Returns 0, -ENOMEM, or -EINVAL with one sentence in `error`: something does not fit into such a
+ * The text, to be freed, in *out: the daemon's keys, and every device that is served, or is one of the
+ * start and is to be. Returns 0, -ENOMEM, or -EINVAL with one sentence in `error`: something does not fit into such a
  * file. Thread: CTL.
  */
 int

@@ -291,6 +291,7 @@ add_all(struct daemon_state *d)
 
 	slots_on_change(d->slots, slots_changed, d);
 	for (unsigned int i = 0; i < options.n_slots; i++) {
+		options.slots[i].of_start = true;
 		options.slots[i].retries = options.retry_failed;
 		ret = slots_add(d->slots, &options.slots[i], slot_added, d, error, sizeof(error));
 		if (ret != 0) {

@@ -39,7 +39,8 @@ struct slot_options {
 	int fd;
 	struct affinity affinity; /**< where its queues begin */
 	struct vhub_builder *builder;
-	bool retries; /**< when it cannot be built it stays, and is tried again */
+	bool of_start; /**< vhubd was started with it */
+	bool retries;  /**< when it cannot be built it stays, and is tried again */
 };
 
 struct options {

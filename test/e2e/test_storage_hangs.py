@@ -45,6 +45,10 @@ def check_is_served(path):
         assert disk.read(8, 4096) == pattern(1, 4096)
 
 
+def saved(folder):
+    return (folder / "saved").read_text()
+
+
 def check_others_go_on(path, folder):
     check_is_served(folder / "good.sock")
     with Control(path) as control:
@@ -126,6 +130,8 @@ def test_devices_that_are_added(vhubd, blk, mount, folder, path):
         wait_until(lambda: names[-1] in other.names())
         check_others_go_on(path, folder)
         assert other.call("device_add", kind="net", name="port", args=f"socket={folder}/port.sock,driver=echo")
+        # They may fail yet.
+        assert "[blk good]" in saved(folder) and "[blk d0]" not in saved(folder)
         states = [(each["name"], each["state"]) for each in other.call("device_list")]
         assert states == [("good", "serving"), *((name, "building") for name in names), ("port", "serving")]
         with pytest.raises(Refused, match="d0 is being added") as refused:
@@ -146,6 +152,7 @@ def test_devices_of_the_start(vhubd, blk, net, dead, mount, folder, path):
                    loads=[UNRULY], args=["--control", str(path)], wait=False)
     wait_until(lambda: (folder / "good.sock").is_socket() and (folder / "port.sock").is_socket())
     check_others_go_on(path, folder)
+    assert all(f"[blk {name}]" in saved(folder) for name in (*names, "good"))
     assert "ready" not in daemon.log
     mount.unlink()
     daemon.wait_log("ready")
