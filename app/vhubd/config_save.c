@@ -98,10 +98,13 @@ config_save_text(const struct options *options, const struct slots *slots, char 
 {
 	const struct slot *slot;
 	size_t len;
-	FILE *file = open_memstream(out, &len);
+	FILE *file;
 	char why[256] = "";
 	int ret;
 
+	if (slots_are_stopping(slots))
+		return snprintf(error, error_len, "vhubd is stopping"), -ESHUTDOWN;
+	file = open_memstream(out, &len);
 	if (file == NULL)
 		return snprintf(error, error_len, "out of memory"), -ENOMEM;
 	fprintf(file, "# vhubd %s\n", VHUB_VERSION);

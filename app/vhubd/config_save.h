@@ -10,8 +10,8 @@
 
 /**
  * The text, to be freed, in *out: the daemon's keys, and every device that is served, or is one of the
- * start and is to be. Returns 0, -ENOMEM, or -EINVAL with one sentence in `error`: something does not fit into such a
- * file. Thread: CTL.
+ * start and is to be. Returns 0, or with one sentence in `error` -ENOMEM, -ESHUTDOWN, or -EINVAL:
+ * something does not fit into such a file. Thread: CTL.
  */
 int
 config_save_text(const struct options *options, const struct slots *slots, char **out, char *error,

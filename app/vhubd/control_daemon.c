@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include <rte_log.h>
@@ -103,13 +104,28 @@ const struct vhub_control_method control_log_level_set = {
 /* ---- config_save ---- */
 
 struct save {
+	STAILQ_ENTRY(save) next;
 	struct vhub_work work;
 	struct vhub_control_call *call;
+	const struct control_context *context;
 	char *path;
 	char *text;
 	int result;
 	char error[512];
 };
+
+/*
+ * CTL. The first one is under way; the text of each is made when those before it are over: a file never
+ * gets what is older than what it has.
+ */
+static STAILQ_HEAD(, save) saves = STAILQ_HEAD_INITIALIZER(saves);
+
+static void
+refuse_save(struct vhub_control_call *call, int result, const char *why)
+{
+	vhub_control_refuse(call, result == -ESHUTDOWN ? CONTROL_STOPPING : CONTROL_NO_FILE, "%s",
+			why);
+}
 
 static void
 run_save(struct vhub_work *work)
@@ -119,40 +135,64 @@ run_save(struct vhub_work *work)
 	save->result = config_save_write(save->path, save->text, save->error, sizeof(save->error));
 }
 
+/* The first one is over. */
 static void
-saved(struct vhub_work *work)
+answer_save(struct save *save)
 {
-	struct save *save = vhub_container_of(work, struct save, work);
-
+	STAILQ_REMOVE_HEAD(&saves, next);
 	if (save->result == 0)
 		vhub_control_result(save->call, json_pack("{s:s}", "path", save->path));
 	else
-		vhub_control_refuse(save->call, CONTROL_NO_FILE, "%s", save->error);
+		refuse_save(save->call, save->result, save->error);
 	free(save->path);
 	free(save->text);
 	free(save);
 }
 
-/* Takes `contents`. */
 static void
-save_as(struct vhub_control_call *call, const char *path, char *contents)
+begin_save(void)
+{
+	struct save *save;
+
+	while ((save = STAILQ_FIRST(&saves)) != NULL) {
+		save->result = config_save_text(save->context->options, save->context->slots,
+				&save->text, save->error, sizeof(save->error));
+		if (save->result == 0) {
+			vhub_work_submit(&save->work);
+			return;
+		}
+		answer_save(save);
+	}
+}
+
+static void
+saved(struct vhub_work *work)
+{
+	answer_save(vhub_container_of(work, struct save, work));
+	begin_save();
+}
+
+static void
+save_as(struct vhub_control_call *call, const struct control_context *context, const char *path)
 {
 	struct save *save = calloc(1, sizeof(*save));
+	const bool is_first = STAILQ_EMPTY(&saves);
 
 	if (save != NULL)
 		save->path = strdup(path);
 	if (save == NULL || save->path == NULL) {
 		free(save);
-		free(contents);
 		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
 		return;
 	}
 	save->call = call;
-	save->text = contents;
+	save->context = context;
 	save->work.kind = VHUB_WORK_STORAGE;
 	save->work.run = run_save;
 	save->work.done = saved;
-	vhub_work_submit(&save->work);
+	STAILQ_INSERT_TAIL(&saves, save, next);
+	if (is_first)
+		begin_save();
 }
 
 static void
@@ -161,19 +201,20 @@ config_save(struct vhub_control_call *call, const json_t *params, void *arg)
 	const struct control_context *context = arg;
 	const char *path = control_text(params, "path");
 	char error[512];
-	char *contents;
+	char *text;
+	int ret;
 
-	if (config_save_text(context->options, context->slots, &contents, error, sizeof(error)) !=
-			0) {
-		vhub_control_refuse(call, CONTROL_NO_FILE, "%s", error);
-		return;
-	}
 	if (path != NULL) {
-		save_as(call, path, contents);
+		save_as(call, context, path);
 		return;
 	}
-	vhub_control_result(call, json_pack("{s:s}", "text", contents));
-	free(contents);
+	ret = config_save_text(context->options, context->slots, &text, error, sizeof(error));
+	if (ret != 0) {
+		refuse_save(call, ret, error);
+		return;
+	}
+	vhub_control_result(call, json_pack("{s:s}", "text", text));
+	free(text);
 }
 
 static const struct vhub_control_param config_save_params[] = {

@@ -114,6 +114,12 @@ slots_find(const struct slots *slots, const char *name)
 	return find(slots, name);
 }
 
+bool
+slots_are_stopping(const struct slots *slots)
+{
+	return slots->stopping;
+}
+
 const char *
 slot_state_name(enum slot_state state)
 {

@@ -196,6 +196,10 @@ slots_find_served(struct slots *slots, const char *name, struct slot **out, char
 void
 slots_tell(struct slot *slot, int result, const char *why);
 
+/** Whether slots_stop() was called: devices that are served are so no more. Thread: CTL. */
+bool
+slots_are_stopping(const struct slots *slots);
+
 /** By name, NULL when there is none. Thread: CTL. */
 const struct slot *
 slots_find(const struct slots *slots, const char *name);

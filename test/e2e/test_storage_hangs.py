@@ -88,13 +88,20 @@ def test_locks_of_images(vhubd, blk, dead, mount, folder, path, locked):
         check_is_served(folder / f"{name}.sock")
 
 
-def test_the_end_waits_until_an_image_is_given_back(vhubd, dead, mount, folder):
-    daemon = vhubd(dead("slow", "lock"), loads=[UNRULY])
+def test_the_end_waits_until_an_image_is_given_back(vhubd, dead, mount, folder, path):
+    """And nothing is saved then, where devices are gone already."""
+    daemon = vhubd(dead("slow", "lock"), loads=[UNRULY], args=["--control", str(path)])
     disk = start(folder, "slow")
     disk.ask_u64(Req.GET_FEATURES)   # answered after the start of its ring
     mount.touch()
     daemon.process.terminate()
     daemon.wait_log("slow is giving its image back.*waiting for it")
+    with Control(path) as control:
+        for where in ({"path": str(folder / "saved")}, {}):
+            with pytest.raises(Refused, match="vhubd is stopping") as refused:
+                control.call("config_save", **where)
+            assert refused.value.code == -32005
+    assert not (folder / "saved").exists()
     mount.unlink()
     assert daemon.process.wait(PATIENCE) == 0
     disk.close()

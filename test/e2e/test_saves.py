@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""config_save on storage that takes its time: later saves follow, in their order."""
+
+import select
+
+import pytest
+
+from control import Control
+from vhostuser import wait_until
+from vhubd import build_dir
+
+# What is loaded before vhubd would need the sanitizer before that.
+pytestmark = pytest.mark.plain_only
+
+#: For so long nothing comes where nothing is to come.
+QUIET = 0.3
+
+
+@pytest.fixture
+def stall(folder):
+    """While this file is there, the first save is not done."""
+    return folder / "stall"
+
+
+@pytest.fixture
+def control(vhubd, blk, folder, stall):
+    vhubd(blk("good", size="8M"), args=["--control", str(folder / "control.sock")],
+          env={"LD_PRELOAD": str(build_dir() / "test/tools/held_fsync.so"), "HELD_FSYNC": str(stall)})
+    return lambda: Control(folder / "control.sock")
+
+
+def add(client, folder, name):
+    client.call("device_add", kind="blk", name=name, args=f"socket={folder}/{name}.sock,driver=null")
+
+
+def test_a_file_never_gets_what_is_older_than_what_it_has(control, folder, stall):
+    path = folder / "saved.ini"
+    stall.touch()
+    with control() as first, control() as second, control() as other:
+        first.begin("config_save", path=str(path))
+        wait_until((folder / "stall.held").exists)
+        add(other, folder, "new")
+        second.begin("config_save", path=str(path))
+        second.begin("config_save", path="/none/x.ini")
+        second.begin("config_save", path=str(path))
+        assert select.select([first.sock, second.sock], [], [], QUIET)[0] == []
+        # What is asked for meanwhile is in what comes after.
+        add(other, folder, "newer")
+        text = other.call("config_save")["text"]
+        stall.unlink()
+        assert first.receive()["result"] == {"path": str(path)}
+        done, wrong, again = (second.receive() for _ in range(3))
+        assert [done["result"], again["result"]] == 2 * [{"path": str(path)}]
+        assert "/none/x.ini" in wrong["error"]["message"]
+        assert path.read_text() == text and "[blk new]" in text and "[blk newer]" in text
