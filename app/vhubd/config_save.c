@@ -13,9 +13,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <bsd/string.h>
+
 #include "config_file.h"
 #include "config_save.h"
 #include "slot_spec.h"
+
+/* As many as the kernel follows. */
+#define MAX_LINKS 40
 
 /* ---- text ---- */
 
@@ -163,33 +168,123 @@ sync_folder(const char *path)
 	close(fd);
 }
 
+/*
+ * What is at a name: returns 0 for a file, 1 for a link, which is read, else a negative errno with one sentence. A
+ * link of somebody else's may lead to any file that we can write.
+ */
+static int
+look_at(const char *path, int fd, struct stat *there, char *link, char *error, size_t error_len)
+{
+	ssize_t len;
+
+	if (fstat(fd, there) == 0 && S_ISREG(there->st_mode))
+		return 0;
+	if (!S_ISLNK(there->st_mode)) {
+		snprintf(error, error_len, "%s is no file", path);
+		return -EINVAL;
+	}
+	if (there->st_uid != geteuid() && there->st_uid != 0) {
+		snprintf(error, error_len,
+				"%s is a link that user %u has made, which is not followed", path,
+				there->st_uid);
+		return -EPERM;
+	}
+	len = readlinkat(fd, "", link, PATH_MAX - 1);
+	link[len > 0 ? len : 0] = '\0';
+	return 1;
+}
+
+/*
+ * The name of the file itself, where `target` is a link to it, or to where it is to be. What is there is in *old;
+ * nothing: old->st_mode is 0. Returns 0, or a negative errno with one sentence.
+ */
+static int
+follow_links(char *target, struct stat *old, char *error, size_t error_len)
+{
+	char link[PATH_MAX], *name;
+	unsigned int hops;
+	int fd, ret;
+
+	for (hops = 0; hops < MAX_LINKS; hops++) {
+		fd = open(target, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0) {
+			/* The making of a file says why, if it cannot be. */
+			memset(old, 0, sizeof(*old));
+			return 0;
+		}
+		ret = look_at(target, fd, old, link, error, error_len);
+		close(fd);
+		if (ret <= 0)
+			return ret;
+		name = strrchr(target, '/');
+		name = name == NULL || link[0] == '/' ? target : name + 1;
+		if (strlcpy(name, link, (size_t)(target + PATH_MAX - name)) >=
+				(size_t)(target + PATH_MAX - name))
+			break;
+	}
+	snprintf(error, error_len, "%s is a link that leads too far", target);
+	return -ELOOP;
+}
+
+/* Of the file that was there. Its owner last, for whom alone the rest is to change then. */
+static int
+keep_rights(int fd, const struct stat *old)
+{
+	const bool has_group = fchown(fd, (uid_t)-1, old->st_gid) == 0;
+
+	/* What its group may do is nothing for another. */
+	if (fchmod(fd, old->st_mode & (has_group ? 0777 : 0707)) != 0)
+		return -errno;
+	/* Who may not give files away keeps this one. */
+	(void)!fchown(fd, old->st_uid, (gid_t)-1);
+	return 0;
+}
+
+/* A name that is always the same: what a vhubd that was killed has left, the next save takes away. */
+static int
+make_temporary(const char *target, char *temporary, char *error, size_t error_len)
+{
+	int fd;
+
+	if ((size_t)snprintf(temporary, PATH_MAX, "%s.saving", target) >= PATH_MAX)
+		return snprintf(error, error_len, "%s: the path is too long", target),
+		       -ENAMETOOLONG;
+	unlink(temporary);
+	fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		return fd;
+	fd = -errno;
+	snprintf(error, error_len, "%s cannot be made: %s", temporary, strerror(-fd));
+	return fd;
+}
+
 int
 config_save_write(const char *path, const char *text, char *error, size_t error_len)
 {
-	char temporary[PATH_MAX];
-	struct stat old;
+	char target[PATH_MAX], temporary[PATH_MAX];
+	struct stat old = { 0 };
 	int fd, ret;
 
-	if ((size_t)snprintf(temporary, sizeof(temporary), "%s.XXXXXX", path) >= sizeof(temporary))
+	if (strlcpy(target, path, sizeof(target)) >= sizeof(target))
 		return snprintf(error, error_len, "%s: the path is too long", path), -ENAMETOOLONG;
-	fd = mkostemp(temporary, O_CLOEXEC);
-	if (fd < 0) {
-		ret = -errno;
-		snprintf(error, error_len, "%s cannot be made: %s", temporary, strerror(-ret));
+	ret = follow_links(target, &old, error, error_len);
+	if (ret != 0)
 		return ret;
-	}
-	/* A file that was there keeps its mode; a new one is its owner's. */
-	ret = stat(path, &old) == 0 && fchmod(fd, old.st_mode & 0777) != 0 ? -errno : 0;
+	fd = make_temporary(target, temporary, error, error_len);
+	if (fd < 0)
+		return fd;
+	if (old.st_mode != 0)
+		ret = keep_rights(fd, &old);
 	if (ret == 0)
 		ret = write_all(fd, text);
 	close(fd);
-	if (ret == 0 && rename(temporary, path) != 0)
+	if (ret == 0 && rename(temporary, target) != 0)
 		ret = -errno;
 	if (ret != 0) {
 		unlink(temporary);
-		snprintf(error, error_len, "%s cannot be written: %s", path, strerror(-ret));
+		snprintf(error, error_len, "%s cannot be written: %s", target, strerror(-ret));
 		return ret;
 	}
-	sync_folder(path);
+	sync_folder(target);
 	return 0;
 }

@@ -18,7 +18,8 @@ config_save_text(const struct options *options, const struct slots *slots, char 
 		size_t error_len);
 
 /**
- * Puts `text` into the file `path`, which holds either what it held before or all of the text.
+ * Puts `text` into the file `path`, or where a link of that name leads, which holds either what it held before or
+ * all of the text. It keeps its mode, and its owner and group as far as we may give it to them. One at a time.
  * Thread: WORK; blocks. Returns 0, or a negative errno with one sentence in `error`.
  */
 int

@@ -2,6 +2,7 @@
 """The configuration file: what is read, what is refused and how, and that what is saved is read
 back."""
 
+import os
 import re
 import subprocess
 from xml.etree import ElementTree
@@ -161,6 +162,69 @@ def test_a_worker_that_is_not_there_is_named_with_those_that_are(vhubd, blk, net
                 control.call("device_add", kind=kind, name="d", args={"socket": f"{folder}/d.sock", "affinity": 0, **keys})
             assert caught.value.code == -32602
         assert control.names() == []
+
+
+@pytest.mark.parametrize("there", [True, False], ids=["there", "to be made"])
+@pytest.mark.parametrize("text", ["{}/real/saved.ini", "real/saved.ini"], ids=["absolute", "relative"])
+def test_a_link_is_saved_to_where_it_leads(vhubd, folder, text, there):
+    real, link, more = folder / "real" / "saved.ini", folder / "link.ini", folder / "more.ini"
+    real.parent.mkdir()
+    if there:
+        real.write_text("before")
+    link.symlink_to(text.format(folder))
+    more.symlink_to("link.ini")
+    vhubd(args=["--control", str(folder / "c.sock")])
+    with Control(folder / "c.sock") as control:
+        control.call("config_save", path=str(more))
+        assert link.is_symlink() and more.is_symlink() and not real.is_symlink()
+        assert real.read_text() == control.call("config_save")["text"]
+    assert [path.name for path in real.parent.iterdir()] == ["saved.ini"]
+
+
+def test_a_file_keeps_its_owner_and_its_mode(vhubd, folder):
+    saved = folder / "saved.ini"
+    saved.write_text("before")
+    os.chown(saved, 4711, 4712)
+    saved.chmod(0o640)
+    vhubd(args=["--control", str(folder / "c.sock")])
+    with Control(folder / "c.sock") as control:
+        for path in (saved, folder / "new.ini"):
+            control.call("config_save", path=str(path))
+    found = saved.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (4711, 4712, 0o640)
+    assert saved.read_text().startswith("# vhubd")
+    assert (folder / "new.ini").stat().st_mode & 0o777 == 0o600
+
+
+def test_who_may_not_give_files_away_keeps_no_rights_of_another_group(vhubd, folder):
+    saved = folder / "saved.ini"
+    saved.write_text("before")
+    os.chown(saved, 4711, 4712)
+    saved.chmod(0o664)
+    vhubd(args=["--control", str(folder / "c.sock")],
+          prefix=["setpriv", "--bounding-set=-chown", "--inh-caps=-chown", "--"])
+    with Control(folder / "c.sock") as control:
+        control.call("config_save", path=str(saved))
+    found = saved.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (os.geteuid(), os.getegid(), 0o604)
+
+
+def test_what_is_not_saved_to(vhubd, folder):
+    """A link that others can have lead anywhere, one that leads nowhere, and what is no file."""
+    for name, to in (("theirs", "x.ini"), ("loop", "loop")):
+        (folder / name).symlink_to(to)
+    os.chown(folder / "theirs", 4711, 4711, follow_symlinks=False)
+    os.mkfifo(folder / "fifo")
+    vhubd(args=["--control", str(folder / "c.sock")])
+    before = sorted(folder.iterdir())
+    with Control(folder / "c.sock") as control:
+        for name, words in (("theirs", "theirs is a link that user 4711 has made"), ("loop", "loop is a link that leads too far"),
+                            ("fifo", "fifo is no file"), (".", "is no file")):
+            with pytest.raises(Refused, match=words) as caught:
+                control.call("config_save", path=f"{folder}/{name}")
+            assert caught.value.code == -32007
+    assert sorted(folder.iterdir()) == before
+    assert (folder / "fifo").is_fifo()
 
 
 def test_a_file_that_cannot_be_written(vhubd, folder):

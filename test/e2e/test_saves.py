@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""config_save on storage that takes its time: later saves follow, in their order."""
+"""config_save on storage that takes its time: later saves follow, in their order, and what is killed then leaves
+nothing for good."""
 
 import select
 
@@ -23,9 +24,13 @@ def stall(folder):
 
 
 @pytest.fixture
-def control(vhubd, blk, folder, stall):
-    vhubd(blk("good", size="8M"), args=["--control", str(folder / "control.sock")],
-          env={"LD_PRELOAD": str(build_dir() / "test/tools/held_fsync.so"), "HELD_FSYNC": str(stall)})
+def start(vhubd, blk, folder, stall):
+    return lambda: vhubd(blk("good", size="8M"), args=["--control", str(folder / "control.sock")],
+                         env={"LD_PRELOAD": str(build_dir() / "test/tools/held_fsync.so"), "HELD_FSYNC": str(stall)})
+
+
+@pytest.fixture
+def control(folder):
     return lambda: Control(folder / "control.sock")
 
 
@@ -33,8 +38,9 @@ def add(client, folder, name):
     client.call("device_add", kind="blk", name=name, args=f"socket={folder}/{name}.sock,driver=null")
 
 
-def test_a_file_never_gets_what_is_older_than_what_it_has(control, folder, stall):
+def test_a_file_never_gets_what_is_older_than_what_it_has(start, control, folder, stall):
     path = folder / "saved.ini"
+    start()
     stall.touch()
     with control() as first, control() as second, control() as other:
         first.begin("config_save", path=str(path))
@@ -53,3 +59,22 @@ def test_a_file_never_gets_what_is_older_than_what_it_has(control, folder, stall
         assert [done["result"], again["result"]] == 2 * [{"path": str(path)}]
         assert "/none/x.ini" in wrong["error"]["message"]
         assert path.read_text() == text and "[blk new]" in text and "[blk newer]" in text
+
+
+def test_what_a_vhubd_that_was_killed_has_left_goes_with_the_next_save(start, control, folder, stall):
+    path = folder / "saved" / "vhubd.ini"
+    path.parent.mkdir()
+    path.write_text("before")
+    daemon = start()
+    stall.touch()
+    with control() as client:
+        client.begin("config_save", path=str(path))
+        wait_until((folder / "stall.held").exists)
+        daemon.kill()
+    assert path.read_text() == "before" and len(list(path.parent.iterdir())) == 2
+    stall.unlink()
+    start()
+    with control() as client:
+        client.call("config_save", path=str(path))
+        assert path.read_text() == client.call("config_save")["text"]
+    assert list(path.parent.iterdir()) == [path]
