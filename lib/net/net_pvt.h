@@ -67,7 +67,8 @@
 #define NET_CTRL_NOTF_COAL_VQ_GET 3
 
 /* What of an mbuf's flags is still to be done by somebody. */
-#define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+#define NET_SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
+#define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | NET_SEGMENTATION)
 
 /* What librte_vhost says of a packet whose header asks for something that it understands. */
 #define NET_LIBRARY_OFFLOADS (RTE_MBUF_F_RX_L4_CKSUM_NONE | RTE_MBUF_F_RX_LRO)

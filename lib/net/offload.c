@@ -29,7 +29,6 @@
 #define MAX_PIECES_OF_TURN 4096u
 /* Senders of a turn that are told from each other, of those whose packets are cut. A power of two. */
 #define N_ACCOUNTS 128u
-#define SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 
 /* ---- the pieces of a sender's packets ---- */
 
@@ -141,7 +140,7 @@ is_sane(const struct rte_mbuf *m)
 
 	if ((m->ol_flags & (RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IPV6)) == 0)
 		return false;
-	if ((m->ol_flags & SEGMENTATION) != 0 && m->tso_segsz == 0)
+	if ((m->ol_flags & NET_SEGMENTATION) != 0 && m->tso_segsz == 0)
 		return false;
 	if ((m->ol_flags & RTE_MBUF_F_TX_TCP_SEG) != 0 &&
 			m->l4_len < (net_is_uso(m) ? sizeof(struct rte_udp_hdr) :
@@ -315,7 +314,7 @@ segment(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 		return 1;
 	}
 	if (n_due == 1) {
-		m->ol_flags &= ~SEGMENTATION;
+		m->ol_flags &= ~NET_SEGMENTATION;
 		give_pieces(pair, &m, 1, l4, sink);
 		return 1;
 	}
@@ -354,7 +353,7 @@ send_one_by_itself(struct net_pair *pair, struct rte_mbuf *m, net_sink_fn sink)
 {
 	struct account *account = NULL;
 
-	if ((m->ol_flags & SEGMENTATION) != 0 && is_sane(m))
+	if ((m->ol_flags & NET_SEGMENTATION) != 0 && is_sane(m))
 		account = account_of(m->hash.usr);
 	if (account != NULL && has_some_left(account))
 		account->n_pieces += segment(pair, m, sink);

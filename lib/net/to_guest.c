@@ -72,11 +72,58 @@ net_drop_held(struct net_pair *pair)
 	forget_held(pair);
 }
 
+/*
+ * Into a packet with segmentation librte_vhost writes another sum of the pseudo header, as NICs want it: without the
+ * length. A guest that sends the packet on would send wrong sums. It leaves the sum alone where not all headers are in
+ * the first mbuf (rte_net_intel_cksum_prepare()), so meanwhile the last byte of them is a second one's, which is
+ * attached to the first. Returns of how many packets, from the front; for the others there was no memory.
+ */
+static __rte_noinline uint16_t
+part_headers(const struct net_pair *pair, struct rte_mbuf *const *pkts, uint16_t n)
+{
+	struct rte_mbuf *m, *rest;
+	uint16_t i, bytes;
+
+	for (i = 0; i < n; i++) {
+		m = pkts[i];
+		if ((m->ol_flags & NET_SEGMENTATION) == 0)
+			continue;
+		if (net_pool_get(pair->dev->pool, &rest, 1) != 0)
+			break;
+		bytes = (uint16_t)(m->l2_len + m->l3_len + m->l4_len - 1);
+		rte_pktmbuf_attach(rest, m);
+		rte_pktmbuf_adj(rest, bytes);
+		rest->next = m->next;
+		m->next = rest;
+		m->nb_segs++;
+		m->data_len = bytes;
+	}
+	return i;
+}
+
+/* As they were. */
+static void
+join_headers(struct rte_mbuf *const *pkts, uint16_t n)
+{
+	for (uint16_t i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i], *rest = m->next;
+
+		if ((m->ol_flags & NET_SEGMENTATION) == 0)
+			continue;
+		m->data_len += rest->data_len;
+		m->nb_segs--;
+		m->next = rest->next;
+		rest->next = NULL;
+		rte_pktmbuf_free_seg(rest);
+	}
+}
+
 /* Copies them into the guest's buffers, and frees them. */
 static __rte_always_inline void
 give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct net_look *look)
 {
-	uint16_t given;
+	const bool segments = (look->flags & NET_SEGMENTATION) != 0;
+	uint16_t given, most = n;
 
 	if (pair->to_ring->vq != NULL) {
 		given = direct_give_mbufs(pair, pkts, n);
@@ -84,8 +131,12 @@ give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct
 			keep_or_drop(pair, &pkts[given], n - given);
 		return;
 	}
-	given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, n);
+	if (unlikely(segments))
+		most = part_headers(pair, pkts, n);
+	given = rvhost_to_guest(pair->dev->path, pair->to_ring, pkts, most);
 	if (unlikely(given < n)) {
+		if (segments)
+			join_headers(&pkts[given], most - given);
 		keep_or_drop(pair, &pkts[given], n - given);
 		net_look_at(pkts, given, look);
 	}
