@@ -35,6 +35,12 @@ struct capture_mark {
 
 struct capture_filter;
 
+/* What the TSC and the time of day, in ns since 1970, were at the same moment; or how far both went on. */
+struct capture_moment {
+	uint64_t tsc;
+	uint64_t ns;
+};
+
 struct net_capture {
 	/* Immutable while the port has it. */
 	struct rte_ring *ring;
@@ -43,7 +49,6 @@ struct net_capture {
 	uint64_t max_bytes; /* of the file; 0: no limit */
 	int fd;
 	pthread_t thread;
-	uint64_t tsc, ns; /* the same moment, ns since 1970 */
 
 	/* Shared atomics. */
 	uint32_t waiting_mbufs __rte_cache_aligned; /* for the file */
@@ -53,7 +58,11 @@ struct net_capture {
 	/* The thread's; CTL's or WORK's once it has ended. */
 	int error; /* that has ended it */
 	uint64_t packets;
-	uint64_t bytes; /* of the file */
+	uint64_t bytes;		     /* of the file */
+	struct capture_moment now;   /* later than any frame that was taken out of the ring */
+	struct capture_moment rate;  /* how fast the clock goes, lately */
+	struct capture_moment begin; /* of the second in which that is found out */
+	struct capture_moment last;  /* a frame's */
 	size_t fill;
 	uint8_t buffer[65536];
 };

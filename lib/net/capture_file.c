@@ -23,6 +23,9 @@
 /* Between two looks into a ring that was empty. */
 #define IDLE_NS 2000000
 
+/* The clock and the TSC are read so often, and once the thread has not lost its CPU in between. */
+#define CLOCK_LOOKS 3u
+
 /* Blocks and options, as in the format. */
 #define SECTION_BLOCK 0x0a0d0d0au
 #define INTERFACE_BLOCK 1u
@@ -111,6 +114,75 @@ put_option(struct net_capture *c, uint16_t code, const void *data, uint16_t n)
 	put_padding(c, n);
 }
 
+/* ---- time ---- */
+
+static struct capture_moment
+look_at_clock(void)
+{
+	struct capture_moment moment = { 0 };
+	uint64_t before, took, least = UINT64_MAX;
+	struct timespec now;
+
+	for (unsigned int i = 0; i < CLOCK_LOOKS; i++) {
+		before = rte_rdtsc();
+		clock_gettime(CLOCK_REALTIME, &now);
+		took = rte_rdtsc() - before;
+		if (took >= least)
+			continue;
+		least = took;
+		moment.tsc = before + took / 2;
+		moment.ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+	}
+	return moment;
+}
+
+static uint64_t
+ns_in(const struct capture_moment *rate, uint64_t cycles)
+{
+	return (uint64_t)((unsigned __int128)cycles * rate->ns / rate->tsc);
+}
+
+static void
+begin_time(struct net_capture *c)
+{
+	/* For a millisecond: rte_get_tsc_hz() is rounded, by a thousandth or two. */
+	c->rate = (struct capture_moment){ .tsc = rte_get_tsc_hz() / 1000, .ns = NS_PER_S / 1000 };
+	c->begin = c->now = look_at_clock();
+}
+
+/*
+ * The frames at hand have come before. Their time is told by the clock of now, and how fast it went since they came:
+ * so it stays right when it is slewed or set. The rate is that of the last whole second, of the first one as far as
+ * it goes.
+ */
+static void
+follow_clock(struct net_capture *c)
+{
+	const struct capture_moment now = look_at_clock();
+	const struct capture_moment went = { now.tsc - c->begin.tsc, now.ns - c->begin.ns };
+	const uint64_t ns = ns_in(&c->rate, went.tsc), off = ns / 100;
+	const bool is_second = went.ns >= NS_PER_S;
+
+	/* Else the clock was set, or the host was suspended, which may take the TSC back. */
+	if (went.ns - ns + off <= 2 * off && (is_second || went.ns > c->rate.ns))
+		c->rate = went;
+	if (is_second)
+		c->begin = now;
+	c->now = now;
+}
+
+/* Of frames that come one after the other. A clock that is set back by less than a second stands still for so long. */
+static uint64_t
+ns_of(struct net_capture *c, uint64_t tsc)
+{
+	uint64_t ns = c->now.ns - ns_in(&c->rate, c->now.tsc > tsc ? c->now.tsc - tsc : 0);
+
+	if (tsc >= c->last.tsc && ns < c->last.ns && c->last.ns - ns < NS_PER_S)
+		ns = c->last.ns;
+	c->last = (struct capture_moment){ tsc, ns };
+	return ns;
+}
+
 /* ---- blocks ---- */
 
 static void
@@ -143,12 +215,6 @@ put_interface(struct net_capture *c, const char *name)
 	put_option(c, OPTION_RESOLUTION, &resolution, sizeof(resolution));
 	put_option(c, OPTION_END, NULL, 0);
 	put_32(c, bytes);
-}
-
-static uint64_t
-ns_of(const struct net_capture *c, uint64_t tsc)
-{
-	return c->ns + (uint64_t)((unsigned __int128)(tsc - c->tsc) * NS_PER_S / rte_get_tsc_hz());
 }
 
 static void
@@ -190,6 +256,8 @@ write_burst(struct net_capture *c)
 	const unsigned int n = rte_ring_sc_dequeue_burst(c->ring, (void **)pkts, BURST, NULL);
 	unsigned int i;
 
+	if (n != 0)
+		follow_clock(c);
 	for (i = 0; i < n; i++) {
 		if (!c->ended)
 			put_packet(c, pkts[i]);
@@ -237,7 +305,6 @@ int
 capture_file_open(struct net_capture *c, const char *name, const char *path, char *error,
 		size_t error_len)
 {
-	struct timespec now;
 	int ret;
 
 	/* Never over somebody's file, nor by way of a link; frames are not for everybody. */
@@ -247,9 +314,7 @@ capture_file_open(struct net_capture *c, const char *name, const char *path, cha
 		snprintf(error, error_len, "path=%.256s: %s", path, strerror(errno));
 		return ret == -ENOMEM ? ret : -EINVAL;
 	}
-	clock_gettime(CLOCK_REALTIME, &now);
-	c->tsc = rte_rdtsc();
-	c->ns = (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+	begin_time(c);
 	put_section(c);
 	put_interface(c, name);
 	ret = start_thread(c);
