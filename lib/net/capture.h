@@ -49,6 +49,7 @@ struct net_capture {
 	uint64_t max_bytes; /* of the file; 0: no limit */
 	int fd;
 	pthread_t thread;
+	char name[64]; /* of the device */
 
 	/* Shared atomics. */
 	uint32_t waiting_mbufs __rte_cache_aligned; /* for the file */

@@ -14,10 +14,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bsd/string.h>
+
 #include <rte_cycles.h>
 
 #include "capture.h"
 #include "services.h"
+#include "vhub_log.h"
+
+VHUB_LOGTYPE(net)
 
 #define BURST 64u
 /* Between two looks into a ring that was empty. */
@@ -49,6 +54,13 @@
 static void
 end(struct net_capture *c, int error)
 {
+	if (error != 0)
+		VHUB_LOG(WARNING, "%s: the capture has ended: its file cannot be written: %s",
+				c->name, strerror(error));
+	else
+		VHUB_LOG(NOTICE,
+				"%s: the capture has ended: its file is as long as max_bytes allows",
+				c->name);
 	c->error = error;
 	__atomic_store_n(&c->ended, true, __ATOMIC_RELAXED);
 }
@@ -314,6 +326,7 @@ capture_file_open(struct net_capture *c, const char *name, const char *path, cha
 		snprintf(error, error_len, "path=%.256s: %s", path, strerror(errno));
 		return ret == -ENOMEM ? ret : -EINVAL;
 	}
+	strlcpy(c->name, name, sizeof(c->name));
 	begin_time(c);
 	put_section(c);
 	put_interface(c, name);

@@ -9,8 +9,10 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -466,6 +468,43 @@ test_a_capture_has_the_time_of_the_clock(void **state)
 	assert_int_equal(capture_end().packets, RTE_DIM(set_s) + 1);
 }
 
+static void
+test_the_end_of_a_capture_is_told(void **state)
+{
+	const struct rlimit short_files = { 200, RLIM_INFINITY };
+	struct rlimit before;
+	size_t n;
+	char *text;
+	FILE *log = open_memstream(&text, &n);
+
+	(void)state;
+	rte_openlog_stream(log);
+	capture_begin(200);
+	while (!__atomic_load_n(&dev->services.capture->ended, __ATOMIC_RELAXED)) {
+		net_serve_views(&dev->pairs[0], NET_FROM_GUEST, views, 0x1);
+		usleep(1000);
+	}
+	assert_int_equal(capture_end().error, 0);
+	fflush(log);
+	assert_non_null(strstr(text,
+			"port0: the capture has ended: its file is as long as max_bytes"));
+
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	capture_begin(0);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &short_files), 0);
+	while (!__atomic_load_n(&dev->services.capture->ended, __ATOMIC_RELAXED)) {
+		net_serve_views(&dev->pairs[0], NET_FROM_GUEST, views, 0x1);
+		usleep(1000);
+	}
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(capture_end().error, EFBIG);
+	rte_openlog_stream(NULL);
+	fclose(log);
+	assert_non_null(strstr(text,
+			"port0: the capture has ended: its file cannot be written: File too large"));
+	free(text);
+}
+
 /* ---- forms of a burst ---- */
 
 static void
@@ -519,6 +558,7 @@ main(void)
 				begin, end),
 		cmocka_unit_test_setup_teardown(test_a_capture_has_the_time_of_the_clock, begin,
 				end),
+		cmocka_unit_test_setup_teardown(test_the_end_of_a_capture_is_told, begin, end),
 		cmocka_unit_test_setup_teardown(
 				test_copies_that_are_too_late_are_told_of_at_the_mirror, begin,
 				end),
