@@ -374,18 +374,44 @@ def test_what_is_to_be_cut_counts_as_its_segments(lan, to, key):
 @pytest.mark.parametrize("to, key", [(mac(9), "flood_limit"), (BROADCAST, "broadcast_limit")],
                          ids=["unknown", "broadcast"])
 def test_a_long_frame_counts_as_those_that_its_bytes_fill(lan, to, key):
-    """Of 64 that pass at once it takes 40; 24 are left, one of which has a tag."""
+    """Of 64 that pass at once it takes 40; 24 are left, one of which has two tags."""
     a = lan.port("a", session={"size": 256}, trunk="10", vlan=1, **{key: 1})
     b = lan.port("b", session={"size": 256, "buffers": 200}, trunk="10", vlan=1)
     lan.learn(b, mac(2))
-    for whole in (frame(to, mac(1), 1, 60000), frame(to, mac(1), 2, 60000), frame(to, mac(1), 3, 23 * 1518),
-                  frame(to, mac(1), 4, 1514, vlan=10)):
+    last = behind_tags(frame(to, mac(1), 4, 1514), "8100000a8100000b")
+    for whole in (frame(to, mac(1), 1, 60000), frame(to, mac(1), 2, 60000), frame(to, mac(1), 3, 23 * 1522), last):
         a.wait_sent([a.send(whole)])
     figures = lan.wait_all_seen("a", 4)
     assert (figures["bridge_flooded_packets"], figures["bridge_dropped_" + key]) == (3, 1)
     gets(b, frame(to, mac(1), 1, 60000))
-    gets(b, frame(to, mac(1), 3, 23 * 1518))
-    gets(b, frame(to, mac(1), 4, 1514, vlan=10))
+    gets(b, frame(to, mac(1), 3, 23 * 1522))
+    gets(b, last)
+
+
+def behind_tags(whole, tags):
+    return whole[:12] + bytes.fromhex(tags) + whole[12:]
+
+
+def test_tags_are_beside_the_mtu(lan):
+    """Two at most, those of 802.1ad too, which the bridge does not look at otherwise."""
+    a = lan.port("a", mtu=9000, trunk="10", vlan=1)
+    b = lan.port("b", mtu=1500, trunk="10", vlan=1)
+    lan.learn(b, mac(2))
+    lan.learn(b, mac(2), vlan=10)
+    tags = ("8100000a", "88a80007", "8100000a8100000b", "88a8000788a80008", "88a800078100000b")
+    for seed, each in enumerate(tags):
+        for size in (1515, 1514):
+            a.wait_sent([a.send(behind_tags(frame(mac(2), mac(1), seed, size), each))])
+        gets(b, behind_tags(frame(mac(2), mac(1), seed, 1514), each))
+    lan.wait_figure("a", "bridge_dropped_mtu", len(tags))
+    three = frame(mac(2), mac(1), 6, 1514)
+    a.wait_sent([a.send(behind_tags(three, 3 * "88a80007"))])
+    lan.wait_figure("a", "bridge_dropped_mtu", len(tags) + 1)
+    # What passes for its tags does not let the next one pass.
+    first, second = behind_tags(frame(mac(2), mac(1), 7, 1514), "88a800078100000b"), frame(mac(2), mac(1), 8, 1520)
+    a.wait_sent(a.submit([a.prepare(each) for each in (first, second)]))
+    gets(b, first)
+    lan.wait_figure("a", "bridge_dropped_mtu", len(tags) + 2)
 
 
 def test_a_port_with_a_smaller_mtu_gets_no_more_than_that(lan):

@@ -32,6 +32,8 @@
 #define BRIDGE_MAX_VLAN 4094u
 /* Bytes of a VLAN tag. */
 #define BRIDGE_TAG_BYTES ((uint16_t)sizeof(struct rte_vlan_hdr))
+/* That a frame may have beside its MTU. */
+#define BRIDGE_MAX_TAGS 2u
 
 /* Why a packet of a port went no further. */
 enum bridge_drop {
@@ -292,6 +294,9 @@ bridge_forward(struct bridge_burst *b);
 /* Reads the tag of frame i: false when it has none. *vlan 0: it has only a priority. */
 bool
 bridge_read_tag(const struct bridge_burst *b, uint16_t i, uint16_t *vlan);
+/* How many tags frame i has, of 802.1Q or 802.1ad; BRIDGE_MAX_TAGS at most. */
+uint32_t
+bridge_tags(const struct bridge_burst *b, uint16_t i);
 /* Whether frame i, without its tag, has one more. */
 bool
 bridge_has_inner_tag(const struct bridge_burst *b, uint16_t i);

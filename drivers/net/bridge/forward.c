@@ -13,21 +13,34 @@
 
 /* Of TCP and of UDP: both ports. */
 #define PORTS_BYTES 4u
-/* Of the longest frame where nobody has set an MTU, with a tag. */
-#define ORDINARY_BYTES (RTE_ETHER_HDR_LEN + BRIDGE_TAG_BYTES + RTE_ETHER_MTU)
+/* Of the longest frame where nobody has set an MTU. */
+#define ORDINARY_BYTES (RTE_ETHER_HDR_LEN + BRIDGE_MAX_TAGS * BRIDGE_TAG_BYTES + RTE_ETHER_MTU)
 
 /* ---- one frame and one receiver ---- */
 
-/* Bytes of the IP packet, or of the largest one that it is to be cut into. */
+/* Bytes of the frame, or of the longest one that it is to be cut into. */
 static inline uint32_t
-packet_bytes(const struct bridge_burst *b, uint16_t i)
+frame_bytes(const struct bridge_burst *b, uint16_t i)
 {
-	const uint32_t l2_bytes = RTE_ETHER_HDR_LEN +
-			(bridge_bit(b->has_tag, i) ? BRIDGE_TAG_BYTES : 0);
-
 	if (likely(bridge_bit(b->is_view, i)))
-		return vhub_net_segment_bytes(&b->views[i]) - l2_bytes;
-	return vhub_net_mbuf_segment_bytes(b->pkts[i]) - l2_bytes;
+		return vhub_net_segment_bytes(&b->views[i]);
+	return vhub_net_mbuf_segment_bytes(b->pkts[i]);
+}
+
+/* Of a frame without tags, so long at most. */
+static inline bool
+fits_mtu(const struct bridge_port *to, uint32_t bytes)
+{
+	return to->mtu == 0 || bytes <= to->mtu + (uint32_t)RTE_ETHER_HDR_LEN;
+}
+
+/* An MTU is of the IP packet: tags are beside it. */
+static inline bool
+fits(const struct bridge_port *to, const struct bridge_burst *b, uint16_t i)
+{
+	const uint32_t bytes = frame_bytes(b, i);
+
+	return fits_mtu(to, bytes) || fits_mtu(to, bytes - bridge_tags(b, i) * BRIDGE_TAG_BYTES);
 }
 
 /* Whether the receiver may have frame i; if not, why. */
@@ -39,7 +52,7 @@ admits(const struct bridge_port *to, const struct bridge_rules *rules, const str
 		*why = BRIDGE_DROP_ISOLATED;
 	else if (unlikely(!bridge_is_member(rules, b->vlans[i])))
 		*why = BRIDGE_DROP_VLAN;
-	else if (unlikely(to->mtu != 0 && packet_bytes(b, i) > to->mtu))
+	else if (unlikely(!fits(to, b, i)))
 		*why = BRIDGE_DROP_MTU;
 	else
 		return true;
@@ -214,8 +227,8 @@ goes_along(const struct bridge_burst *b, uint16_t i, uint16_t port, uint64_t kno
 		return false;
 	view = &b->views[i];
 	to = bridge_slot(b->queue->port->bridge, port);
-	return to != NULL && to->n_queues == 1 && view[-1].offload.gso == VHUB_NET_GSO_NONE &&
-			view->offload.gso == VHUB_NET_GSO_NONE && view->bytes <= view[-1].bytes;
+	return to != NULL && to->n_queues == 1 && view->offload.gso == VHUB_NET_GSO_NONE &&
+			fits_mtu(to, view->bytes);
 }
 
 /* Those of `mask`, each to its inbox, in one call for each; and one for those that are no views. */

@@ -35,6 +35,22 @@ bridge_read_tag(const struct bridge_burst *b, uint16_t i, uint16_t *vlan)
 	return true;
 }
 
+uint32_t
+bridge_tags(const struct bridge_burst *b, uint16_t i)
+{
+	const struct rte_vlan_hdr *tag = (const void *)(bridge_ether(b, i) + 1);
+	rte_be16_t type = bridge_ether(b, i)->ether_type;
+	uint32_t n = 0, at = RTE_ETHER_HDR_LEN;
+
+	while (n < BRIDGE_MAX_TAGS && is_tag(type)) {
+		at += BRIDGE_TAG_BYTES;
+		if (at > bridge_head_bytes(b, i))
+			break;
+		type = tag[n++].eth_proto;
+	}
+	return n;
+}
+
 bool
 bridge_has_inner_tag(const struct bridge_burst *b, uint16_t i)
 {
