@@ -5,6 +5,7 @@ wake a worker that sleeps; the source counts; what cannot be served is refused w
 
 Interfaces are made in a network namespace of the test's own. Needs root."""
 
+import contextlib
 import itertools
 import os
 import random
@@ -19,7 +20,7 @@ from control import Control
 from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
-from vhostuser import PATIENCE, NetPort, wait_until
+from vhostuser import PATIENCE, NetPort, packets, wait_until
 from vhostuser.flow import flow
 from vhostuser.net import NoPacket
 from vhubd import no_huge_arguments, worker_arguments
@@ -256,6 +257,47 @@ def test_frames_cross_a_veth_pair(vhubd, net, testpmd, folder, namespace):
     shown = subprocess.run(["ip", "link", "show", "near"], capture_output=True, text=True, check=True)
     assert GUEST.hex(":") in shown.stdout, "the port has not taken the guest's address"
     front.stop()
+
+
+def syn_ack_to(syn):
+    """What the other end answers."""
+    source, = struct.unpack_from("!H", syn, 34)
+    seq, = struct.unpack_from("!I", syn, 38)
+    tcp = struct.pack("!HHIIBBHHH", 80, source, 1, seq + 1, 5 << 4, 0x12, 65535, 0, 0)
+    ip_head = syn[14:24] + bytes(2) + syn[30:34] + syn[26:30]
+    ip_head = ip_head[:2] + struct.pack("!H", 40) + ip_head[4:]
+    ip_head = ip_head[:10] + struct.pack("!H", packets.sum16(ip_head) ^ 0xffff) + ip_head[12:]
+    total = packets.sum16(packets.pseudo(4, ip_head, packets.TCP, 20) + tcp) ^ 0xffff
+    return syn[6:12] + syn[:6] + syn[12:14] + ip_head + tcp[:16] + struct.pack("!H", total) + tcp[18:]
+
+
+def test_the_hosts_own_stack_at_a_veth_pair(vhubd, net, folder, namespace):
+    """With what the guide has ethtool switch off its packets are whole, and no longer than the MTU."""
+    ip("link add near type veth peer name far")
+    for words in ("far tx off tso off gso off", "near gro off"):
+        subprocess.run(["ethtool", "-K", *words.split()], check=True, capture_output=True, timeout=60)
+    ip("link set near up")
+    daemon = vhubd(nets=[net(driver="ethdev", port="[net_af_packet0,iface=near]", mac=GUEST.hex(":"))])
+    assert "ethtool -K with gro off for this end, with tx off tso off gso off for the other" in daemon.log
+    ip("address add 10.9.0.1/24 dev far")
+    ip(f"neighbour replace 10.9.0.2 lladdr {GUEST.hex(':')} dev far nud permanent")
+    with NetPort.open(str(folder / "port0.sock"), buffers=64) as port, socket.socket() as tcp, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        ip("link set far up")
+        udp.sendto(bytes(1000), ("10.9.0.2", 7))
+        got = port.receive().frame
+        assert len(got) == 1042 and packets.sums_up(got, 4, packets.UDP)
+        tcp.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            tcp.connect(("10.9.0.2", 80))
+        syn = port.receive().frame
+        assert packets.sums_up(syn, 4, packets.TCP)
+        port.send(syn_ack_to(syn))
+        port.receive()
+        tcp.send(bytes(5000))
+        for _ in range(4):
+            got = port.receive().frame
+            assert len(got) <= 1514 and packets.sums_up(got, 4, packets.TCP)
 
 
 # --- a bridge's uplink

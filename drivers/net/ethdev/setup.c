@@ -70,6 +70,16 @@ reads_file(const struct ethdev_port *p)
 			devargs->args != NULL && strstr(devargs->args, "rx_pcap=") != NULL;
 }
 
+/* What the host's own stack leaves to a device's hardware its driver does not know of. */
+static void
+warn_of_kernel_offloads(const struct ethdev_port *p)
+{
+	if (strcmp(p->dev.driver_name, "net_af_packet") == 0)
+		VHUB_LOG(WARNING,
+				"port %s: what this host's own stack sends to it comes with wrong checksums, and cut off: ethtool -K with gro off for this end, with tx off tso off gso off for the other one of a veth pair; or take net_tap",
+				p->name);
+}
+
 static int
 explain(const struct ethdev_port *p, const char *what, int ret, char *error, size_t error_len)
 {
@@ -407,6 +417,7 @@ ethdev_start(struct ethdev_port *p, uint16_t n_pairs, const struct rte_ether_add
 	VHUB_LOG(INFO, "port %s (%s): %u queue pairs of %u and %u descriptors, MTU %u%s", p->name,
 			p->dev.driver_name, p->n_pairs, plan.rx_descriptors, plan.tx_descriptors,
 			plan.mtu, p->wake_fds[0] >= 0 ? ", rx interrupts" : "");
+	warn_of_kernel_offloads(p);
 	return set_promisc(p, error, error_len);
 }
 
