@@ -185,9 +185,10 @@ set_position(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 {
 	uint32_t base = config->base;
 
+	/* Whatever the base is: of some front ends it is how far the driver is, which would lose what nobody has taken. */
 	if (!vq->packed) {
 		vq->used_idx = __atomic_load_n(&vq->used->idx, __ATOMIC_ACQUIRE);
-		vq->last_avail = config->from_used ? vq->used_idx : (uint16_t)base;
+		vq->last_avail = vq->used_idx;
 		return;
 	}
 	if (config->from_used) {

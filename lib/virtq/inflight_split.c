@@ -129,12 +129,10 @@ inflight_split_resume(struct vhub_virtq *vq, uint64_t bytes)
 	vq->last_batch_head = copy.head.last_batch_head;
 	/*
 	 * What was taken has been used or is in flight, or was not noted when the former life ended in the middle of
-	 * a turn. The base may count all of that, or not: back ends differ in what they told of a ring that stopped
-	 * with some, and some front ends tell how far the driver is.
+	 * a turn.
 	 */
-	if (vq->resumed || vq->n_replay != 0)
-		vq->last_avail = (uint16_t)(vq->used_idx + vq->n_replay);
-	else
+	vq->last_avail = (uint16_t)(vq->used_idx + vq->n_replay);
+	if (!vq->resumed && vq->n_replay == 0)
 		inflight_mark(vq);
 out:
 	free(found);

@@ -103,13 +103,14 @@ struct vhub_virtq_config {
 	void *avail; /**< split: available ring; packed: driver event suppression */
 	void *used;  /**< split: used ring; packed: device event suppression */
 	/**
-	 * as in SET_VRING_BASE: split: next available index; packed: both indexes and wrap counters
+	 * as in SET_VRING_BASE: both indexes and wrap counters of a packed ring. A split one goes on behind
+	 * its used index, which is in guest memory, and what its region has in flight
 	 */
 	uint32_t base;
 	/**
 	 * nothing is noted in flight: the ring goes on where its used side stands, and so takes again
-	 * what a back end before it has taken and not returned. Split: where the used ring's index
-	 * says; packed: at the used half of base, or the other one where a front end leaves that empty
+	 * what a back end before it has taken and not returned. Packed: at the used half of base, or the
+	 * other one where a front end leaves that empty
 	 */
 	bool from_used;
 	struct vhub_mem_table *mem; /**< the ring takes a reference */
@@ -182,8 +183,8 @@ vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64
 /**
  * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a
  * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
- * again first, in the order of submission. Resume: the inflight region wins over base (split:
- * available index = used index + number in flight), unless no ring has ever used it. A part that
+ * again first, in the order of submission. Resume: split, available index = used index + number in
+ * flight; packed, the inflight region wins over base, unless no ring has ever used it. A part that
  * nobody has prepared (version 0) is prepared, one with more entries than the ring is fine. Thread:
  * WORK; may block (guest memory is read). Returns 0, -EINVAL (size, base), -ENOMEM, -EPROTO (inflight
  * region: wrong version, size, lists).

@@ -135,6 +135,23 @@ def test_a_paused_guest_has_all_that_its_disk_took_in_memory_and_in_the_log(vmms
     assert disk.log.pages() == set()
 
 
+def test_what_a_paused_guest_had_offered_is_done_where_it_goes_on(vmms, cloud):
+    """Its disk had not taken that, for limits or by chance. The other side's base is how far the driver is."""
+    disk = cloud("held", rings=1)
+    disk.wait(reads(disk, 3))
+    disk.pause()
+    requests = reads(disk, 2)
+    disk.wire.close()
+    there = cloud("free", run=False)
+    there.activate(disk.mem, [disk.queues[0].ring], disk.features)
+    disk.mem = None
+    for request in requests:
+        request.disk = there
+    there.wait(requests)
+    assert {request.status for request in requests} == {blk.S_OK}
+    assert there.read(0, 512) == bytes(512)
+
+
 def test_a_guest_that_is_resumed_goes_on(cloud):
     disk = cloud("free")
     for i in range(3):

@@ -192,9 +192,11 @@ bases_come_back_as_they_were_given(void **state)
 
 	(void)state;
 	begin(&f, 0, SIZE);
+	/* That of a split ring is its used index, whatever is told. */
 	for (uint32_t base = 0; base < 0x10000; base += 4369) {
 		vhub_virtq_destroy(f.vq);
-		f.config.base = base;
+		((uint16_t *)f.config.used)[1] = (uint16_t)base;
+		f.config.base = base / 2;
 		f.vq = virtq_make(&f.config);
 		assert_int_equal(vhub_virtq_base(f.vq), base);
 	}

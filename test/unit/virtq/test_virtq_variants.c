@@ -123,6 +123,7 @@ write_split(struct rnd *r, struct ring_memory *m)
 
 	memset(m->desc, 0, size * sizeof(*m->desc));
 	m->base = rnd_next(r) & UINT16_MAX;
+	m->used->idx = (uint16_t)m->base;
 	for (uint32_t i = 0; i < n; i++) {
 		const uint32_t head = random_head(r, size, i);
 
