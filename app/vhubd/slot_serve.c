@@ -83,7 +83,8 @@ slot_renew(struct slot *slot, const struct slot *first)
 	struct slot_options *options = &slot->options;
 	int ret = 0;
 
-	slot->error[0] = '\0';
+	if (slot->device != NULL)
+		return 0;
 	if (options->builder == NULL)
 		ret = options->ops->parse(options->name, options->device_args, &options->builder,
 				slot->error, sizeof(slot->error));

@@ -18,7 +18,7 @@ slot_choose_executor(struct slot *slot, struct vhub_loop *loop, const struct slo
 		char *error, size_t error_len);
 
 /**
- * Makes ready for another try what has failed: its builder, and its executor if there was no such worker. `first`
+ * Makes ready for another try what could not be built: its builder, and its executor if there was no such worker. `first`
  * as above. Returns 0, or a negative errno with one sentence in slot->error. Thread: CTL.
  */
 int

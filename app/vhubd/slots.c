@@ -248,7 +248,6 @@ note_failure(struct slot *slot)
 	strlcpy(slot->failure, slot->error, sizeof(slot->failure));
 }
 
-/* Nothing of it is there any more but what it is built from. */
 static void
 fail(struct slot *slot)
 {
@@ -343,13 +342,19 @@ served(struct slot *slot)
 	slots_tell(slot, 0, NULL);
 }
 
+static bool
+cannot_listen(const struct slot *slot)
+{
+	return slot->options.connection == CONNECTION_LISTEN && !slot->listens;
+}
+
 static void
 not_served(struct slot *slot)
 {
 	if (slot->error[0] == '\0')
 		snprintf(slot->error, sizeof(slot->error), "%s", strerror(-slot->result));
-	/* An inherited socket is there for the next try. */
-	if (slot->device == NULL && slot->options.retries)
+	/* Where nobody can listen the device stays, which may have taken long, and so does an inherited socket. */
+	if (slot->options.retries && (slot->device == NULL || cannot_listen(slot)))
 		fail(slot);
 	else
 		destroy_device(slot);
@@ -472,8 +477,12 @@ static void
 try_again(struct slot *slot)
 {
 	vhub_timer_cancel(slot->slots->loop, &slot->retry_timer);
+	slot->error[0] = '\0';
 	slot->result = slot_renew(slot, slot->slots->first);
-	if (slot->result == 0) {
+	if (slot->result == 0 && slot->device != NULL) {
+		slot->state = SLOT_BUILDING;
+		begin_listening(slot);
+	} else if (slot->result == 0) {
 		slot->state = SLOT_WAITING;
 		build_next(slot->slots);
 	} else
@@ -618,7 +627,7 @@ slots_retry(struct slots *slots, const char *name, slots_done_fn done, void *arg
 		done(arg, 0, NULL);
 		return 0;
 	}
-	if (slot->state != SLOT_FAILED)
+	if (slot->state != SLOT_FAILED || slot->done != NULL)
 		return refuse(-EBUSY, error, error_len, "%s is %s: ask again when that is done",
 				name, slot_state_name(slot->state));
 	slot->done = done;

@@ -44,7 +44,8 @@ struct slot {
 	struct slot_options options;
 	enum slot_state state;
 	struct vhub_executor executor;
-	struct vhub_device *device; /**< not NULL while SERVING and STOPPING */
+	/** not NULL while SERVING and STOPPING; perhaps while FAILED: its socket is missing */
+	struct vhub_device *device;
 	struct vhub_req_handler *handler;
 	/** not NULL while SERVING and STOPPING, but for a device without a front end */
 	struct vhub_server *server;

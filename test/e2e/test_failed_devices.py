@@ -230,13 +230,15 @@ def test_a_file_that_a_vhubd_that_was_killed_still_has(start, blk, folder, path)
 
 
 def test_a_folder_of_sockets_that_comes_later(start, blk, folder, path):
-    """The disk is made, and goes again each time."""
+    """The disk, which could take long to load, is made once."""
     file = folder / "file"
     spec = blk("late", size="1M", file=file, socket=folder / "none/late.sock")
     daemon = start(spec, blk("good"))
     with Control(path) as control:
         wait_until(lambda: device(control, "late").get("failures", 0) >= 2)
         assert "cannot listen on socket=" in device(control, "late")["error"]
+        wait_state(control, "late", "failed")
+        assert device(control, "late")["queues"] == 1
         (folder / "none").mkdir()
         wait_state(control, "late", "serving")
         works(folder / "none/late.sock")
