@@ -156,6 +156,16 @@ set_link(struct net_dev *dev, const struct vhub_net_info *info)
 	dev->config.duplex = info->full_duplex ? 1 : 0;
 }
 
+static void
+hold_guest_to(struct net_dev *dev, uint32_t frame_bytes)
+{
+	__atomic_store_n(&dev->guest_frame_bytes, frame_bytes, __ATOMIC_RELAXED);
+	if (frame_bytes < dev->max_frame_bytes)
+		__atomic_or_fetch(&dev->restricts, NET_RESTRICTED_BY_MTU, __ATOMIC_RELAXED);
+	else
+		__atomic_and_fetch(&dev->restricts, ~NET_RESTRICTED_BY_MTU, __ATOMIC_RELAXED);
+}
+
 void
 net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 {
@@ -170,6 +180,7 @@ net_config_init(struct net_dev *dev, const struct vhub_net_info *info)
 	dev->max_frame_bytes = net_max_frame_bytes(params->mtu);
 	if (params->link_down)
 		dev->restricts = NET_RESTRICTED_BY_LINK;
+	hold_guest_to(dev, dev->max_frame_bytes);
 	memcpy(dev->config.mac, &params->mac, sizeof(dev->config.mac));
 	dev->config.max_virtqueue_pairs = rte_cpu_to_le_16(params->n_pairs);
 	dev->config.mtu = rte_cpu_to_le_16(params->mtu);
@@ -233,19 +244,21 @@ net_reset(struct vhub_device *device)
 
 	dev->guest_features = 0;
 	dev->rarp.due = false;
+	hold_guest_to(dev, dev->max_frame_bytes);
 	net_ctrl_begin(dev, 0);
 	if (dev->path != NULL)
 		rvhost_iotlb_end(dev->path);
 }
 
-/* The front end tells the guest this MTU: the port has to carry it. */
+/* The front end tells the guest this MTU: the port has to carry it, and nothing longer reaches the guest. */
 static int
-set_mtu(const struct net_dev *dev, struct vhub_request *req)
+set_mtu(struct net_dev *dev, struct vhub_request *req)
 {
 	if (req->payload.u64 < VHUB_NET_MTU_MIN || req->payload.u64 > dev->params.mtu)
 		return vhub_request_refuse(req, -EINVAL,
 				"the port's MTU is %u, the front end wants another",
 				dev->params.mtu);
+	hold_guest_to(dev, net_max_frame_bytes((uint16_t)req->payload.u64));
 	return 0;
 }
 

@@ -45,6 +45,7 @@ struct vhub_net_view;
 /* net_dev.restricts: why packets to the guest have to be looked at. */
 #define NET_RESTRICTED_BY_RULES 0x1u
 #define NET_RESTRICTED_BY_LINK 0x2u
+#define NET_RESTRICTED_BY_MTU 0x4u /* its front end's, which is smaller than the port's */
 
 struct net_mac_list {
 	uint16_t n;

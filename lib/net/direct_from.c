@@ -114,7 +114,8 @@ read_offload(const struct net_pair *pair, struct pieces *p, struct vhub_net_view
 static __rte_noinline bool
 is_oversize(const struct net_pair *pair, const struct vhub_net_view *view)
 {
-	return net_is_oversize(pair->dev, view->bytes, vhub_net_segment_bytes(view));
+	return net_is_oversize(pair->dev->max_frame_bytes, view->bytes,
+			vhub_net_segment_bytes(view));
 }
 
 /* `bytes` in pieces. Returns false when there is no packet in them, or none that goes on; counted. */

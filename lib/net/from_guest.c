@@ -16,7 +16,8 @@ net_drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 
 		if (m->pkt_len < RTE_ETHER_HDR_LEN)
 			net_drop(pair, VHUB_NET_DROP_RUNT, &m, 1);
-		else if (net_is_oversize(pair->dev, m->pkt_len, vhub_net_mbuf_segment_bytes(m)))
+		else if (net_is_oversize(pair->dev->max_frame_bytes, m->pkt_len,
+					 vhub_net_mbuf_segment_bytes(m)))
 			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &m, 1);
 		else
 			pkts[kept++] = m;

@@ -193,6 +193,8 @@ struct net_dev {
 	struct net_params params;
 	uint32_t port_takes;	  /* VHUB_NET_TAKES_* */
 	uint32_t max_frame_bytes; /* of a packet without segmentation, and of a segment */
+	/* Shared atomic: the same of what the guest gets; less where its front end has told it of a smaller MTU. */
+	uint32_t guest_frame_bytes;
 	/* Shared atomic: NET_RESTRICTED_*. 0, as a rule: no packet to the guest has to be looked at. */
 	uint32_t restricts;
 	uint32_t n_open; /* shared atomic: pairs by which the guest takes packets */
@@ -226,9 +228,16 @@ net_max_frame_bytes(uint16_t mtu)
 
 /* Whether a packet of so many bytes is too long, or would be cut into frames that are. */
 static inline bool
-net_is_oversize(const struct net_dev *dev, uint32_t bytes, uint32_t segment_bytes)
+net_is_oversize(uint32_t max_frame_bytes, uint32_t bytes, uint32_t segment_bytes)
 {
-	return segment_bytes > dev->max_frame_bytes || bytes > NET_LONGEST_FRAME_BYTES;
+	return segment_bytes > max_frame_bytes || bytes > NET_LONGEST_FRAME_BYTES;
+}
+
+/* The longest frame that the guest gets. */
+static inline uint32_t
+net_guest_frame_bytes(const struct net_dev *dev)
+{
+	return __atomic_load_n(&dev->guest_frame_bytes, __ATOMIC_RELAXED);
 }
 
 /* Even rings go to the guest, odd ones come from it (VIRTIO 1.2, 5.1.2). */

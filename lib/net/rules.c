@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which packets reach a guest that has asked for some, or whose link is down by command. Called by
- * to_guest.c and direct_to.c, for bursts of a device that is restricted, on the lcore that owns the
+ * Which packets reach a guest that has asked for some, whose link is down by command, or that was told of a smaller
+ * MTU than its port's. Called by to_guest.c and direct_to.c, for bursts of a device that is restricted, on the lcore that owns the
  * pair. The rules are made in ctrl_commands.c; next: direct_to.c.
  */
 #include <rte_byteorder.h>
@@ -121,6 +121,24 @@ net_rules_filter(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	return kept;
 }
 
+/* Without what is longer than the guest was told. Of mbufs to_guest.c looks at that. */
+static uint64_t
+drop_oversize(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
+{
+	const uint32_t max_bytes = net_guest_frame_bytes(pair->dev);
+	uint64_t rest;
+
+	for (rest = which; rest != 0; rest &= rest - 1) {
+		const struct vhub_net_view *view = &views[__builtin_ctzll(rest)];
+
+		if (!net_is_oversize(max_bytes, view->bytes, vhub_net_segment_bytes(view)))
+			continue;
+		vhub_count(&pair->counters.drops[VHUB_NET_DROP_OVERSIZE], 1);
+		which &= ~(rest & -rest);
+	}
+	return which;
+}
+
 void
 net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
@@ -133,6 +151,7 @@ net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views,
 		return;
 	}
 	take_over_offloads(pair, rules);
+	which = drop_oversize(pair, views, which);
 	for (rest = which; rules != NULL && !rules->promisc && rest != 0; rest &= rest - 1) {
 		const struct vhub_net_view *view = &views[__builtin_ctzll(rest)];
 

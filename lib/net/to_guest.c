@@ -159,6 +159,24 @@ give_to_ring(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	give_looked_at(pair, pkts, n, &look);
 }
 
+/* Whoever they come from may have a larger MTU (VIRTIO 1.2, 5.1.4.1). Returns how many are left, in order. */
+static __rte_noinline uint16_t
+drop_oversize(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+{
+	const uint32_t max_bytes = net_guest_frame_bytes(pair->dev);
+	uint16_t i, kept = 0;
+
+	for (i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i];
+
+		if (net_is_oversize(max_bytes, m->pkt_len, vhub_net_mbuf_segment_bytes(m)))
+			net_drop(pair, VHUB_NET_DROP_OVERSIZE, &m, 1);
+		else
+			pkts[kept++] = m;
+	}
+	return kept;
+}
+
 static inline void
 give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
@@ -174,6 +192,12 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 		return;
 	}
 	net_look_at(pkts, n, &look);
+	if (unlikely(look.longest_bytes > net_guest_frame_bytes(pair->dev))) {
+		n = drop_oversize(pair, pkts, n);
+		if (n == 0)
+			return;
+		net_look_at(pkts, n, &look);
+	}
 	if (unlikely((look.flags & NET_OFFLOADS) != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, give_to_ring);
 	else
@@ -195,6 +219,7 @@ give_new(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 		/* What is not for this guest concerns no service of its port. */
 		if (net_is_restricted(pair->dev))
 			n = net_rules_filter(pair, pkts, n);
+		n = drop_oversize(pair, pkts, n);
 		n = net_serve_mbufs(pair, NET_TO_GUEST, pkts, n);
 		if (n == 0)
 			return;

@@ -381,6 +381,22 @@ def test_frames_longer_than_the_mtu_go_no_further(port, packed):
     assert session.quiet(seconds=0.01)
 
 
+@both_kinds
+@pytest.mark.parametrize("mergeable", [False, True], ids=["whole", "mergeable"])
+def test_an_mtu_that_the_guest_was_told_holds_towards_it(port, packed, mergeable):
+    """Smaller than the port's: what is longer does not reach the guest (VIRTIO 1.2, 5.1.4.1), until another is told or
+    the device is reset."""
+    session = port("netwhole", packed=packed, mergeable=mergeable, buffer_bytes=2048 if mergeable else 10000)
+    for mtu in (1500, 9000, 68):
+        assert session.ack(Req.NET_SET_MTU, p.U64.pack(mtu)) == 0
+        for size in (mtu + 23, mtu + 22):
+            session.send(packets.plain(size, size))
+        assert session.receive().frame == packets.swapped(packets.plain(size, size))
+    session.tell(Req.RESET_DEVICE)
+    start_again(session)
+    returns(session, packets.plain(2, 1500))
+
+
 # reset
 
 

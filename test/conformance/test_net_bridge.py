@@ -57,6 +57,24 @@ def test_a_patch_has_two_ends_and_they_come_and_go(lan):
     gets(a, packets.plain(4, 100))
 
 
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_an_end_of_a_patch_with_a_smaller_mtu_gets_no_more_than_that(lan, pairs):
+    """Nor segments that would be longer, for whoever takes them."""
+    whole = {"features": (NF.CSUM, NF.HOST_TSO4, NF.GUEST_CSUM, NF.GUEST_TSO4), "pairs": pairs, "buffers": 64}
+    a = lan.port("a", driver="patch", session=whole, queues=pairs)
+    b = lan.port("b", driver="patch", session=whole, queues=pairs, mtu=1500)
+    segments = [packets.segment(4, packets.TCP, b"z" * 20000, gso_size=size) for size in (1469, 1468)]
+    a.wait_sent(a.submit([a.prepare(packets.plain(size, size)) for size in (1523, 9000, 1522)]
+                         + [a.prepare(each.frame, each.header) for each in segments]))
+    gets(b, packets.plain(1522, 1522))
+    assert b.receive().header.gso_size == 1468
+    assert lan.figures("a")["patch_dropped_mtu"] == 3
+    b.send(packets.plain(1, 1522))
+    gets(a, packets.plain(1, 1522))
+    a.wait_sent([a.send(packets.plain(2, 1523))])
+    assert b.quiet(seconds=QUIET)
+
+
 def test_pairs_of_a_patch_keep_apart_and_in_order(lan):
     a, b = (lan.port(name, driver="patch", session={"pairs": 2}, queues=2) for name in "ab")
     for seed in range(60):

@@ -170,6 +170,17 @@ def test_a_mirror_gets_what_passes_a_port(lan, direction):
     assert probe.quiet(seconds=QUIET)
 
 
+def test_a_mirror_gets_nothing_longer_than_its_mtu(lan):
+    name = lan.add("probe", driver="null", mtu=1500)
+    probe = lan.open("probe")
+    port = lan.port("a", driver="echo", mirror=name, mirror_direction="from_guest")
+    for size in (1523, 1522):
+        sent = packets.plain(size, size)
+        assert port.echo(sent) == packets.swapped(sent)
+    receive(probe, [packets.plain(1522, 1522)])
+    lan.wait_figure("probe", "dropped_oversize", 1)
+
+
 def test_a_mirror_that_takes_nothing_costs_its_port_nothing(lan):
     """Copies are dropped and counted: without a guest, without buffers, with the ring full."""
     name = lan.add("probe", driver="null")

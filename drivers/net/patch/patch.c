@@ -20,12 +20,16 @@
 #include "vhub_net_inbox.h"
 #include "vhub_work.h"
 
+/* Bytes of a frame beside the MTU: an Ethernet header, and up to two VLAN tags. */
+#define FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
+
 struct patch_port {
 	struct vhub_net_port port; /* first */
 	char wire[32];
 	/* Immutable from open on. */
 	bool joined;
 	uint16_t n_pairs;
+	uint32_t max_frame_bytes; /* by its MTU; UINT32_MAX: it has none */
 	struct vhub_net_inbox *inboxes[VHUB_NET_MAX_PAIRS];
 	struct vhub_work free_work;
 	/* With the lock. */
@@ -33,6 +37,7 @@ struct patch_port {
 	/* Shared atomics. */
 	struct patch_port *peer; /* NULL: there is no other end */
 	uint64_t no_peer;	 /* packets dropped for it */
+	uint64_t over_mtu;	 /* dropped since they are longer than the other end's */
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -98,7 +103,7 @@ patch_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether_
 	int ret = 0;
 
 	(void)mac;
-	(void)mtu;
+	p->max_frame_bytes = mtu == 0 ? UINT32_MAX : mtu + FRAME_OVERHEAD;
 	for (p->n_pairs = 0; p->n_pairs < n_pairs && ret == 0; p->n_pairs++)
 		ret = vhub_net_inbox_create(-1, &p->inboxes[p->n_pairs]);
 	if (ret != 0) {
@@ -225,15 +230,49 @@ send_each(const struct patch_port *peer, uint16_t index, struct rte_mbuf **pkts,
 
 static void
 send_views_each(const struct patch_port *peer, struct vhub_net_queue *queue,
-		const struct vhub_net_view *views, uint16_t n)
+		const struct vhub_net_view *views, uint64_t which)
 {
 	struct vhub_net_inbox *inboxes[VHUB_NET_BURST];
-	uint16_t i;
+	uint64_t rest;
 
-	for (i = 0; i < n; i++)
+	for (rest = which; rest != 0; rest &= rest - 1) {
+		const unsigned int i = (unsigned int)__builtin_ctzll(rest);
+
 		inboxes[i] = inbox_of_packet(peer, queue->index, views[i].head,
 				views[i].head_bytes);
-	vhub_net_inbox_send_views_each(inboxes, queue, views, vhub_net_all_views(n));
+	}
+	vhub_net_inbox_send_views_each(inboxes, queue, views, which);
+}
+
+/* Without what is too long for the other end. Returns how many are left, in order. */
+static __rte_noinline uint16_t
+drop_long(struct patch_port *p, const struct patch_port *peer, struct rte_mbuf **pkts, uint16_t n)
+{
+	uint16_t i, kept = 0;
+
+	for (i = 0; i < n; i++) {
+		if (vhub_net_mbuf_segment_bytes(pkts[i]) <= peer->max_frame_bytes)
+			pkts[kept++] = pkts[i];
+		else
+			rte_pktmbuf_free(pkts[i]);
+	}
+	__atomic_fetch_add(&p->over_mtu, n - kept, __ATOMIC_RELAXED);
+	return kept;
+}
+
+/* The same of views. Returns which are left. */
+static __rte_noinline uint64_t
+drop_long_views(struct patch_port *p, const struct patch_port *peer,
+		const struct vhub_net_view *views, uint16_t n)
+{
+	uint64_t which = 0;
+
+	for (uint16_t i = 0; i < n; i++)
+		which |= (uint64_t)(vhub_net_segment_bytes(&views[i]) <= peer->max_frame_bytes)
+				<< i;
+	__atomic_fetch_add(&p->over_mtu, n - (unsigned int)__builtin_popcountll(which),
+			__ATOMIC_RELAXED);
+	return which;
 }
 
 static uint16_t
@@ -241,16 +280,21 @@ patch_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t 
 {
 	struct patch_port *p = patch_port_of(queue->port);
 	const struct patch_port *peer = __atomic_load_n(&p->peer, __ATOMIC_ACQUIRE);
+	uint16_t n_left = n;
 
-	if (likely(peer != NULL)) {
-		if (unlikely(peer->n_pairs > 1))
-			send_each(peer, queue->index, pkts, n);
-		else
-			vhub_net_inbox_send(inbox_for(peer, queue->index), pkts, n);
-	} else {
+	if (unlikely(peer == NULL)) {
 		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
 		rte_pktmbuf_free_bulk(pkts, n);
+		return n;
 	}
+	if (unlikely(peer->max_frame_bytes < p->max_frame_bytes))
+		n_left = drop_long(p, peer, pkts, n);
+	if (unlikely(n_left == 0))
+		return n;
+	if (unlikely(peer->n_pairs > 1))
+		send_each(peer, queue->index, pkts, n_left);
+	else
+		vhub_net_inbox_send(inbox_for(peer, queue->index), pkts, n_left);
 	return n;
 }
 
@@ -259,16 +303,20 @@ patch_from_guest_views(struct vhub_net_queue *queue, struct vhub_net_view *views
 {
 	struct patch_port *p = patch_port_of(queue->port);
 	const struct patch_port *peer = __atomic_load_n(&p->peer, __ATOMIC_ACQUIRE);
+	uint64_t which = vhub_net_all_views(n);
 
 	if (unlikely(peer == NULL)) {
 		__atomic_fetch_add(&p->no_peer, n, __ATOMIC_RELAXED);
 		return;
 	}
+	if (unlikely(peer->max_frame_bytes < p->max_frame_bytes))
+		which = drop_long_views(p, peer, views, n);
+	if (unlikely(which == 0))
+		return;
 	if (unlikely(peer->n_pairs > 1))
-		send_views_each(peer, queue, views, n);
+		send_views_each(peer, queue, views, which);
 	else
-		vhub_net_inbox_send_views(inbox_for(peer, queue->index), queue, views,
-				vhub_net_all_views(n));
+		vhub_net_inbox_send_views(inbox_for(peer, queue->index), queue, views, which);
 }
 
 static uint16_t
@@ -308,6 +356,7 @@ patch_stats(const struct vhub_net_port *port,
 	const struct patch_port *p = patch_port_of(port);
 
 	emit(arg, "patch_dropped_no_peer", __atomic_load_n(&p->no_peer, __ATOMIC_RELAXED));
+	emit(arg, "patch_dropped_mtu", __atomic_load_n(&p->over_mtu, __ATOMIC_RELAXED));
 	vhub_net_inbox_emit_stats(p->inboxes, p->n_pairs, emit, arg);
 }
 

@@ -107,6 +107,7 @@ begin(void **state)
 	dev->driver = &driver_ops;
 	dev->path = &path;
 	dev->pool = vhub_net_pool(-1);
+	dev->guest_frame_bytes = NET_LONGEST_FRAME_BYTES;
 	assert_non_null(dev->pool);
 	pair = &dev->pairs[0];
 	pair->dev = dev;

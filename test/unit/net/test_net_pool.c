@@ -145,6 +145,7 @@ make_dev(void)
 	memset(dev, 0, sizeof(*dev) + sizeof(dev->pairs[0]));
 	dev->driver = &keeper;
 	dev->pool = vhub_net_pool(-1);
+	dev->guest_frame_bytes = NET_LONGEST_FRAME_BYTES;
 	dev->pairs[0].dev = dev;
 	return dev;
 }

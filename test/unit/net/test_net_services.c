@@ -41,6 +41,7 @@ begin(void **state)
 	assert_non_null(dev);
 	memset(dev, 0, bytes);
 	dev->pool = vhub_net_pool(-1);
+	dev->guest_frame_bytes = NET_LONGEST_FRAME_BYTES;
 	assert_non_null(dev->pool);
 	dev->pairs[0].dev = dev;
 	memset(views, 0, sizeof(views));

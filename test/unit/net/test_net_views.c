@@ -64,6 +64,7 @@ port_begin(struct port *p, uint64_t features, bool sends)
 	p->dev->pool = vhub_net_pool(-1);
 	assert_non_null(p->dev->pool);
 	p->dev->max_frame_bytes = VHUB_NET_MTU_MAX;
+	p->dev->guest_frame_bytes = VHUB_NET_MTU_MAX;
 	pair_of(p)->dev = p->dev;
 	pair_of(p)->guest_takes = net_guest_takes(features);
 	direct_begin(pair_of(p), features);
