@@ -16,6 +16,7 @@
 
 #include <rte_common.h>
 
+#include "config_file.h"
 #include "slot_spec.h"
 
 /* Longest entry of a user or a group. */
@@ -155,7 +156,7 @@ sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t err
 
 	for (; *pairs != '\0' && ret == 0; pairs += len + (pairs[len] == ',')) {
 		char key[32];
-		char **to;
+		char **to, *value;
 
 		len = pair_len(pairs);
 		if (len == SIZE_MAX) {
@@ -171,6 +172,12 @@ sort_pairs(struct slot_options *slot, const char *pairs, char *error, size_t err
 		}
 		to = is_connection_key(key) || strcmp(key, affinity_key) == 0 ? &own : &device;
 		memcpy(*to, pairs, len);
+		value = strchr(*to, '=');
+		if (value != NULL && !config_file_can_hold(key, value + 1, error, error_len)) {
+			strlcat(error, "; allowed: one line, in brackets where blanks are around it",
+					error_len);
+			return -EINVAL;
+		}
 		ret = add_pair(to == &own ? slot->own_args : slot->device_args, *to, error,
 				error_len);
 		*to += len + 1;

@@ -5,7 +5,7 @@
  *
  * A value may have brackets: inside of them commas are its own. Where they are around all of it, as
  * in port=[net_tap0,iface=tap0], they are taken off here: the builder gets "net_tap0,iface=tap0".
- * A '=' after the first is the value's. All of it is UTF-8.
+ * A '=' after the first is the value's. All of it is UTF-8, and a configuration file can hold each value.
  */
 #ifndef SLOT_SPEC_H
 #define SLOT_SPEC_H

@@ -316,6 +316,28 @@ def test_what_a_file_cannot_hold_is_not_saved(vhubd, folder):
         assert caught.value.code == -32007
 
 
+def test_what_a_file_cannot_hold_no_device_has(vhubd, folder):
+    path, saved = folder / "c.sock", folder / "saved.ini"
+    first = vhubd(args=["--control", str(path)])
+    with Control(path) as control:
+        def add(file):
+            control.call("device_add", kind="blk", name="d",
+                         args={"socket": f"{folder}/d.sock", "driver": "malloc", "size": "1M", "file": file})
+        for file, words in ((f"{folder}/x ", "begins or ends with a blank"), (f"\t{folder}/x", "begins or ends with a blank"),
+                            (f"[{folder}/x\ny]", "has more than one line")):
+            with pytest.raises(Refused, match=f"the value of file {words}; allowed: one line, in brackets") as caught:
+                add(file)
+            assert caught.value.code == -32602
+        add(f"[{folder}/x ]")
+        assert (folder / "x ").is_file()
+        control.call("config_save", path=str(saved))
+        devices = control.call("device_list")
+    first.stop()
+    vhubd(args=["--config", str(saved)])
+    with Control(path) as control:
+        assert control.call("device_list") == devices
+
+
 def test_the_example_can_be_used(vhubd, folder):
     text = (ROOT / "config/vhubd/example.ini").read_text()
     path = folder / "example.ini"
