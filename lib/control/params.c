@@ -19,6 +19,7 @@ static const struct {
 	{ VHUB_CONTROL_STRING, "string" },
 	{ VHUB_CONTROL_INTEGER, "integer" },
 	{ VHUB_CONTROL_OBJECT, "object" },
+	{ VHUB_CONTROL_BOOLEAN, "boolean" },
 };
 
 static const struct vhub_control_param *
@@ -45,6 +46,7 @@ kind_of(const json_t *value)
 	return json_is_string(value)	       ? VHUB_CONTROL_STRING :
 			json_is_integer(value) ? VHUB_CONTROL_INTEGER :
 			json_is_object(value)  ? VHUB_CONTROL_OBJECT :
+			json_is_boolean(value) ? VHUB_CONTROL_BOOLEAN :
 						 0;
 }
 

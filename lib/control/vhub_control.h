@@ -58,6 +58,7 @@ struct vhub_control_call;
 #define VHUB_CONTROL_STRING 0x1u
 #define VHUB_CONTROL_INTEGER 0x2u
 #define VHUB_CONTROL_OBJECT 0x4u
+#define VHUB_CONTROL_BOOLEAN 0x8u
 
 /** A parameter of a method. */
 struct vhub_control_param {

@@ -35,7 +35,8 @@ wait_for_it(struct vhub_control_call *call, const json_t *params, void *arg)
 
 static const struct vhub_control_param params[] = {
 	{ "a", VHUB_CONTROL_STRING, true, "a text" },
-	{ "b", VHUB_CONTROL_INTEGER | VHUB_CONTROL_OBJECT, false, "something" },
+	{ "b", VHUB_CONTROL_INTEGER | VHUB_CONTROL_OBJECT | VHUB_CONTROL_BOOLEAN, false,
+			"something" },
 	{ .name = NULL },
 };
 static const struct vhub_control_method echo_method = {

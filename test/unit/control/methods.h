@@ -67,6 +67,7 @@ large(struct vhub_control_call *call, const json_t *params, void *arg)
 static const struct vhub_control_param echo_params[] = {
 	{ "text", VHUB_CONTROL_STRING, true, "a text" },
 	{ "what", VHUB_CONTROL_INTEGER | VHUB_CONTROL_OBJECT, false, "something" },
+	{ "loud", VHUB_CONTROL_BOOLEAN, false, "whether" },
 	{ .name = NULL },
 };
 static const struct vhub_control_param large_params[] = {

@@ -208,6 +208,8 @@ parameters_by_name_and_by_position(void **state)
 			"{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"a\"},\"id\":1}");
 	expect(ECHO("{\"what\":{},\"text\":\"a\"}"),
 			"{\"jsonrpc\":\"2.0\",\"result\":{\"what\":{},\"text\":\"a\"},\"id\":1}");
+	expect(ECHO("{\"loud\":false,\"text\":\"a\"}"),
+			"{\"jsonrpc\":\"2.0\",\"result\":{\"loud\":false,\"text\":\"a\"},\"id\":1}");
 	/* By its former name, with which it does not come twice. */
 	expect(ECHO("{\"words\":\"a\"}"),
 			"{\"jsonrpc\":\"2.0\",\"result\":{\"text\":\"a\"},\"id\":1}");
@@ -221,10 +223,12 @@ parameters_that_do_not_fit(void **state)
 	(void)state;
 	expect_error(ECHO("[]"), -32602, "text");
 	expect_error("{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"id\":1}", -32602, "text");
-	expect_error(ECHO("[\"a\",5,6]"), -32602, "text, what");
+	expect_error(ECHO("[\"a\",5,true,6]"), -32602, "text, what, loud");
 	expect_error(ECHO("{\"text\":5}"), -32602, "type string");
 	expect_error(ECHO("{\"text\":\"a\",\"what\":true}"), -32602, "integer or object");
-	expect_error(ECHO("{\"text\":\"a\",\"who\":1}"), -32602, "allowed: text, what");
+	expect_error(ECHO("{\"text\":\"a\",\"who\":1}"), -32602, "allowed: text, what, loud");
+	expect_error(ECHO("{\"text\":\"a\",\"loud\":1}"), -32602, "type boolean");
+	expect_error(ECHO("{\"text\":\"a\",\"loud\":null}"), -32602, "type boolean");
 	expect_error("{\"jsonrpc\":\"2.0\",\"method\":\"hello\",\"id\":1,\"params\":[1]}", -32602,
 			"none");
 }
@@ -241,7 +245,7 @@ rpc_methods_lists_them(void **state)
 	assert_int_equal(json_array_size(list), N_TEST_METHODS + 1);
 	method = json_array_get(list, 4);
 	assert_string_equal(json_string_value(json_object_get(method, "name")), "echo");
-	assert_int_equal(json_array_size(json_object_get(method, "params")), 2);
+	assert_int_equal(json_array_size(json_object_get(method, "params")), 3);
 	json_decref(answer);
 }
 
