@@ -28,6 +28,7 @@ blk_destroy(struct vhub_device *device)
 	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
 
 	dev->driver->destroy(dev->disk);
+	blk_latency_destroy(dev);
 	vhub_free(dev, dev_bytes(device->max_queues));
 }
 

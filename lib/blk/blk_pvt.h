@@ -4,6 +4,7 @@
  *
  *     blk.c (poll) -> decode_common.h, decode.c -> submit.c -> the driver ... the driver -> complete.c -> blk.c
  *                                 ranges.c: requests of many ranges, one I/O after the other
+ *                                 latency.c: how long requests take, where that is measured
  *                                 suspend.c: requests that are given up, for another life of the ring
  *
  * Rings of one disk on one lcore share a queue of the driver (struct blk_lcore). One of them reaps
@@ -115,6 +116,7 @@ struct blk_req {
 	uint8_t status; /* VIRTIO_BLK_S_*, when it is answered without the driver */
 	uint8_t op;	/* enum vhub_blk_op, or VHUB_BLK_OPS: something else; for statistics */
 	struct vhub_blk_io io; /* the driver's view */
+	uint64_t taken_tsc; /* of a disk that is measured; else that of another request before, or 0 */
 	/* Of DISCARD and the like. */
 	struct blk_req *next_ranges;
 	struct blk_ranges *ranges; /* NULL: not worked on yet */
@@ -203,6 +205,8 @@ struct blk_ring {
 	struct blk_ranges ranges[BLK_RANGES_AT_ONCE];
 };
 
+struct blk_latency;
+
 /* The limits of a disk. */
 struct blk_qos {
 	uint32_t on; /* shared atomic: BLK_QOS_* */
@@ -244,6 +248,7 @@ struct blk_dev {
 
 	/* Shared atomic: the writeback field. Written by CTL, read by lcores. */
 	uint8_t wce;
+	struct blk_latency *latency; /* the same; NULL: not measured */
 	struct blk_qos qos;
 
 	struct blk_lcore lcores[VHUB_MAX_LCORES];
@@ -435,6 +440,25 @@ void
 blk_qos_leave(struct blk_ring *ring);
 void
 blk_qos_close(struct blk_lcore *lcore);
+
+/* ---- latency.c ---- */
+
+/* Whether there is something for the two that follow to do: asked once a burst. */
+static inline bool
+blk_latency_is_measured(const struct blk_ring *ring)
+{
+	return __atomic_load_n(&ring->dev->latency, __ATOMIC_RELAXED) != NULL;
+}
+
+/* A burst has just been taken. */
+void
+blk_latency_taken(struct vhub_chain *const *chains, uint16_t n);
+/* The ring's requests that are answered and not pushed yet. */
+void
+blk_latency_answered(const struct blk_ring *ring);
+/* No lcore uses the device any more. */
+void
+blk_latency_destroy(struct blk_dev *dev);
 
 /* ---- complete.c ---- */
 

@@ -137,6 +137,8 @@ blk_push(struct blk_lcore *lcore)
 
 	lcore->touched = NULL;
 	for (; ring != NULL; ring = ring->next_touched) {
+		if (unlikely(blk_latency_is_measured(ring)))
+			blk_latency_answered(ring);
 		vhub_count(&lcore->completions, ring->n_done);
 		vhub_count(&ring->stats->s.in_flight, -(uint64_t)ring->n_done);
 		vhub_virtq_push(ring->vring->vq, ring->done, ring->n_done);

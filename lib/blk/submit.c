@@ -146,6 +146,8 @@ blk_submit(struct blk_ring *ring)
 	if (n == 0)
 		return 0;
 	vhub_count(&ring->stats->s.in_flight, n);
+	if (unlikely(blk_latency_is_measured(ring)))
+		blk_latency_taken(chains, n);
 	decode_burst(ring, chains, n);
 	if (unlikely(__atomic_load_n(&ring->dev->qos.on, __ATOMIC_RELAXED) != 0))
 		account_bytes(ring);

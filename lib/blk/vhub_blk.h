@@ -42,6 +42,7 @@
 #include <rte_kvargs.h>
 
 #include "vhub_common.h"
+#include "vhub_hist.h"
 #include "vhub_lcore.h"
 #include "vhub_registry.h"
 
@@ -378,6 +379,38 @@ struct vhub_blk_stats {
  */
 VHUB_API int
 vhub_blk_get_stats(const struct vhub_device *dev, uint16_t index, struct vhub_blk_stats *stats);
+
+/* ---- latency of a disk ---- */
+
+/**
+ * How long requests have taken, in TSC cycles: from when an lcore took them off the ring until it answered them, with
+ * whatever status. What they wait for in the ring, for limits of the disk, too, is not in it; what they
+ * wait for here, for the driver and as ranges that are paid in pieces, is.
+ */
+struct vhub_blk_latency {
+	uint64_t cycles; /**< since the beginning of the measuring */
+	/** by enum vhub_blk_op; together as many as vhub_blk_stats.op counts in that time */
+	struct vhub_hist op[VHUB_BLK_OPS];
+};
+
+/**
+ * Begins to measure a blk device, or anew: what has been measured is forgotten, and requests that were taken before
+ * are not counted. It costs lcores a few nanoseconds a request, and nothing until then. Thread: CTL, while lcores
+ * run. Does not block. Returns 0, -EINVAL (not a blk device), -ENOMEM, and nothing has changed then.
+ */
+VHUB_API int
+vhub_blk_latency_start(struct vhub_device *dev);
+
+/** Ends that, if it has begun, and forgets what was measured. Thread and results as there, but for -ENOMEM. */
+VHUB_API int
+vhub_blk_latency_stop(struct vhub_device *dev);
+
+/**
+ * Copies what has been measured; values of one call may be a burst apart. Thread: CTL. Does not block. Returns 0,
+ * -EINVAL (not a blk device), -ENODATA (it is not measured), and then *latency is all zero.
+ */
+VHUB_API int
+vhub_blk_get_latency(const struct vhub_device *dev, struct vhub_blk_latency *latency);
 
 #ifdef __cplusplus
 }
