@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Control methods about disks that are served. Called by lib/control; next: slot_change.c.
+ * Control methods about disks that are served. Called by lib/control; next: slot_change.c, status_latency.c.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "control_methods.h"
+#include "status.h"
 
 /* ---- device_resize ---- */
 
@@ -113,4 +114,50 @@ const struct vhub_control_method control_device_set_qos = {
 	.help = "Limits a disk while it is used; what is not given stays as it is.",
 	.params = qos_params,
 	.fn = device_set_qos,
+};
+
+/* ---- device_latency ---- */
+
+static void
+device_latency(struct vhub_control_call *call, const json_t *params, void *arg)
+{
+	const struct control_context *context = arg;
+	const char *name = control_text(params, "name");
+	const json_t *measure = json_object_get(params, "measure");
+	json_t *out = NULL;
+	struct slot *slot;
+	char error[512];
+	int ret;
+
+	ret = slots_find_served(context->slots, name, &slot, error, sizeof(error));
+	if (ret != 0) {
+		control_refuse_change(call, ret, error);
+		return;
+	}
+	if (json_is_true(measure))
+		ret = vhub_blk_latency_start(slot->device);
+	if (ret == 0)
+		ret = status_latency(slot, false, &out);
+	if (ret == 0 && json_is_false(measure)) {
+		vhub_blk_latency_stop(slot->device);
+		json_object_set_new(out, "measuring", json_false());
+	}
+	if (ret == -EINVAL)
+		vhub_control_refuse(call, VHUB_CONTROL_INVALID_PARAMS, "%s is no disk", name);
+	else
+		vhub_control_result(call, out);
+}
+
+static const struct vhub_control_param latency_params[] = {
+	{ "name", VHUB_CONTROL_STRING, true, "the disk's name" },
+	{ "measure", VHUB_CONTROL_BOOLEAN, false,
+			"true: begin, or anew; false: end; without it what is measured goes on" },
+	{ .name = NULL },
+};
+
+const struct vhub_control_method control_device_latency = {
+	.name = "device_latency",
+	.help = "Measures how long a disk's requests take, and tells what has been measured.",
+	.params = latency_params,
+	.fn = device_latency,
 };

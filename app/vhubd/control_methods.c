@@ -23,6 +23,7 @@ static const struct vhub_control_method *const methods[] = {
 	&control_queue_move,
 	&control_device_resize,
 	&control_device_set_qos,
+	&control_device_latency,
 	&control_port_set_link,
 	&control_port_set_qos,
 	&control_port_mirror_set,

@@ -4,7 +4,7 @@
  *
  *   control_devices.c   device_add, device_remove, device_retry, device_list, device_stats, driver_list
  *   control_queues.c    queue_move
- *   control_disks.c     device_resize, device_set_qos
+ *   control_disks.c     device_resize, device_set_qos, device_latency
  *   control_ports.c     port_set_link, port_set_qos, port_mirror_set, port_mirror_clear
  *   control_captures.c  port_capture_start, port_capture_stop
  *   control_daemon.c    lcore_list, log_level_set, config_save, version
@@ -84,6 +84,7 @@ extern const struct vhub_control_method control_driver_list;
 extern const struct vhub_control_method control_queue_move;
 extern const struct vhub_control_method control_device_resize;
 extern const struct vhub_control_method control_device_set_qos;
+extern const struct vhub_control_method control_device_latency;
 
 extern const struct vhub_control_method control_port_set_link;
 extern const struct vhub_control_method control_port_set_qos;

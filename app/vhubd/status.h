@@ -33,6 +33,15 @@ status_rings(const struct slot *slot, unsigned int first, unsigned int n);
 json_t *
 status_stats(const struct slot *slot, bool queues);
 
+/**
+ * How long requests of a disk that is served take, while that is measured: in microseconds, and how many took how
+ * long; or `whole` nanoseconds for telemetry, which has neither fractions nor arrays of arrays. Returns 0, -ENODATA
+ * (it is not measured, and that is all that *out says), -EINVAL (no disk), -ENOMEM; *out is NULL where memory is short, also
+ * with 0.
+ */
+int
+status_latency(const struct slot *slot, bool whole, json_t **out);
+
 /** Queues [first, first + n) of a slot: whether it is started, where it runs, its figures. */
 json_t *
 status_queues(const struct slot *slot, unsigned int first, unsigned int n);

@@ -55,7 +55,7 @@ static json_t *
 device(void *arg, const char *params, char *error, size_t error_len)
 {
 	const struct slot *slot = find_slot(arg, params, &params, error, error_len);
-	json_t *out, *stats;
+	json_t *out, *stats, *latency = NULL;
 
 	if (slot == NULL)
 		return NULL;
@@ -64,6 +64,9 @@ device(void *arg, const char *params, char *error, size_t error_len)
 	status_add_negotiated(json_object_get(stats, "session"), slot);
 	json_object_update_missing(out, stats);
 	json_decref(stats);
+	if (slot->device != NULL && status_latency(slot, true, &latency) == 0)
+		json_object_set(out, "latency", latency);
+	json_decref(latency);
 	return out;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A histogram of times (vhub_hist.h): merging and reading it. Called by vhub-perf's report.c.
+ * A histogram of times (vhub_hist.h): merging and reading it. Called by lib/blk, vhubd's status_latency.c and
+ * vhub-perf's report.c.
  */
 #include <string.h>
 
@@ -70,4 +71,15 @@ vhub_hist_percentile(const struct vhub_hist *h, unsigned int per_100000)
 			return RTE_MIN(bucket_value(i), h->max);
 	}
 	return 0;
+}
+
+uint64_t
+vhub_hist_count_of_bits(const struct vhub_hist *h, unsigned int bits)
+{
+	const uint64_t end = UINT64_C(1) << bits;
+	uint64_t n = 0;
+
+	for (unsigned int i = vhub_hist_bucket(end >> 1); i <= vhub_hist_bucket(end - 1); i++)
+		n += h->counts[i];
+	return n;
 }

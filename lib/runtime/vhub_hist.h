@@ -3,7 +3,8 @@
  * A histogram of times, in TSC cycles, which one lcore fills and others may read at any time. Up to
  * 127 every value has a bucket; above, each power of two has 64 of equal width, so a value is known
  * to 1/64 (1.6 %), and what is told, the middle of a bucket, is off by half of that. The greatest
- * value and the sum are exact. Filled by vhub-perf's generators. Implemented in hist.c.
+ * value and the sum are exact. Filled by lib/blk and vhub-perf's generators.
+ * Implemented in hist.c.
  *
  * It is our own because Debian 12 has no such library for C; it is one array and no more.
  */
@@ -86,6 +87,13 @@ vhub_hist_mean(const struct vhub_hist *h);
  */
 VHUB_API uint64_t
 vhub_hist_percentile(const struct vhub_hist *h, unsigned int per_100000);
+
+/**
+ * How many values are in [2^(bits - 1), 2^bits), with `bits` up to VHUB_HIST_MAX_BITS (0: how many are 0). Those that
+ * are greater are with those of the most bits.
+ */
+VHUB_API uint64_t
+vhub_hist_count_of_bits(const struct vhub_hist *h, unsigned int bits);
 
 #ifdef __cplusplus
 }

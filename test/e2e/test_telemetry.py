@@ -47,16 +47,25 @@ def ask(prefix, *commands):
     return [next(iter(each.values())) for each in found]
 
 
-def test_devices_queues_lcores_and_sessions(vhubd, blk, prefix):
-    daemon = vhubd(blk("a", queues=2), blk("b-1", driver="null"), eal=eal(prefix))
-    assert ask(prefix, "/vhub/devices") == [["a", "b-1"]]
-    with BlkDisk.open(str(daemon.sockets[0]), queues=2) as disk:
+def test_devices_queues_lcores_and_sessions(vhubd, blk, folder, prefix):
+    daemon = vhubd(blk("a", queues=2), blk("b-1", driver="null"), eal=eal(prefix),
+                   args=["--control", str(folder / "c.sock")])
+    devices, device = ask(prefix, "/vhub/devices", "/vhub/device,a")
+    assert devices == ["a", "b-1"] and "latency" not in device
+    with BlkDisk.open(str(daemon.sockets[0]), queues=2) as disk, Control(folder / "c.sock") as control:
         disk.write(0, pattern(1, 8192), queue=1)
+        control.call("device_latency", name="a", measure=True)
         disk.read(0, 4096)
+        control.settle()
         device, queues, second, rings, lcores, sessions, drivers, none, missing = ask(
             prefix, "/vhub/device,a", "/vhub/queues,a", "/vhub/queues,a,1", "/vhub/rings,a,1", "/vhub/lcores",
             "/vhub/sessions", "/vhub/drivers", "/vhub/device,none", "/vhub/queues")
     assert device["kind"] == "blk" and device["figures"]["write_bytes"] == 8192
+    assert device["latency"]["measuring"] == 1 and device["latency"]["seconds"] >= 0
+    assert list(device["latency"]["latency_ns"]) == ["read"]
+    times = device["latency"]["latency_ns"]["read"]
+    assert list(times) == ["count", "mean", "p50", "p90", "p99", "p99_9", "p99_99", "max"]
+    assert times["count"] == 1 and 0 < times["p50"] <= times["max"] == times["mean"]
     assert device["session"]["connection"] == "running"
     assert device["session"]["peer_pid"] == os.getpid() and "VERSION_1" in device["session"]["feature_names"]
     assert rings == {"0": {"index": 1, "size": 128, "format": "split", "state": "running", "inflight": 0}}

@@ -175,6 +175,34 @@ test_several_at_once_are_as_one_by_one(void **state)
 	assert_memory_equal(&other, &h, sizeof(h));
 }
 
+static void
+test_values_are_counted_by_their_bits(void **state)
+{
+	static const uint64_t values[] = { 0, 0, 1, 2, 3, 127, 128, 255, 256, 1000, 1023,
+		(UINT64_C(1) << 39) - 1, UINT64_C(1) << 39, (UINT64_C(1) << 40) - 1,
+		UINT64_C(1) << 40, UINT64_MAX };
+	uint64_t in_all = 0;
+
+	(void)state;
+	vhub_hist_reset(&h);
+	for (unsigned int i = 0; i < RTE_DIM(values); i++)
+		vhub_hist_add(&h, values[i]);
+	for (unsigned int bits = 0; bits <= VHUB_HIST_MAX_BITS; bits++) {
+		uint64_t n = 0;
+
+		for (unsigned int i = 0; i < RTE_DIM(values); i++) {
+			unsigned int of = 0;
+
+			while (of < VHUB_HIST_MAX_BITS && values[i] >> of != 0)
+				of++;
+			n += of == bits;
+		}
+		assert_int_equal(vhub_hist_count_of_bits(&h, bits), n);
+		in_all += n;
+	}
+	assert_int_equal(in_all, RTE_DIM(values));
+}
+
 int
 main(void)
 {
@@ -186,6 +214,7 @@ main(void)
 		cmocka_unit_test(test_percentiles_are_those_of_the_sorted_values),
 		cmocka_unit_test(test_merged_is_as_filled_together),
 		cmocka_unit_test(test_several_at_once_are_as_one_by_one),
+		cmocka_unit_test(test_values_are_counted_by_their_bits),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
