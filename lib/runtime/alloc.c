@@ -152,15 +152,18 @@ populate_part(char *ptr, size_t bytes)
 
 /*
  * In parts: the kernel holds a lock of the whole address space over each, and other threads that map or unmap
- * something wait for it.
+ * something wait for it. Of small pages there have to be enough for all that is still to come, whatever others have
+ * taken meanwhile: the kernel finds some more in any case, by ending processes.
  */
 static bool
-populate(char *ptr, size_t bytes)
+populate(char *ptr, size_t bytes, bool small)
 {
 	size_t at, n;
 
 	for (at = 0; at < bytes; at += n) {
 		n = RTE_MIN(bytes - at, (size_t)POPULATE_BYTES);
+		if (small && bytes - at > vhub_memory_room())
+			return false;
 		if (!populate_part(ptr + at, n))
 			return false;
 	}
@@ -179,7 +182,7 @@ reserve_aligned(size_t bytes, size_t unit)
 	char *ptr, *aligned;
 	size_t head;
 
-	/* Not MAP_NORESERVE: what is more than there is of memory has to fail in put_small(). */
+	/* Not MAP_NORESERVE: what is more than there is of memory and swap fails in put_small() at once. */
 	ptr = mmap(NULL, bytes + unit, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ptr == MAP_FAILED)
 		return NULL;
@@ -220,7 +223,7 @@ put_hugetlb(char *area, size_t bytes, int node, int flags)
 	if (ptr == NULL)
 		return false;
 	numa_prefer(ptr, bytes, node);
-	if (populate(ptr, bytes) &&
+	if (populate(ptr, bytes, false) &&
 			mremap(ptr, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, area) !=
 					MAP_FAILED)
 		return true;
@@ -236,7 +239,7 @@ put_small(char *area, size_t bytes, int node)
 		return false;
 	numa_prefer(area, bytes, node);
 	madvise(area, bytes, MADV_HUGEPAGE); /* a wish */
-	return populate(area, bytes);
+	return populate(area, bytes, true);
 }
 
 /*

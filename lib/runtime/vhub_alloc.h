@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "vhub_common.h"
 
@@ -36,8 +37,9 @@ vhub_free(void *ptr, size_t size_bytes);
 
 /**
  * The same for large areas: hugetlb pages where enough are free (`*huge` tells whether all of it has, NULL is
- * fine), those of 1 GB for what is as large, of 2 MB for the rest; transparent huge pages otherwise. Pages are populated, so that the fast path takes no fault and
- * "out of memory" is told here. Thread: CTL before it serves, or WORK; blocks, up to seconds for a GB.
+ * fine), those of 1 GB for what is as large, of 2 MB for the rest; transparent huge pages otherwise, as far as
+ * vhub_memory_room() goes. Pages are populated, so that the fast path takes no fault and "out of memory" is
+ * told here. Thread: CTL before it serves, or WORK; blocks, up to seconds for a GB.
  * Returns NULL when there is none. Free with vhub_free_huge() and the same size.
  */
 VHUB_API void *
@@ -61,6 +63,13 @@ vhub_huge_round(size_t bytes);
  */
 VHUB_API int
 vhub_huge_extend(void *area, size_t from_bytes, size_t to_bytes, int node, bool *huge);
+
+/**
+ * So many bytes can be had in small pages without the kernel having to end a process, or to hold this one up: of the
+ * host and of the memory control groups; UINT64_MAX where nobody tells. Thread: CTL before it serves, or WORK.
+ */
+VHUB_API uint64_t
+vhub_memory_room(void);
 
 /** Gives all of an area back; NULL is fine. Thread: as vhub_zalloc_huge(). */
 VHUB_API void

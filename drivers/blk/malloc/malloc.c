@@ -26,10 +26,19 @@ malloc_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 		size_t error_len);
 
 static int
-too_large(uint64_t size_bytes, char *error, size_t error_len)
+too_large(const struct malloc_disk *d, uint64_t size_bytes, char *error, size_t error_len)
 {
-	snprintf(error, error_len, "size=%" PRIu64 ": there is not so much free memory",
-			size_bytes);
+	const uint64_t bytes = vhub_huge_round(size_bytes) - d->mapped_bytes;
+	const uint64_t room = vhub_memory_room();
+
+	if (room < bytes)
+		snprintf(error, error_len,
+				"size=%" PRIu64 ": that takes %" PRIu64 " bytes, and %" PRIu64
+				" of memory can be had",
+				size_bytes, bytes, room);
+	else
+		snprintf(error, error_len, "size=%" PRIu64 ": there is not so much free memory",
+				size_bytes);
 	return -ENOMEM;
 }
 
@@ -43,7 +52,7 @@ map_to(struct malloc_disk *d, uint64_t size_bytes, int node, char *error, size_t
 
 	ret = vhub_huge_extend(d->data, d->mapped_bytes, bytes, node, &huge);
 	if (ret != 0)
-		return too_large(size_bytes, error, error_len);
+		return too_large(d, size_bytes, error, error_len);
 	VHUB_LOG(DEBUG, "%" PRIu64 " bytes of disk, %sall of it in huge pages",
 			bytes - d->mapped_bytes, huge ? "" : "not ");
 	d->mapped_bytes = bytes;
@@ -84,7 +93,7 @@ malloc_place(struct vhub_blk_disk *disk, int node, char *error, size_t error_len
 		d->data = vhub_huge_reserve(d->reserved_bytes);
 	}
 	ret = d->data != NULL ? map_to(d, d->size_bytes, node, error, error_len) :
-				too_large(d->size_bytes, error, error_len);
+				too_large(d, d->size_bytes, error, error_len);
 	if (ret == 0 && d->path != NULL)
 		ret = save_load(d, error, error_len);
 	if (ret != 0)

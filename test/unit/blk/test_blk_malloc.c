@@ -560,7 +560,8 @@ test_arguments(void **state)
 	assert_int_equal(driver_parse("malloc", "size=60T", false, &disk, NULL), 0);
 	assert_int_equal(disk->ops->open(disk, error, sizeof(error)), 0);
 	assert_int_equal(disk->ops->place(disk, -1, error, sizeof(error)), -ENOMEM);
-	assert_non_null(strstr(error, "size="));
+	assert_non_null(strstr(error,
+			"size=65970697666560: that takes 65970697666560 bytes, and "));
 	disk->ops->destroy(disk);
 }
 

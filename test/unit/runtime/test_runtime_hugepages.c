@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Which pages a large area gets, on hosts that have some of 1 GB and some of 2 MB: mmap(2) and madvise(2) are those of
- * such a host, and no page is touched.
+ * Which pages a large area gets, on hosts that have some of 1 GB and some of 2 MB, and how much memory they have:
+ * mmap(2), madvise(2) and the files of the kernel's are those of such a host, and no page is touched.
  */
 #include "runtime_test.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #define MB (1ul << 20)
 #define GB (1ul << 30)
 #define MAX_PIECES 8
+#define MAX_FILES 8
 
 struct piece {
 	size_t begin; /* in the area */
@@ -29,7 +31,13 @@ struct piece {
 static struct {
 	size_t n_giant, n_huge; /* pages that are free */
 	bool is_full;		/* of small ones there are none */
-	char *mapped;		/* a piece that is not in the area yet */
+	size_t total, left;	/* and what the files say of them */
+	size_t taken_by_others; /* whenever some are populated */
+	struct file {
+		const char *path;
+		const char *text;
+	} files[MAX_FILES];
+	char *mapped; /* a piece that is not in the area yet */
 	size_t mapped_bytes;
 	size_t page_bytes;
 	char *area;
@@ -49,6 +57,10 @@ void *
 __wrap_mremap(void *old, size_t old_len, size_t new_len, int flags, void *addr);
 int
 __wrap_madvise(void *addr, size_t len, int advice);
+FILE *
+__wrap_fopen64(const char *path, const char *mode);
+FILE *
+__wrap_fopen(const char *path, const char *mode);
 
 void *
 __wrap_mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
@@ -95,12 +107,44 @@ __wrap_madvise(void *addr, size_t len, int advice)
 {
 	const uintptr_t at = (uintptr_t)addr - (uintptr_t)host.mapped;
 
-	(void)advice;
-	(void)len;
-	if (!host.is_full || at < host.mapped_bytes)
+	if (at < host.mapped_bytes)
 		return 0;
-	errno = ENOMEM;
-	return -1;
+	if (host.is_full) {
+		errno = ENOMEM;
+		return -1;
+	}
+	if (advice == MADV_POPULATE_WRITE) {
+		assert_true(len + host.taken_by_others <= host.left);
+		host.left -= len + host.taken_by_others;
+	}
+	return 0;
+}
+
+FILE *
+__wrap_fopen64(const char *path, const char *mode)
+{
+	static char text[128];
+	const struct file *file = host.files;
+
+	(void)mode;
+	if (strcmp(path, "/proc/meminfo") == 0) {
+		snprintf(text, sizeof(text),
+				"MemTotal: %zu kB\nMemFree: 0 kB\nMemAvailable: %zu kB\n",
+				host.total >> 10, host.left >> 10);
+		return fmemopen(text, strlen(text), "r");
+	}
+	for (; file < host.files + MAX_FILES && file->path != NULL; file++) {
+		if (strcmp(path, file->path) == 0)
+			return fmemopen((void *)(uintptr_t)file->text, strlen(file->text), "r");
+	}
+	errno = ENOENT;
+	return NULL;
+}
+
+FILE *
+__wrap_fopen(const char *path, const char *mode)
+{
+	return __wrap_fopen64(path, mode);
 }
 
 static void
@@ -109,6 +153,7 @@ host_has(size_t n_giant, size_t n_huge)
 	memset(&host, 0, sizeof(host));
 	host.n_giant = n_giant;
 	host.n_huge = n_huge;
+	host.total = host.left = 128 * GB;
 }
 
 static void
@@ -231,6 +276,82 @@ a_shortage_in_the_middle_leaves_the_area_as_it_was(void **unused)
 	vhub_free_huge(host.area, 2 * GB);
 }
 
+/* ---- how much there is ---- */
+
+static void
+nothing_is_touched_of_what_others_need(void **unused)
+{
+	(void)unused;
+	host_has(0, 0);
+	host.left = 6 * GB;
+	/* 4 GB are for others. */
+	assert_int_equal(vhub_memory_room(), 2 * GB);
+	assert_null(vhub_zalloc_huge(2 * GB + 2 * MB, -1, NULL));
+	assert_int_equal(host.left, 6 * GB);
+	vhub_free_huge(vhub_zalloc_huge(2 * GB, -1, NULL), 2 * GB);
+	assert_int_equal(host.left, 4 * GB);
+	assert_null(vhub_zalloc_huge(2 * MB, -1, NULL));
+	assert_int_equal(host.left, 4 * GB);
+	/* Pages of hugetlb are there for that. */
+	host.n_huge = 1;
+	assert_true(place(2 * MB, &(struct piece){ 0, 2 * MB, 2 * MB }, 1));
+}
+
+static void
+others_may_take_some_meanwhile(void **unused)
+{
+	(void)unused;
+	host_has(0, 0);
+	host.left = 6 * GB;
+	host.taken_by_others = 64 * MB;
+	assert_null(vhub_zalloc_huge(GB + GB / 2, -1, NULL));
+	assert_in_range(host.left, 4 * GB, 6 * GB - 1);
+}
+
+static void
+room_is_that_of_the_narrowest_group(void **unused)
+{
+	static const struct {
+		uint64_t room;
+		struct file files[MAX_FILES];
+	} cases[] = {
+		{ 124 * GB, { { "/proc/self/cgroup", "0::/a/b\n" } } },
+		/* 1 GiB in a group above, of which 64 MiB are cached: 1024 - 128 + 64 - 32. */
+		{ 928 * MB,
+				{ { "/proc/self/cgroup", "0::/a/b\n" },
+						{ "/sys/fs/cgroup/a/b/memory.max", "max\n" },
+						{ "/sys/fs/cgroup/a/b/memory.current", "4096\n" },
+						{ "/sys/fs/cgroup/a/memory.max", "1073741824\n" },
+						{ "/sys/fs/cgroup/a/memory.current",
+								"134217728\n" },
+						{ "/sys/fs/cgroup/a/memory.stat",
+								"anon 1\ninactive_file 50331648\nactive_file 16777216\n" } } },
+		/* What holds it up comes before what ends it, and a container's group is the root. */
+		{ 0,
+				{ { "/proc/self/cgroup", "0::/\n" },
+						{ "/sys/fs/cgroup/memory.max", "1073741824\n" },
+						{ "/sys/fs/cgroup/memory.high", "536870912\n" },
+						{ "/sys/fs/cgroup/memory.current",
+								"536870912\n" } } },
+		/* Of the first version, beside the second one without memory. */
+		{ 768 * MB,
+				{ { "/proc/self/cgroup", "4:memory:/x\n3:cpu:/y\n0::/\n" },
+						{ "/sys/fs/cgroup/memory/x/memory.limit_in_bytes",
+								"1073741824\n" },
+						{ "/sys/fs/cgroup/memory/x/memory.usage_in_bytes",
+								"268435456\n" },
+						{ "/sys/fs/cgroup/memory/x/memory.stat",
+								"inactive_file 1\ntotal_inactive_file 33554432\n" } } },
+	};
+
+	(void)unused;
+	for (unsigned int i = 0; i < RTE_DIM(cases); i++) {
+		host_has(0, 0);
+		memcpy(host.files, cases[i].files, sizeof(host.files));
+		assert_int_equal(vhub_memory_room(), cases[i].room);
+	}
+}
+
 int
 main(void)
 {
@@ -240,6 +361,9 @@ main(void)
 		cmocka_unit_test(with_too_few_of_a_kind_the_next_has_its_turn),
 		cmocka_unit_test(an_area_that_grows_gets_giant_pages_where_they_fit),
 		cmocka_unit_test(a_shortage_in_the_middle_leaves_the_area_as_it_was),
+		cmocka_unit_test(nothing_is_touched_of_what_others_need),
+		cmocka_unit_test(others_may_take_some_meanwhile),
+		cmocka_unit_test(room_is_that_of_the_narrowest_group),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
