@@ -181,12 +181,6 @@ net_header_read(const struct virtio_net_hdr *hdr, uint32_t asks, const uint8_t *
 /* VHUB_NET_TAKES_* that a receiver has to have. */
 uint32_t
 net_offload_needs(const struct vhub_net_offload *offload);
-/*
- * Has a packet of librte_vhost's with NET_LIBRARY_OFFLOADS say the same in Tx flags. Returns false when what it says
- * makes no sense.
- */
-bool
-net_offload_of_library(struct rte_mbuf *m);
 /* From mbuf flags that offload.c has found sane, and to flags. */
 void
 net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out);

@@ -4,7 +4,7 @@
  * port. Called by net.c for each turn (direct_from.c in its place where the rings are ours); next: the
  * driver's from_guest, by way of offload.c where the port leaves something to be done.
  */
-#include "direct.h"
+#include "net_pvt.h"
 
 uint16_t
 net_drop_odd_sizes(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
@@ -34,31 +34,6 @@ net_give_to_port(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 		net_drop(pair, VHUB_NET_DROP_PORT_FULL, &pkts[taken], n - taken);
 }
 
-/*
- * The library completes the sum of what it does not understand, and lets it go on without flags, also where it was to
- * be cut; that a header has asked for something its packet_type tells. Returns how many packets are left, in order.
- */
-static uint16_t
-read_offloads(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
-{
-	uint16_t i, kept = 0;
-
-	for (i = 0; i < n; i++) {
-		struct rte_mbuf *m = pkts[i];
-		bool is_sane = true;
-
-		if ((m->ol_flags & NET_LIBRARY_OFFLOADS) != 0)
-			is_sane = net_offload_of_library(m);
-		else if (m->packet_type != 0)
-			is_sane = m->pkt_len <= pair->dev->max_frame_bytes;
-		if (is_sane)
-			pkts[kept++] = m;
-		else
-			net_drop(pair, VHUB_NET_DROP_OFFLOAD, &m, 1);
-	}
-	return kept;
-}
-
 unsigned int
 net_poll_from_guest(struct net_pair *pair, bool take)
 {
@@ -66,7 +41,6 @@ net_poll_from_guest(struct net_pair *pair, bool take)
 	struct net_dev *dev = pair->dev;
 	struct net_look look;
 	uint16_t n, kept, overlong;
-	bool offloads;
 
 	n = rvhost_from_guest(dev->path, pair->from_ring, pkts, VHUB_NET_BURST, take, &overlong);
 	if (unlikely(overlong != 0))
@@ -88,19 +62,16 @@ net_poll_from_guest(struct net_pair *pair, bool take)
 	vhub_count(&pair->counters.from_guest.packets, n);
 	vhub_count(&pair->counters.from_guest.bytes, look.bytes);
 	kept = n;
-	offloads = (look.flags & NET_LIBRARY_OFFLOADS) != 0;
-	if (unlikely(offloads || look.longest_bytes > dev->max_frame_bytes))
-		kept = read_offloads(pair, pkts, n);
 	if (unlikely(look.shortest_bytes < RTE_ETHER_HDR_LEN ||
 			    look.longest_bytes > dev->max_frame_bytes))
-		kept = net_drop_odd_sizes(pair, pkts, kept);
-	if (unlikely(offloads))
+		kept = net_drop_odd_sizes(pair, pkts, n);
+	if (unlikely(look.offloads != 0))
 		net_offload_mark(net_sender_of(pair), pkts, kept);
 	if (unlikely(net_is_served(dev, NET_FROM_GUEST)))
 		kept = net_serve_mbufs(pair, NET_FROM_GUEST, pkts, kept);
 	if (unlikely(dev->flows != NULL) && net_flows_matter(dev))
 		net_flows_note_mbufs(pair, pkts, kept);
-	if (unlikely(offloads))
+	if (unlikely(look.offloads != 0))
 		net_offload(pair, dev->port_takes, pkts, kept, net_give_to_port);
 	else if (likely(kept != 0))
 		net_give_to_port(pair, pkts, kept);

@@ -2,8 +2,8 @@
 /*
  * What a packet's virtio_net_hdr says (VIRTIO 1.2, 5.1.6), what is to be done for the packet, and what
  * mbufs say of the same. Called by direct_from.c with copies of what a guest wrote, which is believed
- * in nothing: positions lie in the packet, and segmentation needs the headers that it is for; and by from_guest.c
- * with what librte_vhost has made of it. Next on the way: view.c, direct_to.c, offload.c.
+ * in nothing: positions lie in the packet, and segmentation needs the headers that it is for. Next on
+ * the way: view.c, direct_to.c.
  */
 #include <errno.h>
 
@@ -277,55 +277,6 @@ net_offload_of_mbuf(const struct rte_mbuf *m, struct vhub_net_offload *out)
 	net_words_store(words, out);
 }
 
-/* The protocol is TCP or UDP, in a head of VHUB_NET_HEAD_BYTES at most. */
-static void
-set_checksum(struct rte_mbuf *m, const struct net_headers *h)
-{
-	m->l2_len = h->l2_bytes;
-	m->l3_len = h->l3_bytes;
-	m->ol_flags |= h->ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
-	m->ol_flags |= h->protocol == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM :
-						    RTE_MBUF_F_TX_UDP_CKSUM;
-}
-
-/* UDP in fragments: else TCP, or UDP in datagrams. */
-static void
-set_segmentation(struct rte_mbuf *m, uint32_t l4_bytes, uint16_t segment_bytes, bool fragments)
-{
-	m->l4_len = (uint8_t)l4_bytes;
-	m->tso_segsz = segment_bytes;
-	m->ol_flags |= fragments ? RTE_MBUF_F_TX_UDP_SEG : RTE_MBUF_F_TX_TCP_SEG;
-	/* Hardware writes the length of each segment, and so the sum that it is in. */
-	if (!fragments && (m->ol_flags & RTE_MBUF_F_TX_IPV4) != 0)
-		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
-}
-
-bool
-net_offload_of_library(struct rte_mbuf *m)
-{
-	const uint8_t *head = rte_pktmbuf_mtod(m, const uint8_t *);
-	const uint32_t head_bytes = RTE_MIN((uint32_t)rte_pktmbuf_data_len(m), VHUB_NET_HEAD_BYTES);
-	const bool is_whole = (m->ol_flags & RTE_MBUF_F_RX_LRO) == 0;
-	struct net_headers h;
-	uint32_t bytes;
-
-	m->ol_flags &= ~NET_LIBRARY_OFFLOADS;
-	if (!net_headers_parse(head, head_bytes, &h) || l4_at(&h) >= head_bytes ||
-			(h.protocol != IPPROTO_TCP && h.protocol != IPPROTO_UDP))
-		return false;
-	set_checksum(m, &h);
-	if (is_whole)
-		return true;
-	if (h.protocol == IPPROTO_TCP)
-		bytes = tcp_header_bytes(head, head_bytes, m->pkt_len, &h);
-	else
-		bytes = udp_header_bytes(head_bytes, &h);
-	if (bytes == 0)
-		return false;
-	set_segmentation(m, bytes - l4_at(&h), m->tso_segsz, h.protocol == IPPROTO_UDP);
-	return true;
-}
-
 bool
 net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
 		uint32_t head_bytes, struct rte_mbuf *m)
@@ -340,9 +291,19 @@ net_offload_to_mbuf(const struct vhub_net_offload *offload, const uint8_t *head,
 	if (h.ipv6 && h.l3_bytes != sizeof(struct rte_ipv6_hdr) &&
 			offload->gso == VHUB_NET_GSO_NONE)
 		return false;
-	set_checksum(m, &h);
-	if (offload->gso != VHUB_NET_GSO_NONE)
-		set_segmentation(m, offload->header_bytes - offload->csum_start, offload->gso_bytes,
-				offload->gso == VHUB_NET_GSO_UDP);
+	m->l2_len = h.l2_bytes;
+	m->l3_len = h.l3_bytes;
+	m->ol_flags |= h.ipv6 ? RTE_MBUF_F_TX_IPV6 : RTE_MBUF_F_TX_IPV4;
+	m->ol_flags |= h.protocol == IPPROTO_TCP ? RTE_MBUF_F_TX_TCP_CKSUM :
+						   RTE_MBUF_F_TX_UDP_CKSUM;
+	if (offload->gso == VHUB_NET_GSO_NONE)
+		return true;
+	m->l4_len = (uint8_t)(offload->header_bytes - offload->csum_start);
+	m->tso_segsz = offload->gso_bytes;
+	m->ol_flags |= offload->gso == VHUB_NET_GSO_UDP ? RTE_MBUF_F_TX_UDP_SEG :
+							  RTE_MBUF_F_TX_TCP_SEG;
+	/* Hardware writes the length of each segment, and so the sum that it is in. */
+	if (offload->gso == VHUB_NET_GSO_TCP4 || offload->gso == VHUB_NET_GSO_USO4)
+		m->ol_flags |= RTE_MBUF_F_TX_IP_CKSUM;
 	return true;
 }

@@ -70,9 +70,6 @@
 #define NET_SEGMENTATION (RTE_MBUF_F_TX_TCP_SEG | RTE_MBUF_F_TX_UDP_SEG)
 #define NET_OFFLOADS (RTE_MBUF_F_TX_L4_MASK | NET_SEGMENTATION)
 
-/* What librte_vhost says of a packet whose header asks for something that it understands. */
-#define NET_LIBRARY_OFFLOADS (RTE_MBUF_F_RX_L4_CKSUM_NONE | RTE_MBUF_F_RX_LRO)
-
 /* Counters of a queue pair. Written by its lcore, read by anybody: shared atomics. */
 struct net_counters {
 	struct {
@@ -550,7 +547,7 @@ net_drop(struct net_pair *pair, enum vhub_net_drop reason, struct rte_mbuf **pkt
 /* What one look at a burst tells. */
 struct net_look {
 	uint64_t bytes;
-	uint64_t flags; /* of any packet */
+	uint64_t offloads; /* NET_OFFLOADS of any packet */
 	uint32_t longest_bytes;
 	uint32_t shortest_bytes;
 };
@@ -570,7 +567,7 @@ net_look_at(struct rte_mbuf *const *pkts, unsigned int n, struct net_look *look)
 		shortest = RTE_MIN(shortest, len);
 	}
 	look->bytes = bytes;
-	look->flags = flags;
+	look->offloads = flags & NET_OFFLOADS;
 	look->longest_bytes = longest;
 	look->shortest_bytes = shortest;
 }

@@ -86,22 +86,6 @@ vhub_net_pool_tx_mbufs(void)
 	return n;
 }
 
-/*
- * librte_vhost 22.11 completes a sum whose field begins in the last byte of a buffer, and so writes one byte
- * behind it. It is the buffer's own: a guest says where the field is.
- */
-#define MBUF_BYTES (sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE + RTE_CACHE_LINE_SIZE)
-
-static struct rte_mempool *
-create(const char *name, int node)
-{
-	struct rte_pktmbuf_pool_private room = { .mbuf_data_room_size = RTE_MBUF_DEFAULT_BUF_SIZE };
-
-	return rte_mempool_create(name, net_pool_mbufs(n_workers(), POOL_CACHE) + find_tx_mbufs(),
-			MBUF_BYTES, POOL_CACHE, sizeof(room), rte_pktmbuf_pool_init, &room,
-			rte_pktmbuf_init, NULL, node, 0);
-}
-
 struct rte_mempool *
 vhub_net_pool(int node)
 {
@@ -114,7 +98,9 @@ vhub_net_pool(int node)
 	pthread_mutex_lock(&lock);
 	pool = rte_mempool_lookup(name);
 	if (pool == NULL)
-		pool = create(name, node);
+		pool = rte_pktmbuf_pool_create(name,
+				net_pool_mbufs(n_workers(), POOL_CACHE) + find_tx_mbufs(),
+				POOL_CACHE, 0, RTE_MBUF_DEFAULT_BUF_SIZE, node);
 	pthread_mutex_unlock(&lock);
 	return pool;
 }
@@ -122,9 +108,11 @@ vhub_net_pool(int node)
 void
 net_pool_explain(char *error, size_t error_len)
 {
+	const uint64_t mbuf_bytes = sizeof(struct rte_mbuf) + RTE_MBUF_DEFAULT_BUF_SIZE +
+			RTE_CACHE_LINE_SIZE;
 	const uint64_t bytes = (net_pool_mbufs(n_workers(), POOL_CACHE) +
 					       vhub_net_pool_tx_mbufs()) *
-			(MBUF_BYTES + RTE_CACHE_LINE_SIZE);
+			mbuf_bytes;
 
 	snprintf(error, error_len,
 			"no memory for packets: EAL has to have %" PRIu64 " MB free for them (-m)",

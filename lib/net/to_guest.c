@@ -122,7 +122,7 @@ join_headers(struct rte_mbuf *const *pkts, uint16_t n)
 static __rte_always_inline void
 give_looked_at(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n, struct net_look *look)
 {
-	const bool segments = (look->flags & NET_SEGMENTATION) != 0;
+	const bool segments = (look->offloads & NET_SEGMENTATION) != 0;
 	uint16_t given, most = n;
 
 	if (pair->to_ring->vq != NULL) {
@@ -198,7 +198,7 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 			return;
 		net_look_at(pkts, n, &look);
 	}
-	if (unlikely((look.flags & NET_OFFLOADS) != 0))
+	if (unlikely(look.offloads != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, give_to_ring);
 	else
 		give_looked_at(pair, pkts, n, &look);

@@ -95,7 +95,7 @@ complete_and_send(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 	struct net_look look;
 
 	net_look_at(pkts, n, &look);
-	if (unlikely((look.flags & NET_OFFLOADS) != 0))
+	if (unlikely(look.offloads != 0))
 		net_offload(pair, pair->guest_takes, pkts, n, send_to_wire);
 	else
 		send_to_wire(pair, pkts, n);
@@ -184,7 +184,7 @@ poll_from_wire(struct net_pair *pair)
 	vhub_count(&pair->counters.from_guest.packets, n);
 	vhub_count(&pair->counters.from_guest.bytes, look.bytes);
 	/* Frames on a wire are complete; a driver that loops may leave what they were sent with. */
-	for (i = 0; (look.flags & NET_OFFLOADS) != 0 && i < n; i++)
+	for (i = 0; look.offloads != 0 && i < n; i++)
 		pkts[i]->ol_flags &= ~RTE_MBUF_F_TX_OFFLOAD_MASK;
 	kept = drop_runts(pair, pkts, n);
 	if (unlikely(net_is_served(pair->dev, NET_FROM_GUEST)))

@@ -125,9 +125,8 @@ listen_at(const char *name)
 static int
 register_and_start(struct rvhost_path *path)
 {
-	/* Without compliant flags a sum that the library does not understand would be left undone, and nobody told. */
 	uint64_t flags = RTE_VHOST_USER_CLIENT | RTE_VHOST_USER_NO_RECONNECT |
-			RTE_VHOST_USER_NET_COMPLIANT_OL_FLAGS | RTE_VHOST_USER_NET_STATS_ENABLE;
+			RTE_VHOST_USER_NET_STATS_ENABLE;
 
 	if (path->iommu)
 		flags |= RTE_VHOST_USER_IOMMU_SUPPORT;

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""What only the direct data path of a port promises: it tells of a ring that makes no sense, it serves
-drivers of before VERSION_1, and what comes out of it is what comes
+"""What only the direct data path of a port promises: it tells of a ring that makes no sense, it completes
+every Internet checksum, it serves drivers of before VERSION_1, and what comes out of it is what comes
 out of librte_vhost.
 
 What both data paths promise is in the other tests of network ports.
@@ -93,6 +93,26 @@ def test_a_large_packet_among_small_ones_in_one_burst(port, packed):
 # headers
 
 
+@both_kinds
+@pytest.mark.parametrize("takes", [False, True], ids=["completed", "carried"])
+@pytest.mark.parametrize("size", [100, 2100, 9000])
+def test_the_sum_of_any_protocol(port, packed, takes, size):
+    """Also where its field lies across two buffers of ours."""
+    session = port(packed=packed, features=(NF.CSUM,) + ((NF.GUEST_CSUM,) if takes else ()))
+    frame = packets.plain(3, size)
+    for start, offset in ((34, 0), (34, 7), (60, size - 62), (35, 1), (34, 2048 - 34 - 1)):
+        if start + offset + 2 > size:
+            continue
+        header = NetHeader(flags=1, csum_start=start, csum_offset=offset)
+        packet = session.exchange(frame, header=header)
+        wanted, at = frame, start + offset
+        if not takes:
+            total = (packets.sum16(frame[start:]) ^ 0xffff) or 0xffff
+            wanted = frame[:at] + total.to_bytes(2, "big") + frame[at + 2:]
+        assert packet.frame == packets.swapped(wanted)
+        assert packet.header._replace(num_buffers=0) == (header if takes else NetHeader())
+
+
 @pytest.mark.parametrize("mergeable", [False, True], ids=["10 bytes", "12 bytes"])
 def test_drivers_of_before_version_1(port_path, opened, mergeable):
     """Their header has num_buffers with mergeable buffers only."""
@@ -128,9 +148,9 @@ def traffic():
             for size in (1, 1400, 1401, 30000):
                 if version == 4 or protocol == TCP:
                     yield packets.segment(version, protocol, pattern(size, size), gso_size=1400)[:2]
-    for made in (packets.segment(4, TCP, pattern(5, 700)), packets.segment(6, TCP, pattern(5, 7000), gso_size=1400)):
-        for tag in packets.TAGS[:2]:
-            yield packets.tagged(made, tag)[:2]
+    made = packets.segment(4, TCP, pattern(5, 700))
+    yield (made.frame[:12] + b"\x81\x00\x00\x05" + made.frame[12:],
+           made.header._replace(csum_start=made.header.csum_start + 4))
 
 
 def comparable(packet, mergeable):

@@ -101,20 +101,6 @@ def segment(version, protocol, payload, csum="partial", flags=ACK, seq=1000, gso
     return Made(frame, header, version, protocol)
 
 
-#: VLAN tags that a frame may have: one, one of 802.1ad and one in it, one of 802.1ad alone, two of 802.1Q. The last two
-#: librte_vhost 22.11 does not know.
-TAGS = [bytes.fromhex(tag) for tag in ("81000005", "88a8000781000005", "88a80007", "8100000781000005")]
-
-
-def tagged(made, tag):
-    """The same packet behind VLAN tags."""
-    header = made.header
-    if header.flags:
-        header = header._replace(csum_start=header.csum_start + len(tag),
-                                 hdr_len=header.hdr_len + len(tag) if header.hdr_len else 0)
-    return made._replace(frame=made.frame[:12] + tag + made.frame[12:], header=header)
-
-
 VIA = b"\xfd" + bytes(14) + b"\5"
 
 

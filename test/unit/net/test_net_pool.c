@@ -324,20 +324,6 @@ test_the_pool_has_those_that_tx_queues_may_keep(void **state)
 	assert_int_equal(vhub_net_pool_tx_mbufs(), n);
 }
 
-/* librte_vhost may write to it. */
-static void
-test_a_buffer_has_a_byte_behind_it(void **state)
-{
-	struct rte_mempool *pool = vhub_net_pool(-1);
-	struct rte_mbuf *m = rte_pktmbuf_alloc(pool);
-
-	(void)state;
-	assert_non_null(m);
-	assert_int_equal(m->buf_len, RTE_MBUF_DEFAULT_BUF_SIZE);
-	assert_true((uint8_t *)m->buf_addr + m->buf_len < (uint8_t *)m + pool->elt_size);
-	rte_pktmbuf_free(m);
-}
-
 /* All that may be somewhere else, with however many workers, leaves some to those under way. */
 static void
 test_what_waits_and_what_caches_keep_has_its_bounds(void **state)
@@ -384,7 +370,6 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_the_library_gets_what_drivers_are_done_with,
 				empty_pool, fill_pool),
 		cmocka_unit_test(test_the_pool_has_those_that_tx_queues_may_keep),
-		cmocka_unit_test(test_a_buffer_has_a_byte_behind_it),
 		cmocka_unit_test(test_what_waits_and_what_caches_keep_has_its_bounds),
 	};
 
