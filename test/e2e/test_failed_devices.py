@@ -247,6 +247,14 @@ def test_a_folder_of_sockets_that_comes_later(start, blk, folder, path):
     daemon.stop()
 
 
+def test_a_port_that_nobody_can_listen_for_is_saved_with_what_its_bridge_has(start, net, folder, path):
+    start(nets=[net("a", driver="bridge", bridge="br0", ageing=60),
+                net("b", driver="bridge", bridge="br0", socket=folder / "none/b.sock")])
+    with Control(path) as control:
+        wait_state(control, "b", "failed")
+        assert control.call("config_save")["text"].partition("[net b]")[2].count("ageing = 60\n") == 1
+
+
 def test_an_inherited_socket_waits_for_its_disk(start, blk, late, folder, path):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "activated.sock"))
