@@ -115,8 +115,8 @@ struct save {
 };
 
 /*
- * CTL. The first one is under way; the text of each is made when those before it are over: a file never
- * gets what is older than what it has.
+ * CTL. The first one to each path is under way, for one may hang; the text of the next to that path is made when it
+ * is over: a file never gets what is older than what it has.
  */
 static STAILQ_HEAD(, save) saves = STAILQ_HEAD_INITIALIZER(saves);
 
@@ -135,48 +135,66 @@ run_save(struct vhub_work *work)
 	save->result = config_save_write(save->path, save->text, save->error, sizeof(save->error));
 }
 
-/* The first one is over. */
-static void
-answer_save(struct save *save)
+static struct save *
+find_save(const char *path)
 {
-	STAILQ_REMOVE_HEAD(&saves, next);
+	struct save *save;
+
+	STAILQ_FOREACH(save, &saves, next) {
+		if (strcmp(save->path, path) == 0)
+			return save;
+	}
+	return NULL;
+}
+
+/* False: it is over, and has not begun. */
+static bool
+begin_save(struct save *save)
+{
+	save->result = config_save_text(save->context->options, save->context->slots, &save->text,
+			save->error, sizeof(save->error));
+	if (save->result == 0)
+		vhub_work_submit(&save->work);
+	return save->result == 0;
+}
+
+static void
+answer_save(const struct save *save)
+{
 	if (save->result == 0)
 		vhub_control_result(save->call, json_pack("{s:s}", "path", save->path));
 	else
 		refuse_save(save->call, save->result, save->error);
-	free(save->path);
-	free(save->text);
-	free(save);
 }
 
+/* It is over: the next one to its path follows. */
 static void
-begin_save(void)
+end_save(struct save *save)
 {
-	struct save *save;
+	struct save *next;
 
-	while ((save = STAILQ_FIRST(&saves)) != NULL) {
-		save->result = config_save_text(save->context->options, save->context->slots,
-				&save->text, save->error, sizeof(save->error));
-		if (save->result == 0) {
-			vhub_work_submit(&save->work);
-			return;
-		}
+	do {
 		answer_save(save);
-	}
+		STAILQ_REMOVE(&saves, save, save, next);
+		next = find_save(save->path);
+		free(save->path);
+		free(save->text);
+		free(save);
+		save = next;
+	} while (save != NULL && !begin_save(save));
 }
 
 static void
 saved(struct vhub_work *work)
 {
-	answer_save(vhub_container_of(work, struct save, work));
-	begin_save();
+	end_save(vhub_container_of(work, struct save, work));
 }
 
 static void
 save_as(struct vhub_control_call *call, const struct control_context *context, const char *path)
 {
 	struct save *save = calloc(1, sizeof(*save));
-	const bool is_first = STAILQ_EMPTY(&saves);
+	const bool is_first = find_save(path) == NULL;
 
 	if (save != NULL)
 		save->path = strdup(path);
@@ -191,8 +209,8 @@ save_as(struct vhub_control_call *call, const struct control_context *context, c
 	save->work.run = run_save;
 	save->work.done = saved;
 	STAILQ_INSERT_TAIL(&saves, save, next);
-	if (is_first)
-		begin_save();
+	if (is_first && !begin_save(save))
+		end_save(save);
 }
 
 static void
