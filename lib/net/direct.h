@@ -30,7 +30,10 @@ struct net_header {
 };
 #define NET_HASH_HEADER_BYTES sizeof(struct net_header)
 
-/* Bytes of a frame that are copied of every packet; all of the head for those to be cut. */
+/*
+ * Bytes of a frame that are copied of every packet; all of the head for those to be cut. Whoever chooses a pair looks
+ * at no more, also where there is more: else one flow would come by two.
+ */
 #define NET_HEAD_BYTES 64u
 
 /* ---- headers in words ---- */

@@ -57,6 +57,7 @@ net_flow_hash(const uint8_t *head, uint32_t bytes)
 	struct net_headers h;
 	uint32_t len;
 
+	bytes = RTE_MIN(bytes, NET_HEAD_BYTES);
 	if (!net_headers_parse(head, bytes, &h))
 		return hash_ends(hash_end(head, RTE_ETHER_ADDR_LEN, NULL),
 				hash_end(head + RTE_ETHER_ADDR_LEN, RTE_ETHER_ADDR_LEN, NULL), 0);

@@ -71,6 +71,7 @@ net_rss_hash(const struct net_rss *rss, const uint8_t *frame, uint32_t bytes, ui
 	uint32_t l4;
 
 	*report = VIRTIO_NET_HASH_REPORT_NONE;
+	bytes = RTE_MIN(bytes, NET_HEAD_BYTES);
 	if (!net_headers_parse(frame, bytes, &h))
 		return 0;
 	l4 = (uint32_t)h.l2_bytes + h.l3_bytes;

@@ -18,7 +18,7 @@
 #include <rte_ip.h>
 #include <rte_udp.h>
 
-#include "net_pvt.h"
+#include "direct.h"
 
 #define N_WRITERS 4u
 
@@ -111,6 +111,49 @@ fragments_have_no_ports(void **state)
 		memcpy(head, &other, len);
 		(void)net_flow_hash(head, len);
 		free(head);
+	}
+}
+
+/* A frame of TCP with its ports behind byte 64: IPv6 with two VLAN tags, or IPv4 with all options that there can be. */
+static void
+make_long_headers(uint8_t frame[2 * VHUB_NET_HEAD_BYTES], bool ipv6, uint16_t port)
+{
+	static const uint8_t tags[] = { 0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 0x86, 0xdd, 0x60 };
+	const uint32_t at = ipv6 ? 22 + sizeof(struct rte_ipv6_hdr) : 14 + 60;
+
+	memset(frame, 0x11, 2 * VHUB_NET_HEAD_BYTES);
+	if (ipv6) {
+		memcpy(&frame[12], tags, sizeof(tags));
+		frame[22 + offsetof(struct rte_ipv6_hdr, proto)] = IPPROTO_TCP;
+	} else {
+		memset(&frame[12], 0, 20);
+		frame[12] = 0x08;
+		frame[14] = 0x4f;
+		frame[14 + offsetof(struct rte_ipv4_hdr, next_proto_id)] = IPPROTO_TCP;
+	}
+	memcpy(&frame[at], &port, sizeof(port));
+}
+
+/* However much of a packet is at hand, in a view, in one to be cut or in an mbuf, it comes by the same pair. */
+static void
+what_is_at_hand_makes_no_other_flow(void **state)
+{
+	static struct net_rss rss = { .types = NET_RSS_TYPES, .key = { 0x6d5a56da, 0x255b0ec2 } };
+	uint8_t frame[2 * VHUB_NET_HEAD_BYTES];
+	uint32_t flow, hash;
+	uint16_t report, of_head;
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		make_long_headers(frame, i % 2 != 0, (uint16_t)(i * 77));
+		flow = net_flow_hash(frame, NET_HEAD_BYTES);
+		hash = net_rss_hash(&rss, frame, NET_HEAD_BYTES, &of_head);
+		assert_int_not_equal(of_head, VIRTIO_NET_HASH_REPORT_NONE);
+		for (uint32_t bytes = NET_HEAD_BYTES; bytes <= sizeof(frame); bytes++) {
+			assert_int_equal(net_flow_hash(frame, bytes), flow);
+			assert_int_equal(net_rss_hash(&rss, frame, bytes, &report), hash);
+			assert_int_equal(report, of_head);
+		}
 	}
 }
 
@@ -244,6 +287,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(both_directions_are_one_flow),
 		cmocka_unit_test(fragments_have_no_ports),
+		cmocka_unit_test(what_is_at_hand_makes_no_other_flow),
 		cmocka_unit_test_setup_teardown(the_last_pair_counts, begin, end),
 		cmocka_unit_test_setup_teardown(who_is_silent_is_forgotten, begin, end),
 		cmocka_unit_test_setup_teardown(a_full_line_keeps_what_goes_on, begin, end),
