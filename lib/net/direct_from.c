@@ -184,8 +184,11 @@ find(struct net_pair *pair, struct pieces p, uint32_t bytes, struct found *found
 {
 	struct vhub_net_view *view = &found->views[found->n];
 
-	if (unlikely(!read_view(pair, p, bytes, view)))
+	if (unlikely(!read_view(pair, p, bytes, view))) {
+		/* It was a packet, too: all that the guest has sent count. */
+		found->bytes += bytes - RTE_MIN(bytes, (uint32_t)pair->header_bytes);
 		return;
+	}
 	found->bytes += view->bytes;
 	found->n++;
 }

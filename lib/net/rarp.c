@@ -32,8 +32,10 @@ send_rarp(struct net_pair *pair)
 		vhub_count(&pair->counters.drops[VHUB_NET_DROP_NO_MBUF], 1);
 		return;
 	}
-	net_give_to_port(pair, &m, 1);
-	vhub_count(&dev->rarp.sent, 1);
+	if (dev->driver->from_guest(&pair->queue, &m, 1) == 1)
+		vhub_count(&dev->rarp.sent, 1);
+	else
+		net_drop(pair, VHUB_NET_DROP_PORT_FULL, &m, 1);
 }
 
 void

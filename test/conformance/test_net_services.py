@@ -13,7 +13,7 @@ import pytest
 
 from control import Refused, vhubctl
 from lan import QUIET, control, daemon, lan     # noqa: F401
-from vhostuser import NF, packets
+from vhostuser import NF, NetHeader, packets
 
 WAYS = ["from_guest", "to_guest"]
 
@@ -112,6 +112,22 @@ def test_limits_are_checked_shown_and_saved(lan):
     assert out.returncode == 0 and "from_guest_packets_per_s=2000" in out.stdout, out.stderr
     saved = vhubctl(socket, "save").stdout
     assert "from_guest_packets_per_s = 2000" in saved and "to_guest_bytes_burst = 2097152" in saved
+
+
+# all that a guest sends
+
+
+def test_packets_that_go_no_further_count_with_their_bytes(lan):
+    """Too short, too long, or with a sum that lies behind them."""
+    port = lan.port("a", driver="echo", mtu=1500, session={"features": (NF.CSUM,)})
+    sent = [packets.plain(1, 100)[:13], packets.plain(2, 1600), packets.plain(3, 200), packets.plain(4, 100)]
+    for each in sent:
+        port.send(each, header=NetHeader(flags=1, csum_start=300) if len(each) == 200 else NetHeader())
+    while port.receive().frame != packets.swapped(sent[-1]):
+        pass
+    figures = lan.figures("a")
+    assert figures["dropped_runt"] == figures["dropped_oversize"] == 1
+    assert (figures["from_guest_packets"], figures["from_guest_bytes"]) == (len(sent), sum(map(len, sent)))
 
 
 # frame sizes

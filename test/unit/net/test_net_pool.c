@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The pool of all ports (net/pool.c) when it is empty: drivers give back what they are done with, where
- * packets are copied from a guest's ring and where librte_vhost does that. And how large it is.
+ * packets are copied from a guest's ring and where librte_vhost does that. How large it is. And the one packet
+ * that is of our own making (net/rarp.c).
  */
 #include <errno.h>
 #include <setjmp.h>
@@ -276,16 +277,41 @@ test_too_many_pieces_are_not_even_begun(void **state)
 	free(dev);
 }
 
+static uint16_t
+taker_from_guest(struct vhub_net_queue *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	(void)queue;
+	rte_pktmbuf_free_bulk(pkts, n);
+	return n;
+}
+
 static void
 test_a_rarp_packet_gets_them_as_well(void **state)
+{
+	struct vhub_net_driver_ops taker = keeper;
+	struct net_dev *dev = make_dev();
+
+	(void)state;
+	taker.from_guest = taker_from_guest;
+	dev->driver = &taker;
+	dev->rarp.due = true;
+	net_rarp_started(&dev->pairs[0]);
+	assert_int_equal(n_reclaims, 1);
+	assert_int_equal(dev->rarp.sent, 1);
+	free(dev);
+}
+
+static void
+test_a_rarp_packet_that_the_port_drops_was_not_sent(void **state)
 {
 	struct net_dev *dev = make_dev();
 
 	(void)state;
 	dev->rarp.due = true;
 	net_rarp_started(&dev->pairs[0]);
-	assert_int_equal(n_reclaims, 1);
-	assert_int_equal(dev->rarp.sent, 1);
+	assert_int_equal(dev->rarp.sent, 0);
+	assert_int_equal(dev->pairs[0].counters.drops[VHUB_NET_DROP_PORT_FULL], 1);
+	assert_int_equal(rte_mempool_in_use_count(dev->pool), 0);
 	free(dev);
 }
 
@@ -370,6 +396,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_the_library_gets_what_drivers_are_done_with,
 				empty_pool, fill_pool),
 		cmocka_unit_test(test_the_pool_has_those_that_tx_queues_may_keep),
+		cmocka_unit_test(test_a_rarp_packet_that_the_port_drops_was_not_sent),
 		cmocka_unit_test(test_what_waits_and_what_caches_keep_has_its_bounds),
 	};
 
