@@ -16,9 +16,6 @@
 #include "handler_pvt.h"
 #include "vhub_kick.h"
 
-/* Storage that takes longer is stuck, and the front end's requests wait meanwhile. */
-#define MOVE_DRAIN_SECONDS 2
-
 void
 queue_lcores_init(struct vhub_device_handler *h)
 {
@@ -193,7 +190,7 @@ move_begin(struct vhub_device_handler *h)
 			continue;
 		handler_event_add(h, h->vrings[i]);
 		h->vrings[i]->want.drain_until = rte_rdtsc() +
-				rte_get_tsc_hz() * MOVE_DRAIN_SECONDS;
+				rte_get_tsc_hz() * VRING_DRAIN_SECONDS;
 	}
 	if (h->event.n_vrings == 0) {
 		move_over(h, 0);

@@ -129,7 +129,9 @@ end_drain(struct vring_run *vring, int result)
 static bool
 is_overdue(const struct vring_run *vring)
 {
-	return vring->want.drain_until != 0 && rte_rdtsc() > vring->want.drain_until;
+	return vring->want.drain_until != 0 &&
+			!vhub_tsc_is_ahead(vring->want.drain_until, rte_rdtsc(),
+					rte_get_tsc_hz() * VRING_DRAIN_SECONDS);
 }
 
 static unsigned int

@@ -14,6 +14,9 @@
 #include "vhub_device.h"
 #include "vhub_work.h"
 
+/** For `drain_until`: storage that takes longer is stuck, and the front end's requests wait meanwhile. */
+#define VRING_DRAIN_SECONDS 2
+
 struct lifecycle_event;
 
 /** What can be done to a started vring. */

@@ -135,7 +135,7 @@ null_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	if (io == NULL)
 		return 0;
 	for (; io != NULL && n < max; io = io->next) {
-		if (now != 0 && io->driver[IO_DUE] > now)
+		if (now != 0 && vhub_tsc_is_ahead(io->driver[IO_DUE], now, q->latency_cycles))
 			break;
 		ios[n++] = io;
 	}

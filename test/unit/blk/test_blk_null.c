@@ -85,6 +85,26 @@ test_an_hour_is_not_over_soon(void **state)
 	driver_close(&d);
 }
 
+/* As where the host was suspended, and the TSC has begun anew. */
+static void
+test_a_time_of_another_clock_is_over(void **state)
+{
+	const uint32_t lengths[] = { 512, 0 };
+	struct vhub_blk_io *done[1], *burst[1];
+	struct driver_io io;
+	struct driver_disk d;
+
+	(void)state;
+	driver_open(&d, "null", "size=1M,latency_us=3600000000", false);
+	driver_io_init(&io, VHUB_BLK_READ, 0, lengths, 0);
+	burst[0] = &io.io;
+	assert_int_equal(d.ops->submit(d.queue, burst, 1), 1);
+	io.io.driver[0] += 3600 * rte_get_tsc_hz();
+	assert_int_equal(d.ops->reap(d.queue, done, 1), 1);
+	driver_io_free(&io);
+	driver_close(&d);
+}
+
 static bool
 is_write(const struct vhub_blk_io *io, const void *arg)
 {
@@ -159,6 +179,7 @@ main(void)
 		cmocka_unit_test(test_a_request_takes_its_time),
 		cmocka_unit_test(test_a_disk_parsed_before_eal_takes_its_time_too),
 		cmocka_unit_test(test_an_hour_is_not_over_soon),
+		cmocka_unit_test(test_a_time_of_another_clock_is_over),
 		cmocka_unit_test(test_what_is_wanted_back_comes_before_its_time),
 		cmocka_unit_test(test_a_read_leaves_the_buffer),
 		cmocka_unit_test(test_arguments),
