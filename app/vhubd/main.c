@@ -32,6 +32,7 @@ VHUB_LOGTYPE(vhubd);
 #define EXIT_USAGE 2
 #define EXIT_STUCK 3
 #define EXIT_NOT_SAVED 4
+#define EXIT_SESSION 5
 
 #define STOP_TIMEOUT_US 900000
 
@@ -314,7 +315,10 @@ serve(struct daemon_state *d)
 	service_watchdog_start(d->loop);
 	add_all(d);
 	ret = vhub_loop_run(d->loop);
-	return ret == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	if (ret == 0)
+		return EXIT_SUCCESS;
+	/* Who starts us again until the start is right is to know one that was. */
+	return options.ends_with_front_end && d->ready ? EXIT_SESSION : EXIT_FAILURE;
 }
 
 /* `status`, or, were it all in order, what tells of disks whose guests have lost something. */

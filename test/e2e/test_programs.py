@@ -3,6 +3,7 @@
 back-end programs. They serve one front end and end with it."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from manager import Manager
 from run_guest import Disk, Guest, complaints, run, sums
 from vhostuser import BlkDisk, F, IoError, Wire, pattern
-from vhubd import Vhubd, build_dir
+from vhubd import ROOT, Vhubd, build_dir
 
 MIB = 1 << 20
 READY = r"ready: 1 device"
@@ -134,7 +135,7 @@ def test_a_front_end_that_breaks_a_rule_is_an_error(program, image, folder):
     wire.send_raw(b"\xff" * 12)
     wire.wait_closed()
     wire.close()
-    assert daemon.ended() == 1
+    assert daemon.ended() == 5
     assert "session ended" in daemon.log
 
 
@@ -182,6 +183,12 @@ def test_a_missing_image_is_an_error_at_the_start(program, folder):
     assert daemon.ended() == 1
     assert "none.img: No such file" in daemon.log
     assert not (folder / "b.sock").exists()
+
+
+def test_the_unit_for_systemd_tries_nothing_again_but_a_start():
+    """One that is started when there is no guest holds the image until one comes."""
+    unit = (ROOT / "config/systemd/vhub-blk@.service").read_text()
+    assert re.findall(r"^Restart\w*=.*", unit, re.MULTILINE) == ["RestartForceExitStatus=1", "RestartSec=1"]
 
 
 def test_a_descriptor_that_is_no_socket_is_an_error(program, image):
