@@ -251,10 +251,11 @@ static int
 take_common(struct reading *r, const char *option, const char *value)
 {
 	char error[1024] = "";
+	int ret = options_set(r->options, option + 2, value, error, sizeof(error));
 
-	if (options_set(r->options, option + 2, value, error, sizeof(error)) == 0)
-		return 0;
-	return wrong(r, "%s %s: %s", option, value, error);
+	if (ret != 0)
+		wrong(r, "%s %s: %s", option, value, error);
+	return ret;
 }
 
 /* An option that a value follows. */
@@ -276,7 +277,7 @@ take_value(struct reading *r, const struct device_option *device_option, const c
 			       take_common(r, option, value);
 }
 
-/* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */
+/* Takes "--option value" and "--option=value". Returns how many arguments it used, or a negative errno. */
 static int
 take_one(struct reading *r, const char *arg, const char *next)
 {
@@ -383,7 +384,9 @@ make_builder(struct reading *r)
 	r->slot->ops = ops;
 	ret = ops->parse(r->slot->name, r->slot->device_args, &r->slot->builder, error,
 			sizeof(error));
-	return ret == 0 ? 0 : wrong(r, "%s", error[0] != '\0' ? error : strerror(-ret));
+	if (ret != 0)
+		wrong(r, "%s", error[0] != '\0' ? error : strerror(-ret));
+	return ret;
 }
 
 int
@@ -403,7 +406,7 @@ backend_program_parse(const struct backend_program *program, struct options *opt
 	r.slot->listener.group = (gid_t)-1;
 	r.slot->device_args = calloc(1, sizeof(*r.slot->device_args));
 	if (r.slot->device_args == NULL)
-		return wrong(&r, "no memory");
+		return wrong(&r, "no memory"), -ENOMEM;
 	for (i = 1; i < argc; i += used) {
 		used = take_one(&r, argv[i], i + 1 < argc ? argv[i + 1] : NULL);
 		if (used < 0)

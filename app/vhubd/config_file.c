@@ -66,9 +66,11 @@ set_daemon_key(struct options *options, const struct section *section, unsigned 
 	ret = options_set(options, entry->key, entry->value, error, sizeof(error));
 	if (ret == 0)
 		return 0;
-	if (ret != -ENOENT)
-		return wrong(section->path, entry->line, "[%s] %s=%s: %s", CONFIG_DAEMON_SECTION,
+	if (ret != -ENOENT) {
+		wrong(section->path, entry->line, "[%s] %s=%s: %s", CONFIG_DAEMON_SECTION,
 				entry->key, entry->value, error);
+		return ret;
+	}
 	for (k = options->n_loads; options_get(options, k, &key, value, sizeof(value)); k++) {
 		strlcat(keys, keys[0] == '\0' ? "" : ", ", sizeof(keys));
 		strlcat(keys, key, sizeof(keys));
@@ -119,7 +121,7 @@ add_device(struct options *options, const struct section *section)
 	char error[1024] = "";
 	char *spec;
 	unsigned int i;
-	int ret = 0;
+	int ret;
 
 	if (*name != '\0')
 		*name++ = '\0';
@@ -131,14 +133,15 @@ add_device(struct options *options, const struct section *section)
 		return wrong(section->path, section->line,
 				"[%s %s]: a name has no comma and no =", kind, name);
 	spec = strdup(name);
-	for (i = 0; spec != NULL && ret == 0 && i < section->n; i++)
+	ret = spec != NULL ? 0 : -ENOMEM;
+	for (i = 0; ret == 0 && i < section->n; i++)
 		ret = slot_spec_append(&spec, section->entries[i].key, section->entries[i].value,
 				error, sizeof(error));
-	if (spec != NULL && ret == 0)
+	if (ret == 0)
 		ret = options_add_device(options, ops, spec, error, sizeof(error));
-	if (spec == NULL || ret != 0)
-		ret = wrong(section->path, line_of_error(section, error), "[%s %s] %s", kind, name,
-				error[0] != '\0' ? error : "out of memory");
+	if (ret != 0)
+		wrong(section->path, line_of_error(section, error), "[%s %s] %s", kind, name,
+				error[0] != '\0' ? error : strerror(-ret));
 	free(spec);
 	return ret;
 }
@@ -215,7 +218,9 @@ begin_section(struct options *options, struct section *section, unsigned int lin
 	empty_section(section);
 	section->line = line;
 	section->name = strdup(strip(text + 1));
-	return section->name != NULL ? 0 : wrong(section->path, line, "out of memory");
+	if (section->name == NULL)
+		return wrong(section->path, line, "out of memory"), -ENOMEM;
+	return 0;
 }
 
 static int
@@ -240,7 +245,7 @@ add_entry(struct section *section, unsigned int line, char *text)
 	if (entries != NULL)
 		section->entries = entries;
 	if (entries == NULL || asprintf(&entry.key, "%s=%s", text, strip(equals + 1)) < 0)
-		return wrong(section->path, line, "out of memory");
+		return wrong(section->path, line, "out of memory"), -ENOMEM;
 	entry.value = strchr(entry.key, '=');
 	*entry.value++ = '\0';
 	entries[section->n++] = entry;
@@ -272,8 +277,10 @@ take_lines(struct options *options, struct section *section, FILE *file)
 
 	while (ret == 0 && (len = getline(&line, &size, file)) > 0)
 		ret = take_line(options, section, ++number, line, (size_t)len);
-	if (ret == 0 && !feof(file))
-		ret = wrong(section->path, number, "%s", strerror(errno));
+	if (ret == 0 && !feof(file)) {
+		ret = -errno;
+		wrong(section->path, number, "%s", strerror(-ret));
+	}
 	free(line);
 	return ret != 0 ? ret : take_section(options, section);
 }

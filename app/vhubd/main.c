@@ -363,6 +363,15 @@ stop_parts(struct daemon_state *d, int status)
 	return status;
 }
 
+/* What is written wrong does not become right; a file may be there, or readable, or memory free, the next time. */
+static int
+status_of_options(int ret)
+{
+	if (ret > 0)
+		return EXIT_SUCCESS;
+	return ret == -EINVAL || ret == -ENOKEY ? EXIT_USAGE : EXIT_FAILURE;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -378,7 +387,7 @@ main(int argc, char **argv)
 		ret = options_parse(&options, argc, argv);
 	if (ret != 0) {
 		options_free(&options);
-		return ret > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+		return status_of_options(ret);
 	}
 	keep_heap();
 	block_signals(&set);

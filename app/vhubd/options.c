@@ -154,7 +154,7 @@ set_load(struct options *options, const char *value, char *error, size_t error_l
 	if (options->n_loads == MAX_LOADS)
 		return snprintf(error, error_len, "that is more than %d files", MAX_LOADS), -EINVAL;
 	if (dlopen(value, RTLD_NOW | RTLD_LOCAL) == NULL)
-		return snprintf(error, error_len, "%s", dlerror()), -EINVAL;
+		return snprintf(error, error_len, "%s", dlerror()), -ELIBACC;
 	return set_text(&options->loads[options->n_loads++], value, error, error_len);
 }
 
@@ -208,7 +208,7 @@ get_failed_devices(const struct options *options, char *value, size_t len)
 
 struct plain_key {
 	const char *name;
-	/** -EINVAL: `error` holds what is allowed */
+	/** `error` holds what is allowed, or why not */
 	int (*set)(struct options *options, const char *value, char *error, size_t error_len);
 	bool (*get)(const struct options *options, char *value, size_t len); /* NULL: repeats */
 	bool is_switch; /* on the command line without a value: "on" */
@@ -334,7 +334,7 @@ parse_option(struct options *options, const char *option, const char *value)
 	return ret;
 }
 
-/* Takes "--option value" and "--option=value". Returns how many arguments it used, or -EINVAL. */
+/* Takes "--option value" and "--option=value". Returns how many arguments it used, or a negative errno. */
 static int
 parse_one(struct options *options, const char *arg, const char *next)
 {

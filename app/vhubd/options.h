@@ -67,15 +67,16 @@ void
 options_init(struct options *options);
 
 /**
- * Reads the command line. Returns 0; -EINVAL when something is wrong, with one line on stderr; 1
- * when --help or --version has said all. options_free() afterwards in every case.
+ * Reads the command line. Returns 0; 1 when --help or --version has said all; with one line on stderr -EINVAL or
+ * -ENOKEY when something is written wrong, another negative errno when a file cannot be read or memory is short.
+ * options_free() afterwards in every case.
  */
 int
 options_parse(struct options *options, int argc, char **argv);
 
 /**
  * Sets a key of the daemon's own, such as "idle". Returns 0, -ENOENT (there is no such key),
- * -EINVAL with what is allowed in `error`.
+ * -EINVAL with what is allowed in `error`, -ELIBACC (it cannot be loaded) or -ENOMEM with why.
  */
 int
 options_set(struct options *options, const char *key, const char *value, char *error,
