@@ -255,6 +255,8 @@ fail(struct slot *slot)
 	slot->listens = false;
 	slot->destroyed = false;
 	note_failure(slot);
+	/* What it says of what it shares with others counts meanwhile: a bridge of another port's making. */
+	(void)slot_renew(slot, slot->slots->first);
 	slot->retry_us = RTE_MIN(RTE_MAX(2 * slot->retry_us, RETRY_MIN_US), RETRY_MAX_US);
 	vhub_timer_arm(slot->slots->loop, &slot->retry_timer, slot->retry_us);
 	slots_tell(slot, slot->result, slot->failure);

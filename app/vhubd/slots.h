@@ -40,7 +40,7 @@ enum slot_state {
 struct slot {
 	struct slots *slots;
 	struct slot *next;
-	/** its builder is gone once the device is built, or could not be */
+	/** its builder is gone once the device is built; one that has failed has another */
 	struct slot_options options;
 	enum slot_state state;
 	struct vhub_executor executor;

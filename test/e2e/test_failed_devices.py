@@ -283,6 +283,36 @@ def test_an_uplink_whose_port_is_not_there(start, net, folder, path):
     daemon.stop()
 
 
+def test_what_a_late_uplink_says_of_its_bridge_counts_from_the_beginning(start, net, folder, path):
+    packets = folder / "packets.pcap"
+
+    def bridge(control):
+        return [(each["ageing_s"], each["max_stations"], len(each["ports"])) for each in control.call("bridge_list")]
+
+    daemon = start(args=["--uplink", f"up,bridge=br0,ageing=60,table=1000,port=[net_pcap0,rx_pcap={packets}]"], nets=[net("port", driver="bridge", bridge="br0")])
+    with Control(path) as control:
+        wait_until(lambda: device(control, "up").get("failures", 0) >= 2)
+        assert bridge(control) == [(60, 1000, 1)]
+        # Another port that makes the bridge anew, after a failed try.
+        spec = f"socket={folder}/again.sock,driver=bridge,bridge=br0"
+        control.call("device_remove", name="port")
+        with pytest.raises(Refused):
+            control.call("device_retry", name="up")
+        control.call("device_add", kind="net", name="again", args=spec)
+        assert bridge(control) == [(60, 1000, 1)]
+        refused(control, -32004, "ageing=70: bridge br0 is there, with ageing=60", "device_add", kind="net",
+                name="other", args=spec.replace("again", "other") + ",ageing=70")
+        packets.write_bytes(bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000"))
+        wait_state(control, "up", "serving")
+        assert bridge(control) == [(60, 1000, 2)]
+        # Nothing is left of one that has gone.
+        for name in ("up", "again"):
+            control.call("device_remove", name=name)
+        control.call("device_add", kind="net", name="again", args=spec)
+        assert bridge(control) == [(300, 8192, 1)]
+    daemon.stop()
+
+
 def test_the_unit_for_systemd_serves_what_can_be_served(vhubd, blk, late):
     unit = (ROOT / "config/systemd/vhubd.service").read_text()
     words = re.search(r"^ExecStart=\S+/vhubd \$VHUBD_ARGS (.*)$", unit, re.MULTILINE).group(1).split()

@@ -65,6 +65,7 @@ free_port(struct vhub_work *work)
 {
 	struct bridge_port *p = vhub_container_of(work, struct bridge_port, free_work);
 
+	bridge_forget_parsed(p);
 	if (p->joined)
 		bridge_put(p->bridge);
 	for (uint16_t i = 0; i < p->n_queues; i++)
@@ -329,6 +330,7 @@ bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 		free(p);
 		return ret;
 	}
+	bridge_note_parsed(p);
 	*out = &p->port;
 	return 0;
 }

@@ -28,6 +28,8 @@ VHUB_LOGTYPE(net)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct bridge *bridges;
+/* In the order of parsing: those that have not joined yet, too. */
+static TAILQ_HEAD(, bridge_port) parsed = TAILQ_HEAD_INITIALIZER(parsed);
 
 void
 bridge_lock(void)
@@ -47,6 +49,51 @@ bridge_next(const struct bridge *bridge)
 	return bridge == NULL ? bridges : bridge->next;
 }
 
+/* ---- what ports say of their bridge ---- */
+
+void
+bridge_note_parsed(struct bridge_port *p)
+{
+	bridge_lock();
+	TAILQ_INSERT_TAIL(&parsed, p, next_parsed);
+	bridge_unlock();
+}
+
+void
+bridge_forget_parsed(struct bridge_port *p)
+{
+	bridge_lock();
+	TAILQ_REMOVE(&parsed, p, next_parsed);
+	bridge_unlock();
+}
+
+struct wish {
+	uint32_t ageing_s;
+	uint32_t entries;
+};
+
+/* What this port says, else another that is to join, perhaps much later. With the lock. */
+static struct wish
+find_wish(const struct bridge_port *p)
+{
+	struct wish wish = { .ageing_s = p->want_ageing_s, .entries = p->want_entries };
+	const struct bridge_port *other;
+
+	TAILQ_FOREACH(other, &parsed, next_parsed) {
+		if (strcmp(other->bridge_name, p->bridge_name) != 0)
+			continue;
+		if (wish.ageing_s == 0)
+			wish.ageing_s = other->want_ageing_s;
+		if (wish.entries == 0)
+			wish.entries = other->want_entries;
+	}
+	if (wish.ageing_s == 0)
+		wish.ageing_s = DEFAULT_AGEING_S;
+	if (wish.entries == 0)
+		wish.entries = DEFAULT_ENTRIES;
+	return wish;
+}
+
 /* ---- bridges ---- */
 
 static uint8_t
@@ -61,19 +108,20 @@ choose_tick_shift(uint64_t hz)
 
 /* Nobody sees it yet. Without the lock: a large table takes its time, and CTL would wait. */
 static struct bridge *
-create_bridge(const struct bridge_port *p, char *error, size_t error_len)
+create_bridge(const char *name, const struct wish *wish, char *error, size_t error_len)
 {
 	const uint64_t hz = rte_get_tsc_hz();
 	struct bridge *bridge = calloc(1, sizeof(*bridge));
-	struct table_params params = { .node = SOCKET_ID_ANY, .qsbr = vhub_quiesce_qsbr() };
+	struct table_params params = { .n_entries = wish->entries,
+		.node = SOCKET_ID_ANY,
+		.qsbr = vhub_quiesce_qsbr() };
 	int ret = -ENOMEM;
 
 	if (bridge == NULL)
 		goto fail;
-	strlcpy(bridge->name, p->bridge_name, sizeof(bridge->name));
-	bridge->ageing_s = p->want_ageing_s != 0 ? p->want_ageing_s : DEFAULT_AGEING_S;
+	strlcpy(bridge->name, name, sizeof(bridge->name));
+	bridge->ageing_s = wish->ageing_s;
 	bridge->tick_shift = choose_tick_shift(hz);
-	params.n_entries = p->want_entries != 0 ? p->want_entries : DEFAULT_ENTRIES;
 	params.ageing_ticks = (uint32_t)(bridge->ageing_s * hz >> bridge->tick_shift);
 	if (params.qsbr != NULL)
 		ret = table_create(&params, &bridge->table);
@@ -85,7 +133,7 @@ fail:
 	free(bridge);
 	snprintf(error, error_len,
 			"bridge=%s: no memory for a table of %u stations: a smaller table=, or more memory for EAL (-m)",
-			p->bridge_name, params.n_entries);
+			name, params.n_entries);
 	return NULL;
 }
 
@@ -123,7 +171,7 @@ find_bridge(const char *name)
 	return NULL;
 }
 
-/* What belongs to the bridge is what its first port has said; others may say the same. */
+/* What belongs to the bridge was said when it was made; others may say the same. */
 static int
 check_same(const struct bridge *bridge, const struct bridge_port *p, char *error, size_t error_len)
 {
@@ -187,13 +235,15 @@ int
 bridge_join(struct bridge_port *p, char *error, size_t error_len)
 {
 	struct bridge *bridge, *made = NULL;
+	struct wish wish;
 	int ret;
 
 	bridge_lock();
 	bridge = find_bridge(p->bridge_name);
 	if (bridge == NULL) {
+		wish = find_wish(p);
 		bridge_unlock();
-		made = create_bridge(p, error, error_len);
+		made = create_bridge(p->bridge_name, &wish, error, error_len);
 		if (made == NULL)
 			return -ENOMEM;
 		bridge_lock();

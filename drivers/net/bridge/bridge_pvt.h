@@ -20,6 +20,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include <rte_cycles.h>
 #include <rte_mempool.h>
@@ -108,6 +109,8 @@ struct bridge_port {
 	uint8_t learn_priority; /* enum bridge_priority */
 	uint32_t want_ageing_s; /* of the bridge; 0: as it is */
 	uint32_t want_entries;
+	/* With the lock of bridge.c, from parse on until it is freed. */
+	TAILQ_ENTRY(bridge_port) next_parsed;
 	/* Immutable from open on. */
 	bool is_high; /* of priority */
 	struct bridge *bridge;
@@ -231,6 +234,11 @@ bridge_drop(struct bridge_burst *b, uint16_t i, enum bridge_drop why)
 
 /* ---- bridge.c ---- */
 
+/* What it says of its bridge counts, whoever makes that, as long as it is noted. Thread: CTL or WORK. */
+void
+bridge_note_parsed(struct bridge_port *p);
+void
+bridge_forget_parsed(struct bridge_port *p);
 /* Joins the port to its bridge, which is made if it is the first one. Undone by the two below. */
 int
 bridge_join(struct bridge_port *p, char *error, size_t error_len);
