@@ -80,8 +80,8 @@ put_device(FILE *out, const struct slot *slot, char *error, size_t error_len)
 			*value++ = '\0';
 		ret = put_entry(out, pair, value != NULL ? value : "", error, error_len);
 	}
-	/* While it is being built it is the work's; one that nobody can listen for yet is there. */
-	if ((slot->state != SLOT_BUILDING || slot->listens) && slot->device != NULL)
+	/* Also of one that nobody can listen for yet. */
+	if (slot_device(slot) != NULL)
 		vhub_net_effective_args(slot->device, put_effective, out);
 	free(pair);
 	return ret;

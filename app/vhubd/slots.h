@@ -89,6 +89,13 @@ struct slot {
 	bool named; /**< the log has said that it is waited for */
 };
 
+/** Its device, NULL when there is none, or one that is still the work's that builds it. Thread: CTL. */
+static inline struct vhub_device *
+slot_device(const struct slot *slot)
+{
+	return slot->state == SLOT_BUILDING && !slot->listens ? NULL : slot->device;
+}
+
 /** An empty set on `loop`. Returns 0 or -ENOMEM. Thread: CTL. */
 int
 slots_create(struct vhub_loop *loop, struct slots **out);

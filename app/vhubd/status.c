@@ -43,7 +43,7 @@ status_device(const struct slot *slot)
 			lcore_ids(&slot->executor));
 
 	add_state(out, slot);
-	if (slot->device != NULL)
+	if (slot_device(slot) != NULL)
 		json_object_set_new(out, "queues",
 				json_integer(vhub_device_n_queues(slot->device)));
 	return out;
@@ -143,7 +143,7 @@ status_queues(const struct slot *slot, unsigned int first, unsigned int n)
 	json_t *out = json_array();
 	unsigned int i;
 
-	for (i = first; slot->device != NULL && i - first < n &&
+	for (i = first; slot_device(slot) != NULL && i - first < n &&
 			i < vhub_device_n_queues(slot->device);
 			i++)
 		json_array_append_new(out, queue_status(slot->device, (uint16_t)i));
@@ -200,7 +200,7 @@ status_stats(const struct slot *slot, bool queues)
 	if (out == NULL)
 		return NULL;
 	add_state(out, slot);
-	if (slot->device != NULL && slot->device->ops->stats != NULL) {
+	if (slot_device(slot) != NULL && slot->device->ops->stats != NULL) {
 		for (i = 0; i < vhub_device_n_queues(slot->device); i++)
 			slot->device->ops->stats(slot->device, i, add_figure, figures);
 	}
@@ -209,7 +209,8 @@ status_stats(const struct slot *slot, bool queues)
 		json_object_set_new(out, "rings", status_rings(slot, 0, UINT16_MAX));
 		json_object_set_new(out, "queues", status_queues(slot, 0, UINT16_MAX));
 		json_object_set_new(out, "lcores",
-				slot->device != NULL ? work_of_lcores(slot->device) : json_array());
+				slot_device(slot) != NULL ? work_of_lcores(slot->device) :
+							    json_array());
 	}
 	return out;
 }
@@ -220,7 +221,7 @@ static bool
 uses(const struct slot *slot, const struct vhub_lcore *lcore)
 {
 	return slot_begins_on(slot, lcore) ||
-			(slot->device != NULL && owns_queues(slot->device, lcore));
+			(slot_device(slot) != NULL && owns_queues(slot->device, lcore));
 }
 
 static json_t *

@@ -43,7 +43,7 @@ status_add_negotiated(json_t *session, const struct slot *slot)
 	struct vhub_session_status status;
 	json_t *more;
 
-	if (slot->device == NULL || vhub_device_session_status(slot->device, &status) != 0)
+	if (slot_device(slot) == NULL || vhub_device_session_status(slot->device, &status) != 0)
 		return;
 	more = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "peer_pid", (json_int_t)status.peer.pid,
 			"peer_uid", (json_int_t)status.peer.uid, "peer_gid",
@@ -79,7 +79,7 @@ status_rings(const struct slot *slot, unsigned int first, unsigned int n)
 	json_t *out = json_array(), *one;
 	unsigned int i;
 
-	for (i = first; slot->device != NULL && i - first < n &&
+	for (i = first; slot_device(slot) != NULL && i - first < n &&
 			vhub_device_ring_status(slot->device, (uint16_t)i, &ring) == 0;
 			i++) {
 		if (ring.size == 0)

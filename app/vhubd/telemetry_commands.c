@@ -64,7 +64,7 @@ device(void *arg, const char *params, char *error, size_t error_len)
 	status_add_negotiated(json_object_get(stats, "session"), slot);
 	json_object_update_missing(out, stats);
 	json_decref(stats);
-	if (slot->device != NULL && status_latency(slot, true, &latency) == 0)
+	if (slot_device(slot) != NULL && status_latency(slot, true, &latency) == 0)
 		json_object_set(out, "latency", latency);
 	json_decref(latency);
 	return out;
