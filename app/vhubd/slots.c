@@ -584,16 +584,27 @@ stop_server(struct slot *slot)
 	vhub_server_stop(slot->server, server_stopped, slot);
 }
 
+static int
+find_unless_stopping(const struct slots *slots, const char *name, struct slot **out, char *error,
+		size_t error_len)
+{
+	*out = find(slots, name);
+	if (slots->stopping)
+		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
+	if (*out == NULL)
+		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
+	return 0;
+}
+
 int
 slots_find_served(struct slots *slots, const char *name, struct slot **out, char *error,
 		size_t error_len)
 {
-	struct slot *slot = find(slots, name);
+	struct slot *slot;
+	int ret = find_unless_stopping(slots, name, &slot, error, error_len);
 
-	if (slots->stopping)
-		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
-	if (slot == NULL)
-		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
+	if (ret != 0)
+		return ret;
 	if (slot->failure[0] != '\0' && !slot->removing)
 		return refuse(-EBUSY, error, error_len, "%s is not served yet: %s", name,
 				slot->failure);
@@ -619,12 +630,11 @@ int
 slots_retry(struct slots *slots, const char *name, slots_done_fn done, void *arg, char *error,
 		size_t error_len)
 {
-	struct slot *slot = find(slots, name);
+	struct slot *slot;
+	int ret = find_unless_stopping(slots, name, &slot, error, error_len);
 
-	if (slots->stopping)
-		return refuse(-ESHUTDOWN, error, error_len, "vhubd is stopping");
-	if (slot == NULL)
-		return refuse(-ENOENT, error, error_len, "there is no device %s", name);
+	if (ret != 0)
+		return ret;
 	if (slot->state == SLOT_SERVING) {
 		done(arg, 0, NULL);
 		return 0;
