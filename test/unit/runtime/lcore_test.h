@@ -89,6 +89,15 @@ test_remove_poller(void *poller)
 	vhub_lcore_remove_poller(poller);
 }
 
+static inline uint64_t
+test_sleeps_of(unsigned int i)
+{
+	struct vhub_lcore_stats stats;
+
+	vhub_lcore_get_stats(vhub_lcore_at(i), &stats);
+	return stats.sleeps;
+}
+
 /* Waits until the lcore sleeps. */
 static inline bool
 test_wait_asleep(unsigned int i)

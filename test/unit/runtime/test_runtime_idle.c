@@ -12,15 +12,6 @@
 
 #define N_PINGS 5000
 
-static uint64_t
-sleeps_of(unsigned int i)
-{
-	struct vhub_lcore_stats stats;
-
-	vhub_lcore_get_stats(vhub_lcore_at(i), &stats);
-	return stats.sleeps;
-}
-
 static void
 idle_lcores_sleep(void **unused)
 {
@@ -149,10 +140,10 @@ poller_without_arm_keeps_the_lcore_awake(void **unused)
 	(void)unused;
 	test_on_lcore(0, test_add_poller, &a.poller);
 	test_on_lcore(0, test_add_poller, &b.poller);
-	sleeps = sleeps_of(0);
+	sleeps = test_sleeps_of(0);
 	n_arm = test_load(&a.n_arm);
 	usleep(30000);
-	assert_int_equal(sleeps_of(0), sleeps);
+	assert_int_equal(test_sleeps_of(0), sleeps);
 	assert_int_equal(test_load(&a.n_arm), n_arm); /* and nobody is bothered for nothing */
 	test_on_lcore(0, test_remove_poller, &b.poller);
 	assert_true(test_wait_asleep(0));
@@ -179,9 +170,9 @@ poller_that_refuses_is_asked_again_after_the_idle_time(void **unused)
 	test_on_lcore(0, test_add_poller, &a.poller);
 	test_on_lcore(0, test_add_poller, &b.poller);
 	test_on_lcore(0, test_add_poller, &c.poller);
-	sleeps = sleeps_of(0);
+	sleeps = test_sleeps_of(0);
 	assert_true(test_wait(&b.n_arm, 5));
-	assert_int_equal(sleeps_of(0), sleeps);
+	assert_int_equal(test_sleeps_of(0), sleeps);
 	test_on_lcore(0, test_remove_poller, &c.poller);
 	test_on_lcore(0, test_remove_poller, &b.poller);
 	test_on_lcore(0, test_remove_poller, &a.poller);
@@ -337,7 +328,7 @@ no_wake_is_lost(void **unused)
 		test_on_lcore(0, remove_guest, &guests[i]);
 	for (unsigned int i = 0; i < 4; i++)
 		assert_null(lost[i]);
-	assert_true(sleeps_of(0) > 100); /* or nothing was tested */
+	assert_true(test_sleeps_of(0) > 100); /* or nothing was tested */
 	assert_true(guests[0].n_kicks > 0 && guests[1].n_kicks > 0);
 	close(guests[0].kick_fd);
 	close(guests[1].kick_fd);
@@ -407,12 +398,12 @@ kick_that_is_never_read_does_not_spin(void **unused)
 	test_on_lcore(0, add_guest, &g);
 	assert_true(test_wait_asleep(0));
 	for (unsigned int i = 0; i < 3; i++) {
-		sleeps = sleeps_of(0);
+		sleeps = test_sleeps_of(0);
 		eventfd_write(g.kick_fd, 1);
-		for (uint64_t n = 0; sleeps_of(0) == sleeps && n < TEST_LOST_NS / 100000; n++)
+		for (uint64_t n = 0; test_sleeps_of(0) == sleeps && n < TEST_LOST_NS / 100000; n++)
 			usleep(100);
 		usleep(20000);
-		assert_int_equal(sleeps_of(0), sleeps + 1);
+		assert_int_equal(test_sleeps_of(0), sleeps + 1);
 	}
 	test_on_lcore(0, remove_guest, &g);
 	close(g.kick_fd);
@@ -436,23 +427,23 @@ kernel_work_puts_a_polling_lcore_to_sleep(void **unused)
 	vhub_lcore_kernel_work(1); /* not an lcore: nothing */
 	test_on_lcore(0, test_add_poller, &a.poller);
 	usleep(10000);
-	assert_int_equal(sleeps_of(0), 0);
+	assert_int_equal(test_sleeps_of(0), 0);
 	assert_int_equal(test_load(&a.n_arm), 0);
 	for (unsigned int i = 0; i < 3; i++) {
 		test_on_lcore(0, change_kernel_work, &more);
 		assert_true(test_wait_asleep(0));
 		assert_int_equal(test_load(&a.n_arm), test_load(&a.n_disarm) + 1);
 		test_on_lcore(0, change_kernel_work, &fewer);
-		sleeps = sleeps_of(0);
+		sleeps = test_sleeps_of(0);
 		usleep(10000);
-		assert_int_equal(sleeps_of(0), sleeps);
+		assert_int_equal(test_sleeps_of(0), sleeps);
 	}
 	/* Who cannot be woken for all its pollers looks on. */
 	test_on_lcore(0, test_add_poller, &b.poller);
 	test_on_lcore(0, change_kernel_work, &more);
-	sleeps = sleeps_of(0);
+	sleeps = test_sleeps_of(0);
 	usleep(10000);
-	assert_int_equal(sleeps_of(0), sleeps);
+	assert_int_equal(test_sleeps_of(0), sleeps);
 	test_on_lcore(0, change_kernel_work, &fewer);
 	test_on_lcore(0, test_remove_poller, &a.poller);
 	test_on_lcore(0, test_remove_poller, &b.poller);

@@ -41,15 +41,6 @@ static const struct vhub_poller_ops idle_ops = {
 	.disarm = disarm_idle,
 };
 
-static uint64_t
-sleeps_of(unsigned int i)
-{
-	struct vhub_lcore_stats stats;
-
-	vhub_lcore_get_stats(vhub_lcore_at(i), &stats);
-	return stats.sleeps;
-}
-
 /* It never reads the fd, as no lcore does. */
 static void
 expect_kicks_wake(int fd, unsigned int i)
@@ -58,15 +49,15 @@ expect_kicks_wake(int fd, unsigned int i)
 
 	assert_true(test_wait_asleep(i));
 	assert_true(test_wait_asleep(1 - i));
-	other = sleeps_of(1 - i);
+	other = test_sleeps_of(1 - i);
 	for (unsigned int kicks = 0; kicks < 3; kicks++) {
-		sleeps = sleeps_of(i);
+		sleeps = test_sleeps_of(i);
 		eventfd_write(fd, 1);
-		for (uint64_t n = 0; sleeps_of(i) == sleeps && n < TEST_LOST_NS / 100000; n++)
+		for (uint64_t n = 0; test_sleeps_of(i) == sleeps && n < TEST_LOST_NS / 100000; n++)
 			usleep(100);
-		assert_int_equal(sleeps_of(i), sleeps + 1);
+		assert_int_equal(test_sleeps_of(i), sleeps + 1);
 	}
-	assert_int_equal(sleeps_of(1 - i), other);
+	assert_int_equal(test_sleeps_of(1 - i), other);
 }
 
 static void
