@@ -38,10 +38,8 @@
 /* As for disks: behind the fields of virtio-net the config space reads as zero. */
 #define NET_CONFIG_BYTES VHUB_USER_MAX_CONFIG
 
-/* Bytes of a frame around an IP packet: an Ethernet header, and up to two VLAN tags. */
-#define NET_FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
 /* Of a frame with segmentation. */
-#define NET_LONGEST_FRAME_BYTES (VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD)
+#define NET_LONGEST_FRAME_BYTES (VHUB_NET_MTU_MAX + VHUB_NET_FRAME_OVERHEAD)
 
 /* Turns of a full ring in which packets are tried again before they are dropped. */
 #define NET_FULL_TURNS 32
@@ -220,7 +218,7 @@ net_dev_of(const struct vhub_device *device)
 static inline uint32_t
 net_max_frame_bytes(uint16_t mtu)
 {
-	return (mtu == 0 ? VHUB_NET_MTU_MAX : mtu) + NET_FRAME_OVERHEAD;
+	return (mtu == 0 ? VHUB_NET_MTU_MAX : mtu) + VHUB_NET_FRAME_OVERHEAD;
 }
 
 /* Whether a packet of so many bytes is too long, or would be cut into frames that are. */

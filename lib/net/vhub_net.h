@@ -80,6 +80,8 @@ extern "C" {
 /** Smallest and largest MTU (VIRTIO 1.2, 5.1.4.1). */
 #define VHUB_NET_MTU_MIN 68u
 #define VHUB_NET_MTU_MAX 65535u
+/** Bytes of a frame around an IP packet: an Ethernet header, and up to two VLAN tags. */
+#define VHUB_NET_FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
 
 /* Offloads that a port takes upon itself (struct vhub_net_info's `takes`). */
 #define VHUB_NET_TAKES_CSUM 0x1u /**< TCP and UDP checksums, IPv4 and IPv6 */

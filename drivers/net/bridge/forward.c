@@ -14,7 +14,7 @@
 /* Of TCP and of UDP: both ports. */
 #define PORTS_BYTES 4u
 /* Of the longest frame where nobody has set an MTU. */
-#define ORDINARY_BYTES (RTE_ETHER_HDR_LEN + BRIDGE_MAX_TAGS * BRIDGE_TAG_BYTES + RTE_ETHER_MTU)
+#define ORDINARY_BYTES (VHUB_NET_FRAME_OVERHEAD + RTE_ETHER_MTU)
 
 /* ---- one frame and one receiver ---- */
 

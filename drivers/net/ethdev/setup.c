@@ -19,8 +19,8 @@
 
 VHUB_LOGTYPE(net)
 
-/* Bytes of a frame beside the MTU's: Ethernet header, two VLAN tags, checksum. */
-#define FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN + RTE_ETHER_CRC_LEN)
+/* Bytes of a frame beside the MTU's, with the checksum. */
+#define FRAME_OVERHEAD (VHUB_NET_FRAME_OVERHEAD + RTE_ETHER_CRC_LEN)
 /* Mbufs of a queue beside those in its descriptors: bursts on their way, and what its lcore's cache has at most. */
 #define MBUFS_ON_THE_WAY (4 * VHUB_NET_BURST)
 #define MBUF_CACHE 128u

@@ -20,9 +20,6 @@
 #include "vhub_net_inbox.h"
 #include "vhub_work.h"
 
-/* Bytes of a frame beside the MTU: an Ethernet header, and up to two VLAN tags. */
-#define FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr))
-
 struct patch_port {
 	struct vhub_net_port port; /* first */
 	char wire[32];
@@ -103,7 +100,7 @@ patch_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether_
 	int ret = 0;
 
 	(void)mac;
-	p->max_frame_bytes = mtu == 0 ? UINT32_MAX : mtu + FRAME_OVERHEAD;
+	p->max_frame_bytes = mtu == 0 ? UINT32_MAX : mtu + VHUB_NET_FRAME_OVERHEAD;
 	for (p->n_pairs = 0; p->n_pairs < n_pairs && ret == 0; p->n_pairs++)
 		ret = vhub_net_inbox_create(-1, &p->inboxes[p->n_pairs]);
 	if (ret != 0) {

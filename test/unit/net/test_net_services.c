@@ -136,7 +136,7 @@ test_any_burst_has_room_for_the_longest_frame(void **state)
 	(void)state;
 	limit(VHUB_NET_LIMIT_FROM_BYTES, VHUB_NET_MIN_BYTES);
 	limit(VHUB_NET_LIMIT_FROM_BYTES_BURST, 1);
-	views[0].bytes = VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD;
+	views[0].bytes = VHUB_NET_MTU_MAX + VHUB_NET_FRAME_OVERHEAD;
 	assert_int_equal(net_serve_views(&dev->pairs[0], NET_FROM_GUEST, views, 0x1), 0x1);
 }
 
@@ -209,7 +209,7 @@ test_each_size_is_in_its_class(void **state)
 		uint32_t first, last;
 	} classes[NET_SIZE_CLASSES] = { { 14, 63 }, { 64, 64 }, { 65, 127 }, { 128, 255 },
 		{ 256, 511 }, { 512, 1023 }, { 1024, 1518 },
-		{ 1519, VHUB_NET_MTU_MAX + NET_FRAME_OVERHEAD } };
+		{ 1519, VHUB_NET_MTU_MAX + VHUB_NET_FRAME_OVERHEAD } };
 	const uint64_t *sizes = dev->pairs[0].counters.sizes[NET_TO_GUEST];
 	uint32_t bytes;
 	unsigned int i;

@@ -622,7 +622,7 @@ test_segments_are_held_to_the_mtu(void **state)
 	(void)state;
 	begin(F_CSUM | UINT64_C(1) << VIRTIO_NET_F_HOST_TSO4, 0, 0);
 	driver_ops.from_guest_views = keep;
-	sender.dev->max_frame_bytes = 1500 + NET_FRAME_OVERHEAD;
+	sender.dev->max_frame_bytes = 1500 + VHUB_NET_FRAME_OVERHEAD;
 	drops = pair_of(&sender)->counters.drops;
 	assert_true(goes_on(9014, 1446));
 	assert_true(goes_on(9014, 1448 + 20));
