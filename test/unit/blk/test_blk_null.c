@@ -65,20 +65,29 @@ test_a_disk_parsed_before_eal_takes_its_time_too(void **state)
 	driver_close(&d);
 }
 
+/* A disk, and a read of it that is under way. */
+static void
+submit_for_an_hour(struct driver_disk *d, struct driver_io *io)
+{
+	const uint32_t lengths[] = { 512, 0 };
+	struct vhub_blk_io *burst[1];
+
+	driver_open(d, "null", "size=1M,latency_us=3600000000", false);
+	driver_io_init(io, VHUB_BLK_READ, 0, lengths, 0);
+	burst[0] = &io->io;
+	assert_int_equal(d->ops->submit(d->queue, burst, 1), 1);
+}
+
 /* Storage that is stuck: nothing comes back, whatever is done. */
 static void
 test_an_hour_is_not_over_soon(void **state)
 {
-	const uint32_t lengths[] = { 512, 0 };
-	struct vhub_blk_io *done[1], *burst[1];
+	struct vhub_blk_io *done[1];
 	struct driver_io io;
 	struct driver_disk d;
 
 	(void)state;
-	driver_open(&d, "null", "size=1M,latency_us=3600000000", false);
-	driver_io_init(&io, VHUB_BLK_READ, 0, lengths, 0);
-	burst[0] = &io.io;
-	assert_int_equal(d.ops->submit(d.queue, burst, 1), 1);
+	submit_for_an_hour(&d, &io);
 	for (unsigned int i = 0; i < 1000; i++)
 		assert_int_equal(d.ops->reap(d.queue, done, 1), 0);
 	driver_io_free(&io);
@@ -89,16 +98,12 @@ test_an_hour_is_not_over_soon(void **state)
 static void
 test_a_time_of_another_clock_is_over(void **state)
 {
-	const uint32_t lengths[] = { 512, 0 };
-	struct vhub_blk_io *done[1], *burst[1];
+	struct vhub_blk_io *done[1];
 	struct driver_io io;
 	struct driver_disk d;
 
 	(void)state;
-	driver_open(&d, "null", "size=1M,latency_us=3600000000", false);
-	driver_io_init(&io, VHUB_BLK_READ, 0, lengths, 0);
-	burst[0] = &io.io;
-	assert_int_equal(d.ops->submit(d.queue, burst, 1), 1);
+	submit_for_an_hour(&d, &io);
 	io.io.driver[0] += 3600 * rte_get_tsc_hz();
 	assert_int_equal(d.ops->reap(d.queue, done, 1), 1);
 	driver_io_free(&io);

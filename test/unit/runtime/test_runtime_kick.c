@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 
 #include "../../../lib/runtime/lcore_pvt.h"
 #include "vhub_fd.h"
@@ -132,25 +131,16 @@ struct looker {
 	uint64_t longest_ns;
 };
 
-static long
-sleeps_of_thread(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_nvcsw;
-}
-
 /* Who waits for a lock spins or sleeps; who has lost his CPU does neither. */
 static uint64_t
 look(int epoll_fd, int fd)
 {
 	struct epoll_event event = { .events = EPOLLIN };
 	const uint64_t begin_ns = test_now_ns(), cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
-	const long n_sleeps = sleeps_of_thread();
+	const long n_sleeps = test_thread_sleeps();
 
 	epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event);
-	if (sleeps_of_thread() != n_sleeps)
+	if (test_thread_sleeps() != n_sleeps)
 		return test_now_ns() - begin_ns;
 	return test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
 }

@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 
 #include <rte_cycles.h>
@@ -320,15 +319,6 @@ poll_notifier(struct vhub_poller *poller)
 
 static const struct vhub_poller_ops notifier_ops = { .poll = poll_notifier };
 
-static long
-switches(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_nvcsw;
-}
-
 static void
 ctl_sleeps_while_nobody_writes(void **unused)
 {
@@ -338,9 +328,9 @@ ctl_sleeps_while_nobody_writes(void **unused)
 	(void)unused;
 	assert_int_equal(notify_from(0, fd).result, 0);
 	test_run_loop(300000); /* parks */
-	n = switches();
+	n = test_thread_sleeps();
 	test_run_loop(500000);
-	assert_true(switches() - n < 10); /* a tick each 10 ms would be 50 */
+	assert_true(test_thread_sleeps() - n < 10); /* a tick each 10 ms would be 50 */
 	close(fd);
 }
 
@@ -369,11 +359,11 @@ ctl_ticks_cheaply_while_an_lcore_writes(void **unused)
 	/* The least of several turns: what others do on the machine makes both dearer, at any time. */
 	for (unsigned int i = 0; i < 10; i++) {
 		bare_ns = RTE_MIN(bare_ns, bare_wake_ns());
-		n = switches();
+		n = test_thread_sleeps();
 		cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
 		test_run_loop(100000);
 		cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
-		n = switches() - n;
+		n = test_thread_sleeps() - n;
 		least_ns = RTE_MIN(least_ns, cpu_ns / (unsigned long)RTE_MAX(n, 1));
 		sum += n;
 	}
