@@ -153,9 +153,11 @@ begin_save(struct save *save)
 {
 	save->result = config_save_text(save->context->options, save->context->slots, &save->text,
 			save->error, sizeof(save->error));
-	if (save->result == 0)
-		vhub_work_submit(&save->work);
-	return save->result == 0;
+	if (save->result != 0)
+		return false;
+	/* The work's from here on: it may have failed already. */
+	vhub_work_submit(&save->work);
+	return true;
 }
 
 static void
