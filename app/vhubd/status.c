@@ -206,7 +206,7 @@ status_stats(const struct slot *slot, bool queues)
 	}
 	if (queues) {
 		status_add_negotiated(session, slot);
-		json_object_set_new(out, "rings", status_rings(slot, 0, UINT16_MAX));
+		json_object_set_new(out, "rings", status_rings(slot, 0, UINT16_MAX, true));
 		json_object_set_new(out, "queues", status_queues(slot, 0, UINT16_MAX));
 		json_object_set_new(out, "lcores",
 				slot_device(slot) != NULL ? work_of_lcores(slot->device) :

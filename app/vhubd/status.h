@@ -22,9 +22,9 @@ status_session(const struct slot *slot);
 void
 status_add_negotiated(json_t *session, const struct slot *slot);
 
-/** Rings [first, first + n) of a slot, of those that its front end has set up. */
+/** Rings [first, first + n) of a slot, of those that its front end has set up; with `counters` what they have counted. */
 json_t *
-status_rings(const struct slot *slot, unsigned int first, unsigned int n);
+status_rings(const struct slot *slot, unsigned int first, unsigned int n, bool counters);
 
 /**
  * One slot's figures, summed over its queues; with `queues` what was negotiated, its rings and the figures of

@@ -72,8 +72,23 @@ ring_state(const struct vhub_ring_status *ring)
 	return ring->enabled ? "running" : "disabled";
 }
 
+static void
+add_counters(json_t *out, const struct vhub_virtq_stats *stats)
+{
+	json_t *counters = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "chains",
+			(json_int_t)stats->chains, "completions", (json_int_t)stats->completions,
+			"resubmitted", (json_int_t)stats->resubmitted, "calls",
+			(json_int_t)stats->calls, "calls_suppressed",
+			(json_int_t)stats->calls_suppressed, "call_errors",
+			(json_int_t)stats->call_errors, "long_chain_waits",
+			(json_int_t)stats->long_chain_waits);
+
+	json_object_update(out, counters);
+	json_decref(counters);
+}
+
 json_t *
-status_rings(const struct slot *slot, unsigned int first, unsigned int n)
+status_rings(const struct slot *slot, unsigned int first, unsigned int n, bool counters)
 {
 	struct vhub_ring_status ring;
 	json_t *out = json_array(), *one;
@@ -90,6 +105,8 @@ status_rings(const struct slot *slot, unsigned int first, unsigned int n)
 		if (ring.broken != VHUB_VIRTQ_OK)
 			json_object_set_new(one, "reason",
 					json_string(vhub_virtq_reason_name(ring.broken)));
+		if (counters && ring.counted)
+			add_counters(one, &ring.stats);
 		json_array_append_new(out, one);
 	}
 	return out;

@@ -102,7 +102,7 @@ rings(void *arg, const char *params, char *error, size_t error_len)
 	unsigned int first;
 	const struct slot *slot = find_slot_from(arg, params, &first, error, error_len);
 
-	return slot != NULL ? status_rings(slot, first, RINGS_AT_ONCE) : NULL;
+	return slot != NULL ? status_rings(slot, first, RINGS_AT_ONCE, false) : NULL;
 }
 
 static json_t *

@@ -98,9 +98,13 @@ vhub_device_ring_status(const struct vhub_device *dev, uint16_t index,
 		.started = vring != NULL,
 		.enabled = h->rec.vrings[index].enabled,
 	};
-	if (vring != NULL) {
-		status->inflight = vring->pub.vq != NULL && vhub_virtq_has_inflight(vring->pub.vq);
-		status->broken = broken_by(vring);
+	if (vring == NULL)
+		return 0;
+	status->broken = broken_by(vring);
+	if (vring->pub.vq != NULL) {
+		status->inflight = vhub_virtq_has_inflight(vring->pub.vq);
+		status->counted = true;
+		vhub_virtq_get_stats(vring->pub.vq, &status->stats);
 	}
 	return 0;
 }

@@ -425,6 +425,8 @@ struct vhub_ring_status {
 	bool enabled;
 	bool inflight; /**< started, and what is in flight is noted in shared memory */
 	enum vhub_virtq_reason broken;
+	bool counted; /**< started, and not another library's: `stats` tell of it since then */
+	struct vhub_virtq_stats stats;
 };
 
 /** Thread: CTL. Returns 0, -ENOTCONN: there is no front end, or -EINVAL: the device has no such ring. */

@@ -52,7 +52,17 @@ def test_a_disk_and_its_rings(vhubd, blk, path, packed):
             assert session["memory_bytes"] == sum(each.size for each in disk.mem.regions)
             assert session["memory_page_bytes"] == os.sysconf("SC_PAGE_SIZE")
             ring = {"size": 64, "format": "packed" if packed else "split", "state": "running", "inflight": packed}
-            assert said["rings"] == [{"index": 0, **ring}, {"index": 1, **ring}]
+            none = {"chains": 0, "completions": 0, "resubmitted": 0, "calls": 0, "calls_suppressed": 0,
+                    "call_errors": 0, "long_chain_waits": 0}
+            assert said["rings"] == [{"index": 0, **ring, **none}, {"index": 1, **ring, **none}]
+            for sector in range(3):
+                disk.read(sector, 512, queue=1)
+            # A call comes after the completion that it tells of.
+            wait_until(lambda: sum(shown(control, "d")["rings"][1][key] for key in ("calls", "calls_suppressed")) == 3)
+            rings = shown(control, "d")["rings"]
+            assert rings[0] == {"index": 0, **ring, **none}
+            assert {**rings[1], "calls": 0, "calls_suppressed": 0} == {
+                "index": 1, **ring, **none, "chains": 3, "completions": 3}
             # Without a name there are figures only.
             assert "rings" not in control.call("device_stats")[0]
 
