@@ -13,6 +13,7 @@
 
 #include "slot_end.h"
 #include "vhub_log.h"
+#include "vhub_thread.h"
 
 VHUB_LOGTYPE(vhubd);
 
@@ -158,7 +159,7 @@ begin_alone(struct slot *slot, void (*run)(struct vhub_work *work))
 {
 	join(slot);
 	set_work(slot, run);
-	slot->has_thread = pthread_create(&slot->thread, NULL, thread_main, slot) == 0;
+	slot->has_thread = vhub_thread_start(&slot->thread, "vhub-end", thread_main, slot) == 0;
 	if (!slot->has_thread)
 		run_work(&slot->work);
 }

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -21,6 +20,7 @@
 #include "capture.h"
 #include "services.h"
 #include "vhub_log.h"
+#include "vhub_thread.h"
 
 VHUB_LOGTYPE(net)
 
@@ -299,20 +299,6 @@ write_all(void *arg)
 	return NULL;
 }
 
-/* Signals are for other threads. */
-static int
-start_thread(struct net_capture *c)
-{
-	sigset_t all, before;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	ret = pthread_create(&c->thread, NULL, write_all, c);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -ret;
-}
-
 int
 capture_file_open(struct net_capture *c, const char *name, const char *path, char *error,
 		size_t error_len)
@@ -330,7 +316,7 @@ capture_file_open(struct net_capture *c, const char *name, const char *path, cha
 	begin_time(c);
 	put_section(c);
 	put_interface(c, name);
-	ret = start_thread(c);
+	ret = vhub_thread_start(&c->thread, "vhub-capture", write_all, c);
 	if (ret == 0)
 		return 0;
 	snprintf(error, error_len, "no thread for the file: %s", strerror(-ret));

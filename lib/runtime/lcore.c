@@ -18,6 +18,7 @@
 
 #include "lcore_pvt.h"
 #include "msg_pvt.h"
+#include "thread_pvt.h"
 #include "vhub_alloc.h"
 #include "vhub_log.h"
 
@@ -201,13 +202,8 @@ lcore_block_signals(const struct vhub_lcore *lcore)
 {
 	sigset_t block;
 
-	sigfillset(&block);
+	thread_foreign_signals(&block);
 	sigdelset(&block, lcore->watchdog_signal);
-	sigdelset(&block, SIGBUS);
-	sigdelset(&block, SIGSEGV);
-	sigdelset(&block, SIGFPE);
-	sigdelset(&block, SIGILL);
-	sigdelset(&block, SIGTRAP);
 	pthread_sigmask(SIG_SETMASK, &block, NULL);
 }
 

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -17,6 +16,7 @@
 
 #include <rte_common.h>
 
+#include "vhub_thread.h"
 #include "vhub_work.h"
 
 /* For all but storage and sockets. */
@@ -329,38 +329,26 @@ work_main(void *arg)
 }
 
 /*
- * Creates a thread with everything blocked but the signals of its own faults (the SIGBUS guard
- * needs them). From the lock held to the lock held, but without it in between: a stack is mapped,
- * and for that the kernel waits for whoever maps or unmaps something else.
+ * Creates a thread. From the lock held to the lock held, but without it in between: a stack is
+ * mapped, and for that the kernel waits for whoever maps or unmaps something else.
  */
 static int
 work_spawn(struct work_pool *pool)
 {
 	struct work_thread *thread = &pool->threads[pool->n_threads];
-	sigset_t block, old;
 	int ret;
 
 	if (pool->spawning || pool->n_threads == WORK_MAX_THREADS)
 		return -EAGAIN;
 	pool->spawning = true;
 	pthread_mutex_unlock(&pool->lock);
-	sigfillset(&block);
-	sigdelset(&block, SIGBUS);
-	sigdelset(&block, SIGSEGV);
-	sigdelset(&block, SIGFPE);
-	sigdelset(&block, SIGILL);
-	sigdelset(&block, SIGTRAP);
 	thread->pool = pool;
-	pthread_sigmask(SIG_SETMASK, &block, &old);
-	ret = pthread_create(&thread->id, NULL, work_main, thread);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret == 0)
-		pthread_setname_np(thread->id, "vhub-work");
+	ret = vhub_thread_start(&thread->id, "vhub-work", work_main, thread);
 	pthread_mutex_lock(&pool->lock);
 	pool->spawning = false;
 	pthread_cond_broadcast(&pool->ended);
 	if (ret != 0)
-		return -ret;
+		return ret;
 	pool->n_threads++;
 	return 0;
 }

@@ -15,7 +15,6 @@
 #include <libgen.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +27,7 @@
 #include "malloc_pvt.h"
 #include "vhub_lcore.h"
 #include "vhub_log.h"
+#include "vhub_thread.h"
 
 VHUB_LOGTYPE(blk)
 
@@ -237,20 +237,6 @@ wake(struct malloc_save *save)
 		;
 }
 
-/* Signals are for the threads that wait for them. */
-static int
-start_thread(struct malloc_save *save)
-{
-	sigset_t all, old;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = -pthread_create(&save->thread, NULL, saver_main, save);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return ret;
-}
-
 static int
 start(struct malloc_disk *d)
 {
@@ -267,7 +253,7 @@ start(struct malloc_disk *d)
 		ret = -errno;
 		goto err_free;
 	}
-	ret = start_thread(save);
+	ret = vhub_thread_start(&save->thread, "vhub-save", saver_main, save);
 	if (ret != 0)
 		goto err_close;
 	d->save = save;

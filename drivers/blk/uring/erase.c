@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -17,6 +16,7 @@
 #include <linux/fs.h>
 
 #include "uring_pvt.h"
+#include "vhub_thread.h"
 
 struct uring_eraser {
 	pthread_t thread;
@@ -110,20 +110,6 @@ eraser_main(void *arg)
 	return NULL;
 }
 
-/* Signals are for the threads that wait for them. */
-static int
-start_thread(struct uring_eraser *eraser)
-{
-	sigset_t all, old;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	ret = -pthread_create(&eraser->thread, NULL, eraser_main, eraser);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return ret;
-}
-
 int
 eraser_start(struct uring_disk *d)
 {
@@ -142,7 +128,7 @@ eraser_start(struct uring_disk *d)
 		ret = -errno;
 		goto err_free;
 	}
-	ret = start_thread(eraser);
+	ret = vhub_thread_start(&eraser->thread, "vhub-erase", eraser_main, eraser);
 	if (ret != 0)
 		goto err_close;
 	d->eraser = eraser;
