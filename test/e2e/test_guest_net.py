@@ -13,7 +13,7 @@ from run_guest import Guest, Net, complaints, features
 
 pytestmark = pytest.mark.plain_only     # each boots a guest
 MEMORY_MB = 512
-MIB = 128
+MIB = 64
 SMALL_MIB = 16
 
 

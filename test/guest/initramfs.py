@@ -11,6 +11,7 @@ Called by run_guest.py (the next file on the way) and, as a program, for a look:
 and the initramfs's path.
 """
 
+import functools
 import hashlib
 import lzma
 import os
@@ -177,8 +178,10 @@ def cache_dir():
     return Path(os.environ.get("VHUB_GUEST_CACHE") or ROOT / "build-guest")
 
 
+@functools.cache
 def build():
-    """(kernel path, initramfs path); makes the initramfs unless it is there already."""
+    """(kernel path, initramfs path); makes the initramfs unless it is there already. Once for each process: what is in it
+    does not change meanwhile, and takes half a second to read."""
     kernel, release = newest_kernel()
     archive = pack(contents(release))
     digest = hashlib.sha256(archive).hexdigest()[:16]
