@@ -47,8 +47,8 @@ def project_flags():
     return flags
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang"])
-def test_headers_compile_alone(compiler, tmp_path):
+def test_headers_compile_alone(tmp_path):
+    """With one compiler: what a header lacks, it lacks for each. What clang says of it is seen where it is built."""
     flags = project_flags()
     headers = files(".h")
     assert headers
@@ -58,7 +58,7 @@ def test_headers_compile_alone(compiler, tmp_path):
         source = tmp_path / f"{number}.c"
         # Twice, so that a missing guard shows.
         source.write_text(f'#include "{ROOT / header}"\n' * 2)
-        done = subprocess.run([tool(compiler), *flags, *WARNINGS, "-fsyntax-only", str(source)],
+        done = subprocess.run([tool("gcc"), *flags, *WARNINGS, "-fsyntax-only", str(source)],
                               cwd=build_dir(), capture_output=True, text=True, check=False)
         return "" if done.returncode == 0 else f"{header}:\n{done.stderr[:1500]}"
 
