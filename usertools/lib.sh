@@ -9,6 +9,7 @@ VHUB_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VHUB_TMP=          # directory for sockets and logs, removed at the end unless VHUB_KEEP is set
 VHUB_KEEP=         # not empty: leave VHUB_TMP and the processes alone at the end
 VHUB_CHILDREN=()   # processes started with start_child
+VHUB_ASIDE=        # not empty: children take only what others leave of the CPUs
 VHUB_PROGRESS=     # what run_child calls the work that it shows to be alive
 VHUB_HUGEPAGES=    # number of hugepages to go back to at the end, when it was changed
 
@@ -24,7 +25,7 @@ VHUB_GUEST_PACKAGES=(qemu-system-x86 linux-image-cloud-amd64 busybox-static e2fs
 # shellcheck disable=SC2034
 VHUB_NET_PACKAGES=(dpdk-dev)
 # shellcheck disable=SC2034
-VHUB_TEST_PACKAGES=(clang clang-format llvm codespell shellcheck python3-pytest python3-pytest-xdist
+VHUB_TEST_PACKAGES=(clang clang-format lld llvm codespell shellcheck python3-pytest python3-pytest-xdist
 	python3-matplotlib git
 	qemu-utils qemu-system-common dpdk libclang-rt-14-dev librte-net-pcap23 iproute2)
 
@@ -76,10 +77,14 @@ vhub_end() {
 # session of its own, so that a Ctrl-C at the terminal reaches this script alone, which then stops it in
 # order. Its id is in VHUB_CHILD.
 start_child() {
-	local log=$1
+	local log=$1 lower=()
 	shift
 	: >>"$log" # there at once, for whoever looks into it
-	setsid "$@" </dev/null >>"$log" 2>&1 {VHUB_CLOCK}>&- &
+	# Where the kernel groups processes by their session, it is the session that has to be nice.
+	# shellcheck disable=SC2016 # for the shell that is started
+	[[ -z $VHUB_ASIDE ]] ||
+		lower=(bash -c '{ echo 19 >/proc/self/autogroup; } 2>/dev/null; exec nice -n 19 "$@"' --)
+	setsid "${lower[@]}" "$@" </dev/null >>"$log" 2>&1 {VHUB_CLOCK}>&- &
 	VHUB_CHILD=$!
 	VHUB_CHILDREN+=("$VHUB_CHILD")
 }
