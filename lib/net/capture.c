@@ -5,6 +5,7 @@
  * capture_file.c, on a thread of its own.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,8 +43,9 @@ cut(struct rte_mbuf *m, uint32_t bytes)
 
 /* Mbufs that wait for the files of all captures, or are written and not free yet. Shared atomic. */
 static uint32_t waiting_mbufs;
-/* The latter. It is made with the first capture and stays, and has room for all of them. */
+/* The latter. It is made with the first capture, under the lock, and stays, and has room for all of them. */
 static struct rte_ring *written;
+static pthread_mutex_t written_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A capture gets no more than it leaves to others. Lcores that come at once may go a frame each beyond it. */
 static bool
@@ -197,17 +199,29 @@ make_ring(unsigned int size, unsigned int flags)
 	return ring;
 }
 
+/* WORK, more than one at once. */
+static bool
+have_written(void)
+{
+	bool have;
+
+	pthread_mutex_lock(&written_lock);
+	/* No thread of a capture waits for that of another one in it. */
+	if (written == NULL)
+		written = make_ring(WRITTEN_FRAMES, RING_F_MP_RTS_ENQ);
+	have = written != NULL;
+	pthread_mutex_unlock(&written_lock);
+	return have;
+}
+
 static struct net_capture *
 create(const struct vhub_net_capture *set)
 {
 	struct net_capture *capture = vhub_zalloc_node(sizeof(*capture), -1);
 
-	/* No thread of a capture waits for that of another one in it. */
-	if (written == NULL)
-		written = make_ring(WRITTEN_FRAMES, RING_F_MP_RTS_ENQ);
 	if (capture == NULL)
 		return NULL;
-	capture->ring = written != NULL ? make_ring(CAPTURE_FRAMES, RING_F_SC_DEQ) : NULL;
+	capture->ring = have_written() ? make_ring(CAPTURE_FRAMES, RING_F_SC_DEQ) : NULL;
 	if (capture->ring == NULL) {
 		vhub_free(capture, sizeof(*capture));
 		return NULL;
