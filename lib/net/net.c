@@ -42,7 +42,8 @@ end_dev(struct vhub_work *work)
 void
 net_dev_end(struct net_dev *dev)
 {
-	dev->end_work = (struct vhub_work){ .run = end_dev };
+	/* The end of a capture waits for its file. */
+	dev->end_work = (struct vhub_work){ .kind = VHUB_WORK_STORAGE, .run = end_dev };
 	vhub_quiesce_then(&dev->end_work, dev->dev.name);
 }
 
