@@ -54,12 +54,12 @@ run_work(struct vhub_work *work)
 	__atomic_store_n(&slot->work_state, WORK_ENDED, __ATOMIC_RELEASE);
 }
 
-/* The submission, or the making of a thread, orders this before all that work does. */
+/* Pairs with run_work(): a thread of the pool may have the slot's work still, from before it was taken away. */
 static void
 set_work(struct slot *slot, void (*run)(struct vhub_work *work))
 {
 	slot->run = run;
-	__atomic_store_n(&slot->work_state, WORK_QUEUED, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->work_state, WORK_QUEUED, __ATOMIC_RELEASE);
 }
 
 void
