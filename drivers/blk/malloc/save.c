@@ -42,6 +42,7 @@ struct malloc_save {
 	pthread_t thread;
 	int wake_fd;	      /* written by lcores, read by the thread, which sleeps there */
 	pthread_mutex_t lock; /* one at a time: saving, or a change of the size */
+	struct vhub_log_limit log_limit; /* the thread's */
 	/* Shared atomic. */
 	struct vhub_blk_io *todo; /* the last one first */
 	uint32_t stop;
@@ -198,10 +199,9 @@ give_back(struct vhub_blk_io *io, int result)
 static void
 serve(struct malloc_save *save, struct vhub_blk_io *io)
 {
-	static struct vhub_log_limit limit;
 	int ret = save_all(save);
 
-	if (ret != 0 && vhub_log_allowed(&limit))
+	if (ret != 0 && vhub_log_allowed(&save->log_limit))
 		VHUB_LOG(ERR, "%s: not saved: %s", save->disk->path, strerror(-ret));
 	while (io != NULL) {
 		struct vhub_blk_io *next = io->next; /* it is its queue's again once given back */
