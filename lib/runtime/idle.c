@@ -72,8 +72,8 @@ idle_wait(struct vhub_lcore *lcore)
 	int n;
 
 	__atomic_store_n(&lcore->sleep_word, (slept - begin) | 1, __ATOMIC_RELAXED);
-	lcore_count(&lcore->idle_cycles_done, lcore_cycles(lcore->turn_tsc, begin));
-	lcore_count(&lcore->sleeps, 1);
+	vhub_count(&lcore->idle_cycles_done, lcore_cycles(lcore->turn_tsc, begin));
+	vhub_count(&lcore->sleeps, 1);
 
 	/* EINTR, from a watchdog that was late, is a wake like any other. */
 	n = epoll_wait(lcore->epoll_fd, events, IDLE_MAX_EVENTS, -1);

@@ -265,8 +265,8 @@ lcore_loop(struct vhub_lcore *lcore)
 	while (likely(!lcore->stopping)) {
 		n = lcore_turn(lcore);
 		now = rte_rdtsc();
-		lcore_count(&lcore->turns, 1);
-		lcore_count(n != 0 ? &lcore->busy_cycles : &lcore->idle_cycles_done,
+		vhub_count(&lcore->turns, 1);
+		vhub_count(n != 0 ? &lcore->busy_cycles : &lcore->idle_cycles_done,
 				lcore_cycles(lcore->turn_tsc, now));
 		lcore->turn_tsc = now;
 		if (n != 0) {

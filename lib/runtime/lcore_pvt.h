@@ -85,13 +85,6 @@ struct vhub_lcore {
 	struct vhub_poller *word_pollers[PARK_MAX_WORDS];
 };
 
-/* Adds to a counter that only the calling lcore writes. */
-static inline void
-lcore_count(uint64_t *counter, uint64_t n)
-{
-	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
-}
-
 /* None where the TSC has gone back, as it may while the host is suspended: no counter does. */
 static inline uint64_t
 lcore_cycles(uint64_t begin, uint64_t end)

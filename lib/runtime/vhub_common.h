@@ -34,7 +34,7 @@ extern "C" {
 static inline void
 vhub_count(uint64_t *counter, uint64_t n)
 {
-	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n, __ATOMIC_RELAXED);
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
 }
 
 /**

@@ -153,7 +153,7 @@ static inline void
 chain_refused(struct vhub_virtq *vq, enum vhub_virtq_reason why)
 {
 	if (why == CHAIN_WAIT)
-		virtq_count(&vq->stats.long_chain_waits, 1);
+		vhub_count(&vq->stats.long_chain_waits, 1);
 	else
 		virtq_break(vq, why);
 }

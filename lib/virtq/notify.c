@@ -64,10 +64,10 @@ virtq_call(struct vhub_virtq *vq)
 	}
 	ret = vhub_lcore_notify_fd(vq->call_fd, vq->notify_account);
 	if (ret == 0 || ret == -EAGAIN) {
-		virtq_count(&vq->stats.calls, 1);
+		vhub_count(&vq->stats.calls, 1);
 		return;
 	}
-	virtq_count(&vq->stats.call_errors, 1);
+	vhub_count(&vq->stats.call_errors, 1);
 	if (ret == -EINTR)
 		virtq_break(vq, VHUB_VIRTQ_NOTIFY_STUCK);
 }
@@ -95,7 +95,7 @@ virtq_tell(struct vhub_virtq *vq)
 	if (wanted)
 		virtq_call(vq);
 	else
-		virtq_count(&vq->stats.calls_suppressed, 1);
+		vhub_count(&vq->stats.calls_suppressed, 1);
 }
 
 /* ---- keeping back ---- */

@@ -259,7 +259,7 @@ packed_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n
 {
 	uint32_t n_slots = 0;
 
-	virtq_count(&vq->stats.chains, -(uint64_t)n);
+	vhub_count(&vq->stats.chains, -(uint64_t)n);
 	while (n-- > 0) {
 		n_slots += chains[n]->n_slots;
 		virtq_chain_untaken(vq, chains[n]);
@@ -330,7 +330,7 @@ packed_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 		vq->replay_at++;
 	}
 	virtq_chains_taken(vq, n);
-	virtq_count(&vq->stats.resubmitted, n);
+	vhub_count(&vq->stats.resubmitted, n);
 	if (why != VHUB_VIRTQ_OK)
 		chain_refused(vq, why);
 	return n;

@@ -198,6 +198,6 @@ vhub_virtq_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_
 	else
 		split_use(vq, buffers, n);
 	virtq_unnotified(vq, n);
-	virtq_count(&vq->stats.chains, n);
-	virtq_count(&vq->stats.completions, n);
+	vhub_count(&vq->stats.chains, n);
+	vhub_count(&vq->stats.completions, n);
 }

@@ -262,7 +262,7 @@ void
 split_unpop(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
 	vq->last_avail = (uint16_t)(vq->last_avail - n);
-	virtq_count(&vq->stats.chains, -(uint64_t)n);
+	vhub_count(&vq->stats.chains, -(uint64_t)n);
 	while (n-- > 0) {
 		vq->busy[chains[n]->id] = 0;
 		virtq_chain_untaken(vq, chains[n]);
@@ -290,7 +290,7 @@ split_replay(struct vhub_virtq *vq, struct vhub_chain **chains, uint16_t max)
 		vq->replay_at++;
 	}
 	virtq_chains_taken(vq, n);
-	virtq_count(&vq->stats.resubmitted, n);
+	vhub_count(&vq->stats.resubmitted, n);
 	if (why != VHUB_VIRTQ_OK)
 		chain_refused(vq, why);
 	return n;

@@ -94,7 +94,7 @@ vhub_virtq_get_stats(const struct vhub_virtq *vq, struct vhub_virtq_stats *stats
 	uint64_t *to = &stats->chains;
 
 	static_assert(sizeof(*stats) % sizeof(*to) == 0, "counters and nothing else");
-	/* Pairs with virtq_count(). */
+	/* Pairs with vhub_count(). */
 	for (size_t i = 0; i < sizeof(*stats) / sizeof(*to); i++)
 		to[i] = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }

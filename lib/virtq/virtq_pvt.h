@@ -162,13 +162,6 @@ virtq_memory_is_lost(struct vhub_virtq *vq)
 	return true;
 }
 
-static __rte_always_inline void
-virtq_count(uint64_t *counter, uint64_t n)
-{
-	/* Pairs with vhub_virtq_get_stats(); one writer, so no read-modify-write is needed. */
-	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
-}
-
 /* The pieces that it has borrowed, if any, go back. */
 static __rte_always_inline void
 virtq_long_put(struct vhub_virtq *vq, struct vhub_chain *chain)
@@ -202,7 +195,7 @@ virtq_chains_put(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16
 		virtq_long_put(vq, chains[i]);
 	vq->n_free += n;
 	vq->outstanding -= n;
-	virtq_count(&vq->stats.completions, n);
+	vhub_count(&vq->stats.completions, n);
 }
 
 /*
@@ -226,7 +219,7 @@ virtq_chains_taken(struct vhub_virtq *vq, uint16_t n)
 {
 	vq->n_free -= n;
 	vq->next_order = (uint16_t)(vq->next_order + n);
-	virtq_count(&vq->stats.chains, n);
+	vhub_count(&vq->stats.chains, n);
 }
 
 /* The same of what the driver has just offered. */
