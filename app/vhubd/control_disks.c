@@ -25,7 +25,7 @@ device_resized(void *arg, int result, const char *why)
 				json_pack("{s:I}", "size_bytes",
 						(json_int_t)resize->slot->new_size_bytes));
 	else
-		vhub_control_refuse(resize->call, control_code(result), "%s", why);
+		control_refuse_change(resize->call, result, why);
 	free(resize);
 }
 
@@ -51,7 +51,7 @@ device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 			resize, error, sizeof(error));
 	if (ret != 0) {
 		free(resize);
-		vhub_control_refuse(call, control_code(ret), "%s", error);
+		control_refuse_change(call, ret, error);
 	}
 }
 

@@ -85,12 +85,12 @@ def test_what_cannot_be_is_refused_and_changes_nothing(vhubd, blk, net, folder, 
           nets=[net("port")], args=["--control", str(path)])
     with Control(path) as control, BlkDisk.open(str(folder / "memory.sock")) as disk:
         refused(control, -32001, "nowhere", "device_resize", name="nowhere", size=MB)
-        refused(control, -32004, "port is no disk", "device_resize", name="port", size=MB)
-        refused(control, -32004, "multiple of a block", "device_resize", name="memory", size=1000)
-        refused(control, -32004, "can grow up to", "device_resize", name="memory", size=1 << 40)
+        refused(control, -32602, "port is no disk", "device_resize", name="port", size=MB)
+        refused(control, -32602, "multiple of a block", "device_resize", name="memory", size=1000)
+        refused(control, -32602, "can grow up to", "device_resize", name="memory", size=1 << 40)
         refused(control, -32602, "size=-1", "device_resize", name="memory", size=-1)
         refused(control, -32602, "size", "device_resize", name="memory", size="big")
-        refused(control, -32004, "size of its image", "device_resize", name="file", size=16 * MB)
+        refused(control, -32602, "size of its image", "device_resize", name="file", size=16 * MB)
         assert disk.capacity == 8 * MB // 512
         # Nor is the removal that follows a failure.
         assert control.call("device_remove", name="file") is True
