@@ -15,7 +15,7 @@
 
 /* ---- bridges and ports ---- */
 
-/* As trunk= takes them: "10+20-29"; empty: none. */
+/* As trunk= takes them: "10+20-29". */
 static json_t *
 vlan_list(const uint64_t *tagged)
 {
@@ -32,7 +32,7 @@ vlan_list(const uint64_t *tagged)
 		len += (size_t)snprintf(text + len, sizeof(text) - len,
 				last > vlan ? "%s%u-%u" : "%s%u", len > 0 ? "+" : "", vlan, last);
 	}
-	return json_string(text);
+	return json_string(len > 0 ? text : "none");
 }
 
 static void

@@ -9,6 +9,9 @@ from lan import QUIET, control, daemon, frame, lan, mac, only_direct, text_of   
 from test_net_bridge import BROADCAST, gets
 from vhostuser import wait_until
 
+#: What bridge_port_set takes.
+KEYS = ("vlan", "trunk", "isolation", "learn_limit", "flood_limit", "broadcast_limit")
+
 
 def whole(lan, name):
     return "%s-%s" % (lan.name, name)
@@ -34,7 +37,7 @@ def test_a_port_goes_to_another_vlan(lan):
     lan.learn(b, mac(2))
     lan.learn(a, mac(1))
     said = change(lan, "b", vlan=20)
-    assert (said["name"], said["vlan"], said["trunk"], said["stations"]) == (whole(lan, "b"), 20, "", 0)
+    assert (said["name"], said["vlan"], said["trunk"], said["stations"]) == (whole(lan, "b"), 20, "none", 0)
     assert lan.stations() == {(text_of(mac(1)), 1): "a"}
     a.wait_sent([a.send(frame(mac(2), mac(1)))])
     lan.wait_figure("a", "bridge_dropped_nobody", 1)
@@ -98,9 +101,18 @@ def test_what_is_saved_is_taken_at_the_start(lan):
     lan.add("a", vlan=0, trunk="10", isolation=0)
     lan.add("b", trunk="none")
     ports = {each["name"]: each for bridge in lan.control.call("bridge_list") for each in bridge["ports"]}
-    assert [(ports[whole(lan, name)]["vlan"], ports[whole(lan, name)]["trunk"]) for name in "ab"] == [(0, "10"), (1, "")]
+    assert [(ports[whole(lan, name)]["vlan"], ports[whole(lan, name)]["trunk"]) for name in "ab"] == [(0, "10"), (1, "none")]
     with pytest.raises(Refused, match="vlan=0 without trunk="):
         lan.add("c", vlan=0)
+
+
+def test_what_is_told_of_a_port_can_be_given_back(lan):
+    for name, keys in (("a", {}), ("b", {"trunk": "all"}), ("c", {"vlan": 3, "trunk": "10+20-29", "isolation": 4})):
+        lan.add(name, **keys)
+        told, = [port for bridge in lan.control.call("bridge_list") for port in bridge["ports"]
+                 if port["name"] == whole(lan, name)]
+        assert change(lan, name, **{key: told[key] for key in KEYS}) == told
+        assert saved(lan, name)["trunk"] == told["trunk"]
 
 
 def test_ports_are_isolated_and_reach_each_other_again(lan):
