@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Ports whose driver is ethdev or null, with dpdk-testpmd as front end: what is in a file reaches the
-front end and what it sends lands in a file, byte for byte; frames cross net_tap and net_af_packet, and
-wake a worker that sleeps; the source counts; what cannot be served is refused with its reason.
+front end and what it sends lands in a file, byte for byte; a port tells its speed; frames cross net_tap
+and net_af_packet, and wake a worker that sleeps; the source counts; what cannot be served is refused with
+its reason.
 
 Interfaces are made in a network namespace of the test's own. Needs root."""
 
@@ -20,7 +21,7 @@ from control import Control
 from netns import own_network
 from test_idle import share
 from testpmd import Testpmd, front_end
-from vhostuser import PATIENCE, NetPort, packets, wait_until
+from vhostuser import NF, PATIENCE, NetPort, packets, wait_until
 from vhostuser.flow import flow
 from vhostuser.net import NoPacket
 from vhubd import no_huge_arguments, worker_arguments
@@ -95,6 +96,20 @@ def echoed(sock, sent):
         if address[2] != socket.PACKET_OUTGOING:
             break
     assert got == sent[6:12] + sent[:6] + sent[12:]
+
+
+# --- what a port tells of itself
+
+@pytest.mark.parametrize("datapath", ["direct", "librte_vhost"])
+def test_a_port_that_knows_its_speed_tells_it(vhubd, net, folder, datapath):
+    """DPDK's net_null has 10 Gbit/s in both directions; behind the driver null there is nothing."""
+    vhubd(nets=[net("fast", driver="ethdev", port="net_null0", datapath=datapath),
+                net("unknown", driver="null", datapath=datapath)])
+    with NetPort(str(folder / "fast.sock")) as fast, NetPort(str(folder / "unknown.sock")) as unknown:
+        fast.negotiate((NF.SPEED_DUPLEX,))
+        assert (fast.config("speed"), fast.config("duplex")) == (10000, 1)
+        unknown.negotiate()
+        assert not unknown.offered >> NF.SPEED_DUPLEX & 1
 
 
 # --- files
