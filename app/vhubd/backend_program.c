@@ -57,7 +57,8 @@ static const struct device_option blk_options[] = {
 	{ "--direct", "direct", NULL, "auto|on|off", "bypass the page cache (default: auto)" },
 	{ "--size", "size", NULL, "SIZE", "of a disk without a file, as 64M or 1G" },
 	{ "--queues", "queues", NULL, "N", "virtqueues, 1 to 128 (default: 1)" },
-	{ "--serial", "serial", NULL, "TEXT", "that the guest sees (default: the file's name)" },
+	{ "--serial", "serial", NULL, "TEXT",
+			"1 to 20 characters that the guest sees (default: made of the file's name)" },
 	{ "--block-size", "block_size", NULL, "BYTES", "512 or 4096 (default: the file's)" },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
