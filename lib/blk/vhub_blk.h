@@ -254,7 +254,7 @@ struct vhub_blk_queue {
 
 /**
  * Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL
- * (a required slot is missing).
+ * (a required slot is missing), -ENOSPC (there are too many).
  */
 VHUB_API int
 vhub_blk_driver_register(const struct vhub_blk_driver_ops *ops);

@@ -486,7 +486,7 @@ struct vhub_builder {
 
 /**
  * Registers a kind. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL
- * (a required slot is missing).
+ * (a required slot is missing), -ENOSPC (there are too many).
  */
 VHUB_API int
 vhub_builder_register(const struct vhub_builder_ops *ops);

@@ -576,7 +576,7 @@ vhub_net_copy(const struct rte_mbuf *m, struct rte_mempool *pool);
 
 /**
  * Registers a driver. Thread: CTL or a constructor. Returns 0, -EEXIST (the name is taken), -EINVAL
- * (a required slot is missing).
+ * (a required slot is missing), -ENOSPC (there are too many).
  */
 VHUB_API int
 vhub_net_driver_register(const struct vhub_net_driver_ops *ops);

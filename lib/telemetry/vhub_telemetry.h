@@ -5,8 +5,8 @@
  * Telemetry calls on threads of its own. Such a call sends a message to the loop, which makes the
  * answer, and waits for that for a second at most; then, and when the loop is gone, it answers
  * {"error": "..."}. What telemetry cannot hold is left out: more than 512 elements, more than 256
- * members, text beyond 127 bytes, answers beyond 16 KiB. It has no arrays of objects: those become
- * an object with the members "0", "1", ...
+ * members, answers beyond 16 KiB. Text is cut at 127 bytes, fractions are rounded, true and false are
+ * 1 and 0. It has no arrays of objects: those become an object with the members "0", "1", ...
  */
 #ifndef VHUB_TELEMETRY_H
 #define VHUB_TELEMETRY_H

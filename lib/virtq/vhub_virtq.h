@@ -134,7 +134,7 @@ struct vhub_virtq_config {
 	int numa_node; /**< for the ring's own memory; -1 any */
 };
 
-/** Why a ring is broken; each has a counter and a sentence (vhub_virtq_reason_name()). */
+/** Why a ring is broken; each has a sentence (vhub_virtq_reason_name()). */
 enum vhub_virtq_reason {
 	VHUB_VIRTQ_OK,
 	VHUB_VIRTQ_AVAIL_RUNAWAY,  /**< available index further ahead than the ring has entries */
