@@ -41,8 +41,9 @@ memory_refused(struct vhub_request *req, int result)
 
 /* ---- changing to another table ---- */
 
+/* Of the two tables the one that is not to be used goes. */
 static void
-old_table_unused(struct vhub_device_handler *h, int result)
+finish_table(struct vhub_device_handler *h, int result)
 {
 	vhub_mem_table_put(h->new_mem);
 	h->new_mem = NULL;
@@ -58,15 +59,7 @@ table_applied(struct vhub_device_handler *h, int result)
 	rings_put_old(h);
 	h->mem = h->new_mem;
 	h->new_mem = old;
-	handler_quiesce(h, result, old_table_unused);
-}
-
-static void
-drop_new_table(struct vhub_device_handler *h, int result)
-{
-	vhub_mem_table_put(h->new_mem);
-	h->new_mem = NULL;
-	handler_finish(h, result);
+	handler_quiesce(h, result, finish_table);
 }
 
 /*
@@ -110,7 +103,7 @@ table_built(struct vhub_device_handler *h, int result)
 	if (handler_running(h))
 		result = foreign_check(h, h->req, h->new_mem->n_regions, 0, NULL);
 	if (result != 0) {
-		drop_new_table(h, result);
+		finish_table(h, result);
 		return;
 	}
 	handler_event_begin(h);
@@ -118,7 +111,7 @@ table_built(struct vhub_device_handler *h, int result)
 	for (i = 0; i < h->event.n_vrings; i++) {
 		result = rings_want_mem(h, h->event.vrings[i], h->new_mem);
 		if (result != 0) {
-			drop_new_table(h, memory_refused(h->req, result));
+			finish_table(h, memory_refused(h->req, result));
 			return;
 		}
 	}
@@ -201,15 +194,22 @@ req_get_max_mem_slots(struct vhub_req_handler *base, struct vhub_request *req)
 /* ---- dirty log ---- */
 
 /*
- * SET_LOG_BASE answers with a u64 once LOG_SHMFD is negotiated; lib/conn makes it from the result.
+ * Of the two logs the one that is not to be used goes. SET_LOG_BASE answers with a u64 once LOG_SHMFD is
+ * negotiated; lib/conn makes it from the result.
  */
+static void
+finish_log(struct vhub_device_handler *h, int result)
+{
+	vhub_dirty_log_put(h->new_log);
+	h->new_log = NULL;
+	handler_finish(h, result);
+}
+
 static void
 log_applied(struct vhub_device_handler *h, int result)
 {
 	rings_put_old(h);
-	vhub_dirty_log_put(h->new_log);
-	h->new_log = NULL;
-	handler_finish(h, result);
+	finish_log(h, result);
 }
 
 static void
@@ -225,15 +225,11 @@ log_mapped(struct vhub_device_handler *h, int result)
 	}
 	result = foreign_check(h, h->req, 0, h->rec.features, &h->req->payload.log);
 	if (result != 0 && handler_running(h)) {
-		vhub_dirty_log_put(h->new_log);
-		h->new_log = NULL;
-		handler_finish(h, result);
+		finish_log(h, result);
 		return;
 	}
 	if (logging && !rings_fit_log(h, h->new_log)) {
-		vhub_dirty_log_put(h->new_log);
-		h->new_log = NULL;
-		handler_finish(h, log_too_short(h->req));
+		finish_log(h, log_too_short(h->req));
 		return;
 	}
 	h->log = h->new_log;
