@@ -205,7 +205,7 @@ def test_behind_a_viommu(backend, slow):
     with Scene(backend(iommu="on").start(), slow, mib=1, iommu=True).booted() as scene:
         assert "ACCESS_PLATFORM" in features(scene.guest.results, "eth0")
         scene.step("ping-until", HOST, 60)
-        scene.send(4)
+        scene.send(1)
         scene.receive()
         check_counters(scene)
         scene.end()
