@@ -2,6 +2,7 @@
 """Fixtures of the end-to-end tests.
 
   folder   a short temporary directory (a Unix socket's path has 107 characters at most)
+  place    one for all tests of a module
   vhubd    starts daemons: vhubd("disk0,driver=malloc,size=64M,socket=...", ...) -> Vhubd, ready;
            whatever still runs at the end of the test is stopped, and must stop well
   blk      the text of one --blk argument with a socket in `folder`
@@ -82,11 +83,14 @@ def pytest_runtest_makereport(item, call):
     setattr(item, "report_" + call.when, outcome.get_result())
 
 
-@pytest.fixture
-def folder():
+def temporary():
     path = Path(tempfile.mkdtemp(prefix="vhub-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+folder = pytest.fixture(temporary)
+place = pytest.fixture(temporary, scope="module")
 
 
 @pytest.fixture

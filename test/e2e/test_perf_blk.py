@@ -2,12 +2,9 @@
 """vhub-perf blk: every kind of ring and of load, with disks of vhubd and of qemu-storage-daemon."""
 
 import os
-import shutil
 import socket
 import struct
 import subprocess
-import tempfile
-from pathlib import Path
 
 import pytest
 from perf import Perf, cheapest, vhub_perf, wait_for_work
@@ -47,13 +44,6 @@ PARAMETERS = {"sockets", "runtime_s", "ramp_s", "rate", "queues", "ring", "ring_
               "indirect", "poll", "features", "protocol_features", "hugepages",
               "rw", "rwmixread", "bs", "offset", "size", "capacity", "iodepth", "touch", "verify", "inflight",
               "suspend_s"}
-
-
-@pytest.fixture(scope="module")
-def place():
-    path = Path(tempfile.mkdtemp(prefix="vhub-perf-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -1,40 +1,19 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""vhub-perf net: every mode and kind of ring, with ports of vhubd and of dpdk-testpmd; a driver that errs on
-purpose (test/tools/faulty_net/faulty_net.c) shows that nothing which is lost, doubled, late or damaged goes unnoticed."""
+"""vhub-perf net: every mode and kind of ring, with ports of vhubd; a driver that errs on purpose
+(test/tools/faulty_net/faulty_net.c) shows that nothing which is lost, doubled, late or damaged goes unnoticed."""
 
 import json
 import os
-import shutil
 import signal
-import tempfile
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from perf import Perf, cheapest, vhub_perf, wait_for_work
-from testpmd import EchoTestpmd, Testpmd
+from perf import Perf, cheapest, wait_for_work
+from perf_net import EVERYWHERE, RINGS, came_back, exchanged, good, perf
 from vhubd import Vhubd, build_dir
 
-RINGS = {
-    "split": [],
-    "split-in-order": ["--in-order", "--touch"],
-    "one-buffer": ["--mergeable", "off", "--size", "imix"],
-    "small-buffers": ["--rx-buffer", "128", "--size", "64-1518", "--touch"],
-    "event-idx": ["--event-idx", "--touch", "--size", "1518"],
-    "indirect": ["--indirect", "--ring-size", "1024"],
-    "poll": ["--poll"],
-    "queues": ["--queues", "2", "--size", "imix", "--touch"],
-    "packed": ["--packed"],
-    "packed-in-order": ["--packed", "--in-order", "--mergeable", "off", "--touch"],
-    "packed-small-buffers": ["--packed", "--rx-buffer", "200", "--size", "64-1518", "--touch"],
-    "packed-event-idx": ["--packed", "--event-idx", "--ring-size", "100", "--size", "imix"],
-    "packed-poll": ["--packed", "--poll", "--queues", "2", "--touch"],
-    "offloads": ["--offloads", "--event-idx", "--touch", "--size", "64-1518"],
-}
-#: Those that differ most, in every stage.
-EVERYWHERE = {"split-in-order", "small-buffers", "queues", "packed-in-order", "packed-small-buffers", "packed-poll"}
 FAULTS = {                      # what the driver does: (what is counted, options)
     "drop": ("lost", []),
     "duplicate": ("duplicate", []),
@@ -56,13 +35,6 @@ PARAMETERS = {"sockets", "runtime_s", "ramp_s", "rate", "queues", "ring", "ring_
 
 
 @pytest.fixture(scope="module")
-def place():
-    path = Path(tempfile.mkdtemp(prefix="vhub-perf-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
 def ports(place):
     """One vhubd for all tests: a port of each kind; the path of one's socket by its name."""
     specs = {"echo": "driver=echo,queues=2", "echo2": "driver=echo", "sink": "driver=null,queues=2",
@@ -77,58 +49,12 @@ def ports(place):
     daemon.stop()
 
 
-@pytest.fixture(scope="module")
-def testpmd(place):
-    """Its net_vhost port sends back what comes, with addresses swapped."""
-    with EchoTestpmd(f"t,socket={place}/testpmd.sock,queues=2", folder=place, name="echo-testpmd"):
-        yield place / "testpmd.sock"
-
-
-@pytest.fixture(scope="module")
-def couple(place):
-    """Two net_vhost ports of one testpmd, what comes from one goes to the other; its prompt, the paths."""
-    paths = [place / "a.sock", place / "b.sock"]
-    eal = [word for i, path in enumerate(paths)
-           for word in ("--vdev", f"net_vhost{i},iface={path},queues=2")]
-    with Testpmd(eal, folder=place, cpu=1, name="couple",
-                 args=["--auto-start", "--forward-mode=io", "--rxq=2", "--txq=2"]) as program:
-        yield program, *paths
-
-
-def perf(*options, runtime="0.3"):
-    """Long enough for a back end that shares its CPU to get a turn."""
-    return vhub_perf("net", *options, runtime=runtime)
-
-
-def good(done):
-    """Its report, of a run in which all was right."""
-    assert done.status == 0, done
-    report = done.report
-    assert report["ok"] and not any(report["errors"].values()), report
-    assert report["items"] > 0 and report["mpps"] > 0 and report["bytes_per_s"] >= 64 * report["mpps"]
-    assert 0 < report["busy"] <= 1 and report["cycles_per_item"] > 0
-    return report
-
-
-def came_back(done):
-    report = good(done)
-    assert report["counts"]["received"] == report["counts"]["sent"] > 0
-    assert 0 < report["lat_ns"]["p50"] <= report["lat_ns"]["p99"] <= report["lat_ns"]["max"]
-    return report
-
-
 # --- every mode, every ring
 
 @pytest.mark.parametrize("ring", [ring if ring in EVERYWHERE else pytest.param(ring, marks=pytest.mark.plain_only)
                                   for ring in RINGS])
 def test_packets_come_back_from_vhubd(ports, ring):
     came_back(perf("--socket", ports("echo"), *RINGS[ring]))
-
-
-@pytest.mark.plain_only
-@pytest.mark.parametrize("ring", [ring for ring in RINGS if ring != "offloads"])     # of which it carries none
-def test_packets_come_back_from_testpmd(testpmd, ring):
-    came_back(perf("--socket", testpmd, *RINGS[ring]))
 
 
 @pytest.mark.plain_only
@@ -139,21 +65,6 @@ def test_packets_come_back_from_the_cheapest_back_end(folder, ring):
     with cheapest("net", path) as served:
         report = came_back(perf("--socket", path, "--poll", "--mergeable", "off", "--size", "imix", *ring))
     assert served[0] >= report["items"]
-
-
-def exchanged(paths, ring):
-    report = came_back(perf("--mode", "pair", "--socket", paths[0], "--peer", paths[1], *RINGS[ring]))
-    queues = report["parameters"]["queues"]
-    assert [(each["device"], each["queue"]) for each in report["queues"]] == [
-        (device, queue) for device in range(2) for queue in range(queues)]
-    assert all(each["items"] > 0 for each in report["queues"])
-    assert report["parameters"]["peers"] == [str(paths[1])]
-
-
-@pytest.mark.plain_only
-@pytest.mark.parametrize("ring", ["split", "small-buffers", "queues", "packed", "packed-poll"])
-def test_a_pair_exchanges_packets_through_testpmd(couple, ring):
-    exchanged(couple[1:], ring)
 
 
 @pytest.mark.plain_only
@@ -187,18 +98,6 @@ def test_a_source_sends_packets(ports, ring):
     # measured time or before it.
     made = report["parameters"]["queues"] * (SOURCE_RATE * seconds + SOURCE_BURST)
     assert report["items"] + report["counts"]["gaps"] <= made
-
-
-@pytest.mark.plain_only
-@pytest.mark.parametrize("packed", [[], ["--packed"]], ids=["split", "packed"])
-def test_testpmd_as_a_sink_and_as_a_source(couple, packed):
-    program, path, _ = couple
-    for forward, mode in (("rxonly", "tx"), ("txonly", "rx"), ("io", None)):
-        program.cmd("stop")
-        program.cmd(f"set fwd {forward}")
-        program.cmd("start")
-        if mode:
-            good(perf("--mode", mode, "--socket", path, *packed))
 
 
 # --- rates, devices, reports
