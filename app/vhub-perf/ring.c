@@ -297,31 +297,6 @@ ring_prepare(struct ring *r, uint16_t slot, const struct ring_piece *pieces, uns
 		ring_split_prepare(r, slot, pieces, n);
 }
 
-void
-ring_resize(struct ring *r, uint16_t slot, unsigned int piece, uint32_t bytes)
-{
-	struct ring_slot *s = &r->slots[slot];
-	uint32_t *len;
-	uint16_t flags;
-
-	if (r->packed) {
-		struct packed_desc *d = r->indirect ? (void *)ring_table(r, slot) :
-						      &r->tmpl[s->head];
-
-		len = &d[piece].len;
-		flags = d[piece].flags;
-	} else {
-		struct split_desc *all = r->desc;
-		struct split_desc *d = r->indirect ? (void *)ring_table(r, slot) : &all[s->head];
-
-		len = &d[piece].len;
-		flags = d[piece].flags;
-	}
-	if ((flags & DESC_F_WRITE) != 0)
-		s->writable_bytes += bytes - *len;
-	*len = bytes;
-}
-
 int
 ring_fault(struct ring *r, enum ring_fault_kind kind, uint32_t id, uint32_t value)
 {

@@ -148,13 +148,6 @@ void
 ring_prepare(struct ring *r, uint16_t slot, const struct ring_piece *pieces, unsigned int n);
 
 /*
- * Another length of one piece, for which the memory must be there. Not while it is in flight.
- * Thread: as above; cheap.
- */
-void
-ring_resize(struct ring *r, uint16_t slot, unsigned int piece, uint32_t bytes);
-
-/*
  * Nothing was ever added: indexes at their start, no slot in flight; chains stay prepared. For a
  * back end that starts the ring anew. Thread: main, while no lcore uses the ring.
  */

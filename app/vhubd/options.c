@@ -102,11 +102,10 @@ set_log_level(struct options *options, const char *value, char *error, size_t er
 			allowed(error, error_len, LOG_LEVEL_ALLOWED);
 }
 
-static bool
+static void
 get_log_level(const struct options *options, char *value, size_t len)
 {
 	strlcpy(value, log_level_name(options->log_level), len);
-	return true;
 }
 
 static int
@@ -121,11 +120,10 @@ set_idle(struct options *options, const char *value, char *error, size_t error_l
 	return 0;
 }
 
-static bool
+static void
 get_idle(const struct options *options, char *value, size_t len)
 {
 	strlcpy(value, options->idle_policy == VHUB_IDLE_POLL ? "poll" : "adaptive", len);
-	return true;
 }
 
 static int
@@ -140,11 +138,10 @@ set_idle_us(struct options *options, const char *value, char *error, size_t erro
 	return 0;
 }
 
-static bool
+static void
 get_idle_us(const struct options *options, char *value, size_t len)
 {
 	snprintf(value, len, "%u", options->idle_us);
-	return true;
 }
 
 /* Its constructors register what it adds, for the options that follow. */
@@ -167,11 +164,10 @@ set_control(struct options *options, const char *value, char *error, size_t erro
 	return set_text(&options->control, value, error, error_len);
 }
 
-static bool
+static void
 get_control(const struct options *options, char *value, size_t len)
 {
 	strlcpy(value, options->control != NULL ? options->control : "", len);
-	return true;
 }
 
 /* As the switches of devices. */
@@ -183,11 +179,10 @@ set_telemetry(struct options *options, const char *value, char *error, size_t er
 			allowed(error, error_len, "on and off");
 }
 
-static bool
+static void
 get_telemetry(const struct options *options, char *value, size_t len)
 {
 	strlcpy(value, options->telemetry ? "on" : "off", len);
-	return true;
 }
 
 static int
@@ -199,18 +194,17 @@ set_failed_devices(struct options *options, const char *value, char *error, size
 	return 0;
 }
 
-static bool
+static void
 get_failed_devices(const struct options *options, char *value, size_t len)
 {
 	strlcpy(value, options->retry_failed ? "retry" : "exit", len);
-	return true;
 }
 
 struct plain_key {
 	const char *name;
 	/** `error` holds what is allowed, or why not */
 	int (*set)(struct options *options, const char *value, char *error, size_t error_len);
-	bool (*get)(const struct options *options, char *value, size_t len); /* NULL: repeats */
+	void (*get)(const struct options *options, char *value, size_t len); /* NULL: repeats */
 	bool is_switch; /* on the command line without a value: "on" */
 };
 
@@ -268,7 +262,9 @@ options_get(const struct options *options, unsigned int i, const char **key, cha
 	if (i >= RTE_DIM(plain_keys))
 		return false;
 	*key = plain_keys[i].name;
-	return plain_keys[i].get == NULL || plain_keys[i].get(options, value, len);
+	if (plain_keys[i].get != NULL)
+		plain_keys[i].get(options, value, len);
+	return true;
 }
 
 int

@@ -197,7 +197,7 @@ blk_queue_stop(struct vhub_vring *vring)
 	struct blk_lcore *lcore = ring->lcore;
 
 	end_polls(ring);
-	blk_qos_leave(ring);
+	blk_qos_let_go(ring);
 	if (--lcore->n_started == 0) {
 		blk_qos_close(lcore);
 		ring->dev->driver->queue_put(lcore->queue);

@@ -435,9 +435,10 @@ blk_qos_pay_range(struct blk_ring *ring, uint64_t bytes);
  */
 int
 blk_qos_arm(struct blk_ring *ring);
-/* The ring stops; the last one of its lcore has stopped. */
+/* The ring is not held any more, or stops. */
 void
-blk_qos_leave(struct blk_ring *ring);
+blk_qos_let_go(struct blk_ring *ring);
+/* The last ring of the lcore has stopped. */
 void
 blk_qos_close(struct blk_lcore *lcore);
 

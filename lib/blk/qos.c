@@ -123,8 +123,8 @@ hold(struct blk_ring *ring)
 		lcore->first_held = NULL;
 }
 
-static void
-let_go(struct blk_ring *ring)
+void
+blk_qos_let_go(struct blk_ring *ring)
 {
 	ring->vring->held = false;
 	if (ring->lcore->first_held == ring)
@@ -166,7 +166,7 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max, uint16_t *paid)
 
 	*paid = 0;
 	if (on == 0) {
-		let_go(ring);
+		blk_qos_let_go(ring);
 		return max;
 	}
 	if (!replays && lcore->first_held != NULL && lcore->first_held != ring)
@@ -180,7 +180,7 @@ blk_qos_allow(struct blk_ring *ring, uint16_t max, uint16_t *paid)
 	if (n == 0)
 		hold(ring);
 	else
-		let_go(ring);
+		blk_qos_let_go(ring);
 	return n;
 }
 
@@ -225,12 +225,6 @@ blk_qos_pay_range(struct blk_ring *ring, uint64_t bytes)
 	pay(m, bytes, now, ends ? MAX_DEBT_OF_END_S : MAX_DEBT_S);
 	ring->lcore->held_ios_next = false;
 	return true;
-}
-
-void
-blk_qos_leave(struct blk_ring *ring)
-{
-	let_go(ring);
 }
 
 /* ---- sleeping ---- */

@@ -134,7 +134,7 @@ blk_submit(struct blk_ring *ring)
 	uint16_t n;
 
 	if (unlikely(ring->n_wait != 0 || !ring->vring->taking)) {
-		blk_qos_leave(ring); /* it must not keep others waiting */
+		blk_qos_let_go(ring); /* it must not keep others waiting */
 		return 0;
 	}
 	/* Pairs with blk_qos_set(): the limits that it switches on are there. */

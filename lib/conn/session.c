@@ -801,12 +801,6 @@ vhub_session_fd(const struct vhub_session *session)
 	return session->fd;
 }
 
-struct vhub_loop *
-vhub_session_loop(const struct vhub_session *session)
-{
-	return session->slot->loop;
-}
-
 /* ---- the beginning ---- */
 
 static struct vhub_session *

@@ -257,10 +257,6 @@ vhub_session_name(const struct vhub_session *session);
 VHUB_API int
 vhub_session_fd(const struct vhub_session *session);
 
-/** The control loop that serves it, not the caller's. Thread: CTL. */
-VHUB_API struct vhub_loop *
-vhub_session_loop(const struct vhub_session *session);
-
 /* ---- making connections ---- */
 
 /** Where and how to listen. Strings are copied. */

@@ -68,10 +68,6 @@ control_forget_peer(struct control_peer *peer);
 
 /* ---- methods ---- */
 
-/** Lists all methods; a result. */
-json_t *
-control_list_methods(const struct control_methods *methods);
-
 /** The table of rpc_methods itself. */
 extern const struct vhub_control_method control_rpc_methods;
 

@@ -197,8 +197,8 @@ describe(const struct vhub_control_method *method)
 			params);
 }
 
-json_t *
-control_list_methods(const struct control_methods *methods)
+static json_t *
+list_methods(const struct control_methods *methods)
 {
 	json_t *list = json_array();
 	unsigned int i;
@@ -213,7 +213,7 @@ static void
 rpc_methods(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	(void)params;
-	vhub_control_result(call, control_list_methods(arg));
+	vhub_control_result(call, list_methods(arg));
 }
 
 /* dispatch.c gives it the table of methods in place of the program's argument. */

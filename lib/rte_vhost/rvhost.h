@@ -89,7 +89,6 @@ struct rvhost_path {
 	/* CTL: the library asks for what the vIOMMU maps on iotlb_watch.fd. */
 	struct vhub_watch iotlb_watch;
 	struct vhub_timer iotlb_timer;
-	bool iotlb_watched;
 	bool iotlb_held; /**< iotlb_miss could not be sent on yet */
 	struct vhub_user_iotlb iotlb_miss;
 	int iotlb_fd; /**< the library's end, given with each connection; -1: no vIOMMU now */

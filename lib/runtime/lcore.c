@@ -423,7 +423,7 @@ lcores_launch(unsigned int n, enum vhub_idle_policy policy, uint32_t idle_us)
 		lcores[i]->watchdog_signal = watchdog_signal();
 		lcores[i]->long_write_cycles = rte_get_tsc_hz() /
 				(1000000000 / WATCHDOG_LONG_WRITE_NS);
-		lcores[i]->qsbr = quiesce_qsbr();
+		lcores[i]->qsbr = vhub_quiesce_qsbr();
 		ret = rte_eal_remote_launch(lcore_main, lcores[i], lcores[i]->id);
 		if (ret != 0) {
 			lcores_join(i);

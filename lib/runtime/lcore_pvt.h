@@ -95,8 +95,6 @@ lcore_cycles(uint64_t begin, uint64_t end)
 /* ---- park.c; LCORE, but for park_init() ---- */
 
 void
-pollers_init(struct poller_list *list);
-void
 pollers_append(struct poller_list *list, struct vhub_poller *poller);
 void
 pollers_remove(struct poller_list *list, struct vhub_poller *poller);
@@ -153,13 +151,6 @@ quiesce_start(struct vhub_loop *loop);
 /* No lcore runs any more: what is left is freed. Thread: CTL. */
 void
 quiesce_stop(void);
-
-/*
- * Where lcores report their quiescent states; lasts until the process ends. Thread: ANY, after
- * quiesce_register().
- */
-struct rte_rcu_qsbr *
-quiesce_qsbr(void);
 
 /*
  * Installs the signal and watches for lcores that begin to write. Thread: CTL. Returns 0, -EBUSY

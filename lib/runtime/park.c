@@ -30,7 +30,7 @@
 
 /* ---- lists ---- */
 
-void
+static void
 pollers_init(struct poller_list *list)
 {
 	list->first = NULL;

@@ -38,12 +38,6 @@ VHUB_LOGTYPE(lcore)
  */
 static struct rte_rcu_qsbr *qsbr;
 
-struct rte_rcu_qsbr *
-quiesce_qsbr(void)
-{
-	return qsbr;
-}
-
 int
 quiesce_register(unsigned int n)
 {

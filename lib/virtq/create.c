@@ -255,14 +255,6 @@ resume(struct vhub_virtq *vq, const struct vhub_virtq_config *config)
 }
 
 void
-vhub_virtq_for_each_chain(struct vhub_virtq *vq, void (*fn)(struct vhub_chain *chain, void *arg),
-		void *arg)
-{
-	for (uint32_t i = 0; i < vq->size; i++)
-		fn((void *)(vq->requests + i * vq->request_bytes), arg);
-}
-
-void
 vhub_virtq_destroy(struct vhub_virtq *vq)
 {
 	if (vq == NULL)

@@ -199,14 +199,6 @@ vhub_virtq_create(const struct vhub_virtq_config *config, struct vhub_virtq **ou
 VHUB_API void
 vhub_virtq_destroy(struct vhub_virtq *vq);
 
-/**
- * Visits every request (chain) once, for the device to prepare its fixed fields. Thread: CTL,
- * before the first pop.
- */
-VHUB_API void
-vhub_virtq_for_each_chain(struct vhub_virtq *vq, void (*fn)(struct vhub_chain *chain, void *arg),
-		void *arg);
-
 /** Bytes of one ring's part of an inflight region, a multiple of 64. Thread: ANY. */
 VHUB_API uint64_t
 vhub_inflight_queue_bytes(uint16_t size, bool packed);

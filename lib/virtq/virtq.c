@@ -62,7 +62,7 @@ vhub_virtq_in_flight(const struct vhub_virtq *vq)
 bool
 vhub_virtq_has_inflight(const struct vhub_virtq *vq)
 {
-	return vq->ops->replay != NULL;
+	return vq->has_region;
 }
 
 /* Those that IN_ORDER keeps are the ring's: whatever is before them decides on them. */

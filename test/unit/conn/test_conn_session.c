@@ -156,7 +156,6 @@ test_what_the_session_keeps(void **state)
 	one_up(&one);
 	session = one.bed.fake.session;
 	assert_string_equal(vhub_session_name(session), "fake0#1");
-	assert_ptr_equal(vhub_session_loop(session), one.bed.loop);
 	assert_int_equal(vhub_session_protocol_features(session), 0);
 	assert_false(vhub_session_has_f_protocol(session));
 	fe_negotiate(&one.bed, one.sock, REPLY_ACK | VHUB_USER_PF(MQ));

@@ -176,9 +176,6 @@ driver_adds(struct fixture *f, enum lengths lengths)
 			prepare_slot(f, slot, 1 + rnd(f, PIECES));
 		else if (lengths == ALIKE && f->n_pieces[slot] != PIECES)
 			prepare_slot(f, slot, PIECES);
-		if (rnd(f, 4) == 0)
-			ring_resize(f->ring, slot, rnd(f, f->n_pieces[slot]),
-					1 + rnd(f, PIECE_BYTES));
 		f->expected[slot] = UINT32_MAX;
 		ring_add(f->ring, &c, slot, f->packed);
 	}
