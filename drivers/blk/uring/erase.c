@@ -16,6 +16,7 @@
 #include <linux/fs.h>
 
 #include "uring_pvt.h"
+#include "vhub_lcore.h"
 #include "vhub_thread.h"
 
 struct uring_eraser {
@@ -56,10 +57,10 @@ take_all(struct uring_slot **list)
 }
 
 static void
-wake(int fd)
+wake(struct uring_eraser *eraser)
 {
 	/* A counter that is full wakes as well. */
-	while (eventfd_write(fd, 1) != 0 && errno == EINTR)
+	while (eventfd_write(eraser->wake_fd, 1) != 0 && errno == EINTR)
 		;
 }
 
@@ -82,7 +83,8 @@ erase(struct uring_eraser *eraser, struct uring_slot *slot)
 		lost_look(q->disk, LOST_BY_SYNC, slot->erase_result);
 	}
 	push(&q->erase_done, slot);
-	wake(q->erase_fd);
+	if (q->lcore != NULL)
+		vhub_lcore_wake(q->lcore);
 	/* Pairs with eraser_leave(): the queue may go now. */
 	__atomic_fetch_sub(&q->n_erasing, 1, __ATOMIC_RELEASE);
 }
@@ -148,7 +150,7 @@ eraser_stop(struct uring_eraser *eraser)
 		return;
 	/* Pairs with the load in eraser_main(). */
 	__atomic_store_n(&eraser->stop, 1, __ATOMIC_RELEASE);
-	wake(eraser->wake_fd);
+	wake(eraser);
 	pthread_join(eraser->thread, NULL);
 	close(eraser->wake_fd);
 	free(eraser);
@@ -162,7 +164,7 @@ eraser_submit(struct uring_queue *q, struct uring_slot *slot)
 	slot->queue = q;
 	__atomic_fetch_add(&q->n_erasing, 1, __ATOMIC_RELAXED);
 	push(&eraser->todo, slot);
-	wake(eraser->wake_fd);
+	wake(eraser);
 }
 
 struct uring_slot *

@@ -402,7 +402,7 @@ uring_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max)
 	pins_look(q);
 	if (unlikely(q->cancelled.first != NULL))
 		n += reap_cancelled(q, ios + n, max - n);
-	if (unlikely(q->erase_fd >= 0))
+	if (unlikely(q->disk->eraser != NULL))
 		n += reap_erased(q, ios + n, max - n);
 	if (q->inline_ready.first != NULL)
 		n += inline_run(q, ios + n, max - n);

@@ -8,9 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <rte_common.h>
 
@@ -140,8 +138,8 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	if (q == NULL)
 		return -ENOMEM;
 	q->queue.disk = disk;
-	q->erase_fd = -1;
 	q->disk = uring_disk_of(disk);
+	q->lcore = vhub_lcore_self();
 	for (unsigned int i = URING_DEPTH; i > 0; i--) {
 		q->slots[i - 1].next = q->free_slots;
 		q->free_slots = &q->slots[i - 1];
@@ -150,16 +148,9 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	uring_list_init(&q->inline_ready);
 	uring_list_init(&q->cancelled);
 	q->window_bytes = q->disk->direct ? URING_WINDOW_DIRECT_BYTES : URING_WINDOW_BYTES;
-	if (q->disk->eraser != NULL) {
-		q->erase_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-		if (q->erase_fd < 0) {
-			ret = -errno;
-			goto err_free;
-		}
-	}
 	ret = create_rings(q);
 	if (ret != 0)
-		goto err_eventfd;
+		goto err_free;
 	if (q->disk->direct) {
 		ret = create_bounces(q);
 		if (ret != 0)
@@ -170,9 +161,6 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 
 err_rings:
 	destroy_rings(q);
-err_eventfd:
-	if (q->erase_fd >= 0)
-		close(q->erase_fd);
 err_free:
 	free(q);
 	return ret;
@@ -188,12 +176,7 @@ uring_queue_put(struct vhub_blk_queue *queue)
 		vhub_lcore_kernel_work(-1);
 	if (q->watched)
 		vhub_lcore_remove_wake_fd(q->ring.ring_fd);
-	if (q->erase_fd >= 0) {
-		eraser_leave(q);
-		if (q->watched)
-			vhub_lcore_remove_wake_fd(q->erase_fd);
-		close(q->erase_fd);
-	}
+	eraser_leave(q);
 	destroy_rings(q);
 	pins_leave(q);
 	if (q->bounce_area != NULL)
@@ -234,10 +217,6 @@ uring_arm(struct vhub_blk_queue *queue)
 	if (!q->watched) {
 		if (vhub_lcore_self() == NULL || vhub_lcore_add_wake_fd(q->ring.ring_fd) != 0)
 			return -ENOTSUP;
-		if (q->erase_fd >= 0 && vhub_lcore_add_wake_fd(q->erase_fd) != 0) {
-			vhub_lcore_remove_wake_fd(q->ring.ring_fd);
-			return -ENOTSUP;
-		}
 		q->watched = true;
 	}
 	return q->inline_ready.first != NULL || q->cancelled.first != NULL || anything_there(q) ||

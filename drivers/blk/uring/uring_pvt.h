@@ -196,7 +196,7 @@ struct uring_queue {
 	uint8_t no_zero_way;
 
 	/* With an eraser. */
-	int erase_fd;		   /* an eventfd that it writes; -1: there is no eraser */
+	struct vhub_lcore *lcore;  /* that it wakes; NULL: none */
 	struct uring_slot *erased; /* reaped by the queue, not given out yet */
 	/* Shared atomic: pushed by the eraser's thread. */
 	struct uring_slot *erase_done;

@@ -771,6 +771,22 @@ sleeper_end(struct sleeper *s)
 	__atomic_store_n(&s->ended, 1, __ATOMIC_RELEASE);
 }
 
+static void
+sleeper_choose(struct sleeper *s)
+{
+	static const enum vhub_blk_op ops[] = { VHUB_BLK_WRITE, VHUB_BLK_READ, VHUB_BLK_WRITE,
+		VHUB_BLK_FLUSH, VHUB_BLK_WRITE, VHUB_BLK_READ, VHUB_BLK_WRITE, VHUB_BLK_DISCARD };
+	struct vhub_blk_io *io = &s->io.io;
+
+	io->op = ops[s->n_done % (sizeof(ops) / sizeof(ops[0]))];
+	/* Where an lcore stays awake for all else, it may still sleep for these. */
+	if (io->op == VHUB_BLK_DISCARD &&
+			(!suite->wakes || (suite->ranges & 1u << VHUB_BLK_DISCARD) == 0))
+		io->op = VHUB_BLK_FLUSH;
+	io->len_bytes = io->op == VHUB_BLK_FLUSH ? 0 : 4096;
+	io->n_iov = io->op <= VHUB_BLK_WRITE;
+}
+
 static unsigned int
 sleeper_poll(struct vhub_poller *poller)
 {
@@ -791,11 +807,7 @@ sleeper_poll(struct vhub_poller *poller)
 		sleeper_end(s);
 		return 1;
 	}
-	s->io.io.op = s->n_done % 4 == 3   ? VHUB_BLK_FLUSH :
-			s->n_done % 2 == 0 ? VHUB_BLK_WRITE :
-					     VHUB_BLK_READ;
-	s->io.io.len_bytes = s->io.io.op == VHUB_BLK_FLUSH ? 0 : 4096;
-	s->io.io.n_iov = s->io.io.op == VHUB_BLK_FLUSH ? 0 : 1;
+	sleeper_choose(s);
 	s->in_flight = s->disk->ops->submit(s->queue, &io, 1) == 1;
 	return n;
 }
