@@ -141,7 +141,7 @@ static void
 set_meter(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least)
 {
 	vhub_meter_set(m, rate, burst, least);
-	__atomic_store_n(&m->next, 0, __ATOMIC_RELAXED);
+	vhub_meter_fill(m);
 }
 
 static void

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Setting of limits on units in a second (vhub_meter.h). Called by blk/qos.c and net/limit.c on CTL;
+ * Setting of limits on units in a second (vhub_meter.h). Called by blk/qos.c, net/limit.c and the bridge;
  * lcores meet the limit in the next turn.
  */
 #include <rte_common.h>

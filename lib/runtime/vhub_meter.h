@@ -3,10 +3,10 @@
  * A limit on units in a second, as a schedule: `next` is when the next unit is due. It may be as far
  * behind the present as there is a burst, and is moved ahead by what each unit takes. No bucket has to be
  * filled and nobody owns the limit: any number of lcores share it by moving one number ahead. (rte_meter
- * keeps a bucket, which is one lcore's.) All of it shared atomics in TSC cycles; CTL writes all but `next`
- * and `moved_tsc`, which every lcore does.
+ * keeps a bucket, which is one lcore's.) All of it shared atomics in TSC cycles; who sets it writes all but
+ * `next` and `moved_tsc`, which every lcore does.
  *
- * Used by blk/qos.c for disks and net/limit.c for ports.
+ * Used by blk/qos.c for disks, net/limit.c for ports and the bridge for what they flood.
  */
 #ifndef VHUB_METER_H
 #define VHUB_METER_H
@@ -32,10 +32,18 @@ struct vhub_meter {
 
 /**
  * Lets `rate` units pass in a second, not 0, and `burst` at once after a pause (0: those of a tenth of a
- * second), but no less than `least`, which is not 0. What was owed before is forgotten. Thread: CTL.
+ * second), but no less than `least`, which is not 0. What was owed before is forgotten. Thread: CTL or WORK, one
+ * at a time.
  */
 VHUB_API void
 vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least);
+
+/** All of the burst may come at once from now on. Thread: likewise. */
+static inline void
+vhub_meter_fill(struct vhub_meter *m)
+{
+	__atomic_store_n(&m->next, 0, __ATOMIC_RELAXED);
+}
 
 /** Cycles that so many units take. Thread: ANY. */
 static inline uint64_t
@@ -74,6 +82,20 @@ vhub_meter_move(struct vhub_meter *m, uint64_t *old, uint64_t next, uint64_t now
 			    __ATOMIC_RELAXED))
 		return false;
 	__atomic_store_n(&m->moved_tsc, now, __ATOMIC_RELAXED);
+	return true;
+}
+
+/** Takes `units`, all or none: false, they are not due. Thread: LCORE. */
+static inline bool
+vhub_meter_take(struct vhub_meter *m, uint64_t units, uint64_t now)
+{
+	uint64_t old = __atomic_load_n(&m->next, __ATOMIC_RELAXED), next;
+
+	do {
+		next = vhub_meter_due(m, old, now) + vhub_meter_cost(m, units);
+		if (next > now)
+			return false;
+	} while (!vhub_meter_move(m, &old, next, now));
 	return true;
 }
 

@@ -406,6 +406,25 @@ def test_a_long_frame_counts_as_those_that_its_bytes_fill(lan, to, key):
     gets(b, last)
 
 
+@pytest.mark.parametrize("to, key", [(mac(9), "flood_limit"), (BROADCAST, "broadcast_limit")],
+                         ids=["unknown", "broadcast"])
+def test_pairs_share_a_limit_and_one_flow_may_have_all_of_it(lan, to, key):
+    """At once pass 64, whichever pairs they come by; and of 4000 a second the 400 of a tenth."""
+    def send(port, pairs, count):
+        for pair in pairs:
+            port.wait_sent(port.submit([port.prepare(frame(to, mac(1))) for _ in range(count)], pair), pair)
+
+    pairs = {"pairs": 4, "size": 256}
+    several, one = (lan.port(name, queues=4, session=pairs, **{key: limit}) for name, limit in (("a", 1), ("b", 4000)))
+    lan.port("c")
+    send(several, range(4), 40)
+    figures = lan.wait_all_seen("a", 160)
+    assert 64 <= figures["bridge_flooded_packets"] <= 70
+    send(one, [0, 0], 200)
+    figures = lan.wait_all_seen("b", 400)
+    assert (figures["bridge_flooded_packets"], figures["bridge_dropped_" + key]) == (400, 0)
+
+
 def behind_tags(whole, tags):
     return whole[:12] + bytes.fromhex(tags) + whole[12:]
 

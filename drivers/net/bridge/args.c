@@ -325,7 +325,7 @@ bridge_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 	if (ret == 0)
 		ret = parse_priority(args, p, error, error_len);
 	if (ret == 0)
-		ret = bridge_rules_parse(args, &p->rules, error, error_len);
+		ret = bridge_rules_parse(args, p, error, error_len);
 	if (ret != 0) {
 		free(p);
 		return ret;

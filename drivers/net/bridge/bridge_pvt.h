@@ -24,9 +24,9 @@
 
 #include <rte_cycles.h>
 #include <rte_mempool.h>
-#include <rte_meter.h>
 
 #include "table.h"
+#include "vhub_meter.h"
 #include "vhub_net_inbox.h"
 #include "vhub_work.h"
 
@@ -64,30 +64,18 @@ struct bridge_counters {
 	uint64_t drops[BRIDGE_DROPS];
 };
 
-/* A limit in packets, for one queue pair; one that is to be cut counts as what it becomes. */
-struct bridge_limit {
-	uint32_t rate; /* of the port, that it was made from */
-	bool on;
-	struct rte_meter_srtcm_profile profile;
-	struct rte_meter_srtcm meter;
-};
-
 struct bridge_queue {
 	struct bridge_port *port;
 	struct vhub_net_inbox *inbox;
 	struct rte_mempool *pool;
 	/* LCORE. */
-	uint32_t rules_version; /* that the limits are of; 0: they were not made yet */
-	struct bridge_limit flood;
-	struct bridge_limit broadcast;
 	struct bridge_counters counters;
 } __rte_cache_aligned;
 
 /* What a port may do. Immutable: a change makes others, and these go when no lcore has them any more. */
 struct bridge_rules {
-	uint32_t version; /* not 0; others with each change */
-	uint16_t native;  /* VLAN of frames without a tag; 0: none */
-	uint16_t group;	  /* of isolated ports; 0: none */
+	uint16_t native; /* VLAN of frames without a tag; 0: none */
+	uint16_t group;	 /* of isolated ports; 0: none */
 	uint32_t learn_limit;
 	uint32_t flood_limit; /* packets a second; 0: none */
 	uint32_t broadcast_limit;
@@ -129,6 +117,9 @@ struct bridge_port {
 	/* Likewise, CTL's and WORK's: of BRIDGE_DROP_FOREIGN, and whether that was told since the guest came. */
 	uint64_t foreign_seen;
 	bool foreign_told;
+	/* In packets, with a limit; one that is to be cut counts as what it becomes. All pairs share them. */
+	struct vhub_meter flood;
+	struct vhub_meter broadcast;
 };
 
 struct bridge {
@@ -262,17 +253,14 @@ bridge_next(const struct bridge *bridge);
 
 /* ---- rules.c ---- */
 
-/* Those of a new port. Returns 0, -ENOMEM, or -EINVAL with one sentence. Freed with free(). */
+/* Fills p->rules, of a new port. Returns 0, -ENOMEM, or -EINVAL with one sentence. Freed with free(). */
 int
-bridge_rules_parse(const struct rte_kvargs *args, struct bridge_rules **out, char *error,
+bridge_rules_parse(const struct rte_kvargs *args, struct bridge_port *p, char *error,
 		size_t error_len);
 /* As the driver's `change`. */
 int
 bridge_rules_change(struct vhub_net_port *port, const struct rte_kvargs *args, char *error,
 		size_t error_len);
-/* LCORE: has the queue's limits be those of its port's rules. */
-void
-bridge_rules_follow(struct bridge_queue *q, const struct bridge_rules *rules);
 /* The device's own address is at this port, if it has one and its guest is there. */
 void
 bridge_add_static_station(const struct bridge_port *p);

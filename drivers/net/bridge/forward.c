@@ -274,11 +274,9 @@ cost(const struct bridge_burst *b, uint16_t i)
 }
 
 static inline bool
-is_within(struct bridge_limit *limit, const struct bridge_burst *b, uint16_t i)
+is_within(uint32_t limit, struct vhub_meter *m, const struct bridge_burst *b, uint16_t i)
 {
-	return !limit->on ||
-			rte_meter_srtcm_color_blind_check(&limit->meter, &limit->profile,
-					rte_rdtsc(), cost(b, i)) == RTE_COLOR_GREEN;
+	return limit == 0 || vhub_meter_take(m, cost(b, i), rte_rdtsc());
 }
 
 /* A copy of frame i for this receiver; NULL: counted. */
@@ -373,7 +371,8 @@ bridge_forward(struct bridge_burst *b)
 	struct vhub_net_inbox *inboxes[VHUB_NET_BURST];
 	uint16_t ports[VHUB_NET_BURST], n = 0;
 	uint64_t keys[VHUB_NET_BURST], rest, to_one = 0, known = 0, to_all = 0;
-	struct bridge_queue *q = b->queue;
+	const struct bridge_rules *rules = b->rules;
+	struct bridge_port *p = b->queue->port;
 	uint8_t at[VHUB_NET_BURST]; /* which key */
 
 	for (rest = b->alive; rest != 0; rest &= rest - 1) {
@@ -391,14 +390,14 @@ bridge_forward(struct bridge_burst *b)
 				keys[n++] = key;
 			at[i] = (uint8_t)(n - 1);
 			to_one |= UINT64_C(1) << i;
-		} else if (likely(is_within(&q->broadcast, b, i))) {
+		} else if (likely(is_within(rules->broadcast_limit, &p->broadcast, b, i))) {
 			to_all |= UINT64_C(1) << i;
 		} else {
 			bridge_drop(b, i, BRIDGE_DROP_BROADCAST_LIMIT);
 		}
 	}
 	if (likely(n != 0))
-		table_lookup(q->port->bridge->table, keys, n, b->now, ports);
+		table_lookup(p->bridge->table, keys, n, b->now, ports);
 	for (rest = to_one; rest != 0; rest &= rest - 1) {
 		const uint16_t i = (uint16_t)__builtin_ctzll(rest);
 		const uint16_t port = ports[at[i]];
@@ -409,7 +408,7 @@ bridge_forward(struct bridge_burst *b)
 		} else if (likely(port != TABLE_NO_PORT)) {
 			inboxes[i] = inbox_of_station(b, i, port);
 			known |= (uint64_t)(inboxes[i] != NULL) << i;
-		} else if (likely(is_within(&q->flood, b, i))) {
+		} else if (likely(is_within(rules->flood_limit, &p->flood, b, i))) {
 			to_all |= UINT64_C(1) << i;
 		} else {
 			bridge_drop(b, i, BRIDGE_DROP_FLOOD_LIMIT);

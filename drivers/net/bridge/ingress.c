@@ -161,8 +161,6 @@ begin(struct bridge_burst *b, struct vhub_net_queue *queue, uint16_t n)
 {
 	b->queue = queue->priv;
 	b->rules = bridge_rules_of(b->queue->port);
-	if (unlikely(b->queue->rules_version != b->rules->version))
-		bridge_rules_follow(b->queue, b->rules);
 	b->from = queue;
 	b->alive = vhub_net_all_views(n);
 	b->has_tag = 0;

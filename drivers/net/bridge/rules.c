@@ -103,53 +103,49 @@ parse(const struct rte_kvargs *args, struct bridge_rules *rules, char *error, si
 	return ret;
 }
 
+/* ---- limits ---- */
+
+/*
+ * Before the rules that have them are there for lcores: who still goes by the former ones may be limited
+ * already. What is as it was goes on as it was.
+ */
+static void
+set_limit(struct vhub_meter *m, uint32_t old, uint32_t rate)
+{
+	if (rate == 0 || rate == old)
+		return;
+	vhub_meter_set(m, rate, 0, VHUB_NET_BURST);
+	vhub_meter_fill(m);
+}
+
+static void
+set_limits(struct bridge_port *p, const struct bridge_rules *old, const struct bridge_rules *rules)
+{
+	set_limit(&p->flood, old->flood_limit, rules->flood_limit);
+	set_limit(&p->broadcast, old->broadcast_limit, rules->broadcast_limit);
+}
+
 int
-bridge_rules_parse(const struct rte_kvargs *args, struct bridge_rules **out, char *error,
+bridge_rules_parse(const struct rte_kvargs *args, struct bridge_port *p, char *error,
 		size_t error_len)
 {
+	static const struct bridge_rules none;
 	const char *trunk = rte_kvargs_get(args, "trunk");
 	struct bridge_rules *rules = calloc(1, sizeof(*rules));
 	int ret;
 
 	if (rules == NULL)
 		return -ENOMEM;
-	rules->version = 1;
 	rules->native = trunk == NULL || strcmp(trunk, NO_TRUNK) == 0 ? 1 : 0;
 	rules->learn_limit = DEFAULT_LEARN_LIMIT;
 	ret = parse(args, rules, error, error_len);
-	if (ret == 0)
-		*out = rules;
-	else
+	if (ret != 0) {
 		free(rules);
-	return ret;
-}
-
-/* ---- limits of a queue ---- */
-
-static void
-set_limit(struct bridge_limit *limit, uint32_t rate, uint16_t n_queues)
-{
-	struct rte_meter_srtcm_params params = {
-		.cir = RTE_MAX(rate / n_queues, 1u),
-	};
-
-	if (limit->rate == rate)
-		return;
-	limit->rate = rate;
-	limit->on = false;
-	if (rate == 0)
-		return;
-	params.cbs = RTE_MAX(params.cir / 10, (uint64_t)VHUB_NET_BURST);
-	limit->on = rte_meter_srtcm_profile_config(&limit->profile, &params) == 0 &&
-			rte_meter_srtcm_config(&limit->meter, &limit->profile) == 0;
-}
-
-void
-bridge_rules_follow(struct bridge_queue *q, const struct bridge_rules *rules)
-{
-	set_limit(&q->flood, rules->flood_limit, q->port->n_queues);
-	set_limit(&q->broadcast, rules->broadcast_limit, q->port->n_queues);
-	q->rules_version = rules->version;
+		return ret;
+	}
+	set_limits(p, &none, rules);
+	p->rules = rules;
+	return 0;
 }
 
 /* ---- changing ---- */
@@ -204,12 +200,12 @@ bridge_rules_change(struct vhub_net_port *port, const struct rte_kvargs *args, c
 		return -ENOMEM;
 	}
 	*rules = *old;
-	rules->version++;
 	ret = parse(args, rules, error, error_len);
 	if (ret != 0) {
 		free(rules);
 		return ret;
 	}
+	set_limits(p, old, rules);
 	bridge_lock();
 	/* Pairs with bridge_rules_of(), and with the counting in bridge_queue_get(). */
 	__atomic_store_n(&p->rules, rules, __ATOMIC_SEQ_CST);
