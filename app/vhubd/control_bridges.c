@@ -128,21 +128,15 @@ static const struct vhub_control_param port_set_params[] = {
 	{ .name = NULL },
 };
 
-struct port_set {
-	struct vhub_control_call *call;
-	char name[sizeof(((struct slot_options *)NULL)->name)];
-};
-
 static void
-port_was_set(void *arg, int result, const char *why)
+port_was_set(const struct slot *slot, void *arg, int result, const char *why)
 {
-	struct port_set *set = arg;
+	struct vhub_control_call *call = arg;
 
 	if (result == 0)
-		vhub_control_result(set->call, status_bridge_port(set->name));
+		vhub_control_result(call, status_bridge_port(slot->options.name));
 	else
-		control_refuse_change(set->call, result, why);
-	free(set);
+		control_refuse_change(call, result, why);
 }
 
 /* With a trunk alone the VLAN stays as it is, and is saved as well: a new port with such a trunk would have another. */
@@ -200,8 +194,6 @@ static void
 bridge_port_set(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	const char *name = control_text(params, "name");
-	struct port_set *set;
 	char error[512], *list;
 	int ret = list_given(params, &list);
 
@@ -214,21 +206,11 @@ bridge_port_set(struct vhub_control_call *call, const json_t *params, void *arg)
 						"out of memory");
 		return;
 	}
-	set = calloc(1, sizeof(*set));
-	if (set == NULL) {
-		free(list);
-		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
-		return;
-	}
-	set->call = call;
-	snprintf(set->name, sizeof(set->name), "%s", name);
-	ret = slots_change_port(context->slots, name, list, port_was_set, set, error,
-			sizeof(error));
+	ret = slots_change_port(context->slots, control_text(params, "name"), list, port_was_set,
+			call, error, sizeof(error));
 	free(list);
-	if (ret != 0) {
-		free(set);
+	if (ret != 0)
 		control_refuse_change(call, ret, error);
-	}
 }
 
 const struct vhub_control_method control_bridge_port_set = {

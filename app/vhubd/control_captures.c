@@ -10,10 +10,9 @@
 
 #include "control_methods.h"
 
-/* A call that waits for blocking work. */
+/* A call to begin one, and the texts that the blocking work reads. */
 struct capture {
 	struct vhub_control_call *call;
-	const struct slot *slot; /* outlives the change */
 	struct vhub_net_capture set;
 	char *path;
 	char *filter;
@@ -76,10 +75,11 @@ create_capture(struct vhub_control_call *call, const json_t *params,
 }
 
 static void
-started(void *arg, int result, const char *why)
+started(const struct slot *slot, void *arg, int result, const char *why)
 {
 	struct capture *capture = arg;
 
+	(void)slot;
 	if (result == 0)
 		vhub_control_result(capture->call, json_true());
 	else
@@ -131,41 +131,31 @@ const struct vhub_control_method control_port_capture_start = {
 /* ---- port_capture_stop ---- */
 
 static void
-stopped(void *arg, int result, const char *why)
+stopped(const struct slot *slot, void *arg, int result, const char *why)
 {
-	struct capture *capture = arg;
-	const struct vhub_net_captured *got = &capture->slot->captured;
+	const struct vhub_net_captured *got = &slot->captured;
+	struct vhub_control_call *call = arg;
 
 	if (result == 0)
-		vhub_control_result(capture->call,
+		vhub_control_result(call,
 				json_pack("{s:I, s:I, s:s}", "packets", (json_int_t)got->packets,
 						"bytes", (json_int_t)got->bytes, "error",
 						got->error == 0 ? "" : strerror(got->error)));
 	else
-		control_refuse_change(capture->call, result, why);
-	free_capture(capture);
+		control_refuse_change(call, result, why);
 }
 
 static void
 port_capture_stop(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	struct capture *capture = calloc(1, sizeof(*capture));
 	char error[512];
 	int ret;
 
-	if (capture == NULL) {
-		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
-		return;
-	}
-	capture->call = call;
-	capture->slot = slots_find(context->slots, control_text(params, "name"));
-	ret = slots_capture_stop(context->slots, control_text(params, "name"), stopped, capture,
-			error, sizeof(error));
-	if (ret != 0) {
-		free_capture(capture);
+	ret = slots_capture_stop(context->slots, control_text(params, "name"), stopped, call, error,
+			sizeof(error));
+	if (ret != 0)
 		control_refuse_change(call, ret, error);
-	}
 }
 
 static const struct vhub_control_param stop_params[] = {

@@ -42,12 +42,12 @@ control_refuse_change(struct vhub_control_call *call, int result, const char *wh
 
 /* ---- device_add ---- */
 
-/* The device it was about has its name in the slot; here only the call is needed. */
 static void
-device_added(void *arg, int result, const char *why)
+device_added(const struct slot *slot, void *arg, int result, const char *why)
 {
 	struct vhub_control_call *call = arg;
 
+	(void)slot;
 	if (result == 0)
 		vhub_control_result(call, json_true());
 	else
@@ -190,10 +190,11 @@ static const struct vhub_control_param name_param[] = {
 };
 
 static void
-device_removed(void *arg, int result, const char *why)
+device_removed(const struct slot *slot, void *arg, int result, const char *why)
 {
 	struct vhub_control_call *call = arg;
 
+	(void)slot;
 	if (result == 0)
 		vhub_control_result(call, json_true());
 	else

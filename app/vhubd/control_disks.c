@@ -3,56 +3,38 @@
  * Control methods about disks that are served. Called by lib/control; next: slot_change.c, status_latency.c.
  */
 #include <errno.h>
-#include <stdlib.h>
 
 #include "control_methods.h"
 #include "status.h"
 
 /* ---- device_resize ---- */
 
-struct resize {
-	struct vhub_control_call *call;
-	const struct slot *slot; /* outlives the change */
-};
-
 static void
-device_resized(void *arg, int result, const char *why)
+device_resized(const struct slot *slot, void *arg, int result, const char *why)
 {
-	struct resize *resize = arg;
+	struct vhub_control_call *call = arg;
 
 	if (result == 0)
-		vhub_control_result(resize->call,
-				json_pack("{s:I}", "size_bytes",
-						(json_int_t)resize->slot->new_size_bytes));
+		vhub_control_result(call,
+				json_pack("{s:I}", "size_bytes", (json_int_t)slot->new_size_bytes));
 	else
-		control_refuse_change(resize->call, result, why);
-	free(resize);
+		control_refuse_change(call, result, why);
 }
 
 static void
 device_resize(struct vhub_control_call *call, const json_t *params, void *arg)
 {
 	const struct control_context *context = arg;
-	struct resize *resize;
 	uint64_t size_bytes = 0;
 	char error[512];
 	int ret;
 
 	if (control_number(call, params, "size", &size_bytes) != 0)
 		return;
-	resize = calloc(1, sizeof(*resize));
-	if (resize == NULL) {
-		vhub_control_refuse(call, VHUB_CONTROL_INTERNAL, "out of memory");
-		return;
-	}
-	resize->call = call;
-	resize->slot = slots_find(context->slots, control_text(params, "name"));
 	ret = slots_resize(context->slots, control_text(params, "name"), size_bytes, device_resized,
-			resize, error, sizeof(error));
-	if (ret != 0) {
-		free(resize);
+			call, error, sizeof(error));
+	if (ret != 0)
 		control_refuse_change(call, ret, error);
-	}
 }
 
 static const struct vhub_control_param resize_params[] = {

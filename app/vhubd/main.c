@@ -268,10 +268,11 @@ end_start(struct daemon_state *d, int result)
 }
 
 static void
-slot_added(void *arg, int result, const char *why)
+slot_added(const struct slot *slot, void *arg, int result, const char *why)
 {
 	struct daemon_state *d = arg;
 
+	(void)slot;
 	(void)why; /* the log has it */
 	if (d->stopping)
 		return;

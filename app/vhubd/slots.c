@@ -172,7 +172,7 @@ slots_tell(struct slot *slot, int result, const char *why)
 
 	slot->done = NULL;
 	if (done != NULL)
-		done(slot->arg, result, why);
+		done(slot, slot->arg, result, why);
 }
 
 unsigned int
@@ -636,7 +636,7 @@ slots_retry(struct slots *slots, const char *name, slots_done_fn done, void *arg
 	if (ret != 0)
 		return ret;
 	if (slot->state == SLOT_SERVING) {
-		done(arg, 0, NULL);
+		done(slot, arg, 0, NULL);
 		return 0;
 	}
 	if (slot->state != SLOT_FAILED || slot->done != NULL)

@@ -14,10 +14,11 @@
 #include "vhub_net.h"
 #include "vhub_work.h"
 
+struct slot;
 struct slots;
 
-/** What was begun has ended: 0, or a negative errno and one sentence. */
-typedef void (*slots_done_fn)(void *arg, int result, const char *why);
+/** What was begun with a slot, which may go afterwards, has ended: 0, or a negative errno and one sentence. */
+typedef void (*slots_done_fn)(const struct slot *slot, void *arg, int result, const char *why);
 
 /**
  *     WAITING -> BUILDING -> SERVING -> STOPPING -> DESTROYING
