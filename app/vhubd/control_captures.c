@@ -80,10 +80,7 @@ started(const struct slot *slot, void *arg, int result, const char *why)
 	struct capture *capture = arg;
 
 	(void)slot;
-	if (result == 0)
-		vhub_control_result(capture->call, json_true());
-	else
-		control_refuse_change(capture->call, result, why);
+	control_end_change(capture->call, result, why);
 	free_capture(capture);
 }
 

@@ -13,33 +13,6 @@
 #include "slot_spec.h"
 #include "status.h"
 
-int
-control_code(int result)
-{
-	switch (result) {
-	case -ENOENT:
-		return CONTROL_NO_DEVICE;
-	case -EEXIST:
-		return CONTROL_NAME_IN_USE;
-	case -EBUSY:
-		return CONTROL_BUSY;
-	case -ESHUTDOWN:
-		return CONTROL_STOPPING;
-	case -ENOSPC:
-		return CONTROL_FULL;
-	default:
-		return CONTROL_FAILED;
-	}
-}
-
-void
-control_refuse_change(struct vhub_control_call *call, int result, const char *why)
-{
-	vhub_control_refuse(call,
-			result == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(result),
-			"%s", why);
-}
-
 /* ---- device_add ---- */
 
 static void
@@ -192,13 +165,8 @@ static const struct vhub_control_param name_param[] = {
 static void
 device_removed(const struct slot *slot, void *arg, int result, const char *why)
 {
-	struct vhub_control_call *call = arg;
-
 	(void)slot;
-	if (result == 0)
-		vhub_control_result(call, json_true());
-	else
-		vhub_control_refuse(call, control_code(result), "%s", why);
+	control_end_change(arg, result, why);
 }
 
 static void

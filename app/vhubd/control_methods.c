@@ -41,6 +41,42 @@ static const struct vhub_control_method *const methods[] = {
 };
 
 int
+control_code(int result)
+{
+	switch (result) {
+	case -ENOENT:
+		return CONTROL_NO_DEVICE;
+	case -EEXIST:
+		return CONTROL_NAME_IN_USE;
+	case -EBUSY:
+		return CONTROL_BUSY;
+	case -ESHUTDOWN:
+		return CONTROL_STOPPING;
+	case -ENOSPC:
+		return CONTROL_FULL;
+	default:
+		return CONTROL_FAILED;
+	}
+}
+
+void
+control_refuse_change(struct vhub_control_call *call, int result, const char *why)
+{
+	vhub_control_refuse(call,
+			result == -EINVAL ? VHUB_CONTROL_INVALID_PARAMS : control_code(result),
+			"%s", why);
+}
+
+void
+control_end_change(struct vhub_control_call *call, int result, const char *why)
+{
+	if (result == 0)
+		vhub_control_result(call, json_true());
+	else
+		control_refuse_change(call, result, why);
+}
+
+int
 control_number(struct vhub_control_call *call, const json_t *params, const char *name,
 		uint64_t *value)
 {

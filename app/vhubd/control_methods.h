@@ -44,6 +44,10 @@ control_code(int result);
 void
 control_refuse_change(struct vhub_control_call *call, int result, const char *why);
 
+/** Answers a change of which there is no more to tell than that it was made, or why not. */
+void
+control_end_change(struct vhub_control_call *call, int result, const char *why);
+
 /** The text `name` of `params`; NULL when none is given. */
 static inline const char *
 control_text(const json_t *params, const char *name)

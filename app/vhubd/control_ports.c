@@ -9,16 +9,6 @@
 
 #include "control_methods.h"
 
-/* What there is to tell of a change is whether it was made. */
-static void
-end_change(struct vhub_control_call *call, int ret, const char *error)
-{
-	if (ret == 0)
-		vhub_control_result(call, json_true());
-	else
-		control_refuse_change(call, ret, error);
-}
-
 /* ---- port_set_link ---- */
 
 static void
@@ -37,7 +27,7 @@ port_set_link(struct vhub_control_call *call, const json_t *params, void *arg)
 	}
 	ret = slots_set_link(context->slots, control_text(params, "name"), up, error,
 			sizeof(error));
-	end_change(call, ret, error);
+	control_end_change(call, ret, error);
 }
 
 static const struct vhub_control_param link_params[] = {
@@ -119,7 +109,7 @@ set_mirror(struct vhub_control_call *call, const char *name, const struct vhub_n
 	char error[512];
 	int ret = slots_set_mirror(context->slots, name, set, error, sizeof(error));
 
-	end_change(call, ret, error);
+	control_end_change(call, ret, error);
 }
 
 static void
