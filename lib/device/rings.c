@@ -15,16 +15,6 @@ VHUB_LOGTYPE(device);
 
 /* ---- where a ring lies ---- */
 
-/* VIRTIO 1.2, 2.7 and 2.8: alignments of the three parts. */
-static bool
-is_aligned(const void *desc, const void *avail, const void *used, bool packed)
-{
-	uintptr_t avail_mask = packed ? 3 : 1;
-
-	return ((uintptr_t)desc & 15) == 0 && ((uintptr_t)avail & avail_mask) == 0 &&
-			((uintptr_t)used & 3) == 0;
-}
-
 static int
 ring_addresses(const struct vhub_device_handler *h, unsigned int index,
 		const struct vhub_mem_table *mem, void **desc, void **avail, void **used)
@@ -38,8 +28,9 @@ ring_addresses(const struct vhub_device_handler *h, unsigned int index,
 	*used = vhub_mem_uva_to_hva(mem, rec->addr.used_uva, used_bytes);
 	if (*desc == NULL || *avail == NULL || *used == NULL)
 		return -EFAULT;
-	return is_aligned(*desc, *avail, *used, vhub_virtq_is_packed(h->rec.features)) ? 0 :
-											 -EINVAL;
+	return vhub_virtq_is_aligned(*desc, *avail, *used, vhub_virtq_is_packed(h->rec.features)) ?
+			0 :
+			-EINVAL;
 }
 
 int
@@ -576,16 +567,12 @@ create_ring(struct vhub_work *work)
 		vhub_virtq_destroy(vq);
 }
 
-/*
- * What lib/virtq would refuse without a word. A packed base holds two indexes, each with its wrap
- * counter.
- */
+/* What lib/virtq would refuse without a word. */
 static int
 check_shape(const struct vhub_device_handler *h, struct vhub_request *req,
 		const struct vring_record *rec)
 {
 	bool packed = vhub_virtq_is_packed(h->rec.features);
-	bool beyond;
 
 	if (rec->size == 0 || !rec->has_addr || !h->rec.has_features)
 		return vhub_request_refuse(req, -EINVAL,
@@ -593,12 +580,7 @@ check_shape(const struct vhub_device_handler *h, struct vhub_request *req,
 	if (!packed && (rec->size & (rec->size - 1)) != 0)
 		return vhub_request_refuse(req, -EINVAL, "ring size %u is not a power of two",
 				rec->size);
-	if (packed)
-		beyond = (rec->base & 0x7fff) >= rec->size ||
-				(rec->base >> 16 & 0x7fff) >= rec->size;
-	else
-		beyond = rec->base > UINT16_MAX;
-	if (beyond)
+	if (!vhub_virtq_base_fits(rec->base, rec->size, packed))
 		return vhub_request_refuse(req, -EINVAL, "base 0x%x lies beyond the ring",
 				rec->base);
 	return 0;

@@ -42,6 +42,21 @@ is_aligned(const void *ptr, uintptr_t bytes)
 	return ptr != NULL && (uintptr_t)ptr % bytes == 0;
 }
 
+bool
+vhub_virtq_is_aligned(const void *desc, const void *avail, const void *used, bool packed)
+{
+	/* VIRTIO 1.2, 2.7 and 2.8 */
+	return is_aligned(desc, 16) && is_aligned(avail, packed ? 4 : 2) && is_aligned(used, 4);
+}
+
+bool
+vhub_virtq_base_fits(uint32_t base, uint32_t size, bool packed)
+{
+	if (!packed)
+		return base <= UINT16_MAX;
+	return (base & 0x7fff) < size && (base >> 16 & 0x7fff) < size;
+}
+
 static int
 check_config(const struct vhub_virtq_config *config)
 {
@@ -50,15 +65,10 @@ check_config(const struct vhub_virtq_config *config)
 	if (config->size == 0 || config->size > VHUB_VIRTQ_MAX_SIZE || config->mem == NULL ||
 			config->chain_bytes < sizeof(struct vhub_chain))
 		return -EINVAL;
-	/* VIRTIO 1.2, 2.7 and 2.8 */
-	if (!is_aligned(config->desc, 16) || !is_aligned(config->avail, packed ? 4 : 2) ||
-			!is_aligned(config->used, 4))
+	if (!vhub_virtq_is_aligned(config->desc, config->avail, config->used, packed) ||
+			!vhub_virtq_base_fits(config->base, config->size, packed))
 		return -EINVAL;
-	if (packed &&
-			((config->base & 0x7fff) >= config->size ||
-					(config->base >> 16 & 0x7fff) >= config->size))
-		return -EINVAL;
-	if (!packed && ((config->size & (config->size - 1)) != 0 || config->base > UINT16_MAX))
+	if (!packed && (config->size & (config->size - 1)) != 0)
 		return -EINVAL;
 	if (config->inflight != NULL &&
 			(!is_aligned(config->inflight, sizeof(uint64_t)) ||

@@ -180,6 +180,14 @@ VHUB_API void
 vhub_virtq_layout(uint16_t size, uint64_t features, uint64_t *desc_bytes, uint64_t *avail_bytes,
 		uint64_t *used_bytes);
 
+/** Whether all three are there, and aligned as they have to be. Thread: ANY. */
+VHUB_API bool
+vhub_virtq_is_aligned(const void *desc, const void *avail, const void *used, bool packed);
+
+/** Whether `base` lies in a ring of `size`; a packed one holds two indexes, each with its wrap counter. Thread: ANY. */
+VHUB_API bool
+vhub_virtq_base_fits(uint32_t base, uint32_t size, bool packed);
+
 /**
  * Makes a ring and its requests (chain_bytes each, zeroed, one a slot). Reads the used index of a
  * split ring and, when config->inflight is set, the inflight region: what was in flight is popped
