@@ -187,6 +187,44 @@ handler_vring(struct vhub_device_handler *h, uint64_t index);
 struct vhub_dirty_log *
 handler_active_log(const struct vhub_device_handler *h);
 
+/* ---- ring_place.c: where a ring lies ---- */
+
+/**
+ * Fills vring->want for the ring's addresses in `mem`. Returns 0 or -EFAULT: an address is not in
+ * guest memory.
+ */
+int
+rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem);
+
+/** Whether `log` covers the used rings of all started rings that are to be logged. */
+bool
+rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *log);
+
+/** Refuses `req` because the log does not cover a used ring; returns -ERANGE. */
+int
+log_too_short(struct vhub_request *req);
+
+/**
+ * Whether the addresses of ring `index`, as the record has them, can be used: 0, -EFAULT, -EINVAL
+ * (not aligned). With a vIOMMU nobody can tell.
+ */
+int
+rings_check_addresses(const struct vhub_device_handler *h, unsigned int index,
+		const struct vhub_mem_table *mem);
+
+/** Fills vring->want for the log. Returns 0 or -ERANGE: the log does not cover the used ring. */
+int
+rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
+
+/** Gives back what APPLY replaced in every ring of h->event. */
+void
+rings_put_old(struct vhub_device_handler *h);
+
+/** Fills `config` for ring `index` as its record says. Returns 0, or an error and `req` is refused. */
+int
+ring_config(struct vhub_device_handler *h, struct vhub_request *req, unsigned int index,
+		struct vhub_virtq_config *config);
+
 /* ---- rings.c: starting and stopping ---- */
 
 /** The front end has gone: no ring waits for what a former life left in flight, which stays in the region. */
@@ -225,33 +263,6 @@ int
 rings_start(struct vhub_device_handler *h, unsigned int index);
 
 /**
- * Fills vring->want for the ring's addresses in `mem`. Returns 0 or -EFAULT: an address is not in
- * guest memory.
- */
-int
-rings_want_mem(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_mem_table *mem);
-
-/** Whether `log` covers the used rings of all started rings that are to be logged. */
-bool
-rings_fit_log(const struct vhub_device_handler *h, const struct vhub_dirty_log *log);
-
-/** Refuses `req` because the log does not cover a used ring; returns -ERANGE. */
-int
-log_too_short(struct vhub_request *req);
-
-/**
- * Whether the addresses of ring `index`, as the record has them, can be used: 0, -EFAULT, -EINVAL
- * (not aligned). With a vIOMMU nobody can tell.
- */
-int
-rings_check_addresses(const struct vhub_device_handler *h, unsigned int index,
-		const struct vhub_mem_table *mem);
-
-/** Fills vring->want for the log. Returns 0 or -ERANGE: the log does not cover the used ring. */
-int
-rings_want_log(struct vhub_device_handler *h, struct vring_run *vring, struct vhub_dirty_log *log);
-
-/**
  * Makes h->new_kick for h->new_fd. What it takes, h->kick_cpu_ns, is the front end's. Thread: WORK, as a piece of
  * the handler's.
  */
@@ -268,10 +279,6 @@ rings_drop(struct vhub_device_handler *h, struct vring_run *vring);
  */
 void
 rings_gone(struct vhub_device_handler *h, int result, handler_step_fn step);
-
-/** Gives back what APPLY replaced in every ring of h->event. */
-void
-rings_put_old(struct vhub_device_handler *h);
 
 /* ---- queue_move.c: queues and their lcores ---- */
 

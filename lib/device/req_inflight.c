@@ -2,8 +2,8 @@
 /*
  * GET_INFLIGHT_FD and SET_INFLIGHT_FD: the memory in which rings note what is in flight ("Inflight
  * I/O tracking"). GET makes a fresh one and keeps nothing of it; only what SET brings is used. Behind
- * the rings' parts is a byte of the device's, which outlives us as they do. Next: rings.c gives each
- * ring its part, lib/virtq writes it.
+ * the rings' parts is a byte of the device's, which outlives us as they do. Next: ring_place.c gives
+ * each ring its part, lib/virtq writes it.
  */
 #include <errno.h>
 #include <fcntl.h>
