@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The builder "net": arguments to a port of a driver, to a device. Called by whoever has read a
- * device's arguments, through the registry of builders; net.c comes next.
+ * device's arguments, through the registry of builders; port.c comes next.
  *
  *     driver=ethdev,port=net_tap0,queues=2,mtu=1500
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Which pair a guest has sent a flow by: the table of a port with several pairs. flows.c tells how; its callers
- * are net.c (life), direct_from.c and from_guest.c (what a guest sends), rss.c (what comes for it).
+ * are port.c (life), direct_from.c and from_guest.c (what a guest sends), rss.c (what comes for it).
  */
 #ifndef NET_FLOWS_H
 #define NET_FLOWS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Mirrors: what passes a port also goes, as copies, to the guest of another one. Called by services.c on
- * the mirrored port's lcores, by to_guest.c and net.c on the lcore of the other's first pair; by net.c and
+ * the mirrored port's lcores, by to_guest.c and net.c on the lcore of the other's first pair; by port.c and
  * vhubd's control methods on CTL or WORK, where ports come, go and are joined. Next: inbox.c, to_guest.c.
  *
  * Copies wait in an inbox that every port has, and are dropped when it is not emptied as fast: the mirrored

@@ -448,7 +448,7 @@ int
 net_params_parse_services(const struct rte_kvargs *args, struct net_params *params, char *error,
 		size_t error_len);
 
-/* ---- net.c ---- */
+/* ---- port.c ---- */
 
 /* NULL: this is no network port. The other one puts a sentence into `error` then. */
 struct net_dev *
@@ -480,6 +480,15 @@ int
 net_create(const struct net_params *params, struct vhub_net_port *port,
 		const struct vhub_executor *executor, struct vhub_device **out, char *error,
 		size_t error_len);
+
+/* As the device's `destroy`. */
+void
+net_destroy(struct vhub_device *device);
+
+/* ---- net.c ---- */
+
+extern const struct vhub_device_ops net_ops;
+extern const struct vhub_foreign_ops net_foreign_ops;
 
 /*
  * Whether the pairs take packets may have changed: their lcores look, also at those that are parked. Thread: CTL, LCORE of the

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The mbufs that packets of guests are in while they cross vhub: one pool for each NUMA node, made
- * with the first port. Made by net.c and uplink.c; used by whatever of lib/net takes a packet from a
+ * with the first port. Made by port.c and uplink.c; used by whatever of lib/net takes a packet from a
  * guest, copies or cuts one, and by drivers that copy packets or make their own.
  */
 #include <inttypes.h>
