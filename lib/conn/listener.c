@@ -32,6 +32,8 @@ struct listener {
 	bool check_peer;
 	uid_t peer_uid;
 	gid_t peer_gid;
+	void (*accepted)(void *arg, int fd); /* with vhub_listener_run() */
+	void *arg;
 	struct vhub_watch watch;
 	bool watched;
 	struct vhub_timer pause_timer;
@@ -309,4 +311,23 @@ vhub_listener_create(const struct vhub_listener_options *options, struct vhub_co
 	}
 	*out = &listener->connection;
 	return 0;
+}
+
+static void
+hand_over(struct vhub_connection *connection, int fd)
+{
+	const struct listener *listener = of(connection);
+
+	listener->accepted(listener->arg, fd);
+}
+
+int
+vhub_listener_run(struct vhub_connection *connection, struct vhub_loop *loop,
+		void (*accepted)(void *arg, int fd), void *arg)
+{
+	struct listener *listener = of(connection);
+
+	listener->accepted = accepted;
+	listener->arg = arg;
+	return conn_start(connection, loop, NULL, hand_over, NULL);
 }

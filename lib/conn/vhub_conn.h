@@ -281,6 +281,15 @@ VHUB_API int
 vhub_listener_create(const struct vhub_listener_options *options, struct vhub_connection **out);
 
 /**
+ * For who listens for others than front ends: has `accepted` called with each socket that such a listener brings,
+ * which it takes; the listener may be destroyed in there, and stays the caller's. Once. Thread: CTL. Returns 0 or
+ * the errno of epoll_ctl(2).
+ */
+VHUB_API int
+vhub_listener_run(struct vhub_connection *listener, struct vhub_loop *loop,
+		void (*accepted)(void *arg, int fd), void *arg);
+
+/**
  * From an inherited fd: a listening Unix stream socket (as from systemd) becomes a listener, a
  * connected one a stream that serves one front end. The fd is the connection's from then on, on
  * success only. Thread: CTL. Returns 0, -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (not a Unix stream

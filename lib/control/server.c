@@ -6,13 +6,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "conn_pvt.h"
 #include "control_pvt.h"
+#include "vhub_conn.h"
 
 static void
-accepted(struct vhub_connection *listener, int fd)
+accepted(void *arg, int fd)
 {
-	struct vhub_control *control = listener->owner;
+	struct vhub_control *control = arg;
 
 	if (control->n_clients == VHUB_CONTROL_MAX_CLIENTS)
 		control_client_make_room(control);
@@ -42,7 +42,7 @@ vhub_control_create(struct vhub_loop *loop, const char *path,
 	ret = vhub_listener_create(&options, &control->listener);
 	if (ret != 0)
 		goto free_control;
-	ret = conn_start(control->listener, loop, NULL, accepted, control);
+	ret = vhub_listener_run(control->listener, loop, accepted, control);
 	if (ret != 0)
 		goto destroy_listener;
 	*out = control;

@@ -60,7 +60,7 @@ log_no_memory(const struct statx *st)
 }
 
 int
-mem_file_page_bytes(int fd, uint64_t *page_bytes)
+vhub_mem_file_page_bytes(int fd, uint64_t *page_bytes)
 {
 	struct statfs fs;
 
@@ -83,7 +83,7 @@ file_check_kind(int fd, const struct statx *st, uint64_t *page_bytes)
 		log_no_memory(st);
 		return -EOPNOTSUPP;
 	}
-	return mem_file_page_bytes(fd, page_bytes);
+	return vhub_mem_file_page_bytes(fd, page_bytes);
 }
 
 int
@@ -106,6 +106,14 @@ mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_fi
 	/* In units of 512 bytes, whatever the size of a page. */
 	out->allocated = st.stx_blocks >= st.stx_size / 512;
 	return file_check_kind(fd, &st, &out->page_bytes);
+}
+
+bool
+vhub_mem_file_is_allocated(int fd, uint64_t offset_bytes, uint64_t size_bytes)
+{
+	struct mem_file file;
+
+	return mem_file_probe(fd, offset_bytes, size_bytes, &file) == 0 && file.allocated;
 }
 
 static void

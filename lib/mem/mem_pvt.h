@@ -2,7 +2,7 @@
 /*
  * What the files of lib/mem share: the registry of mappings that the SIGBUS handler searches
  * (registry.c), what one owner may take of it (share.c), and the steps of making a mapping that
- * tables reuse (map.c). rte_vhost/sync.c, whose library maps files by itself, asks about them here too.
+ * tables reuse (map.c).
  */
 #ifndef MEM_PVT_H
 #define MEM_PVT_H
@@ -57,13 +57,6 @@ struct mem_slot {
  */
 int
 mem_registry_reserve(size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *slot);
-
-/**
- * Whether the owner may have a mapping of so many bytes more, or several together; none is reserved. Thread: any.
- * Returns as mem_registry_reserve().
- */
-int
-mem_registry_check(uint64_t bytes, struct vhub_mem_owner *owner);
 
 /** Enters the mapping that was made; from now on a fault in it is guarded. Thread: any. */
 void
@@ -158,13 +151,6 @@ struct mem_file {
 /** Checks that [offset, offset + size) of `fd` may be mapped; errors as vhub_mem_map_create(). Thread: WORK. */
 int
 mem_file_probe(int fd, uint64_t offset_bytes, uint64_t size_bytes, struct mem_file *out);
-
-/**
- * What mappings of a memory file start and end at multiples of, however long it is now. Thread: WORK. Returns 0 or
- * the errno of fstatfs(2).
- */
-int
-mem_file_page_bytes(int fd, uint64_t *page_bytes);
 
 /**
  * Maps what mem_file_probe() has found good. Thread: WORK. Returns 0, -ENOMEM (also: the owner has

@@ -156,7 +156,7 @@ mem_registry_reserve(size_t len_bytes, struct vhub_mem_owner *owner, uint32_t *s
 }
 
 int
-mem_registry_check(uint64_t bytes, struct vhub_mem_owner *owner)
+vhub_mem_may_map(uint64_t bytes, struct vhub_mem_owner *owner)
 {
 	struct holding h;
 

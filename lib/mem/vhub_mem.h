@@ -101,6 +101,26 @@ VHUB_API int
 vhub_mem_map_adopt(void *addr, size_t len_bytes, struct vhub_mem_owner *owner,
 		struct vhub_mem_map **out);
 
+/* ---- for who has a library map a front end's files ---- */
+
+/**
+ * Whether the owner may have so many bytes more mapped, at once or in parts; none is reserved. Thread: WORK.
+ * Returns 0 or -ENOMEM, with a line in the log.
+ */
+VHUB_API int
+vhub_mem_may_map(uint64_t bytes, struct vhub_mem_owner *owner);
+
+/**
+ * What mappings of a memory file start and end at multiples of, however long it is now. Thread: WORK. Returns 0 or
+ * the errno of fstatfs(2).
+ */
+VHUB_API int
+vhub_mem_file_page_bytes(int fd, uint64_t *page_bytes);
+
+/** Whether [offset, offset + size) of `fd` may be mapped and its file has no holes. Thread: WORK. */
+VHUB_API bool
+vhub_mem_file_is_allocated(int fd, uint64_t offset_bytes, uint64_t size_bytes);
+
 /**
  * References. Thread: ANY for get; CTL or WORK for put. The last put unmaps: on WORK when it comes
  * from inside a running control loop, else at once. NULL is fine for put.

@@ -14,9 +14,9 @@
 #include <rte_common.h>
 #include <rte_vhost.h>
 
-#include "mem_pvt.h"
 #include "rvhost.h"
 #include "vhub_log.h"
+#include "vhub_mem.h"
 
 VHUB_LOGTYPE(net);
 
@@ -83,7 +83,7 @@ check_share(const struct session_record *rec, struct vhub_mem_owner *owner)
 		if (__builtin_add_overflow(bytes, end_bytes, &bytes))
 			return -ENOMEM;
 	}
-	return mem_registry_check(bytes, owner);
+	return vhub_mem_may_map(bytes, owner);
 }
 
 static int
@@ -127,7 +127,7 @@ tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub
 		return ret;
 	if (rte_vhost_get_log_base(path->vid, &base, &size) != 0)
 		return -EIO;
-	ret = mem_file_page_bytes(rec->log_fd, &page_bytes);
+	ret = vhub_mem_file_page_bytes(rec->log_fd, &page_bytes);
 	if (ret != 0)
 		return ret;
 	/* The kernel has mapped whole pages of the file's, which on hugetlbfs are large ones. */
@@ -169,14 +169,12 @@ static bool
 is_allocated(const struct session_record *rec)
 {
 	const struct vhub_user_mem_region *desc;
-	struct mem_file file;
 	uint32_t i;
 
 	for (i = 0; i < rec->n_regions; i++) {
 		desc = &rec->regions[i].desc;
-		if (mem_file_probe(rec->regions[i].fd, desc->mmap_offset_bytes, desc->size_bytes,
-				    &file) != 0 ||
-				!file.allocated)
+		if (!vhub_mem_file_is_allocated(rec->regions[i].fd, desc->mmap_offset_bytes,
+				    desc->size_bytes))
 			return false;
 	}
 	return true;
