@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +17,7 @@
 #include "config_file.h"
 #include "config_save.h"
 #include "slot_spec.h"
+#include "vhub_file.h"
 
 /* As many as the kernel follows. */
 #define MAX_LINKS 40
@@ -138,37 +138,6 @@ config_save_text(const struct options *options, const struct slots *slots, char 
 
 /* ---- file ---- */
 
-static int
-write_all(int fd, const char *text)
-{
-	size_t left = strlen(text);
-	ssize_t n;
-
-	while (left > 0) {
-		n = write(fd, text, left);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		text += n > 0 ? n : 0;
-		left -= n > 0 ? (size_t)n : 0;
-	}
-	return fsync(fd) != 0 ? -errno : 0;
-}
-
-/* The new name outlives a power failure only with its folder. */
-static void
-sync_folder(const char *path)
-{
-	char copy[PATH_MAX];
-	int fd;
-
-	snprintf(copy, sizeof(copy), "%s", path);
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd < 0)
-		return;
-	fsync(fd);
-	close(fd);
-}
-
 /*
  * What is at a name: returns 0 for a file, 1 for a link, which is read, else a negative errno with one sentence. A
  * link of somebody else's may lead to any file that we can write.
@@ -277,7 +246,9 @@ config_save_write(const char *path, const char *text, char *error, size_t error_
 	if (old.st_mode != 0)
 		ret = keep_rights(fd, &old);
 	if (ret == 0)
-		ret = write_all(fd, text);
+		ret = vhub_file_write(fd, text, strlen(text), 0);
+	if (ret == 0 && fsync(fd) != 0)
+		ret = -errno;
 	close(fd);
 	if (ret == 0 && rename(temporary, target) != 0)
 		ret = -errno;
@@ -286,6 +257,7 @@ config_save_write(const char *path, const char *text, char *error, size_t error_
 		snprintf(error, error_len, "%s cannot be written: %s", target, strerror(-ret));
 		return ret;
 	}
-	sync_folder(target);
+	/* The new name outlives a crash of the host only with its folder. */
+	(void)vhub_file_sync_folder(target);
 	return 0;
 }

@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -25,6 +24,7 @@
 #include <rte_common.h>
 
 #include "malloc_pvt.h"
+#include "vhub_file.h"
 #include "vhub_lcore.h"
 #include "vhub_log.h"
 #include "vhub_thread.h"
@@ -93,23 +93,6 @@ take_word(struct malloc_save *save, uint64_t word)
 
 /* ---- the file ---- */
 
-static int
-write_all(int fd, const uint8_t *from, uint64_t len, uint64_t offset)
-{
-	while (len > 0) {
-		ssize_t n = pwrite(fd, from, len, (off_t)offset);
-
-		if (n <= 0 && !(n < 0 && errno == EINTR))
-			return n < 0 ? -errno : -EIO;
-		if (n < 0)
-			continue;
-		from += n;
-		offset += (uint64_t)n;
-		len -= (uint64_t)n;
-	}
-	return 0;
-}
-
 /* Writes the units of a word that are marked in `bits`, neighbours together. */
 static int
 write_units(const struct malloc_disk *d, uint64_t word, uint64_t bits)
@@ -126,7 +109,7 @@ write_units(const struct malloc_disk *d, uint64_t word, uint64_t bits)
 		while (i < UNITS_OF_WORD && (bits >> i & 1) != 0)
 			i++;
 		end = RTE_MIN((word * UNITS_OF_WORD + i) * UNIT_BYTES, size);
-		ret = write_all(d->fd, d->data + begin, end - begin, begin);
+		ret = vhub_file_write(d->fd, d->data + begin, end - begin, begin);
 		if (ret != 0)
 			return ret;
 	}
@@ -288,25 +271,6 @@ open_file(struct malloc_disk *d, struct stat *st)
 	return S_ISREG(st->st_mode) ? 0 : -EINVAL;
 }
 
-/* A file that was just made is there after a crash of the host, too. Returns 0 or -errno. */
-static int
-sync_folder(const char *path)
-{
-	char *copy = strdup(path);
-	int fd, ret;
-
-	if (copy == NULL)
-		return -ENOMEM;
-	fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	free(copy);
-	if (fd < 0)
-		return -errno;
-	/* EINVAL: of a file system that does not do that. */
-	ret = fsync(fd) == 0 || errno == EINVAL ? 0 : -errno;
-	close(fd);
-	return ret;
-}
-
 /* Held until the file is closed: two disks that save to one file would destroy it. */
 static int
 lock_file(const struct malloc_disk *d)
@@ -340,9 +304,9 @@ choose_size(struct malloc_disk *d, uint64_t file_bytes, char *error, size_t erro
 	if (d->read_only)
 		return 0;
 	ret = ftruncate(d->fd, (off_t)d->size_bytes) != 0 ? -errno : 0;
-	/* It may have been made just now. */
+	/* It may have been made just now, and is to be there after a crash of the host, too. */
 	if (ret == 0 && file_bytes == 0)
-		ret = sync_folder(d->path);
+		ret = vhub_file_sync_folder(d->path);
 	return ret == 0 ? 0 : file_error(d, ret, error, error_len);
 }
 
