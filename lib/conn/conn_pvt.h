@@ -7,7 +7,7 @@
  *   connection.c, server.c           the slots: one front end, or one after the other for ever
  *   session.c                        one front end on one socket
  *   cost.c                           what its socket costs this thread
- *   peer.c                           the sockets of those that are open
+ *   sockets.c                        the sockets of those that are open
  *   process.c                        who is at the other end, and those who were killed and do not end
  *   unread.c                         what one leaves unread when it ends
  */
@@ -215,7 +215,7 @@ conn_unread_is_left(struct conn_slot *slot);
 void
 conn_unread_forget(struct conn_slot *slot);
 
-/* ---- peer.c ---- */
+/* ---- sockets.c ---- */
 
 /** The socket of an open session; embedded in it. CTL. */
 struct conn_socket {

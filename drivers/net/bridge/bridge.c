@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Bridges by name, and ports that join and leave them. A bridge is there as long as it has ports.
- * Called by args.c on CTL or WORK; lcores see slots only. Next: ingress.c.
+ * Called by port.c on CTL or WORK; lcores see slots only. Next: ingress.c.
  */
 #include <errno.h>
 #include <pthread.h>

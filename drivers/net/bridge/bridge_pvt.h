@@ -2,7 +2,7 @@
 /*
  * The inside of the bridge driver: a learning switch.
  *
- *     args.c (arguments, ops) -> bridge.c (bridges, joining and leaving)
+ *     port.c (a port and its arguments, ops) -> bridge.c (bridges, joining and leaving)
  *             -> ingress.c (a burst: VLAN, learning) -> forward.c (to one, or to all)
  *             -> vlan.c (tags) -> net/inbox.c
  *     rules.c (what a port may do, which can be changed)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a port may do on its bridge: VLANs, isolation, limits. Read with its other arguments (args.c), and changed
+ * What a port may do on its bridge: VLANs, isolation, limits. Read with its other arguments (port.c), and changed
  * while its guest goes on. Lcores look at the rules once a burst, or a frame; next: ingress.c, forward.c.
  */
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The bridge driver: its arguments and its ops table, called by lib/net. Next: rules.c reads those that can be
- * changed, bridge.c joins the port, ingress.c takes its packets.
+ * A port of the bridge driver: its life, its queues, its arguments; called by lib/net through the ops table. Next:
+ * rules.c reads the arguments that can be changed, bridge.c joins the port, ingress.c takes its packets.
  */
 #include <errno.h>
 #include <stdio.h>
