@@ -266,12 +266,9 @@ slots_set_link(struct slots *slots, const char *name, bool up, char *error, size
 	struct slot *slot;
 	int ret = slots_find_served(slots, name, &slot, error, error_len);
 
-	if (ret != 0)
-		return ret;
-	ret = vhub_net_set_link(slot->device, up);
-	if (ret != 0)
-		snprintf(error, error_len, "%s is no port", name);
-	else
+	if (ret == 0)
+		ret = vhub_net_set_link(slot->device, up, error, error_len);
+	if (ret == 0)
 		slot_spec_set(&slot->options, "link", up ? "up" : "down");
 	return ret;
 }

@@ -25,7 +25,7 @@ dev_bytes(uint16_t n_queues)
 static void
 blk_destroy(struct vhub_device *device)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 
 	dev->driver->destroy(dev->disk);
 	blk_latency_destroy(dev);
@@ -35,7 +35,7 @@ blk_destroy(struct vhub_device *device)
 static void
 blk_memory(struct vhub_device *device, struct vhub_mem_table *mem)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 
 	if (dev->driver->memory != NULL)
 		dev->driver->memory(dev->disk, mem);
@@ -44,7 +44,7 @@ blk_memory(struct vhub_device *device, struct vhub_mem_table *mem)
 static void
 blk_set_running(struct vhub_device *device, bool running)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 
 	/* A guest's next driver may be there before we hear of anything else. */
 	if (!running)
@@ -56,7 +56,7 @@ blk_set_running(struct vhub_device *device, bool running)
 static int
 blk_queue_prepare(struct vhub_device *device, struct vhub_vring *vring)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	struct blk_ring *ring = vring->priv;
 
 	if (vring->index >= device->max_queues)
@@ -208,7 +208,7 @@ blk_queue_stop(struct vhub_vring *vring)
 static int
 blk_lock(struct vhub_device *device, bool locked, char *error, size_t error_len)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	int ret;
 
 	if (dev->locked == locked)
@@ -227,7 +227,7 @@ blk_lock(struct vhub_device *device, bool locked, char *error, size_t error_len)
 static int
 blk_describe(const struct vhub_device *device, char *buf, size_t len)
 {
-	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const struct blk_dev *dev = blk_dev_of(device);
 	uint64_t n = 0;
 
 	for (uint16_t i = 0; i < device->max_queues; i++)
@@ -269,7 +269,7 @@ static void
 blk_lcore_stats(const struct vhub_device *device, const struct vhub_lcore *lcore, vhub_stat_fn emit,
 		void *arg)
 {
-	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const struct blk_dev *dev = blk_dev_of(device);
 
 	emit(arg, "completions",
 			__atomic_load_n(&dev->lcores[vhub_lcore_index(lcore)].completions,
@@ -303,15 +303,25 @@ static const struct vhub_device_ops blk_ops = {
 };
 
 struct blk_dev *
-blk_dev_of(const struct vhub_device *device)
+blk_dev_find(const struct vhub_device *device)
 {
-	return device->ops == &blk_ops ? vhub_container_of(device, struct blk_dev, dev) : NULL;
+	return device->ops == &blk_ops ? blk_dev_of(device) : NULL;
+}
+
+struct blk_dev *
+blk_dev_find_or_say(const struct vhub_device *device, char *error, size_t error_len)
+{
+	struct blk_dev *dev = blk_dev_find(device);
+
+	if (dev == NULL)
+		snprintf(error, error_len, "%s is no disk", device->name);
+	return dev;
 }
 
 bool
 vhub_blk_saves(const struct vhub_device *device)
 {
-	const struct blk_dev *dev = blk_dev_of(device);
+	const struct blk_dev *dev = blk_dev_find(device);
 
 	return dev != NULL && dev->info.saved_at_end;
 }
@@ -319,7 +329,7 @@ vhub_blk_saves(const struct vhub_device *device)
 int
 vhub_blk_save(struct vhub_device *device, char *error, size_t error_len)
 {
-	struct blk_dev *dev = blk_dev_of(device);
+	struct blk_dev *dev = blk_dev_find(device);
 
 	if (dev == NULL || !dev->info.saved_at_end) {
 		snprintf(error, error_len, "%s has nothing to save", device->name);
@@ -331,11 +341,11 @@ vhub_blk_save(struct vhub_device *device, char *error, size_t error_len)
 int
 vhub_blk_get_stats(const struct vhub_device *device, uint16_t index, struct vhub_blk_stats *stats)
 {
-	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const struct blk_dev *dev = blk_dev_find(device);
 	const uint64_t *from;
 	uint64_t *to = (uint64_t *)stats;
 
-	if (device->ops != &blk_ops || index >= device->max_queues)
+	if (dev == NULL || index >= device->max_queues)
 		return -EINVAL;
 	/* Nothing but counters is in it, and each is read whole. */
 	from = (const uint64_t *)&dev->stats[index].s;

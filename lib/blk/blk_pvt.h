@@ -255,6 +255,12 @@ struct blk_dev {
 	struct blk_queue_stats stats[]; /* one a queue */
 };
 
+static inline struct blk_dev *
+blk_dev_of(const struct vhub_device *device)
+{
+	return vhub_container_of(device, struct blk_dev, dev);
+}
+
 /* ---- driver.c ---- */
 
 extern struct vhub_registry blk_drivers;
@@ -291,9 +297,11 @@ blk_fua_mode(const struct blk_dev *dev, uint64_t features);
 
 /* ---- blk.c ---- */
 
-/* The device in it, NULL when it is not a blk device. */
+/* NULL: this is no disk. The other one puts a sentence into `error` then. */
 struct blk_dev *
-blk_dev_of(const struct vhub_device *device);
+blk_dev_find(const struct vhub_device *device);
+struct blk_dev *
+blk_dev_find_or_say(const struct vhub_device *device, char *error, size_t error_len);
 
 /* ---- decode.c ---- */
 

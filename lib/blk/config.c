@@ -133,7 +133,7 @@ blk_config_init(struct blk_dev *dev, const struct blk_params *params)
 int
 blk_config_read(struct vhub_device *device, uint32_t offset, void *buf, uint32_t len)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	uint8_t config[BLK_CONFIG_BYTES];
 
 	if ((uint64_t)offset + len > BLK_CONFIG_BYTES)
@@ -163,7 +163,7 @@ int
 blk_config_write(struct vhub_device *device, uint32_t offset, const void *buf, uint32_t len,
 		bool migration)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	const uint8_t *bytes = buf;
 	uint8_t wce = dev->wce;
 
@@ -188,7 +188,7 @@ blk_config_write(struct vhub_device *device, uint32_t offset, const void *buf, u
 int
 blk_ack_features(struct vhub_device *device, uint64_t features)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	uint64_t cache = BIT(VIRTIO_BLK_F_CONFIG_WCE) | BIT(VIRTIO_BLK_F_FLUSH);
 
 	/*
@@ -207,7 +207,7 @@ blk_ack_features(struct vhub_device *device, uint64_t features)
 void
 blk_reset(struct vhub_device *device)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 
 	dev->guest_features = 0;
 	dev->negotiated = false;
@@ -223,7 +223,7 @@ blk_reset(struct vhub_device *device)
 uint8_t
 blk_keep(const struct vhub_device *device)
 {
-	const struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	const struct blk_dev *dev = blk_dev_of(device);
 
 	return dev->wce == 0 ? BLK_KEPT_WRITE_THROUGH : 0;
 }
@@ -233,13 +233,13 @@ blk_recall(struct vhub_device *device, uint8_t byte)
 {
 	/* Only to the safe side: whatever a front end may write there makes the disk slower at most. */
 	if ((byte & BLK_KEPT_WRITE_THROUGH) != 0)
-		store_wce(vhub_container_of(device, struct blk_dev, dev), 0);
+		store_wce(blk_dev_of(device), 0);
 }
 
 int
 blk_snapshot(struct vhub_device *device, void *buf, uint32_t len)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	struct blk_state state = { .version = BLK_STATE_VERSION, .wce = dev->wce };
 
 	if (len < sizeof(state))
@@ -251,7 +251,7 @@ blk_snapshot(struct vhub_device *device, void *buf, uint32_t len)
 int
 blk_restore(struct vhub_device *device, const void *buf, uint32_t len)
 {
-	struct blk_dev *dev = vhub_container_of(device, struct blk_dev, dev);
+	struct blk_dev *dev = blk_dev_of(device);
 	struct blk_state state;
 
 	if (len != sizeof(state))

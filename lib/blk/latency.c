@@ -130,7 +130,7 @@ replace(struct blk_dev *dev, struct blk_latency *latency)
 int
 vhub_blk_latency_start(struct vhub_device *device)
 {
-	struct blk_dev *dev = blk_dev_of(device);
+	struct blk_dev *dev = blk_dev_find(device);
 	const unsigned int n_lcores = vhub_lcore_count();
 	struct blk_latency *latency;
 
@@ -149,7 +149,7 @@ vhub_blk_latency_start(struct vhub_device *device)
 int
 vhub_blk_latency_stop(struct vhub_device *device)
 {
-	struct blk_dev *dev = blk_dev_of(device);
+	struct blk_dev *dev = blk_dev_find(device);
 
 	if (dev == NULL)
 		return -EINVAL;
@@ -160,7 +160,7 @@ vhub_blk_latency_stop(struct vhub_device *device)
 int
 vhub_blk_get_latency(const struct vhub_device *device, struct vhub_blk_latency *to)
 {
-	const struct blk_dev *dev = blk_dev_of(device);
+	const struct blk_dev *dev = blk_dev_find(device);
 
 	memset(to, 0, sizeof(*to));
 	if (dev == NULL)

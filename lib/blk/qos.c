@@ -322,13 +322,11 @@ int
 vhub_blk_set_qos(struct vhub_device *device, const struct vhub_blk_qos *set, char *error,
 		size_t error_len)
 {
-	struct blk_dev *dev = blk_dev_of(device);
+	struct blk_dev *dev = blk_dev_find_or_say(device, error, error_len);
 	int ret;
 
-	if (dev == NULL) {
-		snprintf(error, error_len, "%s is no disk", device->name);
+	if (dev == NULL)
 		return -EINVAL;
-	}
 	ret = blk_qos_check(set, error, error_len);
 	if (ret == 0)
 		blk_qos_set(&dev->qos, set);
@@ -338,7 +336,7 @@ vhub_blk_set_qos(struct vhub_device *device, const struct vhub_blk_qos *set, cha
 int
 vhub_blk_get_qos(const struct vhub_device *device, struct vhub_blk_qos *set)
 {
-	const struct blk_dev *dev = blk_dev_of(device);
+	const struct blk_dev *dev = blk_dev_find(device);
 
 	if (dev == NULL)
 		return -EINVAL;

@@ -17,12 +17,10 @@ VHUB_LOGTYPE(blk);
 int
 vhub_blk_resize(struct vhub_device *device, uint64_t size_bytes, char *error, size_t error_len)
 {
-	struct blk_dev *dev = blk_dev_of(device);
+	struct blk_dev *dev = blk_dev_find_or_say(device, error, error_len);
 
-	if (dev == NULL) {
-		snprintf(error, error_len, "%s is no disk", device->name);
+	if (dev == NULL)
 		return -EINVAL;
-	}
 	if (dev->driver->resize == NULL) {
 		snprintf(error, error_len, "driver=%s: the size of such a disk cannot be changed",
 				dev->driver->name);
@@ -39,7 +37,7 @@ vhub_blk_resize(struct vhub_device *device, uint64_t size_bytes, char *error, si
 uint64_t
 vhub_blk_resized(struct vhub_device *device)
 {
-	struct blk_dev *dev = blk_dev_of(device);
+	struct blk_dev *dev = blk_dev_find(device);
 	struct vhub_blk_info info;
 	uint64_t bytes, sectors;
 

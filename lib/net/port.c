@@ -73,13 +73,15 @@ net_dev_find_or_say(const struct vhub_device *device, char *error, size_t error_
 }
 
 int
-vhub_net_set_link(struct vhub_device *device, bool up)
+vhub_net_set_link(struct vhub_device *device, bool up, char *error, size_t error_len)
 {
 	struct net_dev *dev = net_dev_find(device);
 
 	/* Of an uplink the link is the wire's. */
-	if (dev == NULL || dev->uplink != NULL)
+	if (dev == NULL || dev->uplink != NULL) {
+		snprintf(error, error_len, "%s is no port", device->name);
 		return -EINVAL;
+	}
 	net_set_link(dev, up);
 	return 0;
 }

@@ -420,10 +420,10 @@ vhub_net_drop(struct vhub_net_queue *queue, enum vhub_net_drop reason, struct rt
 /**
  * Takes the link of a port down, or leaves it to what the port is joined to again. While it is down the
  * guest is told so and no packet passes, in either direction. Thread: CTL. Returns 0, or -EINVAL: the
- * device is no port.
+ * device is no port, and `error` says so.
  */
 VHUB_API int
-vhub_net_set_link(struct vhub_device *device, bool up);
+vhub_net_set_link(struct vhub_device *device, bool up, char *error, size_t error_len);
 
 /**
  * Changes arguments of a port's driver while it runs; what is not given stays. Thread: WORK; may block. Returns 0,
