@@ -108,6 +108,14 @@ struct net_ctrl {
 	uint64_t refused;
 };
 
+/* What the guest wants now, NULL: no control queue has run. It outlasts this turn. Thread: LCORE. */
+static inline const struct net_rules *
+net_rules_of(const struct net_ctrl *ctrl)
+{
+	/* Pairs with the release in ctrl.c. */
+	return __atomic_load_n(&ctrl->published, __ATOMIC_ACQUIRE);
+}
+
 /* ---- ctrl.c ---- */
 
 /* CTL: these features were negotiated; 0: a reset. No ring runs. */

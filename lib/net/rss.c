@@ -90,18 +90,11 @@ net_rss_hash(const struct net_rss *rss, const uint8_t *frame, uint32_t bytes, ui
 	return rte_softrss_be(tuple.words, tuple.n, (const uint8_t *)rss->key);
 }
 
-/* Pairs with the release in ctrl.c. What it points to outlasts this turn. */
-static const struct net_rules *
-rules_of(const struct net_pair *pair)
-{
-	return __atomic_load_n(&pair->dev->ctrl.published, __ATOMIC_ACQUIRE);
-}
-
 void
 net_rss_report(const struct net_pair *pair, const uint8_t *frame, uint32_t bytes,
 		struct net_header *hdr)
 {
-	const struct net_rules *rules = rules_of(pair);
+	const struct net_rules *rules = net_rules_of(&pair->dev->ctrl);
 	uint16_t report = VIRTIO_NET_HASH_REPORT_NONE;
 	uint32_t hash = 0;
 
@@ -124,7 +117,7 @@ vhub_net_inbox_wanted(const struct vhub_net_inbox *inbox, const uint8_t *head, u
 	if (queue == NULL)
 		return -1;
 	pair = vhub_container_of(queue, const struct net_pair, queue);
-	rules = rules_of(pair);
+	rules = net_rules_of(&pair->dev->ctrl);
 	if (rules == NULL || !rules->rss.on)
 		return net_flows_wanted(pair->dev, head, head_bytes);
 	hash = net_rss_hash(&rules->rss, head, head_bytes, &report);

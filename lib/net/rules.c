@@ -64,13 +64,6 @@ net_rules_admit(const struct net_rules *rules, const uint8_t *frame, uint32_t by
 
 /* ---- bursts ---- */
 
-/* Pairs with the release in ctrl.c. */
-static inline const struct net_rules *
-rules_of(const struct net_pair *pair)
-{
-	return __atomic_load_n(&pair->dev->ctrl.published, __ATOMIC_ACQUIRE);
-}
-
 /* Why nothing at all reaches the guest by this pair; VHUB_NET_DROPS: some may. */
 static enum vhub_net_drop
 closed_by(const struct net_pair *pair, const struct net_rules *rules)
@@ -86,7 +79,7 @@ closed_by(const struct net_pair *pair, const struct net_rules *rules)
 bool
 net_rules_close(const struct net_pair *pair)
 {
-	return closed_by(pair, rules_of(pair)) != VHUB_NET_DROPS;
+	return closed_by(pair, net_rules_of(&pair->dev->ctrl)) != VHUB_NET_DROPS;
 }
 
 static void
@@ -99,7 +92,7 @@ take_over_offloads(struct net_pair *pair, const struct net_rules *rules)
 uint16_t
 net_rules_filter(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	const struct net_rules *rules = rules_of(pair);
+	const struct net_rules *rules = net_rules_of(&pair->dev->ctrl);
 	const enum vhub_net_drop closed = closed_by(pair, rules);
 	uint16_t i, kept = 0;
 
@@ -142,7 +135,7 @@ drop_oversize(struct net_pair *pair, const struct vhub_net_view *views, uint64_t
 void
 net_rules_filter_views(struct net_pair *pair, const struct vhub_net_view *views, uint64_t which)
 {
-	const struct net_rules *rules = rules_of(pair);
+	const struct net_rules *rules = net_rules_of(&pair->dev->ctrl);
 	const enum vhub_net_drop closed = closed_by(pair, rules);
 	uint64_t rest;
 

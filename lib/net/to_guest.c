@@ -178,15 +178,12 @@ drop_oversize(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 }
 
 static inline void
-give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
+give_admitted(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
 	struct net_look look;
 
-	if (unlikely(net_is_restricted(pair->dev))) {
-		n = net_rules_filter(pair, pkts, n);
-		if (n == 0)
-			return;
-	}
+	if (unlikely(n == 0))
+		return;
 	if (unlikely(pair->n_held != 0)) {
 		keep_or_drop(pair, pkts, n); /* in order, behind those that wait */
 		return;
@@ -207,24 +204,23 @@ give(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 void
 net_give_to_guest(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
-	if (likely(n != 0))
-		give(pair, pkts, n);
+	if (unlikely(net_is_restricted(pair->dev)))
+		n = net_rules_filter(pair, pkts, n);
+	give_admitted(pair, pkts, n);
 }
 
 /* Packets that come to the pair, not those that have waited or were served as views. */
 static inline void
 give_new(struct net_pair *pair, struct rte_mbuf **pkts, uint16_t n)
 {
+	/* What is not for this guest concerns no service of its port. */
+	if (unlikely(net_is_restricted(pair->dev)))
+		n = net_rules_filter(pair, pkts, n);
 	if (unlikely(net_is_served(pair->dev, NET_TO_GUEST))) {
-		/* What is not for this guest concerns no service of its port. */
-		if (net_is_restricted(pair->dev))
-			n = net_rules_filter(pair, pkts, n);
 		n = drop_oversize(pair, pkts, n);
 		n = net_serve_mbufs(pair, NET_TO_GUEST, pkts, n);
-		if (n == 0)
-			return;
 	}
-	give(pair, pkts, n);
+	give_admitted(pair, pkts, n);
 }
 
 void
@@ -331,7 +327,7 @@ give_mirrored(struct net_pair *pair)
 
 	net_offload_mark(net_sender_of_mirrored(pair), pkts, n);
 	if (n != 0)
-		give(pair, pkts, n);
+		net_give_to_guest(pair, pkts, n);
 	return n;
 }
 
