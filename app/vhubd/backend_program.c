@@ -25,9 +25,8 @@
 #include <rte_version.h>
 
 #include "backend_program.h"
+#include "vhub_conn.h"
 
-/* What sockaddr_un takes. */
-#define SOCKET_PATH_MAX 107
 /* 0, 1 and 2 are the standard streams, say the conventions. */
 #define FIRST_FD 3
 
@@ -318,9 +317,9 @@ set_connection(struct reading *r)
 				wrong(r, "--fd %s: allowed is the number of an inherited socket, %d or more",
 						r->fd, FIRST_FD);
 	}
-	if (r->socket_path[0] == '\0' || strlen(r->socket_path) > SOCKET_PATH_MAX)
+	if (r->socket_path[0] == '\0' || strlen(r->socket_path) > VHUB_SOCKET_PATH_MAX_BYTES)
 		return wrong(r, "--socket-path %s: allowed is a path of 1 to %d bytes, which is all that a Unix socket takes",
-				r->socket_path, SOCKET_PATH_MAX);
+				r->socket_path, VHUB_SOCKET_PATH_MAX_BYTES);
 	slot->connection = CONNECTION_LISTEN;
 	slot->listener.path = r->socket_path;
 	return 0;

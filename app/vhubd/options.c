@@ -21,6 +21,7 @@
 #include "log_level.h"
 #include "options.h"
 #include "slot_spec.h"
+#include "vhub_conn.h"
 
 /* ---- help ---- */
 
@@ -158,9 +159,12 @@ set_load(struct options *options, const char *value, char *error, size_t error_l
 static int
 set_control(struct options *options, const char *value, char *error, size_t error_len)
 {
-	if (value[0] == '\0' || strlen(value) > 107)
-		return allowed(error, error_len,
-				"paths of 1 to 107 bytes, which is all that a Unix socket takes");
+	if (value[0] == '\0' || strlen(value) > VHUB_SOCKET_PATH_MAX_BYTES) {
+		snprintf(error, error_len,
+				"allowed are paths of 1 to %d bytes, which is all that a Unix socket takes",
+				VHUB_SOCKET_PATH_MAX_BYTES);
+		return -EINVAL;
+	}
 	return set_text(&options->control, value, error, error_len);
 }
 

@@ -18,6 +18,7 @@
 
 #include "config_file.h"
 #include "slot_spec.h"
+#include "vhub_conn.h"
 
 /* Longest entry of a user or a group. */
 #define MAX_ENTRY_BYTES (1u << 24)
@@ -299,11 +300,11 @@ parse_fd(const char *text, int *fd, char *error, size_t error_len)
 static int
 check_path(const char *key, const char *path, char *error, size_t error_len)
 {
-	if (path[0] != '\0' && strlen(path) <= 107)
+	if (path[0] != '\0' && strlen(path) <= VHUB_SOCKET_PATH_MAX_BYTES)
 		return 0;
 	snprintf(error, error_len,
-			"%s=%s is not a path of 1 to 107 bytes, which is all that a Unix socket takes",
-			key, path);
+			"%s=%s is not a path of 1 to %d bytes, which is all that a Unix socket takes",
+			key, path, VHUB_SOCKET_PATH_MAX_BYTES);
 	return -EINVAL;
 }
 

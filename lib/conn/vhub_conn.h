@@ -259,9 +259,12 @@ vhub_session_fd(const struct vhub_session *session);
 
 /* ---- making connections ---- */
 
+/** That the address of a Unix socket has room for, without the zero behind it. */
+#define VHUB_SOCKET_PATH_MAX_BYTES 107
+
 /** Where and how to listen. Strings are copied. */
 struct vhub_listener_options {
-	const char *path; /**< of the socket file; at most 107 bytes */
+	const char *path; /**< of the socket file; at most VHUB_SOCKET_PATH_MAX_BYTES */
 	mode_t mode;	  /**< of the socket file; 0: 0660 */
 	uid_t owner;	  /**< (uid_t)-1: as created */
 	gid_t group;	  /**< (gid_t)-1: as created */

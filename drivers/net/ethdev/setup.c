@@ -409,7 +409,7 @@ ethdev_start(struct ethdev_port *p, uint16_t n_pairs, const struct rte_ether_add
 	ret = bring_up(p, &plan, mtu, error, error_len);
 	if (ret != 0)
 		return ret;
-	p->max_frame_bytes = plan.mtu + RTE_ETHER_HDR_LEN + 2u * sizeof(struct rte_vlan_hdr);
+	p->max_frame_bytes = plan.mtu + VHUB_NET_FRAME_OVERHEAD;
 	p->is_file = reads_file(p);
 	p->max_waiting = RTE_MAX((uint32_t)plan.rx_descriptors, ETHDEV_KERNEL_PACKETS);
 	set_mac(p, mac);
