@@ -36,9 +36,6 @@ struct vhub_device;
 struct vhub_kick_watch;
 struct session_record; /* session_record.h: what the front end has told us */
 
-/** A named figure of a device or of one of its queues: a counter, which only grows, or what is so now. */
-typedef void (*vhub_stat_fn)(void *arg, const char *name, uint64_t value);
-
 /**
  * One started ring of a device, as its device sees it on the ring's lcore. The device handler makes
  * it when the ring starts and frees it after queue_release.

@@ -434,8 +434,8 @@ vhub_net_inbox_dropped_closed(const struct vhub_net_inbox *inbox)
 }
 
 void
-vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n, vhub_stat_fn emit,
+		void *arg)
 {
 	uint64_t crossed = 0, full = 0, closed = 0;
 

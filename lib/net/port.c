@@ -99,16 +99,14 @@ vhub_net_change(struct vhub_device *device, const struct rte_kvargs *args, char 
 }
 
 static void
-emit_effective(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+emit_effective(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	if (port->ops->effective != NULL)
 		port->ops->effective(port, emit, arg);
 }
 
 void
-vhub_net_effective_args(const struct vhub_device *device,
-		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+vhub_net_effective_args(const struct vhub_device *device, vhub_stat_fn emit, void *arg)
 {
 	const struct net_dev *dev = net_dev_find(device);
 

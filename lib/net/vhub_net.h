@@ -345,14 +345,12 @@ struct vhub_net_driver_ops {
 	 */
 	void (*reclaim)(void);
 	/** Optional. CTL. Figures of the port itself, beside those that lib/net keeps. */
-	void (*stats)(const struct vhub_net_port *port,
-			void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+	void (*stats)(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg);
 	/**
 	 * Optional. CTL. Arguments that were not given, where other ports that were there when this one was opened
 	 * had a say in what they are: with these given it is the same port again, whoever is there by then.
 	 */
-	void (*effective)(const struct vhub_net_port *port,
-			void (*emit)(void *arg, const char *key, uint64_t value), void *arg);
+	void (*effective)(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg);
 };
 
 /** Embedded first by its implementation. */
@@ -439,8 +437,7 @@ vhub_net_change(struct vhub_device *device, const struct rte_kvargs *args, char 
  * CTL.
  */
 VHUB_API void
-vhub_net_effective_args(const struct vhub_device *device,
-		void (*emit)(void *arg, const char *key, uint64_t value), void *arg);
+vhub_net_effective_args(const struct vhub_device *device, vhub_stat_fn emit, void *arg);
 
 /** What a port may do in a second; as keys: "from_guest_packets_per_s" and so on. */
 enum vhub_net_limit {

@@ -114,8 +114,8 @@ vhub_net_inbox_dropped_closed(const struct vhub_net_inbox *inbox);
  * over `n` inboxes. What goes to a guest on its own lcore is counted by lib/net alone. Thread: ANY.
  */
 VHUB_API void
-vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+vhub_net_inbox_emit_stats(struct vhub_net_inbox *const *inboxes, unsigned int n, vhub_stat_fn emit,
+		void *arg);
 
 #ifdef __cplusplus
 }

@@ -27,6 +27,9 @@ extern "C" {
 #define vhub_container_of(ptr, type, member) \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/** A named figure of a device or of one of its queues: a counter, which only grows, or what is so now. */
+typedef void (*vhub_stat_fn)(void *arg, const char *name, uint64_t value);
+
 /**
  * Adds to a counter with one writer at a time, which others may read at any time with a relaxed
  * load: no order is needed, only whole values. Thread: the writer's.

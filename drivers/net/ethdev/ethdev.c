@@ -116,8 +116,7 @@ in_basic_stats(const char *name)
 }
 
 static void
-emit_xstats(const struct ethdev_port *p, void (*emit)(void *arg, const char *name, uint64_t value),
-		void *arg)
+emit_xstats(const struct ethdev_port *p, vhub_stat_fn emit, void *arg)
 {
 	const int n = rte_eth_xstats_get_names(p->port_id, NULL, 0);
 	struct rte_eth_xstat_name *names;
@@ -140,8 +139,7 @@ emit_xstats(const struct ethdev_port *p, void (*emit)(void *arg, const char *nam
 }
 
 static void
-ethdev_stats(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+ethdev_stats(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	const struct ethdev_port *p = ethdev_port_of(port);
 	struct rte_eth_stats stats;
@@ -161,8 +159,7 @@ ethdev_stats(const struct vhub_net_port *port,
 
 /* Fewer than it would have alone: with more it would keep out others that come after it the next time. */
 static void
-ethdev_effective(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+ethdev_effective(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	const struct ethdev_port *p = ethdev_port_of(port);
 

@@ -108,8 +108,7 @@ null_arm(struct vhub_net_queue *queue)
 }
 
 static void
-null_stats(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+null_stats(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	const struct null_port *p = null_port_of(port);
 	uint64_t made = 0, no_mbuf = 0;

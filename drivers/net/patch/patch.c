@@ -347,8 +347,7 @@ patch_closed(struct vhub_net_queue *queue)
 }
 
 static void
-patch_stats(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+patch_stats(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	const struct patch_port *p = patch_port_of(port);
 
