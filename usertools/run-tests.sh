@@ -299,8 +299,8 @@ stage_e2e_nohuge() {
 # requests, buffers of packets, disks in memory. These are the tests in which all of that is used, with or
 # without a guest, and in which it is given back.
 HUGE_CONFORMANCE=(test/conformance/test_{rings,memory,lcores,blk,net}.py)
-HUGE_END_TO_END=(test/e2e/test_{connections,disk_changes,end_saves,fds,guest_blk,guest_lan,net_dma,net_echo}.py
-	test/e2e/test_{net_paths,net_ports,perf_blk,perf_net,start,storage_hangs}.py)
+HUGE_END_TO_END=(test/e2e/test_{connections,disk_changes,end_saves,guest_blk,net_dma,net_echo,net_paths}.py
+	test/e2e/test_{net_ports,perf_blk,perf_net}.py)
 
 stage_e2e_huge() {
 	needs build/app/vhubd || return 0
@@ -332,7 +332,7 @@ stage_build_fuzz() {
 build_fuzzers() {
 	local targets
 	if [[ ! -f build-fuzz/build.ninja ]]; then
-		CC=clang run_child "$LOG" meson setup build-fuzz -Dfuzz=true -Dwerror=true "$LINES" || return 1
+		CC=clang run_child "$LOG" meson setup build-fuzz -Dfuzz=true -Dwerror=true -Doptimization=1 "$LINES" || return 1
 	fi
 	# Targets are known once the build files are up to date.
 	run_child "$LOG" ninja -C build-fuzz build.ninja || return 1

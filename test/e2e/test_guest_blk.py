@@ -49,7 +49,7 @@ def check_files(written, read):
 # Each two of the three in every combination.
 @pytest.mark.parametrize("driver, packed, queues", [
     pytest.param("malloc", False, 1, id="malloc-split-1", marks=PLAIN),
-    pytest.param("malloc", True, 4, id="malloc-packed-4"),
+    pytest.param("malloc", True, 4, id="malloc-packed-4", marks=PLAIN),
     pytest.param("uring", False, 4, id="uring-split-4"),
     pytest.param("uring", True, 1, id="uring-packed-1", marks=PLAIN),
 ])
