@@ -297,16 +297,20 @@ unlinked(struct vhub_work *work)
 	struct slot *slot = vhub_container_of(work, struct slot, unlink_work);
 
 	slot->unlinking = NULL;
+	slot->listens = false;
 	if (slot->destroyed)
 		device_gone(slot);
 }
 
-/* Beside all else: who lists the folder can hold it up for ever. */
+/*
+ * Beside all else: who lists the folder can hold it up for ever. Until then the path is the slot's: another one's
+ * new socket there could be taken for its old one.
+ */
 static void
 unlink_socket(struct slot *slot)
 {
-	slot->listens = false;
-	if (slot->socket_file == NULL)
+	slot->listens = slot->socket_file != NULL;
+	if (!slot->listens)
 		return;
 	slot->unlinking = slot->socket_file;
 	slot->socket_file = NULL;

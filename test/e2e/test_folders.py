@@ -131,6 +131,20 @@ def test_two_devices_with_one_socket(control, folder):
         check_is_served(folder / "same.sock")
 
 
+def test_a_path_is_a_devices_until_its_socket_is_removed(control, folder, held):
+    """Else the one of the next device there could be removed in its place."""
+    with control() as first, control() as second:
+        with held_folder(held):
+            first.begin("device_remove", name="bad")
+            wait_until(lambda: states(second)["bad"] == "destroying")
+            add(second, "next", f"socket={held}/bad.sock")
+            assert "somebody listens there" in second.receive()["error"]["message"]
+        assert first.receive()["result"] is True
+        add(second, "next", f"socket={held}/bad.sock")
+        assert second.receive()["result"] is True
+        check_is_served(held / "bad.sock")
+
+
 def test_the_end(vhubd, blk, folder, held):
     """But for the thread that removes the socket, which no signal wakes."""
     daemon = vhubd(blk("good", size="8M"), blk("bad", size="8M", socket=held / "bad.sock"),
