@@ -37,7 +37,7 @@ malloc_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 	q->queue.disk = disk;
 	q->data = d->data;
 	q->save = d->save;
-	q->lcore = vhub_lcore_self();
+	q->saving.lcore = vhub_lcore_self();
 	q->tail = &q->head;
 	*out = &q->queue;
 	return 0;
@@ -48,7 +48,7 @@ malloc_queue_put(struct vhub_blk_queue *queue)
 {
 	struct malloc_queue *q = malloc_queue_of(queue);
 
-	save_leave(q);
+	vhub_blk_away_leave(&q->saving);
 	free(q);
 }
 
@@ -215,7 +215,8 @@ malloc_reap(struct vhub_blk_queue *queue, struct vhub_blk_io **ios, uint16_t max
 	}
 	if (q->head == NULL)
 		q->tail = &q->head;
-	while (unlikely(q->save != NULL) && n < max && (io = save_reap(q)) != NULL)
+	while (unlikely(q->save != NULL) && n < max &&
+			(io = vhub_blk_away_reap(&q->saving)) != NULL)
 		ios[n++] = io;
 	return n;
 }
@@ -265,5 +266,5 @@ malloc_arm(struct vhub_blk_queue *queue)
 {
 	struct malloc_queue *q = malloc_queue_of(queue);
 
-	return q->head == NULL && !save_has_some(q) ? 0 : -EAGAIN;
+	return q->head == NULL && !vhub_blk_away_has_some(&q->saving) ? 0 : -EAGAIN;
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "vhub_blk.h"
+#include "vhub_blk_thread.h"
 
 struct malloc_save;
 
@@ -40,13 +41,8 @@ struct malloc_queue {
 	/* Progress in `next`. */
 	uint32_t done_bytes; /* of the I/O */
 	uint16_t iov_index;
-	size_t iov_done_bytes; /* of that iovec */
-	/* With a file. */
-	struct vhub_lcore *lcore;  /* that the saver wakes; NULL: none */
-	struct vhub_blk_io *saved; /* taken from save_done, not given out yet */
-	/* Shared atomic: pushed by the saver; how many of our I/Os it has. */
-	struct vhub_blk_io *save_done;
-	uint32_t n_saving;
+	size_t iov_done_bytes;	     /* of that iovec */
+	struct vhub_blk_away saving; /* with a file */
 };
 
 static inline struct malloc_disk *
@@ -107,20 +103,11 @@ save_wants(const struct vhub_blk_io *io)
 	return io->op == VHUB_BLK_FLUSH ||
 			(io->op != VHUB_BLK_READ && (io->flags & VHUB_BLK_IO_FUA) != 0);
 }
-/* LCORE: hands such an I/O over; save_reap() gives it back, with its result. */
+/* LCORE: hands such an I/O over; q->saving gives it back, with its result. */
 void
 save_submit(struct malloc_queue *q, struct vhub_blk_io *io);
-/* LCORE: one that is over, or NULL. */
-struct vhub_blk_io *
-save_reap(struct malloc_queue *q);
-/* LCORE: takes those back that the thread has not begun with; save_reap() gives them, with -ECANCELED. */
+/* LCORE: takes those back that the thread has not begun with; q->saving gives them, with -ECANCELED. */
 void
 save_cancel(struct malloc_queue *q, vhub_blk_pick_fn wanted, const void *arg);
-/* LCORE: whether save_reap() would give one. */
-bool
-save_has_some(const struct malloc_queue *q);
-/* LCORE: returns once the thread looks at this queue no more, which has nothing in flight. */
-void
-save_leave(struct malloc_queue *q);
 
 #endif /* MALLOC_PVT_H */

@@ -13,11 +13,9 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,28 +23,19 @@
 
 #include "malloc_pvt.h"
 #include "vhub_file.h"
-#include "vhub_lcore.h"
 #include "vhub_log.h"
-#include "vhub_thread.h"
 
 VHUB_LOGTYPE(blk)
 
 #define UNIT_BYTES (64u << 10)
 #define UNITS_OF_WORD 64u
 
-/* The field of struct vhub_blk_io that is ours. */
-#define IO_QUEUE 0
-
 struct malloc_save {
 	struct malloc_disk *disk;
-	pthread_t thread;
-	int wake_fd;	      /* written by lcores, read by the thread, which sleeps there */
-	pthread_mutex_t lock; /* one at a time: saving, or a change of the size */
+	struct vhub_blk_thread thread;
+	pthread_mutex_t lock;		 /* one at a time: saving, or a change of the size */
 	struct vhub_log_limit log_limit; /* the thread's */
-	/* Shared atomic. */
-	struct vhub_blk_io *todo; /* the last one first */
-	uint32_t stop;
-	uint64_t changed[]; /* a bit for each unit */
+	uint64_t changed[];		 /* shared atomic: a bit for each unit */
 };
 
 /* ---- marks ---- */
@@ -147,41 +136,11 @@ save_all(struct malloc_save *save)
 
 /* ---- the thread ---- */
 
-static void
-push(struct vhub_blk_io **list, struct vhub_blk_io *io)
-{
-	io->next = __atomic_load_n(list, __ATOMIC_RELAXED);
-	/* Pairs with take_all(): what the I/O holds is seen by who takes it. */
-	while (!__atomic_compare_exchange_n(list, &io->next, io, true, __ATOMIC_RELEASE,
-			__ATOMIC_RELAXED))
-		;
-}
-
-/* In any order: none of them depends on another one. */
-static struct vhub_blk_io *
-take_all(struct vhub_blk_io **list)
-{
-	/* Pairs with push(). */
-	return __atomic_exchange_n(list, NULL, __ATOMIC_ACQUIRE);
-}
-
-static void
-give_back(struct vhub_blk_io *io, int result)
-{
-	struct malloc_queue *q = (struct malloc_queue *)(uintptr_t)io->driver[IO_QUEUE];
-
-	io->result = result;
-	push(&q->save_done, io);
-	if (q->lcore != NULL)
-		vhub_lcore_wake(q->lcore);
-	/* Pairs with save_leave(): the queue may go now. */
-	__atomic_fetch_sub(&q->n_saving, 1, __ATOMIC_RELEASE);
-}
-
 /* One save for all that wait. */
 static void
-serve(struct malloc_save *save, struct vhub_blk_io *io)
+serve(struct vhub_blk_thread *thread, struct vhub_blk_io *io)
 {
+	struct malloc_save *save = vhub_container_of(thread, struct malloc_save, thread);
 	int ret = save_all(save);
 
 	if (ret != 0 && vhub_log_allowed(&save->log_limit))
@@ -189,35 +148,9 @@ serve(struct malloc_save *save, struct vhub_blk_io *io)
 	while (io != NULL) {
 		struct vhub_blk_io *next = io->next; /* it is its queue's again once given back */
 
-		give_back(io, ret);
+		vhub_blk_thread_give_back(io, ret);
 		io = next;
 	}
-}
-
-static void *
-saver_main(void *arg)
-{
-	struct malloc_save *save = arg;
-	eventfd_t unused;
-
-	/* Pairs with the store in save_close(). */
-	while (__atomic_load_n(&save->stop, __ATOMIC_ACQUIRE) == 0) {
-		struct vhub_blk_io *ios = take_all(&save->todo);
-
-		if (ios == NULL)
-			eventfd_read(save->wake_fd, &unused);
-		else
-			serve(save, ios);
-	}
-	return NULL;
-}
-
-static void
-wake(struct malloc_save *save)
-{
-	/* A counter that is full wakes as well. */
-	while (eventfd_write(save->wake_fd, 1) != 0 && errno == EINTR)
-		;
 }
 
 static int
@@ -231,22 +164,14 @@ start(struct malloc_disk *d)
 		return -ENOMEM;
 	save->disk = d;
 	pthread_mutex_init(&save->lock, NULL);
-	save->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (save->wake_fd < 0) {
-		ret = -errno;
-		goto err_free;
+	save->thread.serve = serve;
+	ret = vhub_blk_thread_start(&save->thread, "vhub-save");
+	if (ret != 0) {
+		free(save);
+		return ret;
 	}
-	ret = vhub_thread_start(&save->thread, "vhub-save", saver_main, save);
-	if (ret != 0)
-		goto err_close;
 	d->save = save;
 	return 0;
-
-err_close:
-	close(save->wake_fd);
-err_free:
-	free(save);
-	return ret;
 }
 
 /* ---- a disk's life ---- */
@@ -381,17 +306,13 @@ save_close(struct malloc_disk *d)
 	int ret;
 
 	if (save != NULL) {
-		/* Pairs with the load in saver_main(). */
-		__atomic_store_n(&save->stop, 1, __ATOMIC_RELEASE);
-		wake(save);
-		pthread_join(save->thread, NULL);
+		vhub_blk_thread_stop(&save->thread);
 		ret = save_all(save);
 		if (ret != 0) {
 			VHUB_LOG(ERR, "%s: what was written since the last flush is lost: %s",
 					d->path, strerror(-ret));
 			vhub_blk_not_saved();
 		}
-		close(save->wake_fd);
 		pthread_mutex_destroy(&save->lock);
 		free(save);
 	}
@@ -426,63 +347,11 @@ save_resize(struct malloc_disk *d, uint64_t size_bytes)
 void
 save_submit(struct malloc_queue *q, struct vhub_blk_io *io)
 {
-	io->driver[IO_QUEUE] = (uintptr_t)q;
-	__atomic_fetch_add(&q->n_saving, 1, __ATOMIC_RELAXED);
-	push(&q->save->todo, io);
-	wake(q->save);
-}
-
-struct vhub_blk_io *
-save_reap(struct malloc_queue *q)
-{
-	struct vhub_blk_io *io;
-
-	if (q->saved == NULL && __atomic_load_n(&q->save_done, __ATOMIC_RELAXED) != NULL)
-		q->saved = take_all(&q->save_done);
-	io = q->saved;
-	if (io != NULL)
-		q->saved = io->next;
-	return io;
+	vhub_blk_thread_submit(&q->save->thread, &q->saving, io);
 }
 
 void
 save_cancel(struct malloc_queue *q, vhub_blk_pick_fn wanted, const void *arg)
 {
-	struct vhub_blk_io *io = take_all(&q->save->todo);
-	bool others = false;
-
-	while (io != NULL) {
-		struct vhub_blk_io *next = io->next;
-
-		if (io->driver[IO_QUEUE] == (uintptr_t)q && wanted(io, arg)) {
-			io->result = -ECANCELED;
-			io->next = q->saved;
-			q->saved = io;
-			__atomic_fetch_sub(&q->n_saving, 1, __ATOMIC_RELAXED);
-		} else {
-			push(&q->save->todo, io);
-			others = true;
-		}
-		io = next;
-	}
-	/* It may have looked meanwhile, and found none. */
-	if (others)
-		wake(q->save);
-}
-
-bool
-save_has_some(const struct malloc_queue *q)
-{
-	return q->saved != NULL || __atomic_load_n(&q->save_done, __ATOMIC_RELAXED) != NULL;
-}
-
-void
-save_leave(struct malloc_queue *q)
-{
-	/*
-	 * Pairs with the end of give_back(), which is between its last step and this one; perhaps for a
-	 * while, when it was put off this CPU there.
-	 */
-	while (__atomic_load_n(&q->n_saving, __ATOMIC_ACQUIRE) != 0)
-		sched_yield();
+	vhub_blk_away_cancel(&q->saving, &q->save->thread, wanted, arg);
 }

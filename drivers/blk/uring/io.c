@@ -326,13 +326,14 @@ uring_end(struct uring_queue *q, struct uring_slot *slot, int res, struct vhub_b
 static uint16_t
 reap_erased(struct uring_queue *q, struct vhub_blk_io **ios, uint16_t max)
 {
-	struct uring_slot *slot;
+	struct vhub_blk_io *io;
 	uint16_t n = 0;
 
-	while (n < max && (slot = eraser_reap(q)) != NULL) {
-		int result = cancel_result(slot, slot->erase_result);
+	while (n < max && (io = vhub_blk_away_reap(&q->erasing)) != NULL) {
+		struct uring_slot *slot = eraser_slot_of(io);
+		int result = cancel_result(slot, io->result);
 
-		ios[n++] = release_slot(q, slot, lost_result(q->disk, slot->io, result));
+		ios[n++] = release_slot(q, slot, lost_result(q->disk, io, result));
 	}
 	return n;
 }

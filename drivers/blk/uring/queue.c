@@ -139,7 +139,7 @@ uring_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
 		return -ENOMEM;
 	q->queue.disk = disk;
 	q->disk = uring_disk_of(disk);
-	q->lcore = vhub_lcore_self();
+	q->erasing.lcore = vhub_lcore_self();
 	for (unsigned int i = URING_DEPTH; i > 0; i--) {
 		q->slots[i - 1].next = q->free_slots;
 		q->free_slots = &q->slots[i - 1];
@@ -176,7 +176,7 @@ uring_queue_put(struct vhub_blk_queue *queue)
 		vhub_lcore_kernel_work(-1);
 	if (q->watched)
 		vhub_lcore_remove_wake_fd(q->ring.ring_fd);
-	eraser_leave(q);
+	vhub_blk_away_leave(&q->erasing);
 	destroy_rings(q);
 	pins_leave(q);
 	if (q->bounce_area != NULL)
@@ -220,7 +220,7 @@ uring_arm(struct vhub_blk_queue *queue)
 		q->watched = true;
 	}
 	return q->inline_ready.first != NULL || q->cancelled.first != NULL || anything_there(q) ||
-					eraser_has_some(q) ?
+					vhub_blk_away_has_some(&q->erasing) ?
 			-EAGAIN :
 			0;
 }

@@ -25,6 +25,7 @@
 #include <rte_branch_prediction.h>
 
 #include "vhub_blk.h"
+#include "vhub_blk_thread.h"
 #include "vhub_log.h"
 
 /*
@@ -154,8 +155,6 @@ struct uring_slot {
 	uint8_t zero_way;
 	/* Wanted back: no step follows. Shared atomic: written by the lcore, read by the eraser. */
 	bool cancelled;
-	struct uring_queue *queue;
-	int erase_result;
 	size_t iov_done_bytes; /* of that piece */
 };
 
@@ -195,12 +194,7 @@ struct uring_queue {
 	/* Ways of WRITE_ZEROES, by bit, that this image is known not to have. */
 	uint8_t no_zero_way;
 
-	/* With an eraser. */
-	struct vhub_lcore *lcore;  /* that it wakes; NULL: none */
-	struct uring_slot *erased; /* reaped by the queue, not given out yet */
-	/* Shared atomic: pushed by the eraser's thread. */
-	struct uring_slot *erase_done;
-	uint32_t n_erasing; /* the eraser still looks at this queue */
+	struct vhub_blk_away erasing; /* with an eraser */
 
 	struct uring_slot slots[URING_DEPTH];
 };
@@ -409,18 +403,16 @@ int
 eraser_start(struct uring_disk *d);
 void
 eraser_stop(struct uring_eraser *eraser);
-/* LCORE: hands a slot over; eraser_reap() gives it back, with erase_result. */
+/* LCORE: hands a slot's I/O over; q->erasing gives it back, with its result. */
 void
 eraser_submit(struct uring_queue *q, struct uring_slot *slot);
-/* LCORE: a slot that is done, or NULL. */
-struct uring_slot *
-eraser_reap(struct uring_queue *q);
-/* LCORE: whether eraser_reap() would give one. */
-bool
-eraser_has_some(const struct uring_queue *q);
-/* LCORE: returns once the thread looks at this queue no more, which has nothing in flight. */
-void
-eraser_leave(struct uring_queue *q);
+/* The field of such an I/O that has its slot. */
+#define ERASER_IO_SLOT 1
+static inline struct uring_slot *
+eraser_slot_of(const struct vhub_blk_io *io)
+{
+	return (struct uring_slot *)(uintptr_t)io->driver[ERASER_IO_SLOT];
+}
 
 /* ---- pins.c ---- */
 
