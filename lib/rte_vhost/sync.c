@@ -270,15 +270,48 @@ most_in_a_call(const struct rvhost_path *path, uint32_t index, uint16_t ring_siz
 	return to_guest && path->mergeable ? 1 : RTE_MIN(ring_size, RVHOST_CALL_MAX);
 }
 
+/* As the guest calls it: with ACCESS_PLATFORM what a front end tells of rings is that already. 0: it is nowhere. */
+static uint64_t
+ring_gpa(const struct session_record *rec, uint64_t uva)
+{
+	const struct vhub_user_mem_region *desc;
+	uint32_t i;
+
+	if ((rec->features & ACCESS_PLATFORM_BIT) != 0)
+		return uva;
+	for (i = 0; i < rec->n_regions; i++) {
+		desc = &rec->regions[i].desc;
+		if (uva - desc->user_addr_uva < desc->size_bytes)
+			return desc->guest_addr_gpa + (uva - desc->user_addr_uva);
+	}
+	return 0;
+}
+
+/*
+ * Of a packed ring the library marks descriptors, from the address of the log on. A front end that gives that of the
+ * event suppression there, as QEMU does, means just that (lib/virtq/dirty.c).
+ */
+static struct vhub_user_vring_addr
+addr_for_library(const struct rvhost_path *path, const struct session_record *rec, uint32_t index)
+{
+	struct vhub_user_vring_addr addr = rec->vrings[index].addr;
+
+	addr.index = index;
+	if (path->packed && addr.log_gpa == ring_gpa(rec, addr.used_uva))
+		addr.log_gpa = ring_gpa(rec, addr.desc_uva);
+	return addr;
+}
+
 /* Always enabled: what SET_VRING_ENABLE says is lib/net's to do, for it has to discard. */
 static int
-start_ring(struct rvhost_path *path, const struct vring_record *rec, uint32_t index, uint32_t base)
+start_ring(struct rvhost_path *path, const struct session_record *session, uint32_t index,
+		uint32_t base)
 {
-	struct vhub_user_vring_addr addr = rec->addr;
+	const struct vhub_user_vring_addr addr = addr_for_library(path, session, index);
+	const struct vring_record *rec = &session->vrings[index];
 	int ret;
 
 	path->call_max[index] = most_in_a_call(path, index, rec->size);
-	addr.index = index;
 	ret = tell_ring_state(path, VHUB_USER_SET_VRING_NUM, index, rec->size);
 	if (ret == 0)
 		ret = tell_ring_state(path, VHUB_USER_SET_VRING_BASE, index,
@@ -349,7 +382,7 @@ start_rings(struct rvhost_path *path, const struct session_record *rec, const bo
 		const struct vring_record *ring = &rec->vrings[i];
 
 		if (ring->started && !path->running[i])
-			ret = start_ring(path, ring, i, went_on[i] ? path->bases[i] : ring->base);
+			ret = start_ring(path, rec, i, went_on[i] ? path->bases[i] : ring->base);
 	}
 	return ret;
 }

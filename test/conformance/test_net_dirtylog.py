@@ -5,7 +5,7 @@ wrote, all of them, and no others ("Migration" in the specification)."""
 import pytest
 
 from scene import expect_refusal
-from vhostuser import F, NetPort, Req, packets, pages_of
+from vhostuser import F, NetPort, Req, packets, pages_of, wait_until
 from vhostuser import protocol as p
 from vhostuser.dirtylog import start_logging, stop_logging
 from vhostuser.flow import Flow, flow
@@ -215,6 +215,23 @@ def test_a_log_that_is_too_short_is_not_written_beyond(port, log_of):
     session.send(packets.plain(1, 300))
     session.receive(again=False)
     assert log.pages() <= ring_pages(session)
+
+
+def test_descriptors_are_marked_where_the_log_has_the_address_of_the_event_suppression(port, log_of):
+    """As QEMU gives it for packed rings."""
+    session = port(size=64, packed=True, buffers=0)
+    log = log_of(session)
+    start_logging(session, log)
+    for index, queue in session.queues.items():
+        session.set_vring_addr(index, queue.ring, p.VRING_F_LOG, queue.ring.device_gpa)
+    buffers = lone_buffers(session, 1)
+    log.clear()
+    session.send(packets.plain(1, 200))
+    packet = session.receive(again=False)
+    expected = written(packet, buffers) | ring_pages(session)
+    # What is in a ring is marked right after the guest sees it.
+    wait_until(lambda: expected <= log.pages())
+    assert log.pages() <= expected | event_pages(session)
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
