@@ -303,6 +303,15 @@ blk_dev_find(const struct vhub_device *device);
 struct blk_dev *
 blk_dev_find_or_say(const struct vhub_device *device, char *error, size_t error_len);
 
+/*
+ * Makes the device of an opened disk, which it owns from then on. Errors as in struct
+ * vhub_builder_ops.
+ */
+int
+blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
+		const struct vhub_executor *executor, struct vhub_device **out, char *error,
+		size_t error_len);
+
 /* ---- decode.c ---- */
 
 enum blk_verdict {
@@ -486,16 +495,5 @@ blk_reap(struct blk_lcore *lcore);
 /* Pushes what has been answered, ring by ring, and notifies. */
 void
 blk_push(struct blk_lcore *lcore);
-
-/* ---- blk.c ---- */
-
-/*
- * Makes the device of an opened disk, which it owns from then on. Errors as in struct
- * vhub_builder_ops.
- */
-int
-blk_create(const struct blk_params *params, struct vhub_blk_disk *disk,
-		const struct vhub_executor *executor, struct vhub_device **out, char *error,
-		size_t error_len);
 
 #endif /* BLK_PVT_H */

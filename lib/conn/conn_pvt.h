@@ -134,6 +134,10 @@ conn_parent_resources_discard(struct vhub_parent_resources *resources);
 int
 conn_peer_of(int fd, struct vhub_peer *peer);
 
+/** Whether the peer of a connected socket has hung up. Thread: ANY. */
+bool
+conn_peer_has_hung_up(int fd);
+
 /**
  * Whether no thread of process `pid` will run any more of its program, though it may still have its fds. false also
  * where that is not known: without /proc, or when it has gone, its fds with another process. Blocks.
@@ -230,9 +234,5 @@ conn_socket_enter(struct conn_socket *socket, int fd);
 /** Before the session closes its socket. */
 void
 conn_socket_leave(struct conn_socket *socket);
-
-/** Whether the peer of a connected socket has hung up. */
-bool
-conn_peer_has_hung_up(int fd);
 
 #endif /* CONN_PVT_H */

@@ -2,10 +2,11 @@
 /*
  * The process at the other end of a socket; and whether one has been killed, or has ended, and is only kept by what
  * the kernel cannot end: a system call that waits for a FUSE server or for a lock sleeps on. All its fds stay open
- * until then, also sockets that listen. Called by listener.c and session.c.
+ * until then, also sockets that listen. Called by listener.c, session.c and server.c.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +38,14 @@ conn_peer_of(int fd, struct vhub_peer *peer)
 		return -errno;
 	*peer = (struct vhub_peer){ .pid = cred.pid, .uid = cred.uid, .gid = cred.gid };
 	return 0;
+}
+
+bool
+conn_peer_has_hung_up(int fd)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
+
+	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
 }
 
 /* ---- whether it is ending ---- */

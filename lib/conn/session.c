@@ -15,7 +15,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,14 +81,6 @@ struct vhub_session {
 	struct conn_frame_out out;
 	bool peer_gone; /* replies go nowhere; requests that it left behind are still served */
 };
-
-bool
-conn_peer_has_hung_up(int fd)
-{
-	struct pollfd pfd = { .fd = fd, .events = POLLRDHUP };
-
-	return poll(&pfd, 1, 0) > 0 && (pfd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
-}
 
 bool
 vhub_session_is_leaving(const struct vhub_session *session)

@@ -238,10 +238,6 @@ rvhost_under_way(const struct rvhost_path *path, const struct vhub_vring *vring)
 	return path->ring_dma[vring->index].under_way != 0;
 }
 
-/** Copies that are under way in all rings, as they are just now. ANY. */
-unsigned int
-rvhost_copies(const struct rvhost_path *path);
-
 /** Packets to the guest whose copies have ended: tells the guest and frees them. Returns how many. */
 uint16_t
 rvhost_reap(struct rvhost_path *path, struct vhub_vring *vring);
@@ -255,6 +251,10 @@ void
 rvhost_guest_notified(int vid);
 
 /* ---- dma.c ---- */
+
+/** Copies that are under way in all rings, as they are just now. ANY. */
+unsigned int
+rvhost_copies(const struct rvhost_path *path);
 
 /** A ring that runs begins to copy by DMA, if its session does; it waits until nothing is under way. WORK. */
 int

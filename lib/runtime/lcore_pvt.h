@@ -27,7 +27,7 @@ struct poller_list {
 struct vhub_lcore {
 	/* Immutable once launched, but for the mailbox's `sleeping`. */
 	unsigned int id;    /* EAL's */
-	unsigned int index; /* in vhub_lcore_at(), and the thread id in lcore_qsbr() */
+	unsigned int index; /* in vhub_lcore_at(), and the thread id in vhub_quiesce_qsbr() */
 	int node;
 	int epoll_fd; /* the mailbox, kick fds (kick.c), driver fds */
 	enum vhub_idle_policy policy;
@@ -121,6 +121,8 @@ park_is_due(const struct vhub_lcore *lcore);
 void
 park_look(struct vhub_lcore *lcore);
 
+/* ---- idle.c ---- */
+
 /*
  * Arms the pollers and sleeps until a message or a watched fd wakes the lcore, or finds that it may
  * not sleep. Either way the idle time starts anew. Returns whether it has slept. Thread: LCORE.
@@ -135,8 +137,10 @@ idle_sleep(struct vhub_lcore *lcore);
 void
 idle_lend(struct vhub_lcore *lcore);
 
+/* ---- quiesce.c ---- */
+
 /*
- * Adds `n` lcores to those that quiesce.c waits for. Thread: CTL, before they are launched. Returns
+ * Adds `n` lcores to those that are waited for. Thread: CTL, before they are launched. Returns
  * 0 or -ENOMEM.
  */
 int
@@ -151,6 +155,8 @@ quiesce_start(struct vhub_loop *loop);
 /* No lcore runs any more: what is left is freed. Thread: CTL. */
 void
 quiesce_stop(void);
+
+/* ---- watchdog.c ---- */
 
 /*
  * Installs the signal and watches for lcores that begin to write. Thread: CTL. Returns 0, -EBUSY

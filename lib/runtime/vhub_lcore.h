@@ -8,8 +8,7 @@
  * Idle policies
  *   poll      never sleeps.
  *   adaptive  after `idle_us` without work: each poller is armed (it asks its guests and its driver
- *   for
- *             notifications and looks once more), the mailbox is looked at once more, then the
+ *             for notifications and looks once more), the mailbox is looked at once more, then the
  *             lcore sleeps in epoll_wait(2) on kick fds, driver fds and its mailbox. One poller
  *             that cannot be armed (a ring whose kicks do not wake the lcore) keeps the lcore awake. Nothing is lost:
  *             work that came before the arming is seen by the look after it, work that comes later

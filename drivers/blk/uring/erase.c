@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The eraser: a thread of a disk on a block device (blk/thread.c), for the ioctls that discard and
- * erase, since they block and io_uring has none of them on the kernels that we run on. Called by io.c
- * and range.c's decisions. There is no thread for files.
+ * erase, since they block and io_uring has none of them on the kernels that we run on. Called by
+ * io.c, where range.c has decided so. There is no thread for files.
  */
 #include <errno.h>
 #include <stdlib.h>
