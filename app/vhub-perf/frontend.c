@@ -88,7 +88,7 @@ frontend_reopen(struct frontend *fe)
 	hang_up(fe);
 	/* The rings are made for these features. */
 	fe->config.features = fe->features;
-	fe->config.required = fe->features & ~(UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES);
+	fe->config.required = fe->features & ~VHUB_F(PROTOCOL_FEATURES);
 	return open_session(fe);
 }
 
@@ -194,7 +194,7 @@ start_ring(struct frontend *fe, const struct ring *r)
 		ret = tell_fd(fe, VHUB_USER_SET_VRING_CALL, r->index, &r->call_fd);
 	if (ret == 0)
 		ret = tell_fd(fe, VHUB_USER_SET_VRING_KICK, r->index, &r->kick_fd);
-	if (ret == 0 && (fe->features & UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES) != 0)
+	if (ret == 0 && (fe->features & VHUB_F(PROTOCOL_FEATURES)) != 0)
 		ret = wire_tell_state(fe, VHUB_USER_SET_VRING_ENABLE, r->index, 1);
 	return ret;
 }

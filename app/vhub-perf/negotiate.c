@@ -10,7 +10,6 @@
 #include "perf.h"
 
 #define F_VERSION_1 (UINT64_C(1) << 32)
-#define F_PROTOCOL (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
 
 /* What this front end can do; the others when they are asked for. */
 #define OUR_PROTOCOL (VHUB_USER_PF(MQ) | VHUB_USER_PF(REPLY_ACK) | VHUB_USER_PF(CONFIG))
@@ -68,7 +67,7 @@ negotiate_protocol(struct frontend *fe)
 		want |= VHUB_USER_PF(INFLIGHT_SHMFD);
 	if (fe->config.suspend)
 		want |= SUSPEND_PROTOCOL;
-	if ((fe->offered & F_PROTOCOL) != 0) {
+	if ((fe->offered & VHUB_F(PROTOCOL_FEATURES)) != 0) {
 		ret = wire_ask_u64(fe, VHUB_USER_GET_PROTOCOL_FEATURES, &fe->protocol_offered);
 		if (ret == 0)
 			ret = wire_tell_u64(fe, VHUB_USER_SET_PROTOCOL_FEATURES,
@@ -107,7 +106,7 @@ ask_number(struct frontend *fe)
 int
 frontend_negotiate(struct frontend *fe)
 {
-	const uint64_t want = fe->config.features | F_VERSION_1 | F_PROTOCOL;
+	const uint64_t want = fe->config.features | F_VERSION_1 | VHUB_F(PROTOCOL_FEATURES);
 	const uint64_t required = fe->config.required | F_VERSION_1;
 	int ret;
 

@@ -359,7 +359,7 @@ check_listener_keys(const struct slot_options *slot, char *error, size_t error_l
 
 	if (slot->connection == CONNECTION_LISTEN)
 		return 0;
-	for (i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+	for (i = 0; i < RTE_DIM(keys); i++) {
 		if (rte_kvargs_get(slot->own_args, keys[i]) != NULL) {
 			snprintf(error, error_len, "%s goes with socket=PATH only", keys[i]);
 			return -EINVAL;

@@ -420,8 +420,7 @@ note_accepted(struct vhub_session *session)
 		session->agreed.protocol_features = req->payload.u64;
 	} else if (req->header.request == VHUB_USER_SET_FEATURES) {
 		session->agreed.has_features = true;
-		session->agreed.f_protocol = (req->payload.u64 >> VHUB_USER_F_PROTOCOL_FEATURES &
-							     1) != 0;
+		session->agreed.f_protocol = (req->payload.u64 & VHUB_F(PROTOCOL_FEATURES)) != 0;
 	}
 }
 

@@ -25,11 +25,13 @@ extern "C" {
 #define VHUB_USER_NEED_REPLY 0x8u
 
 /** Device feature bit by which the back end says that it knows protocol features. */
-#define VHUB_USER_F_PROTOCOL_FEATURES 30
+#define VHUB_F_PROTOCOL_FEATURES 30
 /** Device feature bit: log all writes to guest memory ("Migration"). */
 #define VHUB_F_LOG_ALL 26
 /** Device feature bit: the guest's addresses are those of its vIOMMU (VIRTIO 1.2, 6). */
 #define VHUB_F_ACCESS_PLATFORM 33
+/** The mask of one of these: VHUB_F(LOG_ALL). */
+#define VHUB_F(bit) (UINT64_C(1) << VHUB_F_##bit)
 
 /** "Protocol features": number and name. */
 /* clang-format off */

@@ -8,6 +8,8 @@
 
 #include <bsd/string.h>
 
+#include <rte_common.h>
+
 #include "control_pvt.h"
 
 static const struct vhub_control_param no_params[] = { { .name = NULL } };
@@ -57,7 +59,7 @@ name_kinds(unsigned int mask, char *text, size_t len)
 	size_t i;
 
 	text[0] = '\0';
-	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+	for (i = 0; i < RTE_DIM(kinds); i++) {
 		if ((mask & kinds[i].kind) == 0)
 			continue;
 		strlcat(text, text[0] == '\0' ? "" : " or ", len);

@@ -13,7 +13,7 @@
 bool
 foreign_has_iommu(const struct vhub_device_handler *h)
 {
-	return (h->rec.features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0;
+	return (h->rec.features & VHUB_F(ACCESS_PLATFORM)) != 0;
 }
 
 int
@@ -21,7 +21,7 @@ foreign_check(const struct vhub_device_handler *h, struct vhub_request *req, uns
 		uint64_t features, const struct vhub_user_log *log)
 {
 	const struct vhub_foreign_ops *foreign = h->dev->foreign;
-	bool logging = (features & (UINT64_C(1) << VHUB_F_LOG_ALL)) != 0;
+	bool logging = (features & VHUB_F(LOG_ALL)) != 0;
 
 	if (foreign == NULL)
 		return 0;

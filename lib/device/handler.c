@@ -200,7 +200,7 @@ handler_vring(struct vhub_device_handler *h, uint64_t index)
 struct vhub_dirty_log *
 handler_active_log(const struct vhub_device_handler *h)
 {
-	return (h->rec.features & (UINT64_C(1) << VHUB_F_LOG_ALL)) != 0 ? h->log : NULL;
+	return (h->rec.features & VHUB_F(LOG_ALL)) != 0 ? h->log : NULL;
 }
 
 /* ---- life of a session ---- */

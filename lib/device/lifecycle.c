@@ -3,6 +3,8 @@
  * The state machine of a connection, on its home lcore. Events come from handler.c; the operations
  * on the single vrings are in vring.c.
  */
+#include <rte_common.h>
+
 #include "lifecycle.h"
 
 static const char *const state_names[] = {
@@ -17,9 +19,7 @@ static const char *const state_names[] = {
 const char *
 vhub_conn_state_name(enum vhub_conn_state state)
 {
-	return (unsigned int)state < sizeof(state_names) / sizeof(state_names[0]) ?
-			state_names[state] :
-			"unknown";
+	return (unsigned int)state < RTE_DIM(state_names) ? state_names[state] : "unknown";
 }
 
 /* Relaxed: a figure for statistics; what depends on the state is ordered by the messages. */

@@ -215,7 +215,7 @@ log_applied(struct vhub_device_handler *h, int result)
 static void
 log_mapped(struct vhub_device_handler *h, int result)
 {
-	bool logging = (h->rec.features & (UINT64_C(1) << VHUB_F_LOG_ALL)) != 0;
+	bool logging = (h->rec.features & VHUB_F(LOG_ALL)) != 0;
 	struct vhub_dirty_log *old = h->log;
 	unsigned int i;
 

@@ -8,9 +8,6 @@
 
 #include "handler_pvt.h"
 
-#define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
-#define F_PROTOCOL_BIT (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
-
 /* VIRTIO 1.2, 2.1 "Device Status Field". */
 #define STATUS_FEATURES_OK 8u
 
@@ -24,7 +21,7 @@
 static uint64_t
 offered_features(const struct vhub_device *dev)
 {
-	return dev->features | LOG_ALL_BIT | F_PROTOCOL_BIT;
+	return dev->features | VHUB_F(LOG_ALL) | VHUB_F(PROTOCOL_FEATURES);
 }
 
 /* A device without state to carry does not offer to carry it. */
@@ -80,7 +77,8 @@ features_applied(struct vhub_device_handler *h, int result)
 static uint64_t
 changed_of_rings(const struct vhub_device_handler *h, uint64_t features)
 {
-	return handler_running(h) ? (features ^ h->rec.features) & ~(LOG_ALL_BIT | F_PROTOCOL_BIT) :
+	return handler_running(h) ? (features ^ h->rec.features) &
+					~(VHUB_F(LOG_ALL) | VHUB_F(PROTOCOL_FEATURES)) :
 				    0;
 }
 
@@ -124,7 +122,7 @@ apply_features(struct vhub_device_handler *h)
 static int
 accept_features(struct vhub_device_handler *h, struct vhub_request *req, uint64_t features)
 {
-	struct vhub_dirty_log *log = (features & LOG_ALL_BIT) != 0 ? h->log : NULL;
+	struct vhub_dirty_log *log = (features & VHUB_F(LOG_ALL)) != 0 ? h->log : NULL;
 	int ret = 0;
 
 	if (!rings_fit_log(h, log))
@@ -132,7 +130,8 @@ accept_features(struct vhub_device_handler *h, struct vhub_request *req, uint64_
 	if (ret == 0 && handler_running(h))
 		ret = foreign_check(h, req, h->rec.n_regions, features, &h->rec.log);
 	if (ret == 0 && h->dev->ops->ack_features != NULL && !handler_running(h))
-		ret = h->dev->ops->ack_features(h->dev, features & ~(LOG_ALL_BIT | F_PROTOCOL_BIT));
+		ret = h->dev->ops->ack_features(h->dev,
+				features & ~(VHUB_F(LOG_ALL) | VHUB_F(PROTOCOL_FEATURES)));
 	return ret;
 }
 
@@ -147,7 +146,7 @@ set_features(struct vhub_device_handler *h, struct vhub_request *req)
 	h->req = req;
 	h->rec.features = features;
 	h->rec.has_features = true;
-	if ((features & F_PROTOCOL_BIT) == 0)
+	if ((features & VHUB_F(PROTOCOL_FEATURES)) == 0)
 		enable_all(h);
 	return apply_features(h);
 }

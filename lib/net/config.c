@@ -231,7 +231,7 @@ net_ack_features(struct vhub_device *device, uint64_t features)
 	dev->guest_features = features;
 	if (dev->path == NULL)
 		return 0;
-	if ((features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
+	if ((features & VHUB_F(ACCESS_PLATFORM)) != 0)
 		return rvhost_iotlb_begin(dev->path);
 	rvhost_iotlb_end(dev->path);
 	return 0;

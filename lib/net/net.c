@@ -266,7 +266,7 @@ static int
 arm_library(struct net_pair *pair, struct vhub_vring *vring)
 {
 	/* A translation that the library waits for comes without a kick. */
-	if ((vring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0)
+	if ((vring->features & VHUB_F(ACCESS_PLATFORM)) != 0)
 		return -ENOTSUP;
 	rvhost_want_kicks(pair->dev->path, vring, true);
 	/* Pairs with the guest's: it makes a buffer available, then looks whether we want a kick. */

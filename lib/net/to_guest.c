@@ -20,7 +20,7 @@ static __thread uint32_t lcore_held_mbufs __attribute__((tls_model("initial-exec
 static bool
 is_behind_viommu(const struct net_pair *pair)
 {
-	return (pair->to_ring->features & (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)) != 0;
+	return (pair->to_ring->features & VHUB_F(ACCESS_PLATFORM)) != 0;
 }
 
 /* Returns false when there are enough that wait. */

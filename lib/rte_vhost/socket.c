@@ -244,7 +244,7 @@ rvhost_features(bool iommu)
 			UINT64_C(1) << VIRTIO_RING_F_EVENT_IDX | UINT64_C(1) << VIRTIO_F_VERSION_1 |
 			UINT64_C(1) << VIRTIO_F_RING_PACKED | UINT64_C(1) << VIRTIO_F_IN_ORDER;
 
-	return iommu ? features | UINT64_C(1) << VHUB_F_ACCESS_PLATFORM : features;
+	return iommu ? features | VHUB_F(ACCESS_PLATFORM) : features;
 }
 
 int

@@ -20,10 +20,6 @@
 
 VHUB_LOGTYPE(net);
 
-#define F_PROTOCOL_BIT (UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES)
-#define LOG_ALL_BIT (UINT64_C(1) << VHUB_F_LOG_ALL)
-#define ACCESS_PLATFORM_BIT (UINT64_C(1) << VHUB_F_ACCESS_PLATFORM)
-
 /* ---- what the library has mapped ---- */
 
 /* A front end may cut its file short at any time: our guard has to know the library's mappings. */
@@ -119,7 +115,7 @@ tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub
 	uint64_t page_bytes;
 	int ret;
 
-	if ((rec->features & LOG_ALL_BIT) == 0 || rec->log_fd < 0)
+	if ((rec->features & VHUB_F(LOG_ALL)) == 0 || rec->log_fd < 0)
 		return 0;
 	ret = rvhost_ask(path, VHUB_USER_SET_LOG_BASE, &rec->log, sizeof(rec->log), &rec->log_fd, 1,
 			&nothing, sizeof(nothing));
@@ -137,16 +133,16 @@ tell_log(struct rvhost_path *path, const struct session_record *rec, struct vhub
 static int
 tell_protocol(struct rvhost_path *path, const struct session_record *rec)
 {
-	uint64_t features = (rec->features & path->library_features) | F_PROTOCOL_BIT;
+	uint64_t features = (rec->features & path->library_features) | VHUB_F(PROTOCOL_FEATURES);
 	uint64_t protocol = VHUB_USER_PF(MQ) | VHUB_USER_PF(LOG_SHMFD) | VHUB_USER_PF(REPLY_ACK);
-	bool iommu = (features & ACCESS_PLATFORM_BIT) != 0;
+	bool iommu = (features & VHUB_F(ACCESS_PLATFORM)) != 0;
 	int ret;
 
 	if (iommu)
 		protocol |= VHUB_USER_PF(BACKEND_REQ);
 	/* Without a log nothing can be logged. */
 	if (rec->log_fd < 0)
-		features &= ~LOG_ALL_BIT;
+		features &= ~VHUB_F(LOG_ALL);
 	ret = rvhost_tell(path, VHUB_USER_SET_OWNER, NULL, 0, NULL, 0);
 	if (ret == 0)
 		ret = rvhost_tell(path, VHUB_USER_SET_PROTOCOL_FEATURES, &protocol,
@@ -184,7 +180,7 @@ is_allocated(const struct session_record *rec)
 static bool
 may_copy_by_dma(struct rvhost_path *path, const struct session_record *rec)
 {
-	if (path->dma == NULL || (rec->features & LOG_ALL_BIT) != 0)
+	if (path->dma == NULL || (rec->features & VHUB_F(LOG_ALL)) != 0)
 		return false;
 	if (is_allocated(rec))
 		return true;
@@ -277,7 +273,7 @@ ring_gpa(const struct session_record *rec, uint64_t uva)
 	const struct vhub_user_mem_region *desc;
 	uint32_t i;
 
-	if ((rec->features & ACCESS_PLATFORM_BIT) != 0)
+	if ((rec->features & VHUB_F(ACCESS_PLATFORM)) != 0)
 		return uva;
 	for (i = 0; i < rec->n_regions; i++) {
 		desc = &rec->regions[i].desc;

@@ -375,7 +375,7 @@ static inline void
 fe_negotiate(struct bed *bed, int sock, uint64_t protocol_features)
 {
 	fe_send_u64(sock, VHUB_USER_SET_PROTOCOL_FEATURES, 0, protocol_features);
-	fe_send_u64(sock, VHUB_USER_SET_FEATURES, 0, UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES);
+	fe_send_u64(sock, VHUB_USER_SET_FEATURES, 0, VHUB_F(PROTOCOL_FEATURES));
 	fe_fence(bed, sock);
 }
 

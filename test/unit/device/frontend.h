@@ -149,8 +149,7 @@ fe_negotiate(struct fe *fe)
 	fe_set_u64(fe, VHUB_USER_SET_PROTOCOL_FEATURES,
 			fe_get_u64(fe, VHUB_USER_GET_PROTOCOL_FEATURES));
 	fe_ack(fe, VHUB_USER_SET_OWNER, NULL, 0, NULL, 0);
-	fe_set_u64(fe, VHUB_USER_SET_FEATURES,
-			UINT64_C(1) << 32 | UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES);
+	fe_set_u64(fe, VHUB_USER_SET_FEATURES, UINT64_C(1) << 32 | VHUB_F(PROTOCOL_FEATURES));
 	fe_set_mem_table(fe, FE_MEM_BYTES);
 }
 

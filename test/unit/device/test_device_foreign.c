@@ -233,8 +233,8 @@ play_changes(struct fe *fe)
 	fe_check(is_polled(1) && !library.enabled[1]);
 	fe_check(library.n == n + 1);
 	fe_check(fe_set_u64(fe, VHUB_USER_SET_FEATURES,
-				 UINT64_C(1) << 32 | UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES |
-						 UINT64_C(1) << VHUB_F_LOG_ALL) == 0);
+				 UINT64_C(1) << 32 | VHUB_F(PROTOCOL_FEATURES) | VHUB_F(LOG_ALL)) ==
+			0);
 	fe_check(library.n == n + 2 && last_sync()->anew);
 	fe_check(is_polled(1) && !library.enabled[1]);
 }
@@ -324,8 +324,8 @@ play_iotlb(struct fe *fe)
 
 	fe_negotiate(fe);
 	fe_check(fe_set_u64(fe, VHUB_USER_SET_FEATURES,
-				 UINT64_C(1) << 32 | UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES |
-						 UINT64_C(1) << VHUB_F_ACCESS_PLATFORM) == 0);
+				 UINT64_C(1) << 32 | VHUB_F(PROTOCOL_FEATURES) |
+						 VHUB_F(ACCESS_PLATFORM)) == 0);
 	fe_check(fe_start_ring(fe, 0) == 0);
 	fe_check(invalidate(fe) == 0);
 	library.iotlb_result = -EINVAL;
@@ -341,7 +341,7 @@ static void
 test_a_translation_that_may_not_be_known_ends_the_session(void **state)
 {
 	(void)state;
-	hold.dev.features |= UINT64_C(1) << VHUB_F_ACCESS_PLATFORM;
+	hold.dev.features |= VHUB_F(ACCESS_PLATFORM);
 	assert_int_equal(scene_run(loop, &hold.dev, play_iotlb), -ETIMEDOUT);
 	assert_null(failed);
 	assert_int_equal(library.started, 0);

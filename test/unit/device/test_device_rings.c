@@ -130,9 +130,7 @@ play_disk(struct fe *fe)
 	fe_check(fe_start_ring(fe, 0) == 0);
 	fe_check(fe_set_u64(fe, VHUB_USER_SET_STATUS, 0) == 0);
 	fe_check(fe_set_u64(fe, VHUB_USER_SET_FEATURES,
-				 UINT64_C(1) << 32 |
-						 UINT64_C(1) << VHUB_USER_F_PROTOCOL_FEATURES) ==
-			0);
+				 UINT64_C(1) << 32 | VHUB_F(PROTOCOL_FEATURES)) == 0);
 	for (i = 0; i < QUEUES; i++)
 		fe_check(fe_start_ring(fe, i) == 0);
 }

@@ -198,7 +198,7 @@ static void
 test_behind_a_viommu_it_waits_for_some_time(void **state)
 {
 	(void)state;
-	run.pub.features = UINT64_C(1) << VHUB_F_ACCESS_PLATFORM;
+	run.pub.features = VHUB_F(ACCESS_PLATFORM);
 	offer(1, SHORT_BYTES);
 	guest.untranslated = true;
 	send_one(SHORT_BYTES, 1);
@@ -231,7 +231,7 @@ test_those_behind_one_that_is_too_long(void **state)
 	const uint8_t names[] = { 2, 3, 4, 6 };
 
 	(void)state;
-	run.pub.features = UINT64_C(1) << VHUB_F_ACCESS_PLATFORM;
+	run.pub.features = VHUB_F(ACCESS_PLATFORM);
 	offer(64, SHORT_BYTES);
 	send_one(LONG_BYTES, 1);
 	for (uint8_t name = 2; name < 5; name++)
@@ -266,7 +266,7 @@ static void
 test_the_port_is_asked_again(void **state)
 {
 	(void)state;
-	run.pub.features = UINT64_C(1) << VHUB_F_ACCESS_PLATFORM;
+	run.pub.features = VHUB_F(ACCESS_PLATFORM);
 	driver_ops.to_guest = ask;
 	asked = 0;
 	guest.untranslated = true;

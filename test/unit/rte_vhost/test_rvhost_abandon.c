@@ -159,7 +159,7 @@ test_a_session_that_fails_ends_all_copies(void **state)
 	assert_int_equal(rte_mempool_in_use_count(pool), 0);
 	/* In a session with a dirty log lcores copy. */
 	session.rec.vrings[1].size = RING_SIZE;
-	session.rec.features |= UINT64_C(1) << VHUB_F_LOG_ALL;
+	session.rec.features |= VHUB_F(LOG_ALL);
 	assert_int_equal(session_sync(&session, true), 0);
 	for (unsigned int i = 0; i < N_RINGS; i++) {
 		assert_true(session.path->running[i]);
