@@ -3,7 +3,6 @@
  * `vhub-perf blk`: options, devices, lcores, report. Called by main.c; next: blk_options.c.
  */
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -9,12 +9,9 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <bsd/string.h>
-
-#include <rte_common.h>
 
 #include "frontend.h"
 #include "perf.h"

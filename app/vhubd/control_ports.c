@@ -2,7 +2,6 @@
 /*
  * Control methods about network ports that are served. Called by lib/control; next: slot_change.c.
  */
-#include <errno.h>
 #include <string.h>
 
 #include <bsd/string.h>

@@ -10,7 +10,6 @@
 #include <stdio.h>
 
 #include "frame.h"
-#include "requests.h"
 #include "validate.h"
 
 static int __attribute__((format(printf, 2, 3)))

@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <rte_common.h>
-
 #include "handler_pvt.h"
 
 VHUB_LOGTYPE(device);

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 
-#include <rte_byteorder.h>
 #include <rte_ip.h>
 #include <rte_tcp.h>
 #include <rte_udp.h>

@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <bsd/string.h>
-
 #include "net_pvt.h"
 #include "services.h"
 

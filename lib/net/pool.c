@@ -8,7 +8,6 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include <rte_errno.h>
 #include <rte_lcore.h>
 #include <rte_malloc.h>
 #include <rte_mempool.h>

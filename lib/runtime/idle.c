@@ -9,7 +9,6 @@
  * announcing. Watched fds are edge-triggered: an edge that comes between that look and
  * epoll_wait(2) waits in the epoll instance.
  */
-#include <errno.h>
 #include <sys/epoll.h>
 
 #include <rte_cycles.h>

@@ -16,7 +16,6 @@
 
 #include <linux/magic.h>
 #include <rte_branch_prediction.h>
-#include <rte_common.h>
 
 #include "uring_pvt.h"
 
