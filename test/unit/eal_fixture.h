@@ -50,4 +50,12 @@ test_eal_init(void)
 	return 0;
 }
 
+/* The same as a group's setup. */
+static inline int
+test_eal_up(void **state)
+{
+	(void)state;
+	return test_eal_init();
+}
+
 #endif /* EAL_FIXTURE_H */

@@ -265,13 +265,6 @@ test_a_thousand_front_ends_leave_nothing(void **state)
 	place_down(&place);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -286,5 +279,5 @@ main(void)
 		cmocka_unit_test(test_a_thousand_front_ends_leave_nothing),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }

@@ -513,13 +513,6 @@ the_loop_shuts_nothing_down(void **state)
 	slots_down(&slots);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -538,5 +531,5 @@ main(void)
 		cmocka_unit_test(the_loop_shuts_nothing_down),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }

@@ -348,13 +348,6 @@ test_paths(void **state)
 	assert_int_equal(vhub_dialer_create("", &connection), -EINVAL);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -371,5 +364,5 @@ main(void)
 		cmocka_unit_test(test_paths),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }

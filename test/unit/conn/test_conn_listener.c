@@ -354,13 +354,6 @@ test_peers_are_checked(void **state)
 	check_peer(uid, gid + 1, false);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -377,5 +370,5 @@ main(void)
 		cmocka_unit_test(test_peers_are_checked),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }

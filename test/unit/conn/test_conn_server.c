@@ -806,13 +806,6 @@ test_a_front_end_that_has_gone_waits_for_no_numbers(void **state)
 	slots_down(&slot, 1);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -845,5 +838,5 @@ main(void)
 		cmocka_unit_test(test_a_front_end_that_has_gone_waits_for_no_numbers),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }

@@ -925,13 +925,6 @@ test_a_front_end_that_reads_no_more_but_stays(void **state)
 	one_down(&one, -EPIPE);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -973,5 +966,5 @@ main(void)
 		cmocka_unit_test(test_a_front_end_that_reads_no_more_but_stays),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }

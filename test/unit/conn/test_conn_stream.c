@@ -168,13 +168,6 @@ test_no_fds(void **state)
 	expect_refusal(1000000, -EBADF);
 }
 
-static int
-eal_up(void **state)
-{
-	(void)state;
-	return test_eal_init();
-}
-
 int
 main(void)
 {
@@ -189,5 +182,5 @@ main(void)
 		cmocka_unit_test(test_no_fds),
 	};
 
-	return cmocka_run_group_tests(tests, eal_up, NULL);
+	return cmocka_run_group_tests(tests, test_eal_up, NULL);
 }
