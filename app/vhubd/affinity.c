@@ -10,7 +10,7 @@
 #include <rte_common.h>
 
 #include "affinity.h"
-#include "vhub_registry.h"
+#include "vhub_args.h"
 
 static bool
 add_range(void *arg, uint16_t first, uint16_t last)

@@ -21,6 +21,7 @@
 #include "log_level.h"
 #include "options.h"
 #include "slot_spec.h"
+#include "vhub_args.h"
 #include "vhub_conn.h"
 
 /* ---- help ---- */

@@ -41,10 +41,10 @@
 
 #include <rte_kvargs.h>
 
+#include "vhub_args.h"
 #include "vhub_common.h"
 #include "vhub_hist.h"
 #include "vhub_lcore.h"
-#include "vhub_registry.h"
 
 #ifdef __cplusplus
 extern "C" {

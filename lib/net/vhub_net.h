@@ -65,9 +65,9 @@
 #include <rte_kvargs.h>
 #include <rte_mbuf.h>
 
+#include "vhub_args.h"
 #include "vhub_common.h"
 #include "vhub_lcore.h"
-#include "vhub_registry.h"
 
 #ifdef __cplusplus
 extern "C" {

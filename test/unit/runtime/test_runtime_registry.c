@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vhub_registry.h"
+#include "vhub_args.h"
 
 #define ERROR_LEN 256
 #define UNTOUCHED UINT64_C(0x1122334455667788)
