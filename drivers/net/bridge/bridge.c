@@ -13,7 +13,6 @@
 
 #include "bridge_pvt.h"
 #include "vhub_bridge.h"
-#include "vhub_alloc.h"
 #include "vhub_log.h"
 
 VHUB_LOGTYPE(net)
@@ -192,8 +191,7 @@ check_same(const struct bridge *bridge, const struct bridge_port *p, char *error
 
 /* What another port has said of their bridge: this one, or others after it, may be the first next time. */
 void
-bridge_effective(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *key, uint64_t value), void *arg)
+bridge_effective(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	const struct bridge_port *p = bridge_port_of(port);
 	const uint32_t entries = table_capacity(p->bridge->table);

@@ -241,8 +241,7 @@ void
 bridge_put(struct bridge *bridge);
 /* As the driver's `effective`. */
 void
-bridge_effective(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *key, uint64_t value), void *arg);
+bridge_effective(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg);
 void
 bridge_lock(void);
 void
@@ -310,7 +309,6 @@ void
 bridge_tell_foreign(struct bridge_port *p);
 
 void
-bridge_stats(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg);
+bridge_stats(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg);
 
 #endif /* BRIDGE_PVT_H */

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <bsd/stdlib.h>
 #include <bsd/string.h>
 
 #include "bridge_pvt.h"

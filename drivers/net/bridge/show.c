@@ -47,8 +47,7 @@ sum(const struct bridge_port *p, size_t offset)
 }
 
 void
-bridge_stats(const struct vhub_net_port *port,
-		void (*emit)(void *arg, const char *name, uint64_t value), void *arg)
+bridge_stats(const struct vhub_net_port *port, vhub_stat_fn emit, void *arg)
 {
 	static const struct {
 		const char *name;
