@@ -18,6 +18,8 @@ vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t lea
 	unsigned __int128 one = ((unsigned __int128)hz << VHUB_METER_SHIFT) / rate;
 	unsigned __int128 cycles = ((unsigned __int128)burst * hz) / rate;
 
+	/* Nothing would be limited. */
+	RTE_VERIFY(hz != 0);
 	if (burst == 0)
 		cycles = hz / 10;
 	cycles = RTE_MIN(cycles, (unsigned __int128)hz * LONGEST_BURST_S);

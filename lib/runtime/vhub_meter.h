@@ -33,7 +33,7 @@ struct vhub_meter {
 /**
  * Lets `rate` units pass in a second, not 0, and `burst` at once after a pause (0: those of a tenth of a
  * second), but no less than `least`, which is not 0. What was owed before is forgotten. Thread: CTL or WORK, one
- * at a time.
+ * at a time, with EAL up: nobody knows the TSC's rate before.
  */
 VHUB_API void
 vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least);

@@ -405,6 +405,19 @@ def test_a_bond_uses_its_other_wire_when_one_goes_down(vhubd, net, folder):
 
 # --- null
 
+def test_the_limits_of_a_bridge_hold_from_the_start(vhubd, net, folder):
+    """Options are read before there is a clock; of 120 at once 64 are within a limit of one a second."""
+    limits = {"flood_limit": bytes.fromhex("020000000009"), "broadcast_limit": 6 * b"\xff"}
+    vhubd(nets=[net("a", driver="bridge", bridge="br0", **dict.fromkeys(limits, 1)), net("b", driver="bridge", bridge="br0")],
+          args=["--control", str(folder / "c.sock")])
+    with Control(folder / "c.sock") as control, NetPort.open(str(folder / "a.sock"), size=256) as port:
+        for to in limits.values():
+            port.wait_sent(port.submit([port.prepare(frame(i, to=to)) for i in range(120)]))
+        control.settle()
+        figures = control.call("device_stats", name="a")[0]["figures"]
+        assert all(50 <= figures["bridge_dropped_" + key] <= 56 for key in limits), figures
+
+
 def test_the_source_counts_its_packets(vhubd, net, testpmd, folder):
     vhubd(nets=[net(driver="null", rate=2000, size=200, mac=GUEST.hex(":"))])
     front = testpmd(folder / "port0.sock", f"net_pcap1,tx_pcap={folder}/came.pcap", mode="io")

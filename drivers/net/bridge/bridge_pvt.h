@@ -256,6 +256,9 @@ bridge_next(const struct bridge *bridge);
 int
 bridge_rules_parse(const struct rte_kvargs *args, struct bridge_port *p, char *error,
 		size_t error_len);
+/* The limits in them begin. With EAL up, before an lcore has the port. */
+void
+bridge_rules_begin(struct bridge_port *p);
 /* As the driver's `change`. */
 int
 bridge_rules_change(struct vhub_net_port *port, const struct rte_kvargs *args, char *error,

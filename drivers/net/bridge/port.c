@@ -45,6 +45,7 @@ bridge_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether
 	struct bridge_port *p = bridge_port_of(port);
 	int ret;
 
+	bridge_rules_begin(p);
 	p->mtu = mtu;
 	p->is_high = p->learn_priority == BRIDGE_PRIORITY_HIGH ||
 			(p->learn_priority == BRIDGE_PRIORITY_DEFAULT && port->is_uplink);

@@ -125,11 +125,18 @@ set_limits(struct bridge_port *p, const struct bridge_rules *old, const struct b
 	set_limit(&p->broadcast, old->broadcast_limit, rules->broadcast_limit);
 }
 
+void
+bridge_rules_begin(struct bridge_port *p)
+{
+	static const struct bridge_rules none;
+
+	set_limits(p, &none, p->rules);
+}
+
 int
 bridge_rules_parse(const struct rte_kvargs *args, struct bridge_port *p, char *error,
 		size_t error_len)
 {
-	static const struct bridge_rules none;
 	const char *trunk = rte_kvargs_get(args, "trunk");
 	struct bridge_rules *rules = calloc(1, sizeof(*rules));
 	int ret;
@@ -143,7 +150,6 @@ bridge_rules_parse(const struct rte_kvargs *args, struct bridge_port *p, char *e
 		free(rules);
 		return ret;
 	}
-	set_limits(p, &none, rules);
 	p->rules = rules;
 	return 0;
 }
