@@ -271,6 +271,7 @@ LINES=-Dc_args=-gline-tables-only
 # The other compiler's warnings and the sanitizers' findings from one build. clang wants -Db_lundef=false for
 # shared objects with sanitizers.
 stage_build_asan() {
+	end_builds_aside
 	CC=clang build_stage build-asan -Db_sanitize=address,undefined -Db_lundef=false -Doptimization=1 "$LINES"
 }
 
@@ -325,6 +326,7 @@ stage_quickstart() {
 }
 
 stage_build_fuzz() {
+	end_builds_aside
 	one_test build_fuzzers
 }
 
