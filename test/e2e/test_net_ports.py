@@ -372,6 +372,10 @@ def test_a_bond_uses_its_other_wire_when_one_goes_down(vhubd, net, folder):
         def came_by(wire):
             return far.call("device_stats", name=f"wire{wire}")[0]["figures"]["from_guest_packets"]
 
+        def serves(wire):
+            rings = far.call("device_stats", name=f"wire{wire}")[0]["rings"]
+            return rings != [] and all(ring["state"] == "running" for ring in rings)
+
         def comes_back():
             number = next(numbers)
             guest.send(frame(number))
@@ -395,6 +399,8 @@ def test_a_bond_uses_its_other_wire_when_one_goes_down(vhubd, net, folder):
             assert is_up()
             far.call("device_add", kind="net", name=f"wire{in_use}",
                      args={"connect": str(sockets[in_use]), "driver": "echo"})
+        # A virtio-user port that is stopped while its back end connects cannot be started any more.
+        wait_until(lambda: all(serves(wire) for wire in range(2)))
         near.call("device_remove", name="up0")
         near.call("device_add", kind="uplink", name="up0", args={"bridge": "br0", "port": "net_bonding0"})
         wait_until(comes_back)
