@@ -16,7 +16,7 @@ import time
 
 from vhostuser import BlkDisk, NetPort, packets, pattern
 
-PAUSE = 0.001
+PAUSE = 0.004
 INTERVAL = 0.005
 LOOK = 0.01
 LOOK_MAX = 0.1
