@@ -351,13 +351,17 @@ ctl_ticks_cheaply_while_an_lcore_writes(void **unused)
 {
 	struct notifier p = { .poller.ops = &notifier_ops, .fd = eventfd(0, EFD_NONBLOCK) };
 	uint64_t cpu_ns, least_ns = UINT64_MAX, bare_ns = UINT64_MAX;
+	unsigned int turns = 0;
 	long n, sum = 0;
 
 	(void)unused;
 	test_on_lcore(0, test_add_poller, &p.poller);
 	test_run_loop(20000);
-	/* The least of several turns: what others do on the machine makes both dearer, at any time. */
-	for (unsigned int i = 0; i < 10; i++) {
+	/*
+	 * The least of several turns, and of more where that is not enough: what others do on the machine makes both
+	 * dearer, at any time.
+	 */
+	while (turns < 10 || (turns < 100 && least_ns >= bare_ns * 2 + 10000)) {
 		bare_ns = RTE_MIN(bare_ns, bare_wake_ns());
 		n = test_thread_sleeps();
 		cpu_ns = test_cpu_ns(CLOCK_THREAD_CPUTIME_ID);
@@ -366,11 +370,12 @@ ctl_ticks_cheaply_while_an_lcore_writes(void **unused)
 		n = test_thread_sleeps() - n;
 		least_ns = RTE_MIN(least_ns, cpu_ns / (unsigned long)RTE_MAX(n, 1));
 		sum += n;
+		turns++;
 	}
 	test_on_lcore(0, test_remove_poller, &p.poller);
-	print_message("%ld ticks in a second, %lu ns each, %lu ns of them for a bare wake\n", sum,
-			(unsigned long)least_ns, (unsigned long)bare_ns);
-	assert_in_range(sum, 1, 500);
+	print_message("%ld ticks in %u tenths of a second, %lu ns each, %lu ns of them for a bare wake\n",
+			sum, turns, (unsigned long)least_ns, (unsigned long)bare_ns);
+	assert_in_range(sum, 1, 50 * turns);
 	/* A hundred times 10 us are 0.1 % of a CPU. */
 	assert_true(least_ns < bare_ns * 2 + 10000);
 	close(p.fd);
