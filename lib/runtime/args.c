@@ -122,30 +122,10 @@ vhub_arg_size(const struct rte_kvargs *args, const char *key, uint64_t min, uint
 	return 0;
 }
 
-int
-vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
-		uint64_t *value, char *error, size_t error_len)
-{
-	const char *text, *end;
-	uint64_t number;
-	int ret;
-
-	ret = get_text(args, key, &text, error, error_len);
-	if (ret != 0 || text == NULL)
-		return ret;
-	if (parse_digits(text, &number, &end) != 0 || *end != '\0' || number < min ||
-			number > max) {
-		snprintf(error, error_len, "%s=%s: not a number from %" PRIu64 " to %" PRIu64, key,
-				text, min, max);
-		return -EINVAL;
-	}
-	*value = number;
-	return 0;
-}
-
-int
-vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
-		uint64_t *value, char *error, size_t error_len)
+/* `hint` says what the suffixes are, at the end of the sentence. */
+static int
+get_number(const struct rte_kvargs *args, const char *key, const char *suffixes, const char *hint,
+		uint64_t min, uint64_t max, uint64_t *value, char *error, size_t error_len)
 {
 	const char *text;
 	uint64_t number;
@@ -154,15 +134,28 @@ vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uin
 	ret = get_text(args, key, &text, error, error_len);
 	if (ret != 0 || text == NULL)
 		return ret;
-	if (parse_scaled(text, "kmg", 1000, &number) != 0 || number < min || number > max) {
-		snprintf(error, error_len,
-				"%s=%s: not a number from %" PRIu64 " to %" PRIu64
-				" (k, M and G are 10^3, 10^6 and 10^9)",
-				key, text, min, max);
+	if (parse_scaled(text, suffixes, 1000, &number) != 0 || number < min || number > max) {
+		snprintf(error, error_len, "%s=%s: not a number from %" PRIu64 " to %" PRIu64 "%s",
+				key, text, min, max, hint);
 		return -EINVAL;
 	}
 	*value = number;
 	return 0;
+}
+
+int
+vhub_arg_uint(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len)
+{
+	return get_number(args, key, "", "", min, max, value, error, error_len);
+}
+
+int
+vhub_arg_count(const struct rte_kvargs *args, const char *key, uint64_t min, uint64_t max,
+		uint64_t *value, char *error, size_t error_len)
+{
+	return get_number(args, key, "kmg", " (k, M and G are 10^3, 10^6 and 10^9)", min, max,
+			value, error, error_len);
 }
 
 /* "10" or "20-29", which is changed. Returns false when it is neither. */

@@ -20,10 +20,10 @@ vhub_file_write(int fd, const void *data, size_t len_bytes, uint64_t offset_byte
 	while (len_bytes > 0) {
 		ssize_t n = pwrite(fd, from, len_bytes, (off_t)offset_bytes);
 
-		if (n <= 0 && !(n < 0 && errno == EINTR))
-			return n < 0 ? -errno : -EIO;
-		if (n < 0)
+		if (n < 0 && errno == EINTR)
 			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
 		from += n;
 		offset_bytes += (uint64_t)n;
 		len_bytes -= (size_t)n;
