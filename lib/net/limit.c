@@ -138,23 +138,16 @@ net_limit_check(const struct vhub_net_qos *qos, char *error, size_t error_len)
 
 /* A port that has sent nothing yet has all of its burst. */
 static void
-set_meter(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least)
-{
-	vhub_meter_set(m, rate, burst, least);
-	vhub_meter_fill(m);
-}
-
-static void
 set_direction(struct net_services *services, enum net_direction direction, const uint64_t *values)
 {
 	uint32_t on = 0;
 
 	if (values[0] != 0) {
-		set_meter(&services->limits[direction].packets, values[0], values[1], 1);
+		vhub_meter_set_full(&services->limits[direction].packets, values[0], values[1], 1);
 		on |= NET_SERVES_LIMIT_PACKETS;
 	}
 	if (values[2] != 0) {
-		set_meter(&services->limits[direction].bytes, values[2], values[3],
+		vhub_meter_set_full(&services->limits[direction].bytes, values[2], values[3],
 				NET_LONGEST_FRAME_BYTES); /* any burst has room for one */
 		on |= NET_SERVES_LIMIT_BYTES;
 	}

@@ -31,3 +31,10 @@ vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t lea
 	__atomic_store_n(&m->next, now, __ATOMIC_RELAXED);
 	__atomic_store_n(&m->moved_tsc, now, __ATOMIC_RELAXED);
 }
+
+void
+vhub_meter_set_full(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least)
+{
+	vhub_meter_set(m, rate, burst, least);
+	__atomic_store_n(&m->next, 0, __ATOMIC_RELAXED);
+}

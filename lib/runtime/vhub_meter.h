@@ -38,12 +38,9 @@ struct vhub_meter {
 VHUB_API void
 vhub_meter_set(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least);
 
-/** All of the burst may come at once from now on. Thread: likewise. */
-static inline void
-vhub_meter_fill(struct vhub_meter *m)
-{
-	__atomic_store_n(&m->next, 0, __ATOMIC_RELAXED);
-}
+/** The same, and all of the burst may come at once from now on. */
+VHUB_API void
+vhub_meter_set_full(struct vhub_meter *m, uint64_t rate, uint64_t burst, uint64_t least);
 
 /** Cycles that so many units take. Thread: ANY. */
 static inline uint64_t

@@ -112,10 +112,8 @@ parse(const struct rte_kvargs *args, struct bridge_rules *rules, char *error, si
 static void
 set_limit(struct vhub_meter *m, uint32_t old, uint32_t rate)
 {
-	if (rate == 0 || rate == old)
-		return;
-	vhub_meter_set(m, rate, 0, VHUB_NET_BURST);
-	vhub_meter_fill(m);
+	if (rate != 0 && rate != old)
+		vhub_meter_set_full(m, rate, 0, VHUB_NET_BURST);
 }
 
 static void
