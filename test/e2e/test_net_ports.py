@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Ports whose driver is ethdev or null, with dpdk-testpmd as front end: what is in a file reaches the
 front end and what it sends lands in a file, byte for byte; a port tells its speed; frames cross net_tap
-and net_af_packet, and wake a worker that sleeps; the source counts; what cannot be served is refused with
-its reason.
+and net_af_packet, and wake a worker that sleeps; the limits of a bridge's ports hold where vhubd begins
+with them; the source counts; what cannot be served is refused with its reason.
 
 Interfaces are made in a network namespace of the test's own. Needs root."""
 
@@ -413,7 +413,7 @@ def test_a_bond_uses_its_other_wire_when_one_goes_down(vhubd, net, folder):
         wait_until(lambda: not is_up())
 
 
-# --- null
+# --- bridge
 
 def test_the_limits_of_a_bridge_hold_from_the_start(vhubd, net, folder):
     """Options are read before there is a clock; of 120 at once 64 are within a limit of one a second."""
@@ -427,6 +427,8 @@ def test_the_limits_of_a_bridge_hold_from_the_start(vhubd, net, folder):
         figures = control.call("device_stats", name="a")[0]["figures"]
         assert all(50 <= figures["bridge_dropped_" + key] <= 56 for key in limits), figures
 
+
+# --- null
 
 def test_the_source_counts_its_packets(vhubd, net, testpmd, folder):
     vhubd(nets=[net(driver="null", rate=2000, size=200, mac=GUEST.hex(":"))])

@@ -778,7 +778,7 @@ sleeper_choose(struct sleeper *s)
 		VHUB_BLK_FLUSH, VHUB_BLK_WRITE, VHUB_BLK_READ, VHUB_BLK_WRITE, VHUB_BLK_DISCARD };
 	struct vhub_blk_io *io = &s->io.io;
 
-	io->op = ops[s->n_done % (sizeof(ops) / sizeof(ops[0]))];
+	io->op = ops[s->n_done % RTE_DIM(ops)];
 	/* Where an lcore stays awake for all else, it may still sleep for these. */
 	if (io->op == VHUB_BLK_DISCARD &&
 			(!suite->wakes || (suite->ranges & 1u << VHUB_BLK_DISCARD) == 0))
