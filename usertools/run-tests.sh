@@ -19,6 +19,7 @@ BUILDS_ASIDE= # the process that builds what later stages need
 PASSED=0
 FAILED=0
 SUMMARY=()
+FAILURES=()
 
 # name: seconds at most: what it does. In the order in which they run.
 STAGES=(
@@ -134,6 +135,12 @@ count() {
 	STAGE_FAILED=$((STAGE_FAILED + $2))
 }
 
+# failed TEXT: what has failed, said now and once more at the end.
+failed() {
+	say "      failed: $1"
+	FAILURES+=("failed in $VHUB_PROGRESS: $1")
+}
+
 show_end_of_log() {
 	[[ ! -s $LOG ]] || tail -n "${1:-60}" "$LOG" | sed 's/^/      | /'
 }
@@ -154,24 +161,27 @@ one_test() {
 	else
 		count 0 1
 		show_why
+		failed "$*"
 	fi
 }
 
 # count_file KIND FILE STATUS: counts what a test runner has written. A runner that failed though no test
 # of it did (it crashed, or ran out of time) is one more failure.
 count_file() {
-	local numbers
+	local line numbers
 	numbers=$(/usr/bin/python3 test/check/count.py "$1" "$2" 2>"$LOG.failed")
 	# shellcheck disable=SC2086 # two numbers
 	set -- $numbers "$3"
 	if [[ $3 != 0 && $2 == 0 ]]; then
-		echo "      failed: the runner itself, status $3" >>"$LOG.failed"
+		echo "the runner itself, status $3" >>"$LOG.failed"
 		set -- "$1" 1
 	fi
 	count "$1" "$2"
 	if [[ $2 != 0 ]]; then
 		show_end_of_log 120
-		cat "$LOG.failed"
+		while IFS= read -r line; do
+			failed "$line"
+		done <"$LOG.failed"
 	fi
 }
 
@@ -238,8 +248,8 @@ end_builds_aside() {
 # needs FILE: whether an earlier stage has built it.
 needs() {
 	[[ -e $1 ]] && return
-	say "      $1 is not there; run the stage that builds it"
 	count 0 1
+	failed "$1 is not there; run the stage that builds it"
 	return 1
 }
 
@@ -252,7 +262,10 @@ SANITIZER_ENV=(
 
 stage_packages() {
 	(need_packages "$LOG" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}" \
-		"${VHUB_NET_PACKAGES[@]}" "${VHUB_TEST_PACKAGES[@]}") || count 0 1
+		"${VHUB_NET_PACKAGES[@]}" "${VHUB_TEST_PACKAGES[@]}") || {
+		count 0 1
+		failed "packages that are missing"
+	}
 }
 
 # build_stage DIR MESON-OPTION...
@@ -407,6 +420,7 @@ main() {
 		fi
 	done
 	say
+	[[ ${#FAILURES[@]} == 0 ]] || printf '%s\n' "${FAILURES[@]}" ''
 	printf '%-12s %6s %6s %8s\n' stage passed failed time
 	printf '%s\n' "${SUMMARY[@]}"
 	say "in all $((SECONDS / 60)) min $((SECONDS % 60)) s"

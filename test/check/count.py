@@ -7,7 +7,7 @@
 
 What was skipped, or expected to fail, counts as failed: this project has no test that may be left out.
 A file that is not there, is broken or holds no test is one failure. The names of what failed go to
-standard error.
+standard error, and what was wrong and where if the runner says it.
 """
 
 import json
@@ -17,6 +17,14 @@ import xml.etree.ElementTree as ElementTree
 
 CMOCKA = {word: re.compile(rf"\[\s*{word}\s*\] (\d+) test")
           for word in ("PASSED", "FAILED", "SKIPPED")}
+MOST = 300      # characters of a line that says why
+
+
+def why(trouble):
+    """The first lines of what a failure says, and the line of the test: the last one of its text."""
+    first = (trouble.get("message") or "").splitlines()[:3]
+    last = (trouble.text or "").strip().splitlines()[-1:]
+    return first + [line for line in last if line not in first]
 
 
 def count_junit(path):
@@ -25,7 +33,8 @@ def count_junit(path):
         trouble = [child for child in case if child.tag in ("failure", "error", "skipped")]
         name = f"{case.get('classname')}::{case.get('name')}"
         if trouble:
-            bad.append(f"{name} ({', '.join(child.tag for child in trouble)})")
+            reasons = [line[:MOST] for child in trouble for line in why(child)]
+            bad.append(" | ".join([f"{name} ({', '.join(child.tag for child in trouble)})", *reasons]))
         else:
             passed += 1
     return passed, len(bad), bad
@@ -66,7 +75,7 @@ def main():
     if passed + failed == 0:
         failed, bad = 1, [f"no test in {path}"]
     for name in bad:
-        print(f"      failed: {name}", file=sys.stderr)
+        print(name, file=sys.stderr)
     print(passed, failed)
 
 

@@ -72,7 +72,7 @@ def test_front_ends_go_while_copies_are_under_way(start, check, folder):
     daemon = start(one={"dma": ENGINE}, two={"dma": ENGINE})
     other = check(folder / "two.sock", "packed", queues=2, allocated=True)
     other.wait_received()
-    assert copies(folder, "two")[0] > 0
+    wait_until(lambda: copies(folder, "two")[0] > 0)
     for turn in range(4):
         front = check(folder / "one.sock", ("split", "packed")[turn % 2], queues=2, sizes="1518",
                       allocated=True)
