@@ -58,10 +58,10 @@ class Scene:
             raise AssertionError("no reason like %r in the log:\n%s" % (expression, said))
         return line
 
-    def ended(self, session, expression):
+    def ended(self, session, expression, patience=None):
         """The session is closed by the daemon, and the log tells why."""
         wire = session if isinstance(session, Wire) else session.wire
-        assert wire.wait_closed(), "the session goes on"
+        assert wire.wait_closed(patience), "the session goes on"
         return self.reason(expression)
 
     def broken(self, disk, expression, queue=0):

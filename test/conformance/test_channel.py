@@ -31,7 +31,7 @@ def test_a_new_channel_replaces_the_former_one_which_is_closed(plain):
     disk = plain()
     first = handed(disk)
     second = handed(disk)
-    assert first.wire.wait_closed(2)
+    assert first.wire.wait_closed()
     assert second.wire.silent(0.1)
     disk.read(0, 512)
     first.close()
@@ -42,7 +42,7 @@ def test_the_channel_is_closed_with_the_session(plain):
     disk = plain()
     channel = handed(disk)
     disk.close()
-    assert channel.wire.wait_closed(2)
+    assert channel.wire.wait_closed()
     channel.close()
 
 
