@@ -37,9 +37,9 @@ STAGES=(
 	"fuzz:600:fuzzers, for a bounded time"
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
-FUZZ_SECONDS=6
-# Tests side by side: most wait a third of their time. With hugepages each takes some.
-SIDE_BY_SIDE=$(($(nproc) < 8 ? $(nproc) * 3 / 2 : 12))
+FUZZ_SECONDS=5
+# Tests side by side: most wait half of their time. With hugepages each takes some.
+SIDE_BY_SIDE=$(($(nproc) < 6 ? $(nproc) * 2 : 12))
 HUGEPAGE_MIB=$((SIDE_BY_SIDE * 768))
 # Each is given out as soon as a place is free. Not with -v: pytest-xdist then asks each worker what it is
 # before it gives it the tests, and if the worker has not done with the answer, execnet 1.9 runs the tests in

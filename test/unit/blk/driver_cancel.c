@@ -152,7 +152,7 @@ driver_cancel_test(struct driver_disk *d, bool keeps_data)
 	assert_non_null(d->ops->cancel);
 	/* Of a queue that has nothing. */
 	d->ops->cancel(d->queue, is_wanted, is_wanted);
-	for (unsigned int i = 0; i < 60; i++)
+	for (unsigned int i = 0; i < 24; i++)
 		undone += cancel_round(d, lanes, keeps_data);
 	print_message("%u I/Os were given back undone\n", undone);
 	free(lanes);
