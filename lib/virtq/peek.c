@@ -105,20 +105,20 @@ vhub_virtq_peek(struct vhub_virtq *vq, struct vhub_buffer *buffers, uint16_t max
 
 /* ---- giving back ---- */
 
+static __rte_always_inline uint64_t
+word_of_buffer(const void *burst, uint32_t i)
+{
+	const struct vhub_buffer *buffer = (const struct vhub_buffer *)burst + i;
+
+	return split_used_word(buffer->id, buffer->used_bytes);
+}
+
 static __rte_always_inline void
 split_use(struct vhub_virtq *vq, const struct vhub_buffer *buffers, uint16_t n)
 {
-	const uint16_t mask = (uint16_t)(vq->size - 1);
-	const uint16_t from = vq->used_idx;
-
-	for (uint16_t i = 0; i < n; i++) {
-		struct split_used_elem *elem = &vq->used->ring[(uint16_t)(from + i) & mask];
-
-		elem->id = buffers[i].id;
-		elem->len = buffers[i].used_bytes;
-	}
+	split_store_used(vq, word_of_buffer, buffers, n);
 	vq->last_avail = (uint16_t)(vq->last_avail + n);
-	vq->used_idx = (uint16_t)(from + n);
+	vq->used_idx = (uint16_t)(vq->used_idx + n);
 	/* Release: pairs with the driver's acquire of idx, before its look at entries and data. */
 	__atomic_store_n(&vq->used->idx, vq->used_idx, __ATOMIC_RELEASE);
 }
@@ -174,14 +174,14 @@ vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n)
 	}
 }
 
-/* Each line, though the first entry lies anywhere in one. */
+/* Each line, though the first entry lies anywhere in one; none where they are likely to stay as they are. */
 void
 vhub_virtq_prefetch_used(const struct vhub_virtq *vq, uint16_t n)
 {
 	const uint32_t a_line = RTE_CACHE_LINE_SIZE / sizeof(struct split_used_elem);
 	const uint32_t mask = vq->size - 1;
 
-	if (vq->packed)
+	if (vq->packed || vq->used_moving == 0)
 		return;
 	for (uint32_t i = 0; i < n + a_line - 1; i += a_line)
 		vhub_fetch_to_write(&vq->used->ring[(vq->used_idx + i) & mask], 1);

@@ -49,26 +49,26 @@ split_mark_used(const struct vhub_virtq *vq, uint16_t from, uint16_t n)
 	dirty_mark_ring(vq, offsetof(struct split_used, idx), sizeof(vq->used->idx));
 }
 
+static __rte_always_inline uint64_t
+word_of_chain(const void *burst, uint32_t i)
+{
+	const struct vhub_chain *chain = ((struct vhub_chain *const *)burst)[i];
+
+	return split_used_word(chain->id, chain->used_bytes);
+}
+
 /*
- * Everything but the index, which publishes it. Stores that follow each other into the same line become
- * one, so the two kinds do not take turns.
+ * Everything but the index. Stores that follow each other into the same line become one, so the two
+ * kinds do not take turns.
  */
 static __rte_always_inline void
 split_fill_used(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint16_t n)
 {
-	const uint32_t mask = vq->size - 1, from = vq->used_idx;
 	uint8_t *busy = vq->busy;
-	struct split_used *used = vq->used;
 
 	for (uint32_t i = 0; i < n; i++)
 		busy[chains[i]->id] = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		const struct vhub_chain *chain = chains[i];
-		const uint64_t word = chain->id | (uint64_t)chain->used_bytes << 32;
-
-		/* One store; the ring is aligned to 4. */
-		memcpy(&used->ring[(from + i) & mask], &word, sizeof(word));
-	}
+	split_store_used(vq, word_of_chain, chains, n);
 }
 
 static __rte_always_inline void

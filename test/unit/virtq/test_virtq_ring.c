@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Making a ring, what it refuses, its bases, its long chains, IN_ORDER, and another memory table
- * while it runs.
+ * Making a ring, what it refuses, its bases, its long chains, IN_ORDER, another memory table while it
+ * runs, and what it leaves of the used ring as it is.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "guest.h"
 
@@ -402,6 +403,63 @@ memory_moves_under_a_running_ring(void **state)
 	}
 }
 
+/* ---- the used ring ---- */
+
+#define TALL 1024u
+#define PAGE 4096u
+
+/* One request after the other, each of which has `bytes` written; the driver reaps the entry. */
+static void
+one_lap(struct fixture *f, uint32_t bytes, bool short_way)
+{
+	for (unsigned int i = 0; i < TALL; i++) {
+		struct token *t = add(f, 1, false);
+		struct vhub_buffer buffer;
+		struct vhub_chain *chain;
+
+		t->used_len = bytes;
+		if (short_way) {
+			assert_int_equal(vhub_virtq_peek(f->vq, &buffer, 1, true), 1);
+			buffer.used_bytes = bytes;
+			vhub_virtq_use(f->vq, &buffer, 1);
+		} else {
+			assert_int_equal(vhub_virtq_pop(f->vq, &chain, 1), 1);
+			chain->used_bytes = bytes;
+			vhub_virtq_push(f->vq, &chain, 1);
+		}
+		assert_ptr_equal(driver_reap(&f->d), t);
+	}
+}
+
+/* The page behind the one that has the index: it cannot be written here. */
+static void
+one_lap_without_a_store(struct fixture *f, uint32_t bytes, bool short_way)
+{
+	assert_int_equal(mprotect(f->d.used + PAGE, PAGE, PROT_READ), 0);
+	one_lap(f, bytes, short_way);
+	assert_int_equal(mprotect(f->d.used + PAGE, PAGE, PROT_READ | PROT_WRITE), 0);
+}
+
+/* Of a driver that has the same requests in the same places, lap after lap. */
+static void
+used_entries_that_stay_are_not_stored(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 0, TALL);
+	/* The first burst takes another way. */
+	one_lap(&f, 1, false);
+	for (unsigned int short_way = 0; short_way < 2; short_way++) {
+		one_lap(&f, 100 + short_way, short_way != 0);
+		one_lap_without_a_store(&f, 100 + short_way, short_way != 0);
+		one_lap_without_a_store(&f, 100 + short_way, short_way != 0);
+		one_lap(&f, 200 + short_way, short_way != 0);
+		one_lap_without_a_store(&f, 200 + short_way, short_way != 0);
+	}
+	end(&f);
+}
+
 int
 main(void)
 {
@@ -417,6 +475,7 @@ main(void)
 		cmocka_unit_test(long_chains_wait_for_each_other),
 		cmocka_unit_test(in_order_even_when_completed_backwards),
 		cmocka_unit_test(memory_moves_under_a_running_ring),
+		cmocka_unit_test(used_entries_that_stay_are_not_stored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
