@@ -9,6 +9,7 @@
 #include "blk.h"
 #include "ring_fast.h"
 #include "vhub_common.h"
+#include "vhub_fetch.h"
 
 /* ---- where ---- */
 
@@ -199,6 +200,14 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 
 	if (unlikely(n < 0))
 		return n;
+	/*
+	 * A status is looked at, and the next header stored beside it: one way for both. With the descriptors of
+	 * packed rings under way it brings nothing.
+	 */
+	if (!packed) {
+		for (int i = 0; i < n; i++)
+			vhub_fetch_to_write(&q->requests[used[i].slot], sizeof(q->requests[0]));
+	}
 	c = ring_begin(q->ring);
 	for (int i = 0; i < n; i++) {
 		const uint16_t slot = (uint16_t)used[i].slot;
