@@ -36,7 +36,10 @@ split_close_batch(struct vhub_virtq *vq, struct vhub_chain *const *chains, uint1
 		__atomic_store_n(&region->desc[chains[i]->id].inflight, 0, __ATOMIC_RELEASE);
 }
 
-/* The entries [from, from + n) of the used ring, and its index. */
+/*
+ * The entries [from, from + n) of the used ring, and its index. Also entries that stood there already: who
+ * stored them may not have marked them.
+ */
 static void
 split_mark_used(const struct vhub_virtq *vq, uint16_t from, uint16_t n)
 {

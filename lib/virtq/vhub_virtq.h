@@ -297,8 +297,9 @@ VHUB_API void
 vhub_virtq_prefetch(const struct vhub_virtq *vq, uint16_t n);
 
 /**
- * Has the entries of a split ring brought near to be written that the next `n` chains are given back in. Of a
- * packed ring, where they were taken from, they are near. Changes nothing. Thread: LCORE, the ring's.
+ * Has the entries of a split ring brought near to be written that the next `n` chains are given back in, unless
+ * they are likely to stay as they are. Of a packed ring, where they were taken from, they are near. Changes
+ * nothing. Thread: LCORE, the ring's.
  */
 VHUB_API void
 vhub_virtq_prefetch_used(const struct vhub_virtq *vq, uint16_t n);

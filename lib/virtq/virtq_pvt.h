@@ -303,8 +303,9 @@ split_used_word(uint16_t id, uint32_t used_bytes)
 /*
  * The next `n` entries of the used ring, all but the index, which publishes them. word(burst, i) is the
  * i-th one. Many a driver has the same requests in the same places lap after lap: what stands there
- * already is not stored again, so that the lines stay in both caches. One load or store each; the ring is
- * aligned to 4.
+ * already is not stored again, so that the lines stay in both caches. A guest that changes an entry behind
+ * our look sees what it wrote itself. The index is loaded (acquire) before and stored (release) after, so
+ * the driver sees no older entry than we did. One load or store each; the ring is aligned to 4.
  */
 static __rte_always_inline void
 split_store_used(struct vhub_virtq *vq, uint64_t (*word)(const void *burst, uint32_t i),

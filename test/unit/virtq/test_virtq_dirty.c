@@ -203,6 +203,30 @@ a_burst_over_many_pages(void **state)
 	}
 }
 
+/* The same entries in the same places, lap after lap: who stored them first may have had no log. */
+static void
+used_entries_that_stay_are_marked(void **state)
+{
+	const struct piece piece = { LOW_GPA, 64, false };
+	struct vhub_chain *chain;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 0, 1024);
+	make(&f, true, true, log_gpa(&f));
+	for (unsigned int k = 0; k < 3 * 1024; k++) {
+		assert_non_null(driver_add(&f.d, &piece, 1, false));
+		assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 1);
+		memset(f.log.bits, 0, LOG_BYTES);
+		vhub_virtq_push(f.vq, &chain, 1);
+		expect_bytes(&f, f.d.used_gpa + 4 + 8 * (k % 1024), 8);
+		expect_bytes(&f, f.d.used_gpa + 2, 2);
+		expect_log(&f);
+		reap_all(&f);
+	}
+	end(&f);
+}
+
 static void
 only_data_without_the_flag_of_the_ring(void **state)
 {
@@ -485,6 +509,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_is_written_is_marked_and_nothing_else),
 		cmocka_unit_test(a_burst_over_many_pages),
+		cmocka_unit_test(used_entries_that_stay_are_marked),
 		cmocka_unit_test(only_data_without_the_flag_of_the_ring),
 		cmocka_unit_test(the_ring_is_marked_where_the_front_end_says),
 		cmocka_unit_test(packed_ring_logged_by_its_event_area),

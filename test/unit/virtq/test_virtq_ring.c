@@ -460,6 +460,60 @@ used_entries_that_stay_are_not_stored(void **state)
 	end(&f);
 }
 
+/*
+ * One burst of four, in which entry `changed` has another length, or, with `swap`, changes places with the
+ * next one; NOTHING does else.
+ */
+#define NOTHING 4u
+
+static void
+burst_of_four(struct fixture *f, unsigned int changed, bool swap)
+{
+	struct vhub_chain *chains[4], *chain;
+	struct token *t[4];
+	uint16_t n = 0;
+
+	for (unsigned int i = 0; i < 4; i++)
+		assert_non_null(add(f, 1, false));
+	while (n < 4)
+		n = (uint16_t)(n + vhub_virtq_pop(f->vq, chains + n, (uint16_t)(4 - n)));
+	if (changed != NOTHING && swap) {
+		chain = chains[changed];
+		chains[changed] = chains[(changed + 1) % 4];
+		chains[(changed + 1) % 4] = chain;
+	}
+	for (unsigned int i = 0; i < 4; i++) {
+		chains[i]->used_bytes = i == changed && !swap ? 101 : 100;
+		t[i] = driver_token(&f->d, chains[i]);
+		t[i]->used_len = chains[i]->used_bytes;
+	}
+	vhub_virtq_push(f->vq, chains, 4);
+	for (unsigned int i = 0; i < 4; i++)
+		assert_ptr_equal(driver_reap(&f->d), t[i]);
+	assert_null(driver_reap(&f->d));
+}
+
+/* Each 17th burst has a change, long enough for the ring to look again; among them the one round the end. */
+static void
+one_used_entry_that_changes_is_stored(void **state)
+{
+	struct vhub_chain *chain;
+	struct fixture f;
+
+	(void)state;
+	begin(&f, 0, TALL);
+	assert_non_null(add(&f, 1, false));
+	assert_int_equal(vhub_virtq_pop(f.vq, &chain, 1), 1);
+	vhub_virtq_push(f.vq, &chain, 1);
+	assert_non_null(driver_reap(&f.d));
+	for (unsigned int lap = 0; lap < 16; lap++) {
+		for (unsigned int i = 0; i < TALL / 4; i++)
+			burst_of_four(&f, lap != 0 && i % 17 == 0 ? (i / 17 + lap) % 4 : NOTHING,
+					lap >= 8);
+	}
+	end(&f);
+}
+
 int
 main(void)
 {
@@ -476,6 +530,7 @@ main(void)
 		cmocka_unit_test(in_order_even_when_completed_backwards),
 		cmocka_unit_test(memory_moves_under_a_running_ring),
 		cmocka_unit_test(used_entries_that_stay_are_not_stored),
+		cmocka_unit_test(one_used_entry_that_changes_is_stored),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
