@@ -201,10 +201,10 @@ queue_turn(struct blk_queue *q, uint64_t now, enum run_phase phase, const bool p
 	if (unlikely(n < 0))
 		return n;
 	/*
-	 * A status is looked at, and the next header stored beside it: one way for both. With the descriptors of
-	 * packed rings under way it brings nothing.
+	 * A status is looked at, and the next header stored beside it if the slot is sent again at once: one way for
+	 * both. With the descriptors of packed rings under way it brings nothing.
 	 */
-	if (!packed) {
+	if (!packed && again && !q->rotate) {
 		for (int i = 0; i < n; i++)
 			vhub_fetch_to_write(&q->requests[used[i].slot], sizeof(q->requests[0]));
 	}
