@@ -19,7 +19,7 @@ BUILDS_ASIDE= # the process that builds what later stages need
 PASSED=0
 FAILED=0
 SUMMARY=()
-FAILURES=()
+AGAIN=() # what the end says once more
 
 # name: seconds at most: what it does. In the order in which they run.
 STAGES=(
@@ -38,13 +38,15 @@ STAGES=(
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
 FUZZ_SECONDS=5
-# Tests side by side: most wait half of their time. With hugepages each takes some.
+# Tests side by side: most wait half of their time. With hugepages, of which each takes some, fewer.
 SIDE_BY_SIDE=$(($(nproc) < 6 ? $(nproc) * 2 : 12))
-HUGEPAGE_MIB=$((SIDE_BY_SIDE * 768))
+HUGE_SIDE_BY_SIDE=$((SIDE_BY_SIDE * 3 / 4))
+HUGEPAGE_MIB=$((HUGE_SIDE_BY_SIDE * 768))
 # Each is given out as soon as a place is free. Not with -v: pytest-xdist then asks each worker what it is
 # before it gives it the tests, and if the worker has not done with the answer, execnet 1.9 runs the tests in
 # another thread than the main one, where no alarm rings.
-BESIDE=(--verbosity=0 -n "$SIDE_BY_SIDE" --dist loadgroup)
+BESIDE=(--verbosity=0 --dist loadgroup -n "$SIDE_BY_SIDE")
+HUGE_BESIDE=(--verbosity=0 --dist loadgroup -n "$HUGE_SIDE_BY_SIDE")
 
 usage() {
 	cat <<'EOF'
@@ -135,10 +137,18 @@ count() {
 	STAGE_FAILED=$((STAGE_FAILED + $2))
 }
 
-# failed TEXT: what has failed, said now and once more at the end.
-failed() {
-	say "      failed: $1"
-	FAILURES+=("failed in $VHUB_PROGRESS: $1")
+# again TEXT: said now, and once more at the end.
+again() {
+	say "      $1"
+	AGAIN+=("$VHUB_PROGRESS: $1")
+}
+
+# The first of them, if it is much: that is what tells most.
+say_again() {
+	[[ ${#AGAIN[@]} -gt 0 ]] || return 0
+	printf '%s\n' "${AGAIN[@]:0:40}"
+	[[ ${#AGAIN[@]} -le 40 ]] || say "and $((${#AGAIN[@]} - 40)) more: see build-logs/*.failed"
+	say
 }
 
 show_end_of_log() {
@@ -161,7 +171,7 @@ one_test() {
 	else
 		count 0 1
 		show_why
-		failed "$*"
+		again "failed: $(grep -m 1 '^FAILED: ' "$LOG" || tail -n 1 "$LOG")"
 	fi
 }
 
@@ -169,7 +179,7 @@ one_test() {
 # of it did (it crashed, or ran out of time) is one more failure.
 count_file() {
 	local line numbers
-	numbers=$(/usr/bin/python3 test/check/count.py "$1" "$2" 2>"$LOG.failed")
+	numbers=$(/usr/bin/python3 test/check/count.py "$1" "$2" 2>"$LOG.failed") || numbers="0 1"
 	# shellcheck disable=SC2086 # two numbers
 	set -- $numbers "$3"
 	if [[ $3 != 0 && $2 == 0 ]]; then
@@ -180,7 +190,7 @@ count_file() {
 	if [[ $2 != 0 ]]; then
 		show_end_of_log 120
 		while IFS= read -r line; do
-			failed "$line"
+			again "failed: $line"
 		done <"$LOG.failed"
 	fi
 }
@@ -249,7 +259,7 @@ end_builds_aside() {
 needs() {
 	[[ -e $1 ]] && return
 	count 0 1
-	failed "$1 is not there; run the stage that builds it"
+	again "failed: $1 is not there; run the stage that builds it"
 	return 1
 }
 
@@ -264,7 +274,7 @@ stage_packages() {
 	(need_packages "$LOG" "${VHUB_BUILD_PACKAGES[@]}" "${VHUB_GUEST_PACKAGES[@]}" \
 		"${VHUB_NET_PACKAGES[@]}" "${VHUB_TEST_PACKAGES[@]}") || {
 		count 0 1
-		failed "packages that are missing"
+		again "failed: packages are missing, see $LOG"
 	}
 }
 
@@ -319,11 +329,11 @@ HUGE_END_TO_END=(test/e2e/test_{connections,disk_changes,end_saves,guest_blk,net
 stage_e2e_huge() {
 	needs build/app/vhubd || return 0
 	if ! reserve_hugepages "$HUGEPAGE_MIB"; then
-		say "      not run: $HUGEPAGE_MIB MiB of hugepages cannot be had on this machine"
+		again "not run: $HUGEPAGE_MIB MiB of hugepages cannot be had on this machine"
 		return 0
 	fi
-	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" -m "not plain_only" "${HUGE_CONFORMANCE[@]}"
-	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" -m "not plain_only and not alone" "${HUGE_END_TO_END[@]}"
+	pytest_in build VHUB_HUGE=1 -- "${HUGE_BESIDE[@]}" -m "not plain_only" "${HUGE_CONFORMANCE[@]}"
+	pytest_in build VHUB_HUGE=1 -- "${HUGE_BESIDE[@]}" -m "not plain_only and not alone" "${HUGE_END_TO_END[@]}"
 	restore_hugepages
 }
 
@@ -420,7 +430,7 @@ main() {
 		fi
 	done
 	say
-	[[ ${#FAILURES[@]} == 0 ]] || printf '%s\n' "${FAILURES[@]}" ''
+	say_again
 	printf '%-12s %6s %6s %8s\n' stage passed failed time
 	printf '%s\n' "${SUMMARY[@]}"
 	say "in all $((SECONDS / 60)) min $((SECONDS % 60)) s"

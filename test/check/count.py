@@ -21,7 +21,7 @@ MOST = 300      # characters of a line that says why
 
 
 def why(trouble):
-    """The first lines of what a failure says, and the line of the test: the last one of its text."""
+    """The first lines of what a failure says, and where it was raised: the last one of its text."""
     first = (trouble.get("message") or "").splitlines()[:3]
     last = (trouble.text or "").strip().splitlines()[-1:]
     return first + [line for line in last if line not in first]
