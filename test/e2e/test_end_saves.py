@@ -17,7 +17,7 @@ import pytest
 
 from control import Control
 from lingering import lingering_socket
-from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_until
+from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_listens, wait_until
 from vhostuser.blk import T_OUT
 from vhubd import build_dir, hangups
 
@@ -39,7 +39,7 @@ class Image:
 
     def write(self):
         """The front end stays."""
-        wait_until(self.socket.is_socket)
+        wait_listens(self.socket)
         disk = BlkDisk.open(str(self.socket), features=(F.BLK_FLUSH,))
         disk.write(8, pattern(1, 65536))
         assert not self.is_saved(), "written without a flush, and in the file already"
@@ -199,7 +199,7 @@ def slow_disk(blk, name="stuckdisk"):
 
 def in_flight(folder, name="stuckdisk"):
     """A front end with a request in flight."""
-    wait_until((folder / f"{name}.sock").is_socket)
+    wait_listens(folder / f"{name}.sock")
     disk = BlkDisk.open(str(folder / f"{name}.sock"))
     disk.submit([disk.prepare(0, 0, in_bytes=512)])
     time.sleep(0.1)

@@ -12,7 +12,7 @@ import pytest
 from control import Control, Refused, vhubctl
 from manager import Manager
 from test_config import read
-from vhostuser import PATIENCE, BlkDisk, Wire, pattern, wait_until
+from vhostuser import PATIENCE, BlkDisk, Wire, pattern, wait_listens, wait_until
 from vhostuser.load import Load
 from vhubd import ROOT, build_dir
 
@@ -169,7 +169,7 @@ def test_removed_while_it_is_tried(start, blk, folder, path, tries):
     if tries == 1:
         stall.touch()
     daemon = start(spec, blk("good"), loads=[UNRULY], wait=tries > 1)
-    wait_until(path.is_socket)
+    wait_listens(path)
     with Control(path) as control, Control(path) as other:
         if tries > 1:
             wait_state(control, "late", "failed")
@@ -178,7 +178,7 @@ def test_removed_while_it_is_tried(start, blk, folder, path, tries):
         refused(control, -32003, "late is building", "device_retry", name="late")
         make_image(image)
         other.begin("device_remove", name="late")
-        wait_until((folder / "good.sock").is_socket)
+        wait_listens(folder / "good.sock")
         works(folder / "good.sock")
         wait_state(control, "good", "serving")
         refused(control, -32003, "late is being", "device_remove", name="late")

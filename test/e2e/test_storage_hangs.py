@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from control import Control, Refused
-from vhostuser import PATIENCE, PF, BlkDisk, Queue, Req, pattern, wait_until
+from vhostuser import PATIENCE, PF, BlkDisk, Queue, Req, pattern, wait_listens, wait_until
 from vhubd import build_dir
 
 UNRULY = build_dir() / "test/tools/unruly.so"
@@ -157,7 +157,7 @@ def test_devices_of_the_start(vhubd, blk, net, dead, mount, folder, path):
     mount.touch()
     daemon = vhubd(*[dead(name, "open") for name in names], blk("good", size="8M"), nets=[net("port", driver="echo")],
                    loads=[UNRULY], args=["--control", str(path)], wait=False)
-    wait_until(lambda: (folder / "good.sock").is_socket() and (folder / "port.sock").is_socket())
+    wait_listens(folder / "good.sock", folder / "port.sock")
     check_others_go_on(path, folder)
     assert all(f"[blk {name}]" in saved(folder) for name in (*names, "good"))
     assert "ready" not in daemon.log
@@ -170,7 +170,7 @@ def test_devices_of_the_start(vhubd, blk, net, dead, mount, folder, path):
 def test_the_end_while_devices_of_the_start_hang(vhubd, blk, dead, mount, folder):
     mount.touch()
     daemon = vhubd(*[dead(name, "open") for name in NAMES[:8]], blk("good", size="8M"), loads=[UNRULY], wait=False)
-    wait_until((folder / "good.sock").is_socket)
+    wait_listens(folder / "good.sock")
     check_is_served(folder / "good.sock")
     daemon.process.send_signal(signal.SIGTERM)
     assert daemon.process.wait(60) == 0

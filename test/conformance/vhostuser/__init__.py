@@ -33,4 +33,4 @@ from .packed import PackedRing
 from .protocol import F, NF, PF, Req, Status
 from .split import SplitRing
 from .vmms import CloudHypervisor, OpenVmm
-from .wire import PATIENCE, Closed, Message, ProtocolError, Wire, wait_until
+from .wire import PATIENCE, Closed, Message, ProtocolError, Wire, wait_listens, wait_until

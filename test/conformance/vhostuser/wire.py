@@ -36,6 +36,19 @@ def wait_until(holds, told=None, seconds=PATIENCE):
         time.sleep(0.002)
 
 
+def wait_listens(*paths):
+    """Until somebody listens at each of these. A socket is in its folder a moment earlier, and refuses then."""
+    accepts = 0x10000
+    left = {str(path) for path in paths}
+
+    def all_listen():
+        with open("/proc/net/unix", encoding="utf-8", errors="replace") as table:
+            lines = [line.rstrip("\n").split(maxsplit=7) for line in table]
+        return left <= {line[7] for line in lines[1:] if len(line) == 8 and int(line[3], 16) & accepts}
+
+    wait_until(all_listen, lambda: f"nobody listens at one of {sorted(left)}")
+
+
 class Closed(Exception):
     """The back end closed the connection."""
 
