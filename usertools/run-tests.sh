@@ -38,15 +38,13 @@ STAGES=(
 )
 QUICK_STAGES=(packages build check unit e2e-nohuge)
 FUZZ_SECONDS=5
-# Tests side by side: most wait half of their time. With hugepages, of which each takes some, fewer.
-SIDE_BY_SIDE=$(($(nproc) < 6 ? $(nproc) * 2 : 12))
-HUGE_SIDE_BY_SIDE=$((SIDE_BY_SIDE * 3 / 4))
-HUGEPAGE_MIB=$((HUGE_SIDE_BY_SIDE * 768))
+# Tests side by side: most wait a third of their time. With hugepages each takes some.
+SIDE_BY_SIDE=$(($(nproc) < 8 ? $(nproc) * 3 / 2 : 12))
+HUGEPAGE_MIB=$((SIDE_BY_SIDE * 768))
 # Each is given out as soon as a place is free. Not with -v: pytest-xdist then asks each worker what it is
 # before it gives it the tests, and if the worker has not done with the answer, execnet 1.9 runs the tests in
 # another thread than the main one, where no alarm rings.
-BESIDE=(--verbosity=0 --dist loadgroup -n "$SIDE_BY_SIDE")
-HUGE_BESIDE=(--verbosity=0 --dist loadgroup -n "$HUGE_SIDE_BY_SIDE")
+BESIDE=(--verbosity=0 -n "$SIDE_BY_SIDE" --dist loadgroup)
 
 usage() {
 	cat <<'EOF'
@@ -332,8 +330,8 @@ stage_e2e_huge() {
 		again "not run: $HUGEPAGE_MIB MiB of hugepages cannot be had on this machine"
 		return 0
 	fi
-	pytest_in build VHUB_HUGE=1 -- "${HUGE_BESIDE[@]}" -m "not plain_only" "${HUGE_CONFORMANCE[@]}"
-	pytest_in build VHUB_HUGE=1 -- "${HUGE_BESIDE[@]}" -m "not plain_only and not alone" "${HUGE_END_TO_END[@]}"
+	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" -m "not plain_only" "${HUGE_CONFORMANCE[@]}"
+	pytest_in build VHUB_HUGE=1 -- "${BESIDE[@]}" -m "not plain_only and not alone" "${HUGE_END_TO_END[@]}"
 	restore_hugepages
 }
 
