@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ElementTree
 
 CMOCKA = {word: re.compile(rf"\[\s*{word}\s*\] (\d+) test")
           for word in ("PASSED", "FAILED", "SKIPPED")}
+WHY_CMOCKA = re.compile(r"\[ +(?:ERROR|LINE) +\] --- (.*)")
 MOST = 300      # characters of a line that says why
 
 
@@ -62,7 +63,8 @@ def count_meson(path):
             passed += good
             failed += wrong
             if wrong:
-                bad.append(f"{entry['name']} ({entry['result']}, {wrong} failed)")
+                reasons = WHY_CMOCKA.findall(entry.get("stderr", "") or entry.get("stdout", ""))[:3]
+                bad.append(" | ".join([f"{entry['name']} ({entry['result']}, {wrong} failed)", *reasons]))
     return passed, failed, bad
 
 
