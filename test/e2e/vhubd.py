@@ -101,7 +101,7 @@ class Program:
 
     def _error(self, what):
         return self.ERROR("%s %s\ncommand: %s\n--- last lines of what it said ---\n%s" % (
-            self.log_path.stem, what, " ".join(self.process.args), "\n".join(self.log.splitlines()[-LOG_LINES:])))
+            self.log_path.stem, what, " ".join(map(str, self.process.args)), "\n".join(self.log.splitlines()[-LOG_LINES:])))
 
 
 class Vhubd(Program):
