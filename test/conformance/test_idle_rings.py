@@ -37,11 +37,12 @@ class Crowd(ModuleDaemon):
         wait_until(lambda: self.figure(device, name) == value, lambda: (name, self.figure(device, name)))
 
     def wait_parked(self, but=0):
-        """Until all rings that are started are left alone, but for so many."""
+        """Until all rings that are started are left alone, but for so many: also by an lcore that fell asleep before it
+        had parked them, as one does that was away from its CPU."""
         deadline = time.monotonic() + PATIENCE
         while True:
             lcores = self.control.call("lcore_list")
-            polled = sum(each["pollers"] - each["parked"] for each in lcores)
+            polled = sum(each["pollers"] - each["parked"] for each in lcores if not each["asleep"])
             if polled <= but:
                 return
             assert time.monotonic() < deadline, lcores
