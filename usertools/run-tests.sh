@@ -52,7 +52,7 @@ Usage: usertools/run-tests.sh [--quick] [--only STAGE[,STAGE...]] [--aside] [--l
 
 Installs the packages that the tests need (Debian 12; root, or sudo for this step only), builds, runs all
 tests and ends with the line "N passed, N failed". Exit status: 0 when none failed. Takes 15
-to 30 minutes on two cores, by how fast they are and how far apart.
+to 35 minutes on two cores, by how fast they are and how far apart.
 
   --quick        build with gcc, checks, unit tests, and end-to-end tests in ordinary memory
   --only STAGES  only these stages; they use what earlier runs have built
