@@ -19,8 +19,11 @@
 
 /* Around 100 us at the speed of memory. */
 #define TURN_BYTES (1u << 20)
-/* Fetched while an I/O is copied: so much of each of the next ones, so many at most, together about so long. */
-#define AHEAD_EACH_BYTES 4096u
+/*
+ * Fetched while an I/O is copied: so much of each of the next ones, so many at most, together about so long. The rest
+ * of each the processor finds by itself, and it does so later where more is fetched.
+ */
+#define AHEAD_EACH_BYTES 1024u
 #define AHEAD_MAX 16u
 #define AHEAD_BYTES 8192u
 /* Guests' buffers that are no longer are fetched, too. */
