@@ -19,10 +19,11 @@ VHUB_LOGTYPE(vhubd);
 
 /*
  * Who is waited for is looked at so often; and where there is nothing to save so many times after the last one
- * that has come to its end: ports of one driver may have to end one after the other.
+ * that has come to its end: ports of one driver may have to end one after the other, and the kernel takes more than
+ * a second to remove a TAP interface where others keep it from changing the network.
  */
 #define END_LOOK_NS 1000000
-#define END_LOOKS 1000u
+#define END_LOOKS 3000u
 
 /* How far a slot's blocking work is. The end takes away what has not begun. */
 enum work_state {

@@ -185,6 +185,19 @@ def test_storage_that_was_slow_but_is_idle_is_not_stuck(vhubd, blk):
     disk.close()
 
 
+def test_a_device_whose_end_takes_longer_than_a_second_is_waited_for(vhubd, blk, folder):
+    """As the end of a TAP interface does where the kernel is busy with others."""
+    stall = Hold(folder / "stall")
+    daemon = vhubd(blk("slow", driver="unruly", over="null", size="8M", stall=stall.path),
+                   loads=[build_dir() / "test/tools/unruly.so"])
+    with stall:
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_log("stopping")
+        time.sleep(1.5)
+        assert daemon.running()
+    assert daemon.process.wait(PATIENCE) == 0
+
+
 # wrong options
 
 
