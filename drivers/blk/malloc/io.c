@@ -26,8 +26,12 @@
 #define AHEAD_EACH_BYTES 1024u
 #define AHEAD_MAX 16u
 #define AHEAD_BYTES 8192u
-/* Guests' buffers that are no longer are fetched, too. */
+/*
+ * Guests' buffers that are no longer are fetched, too, when so many others come before them: with those of all that is
+ * fetched ahead what is to be read would wait behind them.
+ */
 #define SMALL_BYTES 1024u
+#define SMALL_AHEAD 6u
 
 int
 malloc_queue_get(struct vhub_blk_disk *disk, struct vhub_blk_queue **out)
@@ -114,23 +118,30 @@ copy_all(const struct malloc_queue *q)
 }
 
 /*
- * Fetches the beginning of what an I/O reads and writes, while the one before it is copied. The
- * processor sees by itself that a copy goes on, but not where the next one begins. A guest's buffer
- * that is written only where it is small: a long copy into one does not wait for what was in it.
+ * Fetches the beginning of what an I/O reads, and of the disk what it writes, while the ones before it are copied. The
+ * processor sees by itself that a copy goes on, but not where the next one begins.
  */
 static void
 fetch(const struct malloc_queue *q, const struct vhub_blk_io *io)
 {
 	const uint8_t *disk = q->data + io->offset_bytes;
-	const size_t len = io->len_bytes;
 
 	if (io->op > VHUB_BLK_WRITE)
 		return;
-	vhub_fetch_early(disk, RTE_MIN(len, AHEAD_EACH_BYTES));
+	vhub_fetch_early(disk, RTE_MIN(io->len_bytes, AHEAD_EACH_BYTES));
 	if (io->op == VHUB_BLK_WRITE)
 		vhub_fetch_early(io->iov[0].iov_base,
 				RTE_MIN(io->iov[0].iov_len, AHEAD_EACH_BYTES));
-	else if (len <= SMALL_BYTES)
+}
+
+/*
+ * A guest's buffer that is written, only where it is small: a long copy into one does not wait for what was in
+ * it.
+ */
+static void
+fetch_small(const struct vhub_blk_io *io)
+{
+	if (io->op == VHUB_BLK_READ && io->len_bytes <= SMALL_BYTES)
 		vhub_fetch_to_write(io->iov[0].iov_base, io->iov[0].iov_len);
 }
 
@@ -151,20 +162,36 @@ fetch_first(const struct malloc_queue *q)
 	return io;
 }
 
+/* The one that is SMALL_AHEAD behind the next one. */
+static const struct vhub_blk_io *
+first_small(const struct malloc_queue *q)
+{
+	const struct vhub_blk_io *io = q->next;
+
+	for (uint32_t n = 0; io != NULL && n < SMALL_AHEAD; n++)
+		io = io->next;
+	return io;
+}
+
 static void
 run(struct malloc_queue *q, uint32_t budget)
 {
-	const struct vhub_blk_io *ahead;
+	const struct vhub_blk_io *ahead, *small;
 
 	if (q->next == NULL)
 		return;
 	ahead = fetch_first(q);
+	small = first_small(q);
 	while (q->next != NULL && budget > 0) {
 		struct vhub_blk_io *io = q->next;
 
 		if (ahead != NULL) {
 			fetch(q, ahead);
 			ahead = ahead->next;
+		}
+		if (small != NULL) {
+			fetch_small(small);
+			small = small->next;
 		}
 		if (likely(io->op <= VHUB_BLK_WRITE && q->done_bytes == 0 &&
 				    io->len_bytes <= budget)) {
