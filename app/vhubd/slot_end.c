@@ -24,6 +24,8 @@ VHUB_LOGTYPE(vhubd);
  */
 #define END_LOOK_NS 1000000
 #define END_LOOKS 3000u
+/* After so many of them the log names those that have something to save. */
+#define END_NAME_LOOKS 1000u
 
 /* How far a slot's blocking work is. The end takes away what has not begun. */
 enum work_state {
@@ -252,12 +254,10 @@ await_all(struct slot *first, unsigned int *looks_left)
 	unsigned int n, n_before = 0;
 
 	for (; (n = count_awaited(first, *looks_left != 0)) != 0; n_before = n) {
-		if (*looks_left == 0)
+		if (*looks_left <= END_LOOKS - END_NAME_LOOKS)
 			name_awaited(first);
-		else if (n < n_before)
-			*looks_left = END_LOOKS;
-		else
-			--*looks_left;
+		if (*looks_left != 0)
+			*looks_left = n < n_before ? END_LOOKS : *looks_left - 1;
 		nanosleep(&pause, NULL);
 	}
 }
