@@ -6,10 +6,13 @@
  * What storage does to one device at the end is not to be the others' trouble, so each ends in a thread of its own:
  * those for blocking work may all be stuck, and no others are made once it stops.
  */
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+
+#include <rte_common.h>
 
 #include "slot_end.h"
 #include "vhub_log.h"
@@ -19,8 +22,7 @@ VHUB_LOGTYPE(vhubd);
 
 /*
  * Who is waited for is looked at so often; and where there is nothing to save so many times after the last one
- * that has come to its end: ports of one driver may have to end one after the other, and the kernel takes more than
- * a second to remove a TAP interface where others keep it from changing the network.
+ * that has come to its end, since devices of one driver may have to end one after the other. A kind may need more.
  */
 #define END_LOOK_NS 1000000
 #define END_LOOKS 3000u
@@ -195,16 +197,22 @@ begin_end(struct slot *slot)
 		begin_alone(slot, slot_run_destroy);
 }
 
+static bool
+is_in_time(const struct slot *slot, unsigned int looks)
+{
+	return looks < RTE_MAX(END_LOOKS, slot->options.ops->end_ms);
+}
+
 /*
  * Nobody waits for a device that is still being built, which has nothing to lose, nor, where there is nothing to
- * save, for one that does not come to rest, or longer than all of them have time.
+ * save, for one that does not come to rest, or longer than it has time.
  */
 static bool
-is_awaited(const struct slot *slot, bool in_time)
+is_awaited(const struct slot *slot, unsigned int looks)
 {
 	if (!is_under_way(slot) || slot->state == SLOT_BUILDING)
 		return false;
-	return saves(slot) || (in_time && slot->server == NULL);
+	return saves(slot) || (is_in_time(slot, looks) && slot->server == NULL);
 }
 
 /* ---- the end of all ---- */
@@ -222,13 +230,24 @@ begin_all(struct slot *first, bool that_save)
 }
 
 static unsigned int
-count_awaited(const struct slot *first, bool in_time)
+count_awaited(const struct slot *first, unsigned int looks)
 {
 	const struct slot *slot;
 	unsigned int n = 0;
 
 	for (slot = first; slot != NULL; slot = slot->next)
-		n += is_awaited(slot, in_time);
+		n += is_awaited(slot, looks);
+	return n;
+}
+
+static unsigned int
+count_under_way(const struct slot *first)
+{
+	const struct slot *slot;
+	unsigned int n = 0;
+
+	for (slot = first; slot != NULL; slot = slot->next)
+		n += is_under_way(slot);
 	return n;
 }
 
@@ -238,7 +257,7 @@ name_awaited(struct slot *first)
 	struct slot *slot;
 
 	for (slot = first; slot != NULL; slot = slot->next) {
-		if (!slot->named && is_awaited(slot, false)) {
+		if (!slot->named && is_awaited(slot, UINT_MAX)) {
 			slot->named = true;
 			VHUB_LOG(NOTICE,
 					"%s has something to save, and is not done yet: waiting for it",
@@ -247,17 +266,18 @@ name_awaited(struct slot *first)
 	}
 }
 
+/* `looks`: how often those still under way were looked at since the last one came to its end. */
 static void
-await_all(struct slot *first, unsigned int *looks_left)
+await_all(struct slot *first, unsigned int *looks)
 {
 	const struct timespec pause = { .tv_nsec = END_LOOK_NS };
 	unsigned int n, n_before = 0;
 
-	for (; (n = count_awaited(first, *looks_left != 0)) != 0; n_before = n) {
-		if (*looks_left <= END_LOOKS - END_NAME_LOOKS)
+	for (; count_awaited(first, *looks) != 0; n_before = n) {
+		n = count_under_way(first);
+		if (*looks >= END_NAME_LOOKS)
 			name_awaited(first);
-		if (*looks_left != 0)
-			*looks_left = n < n_before ? END_LOOKS : *looks_left - 1;
+		*looks = n < n_before ? 0 : *looks + 1;
 		nanosleep(&pause, NULL);
 	}
 }
@@ -282,7 +302,7 @@ conclude(struct slot *slot)
 unsigned int
 slot_end_all(struct slot *first)
 {
-	unsigned int looks_left = END_LOOKS, n_stuck = 0;
+	unsigned int looks = 0, n_stuck = 0;
 	struct slot *slot;
 
 	for (slot = first; slot != NULL; slot = slot->next)
@@ -294,7 +314,7 @@ slot_end_all(struct slot *first)
 	for (unsigned int round = 0; round < 2; round++) {
 		begin_all(first, true);
 		begin_all(first, false);
-		await_all(first, &looks_left);
+		await_all(first, &looks);
 	}
 	for (slot = first; slot != NULL; slot = slot->next)
 		n_stuck += conclude(slot);

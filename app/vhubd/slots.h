@@ -106,8 +106,8 @@ slots_create(struct vhub_loop *loop, struct slots **out);
  * rest are destroyed, and so their disks are saved; a disk that does not come to rest is saved while lcores go on
  * with it. Blocking work of a slot's own is waited for before, but for the building of a device; what has not begun
  * is not begun any more. What has something to save is waited for as long as it takes, and the log names it after a
- * second, in which all others have to be done. Returns how many devices at rest have not come to their end; the log
- * names them. NULL is fine. Thread: CTL, after the loop. Blocks as long as storage does.
+ * second; others have three, or vhub_builder_ops.end_ms. Returns how many devices at rest have not come to their end;
+ * the log names them. NULL is fine. Thread: CTL, after the loop. Blocks as long as storage does.
  */
 unsigned int
 slots_end(struct slots *slots);

@@ -474,6 +474,8 @@ struct vhub_builder_ops {
 	 * other. Without it they run for one at a time, in the order of the devices.
 	 */
 	bool concurrent;
+	/** How long the end of a device may take when vhubd ends, before it is stuck; less than 3000 is 3000. */
+	uint32_t end_ms;
 };
 
 /** Embedded first by its implementation. */

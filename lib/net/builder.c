@@ -257,6 +257,7 @@ static const struct vhub_builder_ops net_builder_ops = {
 	.destroy = builder_destroy,
 	.max_lcores = builder_max_lcores,
 	.drivers = &net_drivers,
+	.end_ms = NET_END_MS,
 };
 
 static int

@@ -49,6 +49,12 @@
  */
 #define NET_VIOMMU_WAIT_MS 100u
 
+/*
+ * The end of a port of DPDK's may be the kernel's: to remove a TAP interface it waits for RCU once for each queue and
+ * a few times more, under a lock of all networks, which was seen to take more than three seconds where CPUs are busy.
+ */
+#define NET_END_MS 15000u
+
 /* What 6.2 and later Linux headers have (VIRTIO 1.3, 5.1.3 and 5.1.6). */
 #define NET_F_VQ_NOTF_COAL 52
 #define NET_F_NOTF_COAL 53

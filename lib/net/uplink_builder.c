@@ -165,6 +165,7 @@ static const struct vhub_builder_ops uplink_builder_ops = {
 	.destroy = builder_destroy,
 	.max_lcores = builder_max_lcores,
 	.standalone = true,
+	.end_ms = NET_END_MS,
 };
 
 static int

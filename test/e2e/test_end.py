@@ -13,7 +13,7 @@ from hold import Hold, wait_taken
 from test_inflight import start, tracked
 from vhostuser import PATIENCE, BlkDisk, Inflight, Queue, Wire, pattern, wait_until
 from vhostuser import blk as requests
-from vhubd import build_dir, hangups, seconds_until
+from vhubd import IN_ORDER, STUCK, build_dir, hangups, seconds_until
 
 
 #: Less than whatever a daemon waits for, front ends that do not answer among it (5 s), as seconds_until() counts, of
@@ -185,17 +185,33 @@ def test_storage_that_was_slow_but_is_idle_is_not_stuck(vhubd, blk):
     disk.close()
 
 
-def test_a_device_whose_end_takes_longer_than_a_second_is_waited_for(vhubd, blk, folder):
-    """As the end of a TAP interface does where the kernel is busy with others."""
-    stall = Hold(folder / "stall")
-    daemon = vhubd(blk("slow", driver="unruly", over="null", size="8M", stall=stall.path),
-                   loads=[build_dir() / "test/tools/unruly.so"])
+def status_after(daemon, stall, seconds):
+    """Of one with a device whose end takes so long."""
     with stall:
         daemon.process.send_signal(signal.SIGTERM)
         daemon.wait_log("stopping")
-        time.sleep(1.5)
+        time.sleep(seconds)
         assert daemon.running()
-    assert daemon.process.wait(PATIENCE) == 0
+    return daemon.process.wait(PATIENCE)
+
+
+def test_a_disk_whose_end_takes_longer_than_a_second_is_waited_for(vhubd, blk, folder):
+    stall = Hold(folder / "stall")
+    daemon = vhubd(blk("slow", driver="unruly", over="null", size="8M", stall=stall.path),
+                   loads=[build_dir() / "test/tools/unruly.so"])
+    assert status_after(daemon, stall, 1.5) == IN_ORDER
+
+
+def test_a_port_whose_end_takes_longer_than_that_of_a_disk_is_waited_for(vhubd, blk, net, folder):
+    """As the end of a TAP interface does where CPUs are busy. The disk that hangs meanwhile is named for itself."""
+    port, disk = Hold(folder / "port"), Hold(folder / "disk")
+    daemon = vhubd(blk("slow", driver="unruly", over="null", size="8M", stall=disk.path),
+                   nets=[net(driver="faulty", stall=port.path)],
+                   loads=[build_dir() / "test/tools/unruly.so", build_dir() / "test/tools/faulty_net.so"])
+    with disk:
+        assert status_after(daemon, port, 5) == STUCK
+    assert "slow is stuck: it is still being removed" in daemon.log
+    assert "port0 is stuck" not in daemon.log
 
 
 # wrong options

@@ -19,13 +19,10 @@ from control import Control
 from lingering import lingering_socket
 from vhostuser import BlkDisk, F, Req, Wire, pattern, wait_listens, wait_until
 from vhostuser.blk import T_OUT
-from vhubd import build_dir, hangups
+from vhubd import IN_ORDER, NOT_SAVED, NOT_STARTED, STUCK, build_dir, hangups
 
 MB = 1 << 20
 F_ADD_SEALS, F_SEAL_WRITE = 1033, 8
-
-#: The statuses of doc/guides/vhubd.rst.
-IN_ORDER, NOT_STARTED, STUCK, NOT_SAVED = 0, 1, 3, 4
 
 UNRULY = build_dir() / "test/tools/unruly.so"
 

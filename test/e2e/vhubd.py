@@ -24,6 +24,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 LOG_LINES = 40
 
+#: How vhubd ends (doc/guides/vhubd.rst).
+IN_ORDER, NOT_STARTED, STUCK, NOT_SAVED = 0, 1, 3, 4
+
 # What a sanitizer prints; any of it in a daemon's log fails the test that started the daemon.
 SANITIZER = re.compile(r"runtime error:|ERROR: \w+Sanitizer|\w+Sanitizer:DEADLYSIGNAL")
 
@@ -185,7 +188,7 @@ class Vhubd(Program):
         return self
 
     def stop(self, timeout=60, sig=signal.SIGTERM):
-        """Asks it to end: status 0, which it has not when something is stuck for a second; sockets removed."""
+        """Asks it to end: status 0, which it has not when something is stuck; sockets removed."""
         self.process.send_signal(sig)
         try:
             self.process.wait(timeout)

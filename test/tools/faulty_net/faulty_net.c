@@ -3,13 +3,16 @@
  * A network driver that errs on purpose: it sends packets back as the driver echo does, and every
  * so many it drops one, sends it twice, swaps it with the one behind it, changes a byte at its end,
  * cuts its last byte off, changes its length in the IP header or gives it another flow. To see that
- * vhub-perf notices each. Loaded with `vhubd --load`; used by test/e2e/test_perf_net.py.
+ * vhub-perf notices each. And its end waits while there is a file stall=PATH, as that of a kernel's interface may.
+ * Loaded with `vhubd --load`; used by test/e2e/test_perf_net.py and test_end.py.
  *
  *	--net f0,socket=/x/f0.sock,driver=faulty,fault=drop,every=100
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <rte_mbuf.h>
 
@@ -28,7 +31,7 @@ enum fault {
 
 static const char *const faults[] = { "drop", "duplicate", "reorder", "corrupt", "truncate",
 	"length", "misdirect", NULL };
-static const char *const faulty_keys[] = { "fault", "every", NULL };
+static const char *const faulty_keys[] = { "fault", "every", "stall", NULL };
 
 /* Where vhub-perf has the length and the flow of its frames (app/vhub-perf/net_frame.h). */
 #define LENGTH_AT 17
@@ -40,6 +43,7 @@ struct faulty_port {
 	uint64_t every;
 	uint64_t seen; /* LCORE: of its one queue */
 	struct rte_mempool *pool;
+	char *stall;
 };
 
 static int
@@ -61,7 +65,13 @@ faulty_open(struct vhub_net_port *port, uint16_t n_pairs, const struct rte_ether
 static void
 faulty_destroy(struct vhub_net_port *port)
 {
-	free(vhub_container_of(port, struct faulty_port, port));
+	struct faulty_port *p = vhub_container_of(port, struct faulty_port, port);
+	const struct timespec pause = { .tv_nsec = 10000000 };
+
+	while (p->stall != NULL && access(p->stall, F_OK) == 0)
+		nanosleep(&pause, NULL);
+	free(p->stall);
+	free(p);
 }
 
 static void
@@ -142,7 +152,8 @@ faulty_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 static const struct vhub_net_driver_ops faulty_ops = {
 	.name = "faulty",
 	.help = "fault=WORD        what it does wrong\n"
-		"every=N           with each N-th packet",
+		"every=N           with each N-th packet\n"
+		"stall=PATH        its end waits while there is this file",
 	.keys = faulty_keys,
 	.parse = faulty_parse,
 	.open = faulty_open,
@@ -156,6 +167,7 @@ faulty_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 		size_t error_len)
 {
 	struct faulty_port *p = calloc(1, sizeof(*p));
+	const char *stall = NULL;
 	int ret;
 
 	if (p == NULL)
@@ -165,6 +177,10 @@ faulty_parse(const struct rte_kvargs *args, struct vhub_net_port **out, char *er
 	ret = vhub_arg_choice(args, "fault", faults, &p->fault, error, error_len);
 	if (ret == 0)
 		ret = vhub_arg_uint(args, "every", 2, UINT32_MAX, &p->every, error, error_len);
+	if (ret == 0)
+		ret = vhub_arg_text(args, "stall", &stall, error, error_len);
+	if (ret == 0 && stall != NULL && (p->stall = strdup(stall)) == NULL)
+		ret = -ENOMEM;
 	if (ret != 0) {
 		free(p);
 		return ret;
