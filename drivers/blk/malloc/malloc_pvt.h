@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "choice.h"
 #include "vhub_blk.h"
 #include "vhub_blk_thread.h"
 
@@ -42,6 +43,7 @@ struct malloc_queue {
 	uint32_t done_bytes; /* of the I/O */
 	uint16_t iov_index;
 	size_t iov_done_bytes;	     /* of that iovec */
+	struct malloc_choice ahead;  /* how much is fetched of what comes next */
 	struct vhub_blk_away saving; /* with a file */
 };
 
