@@ -96,7 +96,7 @@ test_interrupted_bursts_change_nothing(void **state)
 	assert_in_range(run(&m, &c, 20000), 19000, 19999);
 }
 
-/* It goes to and fro, but is at neither for nothing. */
+/* It changes again and again, and knows what both cost. */
 static void
 test_the_same_cost_does_no_harm(void **state)
 {
