@@ -1005,7 +1005,7 @@ receive_asleep(struct vhub_net_queue *queue, unsigned int n)
 		assert_true(ret == 0 || ret == -EAGAIN);
 		/* A wake that is lost shows here. */
 		if (ret == 0)
-			assert_int_not_equal(epoll_wait(double_epoll, &event, 1, 5000), 0);
+			assert_int_not_equal(epoll_wait(double_epoll, &event, 1, 30000), 0);
 		ops->disarm(queue);
 	}
 }
@@ -1102,7 +1102,7 @@ test_frames_reach_the_kernel(void **state)
 	for (uint8_t i = 0; i < 10; i++) {
 		ssize_t bytes = i == 9 ? 1514 : 100 + i;
 
-		assert_int_equal(poll(&ready, 1, 5000), 1);
+		assert_int_equal(poll(&ready, 1, 30000), 1);
 		assert_int_equal(recv(ready.fd, data, sizeof(data), 0), bytes);
 		for (ssize_t b = 14; b < bytes; b++)
 			assert_int_equal(data[b], i);

@@ -484,12 +484,15 @@ now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* False when nothing comes for so long that it must have been lost. */
+/* What takes longer to come has been lost. Longer than a busy host keeps both CPUs. */
+#define LOST_MS 30000
+
+/* False when it was lost. */
 static bool
 sleep_on(const struct pair *p, int fd)
 {
 	struct pollfd pfd = { .fd = fd, .events = POLLIN };
-	const uint64_t until = now_ms() + 5000;
+	const uint64_t until = now_ms() + LOST_MS;
 	eventfd_t n;
 
 	for (unsigned int i = 0; p->spin && eventfd_read(fd, &n) != 0; i++) {
@@ -499,7 +502,7 @@ sleep_on(const struct pair *p, int fd)
 			return false;
 		sched_yield();
 	}
-	return p->spin || (poll(&pfd, 1, 5000) == 1 && eventfd_read(fd, &n) == 0);
+	return p->spin || (poll(&pfd, 1, LOST_MS) == 1 && eventfd_read(fd, &n) == 0);
 }
 
 /* Sleeps until every request has come back; looks once more after asking for a call. */
