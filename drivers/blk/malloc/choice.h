@@ -55,7 +55,7 @@ static inline void
 malloc_choice_end(struct malloc_choice *c, uint64_t cycles, uint32_t n_bytes)
 {
 	uint32_t *mean = &c->cost[c->current];
-	/* Of 64 bytes, in 1/64 of a cycle. */
+	/* Of 64 bytes, in 1/64 of a cycle. The one division of a burst of many KiB. */
 	const uint64_t exact = cycles * 4096 / RTE_MAX(n_bytes, 1u);
 	const uint32_t cost = (uint32_t)RTE_MIN(RTE_MAX(exact, UINT64_C(1)), UINT64_C(1) << 30);
 
