@@ -11,11 +11,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <rte_mbuf.h>
 
+#include "../stall.h"
 #include "vhub_net.h"
 #include "vhub_registry.h"
 
@@ -66,10 +65,8 @@ static void
 faulty_destroy(struct vhub_net_port *port)
 {
 	struct faulty_port *p = vhub_container_of(port, struct faulty_port, port);
-	const struct timespec pause = { .tv_nsec = 10000000 };
 
-	while (p->stall != NULL && access(p->stall, F_OK) == 0)
-		nanosleep(&pause, NULL);
+	stall_wait(p->stall);
 	free(p->stall);
 	free(p);
 }

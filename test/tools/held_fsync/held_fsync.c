@@ -11,15 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../stall.h"
 #include "vhub_common.h"
-
-#define LOOK_US 10000
-
-static bool
-is_there(const char *path)
-{
-	return path != NULL && access(path, F_OK) == 0;
-}
 
 VHUB_API int
 fsync(int fd)
@@ -28,11 +21,10 @@ fsync(int fd)
 	const char *stall = getenv("HELD_FSYNC");
 	char held[PATH_MAX];
 
-	if (is_there(stall) && !__atomic_exchange_n(&was_held, true, __ATOMIC_RELAXED)) {
+	if (stall_is_there(stall) && !__atomic_exchange_n(&was_held, true, __ATOMIC_RELAXED)) {
 		snprintf(held, sizeof(held), "%s.held", stall);
 		close(open(held, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
-		while (is_there(stall))
-			usleep(LOOK_US);
+		stall_wait(stall);
 	}
 	return (int)syscall(SYS_fsync, fd);
 }

@@ -6,19 +6,14 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "../stall.h"
 #include "vhub_common.h"
-
-#define LOOK_US 10000
 
 VHUB_API int
 getpwnam_r(const char *name, struct passwd *entry, char *room, size_t len, struct passwd **out)
 {
-	const char *stall = getenv("SLOW_NAMES");
-
-	while (stall != NULL && access(stall, F_OK) == 0)
-		usleep(LOOK_US);
+	stall_wait(getenv("SLOW_NAMES"));
 	*out = NULL;
 	if (strcmp(name, "someone") != 0 || len < sizeof("someone"))
 		return 0;

@@ -18,12 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <rte_common.h>
 #include <rte_cycles.h>
 
+#include "../stall.h"
 #include "vhub_blk.h"
 
 /* I/Os that wait in one queue. */
@@ -89,10 +88,8 @@ unruly_parse(const struct rte_kvargs *args, bool read_only, struct vhub_blk_disk
 static void
 stall(const struct unruly_disk *d, enum call call)
 {
-	const struct timespec pause = { .tv_nsec = 10000000 };
-
-	while (d->stall != NULL && d->stall_in == call && access(d->stall, F_OK) == 0)
-		nanosleep(&pause, NULL);
+	if (d->stall_in == call)
+		stall_wait(d->stall);
 }
 
 static int
@@ -246,8 +243,7 @@ is_due(const struct vhub_blk_io *io, uint64_t now, bool held)
 static uint16_t
 pass_on(struct unruly_queue *q, struct vhub_blk_io **failed, uint16_t max)
 {
-	const bool held = q->n_waiting != 0 && q->disk->hold != NULL &&
-			access(q->disk->hold, F_OK) == 0;
+	const bool held = q->n_waiting != 0 && stall_is_there(q->disk->hold);
 	const uint64_t now = rte_rdtsc();
 	uint16_t n_left = 0, n_failed = 0;
 
