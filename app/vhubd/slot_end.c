@@ -22,7 +22,8 @@ VHUB_LOGTYPE(vhubd);
 
 /*
  * Who is waited for is looked at so often; and where there is nothing to save so many times after the last one
- * that has come to its end, since devices of one driver may have to end one after the other. A kind may need more.
+ * that has come to its end, since devices of one driver may have to end one after the other. A kind may need more: in
+ * vhub_builder_ops.end_ms a look is a millisecond, of time in which we run.
  */
 #define END_LOOK_NS 1000000
 #define END_LOOKS 3000u
@@ -240,17 +241,6 @@ count_awaited(const struct slot *first, unsigned int looks)
 	return n;
 }
 
-static unsigned int
-count_under_way(const struct slot *first)
-{
-	const struct slot *slot;
-	unsigned int n = 0;
-
-	for (slot = first; slot != NULL; slot = slot->next)
-		n += is_under_way(slot);
-	return n;
-}
-
 static void
 name_awaited(struct slot *first)
 {
@@ -266,7 +256,7 @@ name_awaited(struct slot *first)
 	}
 }
 
-/* `looks`: how often those still under way were looked at since the last one came to its end. */
+/* `looks`: how often those that are waited for were looked at since the last of them came to its end. */
 static void
 await_all(struct slot *first, unsigned int *looks)
 {
@@ -274,7 +264,7 @@ await_all(struct slot *first, unsigned int *looks)
 	unsigned int n, n_before = 0;
 
 	for (; count_awaited(first, *looks) != 0; n_before = n) {
-		n = count_under_way(first);
+		n = count_awaited(first, 0);
 		if (*looks >= END_NAME_LOOKS)
 			name_awaited(first);
 		*looks = n < n_before ? 0 : *looks + 1;

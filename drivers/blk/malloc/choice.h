@@ -64,7 +64,6 @@ malloc_choice_end(struct malloc_choice *c, uint64_t cycles, uint32_t n_bytes)
 	else
 		*mean += (uint32_t)(((int64_t)RTE_MIN(cost, 2 * *mean) - (int64_t)*mean) /
 				CHOICE_MEAN);
-	*mean = RTE_MAX(*mean, 1u);
 	/* Not for nothing; and a way that was not tried yet costs nothing. */
 	if (c->cost[1 - c->kept] != 0 &&
 			c->cost[1 - c->kept] + c->cost[1 - c->kept] / 32 < c->cost[c->kept])

@@ -39,11 +39,11 @@ struct malloc_queue {
 	struct vhub_blk_io *head;
 	struct vhub_blk_io **tail;
 	struct vhub_blk_io *next;
+	struct malloc_choice ahead; /* how much is fetched of those after it */
 	/* Progress in `next`. */
 	uint32_t done_bytes; /* of the I/O */
 	uint16_t iov_index;
 	size_t iov_done_bytes;	     /* of that iovec */
-	struct malloc_choice ahead;  /* how much is fetched of what comes next */
 	struct vhub_blk_away saving; /* with a file */
 };
 
