@@ -17,7 +17,7 @@ from control import Control
 from hold import Hold, wait_in_flight, wait_taken
 from stage import Figures
 from test_suspend import opened_disk
-from vhostuser import F, GuestMemory, Model, Region, pattern
+from vhostuser import F, GuestMemory, Model, Region, pattern, wait_until
 from vhostuser import blk
 from vhubd import Vhubd, build_dir
 
@@ -389,9 +389,8 @@ def test_a_session_that_ends_with_requests_in_flight_leaves_the_disk_as_it_was(d
     if keeps_data(driver):
         # They had been taken, so they were done: nobody else could have written there meanwhile.
         assert [request.payload() for request in requests] == [pattern(70 + i, 4096) for i in range(8)]
-    # The first session's memory is let go of.
-    mapped = Figures(disks.daemon.pid).foreign
-    assert len(mapped) == len(disk.mem.regions)
+    # The first session's memory is let go of, which is blocking work and may take longer than those reads.
+    wait_until(lambda: len(Figures(disks.daemon.pid).foreign) == len(disk.mem.regions))
 
 
 def test_new_memory_waits_for_what_is_in_flight(disks, disk_of, driver):
